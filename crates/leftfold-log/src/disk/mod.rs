@@ -1,0 +1,120 @@
+//! Everything the engine may ask of a disk.
+//!
+//! **Owns:** [`Disk`] and [`DiskFile`], the only door to storage. **Does not know:** frames, segments, indexes.
+//! **Invariants:** one flat directory; a [`FileName`] is made of numbers and a fixed suffix, so no caller's
+//! text ever becomes part of a path; nothing is durable before the sync that covers it: a file's bytes by
+//! [`DiskFile::sync_data`], its name by [`Disk::sync_dir`].
+//! **Reading order:** [`Disk`], [`DiskFile`], [`FileName`], then [`real`].
+
+mod name;
+pub mod real;
+
+use std::{fmt::Debug, io, sync::Arc};
+
+pub use name::{FileKind, FileName};
+
+/// A directory of files. Blocking; one implementation is real, one is simulated (crate `leftfold-sim`).
+pub trait Disk: Debug + Send + Sync + 'static {
+    /// Creates an empty file for reading and writing; fails with `AlreadyExists` if there is one.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn create(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens an existing file for reading and writing.
+    ///
+    /// # Errors
+    /// What the system reports; `NotFound` if there is none.
+    fn open(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Gives a file another name, replacing a file of that name. Durable after [`Self::sync_dir`].
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn rename(&self, from: &FileName, to: &FileName) -> io::Result<()>;
+
+    /// Removes a name. Open files stay readable. Durable after [`Self::sync_dir`].
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn remove(&self, name: &FileName) -> io::Result<()>;
+
+    /// The names in the directory, in no particular order, foreign ones as their text.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn list(&self) -> io::Result<Vec<Result<FileName, String>>>;
+
+    /// Makes creations, renames and removals durable.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn sync_dir(&self) -> io::Result<()>;
+
+    /// Takes the directory for this process until the returned guard is dropped.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if another process (or another open log of this one) has it.
+    fn lock(&self) -> Result<DiskLock, LockError>;
+}
+
+/// An open file. Dropping it closes it; closing makes nothing durable.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Fills `buf` from byte `at` on.
+    ///
+    /// # Errors
+    /// What the system reports; `UnexpectedEof` if the file ends before `buf` is full.
+    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()>;
+
+    /// Writes all of `buf` at byte `at`, extending the file if need be.
+    ///
+    /// # Errors
+    /// What the system reports; any part of `buf` may have been written then.
+    fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()>;
+
+    /// The length in bytes.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Cuts the file, or extends it by zeros.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes the file's bytes and length durable (not its name).
+    ///
+    /// # Errors
+    /// What the system reports. After an error **nothing** is known about the bytes not synced before, and a
+    /// later success does not change that: the caller must not go on.
+    fn sync_data(&self) -> io::Result<()>;
+}
+
+/// Holds a directory's lock; dropping it frees the directory.
+#[derive(Debug)]
+pub struct DiskLock {
+    _held: Box<dyn Debug + Send + Sync>,
+}
+
+impl DiskLock {
+    /// A lock that is freed when `held` is dropped.
+    pub fn new(held: impl Debug + Send + Sync + 'static) -> Self {
+        Self {
+            _held: Box::new(held),
+        }
+    }
+}
+
+/// Why a directory could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// Someone else has it.
+    #[error("directory is in use by another process")]
+    Held,
+    /// The system refused.
+    #[error("cannot lock the directory")]
+    Io(#[from] io::Error),
+}

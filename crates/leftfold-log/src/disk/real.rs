@@ -1,0 +1,161 @@
+//! The disk of the operating system.
+//!
+//! **Owns:** [`RealDisk`], the only place of the engine that touches `std::fs`. **Does not know:** what files hold.
+//! **Invariants:** files are opened by name below one directory; links are refused; new files and the directory
+//! are for their owner only (0600, 0700).
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{Disk, DiskFile, DiskLock, FileKind, FileName, LockError};
+
+/// One directory of the real file system.
+#[derive(Debug)]
+pub struct RealDisk {
+    directory: PathBuf,
+}
+
+impl RealDisk {
+    /// The directory at `path`, made (with its parents) if it is not there.
+    ///
+    /// # Errors
+    /// What the system reports, for example that `path` is a file.
+    pub fn at(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let directory = path.into();
+        if !directory.is_dir() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&directory)?;
+            sync_parents(&directory)?;
+        }
+        Ok(Self { directory })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one implementation of Disk on real files"
+    )]
+    fn open_with(&self, name: &FileName, options: &mut OpenOptions) -> io::Result<File> {
+        let path = self.directory.join(name.to_string());
+        match fs::symlink_metadata(&path) {
+            Ok(found) if !found.is_file() => {
+                let what = format!("{} is not a regular file", path.display());
+                Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+            }
+            _ => options.read(true).write(true).mode(0o600).open(path),
+        }
+    }
+}
+
+/// Makes the names of a new directory and of every parent made with it durable.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a directory can only be synced through a file"
+)]
+fn sync_parents(directory: &Path) -> io::Result<()> {
+    for parent in directory.ancestors().skip(1) {
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        match File::open(parent).and_then(|parent| parent.sync_all()) {
+            // A parent that may not be read was not made by us.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+impl Disk for RealDisk {
+    fn create(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(
+            self.open_with(name, OpenOptions::new().create_new(true))?,
+        )))
+    }
+
+    fn open(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(
+            self.open_with(name, &mut OpenOptions::new())?,
+        )))
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one implementation of Disk on real files"
+    )]
+    fn rename(&self, from: &FileName, to: &FileName) -> io::Result<()> {
+        fs::rename(
+            self.directory.join(from.to_string()),
+            self.directory.join(to.to_string()),
+        )
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one implementation of Disk on real files"
+    )]
+    fn remove(&self, name: &FileName) -> io::Result<()> {
+        fs::remove_file(self.directory.join(name.to_string()))
+    }
+
+    fn list(&self) -> io::Result<Vec<Result<FileName, String>>> {
+        let name = |entry: io::Result<fs::DirEntry>| {
+            let text = entry?.file_name().to_string_lossy().into_owned();
+            Ok(FileName::parse(&text).ok_or(text))
+        };
+        fs::read_dir(&self.directory)?.map(name).collect()
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a directory can only be synced through a file"
+    )]
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+
+    fn lock(&self) -> Result<DiskLock, LockError> {
+        let name = FileName::of(FileKind::Lock);
+        let file = self.open_with(&name, OpenOptions::new().create(true).truncate(false))?;
+        match file.try_lock() {
+            Ok(()) => Ok(DiskLock::new(file)),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        self.0.read_exact_at(buf, at)
+    }
+    fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
+        self.0.write_all_at(buf, at)
+    }
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

@@ -1,0 +1,11 @@
+//! The Leftfold engine: an embedded, durable, indexed log of events.
+//!
+//! **Owns:** the files of a log and everything that happens to them.
+//! **Does not know:** async runtimes, networks, what events mean.
+//! **Invariants:** the log is the truth and every index can be rebuilt from it; nothing is acknowledged before
+//! it is synced; readers see only what is durable; all file access goes through [`disk::Disk`].
+
+pub mod disk;
+mod error;
+
+pub use error::StorageError;

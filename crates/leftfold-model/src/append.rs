@@ -1,0 +1,292 @@
+//! Appends: what is written together or not at all, and under which conditions.
+//!
+//! **Owns:** [`Append`] and its parts, [`Appended`], [`Conflict`]. **Does not know:** how a store decides.
+//! **Invariants:** an append holds at least one event; its streams are distinct; its event ids are distinct;
+//! its sizes are within [`crate::limits`].
+
+use std::collections::HashSet;
+
+use crate::{
+    ConflictToken, CurrentRevision, EventId, ExpectedRevision, ModelError, NewEvent, Position,
+    Query, Revision, StreamName, error::in_range, limits,
+};
+
+/// Events for one stream, in order, with what the caller believes about that stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamWrite {
+    /// The stream.
+    pub stream: StreamName,
+    /// What must hold for the stream.
+    pub expected: ExpectedRevision,
+    /// At least one event.
+    pub events: Vec<NewEvent>,
+}
+
+/// Refuses the append if a matching event was committed that the caller has not seen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AppendCondition {
+    /// Which events would make the decision void.
+    pub fail_if_match: Query,
+    /// What the caller had seen; events up to here do not count (exclusive).
+    pub after: ConflictToken,
+}
+
+impl AppendCondition {
+    /// Fails if anything matching `query` was committed after `after`.
+    pub fn new(query: Query, after: impl Into<ConflictToken>) -> Self {
+        Self {
+            fail_if_match: query,
+            after: after.into(),
+        }
+    }
+}
+
+/// One or more writes to one or more streams, all or nothing, under any number of conditions.
+///
+/// ```
+/// use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, StreamName};
+/// let deposit = NewEvent::json(EventType::new("DepositMade")?, "{}");
+/// let append = Append::to(StreamName::new("account-1")?, ExpectedRevision::NoStream, vec![deposit])?;
+/// assert_eq!(append.event_count(), 1);
+/// # Ok::<(), leftfold_model::ModelError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Append {
+    writes: Vec<StreamWrite>,
+    conditions: Vec<AppendCondition>,
+}
+
+impl Append {
+    /// Checks and joins writes and conditions.
+    ///
+    /// # Errors
+    /// [`ModelError`] for no event, too many events or bytes, a stream or an event id given twice.
+    pub fn new(
+        writes: Vec<StreamWrite>,
+        conditions: Vec<AppendCondition>,
+    ) -> Result<Self, ModelError> {
+        let append = Self { writes, conditions };
+        append.check()?;
+        Ok(append)
+    }
+
+    /// An append to one stream, without conditions.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn to(
+        stream: StreamName,
+        expected: ExpectedRevision,
+        events: Vec<NewEvent>,
+    ) -> Result<Self, ModelError> {
+        Self::new(
+            vec![StreamWrite {
+                stream,
+                expected,
+                events,
+            }],
+            Vec::new(),
+        )
+    }
+
+    /// The same append under one more condition.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_condition(mut self, condition: AppendCondition) -> Result<Self, ModelError> {
+        self.conditions.push(condition);
+        self.check()?;
+        Ok(self)
+    }
+
+    /// The writes, in order.
+    #[must_use]
+    pub fn writes(&self) -> &[StreamWrite] {
+        &self.writes
+    }
+    /// The conditions.
+    #[must_use]
+    pub fn conditions(&self) -> &[AppendCondition] {
+        &self.conditions
+    }
+    /// All events in the order in which they get their positions.
+    pub fn events(&self) -> impl Iterator<Item = &NewEvent> {
+        self.writes.iter().flat_map(|write| &write.events)
+    }
+    /// How many events.
+    #[must_use]
+    pub fn event_count(&self) -> usize {
+        self.writes.iter().map(|write| write.events.len()).sum()
+    }
+    /// Bytes counted towards `limits::APPEND_BYTES_MAX`: data, metadata, names and ids of all events.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let write_size = |write: &StreamWrite| {
+            let name = write.stream.as_str().len();
+            write
+                .events
+                .iter()
+                .map(|event| event.size() + name)
+                .sum::<usize>()
+        };
+        self.writes.iter().map(write_size).sum()
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
+        let range = |what: &'static str, unit, got, bounds, limit| {
+            in_range(|| what.into(), unit, got, bounds, limit)
+        };
+        let events = (1, limits::APPEND_EVENTS_MAX);
+        range(
+            "append",
+            "events",
+            self.event_count(),
+            events,
+            "APPEND_EVENTS_MAX",
+        )?;
+        let conditions = (0, limits::APPEND_CONDITIONS_MAX);
+        range(
+            "append",
+            "conditions",
+            self.conditions.len(),
+            conditions,
+            "APPEND_CONDITIONS_MAX",
+        )?;
+        let bytes = (0, limits::APPEND_BYTES_MAX);
+        range("append", "bytes", self.size(), bytes, "APPEND_BYTES_MAX")?;
+        let mut streams = HashSet::new();
+        for write in &self.writes {
+            let thing = || format!("write to stream {}", write.stream);
+            in_range(
+                thing,
+                "events",
+                write.events.len(),
+                events,
+                "APPEND_EVENTS_MAX",
+            )?;
+            if !streams.insert(&write.stream) {
+                return Err(ModelError::DuplicateStream {
+                    stream: write.stream.clone(),
+                });
+            }
+        }
+        self.check_events()
+    }
+
+    fn check_events(&self) -> Result<(), ModelError> {
+        let mut ids = HashSet::with_capacity(self.event_count());
+        for event in self.events() {
+            event.check()?;
+            if !ids.insert(event.id()) {
+                return Err(ModelError::DuplicateEventId { id: event.id() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the events of a successful append stand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Appended {
+    /// Position of the first event; the others follow without a gap.
+    pub first: Position,
+    /// Position of the last event.
+    pub last: Position,
+    /// For each write, in the order given: its stream and the revision of its last event.
+    pub streams: Vec<(StreamName, Revision)>,
+    /// True if the events already stood there: a retry was recognised and nothing was written.
+    pub repeated: bool,
+}
+
+/// Why a store refused an append that is valid in itself. Nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Conflict {
+    /// The stream is not where the caller believed it to be. Reload and decide again.
+    #[error("stream {stream} is at {actual}, expected {expected}")]
+    WrongRevision {
+        /// The stream that moved.
+        stream: StreamName,
+        /// What the caller expected.
+        expected: ExpectedRevision,
+        /// Where it is.
+        actual: CurrentRevision,
+    },
+    /// An event matches a condition of the append. Read again and decide again.
+    #[error("condition {condition} fails: event {position} matches its query")]
+    ConditionFailed {
+        /// Index of the condition in the append.
+        condition: usize,
+        /// Position of an event that matches and that the caller has not seen.
+        position: Position,
+    },
+    /// Some of the append's event ids are already stored, but not all of them as this append would store them.
+    #[error("event {id} already stands at position {position}, but the append as a whole does not")]
+    PartlyStored {
+        /// An event id that is stored already.
+        id: EventId,
+        /// Where it stands.
+        position: Position,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EventType;
+
+    fn event() -> NewEvent {
+        NewEvent::json(EventType::new("T").unwrap(), "{}")
+    }
+    fn write(stream: &str, events: Vec<NewEvent>) -> StreamWrite {
+        let stream = StreamName::new(stream).unwrap();
+        StreamWrite {
+            stream,
+            expected: ExpectedRevision::Any,
+            events,
+        }
+    }
+
+    #[test]
+    fn an_append_without_events_is_refused() {
+        assert!(Append::new(vec![], vec![]).is_err());
+        assert!(Append::new(vec![write("a", vec![event()]), write("b", vec![])], vec![]).is_err());
+    }
+
+    #[test]
+    fn a_stream_or_an_id_given_twice_is_refused() {
+        let twice = vec![write("a", vec![event()]), write("a", vec![event()])];
+        assert!(matches!(
+            Append::new(twice, vec![]),
+            Err(ModelError::DuplicateStream { .. })
+        ));
+        let same = event();
+        let twice = vec![write("a", vec![same.clone()]), write("b", vec![same])];
+        assert!(matches!(
+            Append::new(twice, vec![]),
+            Err(ModelError::DuplicateEventId { .. })
+        ));
+    }
+
+    #[test]
+    fn event_count_and_data_size_hold_at_the_limit_and_not_beyond() {
+        let many = |count| {
+            Append::new(
+                vec![write("a", (0..count).map(|_| event()).collect())],
+                vec![],
+            )
+        };
+        assert!(many(10_000).is_ok());
+        let refused = many(10_001).unwrap_err().to_string();
+        assert!(
+            refused.contains("10001 events") && refused.contains("APPEND_EVENTS_MAX"),
+            "{refused}"
+        );
+        let sized = |bytes: usize| {
+            let event = NewEvent::json(EventType::new("T").unwrap(), vec![b'x'; bytes]);
+            Append::new(vec![write("a", vec![event])], vec![])
+        };
+        assert!(sized(limits::DATA_BYTES_MAX).is_ok());
+        assert!(sized(limits::DATA_BYTES_MAX + 1).is_err());
+    }
+}

@@ -1,0 +1,217 @@
+//! Events: as a caller gives them and as the store keeps them.
+//!
+//! **Owns:** [`NewEvent`], [`RecordedEvent`], [`ContentType`]. **Does not know:** what data means; it is bytes.
+//! **Invariants:** an event never changes; its tags are a set, sorted and without doubles; its sizes are
+//! within [`crate::limits`].
+
+use bytes::Bytes;
+
+use crate::{
+    EventId, EventType, ModelError, Position, Revision, StreamName, Tag, Timestamp,
+    error::in_range, limits,
+};
+
+/// How an event's data is encoded. The store keeps it and never looks inside.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum ContentType {
+    /// UTF-8 JSON, `application/json`.
+    #[default]
+    Json,
+    /// Bytes of the caller's own making, `application/octet-stream`.
+    Binary,
+    /// MessagePack, `application/vnd.msgpack`.
+    MessagePack,
+    /// CBOR, `application/cbor`.
+    Cbor,
+}
+
+impl ContentType {
+    /// The registered media type.
+    #[must_use]
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Binary => "application/octet-stream",
+            Self::MessagePack => "application/vnd.msgpack",
+            Self::Cbor => "application/cbor",
+        }
+    }
+
+    /// The number by which files and wires name this encoding.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Json => 1,
+            Self::Binary => 2,
+            Self::MessagePack => 3,
+            Self::Cbor => 4,
+        }
+    }
+
+    /// The encoding with this [`Self::code`].
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Json),
+            2 => Some(Self::Binary),
+            3 => Some(Self::MessagePack),
+            4 => Some(Self::Cbor),
+            _ => None,
+        }
+    }
+}
+
+/// An event to be appended. Made by [`NewEvent::json`] or [`NewEvent::new`], then refined.
+///
+/// ```
+/// use leftfold_model::{EventType, NewEvent, Tag};
+/// let event = NewEvent::json(EventType::new("DepositMade")?, r#"{"amount":100}"#)
+///     .with_tags([Tag::new("account:7f3")?])?;
+/// assert_eq!(event.tags().len(), 1);
+/// # Ok::<(), leftfold_model::ModelError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewEvent {
+    id: EventId,
+    event_type: EventType,
+    content_type: ContentType,
+    data: Bytes,
+    metadata: Bytes,
+    tags: Vec<Tag>,
+}
+
+impl NewEvent {
+    /// An event of this type with these bytes, a fresh id, no metadata and no tags.
+    pub fn new(event_type: EventType, content_type: ContentType, data: impl Into<Bytes>) -> Self {
+        Self {
+            id: EventId::fresh(),
+            event_type,
+            content_type,
+            data: data.into(),
+            metadata: Bytes::new(),
+            tags: Vec::new(),
+        }
+    }
+
+    /// An event with JSON data. The text is kept as it is; the store does not parse it.
+    pub fn json(event_type: EventType, data: impl Into<Bytes>) -> Self {
+        Self::new(event_type, ContentType::Json, data)
+    }
+
+    /// The same event under this id. Use it to make an append safe to repeat.
+    #[must_use]
+    pub fn with_id(mut self, id: EventId) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// The same event with this metadata: by convention a JSON object of correlation, causation and the like.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: impl Into<Bytes>) -> Self {
+        self.metadata = metadata.into();
+        self
+    }
+
+    /// The same event with exactly these tags; they are sorted and doubles are dropped.
+    ///
+    /// # Errors
+    /// [`ModelError::OutOfRange`] for more than `limits::TAGS_PER_EVENT_MAX` different tags.
+    pub fn with_tags(mut self, tags: impl IntoIterator<Item = Tag>) -> Result<Self, ModelError> {
+        self.tags = tags.into_iter().collect();
+        self.tags.sort();
+        self.tags.dedup();
+        in_range(
+            || format!("event of type {:?}", self.event_type),
+            "tags",
+            self.tags.len(),
+            (0, limits::TAGS_PER_EVENT_MAX),
+            "TAGS_PER_EVENT_MAX",
+        )?;
+        Ok(self)
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+    /// The type.
+    #[must_use]
+    pub fn event_type(&self) -> &EventType {
+        &self.event_type
+    }
+    /// How [`Self::data`] is encoded.
+    #[must_use]
+    pub fn content_type(&self) -> ContentType {
+        self.content_type
+    }
+    /// The data.
+    #[must_use]
+    pub fn data(&self) -> &Bytes {
+        &self.data
+    }
+    /// The metadata; empty if there is none.
+    #[must_use]
+    pub fn metadata(&self) -> &Bytes {
+        &self.metadata
+    }
+    /// The tags, sorted, without doubles.
+    #[must_use]
+    pub fn tags(&self) -> &[Tag] {
+        &self.tags
+    }
+
+    /// Bytes this event counts towards `limits::APPEND_BYTES_MAX`.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let tags: usize = self.tags.iter().map(|tag| tag.as_str().len()).sum();
+        16 + self.event_type.as_str().len() + self.data.len() + self.metadata.len() + tags
+    }
+
+    /// Checks what a constructor cannot: the sizes of data and metadata.
+    pub(crate) fn check(&self) -> Result<(), ModelError> {
+        let thing = |part| format!("{part} of event {} ({:?})", self.id, self.event_type);
+        let data = (0, limits::DATA_BYTES_MAX);
+        in_range(
+            || thing("data"),
+            "bytes",
+            self.data.len(),
+            data,
+            "DATA_BYTES_MAX",
+        )?;
+        let metadata = (0, limits::METADATA_BYTES_MAX);
+        in_range(
+            || thing("metadata"),
+            "bytes",
+            self.metadata.len(),
+            metadata,
+            "METADATA_BYTES_MAX",
+        )
+    }
+}
+
+/// An event as the store keeps it: immutable, with its places and the time of its commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecordedEvent {
+    /// Place in the log of everything.
+    pub position: Position,
+    /// The stream it belongs to.
+    pub stream: StreamName,
+    /// Place in that stream.
+    pub revision: Revision,
+    /// Its identity.
+    pub id: EventId,
+    /// What kind of fact it states.
+    pub event_type: EventType,
+    /// How [`Self::data`] is encoded.
+    pub content_type: ContentType,
+    /// The data, exactly as appended.
+    pub data: Bytes,
+    /// The metadata, exactly as appended; empty if there is none.
+    pub metadata: Bytes,
+    /// Labels, sorted, without doubles.
+    pub tags: Vec<Tag>,
+    /// When it was committed, by the store's clock.
+    pub time: Timestamp,
+}

@@ -1,0 +1,68 @@
+//! The identity of an event.
+//!
+//! **Owns:** [`EventId`]. **Does not know:** where an event stands; that is its position.
+//! **Invariants:** an id is 16 bytes; the store never orders by it.
+
+use std::{fmt, str::FromStr};
+
+use uuid::Uuid;
+
+use crate::error::{ModelError, shown};
+
+/// A UUID chosen by whoever appends the event; the key of idempotent retries.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(Uuid);
+
+impl EventId {
+    /// A fresh id: UUID version 7, so that ids made close in time sort close together.
+    #[must_use]
+    pub fn fresh() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The id made from a name within a namespace (UUID version 5): the same input gives the same id.
+    #[must_use]
+    pub fn derived(namespace: EventId, name: &[u8]) -> Self {
+        Self(Uuid::new_v5(&namespace.0, name))
+    }
+
+    /// An id of exactly these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// The 16 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl From<Uuid> for EventId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+impl From<EventId> for Uuid {
+    fn from(id: EventId) -> Self {
+        id.0
+    }
+}
+impl FromStr for EventId {
+    type Err = ModelError;
+    fn from_str(text: &str) -> Result<Self, ModelError> {
+        let refused = |_| ModelError::NotAnEventId { value: shown(text) };
+        Uuid::parse_str(text).map(Self).map_err(refused)
+    }
+}
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}

@@ -1,0 +1,182 @@
+//! Names: of streams, categories, event types and tags.
+//!
+//! **Owns:** the four name types and their limits. **Does not know:** what a name refers to.
+//! **Invariants:** a name is valid UTF-8 within its limit; a name is data, never part of a file path;
+//! comparison is by bytes, no normalisation, no case folding.
+
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+
+use crate::{
+    error::{ModelError, in_range, shown},
+    limits,
+};
+
+/// Declares a checked, cheaply cloned text type. The four names differ in words and limit only.
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $thing:literal, $max:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            #[doc = concat!("Checks and wraps the text of ", $thing, ".")]
+            ///
+            /// # Errors
+            #[doc = concat!("[`ModelError::OutOfRange`] if it is empty or longer than `limits::", stringify!($max), "` bytes.")]
+            pub fn new(text: impl AsRef<str> + Into<Arc<str>>) -> Result<Self, ModelError> {
+                let length = text.as_ref().len();
+                in_range(
+                    || format!(concat!($thing, " {}"), shown(text.as_ref())),
+                    "bytes",
+                    length,
+                    (1, limits::$max),
+                    stringify!($max),
+                )?;
+                Ok(Self(text.into()))
+            }
+
+            #[doc = concat!("Decodes, checks and wraps the bytes of ", $thing, ".")]
+            ///
+            /// # Errors
+            /// [`ModelError::NotUtf8`], or as [`Self::new`].
+            pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
+                match std::str::from_utf8(bytes) {
+                    Ok(text) => Self::new(text),
+                    Err(error) => Err(ModelError::NotUtf8 { thing: $thing, at: error.valid_up_to() }),
+                }
+            }
+
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl FromStr for $name {
+            type Err = ModelError;
+            fn from_str(text: &str) -> Result<Self, ModelError> {
+                Self::new(text)
+            }
+        }
+        impl TryFrom<&str> for $name {
+            type Error = ModelError;
+            fn try_from(text: &str) -> Result<Self, ModelError> {
+                Self::new(text)
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = ModelError;
+            fn try_from(text: String) -> Result<Self, ModelError> {
+                Self::new(text)
+            }
+        }
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name_type! {
+    /// The name of a stream: 1 to 1,024 bytes of UTF-8.
+    ///
+    /// Every event is in exactly one stream. The part before the first `-` is the stream's [`Category`].
+    ///
+    /// ```
+    /// let name = leftfold_model::StreamName::new("account-7f3")?;
+    /// assert_eq!(name.category().as_str(), "account");
+    /// # Ok::<(), leftfold_model::ModelError>(())
+    /// ```
+    StreamName, "stream name", STREAM_NAME_BYTES_MAX
+}
+name_type! {
+    /// The category of a stream: its name up to the first `-`, or the whole name if there is none.
+    Category, "category", STREAM_NAME_BYTES_MAX
+}
+name_type! {
+    /// What kind of fact an event states, for example `DepositMade`: 1 to 255 bytes of UTF-8.
+    EventType, "event type", EVENT_TYPE_BYTES_MAX
+}
+name_type! {
+    /// An opaque label by which queries find events, for example `course:c1`: 1 to 255 bytes of UTF-8.
+    Tag, "tag", TAG_BYTES_MAX
+}
+
+impl StreamName {
+    /// The stream of events whose caller named none.
+    #[must_use]
+    pub fn unnamed() -> Self {
+        Self("default".into())
+    }
+
+    /// The name up to the first `-`; the whole name if it has no `-` or begins with one.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        Category(self.category_str().into())
+    }
+
+    /// As [`Self::category`], borrowed.
+    #[must_use]
+    pub fn category_str(&self) -> &str {
+        match self.0.split_once('-') {
+            Some((category, _)) if !category.is_empty() => category,
+            _ => &self.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_accept_their_limits_and_refuse_one_byte_more() {
+        assert!(StreamName::new("s".repeat(1_024)).is_ok());
+        assert!(EventType::new("t".repeat(255)).is_ok());
+        assert!(Tag::new("g".repeat(255)).is_ok());
+        let refused = StreamName::new("s".repeat(1_025)).unwrap_err().to_string();
+        assert!(
+            refused.contains("1025 bytes") && refused.contains("STREAM_NAME_BYTES_MAX"),
+            "{refused}"
+        );
+        assert!(EventType::new("t".repeat(256)).is_err());
+        assert!(Tag::new("").is_err());
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_refused_with_the_place() {
+        let refused = Tag::from_bytes(b"ab\xff").unwrap_err();
+        assert_eq!(
+            refused,
+            ModelError::NotUtf8 {
+                thing: "tag",
+                at: 2
+            }
+        );
+    }
+
+    #[test]
+    fn the_category_ends_before_the_first_dash() {
+        let category = |name: &str| StreamName::new(name).unwrap().category().to_string();
+        assert_eq!(category("account-1-2"), "account");
+        assert_eq!(category("orders"), "orders");
+        assert_eq!(category("-odd"), "-odd");
+    }
+}

@@ -1,0 +1,76 @@
+//! What can go wrong between a caller and a store.
+//!
+//! **Owns:** [`AppendError`], [`ReadError`]. **Does not know:** the errors of any one store; it carries them
+//! as sources.
+//! **Invariants:** every append error tells whether the append certainly did not happen; an error never looks
+//! like the end of a stream.
+
+use std::{error::Error, sync::Arc};
+
+use leftfold_model::Conflict;
+
+/// The store's own error, kept whole behind the contract's.
+pub type Cause = Arc<dyn Error + Send + Sync>;
+
+/// Why an append was not acknowledged.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The append lost against what is stored; nothing was written. Reload and decide again.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The store cannot take the append; nothing was written. Retrying later may succeed.
+    #[error("store is unavailable, nothing was written")]
+    Unavailable {
+        /// The store's own error.
+        #[source]
+        cause: Cause,
+    },
+    /// The append may or may not have happened. Repeat it with the same event ids to find out.
+    #[error("outcome of the append is unknown")]
+    OutcomeUnknown {
+        /// The store's own error.
+        #[source]
+        cause: Cause,
+    },
+}
+
+impl AppendError {
+    /// Did the append certainly not happen? An unknown outcome answers `false`.
+    #[must_use]
+    pub fn is_definitely_not_written(&self) -> bool {
+        !matches!(self, Self::OutcomeUnknown { .. })
+    }
+
+    /// May the same call succeed later without the caller changing anything?
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::OutcomeUnknown { .. })
+    }
+}
+
+/// Why a read or a subscription ended early.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The request contradicts itself, for example a revision without a stream.
+    #[error("read is not valid: {reason}")]
+    Invalid {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What is stored is damaged. Nothing damaged was delivered; reads of other parts may still work.
+    #[error("stored data is damaged")]
+    Corrupt {
+        /// The store's own error: which file, at which byte.
+        #[source]
+        cause: Cause,
+    },
+    /// The store cannot be read now.
+    #[error("store is unavailable")]
+    Unavailable {
+        /// The store's own error.
+        #[source]
+        cause: Cause,
+    },
+}

@@ -1,0 +1,16 @@
+//! The contract every Leftfold store fulfils, two stores that fulfil it, and the suite that checks it.
+//!
+//! **Owns:** [`EventStore`], its errors, [`MemoryStore`].
+//! **Does not know:** wires, SQL, aggregates, runtimes beyond tokio's channels and blocking pool.
+//! **Invariants:** a rule about streams is decided below this trait, once per store, and checked by the
+//! conformance suite against every store; a difference between stores is a bug or a [`Capabilities`] entry.
+//! **Reading order:** [`EventStore`], [`AppendError`], [`ReadError`], [`MemoryStore`].
+
+mod contract;
+mod error;
+
+pub use contract::{
+    Capabilities, Delivery, EventStore, ListStreams, ReadBatch, StoreStats, StreamInfo,
+    Subscription,
+};
+pub use error::{AppendError, Cause, ReadError};
