@@ -79,6 +79,7 @@ pub struct NewEvent {
     data: Bytes,
     metadata: Bytes,
     tags: Vec<Tag>,
+    time: Option<Timestamp>,
 }
 
 impl NewEvent {
@@ -91,6 +92,7 @@ impl NewEvent {
             data: data.into(),
             metadata: Bytes::new(),
             tags: Vec::new(),
+            time: None,
         }
     }
 
@@ -131,6 +133,18 @@ impl NewEvent {
         Ok(self)
     }
 
+    /// The same event, recorded under this time instead of the store's: for imports of older events.
+    #[must_use]
+    pub fn with_time(mut self, time: Timestamp) -> Self {
+        self.time = Some(time);
+        self
+    }
+
+    /// The time to record; `None`: the time of the commit.
+    #[must_use]
+    pub fn time(&self) -> Option<Timestamp> {
+        self.time
+    }
     /// The id.
     #[must_use]
     pub fn id(&self) -> EventId {
@@ -212,6 +226,6 @@ pub struct RecordedEvent {
     pub metadata: Bytes,
     /// Labels, sorted, without doubles.
     pub tags: Vec<Tag>,
-    /// When it was committed, by the store's clock.
+    /// When it was committed, by the store's clock; for an imported event, when it was first recorded.
     pub time: Timestamp,
 }

@@ -1,0 +1,76 @@
+//! Deliberate bugs, for the simulation to catch.
+//!
+//! **Owns:** the list of [`Planted`] bugs and the switch. **Does not know:** where they are planted.
+//! **Invariants:** without the feature `planted` every question answers "no" at compile time; the switch is per
+//! thread and only a simulation sets it.
+
+/// A mistake the engine could make. Each one has broken a real system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(
+    not(feature = "planted"),
+    expect(dead_code, reason = "only simulations name them all")
+)]
+pub enum Planted {
+    /// Appends are acknowledged although the sync was left out.
+    AckBeforeSync,
+    /// A new segment's name is not made durable before it is used.
+    NoDirectorySyncAtRoll,
+    /// A failed sync is tried again, and believed when it then succeeds.
+    FailedSyncRetried,
+    /// Recovery serves the tail as it reads it, without copying it to a fresh file.
+    TailNotCopied,
+    /// Recovery's copy of the tail is put in place before it is synced.
+    CopyNotSynced,
+    /// Recovery's rename is not made durable.
+    CopyNameNotSynced,
+    /// A record's checksum is not looked at.
+    RecordUnchecked,
+    /// A frame header's checksum is not looked at.
+    HeaderUnchecked,
+    /// The scan looks for frames behind a damaged one.
+    ScanJumpsHole,
+    /// Each event of an append gets a frame of its own.
+    AppendSplit,
+    /// The ids of recent events are not gathered at open.
+    RecentIdsForgotten,
+    /// Readers see events before they are synced.
+    PublishedBeforeSync,
+    /// The clean-stop marker is believed although the log goes on behind it.
+    MarkerBelieved,
+    /// The index of a segment is put in place before it is synced.
+    IndexNotSynced,
+    /// A failed write leaves its bytes behind the tail.
+    LeftoversKept,
+}
+
+#[cfg(feature = "planted")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Planted;
+
+    thread_local! {
+        static SWITCH: Cell<Option<Planted>> = const { Cell::new(None) };
+    }
+
+    /// Turns one bug on for this thread, or all off.
+    pub fn set(bug: Option<Planted>) {
+        SWITCH.set(bug);
+    }
+
+    /// Whether this bug is on.
+    pub(crate) fn is(bug: Planted) -> bool {
+        SWITCH.get() == Some(bug)
+    }
+}
+
+#[cfg(feature = "planted")]
+pub(crate) use switch::is;
+#[cfg(feature = "planted")]
+pub use switch::set;
+
+/// Whether this bug is on.
+#[cfg(not(feature = "planted"))]
+pub(crate) const fn is(_bug: Planted) -> bool {
+    false
+}
