@@ -8,6 +8,7 @@
 mod clock;
 pub mod disk;
 mod error;
+mod index;
 #[cfg(feature = "planted")]
 pub mod planted;
 #[cfg(not(feature = "planted"))]

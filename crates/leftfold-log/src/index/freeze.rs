@@ -1,0 +1,306 @@
+//! Writing an index file.
+//!
+//! **Owns:** the order in which an index file comes to be. **Does not know:** where terms come from.
+//! **Invariants:** the file gets its name after its bytes are durable; memory holds one dictionary block, one path
+//! of tree nodes, the filter and the fences, however long the postings are.
+
+use std::sync::Arc;
+
+use leftfold_model::Position;
+
+use super::{
+    Tail, Term,
+    chunk::{self, CHUNK_POSTINGS},
+    entry::{self, Child, Entry, INLINE_POSTINGS, NODE_CHILDREN, Stored},
+    filter,
+    layout::{BlockSeal, Footer, encode_header},
+};
+use crate::{
+    disk::{Disk, DiskFile, FileKind, FileName},
+    error::StorageError,
+    planted::{self, Planted},
+    record::{LogId, varint},
+};
+
+/// A dictionary block is closed when it is this long: one read of the page cache's unit.
+const DICTIONARY_BLOCK_BYTES: usize = 4_096;
+/// Bytes gathered before they are written.
+const WRITE_BYTES: usize = 256 * 1024;
+
+/// Terms in rising order, with their postings in rising order.
+pub(crate) trait TermPostings {
+    /// How many terms there are, at most.
+    fn terms_max(&self) -> u64;
+    /// Goes to the next term; gives it and its base.
+    fn next_term(&mut self) -> Result<Option<(Term, u64)>, StorageError>;
+    /// The next postings of the current term; `None` after the last.
+    fn next_postings(&mut self) -> Result<Option<Vec<u64>>, StorageError>;
+}
+
+/// The terms of a tail.
+#[derive(Debug)]
+pub(crate) struct TailPostings<'a> {
+    tail: &'a Tail,
+    terms: std::vec::IntoIter<Term>,
+    current: Option<Vec<u64>>,
+}
+
+impl<'a> TailPostings<'a> {
+    pub(crate) fn of(tail: &'a Tail) -> Self {
+        Self {
+            tail,
+            terms: tail.terms(|_| true).into_iter(),
+            current: None,
+        }
+    }
+}
+
+impl TermPostings for TailPostings<'_> {
+    fn terms_max(&self) -> u64 {
+        self.terms.len() as u64
+    }
+    fn next_term(&mut self) -> Result<Option<(Term, u64)>, StorageError> {
+        let Some(term) = self.terms.next() else {
+            return Ok(None);
+        };
+        let (base, postings) = self.tail.postings(&term);
+        self.current = Some(postings);
+        Ok(Some((term, base)))
+    }
+    fn next_postings(&mut self) -> Result<Option<Vec<u64>>, StorageError> {
+        Ok(self.current.take())
+    }
+}
+
+/// Writes the index of the events from `first` to `last`, and makes it durable.
+pub(crate) fn write(
+    disk: &dyn Disk,
+    log: LogId,
+    (first, last): (Position, Position),
+    source: &mut dyn TermPostings,
+) -> Result<FileName, StorageError> {
+    let kind = FileKind::Index { first, last };
+    let (name, temporary) = (FileName::of(kind), FileName::temporary(kind));
+    let file = disk
+        .create(&temporary)
+        .map_err(|e| StorageError::io("create", &temporary, e))?;
+    let mut writer = Writer {
+        file,
+        name: temporary,
+        seal: BlockSeal::of(log, first, last),
+        log,
+        origin: first.get(),
+        buffer: encode_header(log, first, last),
+        written: 0,
+        dictionary: Vec::new(),
+        block_first: Vec::new(),
+        previous: Vec::new(),
+        fences: Vec::new(),
+        filter: filter::Builder::for_terms(source.terms_max()),
+        footer: Footer {
+            filter_blocks: filter::blocks(source.terms_max()),
+            ..Footer::default()
+        },
+    };
+    while let Some((term, base)) = source.next_term()? {
+        writer.term(&term, base, source)?;
+    }
+    writer.finish()?;
+    disk.rename(&temporary, &name)
+        .map_err(|e| StorageError::io("rename", &temporary, e))?;
+    disk.sync_dir()
+        .map_err(|e| StorageError::directory("sync", e))?;
+    Ok(name)
+}
+
+struct Writer {
+    file: Arc<dyn DiskFile>,
+    name: FileName,
+    seal: BlockSeal,
+    log: LogId,
+    origin: u64,
+    buffer: Vec<u8>,
+    written: u64,
+    dictionary: Vec<u8>,
+    block_first: Vec<u8>,
+    previous: Vec<u8>,
+    fences: Vec<u8>,
+    filter: filter::Builder,
+    footer: Footer,
+}
+
+impl Writer {
+    fn offset(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Writes a block and its checksum.
+    fn block(&mut self, bytes: &[u8], last: u64) -> Result<Child, StorageError> {
+        let offset = self.offset();
+        self.buffer.extend_from_slice(bytes);
+        self.buffer
+            .extend_from_slice(&self.seal.checksum(offset, bytes).to_le_bytes());
+        if self.buffer.len() >= WRITE_BYTES {
+            self.flush()?;
+        }
+        Ok(Child {
+            last,
+            offset,
+            bytes: u32::try_from(bytes.len() + 4).unwrap_or(u32::MAX),
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        let written = self.file.write_all_at(&self.buffer, self.written);
+        written.map_err(|e| StorageError::io("write", &self.name, e))?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn term(
+        &mut self,
+        term: &Term,
+        base: u64,
+        source: &mut dyn TermPostings,
+    ) -> Result<(), StorageError> {
+        let (count, stored) = self.postings(source)?;
+        self.footer.terms += 1;
+        self.footer.postings += count;
+        self.filter.add(filter::hash(&self.log.0, term.as_bytes()));
+        if self.dictionary.is_empty() {
+            self.block_first = term.as_bytes().to_vec();
+            self.previous.clear();
+        }
+        let entry = Entry {
+            base,
+            count,
+            stored,
+        };
+        entry::encode(
+            &mut self.dictionary,
+            &self.previous,
+            term,
+            &entry,
+            self.origin,
+        );
+        self.previous = term.as_bytes().to_vec();
+        if self.dictionary.len() >= DICTIONARY_BLOCK_BYTES {
+            self.close_dictionary_block()?;
+        }
+        Ok(())
+    }
+
+    fn postings(&mut self, source: &mut dyn TermPostings) -> Result<(u64, Stored), StorageError> {
+        let mut tree = Tree::default();
+        let mut pending = Vec::new();
+        while let Some(postings) = source.next_postings()? {
+            tree.count += postings.len() as u64;
+            pending.extend_from_slice(&postings);
+            let mut rest = pending.as_slice();
+            // The last full chunk stays back: a short list is stored in the entry instead.
+            while let Some((full, behind)) = rest.split_at_checked(CHUNK_POSTINGS) {
+                if behind.is_empty() {
+                    break;
+                }
+                self.chunk(full, &mut tree)?;
+                rest = behind;
+            }
+            let done = pending.len() - rest.len();
+            pending.drain(..done);
+        }
+        if tree.count <= INLINE_POSTINGS {
+            return Ok((tree.count, Stored::Inline(pending)));
+        }
+        self.chunk(&pending, &mut tree)?;
+        let (root, height) = self.root(tree.levels)?;
+        Ok((tree.count, Stored::Tree { root, height }))
+    }
+
+    fn chunk(&mut self, positions: &[u64], tree: &mut Tree) -> Result<(), StorageError> {
+        let mut bytes = Vec::with_capacity(positions.len() * 2);
+        bytes.push(u8::try_from(positions.len()).unwrap_or(u8::MAX));
+        chunk::encode(&mut bytes, self.origin, positions);
+        let mut child = self.block(&bytes, positions.last().copied().unwrap_or(0))?;
+        for level in 0.. {
+            if tree.levels.len() == level {
+                tree.levels.push(Vec::new());
+            }
+            let Some(children) = tree.levels.get_mut(level) else {
+                break;
+            };
+            children.push(child);
+            if children.len() < NODE_CHILDREN {
+                break;
+            }
+            let children = std::mem::take(children);
+            child = self.block(&entry::encode_node(&children), child.last)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the open nodes from the lowest level up.
+    fn root(&mut self, levels: Vec<Vec<Child>>) -> Result<(Child, u8), StorageError> {
+        let mut carried: Option<Child> = None;
+        let top = levels
+            .iter()
+            .rposition(|level| !level.is_empty())
+            .unwrap_or(0);
+        for (height, mut children) in levels.into_iter().enumerate().take(top + 1) {
+            children.extend(carried.take());
+            if let ([only], true) = (children.as_slice(), height == top) {
+                return Ok((*only, u8::try_from(height).unwrap_or(u8::MAX)));
+            }
+            if let Some(last) = children.last().map(|child| child.last) {
+                carried = Some(self.block(&entry::encode_node(&children), last)?);
+            }
+        }
+        let root = carried.unwrap_or(Child {
+            last: self.origin,
+            offset: 0,
+            bytes: 0,
+        });
+        Ok((root, u8::try_from(top + 1).unwrap_or(u8::MAX)))
+    }
+
+    fn close_dictionary_block(&mut self) -> Result<(), StorageError> {
+        let block = std::mem::take(&mut self.dictionary);
+        let child = self.block(&block, 0)?;
+        varint::put(&mut self.fences, self.block_first.len() as u64);
+        self.fences.extend_from_slice(&self.block_first);
+        varint::put(&mut self.fences, child.offset);
+        varint::put(&mut self.fences, u64::from(child.bytes));
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), StorageError> {
+        if !self.dictionary.is_empty() {
+            self.close_dictionary_block()?;
+        }
+        self.footer.filter_offset = self.offset();
+        let filter =
+            std::mem::replace(&mut self.filter, filter::Builder::for_terms(0)).into_blocks();
+        for block in filter.chunks(filter::BLOCK_BYTES) {
+            self.block(block.get(..filter::BLOCK_BYTES - 4).unwrap_or_default(), 0)?;
+        }
+        self.footer.fences_offset = self.offset();
+        let fences = std::mem::take(&mut self.fences);
+        self.block(&fences, 0)?;
+        let footer = self.footer.encode(self.seal, self.offset());
+        self.buffer.extend_from_slice(&footer);
+        self.flush()?;
+        if planted::is(Planted::IndexNotSynced) {
+            return Ok(());
+        }
+        self.file
+            .sync_data()
+            .map_err(|e| StorageError::io("sync", &self.name, e))
+    }
+}
+
+/// The open nodes of a term's tree, lowest level first.
+#[derive(Default)]
+struct Tree {
+    count: u64,
+    levels: Vec<Vec<Child>>,
+}

@@ -1,0 +1,234 @@
+//! Sets of positions: what queries are made of.
+//!
+//! **Owns:** [`PositionSet`] and its kinds: everything, a term, all of, any of.
+//! **Does not know:** events. **Invariants:** a set never changes while it is used: it is bounded by the newest
+//! position its reader may see; memory is one chunk per term, however long the postings.
+//!
+//! Intersections leap: each set is asked for its first position at or behind the best candidate so far, so the
+//! rarest set sets the pace (leapfrog join; Veldhuizen, 2014).
+
+use std::fmt::Debug;
+
+use leftfold_model::Position;
+
+use super::{Term, chunk::Chunk, sources::Part};
+use crate::error::StorageError;
+
+/// A set of positions that can be searched from both ends.
+pub(crate) trait PositionSet: Debug + Send {
+    /// The smallest member at or behind `position`.
+    fn at_or_after(&mut self, position: Position) -> Result<Option<Position>, StorageError>;
+    /// The largest member at or before `position`.
+    fn at_or_before(&mut self, position: Position) -> Result<Option<Position>, StorageError>;
+}
+
+/// Every position up to a bound.
+#[derive(Debug)]
+pub(crate) struct Everything {
+    pub(crate) through: Position,
+}
+
+impl PositionSet for Everything {
+    fn at_or_after(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
+        let position = position.max(Position::FIRST);
+        Ok((position <= self.through).then_some(position))
+    }
+    fn at_or_before(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
+        let position = position.min(self.through);
+        Ok((position >= Position::FIRST).then_some(position))
+    }
+}
+
+/// The postings of one term over all sources.
+#[derive(Debug)]
+pub(crate) struct TermSet {
+    term: Term,
+    /// Oldest first; each covers the positions up to the next one's first.
+    parts: Vec<Part>,
+    through: Position,
+    known: Known,
+}
+
+/// A stretch of positions of which all members are known: those of `chunk`.
+#[derive(Debug)]
+struct Known {
+    from: u64,
+    to: u64,
+    chunk: Chunk,
+}
+
+impl TermSet {
+    pub(crate) fn new(term: Term, parts: Vec<Part>, through: Position) -> Self {
+        let known = Known {
+            from: 1,
+            to: 0,
+            chunk: Chunk {
+                ordinal: 0,
+                positions: Vec::new(),
+            },
+        };
+        Self {
+            term,
+            parts,
+            through,
+            known,
+        }
+    }
+
+    fn knows(&self, position: u64) -> bool {
+        (self.known.from..=self.known.to).contains(&position)
+    }
+
+    /// How many parts begin at or before `position`.
+    fn parts_until(&self, position: Position) -> usize {
+        self.parts.partition_point(|part| part.first() <= position)
+    }
+}
+
+impl PositionSet for TermSet {
+    fn at_or_after(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
+        if position > self.through {
+            return Ok(None);
+        }
+        let asked = position.get();
+        if self.knows(asked)
+            && let Some(found) = self.known.chunk.at_or_after(asked)
+        {
+            return Ok(Some(Position::new(found)).filter(|&found| found <= self.through));
+        }
+        if self.knows(asked) && self.known.to == u64::MAX {
+            return Ok(None);
+        }
+        let start = self.parts_until(position).saturating_sub(1);
+        for part in self.parts.get_mut(start..).unwrap_or_default() {
+            if let Some(chunk) = part.chunk_after(&self.term, position, self.through)?
+                && let Some(found) = chunk.at_or_after(asked)
+            {
+                let to = chunk.positions.last().copied().unwrap_or(asked);
+                self.known = Known {
+                    from: asked,
+                    to,
+                    chunk,
+                };
+                return Ok(Some(Position::new(found)).filter(|&found| found <= self.through));
+            }
+        }
+        let chunk = Chunk {
+            ordinal: 0,
+            positions: Vec::new(),
+        };
+        self.known = Known {
+            from: asked,
+            to: u64::MAX,
+            chunk,
+        };
+        Ok(None)
+    }
+
+    fn at_or_before(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
+        let position = position.min(self.through);
+        let asked = position.get();
+        if self.knows(asked)
+            && let Some(found) = self.known.chunk.at_or_before(asked)
+        {
+            return Ok(Some(Position::new(found)));
+        }
+        if self.knows(asked) && self.known.from == 0 {
+            return Ok(None);
+        }
+        let end = self.parts_until(position);
+        for part in self
+            .parts
+            .get_mut(..end)
+            .unwrap_or_default()
+            .iter_mut()
+            .rev()
+        {
+            if let Some(chunk) = part.chunk_before(&self.term, position, self.through)?
+                && let Some(found) = chunk.at_or_before(asked)
+            {
+                let from = chunk.positions.first().copied().unwrap_or(asked);
+                self.known = Known {
+                    from,
+                    to: asked,
+                    chunk,
+                };
+                return Ok(Some(Position::new(found)));
+            }
+        }
+        let chunk = Chunk {
+            ordinal: 0,
+            positions: Vec::new(),
+        };
+        self.known = Known {
+            from: 0,
+            to: asked,
+            chunk,
+        };
+        Ok(None)
+    }
+}
+
+/// Positions that are in all of the sets.
+#[derive(Debug)]
+pub(crate) struct AllOf(pub(crate) Vec<Box<dyn PositionSet>>);
+
+impl PositionSet for AllOf {
+    fn at_or_after(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
+        let mut candidate = position.max(Position::FIRST);
+        loop {
+            let start = candidate;
+            for set in &mut self.0 {
+                match set.at_or_after(candidate)? {
+                    Some(found) => candidate = found,
+                    None => return Ok(None),
+                }
+            }
+            if candidate == start {
+                return Ok(Some(candidate));
+            }
+        }
+    }
+
+    fn at_or_before(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
+        let mut candidate = position;
+        loop {
+            let start = candidate;
+            for set in &mut self.0 {
+                match set.at_or_before(candidate)? {
+                    Some(found) => candidate = found,
+                    None => return Ok(None),
+                }
+            }
+            if candidate == start {
+                return Ok(Some(candidate));
+            }
+        }
+    }
+}
+
+/// Positions that are in at least one of the sets.
+#[derive(Debug)]
+pub(crate) struct AnyOf(pub(crate) Vec<Box<dyn PositionSet>>);
+
+impl PositionSet for AnyOf {
+    fn at_or_after(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
+        let mut best = None;
+        for set in &mut self.0 {
+            let found = set.at_or_after(position)?;
+            best = match (best, found) {
+                (Some(best), Some(found)) => Some(std::cmp::min(best, found)),
+                (best, found) => best.or(found),
+            };
+        }
+        Ok(best)
+    }
+
+    fn at_or_before(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
+        let mut best = None;
+        for set in &mut self.0 {
+            best = best.max(set.at_or_before(position)?);
+        }
+        Ok(best)
+    }
+}

@@ -1,0 +1,211 @@
+//! The index of the newest events, in memory.
+//!
+//! **Owns:** [`Tail`]. **Does not know:** files; when to freeze.
+//! **Invariants:** one thread adds, many look up; a lock is held for one lookup and a copy of at most one chunk,
+//! never across I/O; a reader names the newest position it may see and gets nothing behind it, although the
+//! writer may be further; memory is bounded by the events of one segment.
+
+use std::{collections::HashMap, sync::PoisonError, sync::RwLock};
+
+use foldhash::fast::RandomState;
+use leftfold_model::Position;
+
+use super::{
+    Term,
+    chunk::{CHUNK_POSTINGS, Chunk},
+};
+
+/// Parts of the map, each with its lock, so that readers of different terms do not meet.
+const SHARDS: usize = 32;
+
+/// The postings of the events of one segment.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    first: u64,
+    shards: Vec<RwLock<HashMap<Term, List, RandomState>>>,
+    hasher: RandomState,
+}
+
+/// Postings of one term, as distances from the first position of the tail.
+#[derive(Debug)]
+struct List {
+    base: u64,
+    postings: Postings,
+}
+
+/// Most terms of a segment occur once, and need no allocation.
+#[derive(Debug)]
+enum Postings {
+    One([u32; 1]),
+    Many(Vec<u32>),
+}
+
+impl List {
+    fn as_slice(&self) -> &[u32] {
+        match &self.postings {
+            Postings::One(one) => one,
+            Postings::Many(many) => many,
+        }
+    }
+
+    fn push(&mut self, distance: u32) {
+        match &mut self.postings {
+            Postings::One([one]) => self.postings = Postings::Many(vec![*one, distance]),
+            Postings::Many(many) => many.push(distance),
+        }
+    }
+
+    /// The postings not behind `through`.
+    fn visible(&self, first: u64, through: u64) -> &[u32] {
+        let all = self.as_slice();
+        let count = match all.last() {
+            Some(&last) if first + u64::from(last) <= through => all.len(),
+            _ => all.partition_point(|&distance| first + u64::from(distance) <= through),
+        };
+        all.get(..count).unwrap_or_default()
+    }
+}
+
+impl Tail {
+    /// An empty tail for events from `first` on.
+    pub(crate) fn new(first: Position) -> Self {
+        let hasher = RandomState::default();
+        let shard = |_| RwLock::new(HashMap::with_hasher(hasher.clone()));
+        Self {
+            first: first.get(),
+            shards: (0..SHARDS).map(shard).collect(),
+            hasher,
+        }
+    }
+
+    /// The first position it covers.
+    pub(crate) fn first(&self) -> Position {
+        Position::new(self.first)
+    }
+
+    fn shard(&self, term: &[u8]) -> &RwLock<HashMap<Term, List, RandomState>> {
+        use std::hash::BuildHasher;
+        let hash = self.hasher.hash_one(term);
+        let index = usize::try_from(hash >> 59).unwrap_or(0) % SHARDS;
+        match self.shards.get(index) {
+            Some(shard) => shard,
+            // SHARDS is positive and the index is below it.
+            None => unreachable!("a shard index is below the number of shards"),
+        }
+    }
+
+    /// Adds a posting; `base` is asked for if the term is new: how many postings it has in older sources.
+    pub(crate) fn add(&self, term: &Term, position: Position, base: u64) {
+        // A segment holds fewer events than fit in 32 bits (LogOptions).
+        let distance = u32::try_from(position.get().saturating_sub(self.first)).unwrap_or(u32::MAX);
+        let mut shard = self
+            .shard(term.as_bytes())
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(list) = shard.get_mut(term.as_bytes()) {
+            list.push(distance);
+        } else {
+            shard.insert(
+                term.clone(),
+                List {
+                    base,
+                    postings: Postings::One([distance]),
+                },
+            );
+        }
+    }
+
+    fn with<R>(&self, term: &[u8], look: impl FnOnce(&List) -> R) -> Option<R> {
+        let shard = self
+            .shard(term)
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        shard.get(term).map(look)
+    }
+
+    /// How many postings the term has in older sources and in this one, if it is here at all.
+    pub(crate) fn count(&self, term: &[u8], through: Position) -> Option<(u64, u64)> {
+        self.with(term, |list| {
+            (
+                list.base,
+                list.visible(self.first, through.get()).len() as u64,
+            )
+        })
+    }
+
+    /// The chunk that begins with the first posting at or behind `position`.
+    pub(crate) fn chunk_after(
+        &self,
+        term: &[u8],
+        position: Position,
+        through: Position,
+    ) -> Option<Chunk> {
+        self.with(term, |list| {
+            let visible = list.visible(self.first, through.get());
+            let from = visible.partition_point(|&d| self.first + u64::from(d) < position.get());
+            self.chunk(visible, from, from.saturating_add(CHUNK_POSTINGS))
+        })?
+    }
+
+    /// The chunk that ends with the last posting at or before `position`.
+    pub(crate) fn chunk_before(
+        &self,
+        term: &[u8],
+        position: Position,
+        through: Position,
+    ) -> Option<Chunk> {
+        self.with(term, |list| {
+            let visible = list.visible(self.first, through.get());
+            let to = visible.partition_point(|&d| self.first + u64::from(d) <= position.get());
+            self.chunk(visible, to.saturating_sub(CHUNK_POSTINGS), to)
+        })?
+    }
+
+    /// The position of the posting with this ordinal in this source.
+    pub(crate) fn position_at(
+        &self,
+        term: &[u8],
+        ordinal: u64,
+        through: Position,
+    ) -> Option<Position> {
+        self.with(term, |list| {
+            let visible = list.visible(self.first, through.get());
+            let distance = visible.get(usize::try_from(ordinal).ok()?)?;
+            Some(Position::new(self.first + u64::from(*distance)))
+        })?
+    }
+
+    fn chunk(&self, visible: &[u32], from: usize, to: usize) -> Option<Chunk> {
+        let slice = visible
+            .get(from..to.min(visible.len()))
+            .filter(|slice| !slice.is_empty())?;
+        let positions = slice
+            .iter()
+            .map(|&distance| self.first + u64::from(distance))
+            .collect();
+        Some(Chunk {
+            ordinal: from as u64,
+            positions,
+        })
+    }
+
+    /// All terms that `keep` accepts, sorted.
+    pub(crate) fn terms(&self, keep: impl Fn(&Term) -> bool) -> Vec<Term> {
+        let mut terms = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            terms.extend(shard.keys().filter(|term| keep(term)).cloned());
+        }
+        terms.sort_unstable();
+        terms
+    }
+
+    /// Base and all postings of a term, for freezing.
+    pub(crate) fn postings(&self, term: &Term) -> (u64, Vec<u64>) {
+        let all = |list: &List| {
+            let position = |&distance: &u32| self.first + u64::from(distance);
+            (list.base, list.as_slice().iter().map(position).collect())
+        };
+        self.with(term.as_bytes(), all).unwrap_or_default()
+    }
+}

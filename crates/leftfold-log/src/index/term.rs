@@ -1,0 +1,73 @@
+//! Terms: what postings lists are kept for.
+//!
+//! **Owns:** [`Term`]. **Does not know:** postings.
+//! **Invariants:** a term's bytes are its kind and its name, so kinds never mix; terms sort by bytes, so all
+//! streams of a listing lie side by side.
+
+use std::borrow::Borrow;
+
+use leftfold_model::{EventType, StreamName, Tag};
+
+/// What a term names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum TermKind {
+    Stream = 1,
+    Category = 2,
+    Type = 3,
+    Tag = 4,
+}
+
+/// A kind and a name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Term(Box<[u8]>);
+
+impl Term {
+    fn of(kind: TermKind, name: &str) -> Self {
+        let mut bytes = Vec::with_capacity(1 + name.len());
+        bytes.push(kind as u8);
+        bytes.extend_from_slice(name.as_bytes());
+        Self(bytes.into())
+    }
+
+    pub(crate) fn stream(name: &StreamName) -> Self {
+        Self::of(TermKind::Stream, name.as_str())
+    }
+    pub(crate) fn category(name: &str) -> Self {
+        Self::of(TermKind::Category, name)
+    }
+    pub(crate) fn event_type(name: &EventType) -> Self {
+        Self::of(TermKind::Type, name.as_str())
+    }
+    pub(crate) fn tag(name: &Tag) -> Self {
+        Self::of(TermKind::Tag, name.as_str())
+    }
+    pub(crate) fn stream_prefix(prefix: &str) -> Self {
+        Self::of(TermKind::Stream, prefix)
+    }
+
+    /// A term read from a file; the reader has checked the bytes against their checksum.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether postings of this term count revisions.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.0.first() == Some(&(TermKind::Stream as u8))
+    }
+
+    /// The name without the kind.
+    pub(crate) fn name(&self) -> &[u8] {
+        self.0.get(1..).unwrap_or_default()
+    }
+}
+
+impl Borrow<[u8]> for Term {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
