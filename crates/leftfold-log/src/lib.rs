@@ -5,16 +5,27 @@
 //! **Invariants:** the log is the truth and every index can be rebuilt from it; nothing is acknowledged before
 //! it is synced; readers see only what is durable; all file access goes through [`disk::Disk`].
 
+mod append;
 mod clock;
 pub mod disk;
+mod engine;
 mod error;
 mod index;
+mod limits;
 #[cfg(feature = "planted")]
 pub mod planted;
 #[cfg(not(feature = "planted"))]
 mod planted;
+mod read;
 mod record;
+mod recover;
+mod segment;
+mod upkeep;
 
 pub use clock::{Clock, SystemClock};
+pub use engine::{Answered, AppendError, CloseError, Core, Log, LogStats, Reader, Ticket};
 pub use error::StorageError;
+pub use limits::{LogOptions, RECENT_IDS};
+pub use read::{Cursor, Delivered, Follower, ReadError, StreamEntry, Streams};
 pub use record::LogId;
+pub use recover::{OpenError, OpenReport};

@@ -18,11 +18,6 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    pub(crate) fn covers(&self, position: u64) -> bool {
-        matches!((self.positions.first(), self.positions.last()),
-            (Some(&first), Some(&last)) if (first..=last).contains(&position))
-    }
-
     pub(crate) fn at_or_after(&self, position: u64) -> Option<u64> {
         let index = self.positions.partition_point(|&p| p < position);
         self.positions.get(index).copied()

@@ -19,13 +19,14 @@ mod sources;
 mod tail;
 mod term;
 
-pub(crate) use freeze::{TailPostings, TermPostings, write as write_frozen};
+pub(crate) use freeze::{TailPostings, write as write_frozen};
 pub(crate) use frozen::{Frozen, Scan};
+pub(crate) use listing::{Listed, Listing};
 pub(crate) use merge::{due as merge_due, merge};
 pub(crate) use set::PositionSet;
 pub(crate) use sources::Sources;
 pub(crate) use tail::Tail;
-pub(crate) use term::{Term, TermKind};
+pub(crate) use term::{Term, TermKind, write as write_term};
 
 #[cfg(test)]
 mod tests;

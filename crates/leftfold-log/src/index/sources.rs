@@ -84,14 +84,6 @@ fn resolve<'a>(
 }
 
 impl Sources {
-    /// No sources.
-    pub(crate) fn none() -> Self {
-        Self {
-            frozen: Arc::new([]),
-            tails: Arc::new([]),
-        }
-    }
-
     /// How many events the stream has, up to `through`.
     pub(crate) fn stream_events(
         &self,

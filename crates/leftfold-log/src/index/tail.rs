@@ -95,18 +95,18 @@ impl Tail {
     }
 
     /// Adds a posting; `base` is asked for if the term is new: how many postings it has in older sources.
-    pub(crate) fn add(&self, term: &Term, position: Position, base: u64) {
+    pub(crate) fn add(&self, term: &[u8], position: Position, base: u64) {
         // A segment holds fewer events than fit in 32 bits (LogOptions).
         let distance = u32::try_from(position.get().saturating_sub(self.first)).unwrap_or(u32::MAX);
         let mut shard = self
-            .shard(term.as_bytes())
+            .shard(term)
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(list) = shard.get_mut(term.as_bytes()) {
+        if let Some(list) = shard.get_mut(term) {
             list.push(distance);
         } else {
             shard.insert(
-                term.clone(),
+                Term::from_bytes(term),
                 List {
                     base,
                     postings: Postings::One([distance]),

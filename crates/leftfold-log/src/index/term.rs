@@ -18,6 +18,13 @@ pub(crate) enum TermKind {
     Tag = 4,
 }
 
+/// Writes the bytes of a term into `out`, replacing what it held; for callers that look up many.
+pub(crate) fn write(out: &mut Vec<u8>, kind: TermKind, name: &str) {
+    out.clear();
+    out.push(kind as u8);
+    out.extend_from_slice(name.as_bytes());
+}
+
 /// A kind and a name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Term(Box<[u8]>);
@@ -25,8 +32,7 @@ pub(crate) struct Term(Box<[u8]>);
 impl Term {
     fn of(kind: TermKind, name: &str) -> Self {
         let mut bytes = Vec::with_capacity(1 + name.len());
-        bytes.push(kind as u8);
-        bytes.extend_from_slice(name.as_bytes());
+        write(&mut bytes, kind, name);
         Self(bytes.into())
     }
 
@@ -53,11 +59,6 @@ impl Term {
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
-    }
-
-    /// Whether postings of this term count revisions.
-    pub(crate) fn is_stream(&self) -> bool {
-        self.0.first() == Some(&(TermKind::Stream as u8))
     }
 
     /// The name without the kind.

@@ -36,12 +36,16 @@ fn event() -> impl Strategy<Value = Indexed> {
 fn add(tail: &Tail, seen: &mut BTreeMap<StreamName, u64>, position: u64, event: &Indexed) {
     let position = Position::new(position);
     let events = seen.entry(event.stream.clone()).or_default();
-    tail.add(&Term::stream(&event.stream), position, *events);
+    tail.add(Term::stream(&event.stream).as_bytes(), position, *events);
     *events += 1;
-    tail.add(&Term::category(event.stream.category_str()), position, 0);
-    tail.add(&Term::event_type(&event.event_type), position, 0);
+    tail.add(
+        Term::category(event.stream.category_str()).as_bytes(),
+        position,
+        0,
+    );
+    tail.add(Term::event_type(&event.event_type).as_bytes(), position, 0);
     for tag in &event.tags {
-        tail.add(&Term::tag(tag), position, 0);
+        tail.add(Term::tag(tag).as_bytes(), position, 0);
     }
 }
 
@@ -205,7 +209,7 @@ fn long_lists_are_found_by_ordinal_and_by_position() {
     let term = Term::stream(&StreamName::new("long").unwrap());
     let count = 128 * 256 * 2 + 77;
     for n in 0..count {
-        tail.add(&term, Position::new(n * 3 + 1), 5);
+        tail.add(term.as_bytes(), Position::new(n * 3 + 1), 5);
     }
     let range = (Position::FIRST, Position::new(count * 3));
     write_frozen(&disk, LOG, range, &mut TailPostings::of(&tail)).unwrap();
@@ -266,7 +270,7 @@ fn any_flipped_bit_and_any_cut_of_an_index_file_is_noticed() {
     let tail = Tail::new(Position::FIRST);
     for n in 0..300_u64 {
         tail.add(
-            &Term::stream(&StreamName::new(format!("s-{}", n % 7)).unwrap()),
+            Term::stream(&StreamName::new(format!("s-{}", n % 7)).unwrap()).as_bytes(),
             Position::new(n + 1),
             0,
         );

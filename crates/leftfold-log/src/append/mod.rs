@@ -1,0 +1,196 @@
+//! Deciding appends: which are allowed, and what they become.
+//!
+//! **Owns:** [`Decider`]: the state that decisions need. **Does not know:** files, threads, clocks.
+//! **Invariants:** a decision depends on nothing but the state and the append, so the same appends in the same order
+//! give the same log; the state includes appends that are decided but not yet durable.
+//! **Reading order:** [`Decider::decide`], [`recent`].
+
+mod recent;
+
+use leftfold_model::{
+    Append, Appended, Conflict, CurrentRevision, EventId, ExpectedRevision, NewEvent, Position,
+    Query, Revision, Scope, StreamWrite,
+};
+
+pub(crate) use recent::{Place, RecentIds};
+
+use crate::{
+    error::StorageError,
+    index::{Sources, Term},
+    segment::Segments,
+};
+
+/// The state that decides appends.
+#[derive(Debug)]
+pub(crate) struct Decider {
+    /// The position the next event gets.
+    pub(crate) next: Position,
+    /// The newest events by id.
+    pub(crate) recent: RecentIds,
+}
+
+/// What an append may become.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// It is allowed; the first event of each write gets this revision.
+    Write(Vec<Revision>),
+    /// It stands already.
+    Repeated(Appended),
+    /// It is refused.
+    Refused(Conflict),
+}
+
+/// What the log looks like now: the index with everything decided, the segments with everything durable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    pub(crate) sources: &'a Sources,
+    pub(crate) segments: &'a Segments,
+}
+
+impl Decider {
+    /// Decides an append. Changes nothing.
+    ///
+    /// The order of the checks is part of the contract: repetition, then expected revisions in the order of the
+    /// writes, then conditions in their order (docs/queries.md).
+    pub(crate) fn decide(&self, append: &Append, seen: Seen<'_>) -> Result<Decision, StorageError> {
+        let mut current = Vec::with_capacity(append.writes().len());
+        for write in append.writes() {
+            current.push(revision_of(write, seen)?);
+        }
+        if let Some(decision) = self.repetition(append, &current, seen)? {
+            return Ok(decision);
+        }
+        for (write, &actual) in append.writes().iter().zip(&current) {
+            if !write.expected.allows(actual) {
+                let (stream, expected) = (write.stream.clone(), write.expected);
+                return Ok(Decision::Refused(Conflict::WrongRevision {
+                    stream,
+                    expected,
+                    actual,
+                }));
+            }
+        }
+        for (index, condition) in append.conditions().iter().enumerate() {
+            let after = condition.after.seen_through();
+            if let Some(position) = self.match_after(&condition.fail_if_match, after, seen)? {
+                return Ok(Decision::Refused(Conflict::ConditionFailed {
+                    condition: index,
+                    position,
+                }));
+            }
+        }
+        Ok(Decision::Write(
+            current.into_iter().map(CurrentRevision::next).collect(),
+        ))
+    }
+
+    fn match_after(
+        &self,
+        query: &Query,
+        after: Position,
+        seen: Seen<'_>,
+    ) -> Result<Option<Position>, StorageError> {
+        let newest = self.next.previous();
+        if after >= newest {
+            return Ok(None);
+        }
+        seen.sources
+            .select(&Scope::All, query, newest)
+            .at_or_after(after.next())
+    }
+
+    /// Whether the append, or part of it, stands already.
+    fn repetition(
+        &self,
+        append: &Append,
+        current: &[CurrentRevision],
+        seen: Seen<'_>,
+    ) -> Result<Option<Decision>, StorageError> {
+        let mut places = Vec::with_capacity(append.event_count());
+        let mut streams = Vec::with_capacity(append.writes().len());
+        let mut first_found: Option<(EventId, Position)> = None;
+        let mut whole = true;
+        for (write, &current) in append.writes().iter().zip(current) {
+            let mut last = Revision::FIRST;
+            let mut expected = write.expected.next_revision();
+            for event in &write.events {
+                let (place, fits) = self.place_of(write, event, expected, current, seen)?;
+                if let Some((position, revision)) = place {
+                    first_found.get_or_insert((event.id(), position));
+                    places.push(position);
+                    last = revision;
+                    expected = Some(revision.next());
+                }
+                whole &= fits;
+            }
+            streams.push((write.stream.clone(), last));
+        }
+        let Some((id, position)) = first_found else {
+            return Ok(None);
+        };
+        let contiguous = places
+            .windows(2)
+            .all(|pair| matches!(pair, [a, b] if a.next() == *b));
+        match (places.first(), places.last()) {
+            (Some(&first), Some(&last)) if whole && contiguous => {
+                Ok(Some(Decision::Repeated(Appended {
+                    first,
+                    last,
+                    streams,
+                    repeated: true,
+                })))
+            }
+            _ => Ok(Some(Decision::Refused(Conflict::PartlyStored {
+                id,
+                position,
+            }))),
+        }
+    }
+
+    /// Where an event of this id stands, if it does, and whether that is where this append would put it.
+    ///
+    /// `expected` is the revision it would have, as far as that is fixed.
+    fn place_of(
+        &self,
+        write: &StreamWrite,
+        event: &NewEvent,
+        expected: Option<Revision>,
+        current: CurrentRevision,
+        seen: Seen<'_>,
+    ) -> Result<(Option<(Position, Revision)>, bool), StorageError> {
+        if let Some(found) = self.recent.find(event.id()) {
+            let fits = found.stream == write.stream && expected.is_none_or(|r| r == found.revision);
+            return Ok((Some((found.position, found.revision)), fits));
+        }
+        // Only a fixed revision says where an older event of this id could stand.
+        let fixed = !matches!(
+            write.expected,
+            ExpectedRevision::Any | ExpectedRevision::StreamExists
+        );
+        let Some(revision) = expected.filter(|&revision| fixed && revision < current.next()) else {
+            return Ok((None, false));
+        };
+        let term = Term::stream(&write.stream);
+        let position = seen
+            .sources
+            .position_of(&term, revision.get(), self.next.previous())?;
+        // An event that recent ids do not hold is older than all of them, and so durable and readable.
+        let Some(position) = position.filter(|&position| position < self.recent.oldest(self.next))
+        else {
+            return Ok((None, false));
+        };
+        let stored = seen.segments.event(position)?;
+        match stored {
+            Some(stored) if stored.id == event.id() => Ok((Some((position, revision)), true)),
+            _ => Ok((None, false)),
+        }
+    }
+}
+
+/// The revision of the stream's last event, decided appends included.
+fn revision_of(write: &StreamWrite, seen: Seen<'_>) -> Result<CurrentRevision, StorageError> {
+    let events = seen
+        .sources
+        .stream_events(&Term::stream(&write.stream), Position::MAX)?;
+    Ok(CurrentRevision(events.checked_sub(1).map(Revision::new)))
+}

@@ -1,0 +1,91 @@
+//! Why an append was not acknowledged, or a log not closed cleanly.
+//!
+//! **Owns:** [`AppendError`], [`CloseError`]. **Does not know:** stores and wires.
+//! **Invariants:** every variant says whether the append certainly did not happen.
+
+use std::sync::Arc;
+
+use leftfold_model::Conflict;
+
+use crate::error::StorageError;
+
+/// Why an append was not acknowledged.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The append lost against what is stored; nothing was written. Reload and decide again.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The disk refused while this append was being written. **Outcome unknown** until the log is opened again.
+    #[error(
+        "disk failed while the append was being written; the log takes no more appends until it is reopened"
+    )]
+    Poisoned {
+        /// What the disk reported.
+        #[source]
+        cause: Arc<StorageError>,
+    },
+    /// The log takes no appends since an earlier failure of the disk; nothing was written. Reads go on.
+    #[error("log is read-only since a failure of the disk")]
+    ReadOnly {
+        /// What the disk reported then.
+        #[source]
+        cause: Arc<StorageError>,
+    },
+    /// There is no room for the segment the append needs; nothing was written. Later appends may succeed.
+    #[error("disk is full")]
+    DiskFull {
+        /// What the disk reported.
+        #[source]
+        cause: Arc<StorageError>,
+    },
+    /// What the decision needs could not be read; nothing was written.
+    #[error("log could not be read to decide the append")]
+    Unreadable {
+        /// What went wrong.
+        #[source]
+        cause: Arc<StorageError>,
+    },
+    /// The queue of appends is full; nothing was written. Retry after a moment.
+    #[error("log is busy: its queue of appends is full")]
+    Busy,
+    /// The log was closed; nothing was written.
+    #[error("log is closed")]
+    Closed,
+    /// The writer stopped while it had this append. **Outcome unknown.**
+    #[error("writer of the log stopped; the outcome is unknown")]
+    WriterLost,
+}
+
+impl AppendError {
+    /// Did the append certainly not happen? An unknown outcome answers `false`.
+    #[must_use]
+    pub fn is_definitely_not_written(&self) -> bool {
+        !matches!(self, Self::Poisoned { .. } | Self::WriterLost)
+    }
+
+    /// May the same call succeed later on the same log, without the caller changing anything?
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Busy | Self::DiskFull { .. })
+    }
+}
+
+/// Why a log could not be closed cleanly. Everything acknowledged is safe; the next open recovers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The log had stopped after a failure of the disk.
+    #[error("log was read-only since a failure of the disk")]
+    ReadOnly {
+        /// What the disk reported then.
+        #[source]
+        cause: Arc<StorageError>,
+    },
+    /// The writer had panicked.
+    #[error("writer of the log panicked")]
+    WriterPanicked,
+    /// The clean-stop marker could not be written.
+    #[error("clean stop could not be recorded")]
+    Storage(#[from] StorageError),
+}

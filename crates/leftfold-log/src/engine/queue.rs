@@ -1,0 +1,156 @@
+//! The queue between callers and the writer.
+//!
+//! **Owns:** [`Queue`], [`Ticket`]. **Does not know:** what the writer does.
+//! **Invariants:** bounded in appends and bytes; what was accepted is answered or its caller learns that the writer is
+//! gone; appends leave in the order they came.
+
+use std::{
+    collections::VecDeque,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use leftfold_model::{Append, Appended};
+
+use super::error::AppendError;
+
+/// Appends that may wait. Each waits for at most one group before its own.
+const QUEUE_APPENDS_MAX: usize = 8_192;
+/// Bytes that may wait, one append more or less.
+const QUEUE_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Appends of a group, at most.
+const GROUP_APPENDS_MAX: usize = 4_096;
+/// Bytes of a group, about. More: longer syncs for all; less: more of them.
+const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+type Answer = oneshot::Sender<Result<Appended, AppendError>>;
+
+/// Appends that wait for the writer.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    state: Mutex<Waiting>,
+    filled: Condvar,
+    drained: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    jobs: VecDeque<(Append, Answer)>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Waiting {
+    fn is_full(&self) -> bool {
+        self.jobs.len() >= QUEUE_APPENDS_MAX || self.bytes >= QUEUE_BYTES_MAX
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an append. When the queue is full, waits if `patient`, else refuses.
+    pub(crate) fn push(&self, append: Append, patient: bool) -> Result<Ticket, AppendError> {
+        let mut waiting = self.lock();
+        while waiting.is_full() && !waiting.closed {
+            if !patient {
+                return Err(AppendError::Busy);
+            }
+            waiting = self
+                .drained
+                .wait(waiting)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if waiting.closed {
+            return Err(AppendError::Closed);
+        }
+        let (answer, answered) = oneshot::channel();
+        waiting.bytes += append.size();
+        waiting.jobs.push_back((append, answer));
+        drop(waiting);
+        self.filled.notify_one();
+        Ok(Ticket(answered))
+    }
+
+    /// The next group, as many as wait; waits for the first. `None`: the queue is closed and empty.
+    pub(crate) fn pop_group(&self) -> Option<(Vec<Append>, Vec<Answer>)> {
+        let mut waiting = self.lock();
+        while waiting.jobs.is_empty() {
+            if waiting.closed {
+                return None;
+            }
+            waiting = self
+                .filled
+                .wait(waiting)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let (mut appends, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while appends.len() < GROUP_APPENDS_MAX && bytes < GROUP_BYTES_MAX {
+            let Some((append, answer)) = waiting.jobs.pop_front() else {
+                break;
+            };
+            bytes += append.size();
+            appends.push(append);
+            answers.push(answer);
+        }
+        waiting.bytes = waiting.bytes.saturating_sub(bytes);
+        drop(waiting);
+        self.drained.notify_all();
+        Some((appends, answers))
+    }
+
+    /// Refuses what comes from now on; what waits is still given out.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_all();
+        self.drained.notify_all();
+    }
+
+    /// Drops what waits: callers learn that the writer is gone.
+    pub(crate) fn abandon(&self) {
+        self.close();
+        self.lock().jobs.clear();
+    }
+}
+
+/// An append that was accepted and not yet answered. Wait for it, or await it.
+///
+/// Dropping a ticket does not take back the append.
+#[derive(Debug)]
+#[must_use = "the outcome of the append is only known through its ticket"]
+pub struct Ticket(oneshot::Receiver<Result<Appended, AppendError>>);
+
+impl Ticket {
+    /// Blocks until the append is durable or refused.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub fn wait(self) -> Result<Appended, AppendError> {
+        self.0.recv().unwrap_or(Err(AppendError::WriterLost))
+    }
+}
+
+impl IntoFuture for Ticket {
+    type Output = Result<Appended, AppendError>;
+    type IntoFuture = Answered;
+    fn into_future(self) -> Answered {
+        Answered(self.0.into_future())
+    }
+}
+
+/// The future of a [`Ticket`].
+#[derive(Debug)]
+pub struct Answered(oneshot::AsyncReceiver<Result<Appended, AppendError>>);
+
+impl Future for Answered {
+    type Output = Result<Appended, AppendError>;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0)
+            .poll(context)
+            .map(|answer| answer.unwrap_or(Err(AppendError::WriterLost)))
+    }
+}

@@ -1,0 +1,267 @@
+//! What the writer, the readers and the upkeep share.
+//!
+//! **Owns:** [`Shared`]: the published view and how it changes; upkeep steps; [`Reader`].
+//! **Does not know:** appends. **Invariants:** the view changes under one small lock and is read without any; an upkeep
+//! step holds the upkeep lock, so two never meet; files are removed only after no new view names them.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use event_listener::{Event, EventListener};
+use leftfold_model::{Position, Query, Read, Scope, StreamName};
+
+use crate::{
+    error::StorageError,
+    index::{Frozen, Sources, Tail, merge_due},
+    limits::LogOptions,
+    read::{Cursor, Follower, ReadError, Streams, View, Views},
+    record::LogId,
+    segment::{Locations, Segment, Segments, create},
+    upkeep,
+};
+
+/// State that several threads see.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) log: LogId,
+    pub(crate) options: LogOptions,
+    view: ArcSwap<View>,
+    change: Mutex<()>,
+    upkeep: Mutex<()>,
+    /// Bytes of the prepared file, if there is one.
+    spare: Mutex<Option<u64>>,
+    committed: Event,
+    closed: AtomicBool,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) appends: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(log: LogId, options: LogOptions, view: View) -> Self {
+        Self {
+            log,
+            options,
+            view: ArcSwap::from_pointee(view),
+            change: Mutex::default(),
+            upkeep: Mutex::default(),
+            spare: Mutex::default(),
+            committed: Event::new(),
+            closed: AtomicBool::new(false),
+            syncs: AtomicU64::new(0),
+            appends: AtomicU64::new(0),
+        }
+    }
+
+    /// Replaces the view by a changed one.
+    fn change(&self, change: impl FnOnce(&mut View)) {
+        let _guard = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut view = View::clone(&self.view.load());
+        change(&mut view);
+        self.view.store(Arc::new(view));
+    }
+
+    /// Shows readers everything up to `head`, and wakes those who wait.
+    pub(crate) fn publish(&self, head: Position) {
+        self.change(|view| view.head = head);
+        self.committed.notify(usize::MAX);
+    }
+
+    /// Adds the segment that appends go to from now on.
+    pub(crate) fn add_segment(&self, segment: Arc<Segment>, tail: Arc<Tail>) {
+        self.change(|view| {
+            view.segments.list = view
+                .segments
+                .list
+                .iter()
+                .cloned()
+                .chain([segment])
+                .collect();
+            view.sources.tails = view.sources.tails.iter().cloned().chain([tail]).collect();
+        });
+    }
+
+    /// Lets `create` turn the prepared file into a segment, if it has this many bytes; tells it whether. Meanwhile no
+    /// other file becomes the spare.
+    pub(crate) fn with_spare<R>(&self, bytes: u64, create: impl FnOnce(bool) -> R) -> R {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = spare.take_if(|prepared| *prepared == bytes).is_some();
+        create(fits)
+    }
+
+    /// How many segments wait for their files.
+    pub(crate) fn unsealed(&self) -> usize {
+        self.view.load().sources.tails.len().saturating_sub(1)
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.committed.notify(usize::MAX);
+    }
+
+    /// Takes the upkeep for the caller; readers and the writer are not disturbed.
+    pub(crate) fn pause_upkeep(&self) -> MutexGuard<'_, ()> {
+        self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does one step of upkeep, the most urgent one. `false`: there was nothing to do.
+    pub(crate) fn upkeep(&self) -> Result<bool, StorageError> {
+        let _one_at_a_time = self.pause_upkeep();
+        Ok(self.prepare_spare()? || self.seal_oldest()? || self.join_indexes()?)
+    }
+
+    fn prepare_spare(&self) -> Result<bool, StorageError> {
+        let view = self.view();
+        let bytes = self.options.bytes_of_segment(view.segments.list.len());
+        if *self.spare.lock().unwrap_or_else(PoisonError::into_inner) == Some(bytes) {
+            return Ok(false);
+        }
+        let disk = view.segments.handles.disk().as_ref();
+        create::prepare_spare(disk, bytes)?;
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        create::name_spare(disk)?;
+        *spare = Some(bytes);
+        Ok(true)
+    }
+
+    fn seal_oldest(&self) -> Result<bool, StorageError> {
+        let view = self.view();
+        let ([tail, _, ..], handles) = (&*view.sources.tails, &view.segments.handles) else {
+            return Ok(false);
+        };
+        let index = view
+            .segments
+            .list
+            .partition_point(|segment| segment.first < tail.first());
+        let Some(segment) = view.segments.list.get(index) else {
+            return Ok(false);
+        };
+        let sealed = match segment.locations {
+            Locations::Memory(_) => upkeep::seal(handles, self.log, segment)?,
+            Locations::File(_) => Arc::clone(segment),
+        };
+        let frozen = upkeep::freeze(handles.disk().as_ref(), self.log, &sealed, tail)?;
+        self.change(|view| {
+            let same = |other: &Arc<Segment>| {
+                if other.first == sealed.first {
+                    &sealed
+                } else {
+                    other
+                }
+                .clone()
+            };
+            view.segments.list = view.segments.list.iter().map(same).collect();
+            view.sources.frozen = view
+                .sources
+                .frozen
+                .iter()
+                .cloned()
+                .chain([frozen])
+                .collect();
+            view.sources.tails = view.sources.tails.iter().skip(1).cloned().collect();
+        });
+        Ok(true)
+    }
+
+    fn join_indexes(&self) -> Result<bool, StorageError> {
+        let view = self.view();
+        let ranges: Vec<_> = view
+            .sources
+            .frozen
+            .iter()
+            .map(|frozen| (frozen.first(), frozen.last()))
+            .collect();
+        let Some(run) = merge_due(&ranges, u64::from(self.options.segment_events)) else {
+            return Ok(false);
+        };
+        let parts: Vec<Arc<Frozen>> = view
+            .sources
+            .frozen
+            .get(run.clone())
+            .unwrap_or_default()
+            .to_vec();
+        let disk = Arc::clone(view.segments.handles.disk());
+        let Some(joined) = upkeep::join(disk.as_ref(), self.log, &parts)? else {
+            return Ok(false);
+        };
+        self.change(|view| {
+            let mut frozen = view.sources.frozen.to_vec();
+            frozen.splice(run, [joined]);
+            view.sources.frozen = frozen.into();
+        });
+        upkeep::remove_joined(disk.as_ref(), &parts)?;
+        Ok(true)
+    }
+}
+
+impl Views for Shared {
+    fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+    fn listen(&self) -> EventListener {
+        self.committed.listen()
+    }
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+impl View {
+    /// The first view of an opened log.
+    pub(crate) fn first(head: Position, segments: Segments, sources: Sources) -> Self {
+        Self {
+            head,
+            segments,
+            sources,
+        }
+    }
+}
+
+/// Reads a log. Cheap to clone; every clone sees the newest commits.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Reader {
+    /// Begins a read of the log as it is now.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the request contradicts itself or the index cannot be read.
+    pub fn read(&self, read: &Read) -> Result<Cursor, ReadError> {
+        Cursor::over(self.shared.view(), read)
+    }
+
+    /// Follows the log from behind `after` on: what is stored, then what is committed.
+    #[must_use]
+    pub fn follow(&self, scope: Scope, query: Query, after: Position) -> Follower {
+        Follower::new(
+            Arc::clone(&self.shared) as Arc<dyn Views>,
+            scope,
+            query,
+            after,
+        )
+    }
+
+    /// The position of the newest durable event.
+    #[must_use]
+    pub fn head(&self) -> Position {
+        self.shared.view().head
+    }
+
+    /// Lists the streams whose names begin with `prefix` and come behind `after`, in the byte order of names.
+    ///
+    /// # Errors
+    /// [`ReadError::Storage`].
+    pub fn streams(&self, prefix: &str, after: Option<&StreamName>) -> Result<Streams, ReadError> {
+        Streams::over(self.shared.view(), prefix, after)
+    }
+
+    /// Sizes and counts of the log as it is now.
+    #[must_use]
+    pub fn stats(&self) -> super::LogStats {
+        super::LogStats::of(&self.shared)
+    }
+}

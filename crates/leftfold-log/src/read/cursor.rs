@@ -1,0 +1,136 @@
+//! Reading a selection of events, batch by batch.
+//!
+//! **Owns:** [`Cursor`]: a read in progress. **Does not know:** how events got there.
+//! **Invariants:** all batches see the log as of the moment the cursor was made; a batch is bounded in events and
+//! bytes; an error never looks like the end.
+
+use std::sync::Arc;
+
+use leftfold_model::{ConflictToken, Direction, Position, Read, ReadFrom, RecordedEvent, Scope};
+
+use super::View;
+use crate::{
+    error::StorageError,
+    index::{PositionSet, Term},
+};
+
+/// Events of a batch, at most. More: fewer calls, more memory per reader.
+const BATCH_EVENTS_MAX: usize = 1_024;
+/// Bytes of a batch, about; one event may be larger.
+const BATCH_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Why a read could not begin or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// A revision has a meaning only in one stream.
+    #[error("read from a revision names no stream")]
+    RevisionWithoutStream,
+    /// The log could not be read, or is damaged.
+    #[error("log could not be read")]
+    Storage(#[from] StorageError),
+}
+
+/// A read in progress.
+#[derive(Debug)]
+pub struct Cursor {
+    view: Arc<View>,
+    set: Box<dyn PositionSet>,
+    next: Option<Position>,
+    direction: Direction,
+    remaining: u64,
+}
+
+impl Cursor {
+    pub(crate) fn over(view: Arc<View>, read: &Read) -> Result<Self, ReadError> {
+        let next = start(&view, read)?;
+        let set = view.sources.select(&read.scope, &read.query, view.head);
+        let remaining = read.limit.unwrap_or(u64::MAX);
+        Ok(Self {
+            view,
+            set,
+            next,
+            direction: read.direction,
+            remaining,
+        })
+    }
+
+    /// The next events, in the order asked for; `None` when there are no more.
+    ///
+    /// # Errors
+    /// [`ReadError::Storage`] if the log cannot be read or is damaged there. The cursor then stays where it is.
+    pub fn next_batch(&mut self) -> Result<Option<Vec<RecordedEvent>>, ReadError> {
+        if self.next.is_none() || self.remaining == 0 {
+            return Ok(None);
+        }
+        let (set, direction) = (&mut self.set, self.direction);
+        let mut next = self.next;
+        let mut step = || {
+            let Some(from) = next else { return Ok(None) };
+            let found = match direction {
+                Direction::Forwards => set.at_or_after(from)?,
+                Direction::Backwards => set.at_or_before(from)?,
+            };
+            next = found.and_then(|found| behind(found, direction));
+            Ok(found)
+        };
+        let wanted = usize::try_from(self.remaining)
+            .unwrap_or(usize::MAX)
+            .min(BATCH_EVENTS_MAX);
+        let events = self
+            .view
+            .segments
+            .fetch(&mut step, (wanted, BATCH_BYTES_MAX))?;
+        self.next = next;
+        self.remaining -= events.len() as u64;
+        Ok(Some(events).filter(|events| !events.is_empty()))
+    }
+
+    /// What this read can see.
+    #[must_use]
+    pub fn token(&self) -> ConflictToken {
+        self.view.head.into()
+    }
+
+    /// The position of the newest event this read can see.
+    #[must_use]
+    pub fn head(&self) -> Position {
+        self.view.head
+    }
+
+    /// Whether there is certainly nothing more.
+    pub(crate) fn is_done(&self) -> bool {
+        self.next.is_none() || self.remaining == 0
+    }
+}
+
+/// The place to look at after `position`; `None` behind the first or the last there can be.
+fn behind(position: Position, direction: Direction) -> Option<Position> {
+    match direction {
+        Direction::Forwards => Some(position.next()),
+        Direction::Backwards => Some(position.previous()).filter(|&p| p > Position::START),
+    }
+}
+
+/// Where a read begins.
+fn start(view: &View, read: &Read) -> Result<Option<Position>, ReadError> {
+    let newest = Some(view.head).filter(|&head| head > Position::START);
+    match (read.from, &read.scope, read.direction) {
+        (ReadFrom::End, _, Direction::Forwards) => Ok(Some(Position::FIRST)),
+        (ReadFrom::End, _, Direction::Backwards) => Ok(newest),
+        (ReadFrom::Position(position), _, Direction::Forwards) => Ok(Some(position)),
+        (ReadFrom::Position(position), _, Direction::Backwards) => Ok(newest
+            .map(|newest| newest.min(position))
+            .filter(|&p| p > Position::START)),
+        (ReadFrom::Revision(revision), Scope::Stream(stream), direction) => {
+            let found =
+                view.sources
+                    .position_of(&Term::stream(stream), revision.get(), view.head)?;
+            Ok(match direction {
+                Direction::Forwards => found,
+                Direction::Backwards => found.or(newest),
+            })
+        }
+        (ReadFrom::Revision(_), _, _) => Err(ReadError::RevisionWithoutStream),
+    }
+}

@@ -1,0 +1,39 @@
+//! Reading: one event after the other, bounded in memory, as of one moment.
+//!
+//! **Owns:** [`View`], [`Cursor`], [`Follower`], [`Streams`]. **Does not know:** who writes.
+//! **Invariants:** a reader sees only what is durable; what it sees does not change while it reads; it takes no lock
+//! the writer holds for longer than one lookup.
+//! **Reading order:** [`View`], [`Cursor`], [`Follower`].
+
+mod cursor;
+mod follower;
+mod streams;
+
+use std::sync::Arc;
+
+use leftfold_model::Position;
+
+pub use cursor::{Cursor, ReadError};
+pub use follower::{Delivered, Follower};
+pub use streams::{StreamEntry, Streams};
+
+use crate::{index::Sources, segment::Segments};
+
+/// What there is to read at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    /// Position of the newest durable event.
+    pub(crate) head: Position,
+    pub(crate) segments: Segments,
+    pub(crate) sources: Sources,
+}
+
+/// Where readers get the newest view, and learn of newer ones.
+pub(crate) trait Views: std::fmt::Debug + Send + Sync {
+    /// The newest view.
+    fn view(&self) -> Arc<View>;
+    /// Resolves when a newer view than those loaded before this call is there, or the log was closed.
+    fn listen(&self) -> event_listener::EventListener;
+    /// Whether the log was closed.
+    fn is_closed(&self) -> bool;
+}

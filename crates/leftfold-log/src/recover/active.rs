@@ -1,0 +1,282 @@
+//! Opening the newest segment: finding its end, and making sure of what stands before it.
+//!
+//! **Owns:** the decision between a clean end, a torn tail and damage. **Does not know:** older segments.
+//! **Invariants:** see [`super`]; the rule that after an unclean stop the good frames are copied to a new file is the
+//! answer to failed syncs whose data a later reader still sees in the system's cache (Rebello et al., Can
+//! Applications Recover from fsync Failures?, 2020).
+
+use std::sync::{Arc, RwLock};
+
+use leftfold_model::{EventId, Position};
+
+use super::{Marker, OpenError, OpenReport, inventory::Inventory};
+use crate::{
+    append::Place,
+    disk::{DiskFile, FileKind, FileName},
+    error::StorageError,
+    index::{Tail, TermKind, write_term},
+    limits::LogOptions,
+    planted::{self, Planted},
+    record::{LogId, Seal, event, header::SEGMENT_HEADER_BYTES},
+    segment::{
+        Handles, Locations, Segment, create,
+        locations::Growing,
+        scan::{Scan, Step},
+    },
+};
+
+/// The newest segment, ready for more.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) tail: Tail,
+    pub(crate) recent: Vec<(EventId, Place)>,
+    pub(crate) next: Position,
+    pub(crate) end: u64,
+    pub(crate) capacity: u64,
+}
+
+/// Locations of a segment without events.
+pub(crate) fn empty_locations() -> Locations {
+    let end = u32::try_from(SEGMENT_HEADER_BYTES).unwrap_or(u32::MAX);
+    Locations::Memory(Arc::new(RwLock::new(Growing {
+        offsets: Vec::new(),
+        end,
+    })))
+}
+
+/// Everything a walk over a segment gathers.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub(crate) tail: Tail,
+    pub(crate) growing: Growing,
+    pub(crate) recent: Vec<(EventId, Place)>,
+    pub(crate) next: Position,
+    /// Offset behind the last good frame, and why there is none.
+    pub(crate) end: u64,
+    pub(crate) why: &'static str,
+}
+
+/// Walks over a segment and gathers what its index and the deciding of appends need.
+pub(crate) fn gather(
+    scan: &mut Scan<'_>,
+    name: &FileName,
+    first: Position,
+) -> Result<Gathered, StorageError> {
+    let mut gathered = Gathered {
+        tail: Tail::new(first),
+        growing: Growing::default(),
+        recent: Vec::new(),
+        next: first,
+        end: SEGMENT_HEADER_BYTES as u64,
+        why: "",
+    };
+    let mut term = Vec::new();
+    loop {
+        match scan.step()? {
+            Step::Frame(offset, header, records) => {
+                for (position, at, record) in records {
+                    let event = event::decode(&record, position);
+                    let event = event.map_err(|m| StorageError::corrupt(name, at, m.what))?;
+                    index(&gathered.tail, &mut term, &event);
+                    gathered
+                        .growing
+                        .offsets
+                        .push(u32::try_from(at).unwrap_or(u32::MAX));
+                    let place = Place {
+                        position,
+                        stream: event.stream,
+                        revision: event.revision,
+                    };
+                    gathered.recent.push((event.id, place));
+                }
+                gathered.end = offset + header.frame_bytes() as u64;
+            }
+            Step::End(hole, why) => {
+                if scan.jump(hole)? {
+                    continue;
+                }
+                gathered.why = why;
+                gathered.next = scan.next_position();
+                gathered.growing.end = u32::try_from(gathered.end).unwrap_or(u32::MAX);
+                return Ok(gathered);
+            }
+        }
+    }
+}
+
+/// Adds a stored event to a tail. The first event of a stream in a segment tells how many came before.
+fn index(tail: &Tail, term: &mut Vec<u8>, event: &leftfold_model::RecordedEvent) {
+    write_term(term, TermKind::Stream, event.stream.as_str());
+    tail.add(term, event.position, event.revision.get());
+    write_term(term, TermKind::Category, event.stream.category_str());
+    tail.add(term, event.position, 0);
+    write_term(term, TermKind::Type, event.event_type.as_str());
+    tail.add(term, event.position, 0);
+    for tag in &event.tags {
+        write_term(term, TermKind::Tag, tag.as_str());
+        tail.add(term, event.position, 0);
+    }
+}
+
+/// Opens the newest segment.
+pub(crate) fn open(
+    handles: &Handles,
+    log: LogId,
+    inventory: &Inventory,
+    marker: Option<Marker>,
+    options: &LogOptions,
+    report: &mut OpenReport,
+) -> Result<Active, OpenError> {
+    let Some((&first, &generation)) = inventory.segments.last_key_value() else {
+        return Err(
+            StorageError::corrupt(&FileName::of(FileKind::Lock), 0, "there is no segment").into(),
+        );
+    };
+    check_marker_is_not_ahead(marker, inventory)?;
+    let name = FileName::of(FileKind::Segment { first, generation });
+    let file = handles.get(&name)?;
+    // Brings to light an error that the system still holds for an earlier, failed write.
+    file.sync_data()
+        .map_err(|e| StorageError::io("sync", &name, e))?;
+    handles
+        .disk()
+        .sync_dir()
+        .map_err(|e| StorageError::directory("sync", e))?;
+    let mut scan = Scan::of(file.as_ref(), name, Seal::of(log), first)?;
+    let size = scan.size();
+    let gathered = gather(&mut scan, &name, first)?;
+    let end = gathered.end;
+    let data_end = scan.end_of_data(end)?;
+    let here = marker.filter(|marker| (marker.first, marker.generation) == (first, generation));
+    if here.is_some_and(|marker| end < marker.end) && !planted::is(Planted::MarkerBelieved) {
+        return Err(StorageError::corrupt(&name, end, gathered.why).into());
+    }
+    let stopped_here = here.is_some_and(|marker| marker.end == end && marker.next == gathered.next);
+    report.clean =
+        stopped_here && data_end == end || here.is_some() && planted::is(Planted::MarkerBelieved);
+    if data_end > end && !report.clean {
+        if let Some(proof) = scan.proof_of_damage(end)? {
+            let what = format!(
+                "{}, but the frame at byte {proof} shows that it was synced",
+                gathered.why
+            );
+            return Err(StorageError::corrupt(&name, end, what).into());
+        }
+        report.cut = Some((
+            data_end - end,
+            save_cut(handles, file.as_ref(), &name, end, data_end)?,
+        ));
+    }
+    let (generation, capacity) = if report.clean || planted::is(Planted::TailNotCopied) {
+        (generation, size)
+    } else {
+        copy_forward(handles, log, (first, generation), end, options, inventory)?
+    };
+    let Gathered {
+        tail,
+        growing,
+        recent,
+        next,
+        ..
+    } = gathered;
+    let locations = Locations::Memory(Arc::new(RwLock::new(growing)));
+    let segment = Arc::new(Segment {
+        first,
+        generation,
+        locations,
+    });
+    Ok(Active {
+        segment,
+        tail,
+        recent,
+        next,
+        end,
+        capacity,
+    })
+}
+
+/// A marker of a segment that is not there means that the newest segments are missing.
+fn check_marker_is_not_ahead(
+    marker: Option<Marker>,
+    inventory: &Inventory,
+) -> Result<(), StorageError> {
+    match marker {
+        Some(marker) if !inventory.segments.contains_key(&marker.first) => {
+            let kind = FileKind::Segment {
+                first: marker.first,
+                generation: marker.generation,
+            };
+            Err(StorageError::corrupt(
+                &FileName::of(kind),
+                0,
+                "the segment is missing",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Keeps the bytes that are about to be cut, for inspection.
+fn save_cut(
+    handles: &Handles,
+    file: &dyn DiskFile,
+    name: &FileName,
+    from: u64,
+    to: u64,
+) -> Result<FileName, StorageError> {
+    let FileKind::Segment { first, generation } = name.kind() else {
+        return Ok(*name);
+    };
+    let kind = FileKind::CutTail { first, generation };
+    let (cut, temporary) = (FileName::of(kind), FileName::temporary(kind));
+    let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, from)
+        .map_err(|e| StorageError::io("read", name, e))?;
+    let disk = handles.disk();
+    let _ = disk.remove(&temporary);
+    let saved = disk
+        .create(&temporary)
+        .map_err(|e| StorageError::io("create", &temporary, e))?;
+    saved
+        .write_all_at(&bytes, 0)
+        .map_err(|e| StorageError::io("write", &temporary, e))?;
+    saved
+        .sync_data()
+        .map_err(|e| StorageError::io("sync", &temporary, e))?;
+    disk.rename(&temporary, &cut)
+        .map_err(|e| StorageError::io("rename", &temporary, e))?;
+    disk.sync_dir()
+        .map_err(|e| StorageError::directory("sync", e))?;
+    Ok(cut)
+}
+
+/// Writes the good frames into the segment's next generation and removes the old one. Gives generation and bytes.
+fn copy_forward(
+    handles: &Handles,
+    log: LogId,
+    (first, generation): (Position, u32),
+    end: u64,
+    options: &LogOptions,
+    inventory: &Inventory,
+) -> Result<(u32, u64), StorageError> {
+    let name = FileName::of(FileKind::Segment { first, generation });
+    let start = SEGMENT_HEADER_BYTES as u64;
+    let mut frames = vec![0; usize::try_from(end - start).unwrap_or(0)];
+    let read = handles.get(&name)?.read_exact_at(&mut frames, start);
+    read.map_err(|e| StorageError::io("read", &name, e))?;
+    let capacity = options
+        .bytes_of_segment(inventory.segments.len() - 1)
+        .max(end);
+    let disk = handles.disk().as_ref();
+    let next = FileKind::Segment {
+        first,
+        generation: generation + 1,
+    };
+    let _ = disk.remove(&FileName::temporary(next));
+    create::copy(disk, log, (first, generation + 1), &frames, capacity)?;
+    handles.forget(&name);
+    disk.remove(&name)
+        .map_err(|e| StorageError::io("remove", &name, e))?;
+    Ok((generation + 1, capacity))
+}

@@ -1,0 +1,66 @@
+//! What is in the directory.
+//!
+//! **Owns:** [`Inventory`]. **Does not know:** what the files hold.
+//! **Invariants:** a foreign file is refused by name before anything is changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use leftfold_model::Position;
+
+use super::OpenError;
+use crate::{
+    disk::{Disk, FileKind, FileName},
+    error::StorageError,
+};
+
+/// The files of a log, sorted by what they are.
+#[derive(Debug, Default)]
+pub(crate) struct Inventory {
+    /// The highest generation of each segment, by first position.
+    pub(crate) segments: BTreeMap<Position, u32>,
+    /// First positions of the locations files.
+    pub(crate) locations: BTreeSet<Position>,
+    /// Ranges of the index files.
+    pub(crate) indexes: Vec<(Position, Position)>,
+    /// Whether there is a clean-stop marker.
+    pub(crate) marker: bool,
+    /// Files nobody needs: half-written ones, a spare, replaced generations.
+    pub(crate) leftovers: Vec<FileName>,
+}
+
+impl Inventory {
+    pub(crate) fn of(disk: &dyn Disk) -> Result<Self, OpenError> {
+        let mut inventory = Self::default();
+        let mut generations: BTreeMap<Position, BTreeSet<u32>> = BTreeMap::new();
+        for name in disk
+            .list()
+            .map_err(|e| StorageError::directory("list", e))?
+        {
+            let name = name.map_err(|name| OpenError::ForeignFile { name })?;
+            match name.kind() {
+                _ if name.is_temporary() => inventory.leftovers.push(name),
+                FileKind::Spare => inventory.leftovers.push(name),
+                FileKind::Segment { first, generation } => {
+                    generations.entry(first).or_default().insert(generation);
+                }
+                FileKind::Locations { first } => {
+                    inventory.locations.insert(first);
+                }
+                FileKind::Index { first, last } => inventory.indexes.push((first, last)),
+                FileKind::CleanStop => inventory.marker = true,
+                FileKind::Lock | FileKind::CutTail { .. } => {}
+            }
+        }
+        for (first, mut all) in generations {
+            if let Some(generation) = all.pop_last() {
+                inventory.segments.insert(first, generation);
+            }
+            let replaced = |generation| FileName::of(FileKind::Segment { first, generation });
+            inventory.leftovers.extend(all.into_iter().map(replaced));
+        }
+        inventory
+            .indexes
+            .sort_by_key(|&(first, last)| (first, std::cmp::Reverse(last)));
+        Ok(inventory)
+    }
+}

@@ -1,0 +1,91 @@
+//! The clean-stop marker: where the log ended when it was last stopped cleanly.
+//!
+//! **Owns:** the file `clean-stop` (docs/format.md section 7). **Does not know:** what is done with it.
+//! **Invariants:** written only when everything before the end it names is durable, so it may be believed whenever the
+//! log ends where it says, however old it is. It never says that the log does **not** go on.
+
+use leftfold_model::Position;
+
+use crate::{
+    disk::{Disk, FileKind, FileName},
+    error::StorageError,
+    record::LogId,
+};
+
+const BYTES: usize = 64;
+const MAGIC: [u8; 8] = *b"LFCLEAN\0";
+
+/// Where a log ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Marker {
+    pub(crate) first: Position,
+    pub(crate) generation: u32,
+    pub(crate) end: u64,
+    pub(crate) next: Position,
+}
+
+impl Marker {
+    fn encode(&self, log: LogId) -> Vec<u8> {
+        let mut out = Vec::with_capacity(BYTES);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&log.0);
+        out.extend_from_slice(&self.first.get().to_le_bytes());
+        out.extend_from_slice(&self.generation.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.end.to_le_bytes());
+        out.extend_from_slice(&self.next.get().to_le_bytes());
+        out.resize(BYTES - 4, 0);
+        out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
+        out
+    }
+
+    /// Writes the marker and makes it durable.
+    pub(crate) fn write(&self, disk: &dyn Disk, log: LogId) -> Result<(), StorageError> {
+        let (name, temporary) = (
+            FileName::of(FileKind::CleanStop),
+            FileName::temporary(FileKind::CleanStop),
+        );
+        let _ = disk.remove(&temporary);
+        let file = disk
+            .create(&temporary)
+            .map_err(|e| StorageError::io("create", &temporary, e))?;
+        file.write_all_at(&self.encode(log), 0)
+            .map_err(|e| StorageError::io("write", &temporary, e))?;
+        file.sync_data()
+            .map_err(|e| StorageError::io("sync", &temporary, e))?;
+        disk.rename(&temporary, &name)
+            .map_err(|e| StorageError::io("rename", &temporary, e))?;
+        disk.sync_dir()
+            .map_err(|e| StorageError::directory("sync", e))
+    }
+
+    /// Reads the marker; `None` if it is damaged, of another log or not there: then the stop was not clean.
+    pub(crate) fn read(disk: &dyn Disk, log: LogId) -> Result<Option<Self>, StorageError> {
+        let name = FileName::of(FileKind::CleanStop);
+        let file = disk
+            .open(&name)
+            .map_err(|e| StorageError::io("open", &name, e))?;
+        let mut bytes = [0; BYTES];
+        let size = file
+            .size()
+            .map_err(|e| StorageError::io("measure", &name, e))?;
+        if size != BYTES as u64 {
+            return Ok(None);
+        }
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(|e| StorageError::io("read", &name, e))?;
+        let number = |at: usize| {
+            let field = bytes
+                .get(at..at + 8)
+                .and_then(|field| field.try_into().ok());
+            u64::from_le_bytes(field.unwrap_or_default())
+        };
+        let marker = Self {
+            first: Position::new(number(24)),
+            generation: u32::try_from(number(32)).unwrap_or(u32::MAX),
+            end: number(40),
+            next: Position::new(number(48)),
+        };
+        Ok((marker.encode(log) == bytes).then_some(marker))
+    }
+}

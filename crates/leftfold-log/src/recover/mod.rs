@@ -1,0 +1,290 @@
+//! Opening: from files to a log that can be trusted.
+//!
+//! **Owns:** [`recover`] and what may go wrong with it. **Does not know:** threads, who appends.
+//! **Invariants:** nothing is changed before every segment's header was understood; only bytes that no sync can have
+//! covered are cut, and they are saved first; after an unclean stop nothing is served that was not written anew; an
+//! index that is missing or damaged is rebuilt from the log; a hole in the log is reported, never skipped.
+//! **Reading order:** [`recover`], [`active`], [`sealed`], then [`marker`] and [`inventory`].
+
+mod active;
+mod inventory;
+mod marker;
+mod sealed;
+
+use std::sync::Arc;
+
+use leftfold_model::{EventId, Position};
+
+pub(crate) use marker::Marker;
+
+use crate::{
+    append::{Decider, RecentIds},
+    disk::{Disk, FileKind, FileName, LockError},
+    error::StorageError,
+    index::{Frozen, Sources, Tail},
+    limits::{LogOptions, RECENT_IDS},
+    planted::{self, Planted},
+    record::{
+        LogId, Seal,
+        header::{FORMAT, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader},
+    },
+    segment::{Handles, Segment, Segments, create},
+};
+use inventory::Inventory;
+
+/// Why a log could not be opened. Nothing was changed that matters: opening again may be tried.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has the directory, or another open log of this one.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The directory holds a file that is not a log's. A log wants a directory of its own.
+    #[error("directory holds {name:?}, which is not a file of a log")]
+    ForeignFile {
+        /// The name of the file.
+        name: String,
+    },
+    /// The log was written by a newer version. Nothing was changed.
+    #[error("{file} has format {found}; this version reads formats up to {newest}")]
+    NewerFormat {
+        /// The file.
+        file: FileName,
+        /// Its format.
+        found: u32,
+        /// The newest format this version knows.
+        newest: u32,
+    },
+    /// The log is damaged, or cannot be read or written.
+    #[error("log could not be opened")]
+    Storage(#[from] StorageError),
+}
+
+/// What opening found and did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct OpenReport {
+    /// Whether the log had been stopped cleanly (a new log counts as such).
+    pub clean: bool,
+    /// Bytes without a whole append that were cut from the end and saved, if any, and the file they were saved in.
+    pub cut: Option<(u64, FileName)>,
+    /// How many segments had their index rebuilt.
+    pub indexes_rebuilt: usize,
+}
+
+/// A log that can be appended to and read.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) log: LogId,
+    pub(crate) segments: Segments,
+    pub(crate) sources: Sources,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) decider: Decider,
+    /// Offset behind the last frame of the newest segment.
+    pub(crate) end: u64,
+    /// Bytes of the newest segment's file.
+    pub(crate) capacity: u64,
+    pub(crate) report: OpenReport,
+}
+
+/// Opens the log on this disk; the caller holds the lock.
+pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Recovered, OpenError> {
+    let inventory = Inventory::of(disk.as_ref())?;
+    let handles = Arc::new(Handles::over(Arc::clone(disk)));
+    let Some((&first, &generation)) = inventory.segments.first_key_value() else {
+        return create_log(disk, handles, &inventory, options);
+    };
+    let header = read_header(&handles, first, generation)?;
+    let log = header.log;
+    for (&first, &generation) in &inventory.segments {
+        let other = read_header(&handles, first, generation)?;
+        if other.log != log || other.first != first || other.generation != generation {
+            let name = FileName::of(FileKind::Segment { first, generation });
+            return Err(StorageError::corrupt(
+                &name,
+                0,
+                "the segment belongs to another place or log",
+            )
+            .into());
+        }
+    }
+    if first != Position::FIRST {
+        let name = FileName::of(FileKind::Segment { first, generation });
+        let what = format!("the segments before position {first} are missing");
+        return Err(StorageError::corrupt(&name, 0, what).into());
+    }
+    let mut report = OpenReport::default();
+    let marker = if inventory.marker {
+        Marker::read(disk.as_ref(), log)?
+    } else {
+        None
+    };
+    let sealed = sealed::open(&handles, log, &inventory, &mut report)?;
+    let active = active::open(&handles, log, &inventory, marker, options, &mut report)?;
+    remove_leftovers(disk.as_ref(), &inventory, &sealed.frozen)?;
+    let mut list = sealed.segments;
+    list.push(Arc::clone(&active.segment));
+    let segments = Segments {
+        list: list.into(),
+        handles,
+        seal: Seal::of(log),
+    };
+    let tail = Arc::new(active.tail);
+    let sources = Sources {
+        frozen: sealed.frozen.into(),
+        tails: [Arc::clone(&tail)].into(),
+    };
+    let recent = recent_ids(&segments, active.segment.first, active.recent)?;
+    let decider = Decider {
+        next: active.next,
+        recent,
+    };
+    Ok(Recovered {
+        log,
+        segments,
+        sources,
+        tail,
+        decider,
+        end: active.end,
+        capacity: active.capacity,
+        report,
+    })
+}
+
+fn create_log(
+    disk: &Arc<dyn Disk>,
+    handles: Arc<Handles>,
+    inventory: &Inventory,
+    options: &LogOptions,
+) -> Result<Recovered, OpenError> {
+    if inventory.marker || !inventory.indexes.is_empty() || !inventory.locations.is_empty() {
+        let name = FileName::of(FileKind::Segment {
+            first: Position::FIRST,
+            generation: 0,
+        });
+        return Err(StorageError::corrupt(&name, 0, "the log's segments are missing").into());
+    }
+    for name in &inventory.leftovers {
+        disk.remove(name)
+            .map_err(|e| StorageError::io("remove", name, e))?;
+    }
+    let log = LogId(options.log_id.unwrap_or(*EventId::fresh().as_bytes()));
+    let capacity = options.bytes_of_segment(0);
+    create::segment(disk.as_ref(), log, (Position::FIRST, 0), capacity, false)?;
+    let segment = Segment {
+        first: Position::FIRST,
+        generation: 0,
+        locations: active::empty_locations(),
+    };
+    let tail = Arc::new(Tail::new(Position::FIRST));
+    Ok(Recovered {
+        log,
+        segments: Segments {
+            list: [Arc::new(segment)].into(),
+            handles,
+            seal: Seal::of(log),
+        },
+        sources: Sources {
+            frozen: [].into(),
+            tails: [Arc::clone(&tail)].into(),
+        },
+        tail,
+        decider: Decider {
+            next: Position::FIRST,
+            recent: RecentIds::default(),
+        },
+        end: SEGMENT_HEADER_BYTES as u64,
+        capacity,
+        report: OpenReport {
+            clean: true,
+            ..OpenReport::default()
+        },
+    })
+}
+
+/// Reads and checks the header of a segment.
+pub(crate) fn read_header(
+    handles: &Handles,
+    first: Position,
+    generation: u32,
+) -> Result<SegmentHeader, OpenError> {
+    let name = FileName::of(FileKind::Segment { first, generation });
+    let file = handles.get(&name)?;
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    let size = file
+        .size()
+        .map_err(|e| StorageError::io("measure", &name, e))?;
+    if size < SEGMENT_HEADER_BYTES as u64 {
+        return Err(StorageError::corrupt(&name, size, "the file is cut short").into());
+    }
+    file.read_exact_at(&mut bytes, 0)
+        .map_err(|e| StorageError::io("read", &name, e))?;
+    SegmentHeader::decode(&bytes).map_err(|error| match error {
+        HeaderError::NewerFormat(found) => OpenError::NewerFormat {
+            file: name,
+            found,
+            newest: FORMAT,
+        },
+        HeaderError::Malformed(malformed) => StorageError::corrupt(&name, 0, malformed.what).into(),
+    })
+}
+
+/// Removes what is not needed any more: half-written files, replaced generations, indexes that others cover.
+fn remove_leftovers(
+    disk: &dyn Disk,
+    inventory: &Inventory,
+    used: &[Arc<Frozen>],
+) -> Result<(), OpenError> {
+    let covered = inventory.indexes.iter().filter(|&&(first, last)| {
+        !used
+            .iter()
+            .any(|frozen| (frozen.first(), frozen.last()) == (first, last))
+    });
+    let covered = covered.map(|&(first, last)| FileName::of(FileKind::Index { first, last }));
+    for name in inventory.leftovers.iter().copied().chain(covered) {
+        match disk.remove(&name) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StorageError::io("remove", &name, error).into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The newest events by id: those of the newest segment, and as many before it as are missing to a full window and
+/// lie within a bounded number of bytes.
+fn recent_ids(
+    segments: &Segments,
+    active_first: Position,
+    of_active: Vec<(EventId, crate::append::Place)>,
+) -> Result<RecentIds, StorageError> {
+    const BYTES_MAX: u64 = 64 * 1024 * 1024;
+    let mut recent = RecentIds::default();
+    if planted::is(Planted::RecentIdsForgotten) {
+        return Ok(recent);
+    }
+    let missing = RECENT_IDS.saturating_sub(of_active.len());
+    let mut position = active_first;
+    let mut step = || {
+        position = position.previous();
+        Ok(Some(position).filter(|&position| position > Position::START))
+    };
+    let mut older = segments.fetch(&mut step, (missing, BYTES_MAX))?;
+    older.reverse();
+    for event in older {
+        let (position, revision) = (event.position, event.revision);
+        recent.push(
+            event.id,
+            crate::append::Place {
+                position,
+                stream: event.stream,
+                revision,
+            },
+        );
+    }
+    for (id, place) in of_active {
+        recent.push(id, place);
+    }
+    Ok(recent)
+}

@@ -1,0 +1,169 @@
+//! Opening the older segments: their locations and their indexes, rebuilt where they are missing.
+//!
+//! **Owns:** the choice of index files, and the check that segments follow each other without a hole.
+//! **Does not know:** the newest segment. **Invariants:** see [`super`]; cost is a few small reads per segment.
+
+use std::sync::{Arc, RwLock};
+
+use leftfold_model::Position;
+
+use super::{OpenReport, active, inventory::Inventory};
+use crate::{
+    disk::{FileKind, FileName},
+    error::StorageError,
+    index::{Frozen, Tail},
+    record::{LogId, Seal},
+    segment::{Handles, Locations, Segment, locations, scan::Scan},
+    upkeep,
+};
+
+/// The older segments and the index of their events.
+#[derive(Debug)]
+pub(crate) struct Older {
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) frozen: Vec<Arc<Frozen>>,
+}
+
+pub(crate) fn open(
+    handles: &Handles,
+    log: LogId,
+    inventory: &Inventory,
+    report: &mut OpenReport,
+) -> Result<Older, StorageError> {
+    let all: Vec<(Position, u32)> = inventory.segments.iter().map(|(&f, &g)| (f, g)).collect();
+    let mut older = Older {
+        segments: Vec::new(),
+        frozen: Vec::new(),
+    };
+    for pair in all.windows(2) {
+        let [(first, generation), (next, _)] = *pair else {
+            continue;
+        };
+        let range = (first, next.previous());
+        let covered = older
+            .frozen
+            .last()
+            .is_some_and(|frozen| frozen.last() >= range.1);
+        let index = if covered {
+            None
+        } else {
+            widest_index(handles, log, inventory, &all, first)
+        };
+        let locations = stored_locations(handles, log, inventory, first)?;
+        match (locations, covered || index.is_some()) {
+            (Some(locations), true) => {
+                older.segments.push(Arc::new(Segment {
+                    first,
+                    generation,
+                    locations,
+                }));
+                older.frozen.extend(index);
+            }
+            (locations, indexed) => {
+                report.indexes_rebuilt += 1;
+                let (segment, tail) = rebuild(handles, log, (first, generation), locations)?;
+                match index {
+                    None if !indexed => {
+                        older.frozen.push(upkeep::freeze(
+                            handles.disk().as_ref(),
+                            log,
+                            &segment,
+                            &tail,
+                        )?);
+                    }
+                    index => older.frozen.extend(index),
+                }
+                older.segments.push(segment);
+            }
+        }
+        check_joint(older.segments.last(), next)?;
+    }
+    Ok(older)
+}
+
+/// A segment must end right before the next one begins.
+fn check_joint(segment: Option<&Arc<Segment>>, next: Position) -> Result<(), StorageError> {
+    let Some(segment) = segment else {
+        return Ok(());
+    };
+    let end = segment.first.plus(u64::from(segment.locations.count()));
+    if end == next {
+        return Ok(());
+    }
+    let what = format!("the segment ends before position {end}, but the next one begins at {next}");
+    Err(StorageError::corrupt(
+        &segment.name(),
+        u64::from(segment.locations.end()),
+        what,
+    ))
+}
+
+/// The locations file of a segment, if it is there and sound.
+fn stored_locations(
+    handles: &Handles,
+    log: LogId,
+    inventory: &Inventory,
+    first: Position,
+) -> Result<Option<Locations>, StorageError> {
+    if !inventory.locations.contains(&first) {
+        return Ok(None);
+    }
+    match locations::open(handles, log, first) {
+        Ok(sealed) => Ok(Some(Locations::File(sealed))),
+        Err(error) if error.is_corruption() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The sound index file that begins at `first`, ends where a segment does, and covers the most.
+fn widest_index(
+    handles: &Handles,
+    log: LogId,
+    inventory: &Inventory,
+    segments: &[(Position, u32)],
+    first: Position,
+) -> Option<Arc<Frozen>> {
+    let ends_a_segment = |last: Position| segments.iter().any(|&(first, _)| first == last.next());
+    // Sorted by first, the widest of each first.
+    let candidates = inventory
+        .indexes
+        .iter()
+        .filter(|&&(from, last)| from == first && ends_a_segment(last));
+    let mut sound =
+        candidates.filter_map(|&range| Frozen::open(handles.disk().as_ref(), log, range).ok());
+    sound.next().map(Arc::new)
+}
+
+/// Makes the locations of a segment anew, and gathers its index, from its frames.
+fn rebuild(
+    handles: &Handles,
+    log: LogId,
+    (first, generation): (Position, u32),
+    stored: Option<Locations>,
+) -> Result<(Arc<Segment>, Tail), StorageError> {
+    let name = FileName::of(FileKind::Segment { first, generation });
+    let file = handles.get(&name)?;
+    let mut scan = Scan::of(file.as_ref(), name, Seal::of(log), first)?;
+    let gathered = active::gather(&mut scan, &name, first)?;
+    let data_end = scan.end_of_data(gathered.end)?;
+    if data_end > gathered.end || gathered.growing.offsets.is_empty() {
+        return Err(StorageError::corrupt(&name, gathered.end, gathered.why));
+    }
+    handles.forget(&FileName::of(FileKind::Locations { first }));
+    let locations = Locations::Memory(Arc::new(RwLock::new(gathered.growing)));
+    let locations = stored
+        .filter(|stored| stored.count() == locations.count())
+        .unwrap_or(locations);
+    Ok((
+        upkeep::seal(
+            handles,
+            log,
+            &Segment {
+                first,
+                generation,
+                locations,
+            },
+        )?,
+        gathered.tail,
+    ))
+}

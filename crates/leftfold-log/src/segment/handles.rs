@@ -1,0 +1,81 @@
+//! Open files, a bounded number of them.
+//!
+//! **Owns:** [`Handles`]. **Does not know:** what the files hold.
+//! **Invariants:** at most `OPEN_FILES_MAX` files are kept open here; a file someone is reading stays open until he
+//! is done, because he holds it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    disk::{Disk, DiskFile, FileName},
+    error::StorageError,
+};
+
+/// Files kept open. Systems allow a process 1,024 by default; the rest is for the index and the application.
+const OPEN_FILES_MAX: usize = 256;
+
+/// A cache of open files, over a disk.
+#[derive(Debug)]
+pub(crate) struct Handles {
+    disk: Arc<dyn Disk>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    files: HashMap<FileName, (Arc<dyn DiskFile>, u64)>,
+    uses: u64,
+}
+
+impl Handles {
+    pub(crate) fn over(disk: Arc<dyn Disk>) -> Self {
+        Self {
+            disk,
+            open: Mutex::default(),
+        }
+    }
+
+    /// The disk.
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// The open file of this name; opens it if it is not open.
+    pub(crate) fn get(&self, name: &FileName) -> Result<Arc<dyn DiskFile>, StorageError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.uses += 1;
+        let now = open.uses;
+        if let Some((file, used)) = open.files.get_mut(name) {
+            *used = now;
+            return Ok(Arc::clone(file));
+        }
+        let file = self
+            .disk
+            .open(name)
+            .map_err(|e| StorageError::io("open", name, e))?;
+        if open.files.len() >= OPEN_FILES_MAX {
+            let oldest = open
+                .files
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(name, _)| *name);
+            if let Some(oldest) = oldest {
+                open.files.remove(&oldest);
+            }
+        }
+        open.files.insert(*name, (Arc::clone(&file), now));
+        Ok(file)
+    }
+
+    /// Forgets a file that was removed or replaced.
+    pub(crate) fn forget(&self, name: &FileName) {
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .files
+            .remove(name);
+    }
+}

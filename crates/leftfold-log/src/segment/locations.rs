@@ -1,0 +1,278 @@
+//! Where in its segment each event lies.
+//!
+//! **Owns:** [`Locations`], in memory for the newest segment and in a file for sealed ones, and the file's layout
+//! (docs/format.md section 5). **Does not know:** what lies at an offset.
+//! **Invariants:** derived from the segment and rebuilt if missing; offsets rise; every block is checksummed.
+//!
+//! File: header of 64 bytes `magic [8] | format u32 | count u32 | log id [16] | first u64 | end u64 | zeros [12] | crc
+//! u32`, then blocks of 4 KiB: 1,023 offsets of 32 bits and a checksum.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use leftfold_model::Position;
+
+use super::Handles;
+use crate::{
+    disk::{Disk, FileKind, FileName},
+    error::StorageError,
+    record::{LogId, Malformed, Seal, malformed, take, take_array},
+};
+
+const HEADER_BYTES: usize = 64;
+const BLOCK_BYTES: usize = 4_096;
+const BLOCK_OFFSETS: usize = (BLOCK_BYTES - 4) / 4;
+const MAGIC: [u8; 8] = *b"LFLOCATE";
+const FORMAT: u32 = 1;
+
+/// Where the events of one segment lie.
+#[derive(Debug, Clone)]
+pub(crate) enum Locations {
+    /// The segment is still written, or not sealed yet.
+    Memory(Arc<RwLock<Growing>>),
+    /// The segment is sealed; its locations are in a file.
+    File(Sealed),
+}
+
+/// Locations in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Growing {
+    /// Offset of each event's record.
+    pub(crate) offsets: Vec<u32>,
+    /// Offset behind the last frame.
+    pub(crate) end: u32,
+}
+
+/// What is known of locations in a file without reading its blocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sealed {
+    pub(crate) count: u32,
+    pub(crate) end: u32,
+    pub(crate) seal: Seal,
+}
+
+impl Locations {
+    pub(crate) fn growing() -> Self {
+        Self::Memory(Arc::default())
+    }
+
+    /// How many events the segment holds.
+    pub(crate) fn count(&self) -> u32 {
+        match self {
+            Self::Memory(growing) => {
+                let growing = growing.read().unwrap_or_else(PoisonError::into_inner);
+                u32::try_from(growing.offsets.len()).unwrap_or(u32::MAX)
+            }
+            Self::File(sealed) => sealed.count,
+        }
+    }
+
+    /// Offset behind the last frame.
+    pub(crate) fn end(&self) -> u32 {
+        match self {
+            Self::Memory(growing) => growing.read().unwrap_or_else(PoisonError::into_inner).end,
+            Self::File(sealed) => sealed.end,
+        }
+    }
+
+    /// Looks up several positions of the segment that begins at `first`.
+    pub(crate) fn reader<'a>(
+        &'a self,
+        handles: &'a Handles,
+        first: Position,
+    ) -> LocationReader<'a> {
+        LocationReader {
+            locations: self,
+            handles,
+            first,
+            block: None,
+        }
+    }
+}
+
+/// Looks up positions; remembers the block it read last.
+#[derive(Debug)]
+pub(crate) struct LocationReader<'a> {
+    locations: &'a Locations,
+    handles: &'a Handles,
+    first: Position,
+    block: Option<(usize, Vec<u8>)>,
+}
+
+impl LocationReader<'_> {
+    /// The offset of the record, and an offset at or behind its end.
+    pub(crate) fn of(&mut self, position: Position) -> Result<(u64, u64), StorageError> {
+        let index = position.get().saturating_sub(self.first.get());
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        let name = FileName::of(FileKind::Locations { first: self.first });
+        let lacking =
+            || StorageError::corrupt(&name, 0, format!("no location for position {position}"));
+        let (start, end) = match self.locations {
+            Locations::Memory(growing) => {
+                let growing = growing.read().unwrap_or_else(PoisonError::into_inner);
+                let start = growing.offsets.get(index).copied();
+                (
+                    start,
+                    growing
+                        .offsets
+                        .get(index.saturating_add(1))
+                        .copied()
+                        .unwrap_or(growing.end),
+                )
+            }
+            Locations::File(sealed) => {
+                let start = self.in_file(sealed, &name, index)?;
+                let next = self.in_file(sealed, &name, index.saturating_add(1))?;
+                (start, next.unwrap_or(sealed.end))
+            }
+        };
+        let start = start.ok_or_else(lacking)?;
+        if start >= end {
+            return Err(StorageError::corrupt(&name, 0, "locations do not rise"));
+        }
+        Ok((u64::from(start), u64::from(end)))
+    }
+
+    fn in_file(
+        &mut self,
+        sealed: &Sealed,
+        name: &FileName,
+        index: usize,
+    ) -> Result<Option<u32>, StorageError> {
+        if index >= sealed.count as usize {
+            return Ok(None);
+        }
+        let (number, within) = (index / BLOCK_OFFSETS, index % BLOCK_OFFSETS);
+        if self.block.as_ref().is_none_or(|(read, _)| *read != number) {
+            let offset = (HEADER_BYTES + number * BLOCK_BYTES) as u64;
+            let mut block = vec![0; BLOCK_BYTES];
+            let read = self.handles.get(name)?.read_exact_at(&mut block, offset);
+            read.map_err(|e| match e.kind() {
+                std::io::ErrorKind::UnexpectedEof => {
+                    StorageError::corrupt(name, offset, "the file is cut short")
+                }
+                _ => StorageError::io("read", name, e),
+            })?;
+            check_block(&block, sealed.seal, self.first, number)
+                .map_err(|m| StorageError::corrupt(name, offset, m.what))?;
+            self.block = Some((number, block));
+        }
+        let bytes = self
+            .block
+            .as_ref()
+            .and_then(|(_, block)| block.get(within * 4..within * 4 + 4));
+        Ok(bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(u32::from_le_bytes))
+    }
+}
+
+/// Distinguishes the blocks of one file, and them from records, under the log's seal.
+fn place(first: Position, number: usize) -> Position {
+    Position::new(first.get() ^ ((number as u64 + 1) << 44))
+}
+
+fn check_block(block: &[u8], seal: Seal, first: Position, number: usize) -> Result<(), Malformed> {
+    let (offsets, crc) = block
+        .split_last_chunk()
+        .ok_or(malformed("a block is too short"))?;
+    if seal.checksum(place(first, number), offsets) == u32::from_le_bytes(*crc) {
+        Ok(())
+    } else {
+        Err(malformed("a block's checksum does not match"))
+    }
+}
+
+fn header(log: LogId, first: Position, count: u32, end: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_BYTES);
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&FORMAT.to_le_bytes());
+    out.extend_from_slice(&count.to_le_bytes());
+    out.extend_from_slice(&log.0);
+    out.extend_from_slice(&first.get().to_le_bytes());
+    out.extend_from_slice(&u64::from(end).to_le_bytes());
+    out.resize(HEADER_BYTES - 4, 0);
+    out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
+    out
+}
+
+/// Writes the locations of a sealed segment and makes them durable.
+pub(crate) fn write(
+    disk: &dyn Disk,
+    log: LogId,
+    first: Position,
+    growing: &Growing,
+) -> Result<Sealed, StorageError> {
+    let kind = FileKind::Locations { first };
+    let (name, temporary) = (FileName::of(kind), FileName::temporary(kind));
+    let count = u32::try_from(growing.offsets.len()).unwrap_or(u32::MAX);
+    let seal = Seal::of(log);
+    let mut bytes = header(log, first, count, growing.end);
+    for (number, offsets) in growing.offsets.chunks(BLOCK_OFFSETS).enumerate() {
+        let mut block = Vec::with_capacity(BLOCK_BYTES);
+        offsets
+            .iter()
+            .for_each(|offset| block.extend_from_slice(&offset.to_le_bytes()));
+        block.resize(BLOCK_BYTES - 4, 0);
+        let crc = seal.checksum(place(first, number), &block);
+        block.extend_from_slice(&crc.to_le_bytes());
+        bytes.extend_from_slice(&block);
+    }
+    let file = disk
+        .create(&temporary)
+        .map_err(|e| StorageError::io("create", &temporary, e))?;
+    file.write_all_at(&bytes, 0)
+        .map_err(|e| StorageError::io("write", &temporary, e))?;
+    file.sync_data()
+        .map_err(|e| StorageError::io("sync", &temporary, e))?;
+    disk.rename(&temporary, &name)
+        .map_err(|e| StorageError::io("rename", &temporary, e))?;
+    disk.sync_dir()
+        .map_err(|e| StorageError::directory("sync", e))?;
+    Ok(Sealed {
+        count,
+        end: growing.end,
+        seal,
+    })
+}
+
+/// Opens the locations file of a sealed segment.
+pub(crate) fn open(handles: &Handles, log: LogId, first: Position) -> Result<Sealed, StorageError> {
+    let name = FileName::of(FileKind::Locations { first });
+    let file = handles.get(&name)?;
+    let size = file
+        .size()
+        .map_err(|e| StorageError::io("measure", &name, e))?;
+    let mut bytes = vec![0; HEADER_BYTES];
+    if size < HEADER_BYTES as u64 {
+        return Err(StorageError::corrupt(&name, size, "the file is cut short"));
+    }
+    file.read_exact_at(&mut bytes, 0)
+        .map_err(|e| StorageError::io("read", &name, e))?;
+    let (count, end) =
+        decode_counts(&bytes).map_err(|m| StorageError::corrupt(&name, 0, m.what))?;
+    let blocks = u64::from(count).div_ceil(BLOCK_OFFSETS as u64);
+    let fits = size == HEADER_BYTES as u64 + blocks * BLOCK_BYTES as u64;
+    if bytes != header(log, first, count, end) || !fits {
+        return Err(StorageError::corrupt(
+            &name,
+            0,
+            "the header does not fit the file or the log",
+        ));
+    }
+    Ok(Sealed {
+        count,
+        end,
+        seal: Seal::of(log),
+    })
+}
+
+fn decode_counts(mut bytes: &[u8]) -> Result<(u32, u32), Malformed> {
+    take(&mut bytes, MAGIC.len() + 4)?;
+    let count = u32::from_le_bytes(take_array(&mut bytes)?);
+    take(&mut bytes, 24)?;
+    let end = u64::from_le_bytes(take_array(&mut bytes)?);
+    Ok((
+        count,
+        u32::try_from(end).map_err(|_| malformed("a segment is too long"))?,
+    ))
+}

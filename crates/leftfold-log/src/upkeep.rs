@@ -1,0 +1,116 @@
+//! Upkeep: what is done to a log besides appending, one step at a time.
+//!
+//! **Owns:** sealing a segment, joining index files, preparing the next segment's file.
+//! **Does not know:** threads, or when upkeep is due.
+//! **Invariants:** every step writes new files, makes them durable, and only then are old ones removed; a crash in any
+//! step loses nothing but the step.
+
+use std::sync::{Arc, PoisonError};
+
+use crate::{
+    disk::{Disk, FileKind, FileName},
+    error::StorageError,
+    index::{Frozen, Tail, TailPostings, merge, write_frozen},
+    record::LogId,
+    segment::{Handles, Locations, Segment, locations},
+};
+
+/// Gives a segment that will get no more events its locations file, and cuts its file to its end.
+pub(crate) fn seal(
+    handles: &Handles,
+    log: LogId,
+    segment: &Segment,
+) -> Result<Arc<Segment>, StorageError> {
+    let name = segment.name();
+    let end = u64::from(segment.locations.end());
+    let file = handles.get(&name)?;
+    if file
+        .size()
+        .map_err(|e| StorageError::io("measure", &name, e))?
+        > end
+    {
+        file.set_len(end)
+            .map_err(|e| StorageError::io("cut", &name, e))?;
+        file.sync_data()
+            .map_err(|e| StorageError::io("sync", &name, e))?;
+    }
+    let sealed = match &segment.locations {
+        Locations::File(sealed) => *sealed,
+        Locations::Memory(growing) => {
+            let growing = growing.read().unwrap_or_else(PoisonError::into_inner);
+            discard_temporary(
+                handles.disk().as_ref(),
+                FileKind::Locations {
+                    first: segment.first,
+                },
+            );
+            locations::write(handles.disk().as_ref(), log, segment.first, &growing)?
+        }
+    };
+    let (first, generation) = (segment.first, segment.generation);
+    Ok(Arc::new(Segment {
+        first,
+        generation,
+        locations: Locations::File(sealed),
+    }))
+}
+
+/// Writes the index of a sealed segment and opens it.
+pub(crate) fn freeze(
+    disk: &dyn Disk,
+    log: LogId,
+    segment: &Segment,
+    tail: &Tail,
+) -> Result<Arc<Frozen>, StorageError> {
+    let range = (
+        segment.first,
+        segment
+            .first
+            .plus(u64::from(segment.locations.count()))
+            .previous(),
+    );
+    discard_temporary(
+        disk,
+        FileKind::Index {
+            first: range.0,
+            last: range.1,
+        },
+    );
+    write_frozen(disk, log, range, &mut TailPostings::of(tail))?;
+    Ok(Arc::new(Frozen::open(disk, log, range)?))
+}
+
+/// Removes what an earlier try that failed left behind.
+fn discard_temporary(disk: &dyn Disk, kind: FileKind) {
+    let _ = disk.remove(&FileName::temporary(kind));
+}
+
+/// Joins adjacent index files into one and opens it. The caller then lets go of the parts and removes them.
+pub(crate) fn join(
+    disk: &dyn Disk,
+    log: LogId,
+    parts: &[Arc<Frozen>],
+) -> Result<Option<Arc<Frozen>>, StorageError> {
+    let (Some(oldest), Some(newest)) = (parts.first(), parts.last()) else {
+        return Ok(None);
+    };
+    let range = (oldest.first(), newest.last());
+    discard_temporary(
+        disk,
+        FileKind::Index {
+            first: range.0,
+            last: range.1,
+        },
+    );
+    merge(disk, log, parts)?;
+    Ok(Some(Arc::new(Frozen::open(disk, log, range)?)))
+}
+
+/// Removes the files of indexes that were joined into another.
+pub(crate) fn remove_joined(disk: &dyn Disk, parts: &[Arc<Frozen>]) -> Result<(), StorageError> {
+    for part in parts {
+        disk.remove(part.name())
+            .map_err(|e| StorageError::io("remove", part.name(), e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! Every flipped bit and every cut of a small log gives the same events or an error that names the place.
+
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use leftfold_log::{Log, LogOptions};
+use leftfold_model::{ExpectedRevision, Read, RecordedEvent};
+
+use crate::story::{append, directory, stream, try_read};
+
+fn options() -> LogOptions {
+    LogOptions::default()
+        .with_segment_bytes(4 * 1024)
+        .with_segment_events(12)
+}
+
+/// Everything a reader can ask of the log.
+fn everything(directory: &Path) -> Result<Vec<RecordedEvent>, Box<dyn Error>> {
+    let log = Log::open(directory, options())?;
+    let mut events = try_read(&log, &Read::all())?;
+    events.extend(try_read(&log, &Read::stream(stream("a-1")))?);
+    let mut streams = log.streams("", None)?;
+    let listed = streams.next_batch(100)?;
+    assert!(listed.len() <= 2);
+    Ok(events)
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    files
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to).unwrap();
+    for file in files(from) {
+        fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
+}
+
+/// A log of three segments, cleanly stopped, and its events.
+fn small_log(directory: &Path) -> Vec<RecordedEvent> {
+    let log = Log::open(directory, options()).unwrap();
+    for n in 0..26 {
+        log.append(append(
+            if n % 3 == 0 { "a-1" } else { "b-2" },
+            ExpectedRevision::Any,
+            [n],
+        ))
+        .unwrap();
+    }
+    log.close().unwrap();
+    drop(log);
+    everything(directory).unwrap()
+}
+
+/// The outcome after one damage: the same events, or an error.
+#[track_caller]
+fn check(scratch: &Path, expected: &[RecordedEvent], what: &str) {
+    if let Ok(events) = everything(scratch) {
+        assert!(events == expected, "{what}: other events than were stored");
+    }
+}
+
+#[test]
+fn any_flipped_bit_gives_the_same_events_or_an_error() {
+    let (golden, scratch) = (directory(), directory());
+    let expected = small_log(golden.path());
+    for file in files(golden.path()) {
+        let bytes = fs::read(&file).unwrap();
+        let used = bytes
+            .iter()
+            .rposition(|&b| b != 0)
+            .map_or(0, |last| last + 32)
+            .min(bytes.len());
+        for index in 0..used {
+            // Every byte, and every bit of a byte over eight neighbours: all fields have at least that length
+            // in common.
+            let bit = index % 8;
+            copy(golden.path(), scratch.path());
+            let mut damaged = bytes.clone();
+            damaged[index] ^= 1 << bit;
+            fs::write(scratch.path().join(file.file_name().unwrap()), damaged).unwrap();
+            check(
+                scratch.path(),
+                &expected,
+                &format!("{} byte {index} bit {bit}", file.display()),
+            );
+        }
+    }
+}
+
+#[test]
+fn any_cut_of_any_file_gives_the_same_events_or_an_error() {
+    let (golden, scratch) = (directory(), directory());
+    let expected = small_log(golden.path());
+    for file in files(golden.path()) {
+        let bytes = fs::read(&file).unwrap();
+        for length in (0..bytes.len()).step_by(if bytes.len() > 2_000 { 7 } else { 1 }) {
+            copy(golden.path(), scratch.path());
+            fs::write(
+                scratch.path().join(file.file_name().unwrap()),
+                &bytes[..length],
+            )
+            .unwrap();
+            check(
+                scratch.path(),
+                &expected,
+                &format!("{} cut to {length}", file.display()),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_gives_the_same_events_or_an_error() {
+    let (golden, scratch) = (directory(), directory());
+    let expected = small_log(golden.path());
+    for file in files(golden.path()) {
+        copy(golden.path(), scratch.path());
+        fs::remove_file(scratch.path().join(file.file_name().unwrap())).unwrap();
+        check(
+            scratch.path(),
+            &expected,
+            &format!("{} missing", file.display()),
+        );
+    }
+}
+
+#[test]
+fn two_segments_that_changed_places_are_refused() {
+    let (golden, scratch) = (directory(), directory());
+    small_log(golden.path());
+    let segments: Vec<_> = files(golden.path())
+        .into_iter()
+        .filter(|f| f.extension().is_some_and(|e| e == "seg"))
+        .collect();
+    copy(golden.path(), scratch.path());
+    fs::copy(
+        &segments[0],
+        scratch.path().join(segments[1].file_name().unwrap()),
+    )
+    .unwrap();
+    fs::copy(
+        &segments[1],
+        scratch.path().join(segments[0].file_name().unwrap()),
+    )
+    .unwrap();
+    assert!(everything(scratch.path()).is_err());
+}
