@@ -6,11 +6,21 @@
 //! conformance suite against every store; a difference between stores is a bug or a [`Capabilities`] entry.
 //! **Reading order:** [`EventStore`], [`AppendError`], [`ReadError`], [`MemoryStore`].
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contract;
+#[cfg(feature = "engine")]
+mod engine;
 mod error;
+mod memory;
 
 pub use contract::{
     Capabilities, Delivery, EventStore, ListStreams, ReadBatch, StoreStats, StreamInfo,
     Subscription,
 };
+#[cfg(feature = "engine")]
+pub use engine::EngineStore;
 pub use error::{AppendError, Cause, ReadError};
+#[cfg(feature = "engine")]
+pub use leftfold_log::{LogOptions, OpenError};
+pub use memory::MemoryStore;

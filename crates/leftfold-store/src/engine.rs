@@ -1,0 +1,271 @@
+//! The embedded engine as an [`EventStore`].
+//!
+//! **Owns:** [`EngineStore`]: the bridge between blocking reads and async callers. **Does not know:** files.
+//! **Invariants:** no read blocks a runtime thread: each batch is read on the blocking pool; appends wait in the engine's
+//! own bounded queue, and callers beyond its bound wait here, holding nothing but their append.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use futures_core::{future::BoxFuture, stream::BoxStream};
+use futures_util::stream;
+use leftfold_log as log;
+use leftfold_log::{Cursor, Follower, Log, LogOptions, OpenError, Streams};
+use leftfold_model::{Append, Appended, Position, Read};
+use tokio::task;
+
+use crate::{
+    AppendError, Capabilities, Delivery, EventStore, ListStreams, ReadBatch, ReadError, StoreStats,
+    StreamInfo, Subscription,
+};
+
+/// Streams of a batch: each costs the read of one event.
+const BATCH_STREAMS: usize = 256;
+/// How long an append waits before it asks a full queue again.
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
+
+/// A durable store in a directory of this machine.
+///
+/// Needs a tokio runtime with time enabled. The directory belongs to one store at a time; clones share it.
+#[derive(Clone, Debug)]
+pub struct EngineStore {
+    log: Log,
+}
+
+impl EngineStore {
+    /// Opens the store in this directory, making it if it is not there, and recovering it if need be.
+    ///
+    /// # Errors
+    /// [`OpenError`]: in use, damaged, of a newer format, foreign files, or refused by the system.
+    pub async fn open(
+        directory: impl Into<PathBuf>,
+        options: LogOptions,
+    ) -> Result<Self, OpenError> {
+        let directory = directory.into();
+        let opened = task::spawn_blocking(move || Log::open(directory, options)).await;
+        match opened {
+            Ok(log) => log.map(Self::over),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+
+    /// The store over an open log.
+    #[must_use]
+    pub fn over(log: Log) -> Self {
+        Self { log }
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+impl EventStore for EngineStore {
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(async move {
+            loop {
+                match self.log.submit(append.clone()) {
+                    Ok(ticket) => return ticket.await.map_err(append_error),
+                    Err(log::AppendError::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
+                    Err(error) => return Err(append_error(error)),
+                }
+            }
+        })
+    }
+
+    fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
+        let begin = Reading::NotBegun(self.log.clone(), read);
+        Box::pin(stream::try_unfold(begin, |reading| {
+            blocking(move || reading.step())
+        }))
+    }
+
+    fn subscribe(
+        &self,
+        subscription: Subscription,
+    ) -> BoxStream<'static, Result<Delivery, ReadError>> {
+        let Subscription {
+            scope,
+            query,
+            after,
+        } = subscription;
+        let follower = self.log.follow(scope, query, after);
+        Box::pin(stream::try_unfold(follower, |mut follower| async move {
+            loop {
+                let wake = follower.listen();
+                let closed = follower.is_closed();
+                let (delivered, back) = blocking(move || follow(follower)).await?;
+                follower = back;
+                match delivered {
+                    Some(delivery) => return Ok(Some((delivery, follower))),
+                    None if closed => return Ok(None),
+                    None => wake.await,
+                }
+            }
+        }))
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
+        Box::pin(async { Ok(self.log.head()) })
+    }
+
+    fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
+        let begin = Listing {
+            log: self.log.clone(),
+            remaining: list.limit.unwrap_or(u64::MAX),
+            list,
+            walk: None,
+        };
+        Box::pin(stream::try_unfold(begin, |listing| {
+            blocking(move || listing.step())
+        }))
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
+        Box::pin(async {
+            let stats = self.log.stats();
+            let details = vec![
+                ("segments", stats.segments.to_string()),
+                ("log_bytes", stats.log_bytes.to_string()),
+                ("index_files", stats.index_files.to_string()),
+                ("index_bytes", stats.index_bytes.to_string()),
+                ("appends_since_open", stats.appends.to_string()),
+                ("syncs_since_open", stats.syncs.to_string()),
+            ];
+            Ok(StoreStats {
+                events: stats.events,
+                head: stats.head,
+                details,
+            })
+        })
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new(true, log::RECENT_IDS as u64)
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
+        let log = self.log.clone();
+        Box::pin(async move {
+            let closed = task::spawn_blocking(move || log.close()).await;
+            match closed {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(AppendError::Unavailable {
+                    cause: Arc::new(error),
+                }),
+                Err(panicked) => Err(AppendError::Unavailable {
+                    cause: Arc::new(panicked),
+                }),
+            }
+        })
+    }
+}
+
+/// Runs a blocking step off the runtime's threads.
+async fn blocking<T: Send + 'static>(
+    step: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, ReadError> {
+    match task::spawn_blocking(step).await {
+        Ok(result) => result,
+        Err(panicked) => Err(ReadError::Unavailable {
+            cause: Arc::new(panicked),
+        }),
+    }
+}
+
+enum Reading {
+    NotBegun(Log, Read),
+    Begun(Box<Cursor>),
+}
+
+impl Reading {
+    fn step(self) -> Result<Option<(ReadBatch, Self)>, ReadError> {
+        let (mut cursor, first) = match self {
+            Self::NotBegun(log, read) => (Box::new(log.read(&read).map_err(read_error)?), true),
+            Self::Begun(cursor) => (cursor, false),
+        };
+        let events = cursor.next_batch().map_err(read_error)?;
+        if events.is_none() && !first {
+            return Ok(None);
+        }
+        let batch = ReadBatch {
+            events: events.unwrap_or_default(),
+            token: cursor.token(),
+        };
+        Ok(Some((batch, Self::Begun(cursor))))
+    }
+}
+
+fn follow(mut follower: Follower) -> Result<(Option<Delivery>, Follower), ReadError> {
+    let delivered = follower.try_next().map_err(read_error)?;
+    let delivery = delivered.map(|delivered| Delivery {
+        events: delivered.events,
+        through: delivered.through,
+        caught_up: delivered.caught_up,
+    });
+    Ok((delivery, follower))
+}
+
+struct Listing {
+    log: Log,
+    list: ListStreams,
+    remaining: u64,
+    walk: Option<Streams>,
+}
+
+impl Listing {
+    fn step(mut self) -> Result<Option<(Vec<StreamInfo>, Self)>, ReadError> {
+        let walk = match &mut self.walk {
+            Some(walk) => walk,
+            None => {
+                let walk = self
+                    .log
+                    .streams(&self.list.prefix, self.list.after.as_ref());
+                self.walk.insert(walk.map_err(read_error)?)
+            }
+        };
+        let wanted = usize::try_from(self.remaining)
+            .unwrap_or(usize::MAX)
+            .min(BATCH_STREAMS);
+        let entries = walk.next_batch(wanted).map_err(read_error)?;
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        self.remaining -= entries.len() as u64;
+        let info = |entry: log::StreamEntry| StreamInfo {
+            stream: entry.stream,
+            events: entry.events,
+            revision: entry.revision,
+            position: entry.position,
+            time: entry.time,
+        };
+        Ok(Some((entries.into_iter().map(info).collect(), self)))
+    }
+}
+
+fn append_error(error: log::AppendError) -> AppendError {
+    match error {
+        log::AppendError::Conflict(conflict) => AppendError::Conflict(conflict),
+        error if error.is_definitely_not_written() => AppendError::Unavailable {
+            cause: Arc::new(error),
+        },
+        error => AppendError::OutcomeUnknown {
+            cause: Arc::new(error),
+        },
+    }
+}
+
+fn read_error(error: log::ReadError) -> ReadError {
+    match error {
+        log::ReadError::Storage(storage) if storage.is_corruption() => ReadError::Corrupt {
+            cause: Arc::new(storage),
+        },
+        log::ReadError::Storage(storage) => ReadError::Unavailable {
+            cause: Arc::new(storage),
+        },
+        other => ReadError::Invalid {
+            reason: other.to_string(),
+        },
+    }
+}

@@ -1,0 +1,491 @@
+//! A store in memory: the contract, written out as plainly as possible.
+//!
+//! **Owns:** [`MemoryStore`]. **Does not know:** files, indexes, speed.
+//! **Invariants:** one lock around one list of events; every answer is computed by looking at that list, so this is what
+//! other stores are compared with.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use futures_core::{future::BoxFuture, stream::BoxStream};
+use futures_util::stream;
+use leftfold_model::{
+    Append, AppendCondition, Appended, Conflict, CurrentRevision, Direction, EventId,
+    ExpectedRevision, NewEvent, Position, Query, Read, ReadFrom, RecordedEvent, Revision, Scope,
+    StreamName, StreamWrite, Timestamp,
+};
+use tokio::sync::watch;
+
+use crate::{
+    AppendError, Capabilities, Delivery, EventStore, ListStreams, ReadBatch, ReadError, StoreStats,
+    StreamInfo, Subscription,
+};
+
+/// How many of the newest events are remembered by id; as in the engine.
+const RECENT_IDS: usize = 65_536;
+/// Events of a batch, at most.
+const BATCH_EVENTS_MAX: usize = 512;
+/// Streams of a batch, at most.
+const BATCH_STREAMS_MAX: usize = 512;
+
+/// A store in memory. For tests and for trying things out; what it holds is gone when it is dropped.
+#[derive(Clone)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// The head, for those who wait; `None` once the store is closed.
+    head: watch::Sender<Option<Position>>,
+    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+#[derive(Default)]
+struct State {
+    events: Vec<RecordedEvent>,
+    /// Indexes into `events`.
+    streams: BTreeMap<StreamName, Vec<usize>>,
+    closed: bool,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("events", &self.shared.lock().events.len())
+            .finish()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store on the system's clock.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the default clock of a store that has no other"
+    )]
+    pub fn new() -> Self {
+        Self::with_clock(|| {
+            let since = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+        })
+    }
+
+    /// An empty store whose events are recorded at the times this clock tells.
+    pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        let (head, _) = watch::channel(Some(Position::START));
+        let shared = Shared {
+            state: Mutex::default(),
+            head,
+            clock: Box::new(clock),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn head(&self) -> Position {
+        Position::new(self.events.len() as u64)
+    }
+
+    fn of_stream(&self, stream: &StreamName) -> &[usize] {
+        self.streams.get(stream).map_or(&[], Vec::as_slice)
+    }
+
+    fn current(&self, stream: &StreamName) -> CurrentRevision {
+        let events = self.of_stream(stream).len() as u64;
+        CurrentRevision(events.checked_sub(1).map(Revision::new))
+    }
+
+    /// The same order of checks as in docs/queries.md.
+    fn decide(&self, append: &Append) -> Result<Option<Appended>, Conflict> {
+        if let Some(appended) = self.repetition(append)? {
+            return Ok(Some(appended));
+        }
+        for write in append.writes() {
+            let actual = self.current(&write.stream);
+            if !write.expected.allows(actual) {
+                let (stream, expected) = (write.stream.clone(), write.expected);
+                return Err(Conflict::WrongRevision {
+                    stream,
+                    expected,
+                    actual,
+                });
+            }
+        }
+        for (
+            condition,
+            AppendCondition {
+                fail_if_match,
+                after,
+            },
+        ) in append.conditions().iter().enumerate()
+        {
+            let unseen = self.events.iter().find(|event| {
+                event.position > after.seen_through()
+                    && fail_if_match.matches(&event.event_type, &event.tags)
+            });
+            if let Some(event) = unseen {
+                return Err(Conflict::ConditionFailed {
+                    condition,
+                    position: event.position,
+                });
+            }
+        }
+        Ok(None)
+    }
+
+    fn repetition(&self, append: &Append) -> Result<Option<Appended>, Conflict> {
+        let mut found: Vec<(EventId, Position)> = Vec::new();
+        let mut streams = Vec::new();
+        let mut whole = true;
+        for write in append.writes() {
+            let mut expected = write.expected.next_revision();
+            let mut last = Revision::FIRST;
+            for event in &write.events {
+                match self.stored(write, event, expected) {
+                    Some((stored, fits)) => {
+                        whole &= fits;
+                        last = stored.revision;
+                        expected = Some(stored.revision.next());
+                        found.push((event.id(), stored.position));
+                    }
+                    None => whole = false,
+                }
+            }
+            streams.push((write.stream.clone(), last));
+        }
+        let (Some(&(id, position)), Some(&(_, last))) = (found.first(), found.last()) else {
+            return Ok(None);
+        };
+        let contiguous = found
+            .windows(2)
+            .all(|pair| matches!(pair, [(_, a), (_, b)] if a.next() == *b));
+        if whole && contiguous {
+            Ok(Some(Appended {
+                first: position,
+                last,
+                streams,
+                repeated: true,
+            }))
+        } else {
+            Err(Conflict::PartlyStored { id, position })
+        }
+    }
+
+    /// The stored event of this id, if it is recent or stands where this append would put it, and whether the latter.
+    fn stored(
+        &self,
+        write: &StreamWrite,
+        event: &NewEvent,
+        expected: Option<Revision>,
+    ) -> Option<(&RecordedEvent, bool)> {
+        let mut recent = self.events.iter().rev().take(RECENT_IDS);
+        if let Some(stored) = recent.find(|stored| stored.id == event.id()) {
+            let fits =
+                stored.stream == write.stream && expected.is_none_or(|r| r == stored.revision);
+            return Some((stored, fits));
+        }
+        if matches!(
+            write.expected,
+            ExpectedRevision::Any | ExpectedRevision::StreamExists
+        ) {
+            return None;
+        }
+        let index = usize::try_from(expected?.get()).ok()?;
+        let stored = self
+            .events
+            .get(*self.of_stream(&write.stream).get(index)?)?;
+        (stored.id == event.id()).then_some((stored, true))
+    }
+
+    fn write(&mut self, append: &Append, now: Timestamp) -> Appended {
+        let first = self.head().next();
+        let mut streams = Vec::new();
+        for write in append.writes() {
+            for event in &write.events {
+                let revision = self.current(&write.stream).next();
+                self.streams
+                    .entry(write.stream.clone())
+                    .or_default()
+                    .push(self.events.len());
+                self.events.push(RecordedEvent {
+                    position: self.head().next(),
+                    stream: write.stream.clone(),
+                    revision,
+                    id: event.id(),
+                    event_type: event.event_type().clone(),
+                    content_type: event.content_type(),
+                    data: event.data().clone(),
+                    metadata: event.metadata().clone(),
+                    tags: event.tags().to_vec(),
+                    time: event.time().unwrap_or(now),
+                });
+            }
+            streams.push((
+                write.stream.clone(),
+                self.current(&write.stream).0.unwrap_or_default(),
+            ));
+        }
+        Appended {
+            first,
+            last: self.head(),
+            streams,
+            repeated: false,
+        }
+    }
+
+    /// Whether an event is part of a selection.
+    fn selects(event: &RecordedEvent, scope: &Scope, query: &Query) -> bool {
+        let in_scope = match scope {
+            Scope::Stream(stream) => event.stream == *stream,
+            Scope::Category(category) => event.stream.category() == *category,
+            _ => true,
+        };
+        in_scope && query.matches(&event.event_type, &event.tags)
+    }
+
+    /// The positions a read delivers, in its order.
+    fn select(&self, read: &Read) -> Result<Vec<Position>, ReadError> {
+        if matches!((&read.from, &read.scope), (ReadFrom::Revision(_), scope) if !matches!(scope, Scope::Stream(_)))
+        {
+            let reason = "read from a revision names no stream".to_owned();
+            return Err(ReadError::Invalid { reason });
+        }
+        let forwards = read.direction == Direction::Forwards;
+        let begins = |event: &&RecordedEvent| match read.from {
+            ReadFrom::End => true,
+            ReadFrom::Position(from) if forwards => event.position >= from,
+            ReadFrom::Position(from) => event.position <= from,
+            ReadFrom::Revision(from) if forwards => event.revision >= from,
+            ReadFrom::Revision(from) => event.revision <= from,
+        };
+        let selected = self
+            .events
+            .iter()
+            .filter(|event| Self::selects(event, &read.scope, &read.query));
+        let mut positions: Vec<_> = selected
+            .filter(begins)
+            .map(|event| event.position)
+            .collect();
+        if !forwards {
+            positions.reverse();
+        }
+        positions.truncate(read.limit.map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        }));
+        Ok(positions)
+    }
+
+    fn event(&self, position: Position) -> Option<RecordedEvent> {
+        self.events
+            .get(usize::try_from(position.get()).ok()?.checked_sub(1)?)
+            .cloned()
+    }
+}
+
+impl EventStore for MemoryStore {
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(async move {
+            let mut state = self.shared.lock();
+            if state.closed {
+                return Err(AppendError::Unavailable {
+                    cause: Arc::new(Closed),
+                });
+            }
+            if let Some(repeated) = state.decide(&append)? {
+                return Ok(repeated);
+            }
+            let appended = state.write(&append, (self.shared.clock)());
+            self.shared.head.send_replace(Some(state.head()));
+            Ok(appended)
+        })
+    }
+
+    fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(stream::try_unfold(
+            Reading::NotBegun(read),
+            move |reading| {
+                let shared = Arc::clone(&shared);
+                async move {
+                    let state = shared.lock();
+                    let (positions, token, begun) = match reading {
+                        Reading::NotBegun(read) => (state.select(&read)?, state.head(), false),
+                        Reading::Rest(positions, token) => (positions, token, true),
+                    };
+                    if begun && positions.is_empty() {
+                        return Ok(None);
+                    }
+                    let count = positions.len().min(BATCH_EVENTS_MAX);
+                    let (now, rest) = positions.split_at_checked(count).unwrap_or_default();
+                    let events = now
+                        .iter()
+                        .filter_map(|&position| state.event(position))
+                        .collect();
+                    let batch = ReadBatch {
+                        events,
+                        token: token.into(),
+                    };
+                    Ok(Some((batch, Reading::Rest(rest.to_vec(), token))))
+                }
+            },
+        ))
+    }
+
+    fn subscribe(
+        &self,
+        subscription: Subscription,
+    ) -> BoxStream<'static, Result<Delivery, ReadError>> {
+        let shared = Arc::clone(&self.shared);
+        let waiting = self.shared.head.subscribe();
+        let begin = (subscription, waiting);
+        Box::pin(stream::try_unfold(
+            begin,
+            move |(mut subscription, mut waiting)| {
+                let shared = Arc::clone(&shared);
+                async move {
+                    let after = subscription.after;
+                    // An error means that the store is gone; `None` that it was closed. Both end the subscription.
+                    let moved = waiting
+                        .wait_for(|head| head.is_none_or(|head| head > after))
+                        .await;
+                    let closed = !moved.is_ok_and(|head| head.is_some());
+                    let state = shared.lock();
+                    if closed && state.head() <= after {
+                        return Ok(None);
+                    }
+                    let (events, through) = deliver(&state, &subscription);
+                    subscription.after = through;
+                    let caught_up = through == state.head();
+                    drop(state);
+                    Ok(Some((
+                        Delivery {
+                            events,
+                            through,
+                            caught_up,
+                        },
+                        (subscription, waiting),
+                    )))
+                }
+            },
+        ))
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
+        Box::pin(async { Ok(self.shared.lock().head()) })
+    }
+
+    fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
+        let shared = Arc::clone(&self.shared);
+        let remaining = list.limit.unwrap_or(u64::MAX);
+        Box::pin(stream::try_unfold(
+            (list, remaining),
+            move |(mut list, remaining)| {
+                let shared = Arc::clone(&shared);
+                async move {
+                    let state = shared.lock();
+                    let wanted = usize::try_from(remaining)
+                        .unwrap_or(usize::MAX)
+                        .min(BATCH_STREAMS_MAX);
+                    let infos = list_streams(&state, &list, wanted);
+                    let Some(last) = infos.last() else {
+                        return Ok(None);
+                    };
+                    list.after = Some(last.stream.clone());
+                    let remaining = remaining - infos.len() as u64;
+                    Ok(Some((infos, (list, remaining))))
+                }
+            },
+        ))
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
+        Box::pin(async {
+            let state = self.shared.lock();
+            let streams = ("streams", state.streams.len().to_string());
+            Ok(StoreStats {
+                events: state.head().get(),
+                head: state.head(),
+                details: vec![streams],
+            })
+        })
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new(false, RECENT_IDS as u64)
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
+        Box::pin(async {
+            self.shared.lock().closed = true;
+            self.shared.head.send_replace(None);
+            Ok(())
+        })
+    }
+}
+
+enum Reading {
+    NotBegun(Read),
+    Rest(Vec<Position>, Position),
+}
+
+/// The store was closed.
+#[derive(Debug, thiserror::Error)]
+#[error("store is closed")]
+struct Closed;
+
+fn deliver(state: &State, subscription: &Subscription) -> (Vec<RecordedEvent>, Position) {
+    let unseen = usize::try_from(subscription.after.get()).unwrap_or(usize::MAX);
+    let unseen = state.events.get(unseen..).unwrap_or_default();
+    let selected = unseen
+        .iter()
+        .filter(|event| State::selects(event, &subscription.scope, &subscription.query));
+    let events: Vec<_> = selected.take(BATCH_EVENTS_MAX).cloned().collect();
+    match events.last() {
+        Some(last) if events.len() == BATCH_EVENTS_MAX => {
+            let through = last.position;
+            (events, through)
+        }
+        _ => (events, state.head()),
+    }
+}
+
+fn list_streams(state: &State, list: &ListStreams, wanted: usize) -> Vec<StreamInfo> {
+    let behind = |name: &StreamName| list.after.as_ref().is_none_or(|after| name > after);
+    let wanted_names = state
+        .streams
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with(&list.prefix) && behind(name));
+    let info = |(stream, events): (&StreamName, &Vec<usize>)| {
+        let last = state.events.get(*events.last()?)?;
+        Some(StreamInfo {
+            stream: stream.clone(),
+            events: events.len() as u64,
+            revision: last.revision,
+            position: last.position,
+            time: last.time,
+        })
+    };
+    wanted_names.filter_map(info).take(wanted).collect()
+}
