@@ -1,0 +1,6 @@
+//! The likeliest mistakes, and what the compiler says about them.
+
+#[test]
+fn mistakes_are_explained_where_they_are_made() {
+    trybuild::TestCases::new().compile_fail("tests/compile_fail/*.rs");
+}

@@ -1,0 +1,119 @@
+//! A store that fails in the ways networks and disks do, for tests.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use futures_util::{future::BoxFuture, stream::BoxStream};
+use leftfold::{
+    model::{Append, Appended, EventType, ExpectedRevision, NewEvent, Position, Read, StreamName},
+    stores::{
+        AppendError, Capabilities, Delivery, EventStore, ListStreams, MemoryStore, ReadBatch,
+        ReadError, StoreStats, StreamInfo, Subscription,
+    },
+};
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Fault {
+    /// The append is stored, but the answer is lost.
+    AnswerLost,
+    /// The append is lost, and so is the answer.
+    AppendLost,
+    /// Someone else appends to the same stream first.
+    Raced,
+    /// The store refuses.
+    Refused,
+}
+
+/// A store in memory whose first appends meet a fault.
+#[derive(Debug, Clone)]
+pub(crate) struct Faulty {
+    pub(crate) inner: MemoryStore,
+    fault: Fault,
+    left: Arc<AtomicU32>,
+}
+
+impl Faulty {
+    /// A store whose first `times` appends meet `fault`.
+    pub(crate) fn new(fault: Fault, times: u32) -> Self {
+        Self {
+            inner: MemoryStore::new(),
+            fault,
+            left: Arc::new(AtomicU32::new(times)),
+        }
+    }
+}
+
+/// The fault as an error.
+#[derive(Debug)]
+struct Injected;
+impl std::fmt::Display for Injected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("injected fault")
+    }
+}
+impl std::error::Error for Injected {}
+
+fn rival(stream: StreamName) -> Append {
+    let deposit = NewEvent::json(EventType::new("DepositMade").unwrap(), r#"{"amount":1000}"#);
+    Append::to(stream, ExpectedRevision::Any, vec![deposit]).unwrap()
+}
+
+impl EventStore for Faulty {
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(async move {
+            let due = self
+                .left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                    left.checked_sub(1)
+                })
+                .is_ok();
+            let unknown = || AppendError::OutcomeUnknown {
+                cause: Arc::new(Injected),
+            };
+            match self.fault {
+                Fault::AnswerLost if due => {
+                    self.inner.append(append).await?;
+                    Err(unknown())
+                }
+                Fault::AppendLost if due => Err(unknown()),
+                Fault::Refused if due => Err(AppendError::Unavailable {
+                    cause: Arc::new(Injected),
+                }),
+                Fault::Raced if due => {
+                    self.inner
+                        .append(rival(append.writes()[0].stream.clone()))
+                        .await?;
+                    self.inner.append(append).await
+                }
+                _ => self.inner.append(append).await,
+            }
+        })
+    }
+    fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
+        self.inner.read(read)
+    }
+    fn subscribe(
+        &self,
+        subscription: Subscription,
+    ) -> BoxStream<'static, Result<Delivery, ReadError>> {
+        self.inner.subscribe(subscription)
+    }
+    fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
+        self.inner.head()
+    }
+    fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
+        self.inner.streams(list)
+    }
+    fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
+        self.inner.stats()
+    }
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+    fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
+        self.inner.close()
+    }
+}
