@@ -12,15 +12,14 @@ mod engine;
 mod error;
 mod index;
 mod limits;
-#[cfg(feature = "planted")]
+#[doc(hidden)]
 pub mod planted;
-#[cfg(not(feature = "planted"))]
-mod planted;
 mod read;
 mod record;
 mod recover;
 mod segment;
 mod upkeep;
+mod verify;
 
 pub use clock::{Clock, SystemClock};
 pub use engine::{Answered, AppendError, CloseError, Core, Log, LogStats, Reader, Ticket};
@@ -29,3 +28,4 @@ pub use limits::{LogOptions, RECENT_IDS};
 pub use read::{Cursor, Delivered, Follower, ReadError, StreamEntry, Streams};
 pub use record::LogId;
 pub use recover::{OpenError, OpenReport};
+pub use verify::{VerifyReport, verify};

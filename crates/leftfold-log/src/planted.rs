@@ -6,10 +6,6 @@
 
 /// A mistake the engine could make. Each one has broken a real system.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(
-    not(feature = "planted"),
-    expect(dead_code, reason = "only simulations name them all")
-)]
 pub enum Planted {
     /// Appends are acknowledged although the sync was left out.
     AckBeforeSync,

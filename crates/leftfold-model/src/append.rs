@@ -1,7 +1,7 @@
 //! Appends: what is written together or not at all, and under which conditions.
 //!
 //! **Owns:** [`Append`] and its parts, [`Appended`], [`Conflict`]. **Does not know:** how a store decides.
-//! **Invariants:** an append holds at least one event; its streams are distinct; its event ids are distinct;
+//! **Invariants:** an append holds at least one event; its event ids are distinct;
 //! its sizes are within [`crate::limits`].
 
 use std::collections::HashSet;
@@ -12,6 +12,9 @@ use crate::{
 };
 
 /// Events for one stream, in order, with what the caller believes about that stream.
+///
+/// A stream may come in several writes of one append, so that events of several streams keep an order among each
+/// other; each expectation then speaks of the stream as the writes before it leave it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StreamWrite {
     /// The stream.
@@ -60,7 +63,7 @@ impl Append {
     /// Checks and joins writes and conditions.
     ///
     /// # Errors
-    /// [`ModelError`] for no event, too many events or bytes, a stream or an event id given twice.
+    /// [`ModelError`] for no event, too many events or bytes, an event id given twice.
     pub fn new(
         writes: Vec<StreamWrite>,
         conditions: Vec<AppendCondition>,
@@ -154,7 +157,6 @@ impl Append {
         )?;
         let bytes = (0, limits::APPEND_BYTES_MAX);
         range("append", "bytes", self.size(), bytes, "APPEND_BYTES_MAX")?;
-        let mut streams = HashSet::new();
         for write in &self.writes {
             let thing = || format!("write to stream {}", write.stream);
             in_range(
@@ -164,11 +166,6 @@ impl Append {
                 events,
                 "APPEND_EVENTS_MAX",
             )?;
-            if !streams.insert(&write.stream) {
-                return Err(ModelError::DuplicateStream {
-                    stream: write.stream.clone(),
-                });
-            }
         }
         self.check_events()
     }
@@ -254,12 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_or_an_id_given_twice_is_refused() {
-        let twice = vec![write("a", vec![event()]), write("a", vec![event()])];
-        assert!(matches!(
-            Append::new(twice, vec![]),
-            Err(ModelError::DuplicateStream { .. })
-        ));
+    fn an_id_given_twice_is_refused() {
         let same = event();
         let twice = vec![write("a", vec![same.clone()]), write("b", vec![same])];
         assert!(matches!(

@@ -3,7 +3,7 @@
 //! **Owns:** [`ModelError`]. **Does not know:** appends that lose a race; those are [`crate::Conflict`].
 //! **Invariants:** every message names the thing, the value and the limit; nothing was written.
 
-use crate::{EventId, StreamName};
+use crate::EventId;
 
 /// A value breaks a rule of the model. Nothing was written, and retrying the same value cannot help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,12 +46,6 @@ pub enum ModelError {
     EmptyQueryItem {
         /// Index of the item in the query.
         index: usize,
-    },
-    /// Two writes of one append name the same stream.
-    #[error("append names stream {stream} twice; put its events into one write")]
-    DuplicateStream {
-        /// The stream named twice.
-        stream: StreamName,
     },
     /// Two events of one append have the same id.
     #[error("append holds event id {id} twice")]

@@ -122,8 +122,13 @@ impl State {
         if let Some(appended) = self.repetition(append)? {
             return Ok(Some(appended));
         }
+        let mut written: BTreeMap<&StreamName, u64> = BTreeMap::new();
         for write in append.writes() {
-            let actual = self.current(&write.stream);
+            let before = written
+                .entry(&write.stream)
+                .or_insert(self.of_stream(&write.stream).len() as u64);
+            let actual = CurrentRevision(before.checked_sub(1).map(Revision::new));
+            *before += write.events.len() as u64;
             if !write.expected.allows(actual) {
                 let (stream, expected) = (write.stream.clone(), write.expected);
                 return Err(Conflict::WrongRevision {

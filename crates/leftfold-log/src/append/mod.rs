@@ -7,9 +7,11 @@
 
 mod recent;
 
+use std::collections::HashMap;
+
 use leftfold_model::{
     Append, Appended, Conflict, CurrentRevision, EventId, ExpectedRevision, NewEvent, Position,
-    Query, Revision, Scope, StreamWrite,
+    Query, Revision, Scope, StreamName, StreamWrite,
 };
 
 pub(crate) use recent::{Place, RecentIds};
@@ -53,10 +55,7 @@ impl Decider {
     /// The order of the checks is part of the contract: repetition, then expected revisions in the order of the
     /// writes, then conditions in their order (docs/queries.md).
     pub(crate) fn decide(&self, append: &Append, seen: Seen<'_>) -> Result<Decision, StorageError> {
-        let mut current = Vec::with_capacity(append.writes().len());
-        for write in append.writes() {
-            current.push(revision_of(write, seen)?);
-        }
+        let current = current_revisions(append, seen)?;
         if let Some(decision) = self.repetition(append, &current, seen)? {
             return Ok(decision);
         }
@@ -187,10 +186,22 @@ impl Decider {
     }
 }
 
-/// The revision of the stream's last event, decided appends included.
-fn revision_of(write: &StreamWrite, seen: Seen<'_>) -> Result<CurrentRevision, StorageError> {
-    let events = seen
-        .sources
-        .stream_events(&Term::stream(&write.stream), Position::MAX)?;
-    Ok(CurrentRevision(events.checked_sub(1).map(Revision::new)))
+/// For each write, the revision of its stream's last event: decided appends and earlier writes included.
+fn current_revisions(
+    append: &Append,
+    seen: Seen<'_>,
+) -> Result<Vec<CurrentRevision>, StorageError> {
+    let mut events: HashMap<&StreamName, u64> = HashMap::new();
+    let mut current = Vec::with_capacity(append.writes().len());
+    for write in append.writes() {
+        let before = match events.get(&write.stream) {
+            Some(&before) => before,
+            None => seen
+                .sources
+                .stream_events(&Term::stream(&write.stream), Position::MAX)?,
+        };
+        current.push(CurrentRevision(before.checked_sub(1).map(Revision::new)));
+        events.insert(&write.stream, before + write.events.len() as u64);
+    }
+    Ok(current)
 }

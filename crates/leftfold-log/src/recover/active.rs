@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, RwLock};
 
-use leftfold_model::{EventId, Position};
+use leftfold_model::{EventId, Position, RecordedEvent};
 
 use super::{Marker, OpenError, OpenReport, inventory::Inventory};
 use crate::{
@@ -58,10 +58,13 @@ pub(crate) struct Gathered {
 }
 
 /// Walks over a segment and gathers what its index and the deciding of appends need.
+///
+/// `check` may refuse an event, in words; that is reported as damage.
 pub(crate) fn gather(
     scan: &mut Scan<'_>,
     name: &FileName,
     first: Position,
+    check: &mut dyn FnMut(&RecordedEvent) -> Result<(), String>,
 ) -> Result<Gathered, StorageError> {
     let mut gathered = Gathered {
         tail: Tail::new(first),
@@ -78,6 +81,7 @@ pub(crate) fn gather(
                 for (position, at, record) in records {
                     let event = event::decode(&record, position);
                     let event = event.map_err(|m| StorageError::corrupt(name, at, m.what))?;
+                    check(&event).map_err(|what| StorageError::corrupt(name, at, what))?;
                     index(&gathered.tail, &mut term, &event);
                     gathered
                         .growing
@@ -106,7 +110,7 @@ pub(crate) fn gather(
 }
 
 /// Adds a stored event to a tail. The first event of a stream in a segment tells how many came before.
-fn index(tail: &Tail, term: &mut Vec<u8>, event: &leftfold_model::RecordedEvent) {
+fn index(tail: &Tail, term: &mut Vec<u8>, event: &RecordedEvent) {
     write_term(term, TermKind::Stream, event.stream.as_str());
     tail.add(term, event.position, event.revision.get());
     write_term(term, TermKind::Category, event.stream.category_str());
@@ -145,7 +149,7 @@ pub(crate) fn open(
         .map_err(|e| StorageError::directory("sync", e))?;
     let mut scan = Scan::of(file.as_ref(), name, Seal::of(log), first)?;
     let size = scan.size();
-    let gathered = gather(&mut scan, &name, first)?;
+    let gathered = gather(&mut scan, &name, first, &mut |_| Ok(()))?;
     let end = gathered.end;
     let data_end = scan.end_of_data(end)?;
     let here = marker.filter(|marker| (marker.first, marker.generation) == (first, generation));

@@ -29,6 +29,14 @@ pub(crate) struct Inventory {
 }
 
 impl Inventory {
+    /// Whether there is nothing of a log.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+            && self.indexes.is_empty()
+            && self.locations.is_empty()
+            && !self.marker
+    }
+
     pub(crate) fn of(disk: &dyn Disk) -> Result<Self, OpenError> {
         let mut inventory = Self::default();
         let mut generations: BTreeMap<Position, BTreeSet<u32>> = BTreeMap::new();

@@ -59,8 +59,15 @@ impl Marker {
             .map_err(|e| StorageError::directory("sync", e))
     }
 
-    /// Reads the marker; `None` if it is damaged, of another log or not there: then the stop was not clean.
-    pub(crate) fn read(disk: &dyn Disk, log: LogId) -> Result<Option<Self>, StorageError> {
+    /// Reads the marker if it is there; `None` if it is damaged, of another log or not there: then the stop was not clean.
+    pub(crate) fn read_if(
+        there: bool,
+        disk: &dyn Disk,
+        log: LogId,
+    ) -> Result<Option<Self>, StorageError> {
+        if !there {
+            return Ok(None);
+        }
         let name = FileName::of(FileKind::CleanStop);
         let file = disk
             .open(&name)

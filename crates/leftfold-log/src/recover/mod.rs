@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use leftfold_model::{EventId, Position};
 
+pub(crate) use active::{Gathered, gather};
+pub(crate) use inventory::Inventory;
 pub(crate) use marker::Marker;
 
 use crate::{
@@ -30,7 +32,6 @@ use crate::{
     },
     segment::{Handles, Segment, Segments, create},
 };
-use inventory::Inventory;
 
 /// Why a log could not be opened. Nothing was changed that matters: opening again may be tried.
 #[derive(Debug, thiserror::Error)]
@@ -114,11 +115,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
         return Err(StorageError::corrupt(&name, 0, what).into());
     }
     let mut report = OpenReport::default();
-    let marker = if inventory.marker {
-        Marker::read(disk.as_ref(), log)?
-    } else {
-        None
-    };
+    let marker = Marker::read_if(inventory.marker, disk.as_ref(), log)?;
     let sealed = sealed::open(&handles, log, &inventory, &mut report)?;
     let active = active::open(&handles, log, &inventory, marker, options, &mut report)?;
     remove_leftovers(disk.as_ref(), &inventory, &sealed.frozen)?;
@@ -157,7 +154,7 @@ fn create_log(
     inventory: &Inventory,
     options: &LogOptions,
 ) -> Result<Recovered, OpenError> {
-    if inventory.marker || !inventory.indexes.is_empty() || !inventory.locations.is_empty() {
+    if !inventory.is_empty() {
         let name = FileName::of(FileKind::Segment {
             first: Position::FIRST,
             generation: 0,

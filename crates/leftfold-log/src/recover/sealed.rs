@@ -144,7 +144,7 @@ fn rebuild(
     let name = FileName::of(FileKind::Segment { first, generation });
     let file = handles.get(&name)?;
     let mut scan = Scan::of(file.as_ref(), name, Seal::of(log), first)?;
-    let gathered = active::gather(&mut scan, &name, first)?;
+    let gathered = active::gather(&mut scan, &name, first, &mut |_| Ok(()))?;
     let data_end = scan.end_of_data(gathered.end)?;
     if data_end > gathered.end || gathered.growing.offsets.is_empty() {
         return Err(StorageError::corrupt(&name, gathered.end, gathered.why));

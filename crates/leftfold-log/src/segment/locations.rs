@@ -51,10 +51,6 @@ pub(crate) struct Sealed {
 }
 
 impl Locations {
-    pub(crate) fn growing() -> Self {
-        Self::Memory(Arc::default())
-    }
-
     /// How many events the segment holds.
     pub(crate) fn count(&self) -> u32 {
         match self {

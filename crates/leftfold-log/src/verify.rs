@@ -1,0 +1,356 @@
+//! Verifying: reads every byte and compares the index with the log.
+//!
+//! **Owns:** [`verify`] and its report. **Does not know:** how to mend anything; it changes nothing.
+//! **Invariants:** the log is believed where its checksums hold, the index where it says what the log says; memory is
+//! the index of one segment.
+
+use std::{collections::HashMap, sync::Arc};
+
+use leftfold_model::{Position, StreamName};
+
+use crate::{
+    disk::{Disk, FileKind, FileName},
+    error::StorageError,
+    index::{Frozen, Scan as IndexScan, Sources, Tail, Term},
+    record::{LogId, Seal},
+    recover::{Gathered, Inventory, Marker, OpenError, gather, read_header},
+    segment::{Handles, LocationReader, Locations, locations, scan::Scan},
+};
+
+/// What verifying found in order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Segments read, every frame checked.
+    pub segments: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Bytes of frames read.
+    pub log_bytes: u64,
+    /// Location files compared with the log.
+    pub locations: u64,
+    /// Index files compared with the log.
+    pub indexes: u64,
+    /// Terms in them.
+    pub terms: u64,
+    /// Postings in them.
+    pub postings: u64,
+    /// Segments whose index is not written yet, or was found damaged; the next open writes it.
+    pub without_index: u64,
+    /// Bytes of an append that was never acknowledged, at the end of the log; the next open cuts and saves them.
+    pub torn_bytes: u64,
+}
+
+/// Reads every byte of the log on this disk. `progress` is told the events read so far.
+///
+/// # Errors
+/// [`OpenError`]: the log is in use, or damaged; damage names the file and the byte offset.
+pub fn verify(
+    disk: &Arc<dyn Disk>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<VerifyReport, OpenError> {
+    let _lock = disk.lock()?;
+    let inventory = Inventory::of(disk.as_ref())?;
+    let handles = Handles::over(Arc::clone(disk));
+    let mut report = VerifyReport::default();
+    let Some((&first, &generation)) = inventory.segments.first_key_value() else {
+        return if inventory.is_empty() {
+            Ok(report)
+        } else {
+            Err(missing(Position::FIRST).into())
+        };
+    };
+    let log = read_header(&handles, first, generation)?.log;
+    let mut checker = Checker {
+        handles: &handles,
+        log,
+        inventory: &inventory,
+        open: Vec::new(),
+        indexes: Vec::new(),
+    };
+    checker.open_indexes();
+    let mut next = Position::FIRST;
+    for (&first, &generation) in &inventory.segments {
+        let header = read_header(&handles, first, generation)?;
+        let name = FileName::of(FileKind::Segment { first, generation });
+        if header.log != log || header.first != first || first != next {
+            let what = format!("the segment should begin at position {next} of the same log");
+            return Err(StorageError::corrupt(&name, 0, what).into());
+        }
+        next = checker.segment(&name, first, &mut report)?;
+        progress(report.events);
+    }
+    checker.finish(&mut report)?;
+    Ok(report)
+}
+
+fn missing(first: Position) -> StorageError {
+    StorageError::corrupt(
+        &FileName::of(FileKind::Segment {
+            first,
+            generation: 0,
+        }),
+        0,
+        "the segment is missing",
+    )
+}
+
+struct Checker<'a> {
+    handles: &'a Handles,
+    log: LogId,
+    inventory: &'a Inventory,
+    /// Index files to compare, by their range, with the postings counted in the log so far.
+    open: Vec<(Arc<Frozen>, u64)>,
+    /// The same files, for looking up how many events a stream had before a segment.
+    indexes: Vec<Arc<Frozen>>,
+}
+
+impl Checker<'_> {
+    /// Opens the widest sound index files; a damaged one is left to the next open, which makes it anew.
+    fn open_indexes(&mut self) {
+        let mut covered = Position::START;
+        for &range in &self.inventory.indexes {
+            if range.0 <= covered {
+                continue;
+            }
+            if let Ok(frozen) = Frozen::open(self.handles.disk().as_ref(), self.log, range) {
+                covered = range.1;
+                let frozen = Arc::new(frozen);
+                self.open.push((Arc::clone(&frozen), 0));
+                self.indexes.push(frozen);
+            }
+        }
+    }
+
+    /// Checks one segment; gives the position behind it.
+    fn segment(
+        &mut self,
+        name: &FileName,
+        first: Position,
+        report: &mut VerifyReport,
+    ) -> Result<Position, StorageError> {
+        let file = self.handles.get(name)?;
+        let mut scan = Scan::of(file.as_ref(), *name, Seal::of(self.log), first)?;
+        let mut revisions = Revisions {
+            older: self.older(first),
+            next: HashMap::new(),
+        };
+        let gathered = gather(&mut scan, name, first, &mut |event| revisions.check(event))?;
+        self.check_end(name, &mut scan, &gathered, report)?;
+        report.segments += 1;
+        report.events += gathered.growing.offsets.len() as u64;
+        report.log_bytes += gathered.end;
+        self.check_locations(first, &gathered, report)?;
+        self.check_index(&gathered, first, report)?;
+        Ok(gathered.next)
+    }
+
+    /// The index files of what lies before a position, for counting revisions on.
+    fn older(&self, first: Position) -> Option<Sources> {
+        let older: Vec<_> = self
+            .indexes
+            .iter()
+            .filter(|frozen| frozen.last() < first)
+            .cloned()
+            .collect();
+        let complete = older
+            .last()
+            .map_or(Position::START, |frozen| frozen.last())
+            .next()
+            == first;
+        complete.then(|| Sources {
+            frozen: older.into(),
+            tails: [].into(),
+        })
+    }
+
+    fn check_end(
+        &self,
+        name: &FileName,
+        scan: &mut Scan<'_>,
+        gathered: &Gathered,
+        report: &mut VerifyReport,
+    ) -> Result<(), StorageError> {
+        let data_end = scan.end_of_data(gathered.end)?;
+        let FileKind::Segment { first, generation } = name.kind() else {
+            return Ok(());
+        };
+        let newest = self.inventory.segments.last_key_value() == Some((&first, &generation));
+        let marker = Marker::read_if(
+            self.inventory.marker,
+            self.handles.disk().as_ref(),
+            self.log,
+        )?;
+        if marker.is_some_and(|marker| !self.inventory.segments.contains_key(&marker.first)) {
+            return Err(missing(marker.map_or(first, |marker| marker.first)));
+        }
+        let promised =
+            marker.filter(|marker| (marker.first, marker.generation) == (first, generation));
+        let cut_short = promised.is_some_and(|marker| gathered.end < marker.end);
+        let damaged =
+            data_end > gathered.end && (!newest || scan.proof_of_damage(gathered.end)?.is_some());
+        if cut_short || damaged {
+            return Err(StorageError::corrupt(name, gathered.end, gathered.why));
+        }
+        report.torn_bytes += data_end - gathered.end;
+        Ok(())
+    }
+
+    fn check_locations(
+        &self,
+        first: Position,
+        gathered: &Gathered,
+        report: &mut VerifyReport,
+    ) -> Result<(), StorageError> {
+        if !self.inventory.locations.contains(&first) {
+            return Ok(());
+        }
+        let name = FileName::of(FileKind::Locations { first });
+        let sealed = Locations::File(locations::open(self.handles, self.log, first)?);
+        let offsets = &gathered.growing.offsets;
+        if (sealed.count() as usize, sealed.end()) != (offsets.len(), gathered.growing.end) {
+            return Err(StorageError::corrupt(
+                &name,
+                0,
+                "the file does not fit its segment",
+            ));
+        }
+        let mut reader: LocationReader<'_> = sealed.reader(self.handles, first);
+        for (&offset, nth) in offsets.iter().zip(0..) {
+            if reader.of(first.plus(nth))?.0 != u64::from(offset) {
+                let what = format!(
+                    "the location of position {} is not where its record is",
+                    first.plus(nth)
+                );
+                return Err(StorageError::corrupt(&name, 0, what));
+            }
+        }
+        report.locations += 1;
+        Ok(())
+    }
+
+    fn check_index(
+        &mut self,
+        gathered: &Gathered,
+        first: Position,
+        report: &mut VerifyReport,
+    ) -> Result<(), StorageError> {
+        let last = gathered.next.previous();
+        let covering = self
+            .open
+            .iter_mut()
+            .find(|(frozen, _)| frozen.first() <= first && last <= frozen.last());
+        let Some((frozen, counted)) = covering else {
+            let newest = self
+                .inventory
+                .segments
+                .last_key_value()
+                .is_some_and(|(&newest, _)| newest == first);
+            report.without_index += u64::from(!newest);
+            return Ok(());
+        };
+        *counted += compare(frozen, &gathered.tail, (first, last))?;
+        Ok(())
+    }
+
+    /// Checks what no single segment shows: that index files hold nothing else, and their filters.
+    fn finish(&self, report: &mut VerifyReport) -> Result<(), StorageError> {
+        for (frozen, counted) in &self.open {
+            frozen.check_filter()?;
+            let mut scan = IndexScan::from(Arc::clone(frozen), &[]);
+            let mut terms = 0;
+            while scan.next()?.is_some() {
+                terms += 1;
+            }
+            if (terms, *counted) != (frozen.terms(), frozen.postings()) {
+                let what = format!(
+                    "the file holds {} postings, the log {counted}",
+                    frozen.postings()
+                );
+                return Err(StorageError::corrupt(frozen.name(), 0, what));
+            }
+            report.indexes += 1;
+            report.terms += terms;
+            report.postings += counted;
+        }
+        Ok(())
+    }
+}
+
+/// Compares an index file with the terms of one segment; gives how many postings they have.
+fn compare(
+    frozen: &Frozen,
+    tail: &Tail,
+    (first, last): (Position, Position),
+) -> Result<u64, StorageError> {
+    let mut counted = 0;
+    for term in tail.terms(|_| true) {
+        let (_, expected) = tail.postings(&term);
+        counted += expected.len() as u64;
+        let found = postings_between(frozen, &term, first, last)?;
+        if found != expected {
+            let name = String::from_utf8_lossy(term.name()).into_owned();
+            let what = format!(
+                "the postings of {name:?} from position {first} to {last} are not those of the log"
+            );
+            return Err(StorageError::corrupt(frozen.name(), 0, what));
+        }
+    }
+    Ok(counted)
+}
+
+fn postings_between(
+    frozen: &Frozen,
+    term: &Term,
+    first: Position,
+    last: Position,
+) -> Result<Vec<u64>, StorageError> {
+    let mut found = Vec::new();
+    let Some(entry) = frozen.entry(term.as_bytes())? else {
+        return Ok(found);
+    };
+    let mut from = first.get();
+    while let Some(chunk) = frozen.chunk_after(&entry, from)? {
+        found.extend(
+            chunk
+                .positions
+                .iter()
+                .copied()
+                .filter(|&p| p >= from && p <= last.get()),
+        );
+        match chunk.positions.last() {
+            Some(&end) if end < last.get() => from = end + 1,
+            _ => break,
+        }
+    }
+    Ok(found)
+}
+
+/// Checks that the revisions of every stream follow each other.
+struct Revisions {
+    /// The index of everything before the segment; `None` if it is incomplete, then first revisions are believed.
+    older: Option<Sources>,
+    next: HashMap<StreamName, u64>,
+}
+
+impl Revisions {
+    fn check(&mut self, event: &leftfold_model::RecordedEvent) -> Result<(), String> {
+        let found = event.revision.get();
+        let expected = match (self.next.get(&event.stream), &self.older) {
+            (Some(&next), _) => next,
+            (None, Some(older)) => {
+                let events = older.stream_events(&Term::stream(&event.stream), Position::MAX);
+                events.map_err(|error| error.to_string())?
+            }
+            (None, None) => found,
+        };
+        self.next.insert(event.stream.clone(), found + 1);
+        if found == expected {
+            return Ok(());
+        }
+        Err(format!(
+            "event {} of stream {} has revision {found}, not {expected}",
+            event.position, event.stream
+        ))
+    }
+}
