@@ -1,0 +1,335 @@
+//! The command line: what can be said, and what help says about it.
+//!
+//! **Owns:** every flag and its text. **Does not know:** what is done with them.
+//! **Invariants:** every command has an example; values are checked where they are parsed.
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use leftfold_model::{
+    Category, EventId, EventType, ExpectedRevision, Query, QueryItem, Revision, StreamName, Tag,
+};
+
+const EXIT_CODES: &str = "Exit codes:\n  0  done\n  1  failed\n  2  the command line is not valid\n  \
+     3  conflict: the append lost against what is stored\n  4  stored data is damaged";
+
+/// An event store: append, read, follow, import, export, verify.
+#[derive(Debug, Parser)]
+#[command(name = "leftfold", version, about, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs a bank account on the embedded store and shows what is stored.
+    #[command(after_help = "Example:\n  leftfold demo --data demo-data")]
+    Demo(Demo),
+    /// Appends one event.
+    #[command(
+        after_help = "Examples:\n  leftfold append --data data --stream account-1 --type DepositMade '{\"amount\":100}'\n  \
+        echo '{\"amount\":30}' | leftfold append --data data --stream account-1 --type WithdrawalMade --expect 0 -"
+    )]
+    Append(Append),
+    /// Reads events.
+    #[command(
+        after_help = "Examples:\n  leftfold read --data data --stream account-1\n  \
+        leftfold read --data data --category account --type DepositMade --backwards --limit 5 --json"
+    )]
+    Read(Read),
+    /// Follows the log: shows what is stored, then what is appended by this process's store.
+    #[command(after_help = "Example:\n  leftfold tail --data data --from 100 --json")]
+    Tail(Tail),
+    /// Lists streams with their event counts and last times.
+    #[command(after_help = "Example:\n  leftfold streams --data data --prefix account-")]
+    Streams(Streams),
+    /// Shows counts and sizes.
+    #[command(after_help = "Example:\n  leftfold stats --data data --json")]
+    Stats(Stats),
+    /// Imports events from JSON Lines; running it again doubles nothing.
+    #[command(
+        after_help = "Each line is an object: stream, type, data; optionally id, metadata, tags, time.\n\n\
+        Example:\n  leftfold import events.jsonl --data data"
+    )]
+    Import(Import),
+    /// Exports all events as JSON Lines, oldest first.
+    #[command(after_help = "Example:\n  leftfold export --data data | gzip > events.jsonl.gz")]
+    Export(Export),
+    /// Reads every byte and checks the index against the log.
+    #[command(after_help = "Example:\n  leftfold verify --data data")]
+    Verify(Verify),
+    /// Measures this machine and the store on it.
+    #[command(
+        after_help = "Examples:\n  leftfold bench append --writers 64 --seconds 5\n  \
+        leftfold bench scan --events 1000000\n  leftfold bench stream-read --readers 8"
+    )]
+    Bench(Bench),
+    /// Prints completions for a shell.
+    #[command(
+        after_help = "Example:\n  leftfold completions bash > /etc/bash_completion.d/leftfold"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the events are.
+#[derive(Debug, Args)]
+pub(crate) struct Data {
+    /// The directory of the store; made if it is not there by commands that write.
+    #[arg(long, value_name = "DIR", env = "LEFTFOLD_DATA")]
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Keep the events in this directory; without it they are gone afterwards.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Append {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// The stream to append to.
+    #[arg(long)]
+    pub(crate) stream: StreamName,
+    /// The type of the event.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) event_type: EventType,
+    /// What must hold for the stream: any, none, exists, or the revision of its last event.
+    #[arg(long, default_value = "any", value_name = "any|none|exists|N")]
+    pub(crate) expect: Expect,
+    /// A tag of the event; may be given several times.
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<Tag>,
+    /// The id of the event, a UUID; makes it safe to run the command again.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) id: Option<EventId>,
+    /// The metadata of the event, JSON.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) metadata: Option<String>,
+    /// How the data is encoded.
+    #[arg(long, default_value = "json", value_enum)]
+    pub(crate) content_type: Encoding,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The data of the event; `-` reads standard input. Without it the event has no data (JSON: `{}`).
+    #[arg(value_name = "DATA")]
+    pub(crate) content: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Encoding {
+    Json,
+    Binary,
+    Msgpack,
+    Cbor,
+}
+
+/// An expectation as it is written on the command line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expect(pub(crate) ExpectedRevision);
+
+impl FromStr for Expect {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(match text {
+            "any" => ExpectedRevision::Any,
+            "none" => ExpectedRevision::NoStream,
+            "exists" => ExpectedRevision::StreamExists,
+            number => match number.parse() {
+                Ok(revision) => ExpectedRevision::Exact(Revision::new(revision)),
+                Err(_) => {
+                    return Err("expected any, none, exists, or the number of a revision".into());
+                }
+            },
+        }))
+    }
+}
+
+/// Which events.
+#[derive(Debug, Args, Clone, Default)]
+pub(crate) struct Filter {
+    /// Only events of this stream.
+    #[arg(long, conflicts_with = "category")]
+    pub(crate) stream: Option<StreamName>,
+    /// Only events of streams of this category: the part of a name before the first `-`.
+    #[arg(long)]
+    pub(crate) category: Option<Category>,
+    /// Only events of this type; several: of any of them.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) types: Vec<EventType>,
+    /// Only events with this tag; several: with all of them.
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<Tag>,
+}
+
+impl Filter {
+    pub(crate) fn query(&self) -> Result<Query, leftfold_model::ModelError> {
+        if self.types.is_empty() && self.tags.is_empty() {
+            return Ok(Query::All);
+        }
+        Query::items([QueryItem::new(
+            self.types.iter().cloned(),
+            self.tags.iter().cloned(),
+        )?])
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Read {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    /// Where to begin: with --stream a revision, else a position; included.
+    #[arg(long, value_name = "N")]
+    pub(crate) from: Option<u64>,
+    /// Newest first.
+    #[arg(long)]
+    pub(crate) backwards: bool,
+    /// At most this many events.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Print JSON Lines.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    /// Begin behind this position; without it, at the end of the log.
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) from: Option<u64>,
+    /// Stop when everything stored has been shown.
+    #[arg(long)]
+    pub(crate) until_caught_up: bool,
+    /// Print JSON Lines.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Streams {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Only streams whose names begin so.
+    #[arg(long, default_value = "")]
+    pub(crate) prefix: String,
+    /// At most this many streams.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Print JSON Lines.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The file; `-` reads standard input.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Lines appended together.
+    #[arg(long, default_value = "1000", value_name = "LINES", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) batch: u16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// The file to write; without it, standard output.
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// What to measure.
+    #[arg(value_enum)]
+    pub(crate) mode: Mode,
+    /// Where to measure; a new directory below it is used and removed. Without it, the system's temporary one.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Writers at the same time; each waits for its append before the next.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    pub(crate) writers: u16,
+    /// Readers at the same time, for stream-read.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    pub(crate) readers: u16,
+    /// Events of an append.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) batch: u16,
+    /// Bytes of an event's data.
+    #[arg(long, default_value = "128", value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    pub(crate) size: u32,
+    /// Streams the events are spread over.
+    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) streams: u64,
+    /// Tags of an event.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(0..=64))]
+    pub(crate) tags: u8,
+    /// The condition of each append.
+    #[arg(long, default_value = "none", value_enum)]
+    pub(crate) condition: Condition,
+    /// How long to measure.
+    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) seconds: u64,
+    /// Events to load before scan and stream-read.
+    #[arg(long, default_value = "200000", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) events: u64,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Durable appends.
+    Append,
+    /// Reading everything in order.
+    Scan,
+    /// Reading single streams, chosen at random.
+    StreamRead,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Condition {
+    /// None.
+    None,
+    /// No event of the writer's own tag since its last append.
+    OwnTag,
+    /// No event ever of a tag that is new each time: uniqueness.
+    FreshTag,
+    /// No event since the start of a type that never happens.
+    Type,
+    /// The exact revision of the writer's own stream.
+    Revision,
+}

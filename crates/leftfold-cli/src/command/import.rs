@@ -1,0 +1,234 @@
+//! `leftfold import`: events from JSON Lines.
+//!
+//! **Owns:** what makes an import safe to run again. **Does not know:** the line's format; see `line`.
+//! **Invariants:** lines keep their order; a line is stored once, however often the file is imported; a bad line stops the
+//! import with its number, and what stands before its batch is stored.
+//!
+//! How a repetition is recognised: an event without an id gets one that follows from its line and line number, so it
+//! has the same one each time. When a stream is met for the first time, the store is asked for it. Does it hold
+//! the id of the file's first line for that stream, then this file was imported before, at least in part: the ids
+//! from there on are remembered (16 bytes each), and lines that find theirs in turn are passed over. All others
+//! are appended at the exact revision that follows. So a run that was killed, a longer version of the file, and
+//! a second run all end with every line stored once. Someone else writing to the same streams meanwhile is a conflict.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    fs::File,
+    io::{BufRead, BufReader, Write, stdin},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use futures_util::StreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use leftfold_model::{
+    Append, EventId, ExpectedRevision, NewEvent, Position, Read, Revision, StreamName, StreamWrite,
+    limits,
+};
+use leftfold_store::EventStore;
+
+use super::output;
+use crate::{cli, line, open};
+
+/// Bytes of a batch, about; far below what an append may have.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// A line that is longer cannot be an event: data and metadata at their limits, in base64, and names.
+const LINE_BYTES_MAX: usize = 2 * (limits::DATA_BYTES_MAX + limits::METADATA_BYTES_MAX);
+
+pub(crate) async fn run(arguments: cli::Import) -> anyhow::Result<()> {
+    let (input, bytes) = open_input(&arguments.file)?;
+    let store = open::for_writing(&arguments.data).await?;
+    let bar = progress(bytes)?;
+    let mut import = Import::into(Arc::clone(&store), usize::from(arguments.batch)).await?;
+    let result = import.lines(input, &bar).await;
+    bar.finish_and_clear();
+    let mut out = output();
+    writeln!(
+        out,
+        "{} events imported, {} were stored already",
+        import.imported, import.repeated
+    )?;
+    out.flush()?;
+    result?;
+    Ok(store.close().await?)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the import is the user's file, not the store's"
+)]
+fn open_input(path: &Path) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {
+    if path == Path::new("-") {
+        return Ok((Box::new(BufReader::new(stdin())), None));
+    }
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let bytes = file.metadata()?.len();
+    Ok((
+        Box::new(BufReader::with_capacity(256 * 1024, file)),
+        Some(bytes),
+    ))
+}
+
+fn progress(bytes: Option<u64>) -> anyhow::Result<ProgressBar> {
+    Ok(match bytes {
+        Some(bytes) => ProgressBar::new(bytes).with_style(ProgressStyle::with_template(
+            "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left",
+        )?),
+        None => ProgressBar::new_spinner()
+            .with_style(ProgressStyle::with_template("{spinner} {bytes}  {msg}")?),
+    })
+}
+
+/// An import in progress.
+struct Import {
+    store: Arc<dyn EventStore>,
+    was_empty: bool,
+    batch_lines: usize,
+    streams: HashMap<StreamName, Met>,
+    writes: Vec<StreamWrite>,
+    lines: usize,
+    bytes: usize,
+    imported: u64,
+    repeated: u64,
+}
+
+/// A stream that the file has named.
+struct Met {
+    /// Ids that stand where the next lines of the stream would.
+    stored: VecDeque<EventId>,
+    /// Where the stream will be when what is gathered is appended.
+    then: ExpectedRevision,
+}
+
+impl Import {
+    async fn into(store: Arc<dyn EventStore>, batch_lines: usize) -> anyhow::Result<Self> {
+        let was_empty = store.head().await? == Position::START;
+        Ok(Self {
+            store,
+            was_empty,
+            batch_lines,
+            streams: HashMap::new(),
+            writes: Vec::new(),
+            lines: 0,
+            bytes: 0,
+            imported: 0,
+            repeated: 0,
+        })
+    }
+
+    async fn lines(
+        &mut self,
+        mut input: Box<dyn BufRead + Send>,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<()> {
+        let mut text = Vec::new();
+        for number in 1.. {
+            text.clear();
+            let read =
+                read_line(&mut input, &mut text).with_context(|| format!("line {number}"))?;
+            if read == 0 {
+                break;
+            }
+            bar.inc(read as u64);
+            let line = std::str::from_utf8(&text)
+                .with_context(|| format!("line {number} is not UTF-8"))?
+                .trim();
+            if line.is_empty() {
+                continue;
+            }
+            let parsed =
+                line::parse(line, number).with_context(|| format!("line {number} is refused"));
+            let (stream, event) = match parsed {
+                Ok(parsed) => parsed,
+                Err(refused) => {
+                    self.flush().await?;
+                    return Err(refused);
+                }
+            };
+            self.add(stream, event)
+                .await
+                .with_context(|| format!("line {number}"))?;
+            if self.lines >= self.batch_lines || self.bytes >= BATCH_BYTES {
+                self.flush().await?;
+                bar.set_message(format!("{} events", self.imported + self.repeated));
+            }
+        }
+        self.flush().await
+    }
+
+    async fn add(&mut self, stream: StreamName, event: NewEvent) -> anyhow::Result<()> {
+        let met = match self.streams.entry(stream.clone()) {
+            Entry::Occupied(met) => met.into_mut(),
+            Entry::Vacant(new) if self.was_empty => new.insert(Met {
+                stored: VecDeque::new(),
+                then: ExpectedRevision::NoStream,
+            }),
+            Entry::Vacant(new) => new.insert(meet(self.store.as_ref(), &stream, event.id()).await?),
+        };
+        match met.stored.pop_front() {
+            Some(id) if id == event.id() => {
+                self.repeated += 1;
+                return Ok(());
+            }
+            Some(id) => bail!("stream {stream} holds event {id} where this one should stand"),
+            None => {}
+        }
+        let expected = met.then;
+        met.then = ExpectedRevision::Exact(expected.next_revision().unwrap_or_default());
+        self.lines += 1;
+        self.bytes += event.size();
+        match self.writes.last_mut() {
+            Some(write) if write.stream == stream => write.events.push(event),
+            _ => self.writes.push(StreamWrite {
+                stream,
+                expected,
+                events: vec![event],
+            }),
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> anyhow::Result<()> {
+        if self.writes.is_empty() {
+            return Ok(());
+        }
+        let append = Append::new(std::mem::take(&mut self.writes), Vec::new())?;
+        let events = append.event_count() as u64;
+        self.store.append(append).await?;
+        self.imported += events;
+        (self.lines, self.bytes) = (0, 0);
+        Ok(())
+    }
+}
+
+/// Reads a line of bounded length; gives how many bytes it took, 0 at the end.
+fn read_line(input: &mut dyn BufRead, text: &mut Vec<u8>) -> anyhow::Result<usize> {
+    let read = std::io::Read::take(&mut *input, LINE_BYTES_MAX as u64).read_until(b'\n', text)?;
+    if read == LINE_BYTES_MAX {
+        bail!("the line is longer than {LINE_BYTES_MAX} bytes");
+    }
+    Ok(read)
+}
+
+/// Asks the store for a stream: which of its ids stand where the file's lines would, if the first one is there.
+async fn meet(store: &dyn EventStore, stream: &StreamName, first: EventId) -> anyhow::Result<Met> {
+    let mut met = Met {
+        stored: VecDeque::new(),
+        then: ExpectedRevision::NoStream,
+    };
+    let mut batches = store.read(Read::stream(stream.clone()));
+    let mut last: Option<Revision> = None;
+    while let Some(batch) = batches.next().await {
+        for event in batch?.events {
+            last = Some(event.revision);
+            if !met.stored.is_empty() || event.id == first {
+                met.stored.push_back(event.id);
+            }
+        }
+    }
+    if let Some(last) = last {
+        met.then = ExpectedRevision::Exact(last);
+    }
+    Ok(met)
+}

@@ -1,0 +1,49 @@
+//! The subcommands, one file each.
+//!
+//! **Owns:** the way from a parsed command line to the subcommand. **Does not know:** what they do.
+//! **Invariants:** each writes its result to standard output through one buffered writer and flushes it.
+
+mod append;
+mod bench;
+mod demo;
+mod export;
+mod import;
+mod read;
+mod stats;
+mod streams;
+mod tail;
+mod verify;
+
+use std::io::{BufWriter, Stdout, stdout};
+
+use clap::CommandFactory;
+
+use crate::{
+    cli::{Cli, Command},
+    fail::Exit,
+};
+
+/// Runs a subcommand.
+pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Demo(arguments) => demo::run(arguments).await?,
+        Command::Append(arguments) => append::run(arguments).await?,
+        Command::Read(arguments) => read::run(arguments).await?,
+        Command::Tail(arguments) => tail::run(arguments).await?,
+        Command::Streams(arguments) => streams::run(arguments).await?,
+        Command::Stats(arguments) => stats::run(arguments).await?,
+        Command::Import(arguments) => import::run(arguments).await?,
+        Command::Export(arguments) => export::run(arguments).await?,
+        Command::Verify(arguments) => verify::run(&arguments)?,
+        Command::Bench(arguments) => bench::run(arguments).await?,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "leftfold", &mut stdout());
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// Standard output, buffered: results are printed in few writes.
+fn output() -> BufWriter<Stdout> {
+    BufWriter::with_capacity(64 * 1024, stdout())
+}

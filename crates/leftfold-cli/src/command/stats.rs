@@ -1,0 +1,35 @@
+//! `leftfold stats`: counts and sizes.
+//!
+//! **Owns:** how figures are shown. **Does not know:** how they are taken.
+//! **Invariants:** the JSON form has the same figures as the other.
+
+use std::io::Write;
+
+use serde_json::{Map, Value};
+
+use super::output;
+use crate::{cli, open};
+
+pub(crate) async fn run(arguments: cli::Stats) -> anyhow::Result<()> {
+    let store = open::for_reading(&arguments.data).await?;
+    let stats = store.stats().await?;
+    let mut rows = vec![
+        ("events", stats.events.to_string()),
+        ("head", stats.head.to_string()),
+    ];
+    rows.extend(stats.details);
+    let mut out = output();
+    if arguments.json {
+        let number = |text: String| text.parse::<u64>().map_or(Value::String(text), Value::from);
+        let object: Map<_, _> = rows
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), number(value)))
+            .collect();
+        writeln!(out, "{}", Value::Object(object))?;
+    } else {
+        for (name, value) in rows {
+            writeln!(out, "{name:<20} {value:>16}")?;
+        }
+    }
+    Ok(out.flush()?)
+}

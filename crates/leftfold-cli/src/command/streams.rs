@@ -1,0 +1,42 @@
+//! `leftfold streams`: which streams there are.
+//!
+//! **Owns:** the listing's two forms. **Does not know:** how streams are found.
+//! **Invariants:** memory does not grow with the number of streams.
+
+use std::io::Write;
+
+use futures_util::StreamExt;
+use leftfold_store::ListStreams;
+use serde_json::json;
+
+use super::output;
+use crate::{cli, line::time_text, open, show};
+
+pub(crate) async fn run(arguments: cli::Streams) -> anyhow::Result<()> {
+    let store = open::for_reading(&arguments.data).await?;
+    let mut out = output();
+    let list = ListStreams {
+        prefix: arguments.prefix,
+        after: None,
+        limit: arguments.limit,
+    };
+    let mut batches = store.streams(list);
+    while let Some(batch) = batches.next().await {
+        for info in batch? {
+            let time = time_text(info.time);
+            if arguments.json {
+                let line = json!({ "stream": info.stream.as_str(), "events": info.events, "last_time": time,
+                    "last_position": info.position.get() });
+                writeln!(out, "{line}")?;
+            } else {
+                writeln!(
+                    out,
+                    "{:>10}  {time}  {}",
+                    info.events,
+                    show::escape(info.stream.as_str())
+                )?;
+            }
+        }
+    }
+    Ok(out.flush()?)
+}

@@ -1,0 +1,49 @@
+//! `leftfold tail`: follows the log.
+//!
+//! **Owns:** following until interrupted. **Does not know:** how events arrive.
+//! **Invariants:** every batch is flushed at once, for someone is watching.
+
+use std::io::Write;
+
+use futures_util::StreamExt;
+use leftfold_model::Position;
+use leftfold_store::Subscription;
+
+use super::{output, read::scope};
+use crate::{cli, line, open, show};
+
+pub(crate) async fn run(arguments: cli::Tail) -> anyhow::Result<()> {
+    let store = open::for_reading(&arguments.data).await?;
+    let head = store.head().await?;
+    let after = arguments.from.map_or(head, Position::new);
+    if arguments.until_caught_up && after >= head {
+        return Ok(());
+    }
+    let query = arguments.filter.query()?;
+    let subscription = Subscription::after(after)
+        .matching(query)
+        .scope(scope(arguments.filter));
+    let mut deliveries = store.subscribe(subscription);
+    let mut out = output();
+    loop {
+        let delivery = tokio::select! {
+            delivery = deliveries.next() => delivery,
+            _ = tokio::signal::ctrl_c() => None,
+        };
+        let Some(delivery) = delivery.transpose()? else {
+            break;
+        };
+        for event in &delivery.events {
+            if arguments.json {
+                writeln!(out, "{}", line::format(event, true)?)?;
+            } else {
+                writeln!(out, "{}", show::event(event))?;
+            }
+        }
+        out.flush()?;
+        if arguments.until_caught_up && delivery.caught_up {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! The `leftfold` command: an event store on the command line.
+//!
+//! **Owns:** the process: arguments in, exit code out. **Does not know:** what the subcommands do.
+//! **Invariants:** results go to standard output, everything else to standard error as `leftfold: ...`; the exit code
+//! says what kind of failure it was; a reader that goes away ends the command quietly.
+
+mod cli;
+mod command;
+mod fail;
+mod line;
+mod open;
+mod show;
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+
+use crate::{cli::Cli, fail::Exit};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(command::run(cli.command)),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) if fail::is_closed_pipe(&error) => Exit::Ok.into(),
+        Err(error) => {
+            // Nobody can be told when standard error is gone too.
+            let _ = writeln!(std::io::stderr().lock(), "leftfold: {}", fail::text(&error));
+            fail::exit_of(&error).into()
+        }
+    }
+}
