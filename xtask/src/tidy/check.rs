@@ -1,0 +1,35 @@
+//! Walks the tree and hands every file to the rules that are about it.
+//!
+//! **Owns:** which files a rule looks at. **Does not know:** what the rules say.
+
+use crate::{CheckError, metadata::Workspace, source::Source, tree::Tree, violation::Violation};
+
+use super::{form, links, map, names};
+
+/// Every breach of form in the tree, in the order of the files.
+pub(crate) fn check(tree: &Tree) -> Result<Vec<Violation>, CheckError> {
+    let mut found = Vec::new();
+    for path in tree.files("rs")? {
+        let source = Source::new(path.clone(), tree.text(&path)?);
+        found.extend(form::check(&source));
+        found.extend(names::check(&source));
+    }
+    for path in tree.files("md")? {
+        let text = tree.text(&path)?;
+        found.extend(links::check(&path, &text, &|target| {
+            if target.ends_with(".md") {
+                tree.text(target).ok().map(links::Target::Document)
+            } else {
+                tree.has(target).then_some(links::Target::Other)
+            }
+        }));
+    }
+    let crates = Workspace::read(tree, crate::metadata::Depth::MembersOnly)?.member_names();
+    let rooms = map::rooms(&tree.text("crates/leftfold-log/src/lib.rs")?);
+    let document = tree
+        .has(map::DOCUMENT)
+        .then(|| tree.text(map::DOCUMENT))
+        .transpose()?;
+    found.extend(map::check(document.as_deref(), &crates, &rooms));
+    Ok(found)
+}

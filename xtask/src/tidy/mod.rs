@@ -1,0 +1,12 @@
+//! The form of source files and documents.
+//!
+//! **Owns:** the list of rules about form. **Does not know:** who may import whom; that is `layers`.
+//! **Reading order:** `check`, then `form` (text of a source file), `names`, `links` and `map`.
+
+mod check;
+mod form;
+mod links;
+mod map;
+mod names;
+
+pub(crate) use check::check;
