@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Runs everything that must pass before a change lands: the project's checks and tests, the simulation in release
+# form, the conformance suite of another project, and the command line tool on real and on generated data.
+#
+# Needs the Rust toolchain. What else is missing is installed where the system allows it (Debian, as root).
+# Ends with `N passed, M failed`, counted in steps; the exit code is 0 only if none failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+passed=0
+failed=0
+times=""
+
+# need COMMAND PACKAGE...: makes sure that a command is there.
+need() {
+  local command=$1
+  shift
+  if command -v "$command" >/dev/null 2>&1; then
+    return 0
+  fi
+  echo "test: $command is missing; installing $*"
+  if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  fi
+  if ! command -v "$command" >/dev/null 2>&1; then
+    echo "test: please install $command (on Debian: apt-get install $*)" >&2
+    return 1
+  fi
+}
+
+# step NAME COMMAND...: runs one step, and goes on if it fails, so that one run tells about all of them.
+step() {
+  local name=$1 start=$SECONDS outcome
+  shift
+  echo
+  echo "==> $name: $*"
+  if "$@" </dev/null; then
+    outcome=passed
+    passed=$((passed + 1))
+  else
+    outcome=FAILED
+    failed=$((failed + 1))
+  fi
+  times+="$(printf '%-24s %-7s %6d s' "$name" "$outcome" $((SECONDS - start)))"$'\n'
+}
+
+if ! command -v cargo >/dev/null 2>&1; then
+  echo "test: the Rust toolchain is missing; see https://rustup.rs" >&2
+  echo "0 passed, 1 failed"
+  exit 1
+fi
+
+step "system tools" need cc gcc libc6-dev
+step "checks and tests" cargo xtask ci
+step "simulation" env LEFTFOLD_SEEDS="${LEFTFOLD_SEEDS:-20000}" cargo test --release --locked -p leftfold-sim
+# The suite asks for a newer toolchain in its manifest than it uses.
+step "foreign conformance" cargo test --locked --ignore-rust-version --manifest-path conformance/happenstance/Cargo.toml
+step "node for payloads" need npm nodejs npm
+step "real payloads" bash scripts/real-payloads.sh
+step "acceptance" bash scripts/acceptance.sh
+
+echo
+printf '%s' "$times"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
