@@ -3,7 +3,7 @@
 //! **Owns:** the call of `cargo metadata`, and the few fields that the checks need.
 //! **Does not know:** which dependencies or licences are good.
 
-use std::process::Command;
+use std::{collections::BTreeSet, process::Command};
 
 use serde_json::Value;
 
@@ -75,6 +75,20 @@ impl Workspace {
             .iter()
             .filter(|package| package.manifest.is_some());
         members.map(|package| package.name.clone()).collect()
+    }
+
+    /// The names of all dependencies that are not members, each once.
+    pub(crate) fn names_from_elsewhere(&self) -> Vec<String> {
+        let ours = self.member_names();
+        let all = self
+            .packages
+            .iter()
+            .flat_map(|package| &package.dependencies);
+        let names: BTreeSet<&String> = all
+            .map(|dependency| &dependency.name)
+            .filter(|name| !ours.contains(name))
+            .collect();
+        names.into_iter().cloned().collect()
     }
 }
 

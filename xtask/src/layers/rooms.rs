@@ -16,12 +16,13 @@ pub(crate) const HOUSE: &str = "crates/leftfold-log/src/";
 
 /// The floors, from the top.
 const FLOORS: &[&[&str]] = &[
-    &["engine"],                        // threads, channels, the public interface
-    &["recover", "scavenge", "verify"], // whole-log procedures
-    &["append", "read", "upkeep"],      // one operation each
-    &["segment", "index"],              // structures that fill a file
-    &["record"],                        // bytes to structs and back
-    &["error"], // names the file that failed, so it stands on the disk's names
+    &["engine"],                   // threads, channels, the public interface
+    &["scavenge", "verify"],       // whole-log procedures on what recovery understands
+    &["recover"],                  // makes an open log of files
+    &["append", "read", "upkeep"], // one operation each
+    &["segment", "index"],         // structures that fill a file
+    &["record"],                   // bytes to structs and back
+    &["error"],                    // names the file that failed, so it stands on the disk's names
     &["disk"],
     &["limits", "clock", "planted"],
 ];

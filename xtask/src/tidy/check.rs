@@ -2,7 +2,13 @@
 //!
 //! **Owns:** which files a rule looks at. **Does not know:** what the rules say.
 
-use crate::{CheckError, metadata::Workspace, source::Source, tree::Tree, violation::Violation};
+use crate::{
+    CheckError,
+    metadata::{Depth, Workspace},
+    source::Source,
+    tree::Tree,
+    violation::Violation,
+};
 
 use super::{form, links, map, names};
 
@@ -24,12 +30,21 @@ pub(crate) fn check(tree: &Tree) -> Result<Vec<Violation>, CheckError> {
             }
         }));
     }
-    let crates = Workspace::read(tree, crate::metadata::Depth::MembersOnly)?.member_names();
+    let workspace = Workspace::read(tree, Depth::MembersOnly)?;
     let rooms = map::rooms(&tree.text("crates/leftfold-log/src/lib.rs")?);
     let document = tree
         .has(map::DOCUMENT)
         .then(|| tree.text(map::DOCUMENT))
         .transpose()?;
-    found.extend(map::check(document.as_deref(), &crates, &rooms));
+    found.extend(map::check(
+        document.as_deref(),
+        &workspace.member_names(),
+        &rooms,
+    ));
+    let dependencies = tree.text(map::DEPENDENCIES)?;
+    found.extend(map::check_dependencies(
+        &dependencies,
+        &workspace.names_from_elsewhere(),
+    ));
     Ok(found)
 }

@@ -1,12 +1,15 @@
-//! ARCHITECTURE.md names every crate and every room of the engine.
+//! The documents that must name everything of a kind: crates and rooms, and dependencies.
 //!
-//! **Owns:** what counts as naming one. **Does not know:** whether what it says about them is true.
+//! **Owns:** what counts as naming one. **Does not know:** whether what a document says is true.
 //! **Invariants:** a name counts only where it is marked as code, because `read` and `error` are also English.
 
 use crate::{source::find_word, violation::Violation};
 
 /// The map of the code.
 pub(crate) const DOCUMENT: &str = "ARCHITECTURE.md";
+
+/// The list of crates from elsewhere, with reasons.
+pub(crate) const DEPENDENCIES: &str = "docs/dependencies.md";
 
 /// The top-level modules that a crate's root declares.
 pub(crate) fn rooms(lib: &str) -> Vec<String> {
@@ -34,23 +37,34 @@ pub(crate) fn check(document: Option<&str>, crates: &[String], rooms: &[String])
     let Some(document) = document else {
         return vec![missing("the map of the code does not exist".to_owned())];
     };
+    let crates = unnamed(document, crates).map(|name| format!("the crate `{name}` is missing"));
+    let rooms = unnamed(document, rooms).map(|name| format!("the room `{name}` is missing"));
+    crates.chain(rooms).map(missing).collect()
+}
+
+/// Every crate from elsewhere that the list of dependencies leaves out.
+pub(crate) fn check_dependencies(document: &str, dependencies: &[String]) -> Vec<Violation> {
+    unnamed(document, dependencies)
+        .map(|name| Violation {
+            path: DEPENDENCIES.to_owned(),
+            line: 1,
+            what: format!("the dependency `{name}` is missing"),
+            why: "each crate is code that the project answers for, so each has a reason",
+            fix: "say in one line what it is for, who uses it and how large it is",
+        })
+        .collect()
+}
+
+/// The names that a document does not mark as code anywhere.
+fn unnamed<'a>(document: &str, names: &'a [String]) -> impl Iterator<Item = &'a String> {
     let code = marked_as_code(document);
     let joins = |c: Option<char>| c == Some('-');
-    let unnamed = |name: &&String| {
+    names.iter().filter(move |name| {
         !find_word(&code, name).any(|offset| {
             let (before, from) = code.split_at(offset);
             !joins(before.chars().next_back()) && !joins(from.chars().nth(name.len()))
         })
-    };
-    let crates = crates
-        .iter()
-        .filter(unnamed)
-        .map(|name| format!("the crate `{name}` is missing"));
-    let rooms = rooms
-        .iter()
-        .filter(unnamed)
-        .map(|name| format!("the room `{name}` is missing"));
-    crates.chain(rooms).map(missing).collect()
+    })
 }
 
 /// Code spans and fenced blocks of a document.
@@ -100,6 +114,13 @@ mod tests {
     #[test]
     fn a_missing_map_is_a_violation() {
         assert_eq!(missing(None), 1);
+    }
+
+    #[test]
+    fn every_dependency_needs_its_line() {
+        let dependencies = ["bytes".to_owned()];
+        assert!(check_dependencies("| `bytes` | shared data |", &dependencies).is_empty());
+        assert_eq!(check_dependencies("counts bytes", &dependencies).len(), 1);
     }
 
     #[test]
