@@ -44,6 +44,22 @@ step() {
   times+="$(printf '%-24s %-7s %6d s' "$name" "$outcome" $((SECONDS - start)))"$'\n'
 }
 
+# tests COMMAND...: runs tests, and fails also if there were none to run.
+tests() {
+  local log
+  log=$(mktemp)
+  if ! "$@" 2>&1 | tee "$log"; then
+    rm -f "$log"
+    return 1
+  fi
+  if ! grep -Eq '^test result: ok\. [1-9]' "$log"; then
+    echo "test: no test ran"
+    rm -f "$log"
+    return 1
+  fi
+  rm -f "$log"
+}
+
 if ! command -v cargo >/dev/null 2>&1; then
   echo "test: the Rust toolchain is missing; see https://rustup.rs" >&2
   echo "0 passed, 1 failed"
@@ -51,10 +67,10 @@ if ! command -v cargo >/dev/null 2>&1; then
 fi
 
 step "system tools" need cc gcc libc6-dev
-step "checks and tests" cargo xtask ci
-step "simulation" env LEFTFOLD_SEEDS="${LEFTFOLD_SEEDS:-20000}" cargo test --release --locked -p leftfold-sim
-# The suite asks for a newer toolchain in its manifest than it uses.
-step "foreign conformance" cargo test --locked --ignore-rust-version --manifest-path conformance/happenstance/Cargo.toml
+step "checks and tests" cargo run --quiet --locked --package xtask -- ci
+step "simulation" tests env LEFTFOLD_SEEDS="${LEFTFOLD_SEEDS:-20000}" cargo test --release --locked -p leftfold-sim
+# Its crates ask for a newer toolchain in their manifests than they use.
+step "foreign conformance" tests cargo test --locked --ignore-rust-version --manifest-path conformance/happenstance/Cargo.toml
 step "node for payloads" need npm nodejs npm
 step "real payloads" bash scripts/real-payloads.sh
 step "acceptance" bash scripts/acceptance.sh
