@@ -25,8 +25,6 @@ pub enum Planted {
     HeaderUnchecked,
     /// The scan looks for frames behind a damaged one.
     ScanJumpsHole,
-    /// Each event of an append gets a frame of its own.
-    AppendSplit,
     /// The ids of recent events are not gathered at open.
     RecentIdsForgotten,
     /// Readers see events before they are synced.
@@ -35,8 +33,6 @@ pub enum Planted {
     MarkerBelieved,
     /// The index of a segment is put in place before it is synced.
     IndexNotSynced,
-    /// A failed write leaves its bytes behind the tail.
-    LeftoversKept,
 }
 
 #[cfg(feature = "planted")]

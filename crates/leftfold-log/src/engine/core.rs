@@ -342,8 +342,12 @@ impl Core {
     }
 
     fn write_pending(&mut self) -> Result<(), Arc<StorageError>> {
+        if let Some(cause) = &self.latched {
+            // What a failed sync leaves behind is never tried again, not even by a later group.
+            return Err(Arc::clone(cause));
+        }
         if self.pending.is_empty() {
-            return self.latched.clone().map_or(Ok(()), Err);
+            return Ok(());
         }
         let name = self.active.segment.name();
         let written = self
@@ -372,6 +376,7 @@ impl Core {
             Err(error) => {
                 let cause = Arc::new(error);
                 self.latched = Some(Arc::clone(&cause));
+                self.pending.clear();
                 Err(cause)
             }
         }

@@ -246,10 +246,6 @@ impl Upkeep {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the engine's threads are named here, and nowhere else"
-)]
 fn spawn<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,

@@ -104,7 +104,7 @@ mod tests {
         let filter = builder.into_blocks();
         let blocks = blocks(hashes.len() as u64);
         let possible = |hash: u64| {
-            let start = block_of(hash, blocks) as usize * BLOCK_BYTES;
+            let start = usize::try_from(block_of(hash, blocks)).unwrap() * BLOCK_BYTES;
             may_hold(&filter[start..start + BITS_BYTES], hash)
         };
         assert!(hashes.iter().all(|&hash| possible(hash)));

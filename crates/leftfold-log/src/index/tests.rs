@@ -1,5 +1,10 @@
 //! The index against a naive model of it.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "positions of tests are small"
+)]
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use leftfold_model::{Category, EventType, Position, Query, QueryItem, Scope, StreamName, Tag};

@@ -1,5 +1,11 @@
 //! The engine through its public API, on real files.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests stop at the first surprise, and damage files on purpose"
+)]
+
 mod damage;
 mod lifecycle;
 mod model;

@@ -39,7 +39,7 @@ pub(crate) fn event(n: u64) -> NewEvent {
 }
 
 pub(crate) fn id(n: u64) -> EventId {
-    EventId::from_bytes(u128::from(n + 1).to_be_bytes())
+    EventId::from_bytes(u128::from(n + 1).to_le_bytes())
 }
 
 pub(crate) fn append(

@@ -1,0 +1,608 @@
+//! A disk that does everything a real one may do to what was not synced.
+//!
+//! **Owns:** [`SimDisk`]: files, the directory, what is cached and what is durable, faults. **Does not know:** logs.
+//! **Invariants:** reads see the cache; a sync makes durable what was written since the last one, never the cache itself; a
+//! failed sync forgets what was written, and later ones succeed (Rebello et al., 2020); a file's name is durable
+//! only after a sync of the directory; a power cut keeps any part of what was not synced, in sectors of 512 bytes
+//! that may tear; a killed process loses nothing that was written.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use leftfold_log::disk::{Disk, DiskFile, DiskLock, FileName, LockError};
+
+use crate::Chance;
+
+/// Bytes that are written together or not, most of the time.
+const SECTOR_BYTES: usize = 512;
+
+/// Operations that change something.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Op {
+    /// A file is created.
+    Create,
+    /// Bytes are written.
+    Write,
+    /// A length is set.
+    SetLen,
+    /// A file is synced.
+    Sync,
+    /// A file gets another name.
+    Rename,
+    /// A name is removed.
+    Remove,
+    /// The directory is synced.
+    SyncDir,
+}
+
+/// What happens to what was not synced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// The power goes: all of it is lost.
+    All,
+    /// The power goes, but everything had reached the disk.
+    Nothing,
+    /// The power goes: each sector is lost or kept on its own, and some tear.
+    Sectors,
+    /// The power goes: what was written first is kept.
+    Prefix,
+    /// Only the process is killed.
+    Killed,
+}
+
+impl Loss {
+    /// All of them.
+    pub const EVERY: [Loss; 5] = [
+        Loss::All,
+        Loss::Nothing,
+        Loss::Sectors,
+        Loss::Prefix,
+        Loss::Killed,
+    ];
+}
+
+/// An operation that is going to fail with an I/O error: the `nth` of its kind from now on, counted from 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// Which operations count.
+    pub op: Op,
+    /// Which of them fails.
+    pub nth: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Pending {
+    Write { at: usize, bytes: Vec<u8> },
+    SetLen(usize),
+}
+
+#[derive(Debug, Clone)]
+enum DirPending {
+    Link(FileName, u64),
+    Rename(FileName, FileName, u64),
+    Unlink(FileName),
+}
+
+#[derive(Debug, Default)]
+struct File {
+    cache: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Pending>,
+}
+
+impl File {
+    fn write(bytes: &mut Vec<u8>, at: usize, written: &[u8]) {
+        let end = at + written.len();
+        if bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        if let Some(place) = bytes.get_mut(at..end) {
+            place.copy_from_slice(written);
+        }
+    }
+
+    fn apply(&mut self, pending: &Pending) {
+        match pending {
+            Pending::Write { at, bytes } => Self::write(&mut self.durable, *at, bytes),
+            Pending::SetLen(len) => self.durable.resize(*len, 0),
+        }
+    }
+
+    /// Keeps some sectors of a write; some of those kept tear at a byte.
+    fn apply_sectors(&mut self, at: usize, bytes: &[u8], chance: &mut Chance) {
+        let mut from = 0;
+        while from < bytes.len() {
+            let sector_end = (at + from + 1).next_multiple_of(SECTOR_BYTES) - at;
+            let to = sector_end.min(bytes.len());
+            if chance.percent(50) {
+                let torn = chance.percent(5);
+                let keep = if torn {
+                    usize::try_from(chance.below((to - from) as u64)).unwrap_or(0)
+                } else {
+                    to - from
+                };
+                Self::write(
+                    &mut self.durable,
+                    at + from,
+                    bytes.get(from..from + keep).unwrap_or_default(),
+                );
+            }
+            from = to;
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: BTreeMap<u64, File>,
+    live: BTreeMap<FileName, u64>,
+    durable: BTreeMap<FileName, u64>,
+    pending: Vec<DirPending>,
+    next_file: u64,
+    ops: u64,
+    crash_at: Option<u64>,
+    crashed: bool,
+    /// Handles of a process that is gone are of an older life.
+    life: u64,
+    locked: bool,
+    fault: Option<Fault>,
+    capacity: Option<usize>,
+    trace: u64,
+    seen: BTreeMap<&'static str, u64>,
+}
+
+/// The disk. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct SimFile {
+    state: Arc<Mutex<State>>,
+    file: u64,
+    life: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    state: Arc<Mutex<State>>,
+    life: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        if state.life == self.life {
+            state.locked = false;
+        }
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn broken() -> io::Error {
+    io::Error::other("simulated I/O error")
+}
+
+/// What becomes of an operation.
+enum Fate {
+    Done,
+    /// The machine stops in it: it may have reached the cache.
+    Last,
+    Failed,
+}
+
+impl State {
+    fn fate(&mut self, op: Op, name: u64) -> io::Result<Fate> {
+        if self.crashed {
+            return Err(broken());
+        }
+        self.ops += 1;
+        self.trace = (self.trace ^ (op as u64) ^ (name << 8))
+            .wrapping_mul(0x0100_0000_01b3)
+            .rotate_left(5);
+        if self.crash_at.is_some_and(|at| self.ops >= at) {
+            self.crashed = true;
+            self.see("crash inside an operation");
+            return Ok(Fate::Last);
+        }
+        if let Some(fault) = &mut self.fault
+            && fault.op == op
+        {
+            fault.nth = fault.nth.saturating_sub(1);
+            if fault.nth == 0 {
+                self.fault = None;
+                self.see(match op {
+                    Op::Sync => "failed sync",
+                    Op::SyncDir => "failed directory sync",
+                    Op::Write => "failed write",
+                    _ => "failed other operation",
+                });
+                return Ok(Fate::Failed);
+            }
+        }
+        Ok(Fate::Done)
+    }
+
+    fn see(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    fn link(&mut self, pending: DirPending) {
+        Self::apply_dir(&mut self.live, &pending);
+        self.pending.push(pending);
+    }
+
+    fn apply_dir(directory: &mut BTreeMap<FileName, u64>, pending: &DirPending) {
+        match pending {
+            DirPending::Link(name, file) => {
+                directory.insert(*name, *file);
+            }
+            DirPending::Rename(from, to, file) => {
+                directory.remove(from);
+                directory.insert(*to, *file);
+            }
+            DirPending::Unlink(name) => {
+                directory.remove(name);
+            }
+        }
+    }
+
+    /// A change of the directory, which a crash inside of it may or may not have made.
+    fn change(&mut self, op: Op, pending: DirPending) -> io::Result<()> {
+        let number = self.ops;
+        match self.fate(op, number)? {
+            Fate::Done => {
+                self.link(pending);
+                Ok(())
+            }
+            Fate::Last => {
+                if number.is_multiple_of(2) {
+                    self.link(pending);
+                }
+                Err(broken())
+            }
+            Fate::Failed => Err(broken()),
+        }
+    }
+
+    fn find(&self, name: &FileName) -> io::Result<u64> {
+        self.live
+            .get(name)
+            .copied()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn alive(&self, life: u64) -> io::Result<()> {
+        if self.crashed || self.life != life {
+            Err(broken())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn allocated(&self) -> usize {
+        self.live
+            .values()
+            .filter_map(|file| self.files.get(file))
+            .map(|file| file.cache.len())
+            .sum()
+    }
+}
+
+impl SimDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// How many operations changed something so far.
+    #[must_use]
+    pub fn ops(&self) -> u64 {
+        self.lock_state().ops
+    }
+
+    /// A number that two histories share only if they did the same operations in the same order.
+    #[must_use]
+    pub fn trace(&self) -> u64 {
+        self.lock_state().trace
+    }
+
+    /// Stops the machine in the operation with this number; see [`Self::ops`].
+    pub fn crash_at(&self, op: u64) {
+        self.lock_state().crash_at = Some(op);
+    }
+
+    /// Whether the machine has stopped.
+    #[must_use]
+    pub fn is_crashed(&self) -> bool {
+        self.lock_state().crashed
+    }
+
+    /// Lets an operation fail.
+    pub fn fail(&self, fault: Option<Fault>) {
+        self.lock_state().fault = fault;
+    }
+
+    /// Bounds the bytes of all files together.
+    pub fn set_capacity(&self, bytes: Option<usize>) {
+        self.lock_state().capacity = bytes;
+    }
+
+    /// Which kinds of trouble there were, and how often.
+    #[must_use]
+    pub fn seen(&self) -> BTreeMap<&'static str, u64> {
+        self.lock_state().seen.clone()
+    }
+
+    /// Stops the machine or the process now, and starts it again.
+    pub fn restart(&self, loss: Loss, chance: &mut Chance) {
+        let mut state = self.lock_state();
+        state.see(match loss {
+            Loss::Killed => "process killed",
+            Loss::All => "power cut, everything unsynced lost",
+            Loss::Nothing => "power cut, nothing lost",
+            Loss::Sectors => "power cut, sectors lost",
+            Loss::Prefix => "power cut, a prefix kept",
+        });
+        state.life += 1;
+        (state.crashed, state.crash_at, state.locked, state.fault) = (false, None, false, None);
+        if loss == Loss::Killed {
+            return;
+        }
+        let state = &mut *state;
+        for file in state.files.values_mut() {
+            let pending = std::mem::take(&mut file.pending);
+            let kept = usize::try_from(chance.below(pending.len() as u64 + 1)).unwrap_or(0);
+            for (index, pending) in pending.iter().enumerate() {
+                match (loss, pending) {
+                    (Loss::Nothing, _) => file.apply(pending),
+                    (Loss::Prefix, _) if index < kept => file.apply(pending),
+                    (Loss::Sectors, Pending::Write { at, bytes }) => {
+                        file.apply_sectors(*at, bytes, chance)
+                    }
+                    (Loss::Sectors, Pending::SetLen(_)) if chance.percent(50) => {
+                        file.apply(pending)
+                    }
+                    _ => {}
+                }
+            }
+            file.cache = file.durable.clone();
+        }
+        let pending = std::mem::take(&mut state.pending);
+        let kept = usize::try_from(chance.below(pending.len() as u64 + 1)).unwrap_or(0);
+        for (index, pending) in pending.iter().enumerate() {
+            let keeps = match loss {
+                Loss::Nothing => true,
+                Loss::Prefix => index < kept,
+                Loss::Sectors => chance.percent(50),
+                Loss::All | Loss::Killed => false,
+            };
+            if keeps {
+                State::apply_dir(&mut state.durable, pending);
+            }
+        }
+        state.live = state.durable.clone();
+        let State { files, live, .. } = state;
+        files.retain(|file, _| live.values().any(|named| named == file));
+    }
+
+    /// The bytes of a file as a reader would see them, to be compared.
+    #[must_use]
+    pub fn contents(&self) -> Vec<(String, Vec<u8>)> {
+        let state = self.lock_state();
+        let bytes = |file: &u64| {
+            state
+                .files
+                .get(file)
+                .map(|file| file.cache.clone())
+                .unwrap_or_default()
+        };
+        state
+            .live
+            .iter()
+            .map(|(name, file)| (name.to_string(), bytes(file)))
+            .collect()
+    }
+}
+
+impl Disk for SimDisk {
+    fn create(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.lock_state();
+        if state.live.contains_key(name) && !state.crashed {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.next_file += 1;
+        let file = state.next_file;
+        state.files.insert(file, File::default());
+        state.change(Op::Create, DirPending::Link(*name, file))?;
+        Ok(Arc::new(SimFile {
+            state: Arc::clone(&self.state),
+            file,
+            life: state.life,
+        }))
+    }
+
+    fn open(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>> {
+        let state = self.lock_state();
+        state.alive(state.life)?;
+        let file = state.find(name)?;
+        Ok(Arc::new(SimFile {
+            state: Arc::clone(&self.state),
+            file,
+            life: state.life,
+        }))
+    }
+
+    fn rename(&self, from: &FileName, to: &FileName) -> io::Result<()> {
+        let mut state = self.lock_state();
+        let file = state.find(from)?;
+        state.change(Op::Rename, DirPending::Rename(*from, *to, file))
+    }
+
+    fn remove(&self, name: &FileName) -> io::Result<()> {
+        let mut state = self.lock_state();
+        state.find(name)?;
+        state.change(Op::Remove, DirPending::Unlink(*name))
+    }
+
+    fn list(&self) -> io::Result<Vec<Result<FileName, String>>> {
+        let state = self.lock_state();
+        state.alive(state.life)?;
+        Ok(state.live.keys().map(|name| Ok(*name)).collect())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut state = self.lock_state();
+        match state.fate(Op::SyncDir, 0)? {
+            Fate::Done => {
+                let pending = std::mem::take(&mut state.pending);
+                pending
+                    .iter()
+                    .for_each(|pending| State::apply_dir(&mut state.durable, pending));
+                Ok(())
+            }
+            Fate::Last => Err(broken()),
+            Fate::Failed => {
+                state.pending.clear();
+                Err(broken())
+            }
+        }
+    }
+
+    fn lock(&self) -> Result<DiskLock, LockError> {
+        let mut state = self.lock_state();
+        state.alive(state.life)?;
+        if state.locked {
+            return Err(LockError::Held);
+        }
+        state.locked = true;
+        Ok(DiskLock::new(Held {
+            state: Arc::clone(&self.state),
+            life: state.life,
+        }))
+    }
+}
+
+impl SimFile {
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> io::Result<R>) -> io::Result<R> {
+        let mut state = lock(&self.state);
+        state.alive(self.life)?;
+        act(&mut state)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        self.with(|state| {
+            let from = usize::try_from(at).unwrap_or(usize::MAX);
+            let bytes = state
+                .files
+                .get(&self.file)
+                .and_then(|file| file.cache.get(from..from.saturating_add(buf.len())));
+            match bytes {
+                Some(bytes) => {
+                    buf.copy_from_slice(bytes);
+                    Ok(())
+                }
+                None => Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        })
+    }
+
+    fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
+        self.with(|state| {
+            let at = usize::try_from(at).unwrap_or(usize::MAX);
+            let grows = {
+                let length = state
+                    .files
+                    .get(&self.file)
+                    .map_or(0, |file| file.cache.len());
+                (at + buf.len()).saturating_sub(length)
+            };
+            if state
+                .capacity
+                .is_some_and(|capacity| state.allocated() + grows > capacity)
+            {
+                state.see("disk full");
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let fate = state.fate(Op::Write, self.file)?;
+            let part = usize::try_from(state.trace % (buf.len() as u64 + 1)).unwrap_or(0);
+            let written = match fate {
+                Fate::Done => buf,
+                Fate::Last | Fate::Failed => buf.get(..part).unwrap_or_default(),
+            };
+            if let Some(file) = state.files.get_mut(&self.file) {
+                File::write(&mut file.cache, at, written);
+                file.pending.push(Pending::Write {
+                    at,
+                    bytes: written.to_vec(),
+                });
+            }
+            if matches!(fate, Fate::Done) {
+                Ok(())
+            } else {
+                Err(broken())
+            }
+        })
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.with(|state| {
+            Ok(state
+                .files
+                .get(&self.file)
+                .map_or(0, |file| file.cache.len() as u64))
+        })
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.with(|state| {
+            let fate = state.fate(Op::SetLen, self.file)?;
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            if let (Some(file), Fate::Done | Fate::Last) = (state.files.get_mut(&self.file), &fate)
+            {
+                file.cache.resize(len, 0);
+                file.pending.push(Pending::SetLen(len));
+            }
+            if matches!(fate, Fate::Done) {
+                Ok(())
+            } else {
+                Err(broken())
+            }
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.with(|state| {
+            let fate = state.fate(Op::Sync, self.file)?;
+            let Some(file) = state.files.get_mut(&self.file) else {
+                return Err(broken());
+            };
+            match fate {
+                Fate::Done => {
+                    let pending = std::mem::take(&mut file.pending);
+                    pending.iter().for_each(|pending| file.apply(pending));
+                    Ok(())
+                }
+                Fate::Last => Err(broken()),
+                Fate::Failed => {
+                    file.pending.clear();
+                    Err(broken())
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,453 @@
+//! A history: appends, upkeep, faults, crashes and recoveries, under the eyes of the judge.
+//!
+//! **Owns:** [`Run`]: a log on a simulated disk and what may be done to it. **Does not know:** which steps are taken in
+//! which order; a seed or a scenario says that.
+//! **Invariants:** after every step what readers see is what was acknowledged; an error that no fault explains is a
+//! broken promise.
+
+use std::{collections::BTreeMap, error::Error, sync::Arc};
+
+use leftfold_log::{Clock, Core, LogOptions};
+use leftfold_model::{
+    Append, Appended, EventId, EventType, ExpectedRevision, NewEvent, Position, Read,
+    RecordedEvent, StreamName, StreamWrite, Tag, Timestamp,
+};
+
+use crate::{Broken, Chance, Fault, Judge, Loss, SimDisk, disk::Op};
+
+/// Appends that may be repeated later.
+const REMEMBERED: usize = 8;
+
+/// What a run met.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// How many recoveries there were.
+    pub recoveries: u64,
+    /// How many appends were acknowledged.
+    pub appends: u64,
+    /// Kinds of trouble, and how often.
+    pub seen: BTreeMap<&'static str, u64>,
+    /// The disk's trace; see [`SimDisk::trace`].
+    pub trace: u64,
+}
+
+#[derive(Debug)]
+struct StillClock;
+
+impl Clock for StillClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1)
+    }
+}
+
+/// A log on a simulated disk.
+#[derive(Debug)]
+pub struct Run {
+    /// The disk, for faults and crashes.
+    pub disk: SimDisk,
+    /// The chance of this run.
+    pub chance: Chance,
+    judge: Judge,
+    core: Option<Core>,
+    numbers: u64,
+    remembered: Vec<(Append, Appended)>,
+    unsettled: Vec<Append>,
+    report: Report,
+}
+
+impl Run {
+    /// A run of this seed on an empty disk. The log is opened by the first step that needs it.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        Self {
+            disk: SimDisk::new(),
+            chance: Chance::of(seed),
+            judge: Judge::default(),
+            core: None,
+            numbers: 0,
+            remembered: Vec::new(),
+            unsettled: Vec::new(),
+            report: Report::default(),
+        }
+    }
+
+    fn options() -> LogOptions {
+        LogOptions::default()
+            .with_segment_bytes(64 * 1024)
+            .with_segment_events(24)
+            .with_log_id([7; 16])
+    }
+
+    /// What the run has met so far.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report {
+            seen: self.disk.seen(),
+            trace: self.disk.trace(),
+            ..self.report.clone()
+        }
+    }
+
+    /// Opens the log, as often as it takes when faults or crashes hit the recovery itself.
+    ///
+    /// # Errors
+    /// [`Broken`] if it cannot be opened or does not hold what it must.
+    pub fn open(&mut self) -> Result<(), Broken> {
+        while self.core.is_none() {
+            let disk = Arc::new(self.disk.clone());
+            let trouble = self.trouble();
+            match Core::open(disk, Self::options(), Arc::new(StillClock)) {
+                Ok(core) => {
+                    self.core = Some(core);
+                    self.report.recoveries += 1;
+                }
+                Err(_) if self.disk.is_crashed() => {
+                    let loss = self.any_loss();
+                    self.disk.restart(loss, &mut self.chance);
+                    continue;
+                }
+                Err(_) if self.trouble() > trouble => {
+                    // Someone makes room, or the log stays closed.
+                    self.disk.set_capacity(None);
+                    self.disk.restart(Loss::Killed, &mut self.chance);
+                    continue;
+                }
+                Err(error) => {
+                    return Err(Broken(format!(
+                        "the log cannot be opened: {}",
+                        chain(&error)
+                    )));
+                }
+            }
+            let events = self.read(&Read::all())?;
+            self.judge.recovered(&events)?;
+            self.remembered
+                .retain(|(_, appended)| appended.last.get() <= self.judge.acked());
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// How many faults have hit so far.
+    fn trouble(&self) -> u64 {
+        self.disk
+            .seen()
+            .iter()
+            .filter(|(what, _)| what.starts_with("failed") || **what == "disk full")
+            .map(|(_, n)| n)
+            .sum()
+    }
+
+    fn any_loss(&mut self) -> Loss {
+        let number = usize::try_from(self.chance.below(Loss::EVERY.len() as u64)).unwrap_or(0);
+        Loss::EVERY.get(number).copied().unwrap_or(Loss::All)
+    }
+
+    /// Ends this life of the process or machine.
+    pub fn restart(&mut self, loss: Loss) {
+        self.core = None;
+        self.disk.restart(loss, &mut self.chance);
+    }
+
+    fn read(&mut self, read: &Read) -> Result<Vec<RecordedEvent>, Broken> {
+        let Some(core) = &self.core else {
+            return Ok(Vec::new());
+        };
+        let mut events = Vec::new();
+        let unreadable = |error: leftfold_log::ReadError| {
+            Broken(format!("the log cannot be read: {}", chain(&error)))
+        };
+        let mut cursor = core.reader().read(read).map_err(unreadable)?;
+        while let Some(batch) = cursor.next_batch().map_err(unreadable)? {
+            events.extend(batch);
+        }
+        Ok(events)
+    }
+
+    /// Compares what readers see with what was acknowledged, by position and by stream.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn check(&mut self) -> Result<(), Broken> {
+        if self.disk.is_crashed() || self.core.is_none() {
+            return Ok(());
+        }
+        let events = self.read(&Read::all())?;
+        self.judge.holds(&events)?;
+        let number = self.chance.below(4);
+        let stream = name(number);
+        let of_stream = self.read(&Read::stream(stream.clone()))?;
+        let ids = |events: &mut dyn Iterator<Item = EventId>| events.collect::<Vec<_>>();
+        let expected = ids(&mut self.judge.stream(&stream).map(|event| event.id));
+        if ids(&mut of_stream.iter().map(|event| event.id)) != expected {
+            return Err(Broken(format!(
+                "stream {stream} has {} events, not {}",
+                of_stream.len(),
+                expected.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// A new event with a number of its own and this many bytes of data.
+    fn event(&mut self, bytes: usize) -> NewEvent {
+        self.numbers += 1;
+        let number = self.numbers;
+        let mut data = vec![0; bytes];
+        data.iter_mut()
+            .zip(number.to_le_bytes().iter().cycle())
+            .for_each(|(to, from)| *to = *from | 1);
+        let mut event = NewEvent::json(event_type(number % 3), data)
+            .with_id(EventId::from_bytes(u128::from(number).to_le_bytes()))
+            .with_time(Timestamp::from_micros(number));
+        if let Ok(tag) = Tag::new(format!("n:{}", number % 5)) {
+            event = event.clone().with_tags([tag]).unwrap_or(event);
+        }
+        event
+    }
+
+    /// An append of `events` events of `bytes` bytes to each of `streams` streams.
+    pub fn request(&mut self, streams: u64, events: u64, bytes: usize) -> Append {
+        let begin = self.chance.below(4);
+        let mut writes = Vec::new();
+        for stream in 0..streams.max(1) {
+            let events = (0..events.max(1)).map(|_| self.event(bytes)).collect();
+            writes.push(StreamWrite {
+                stream: name((begin + stream) % 4),
+                expected: ExpectedRevision::Any,
+                events,
+            });
+        }
+        match Append::new(writes, Vec::new()) {
+            Ok(append) => append,
+            Err(error) => unreachable!("simulated appends are within limits: {error}"),
+        }
+    }
+
+    /// Commits a group and tells the judge what came of it.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn commit(&mut self, group: &[Append]) -> Result<(), Broken> {
+        self.open()?;
+        let Some(core) = &mut self.core else {
+            return Ok(());
+        };
+        let answers = core.commit(group);
+        for (append, answer) in group.iter().zip(answers) {
+            match answer {
+                Ok(appended) if appended.repeated => self.settle_repetition(append, &appended)?,
+                Ok(appended) => {
+                    self.judge
+                        .acknowledged(append, appended.first, appended.last)?;
+                    self.report.appends += 1;
+                    if self.remembered.len() >= REMEMBERED {
+                        self.remembered.remove(0);
+                    }
+                    self.remembered.push((append.clone(), appended));
+                }
+                Err(error) if error.is_definitely_not_written() => {
+                    if self.trouble() == 0 && !self.disk.is_crashed() {
+                        return Err(Broken(format!(
+                            "an append was refused for no reason: {}",
+                            chain(&error)
+                        )));
+                    }
+                }
+                Err(_) => {
+                    self.judge.left_open(append.clone());
+                    self.unsettled.push(append.clone());
+                }
+            }
+        }
+        let head = self
+            .core
+            .as_ref()
+            .map_or(Position::START, |core| core.reader().head());
+        if head.get() != self.judge.acked() {
+            return Err(Broken(format!(
+                "readers see {head} events, {} were acknowledged",
+                self.judge.acked()
+            )));
+        }
+        self.check()
+    }
+
+    fn settle_repetition(&mut self, append: &Append, appended: &Appended) -> Result<(), Broken> {
+        let known = self.remembered.iter().find(|(known, _)| known == append);
+        let same = known
+            .is_none_or(|(_, first)| (first.first, first.last) == (appended.first, appended.last));
+        if same && appended.last.get() <= self.judge.acked() {
+            return Ok(());
+        }
+        Err(Broken(format!(
+            "a repeated append was answered {appended:?}"
+        )))
+    }
+
+    /// Repeats an append that was acknowledged: it must be recognised and get its first answer.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn repeat(&mut self) -> Result<(), Broken> {
+        self.open()?;
+        let Some((append, _)) = self.remembered.first().cloned() else {
+            return Ok(());
+        };
+        let before = self.judge.acked();
+        self.commit(&[append])?;
+        if self.judge.acked() == before {
+            Ok(())
+        } else {
+            Err(Broken("a repeated append was stored twice".into()))
+        }
+    }
+
+    /// Asks again for appends whose outcome was open: afterwards each stands exactly once.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn settle(&mut self) -> Result<(), Broken> {
+        self.open()?;
+        for append in std::mem::take(&mut self.unsettled) {
+            self.commit(&[append])?;
+        }
+        Ok(())
+    }
+
+    /// Does steps of upkeep.
+    ///
+    /// # Errors
+    /// [`Broken`] if one fails for no reason.
+    pub fn maintain(&mut self, steps: u64) -> Result<(), Broken> {
+        self.open()?;
+        for _ in 0..steps {
+            let trouble = self.trouble();
+            let Some(core) = &mut self.core else {
+                return Ok(());
+            };
+            match core.maintain() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) if self.disk.is_crashed() || self.trouble() > trouble => break,
+                Err(error) => {
+                    return Err(Broken(format!(
+                        "upkeep failed for no reason: {}",
+                        chain(&error)
+                    )));
+                }
+            }
+        }
+        self.check()
+    }
+
+    /// Stops cleanly; the next step opens again.
+    ///
+    /// # Errors
+    /// [`Broken`] if the stop fails for no reason.
+    pub fn close(&mut self) -> Result<(), Broken> {
+        let Some(core) = self.core.take() else {
+            return Ok(());
+        };
+        match core.close() {
+            Err(error) if self.trouble() == 0 && !self.disk.is_crashed() => Err(Broken(format!(
+                "closing failed for no reason: {}",
+                chain(&error)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Plays the history of this run's seed: some lives, each with steps drawn by chance and an end of some kind.
+    ///
+    /// # Errors
+    /// [`Broken`] with what was broken.
+    pub fn play(&mut self) -> Result<(), Broken> {
+        for _ in 0..2 + self.chance.below(5) {
+            if self.chance.percent(70) {
+                let ahead = 1 + self.chance.below(60);
+                self.disk.crash_at(self.disk.ops() + ahead);
+            }
+            self.open()?;
+            for _ in 0..1 + self.chance.below(14) {
+                if self.disk.is_crashed() {
+                    break;
+                }
+                self.step()?;
+            }
+            let loss = self.any_loss();
+            if self.chance.percent(15) {
+                self.close()?;
+            }
+            self.disk.set_capacity(None);
+            self.restart(loss);
+        }
+        self.open()?;
+        self.settle()?;
+        self.check()
+    }
+
+    fn step(&mut self) -> Result<(), Broken> {
+        match self.chance.below(100) {
+            0..55 => {
+                let mut group = Vec::new();
+                for _ in 0..1 + self.chance.below(4) {
+                    let (streams, events) = (1 + self.chance.below(2), 1 + self.chance.below(3));
+                    let bytes = if self.chance.percent(10) {
+                        3_000
+                    } else {
+                        self.chance.below(200)
+                    };
+                    group.push(self.request(streams, events, usize::try_from(bytes).unwrap_or(0)));
+                }
+                self.commit(&group)
+            }
+            55..75 => {
+                let steps = 1 + self.chance.below(3);
+                self.maintain(steps)
+            }
+            75..83 => self.repeat(),
+            83..87 => self.settle(),
+            87..94 => {
+                let ops = [Op::Sync, Op::Sync, Op::Sync, Op::SyncDir, Op::Write];
+                let number = usize::try_from(self.chance.below(ops.len() as u64)).unwrap_or(0);
+                let nth = 1 + self.chance.below(3);
+                let op = ops.get(number).copied().unwrap_or(Op::Sync);
+                self.disk.fail(Some(Fault { op, nth }));
+                Ok(())
+            }
+            94..97 => {
+                let bytes = usize::try_from(self.chance.below(120_000)).unwrap_or(0);
+                self.disk
+                    .set_capacity(self.chance.percent(60).then_some(bytes));
+                Ok(())
+            }
+            _ => self.close(),
+        }
+    }
+}
+
+fn name(number: u64) -> StreamName {
+    match StreamName::new(format!("s{}-{number}", number % 2)) {
+        Ok(name) => name,
+        Err(_) => StreamName::unnamed(),
+    }
+}
+
+fn event_type(number: u64) -> EventType {
+    match EventType::new(format!("T{number}")) {
+        Ok(event_type) => event_type,
+        Err(error) => unreachable!("the name of a simulated type is valid: {error}"),
+    }
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

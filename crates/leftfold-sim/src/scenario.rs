@@ -1,0 +1,193 @@
+//! Scripted histories, to be stopped in each of their operations.
+//!
+//! **Owns:** the scripts, and [`exhaust`]: every crash point of a script in every kind of loss. **Does not know:** seeds.
+//! **Invariants:** a script is the same list of operations each time until the crash, so crash point N is one place.
+
+use crate::{Broken, Fault, Loss, Run, disk::Op};
+
+/// A script.
+pub type Script = fn(&mut Run) -> Result<(), Broken>;
+
+/// All scripts, by name.
+pub const ALL: &[(&str, Script)] = &[
+    ("one append", one_append),
+    ("a group of appends", a_group),
+    ("appends to several streams", several_streams),
+    ("small appends over several segments", several_segments),
+    ("an append larger than a segment", large_append),
+    ("close and reopen", close_and_reopen),
+    ("reopen without close", reopen_without_close),
+    ("upkeep of several segments", upkeep),
+    ("disk full and freed", disk_full),
+    ("failed sync, restart, power cut", failed_sync),
+    ("power cut twice", power_cut_twice),
+    ("repeated appends over restarts", repeated_appends),
+];
+
+fn one_append(run: &mut Run) -> Result<(), Broken> {
+    let append = run.request(1, 1, 20);
+    run.commit(&[append])
+}
+
+fn a_group(run: &mut Run) -> Result<(), Broken> {
+    let group = [
+        run.request(1, 1, 20),
+        run.request(1, 3, 300),
+        run.request(1, 1, 600),
+    ];
+    run.commit(&group)?;
+    let group = [run.request(1, 1, 20), run.request(1, 1, 20)];
+    run.commit(&group)
+}
+
+fn several_streams(run: &mut Run) -> Result<(), Broken> {
+    for _ in 0..3 {
+        let append = run.request(3, 2, 100);
+        run.commit(&[append])?;
+    }
+    Ok(())
+}
+
+fn several_segments(run: &mut Run) -> Result<(), Broken> {
+    for _ in 0..9 {
+        let group = [run.request(1, 4, 50), run.request(1, 4, 50)];
+        run.commit(&group)?;
+    }
+    Ok(())
+}
+
+fn large_append(run: &mut Run) -> Result<(), Broken> {
+    let group = [
+        run.request(1, 1, 10),
+        run.request(1, 1, 20_000),
+        run.request(1, 1, 10),
+    ];
+    run.commit(&group)
+}
+
+fn close_and_reopen(run: &mut Run) -> Result<(), Broken> {
+    for _ in 0..3 {
+        let append = run.request(1, 2, 100);
+        run.commit(&[append])?;
+        run.close()?;
+        if run.disk.is_crashed() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn reopen_without_close(run: &mut Run) -> Result<(), Broken> {
+    for _ in 0..3 {
+        let append = run.request(1, 2, 100);
+        run.commit(&[append])?;
+        if run.disk.is_crashed() {
+            return Ok(());
+        }
+        run.restart(Loss::Killed);
+    }
+    run.open()
+}
+
+fn upkeep(run: &mut Run) -> Result<(), Broken> {
+    for _ in 0..12 {
+        let group = [run.request(1, 12, 30), run.request(2, 6, 30)];
+        run.commit(&group)?;
+        run.maintain(4)?;
+    }
+    Ok(())
+}
+
+fn disk_full(run: &mut Run) -> Result<(), Broken> {
+    let append = run.request(1, 2, 1_000);
+    run.commit(&[append])?;
+    run.disk.set_capacity(Some(6_000));
+    for _ in 0..4 {
+        let append = run.request(1, 2, 1_000);
+        run.commit(&[append])?;
+    }
+    run.disk.set_capacity(None);
+    let append = run.request(1, 2, 1_000);
+    run.commit(&[append])
+}
+
+fn failed_sync(run: &mut Run) -> Result<(), Broken> {
+    let append = run.request(1, 1, 100);
+    run.commit(&[append])?;
+    run.disk.fail(Some(Fault {
+        op: Op::Sync,
+        nth: 1,
+    }));
+    let append = run.request(1, 1, 100);
+    run.commit(&[append])?;
+    if run.disk.is_crashed() {
+        return Ok(());
+    }
+    run.restart(Loss::Killed);
+    let append = run.request(1, 1, 100);
+    run.commit(&[append])?;
+    if run.disk.is_crashed() {
+        return Ok(());
+    }
+    run.restart(Loss::All);
+    run.open()
+}
+
+fn power_cut_twice(run: &mut Run) -> Result<(), Broken> {
+    for loss in [Loss::Sectors, Loss::All] {
+        let group = [run.request(1, 2, 700), run.request(1, 1, 40)];
+        run.commit(&group)?;
+        if run.disk.is_crashed() {
+            return Ok(());
+        }
+        run.restart(loss);
+    }
+    run.open()
+}
+
+fn repeated_appends(run: &mut Run) -> Result<(), Broken> {
+    for loss in [Loss::All, Loss::Killed] {
+        let append = run.request(2, 2, 60);
+        run.commit(&[append])?;
+        run.repeat()?;
+        if run.disk.is_crashed() {
+            return Ok(());
+        }
+        run.restart(loss);
+        run.repeat()?;
+    }
+    Ok(())
+}
+
+/// Plays a script with a crash in each of its operations in turn, for one kind of loss; gives the number of crash points.
+///
+/// After the crash the log is recovered, what was open is asked for again, and the script is not continued. With
+/// `again`, the recovery is stopped too, after that many operations.
+///
+/// # Errors
+/// [`Broken`], with the crash point.
+pub fn exhaust(script: Script, loss: Loss, again: Option<u64>) -> Result<u64, Broken> {
+    for point in 1.. {
+        let mut run = Run::of(point);
+        run.disk.crash_at(point);
+        let at = |broken: Broken| {
+            Broken(format!(
+                "crash in operation {point}, {loss:?}, again {again:?}: {broken}"
+            ))
+        };
+        script(&mut run).map_err(at)?;
+        let crashed = run.disk.is_crashed();
+        if !crashed && run.disk.ops() < point {
+            return Ok(point - 1);
+        }
+        run.disk.set_capacity(None);
+        run.restart(loss);
+        if let Some(again) = again {
+            run.disk.crash_at(run.disk.ops() + again);
+        }
+        run.open().and_then(|()| run.settle()).map_err(at)?;
+        run.restart(Loss::All);
+        run.open().and_then(|()| run.check()).map_err(at)?;
+    }
+    Ok(0)
+}

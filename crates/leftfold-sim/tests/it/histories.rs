@@ -1,0 +1,62 @@
+//! Random histories.
+
+use std::collections::BTreeMap;
+
+use leftfold_sim::Run;
+
+use crate::seeds;
+
+/// Kinds of trouble that every campaign must have met.
+const MUST_BE_SEEN: &[&str] = &[
+    "crash inside an operation",
+    "disk full",
+    "failed directory sync",
+    "failed sync",
+    "failed write",
+    "power cut, a prefix kept",
+    "power cut, everything unsynced lost",
+    "power cut, nothing lost",
+    "power cut, sectors lost",
+    "process killed",
+];
+
+#[test]
+fn no_seed_breaks_a_promise_and_every_kind_of_trouble_is_met() {
+    let mut seen: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let (mut recoveries, mut appends) = (0, 0);
+    let seeds = seeds();
+    for seed in seeds.clone() {
+        let mut run = Run::of(seed);
+        if let Err(broken) = run.play() {
+            panic!("LEFTFOLD_SEED={seed}: {broken}");
+        }
+        let report = run.report();
+        recoveries += report.recoveries;
+        appends += report.appends;
+        report
+            .seen
+            .into_iter()
+            .for_each(|(what, times)| *seen.entry(what).or_default() += times);
+    }
+    println!(
+        "{} seeds, {recoveries} recoveries, {appends} appends, {seen:#?}",
+        seeds.end - seeds.start
+    );
+    if seeds.end - seeds.start > 100 {
+        for kind in MUST_BE_SEEN {
+            assert!(seen.contains_key(kind), "no seed met: {kind}");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_does_the_same_operations_and_leaves_the_same_bytes() {
+    for seed in 0..40 {
+        let play = || {
+            let mut run = Run::of(seed);
+            run.play().unwrap();
+            (run.report().trace, run.disk.contents())
+        };
+        assert_eq!(play(), play(), "LEFTFOLD_SEED={seed}");
+    }
+}

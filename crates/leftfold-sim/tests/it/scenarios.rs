@@ -1,0 +1,33 @@
+//! Scripts, stopped in every operation.
+
+use leftfold_sim::{
+    Loss,
+    scenario::{ALL, exhaust},
+};
+
+#[test]
+fn a_crash_in_any_operation_of_any_script_loses_nothing_acknowledged() {
+    let mut points = 0;
+    for (name, script) in ALL {
+        for loss in Loss::EVERY {
+            points +=
+                exhaust(*script, loss, None).unwrap_or_else(|broken| panic!("{name}: {broken}"));
+        }
+    }
+    println!("{points} crash points");
+    assert!(points > 1_000);
+}
+
+#[test]
+fn a_second_crash_inside_the_recovery_loses_nothing_either() {
+    let mut points = 0;
+    for (name, script) in ALL.iter().filter(|(name, _)| !name.contains("segments")) {
+        for loss in [Loss::All, Loss::Sectors, Loss::Killed] {
+            for again in [1, 2, 3, 4, 5, 7, 9, 12] {
+                let done = exhaust(*script, loss, Some(again));
+                points += done.unwrap_or_else(|broken| panic!("{name}: {broken}"));
+            }
+        }
+    }
+    println!("{points} pairs of crash points");
+}
