@@ -30,9 +30,7 @@ pub(crate) enum LineError {
     },
     #[error("both {0} and {0}_base64 are given")]
     Twice(&'static str),
-    #[error(
-        "content_type {0:?} is unknown; known are application/json, application/octet-stream, application/vnd.msgpack and application/cbor"
-    )]
+    #[error("content_type {0:?} is unknown; see docs/jsonl.md for those that are known")]
     ContentType(String),
     #[error("time {given:?} is not a time like 2026-01-31T12:00:00.5Z after 1970")]
     Time { given: String },

@@ -11,7 +11,7 @@ use futures_util::stream;
 use leftfold_log as log;
 use leftfold_log::{Cursor, Follower, Log, LogOptions, OpenError, Streams};
 use leftfold_model::{Append, Appended, Position, Read};
-use tokio::task;
+use tokio::{runtime::Handle, task};
 
 use crate::{
     AppendError, Capabilities, Delivery, EventStore, ListStreams, ReadBatch, ReadError, StoreStats,
@@ -25,10 +25,13 @@ const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// A durable store in a directory of this machine.
 ///
-/// Needs a tokio runtime with time enabled. The directory belongs to one store at a time; clones share it.
+/// Must be opened inside a tokio runtime with time enabled, which must live as long; any task or thread may then
+/// use it. The directory belongs to one store at a time; clones share it.
 #[derive(Clone, Debug)]
 pub struct EngineStore {
     log: Log,
+    /// Where blocking reads run, so that callers may be of any runtime or none.
+    runtime: Handle,
 }
 
 impl EngineStore {
@@ -49,9 +52,24 @@ impl EngineStore {
     }
 
     /// The store over an open log.
+    ///
+    /// # Panics
+    /// If it is called outside of a tokio runtime.
     #[must_use]
     pub fn over(log: Log) -> Self {
-        Self { log }
+        Self {
+            log,
+            runtime: Handle::current(),
+        }
+    }
+
+    /// Waits a moment, by the clock of the store's runtime.
+    async fn pause(&self) {
+        // A pause that ends early asks the queue again, nothing more.
+        let _ = self
+            .runtime
+            .spawn(async { tokio::time::sleep(BUSY_PAUSE).await })
+            .await;
     }
 
     /// The log.
@@ -67,7 +85,7 @@ impl EventStore for EngineStore {
             loop {
                 match self.log.submit(append.clone()) {
                     Ok(ticket) => return ticket.await.map_err(append_error),
-                    Err(log::AppendError::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
+                    Err(log::AppendError::Busy) => self.pause().await,
                     Err(error) => return Err(append_error(error)),
                 }
             }
@@ -76,8 +94,9 @@ impl EventStore for EngineStore {
 
     fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
         let begin = Reading::NotBegun(self.log.clone(), read);
-        Box::pin(stream::try_unfold(begin, |reading| {
-            blocking(move || reading.step())
+        let runtime = self.runtime.clone();
+        Box::pin(stream::try_unfold(begin, move |reading| {
+            blocking(runtime.clone(), move || reading.step())
         }))
     }
 
@@ -91,16 +110,21 @@ impl EventStore for EngineStore {
             after,
         } = subscription;
         let follower = self.log.follow(scope, query, after);
-        Box::pin(stream::try_unfold(follower, |mut follower| async move {
-            loop {
-                let wake = follower.listen();
-                let closed = follower.is_closed();
-                let (delivered, back) = blocking(move || follow(follower)).await?;
-                follower = back;
-                match delivered {
-                    Some(delivery) => return Ok(Some((delivery, follower))),
-                    None if closed => return Ok(None),
-                    None => wake.await,
+        let runtime = self.runtime.clone();
+        Box::pin(stream::try_unfold(follower, move |mut follower| {
+            let runtime = runtime.clone();
+            async move {
+                loop {
+                    let wake = follower.listen();
+                    let closed = follower.is_closed();
+                    let (delivered, back) =
+                        blocking(runtime.clone(), move || follow(follower)).await?;
+                    follower = back;
+                    match delivered {
+                        Some(delivery) => return Ok(Some((delivery, follower))),
+                        None if closed => return Ok(None),
+                        None => wake.await,
+                    }
                 }
             }
         }))
@@ -117,8 +141,9 @@ impl EventStore for EngineStore {
             list,
             walk: None,
         };
-        Box::pin(stream::try_unfold(begin, |listing| {
-            blocking(move || listing.step())
+        let runtime = self.runtime.clone();
+        Box::pin(stream::try_unfold(begin, move |listing| {
+            blocking(runtime.clone(), move || listing.step())
         }))
     }
 
@@ -146,9 +171,9 @@ impl EventStore for EngineStore {
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
-        let log = self.log.clone();
+        let (log, runtime) = (self.log.clone(), self.runtime.clone());
         Box::pin(async move {
-            let closed = task::spawn_blocking(move || log.close()).await;
+            let closed = runtime.spawn_blocking(move || log.close()).await;
             match closed {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(AppendError::Unavailable {
@@ -164,9 +189,10 @@ impl EventStore for EngineStore {
 
 /// Runs a blocking step off the runtime's threads.
 async fn blocking<T: Send + 'static>(
+    runtime: Handle,
     step: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, ReadError> {
-    match task::spawn_blocking(step).await {
+    match runtime.spawn_blocking(step).await {
         Ok(result) => result,
         Err(panicked) => Err(ReadError::Unavailable {
             cause: Arc::new(panicked),

@@ -1,4 +1,4 @@
-//! An event store and a typed event-sourcing framework: current state is the left fold of the events before it.
+//! An event store with a typed framework: state is the left fold of the events before it.
 //!
 //! Events are facts that happened and never change. An [`Aggregate`] is what they add up to; its commands are plain
 //! methods that look at the state and answer with new events or a refusal. A [`Repository`] loads an aggregate by

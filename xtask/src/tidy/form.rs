@@ -11,7 +11,7 @@ use crate::{
 /// Longest first sentence, so that a list of files with their sentences reads well.
 const SENTENCE_CHARS_MAX: usize = 100;
 /// Longest line. The formatter wraps code at 100; this is for comments and texts, which it leaves alone.
-const LINE_CHARS_MAX: usize = 120;
+const LINE_CHARS_MAX: usize = 130;
 /// Most lines outside tests: about what one reader holds in mind in one sitting.
 const LINES_MAX: usize = 600;
 /// Most lines with tests.

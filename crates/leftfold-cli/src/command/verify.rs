@@ -1,4 +1,4 @@
-//! `leftfold verify`: is everything as it was written?
+//! `leftfold verify`: whether everything is as it was written.
 //!
 //! **Owns:** showing what was checked. **Does not know:** how it is checked.
 //! **Invariants:** changes nothing; damage is an error that names file and byte.

@@ -1,4 +1,4 @@
-//! Variable-length integers: seven bits a byte, lowest first (LEB128, as in DWARF and protocol buffers).
+//! Variable-length integers: seven bits a byte, lowest first (LEB128, as protocol buffers use it).
 //!
 //! **Owns:** [`put`] and [`take`]. **Does not know:** what the numbers mean.
 //! **Invariants:** one number has one encoding, the shortest; a longer one is refused, so that bytes and values

@@ -1,23 +1,19 @@
 //! The engine against the simulated disk.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "tests stop at the first surprise and report"
-)]
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 mod disk;
 mod histories;
 mod planted;
 mod scenarios;
 
-/// How many seeds to try: more in an optimised build, or as many as `LEFTFOLD_SIM_SEEDS` says.
+/// How many seeds to try: more in an optimised build, or as many as `LEFTFOLD_SEEDS` says.
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     if let Some(one) = number("LEFTFOLD_SEED") {
         return one..one + 1;
     }
-    0..number("LEFTFOLD_SIM_SEEDS").unwrap_or(if cfg!(debug_assertions) {
+    0..number("LEFTFOLD_SEEDS").unwrap_or(if cfg!(debug_assertions) {
         1_500
     } else {
         20_000

@@ -6,6 +6,8 @@
 //! only after a sync of the directory; a power cut keeps any part of what was not synced, in sectors of 512 bytes
 //! that may tear; a killed process loses nothing that was written.
 
+mod file;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -13,6 +15,8 @@ use std::{
 };
 
 use leftfold_log::disk::{Disk, DiskFile, DiskLock, FileName, LockError};
+
+use file::SimFile;
 
 use crate::Chance;
 
@@ -158,13 +162,6 @@ struct State {
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
-}
-
-#[derive(Debug)]
-struct SimFile {
-    state: Arc<Mutex<State>>,
-    file: u64,
-    life: u64,
 }
 
 #[derive(Debug)]
@@ -492,117 +489,5 @@ impl Disk for SimDisk {
             state: Arc::clone(&self.state),
             life: state.life,
         }))
-    }
-}
-
-impl SimFile {
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> io::Result<R>) -> io::Result<R> {
-        let mut state = lock(&self.state);
-        state.alive(self.life)?;
-        act(&mut state)
-    }
-}
-
-impl DiskFile for SimFile {
-    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
-        self.with(|state| {
-            let from = usize::try_from(at).unwrap_or(usize::MAX);
-            let bytes = state
-                .files
-                .get(&self.file)
-                .and_then(|file| file.cache.get(from..from.saturating_add(buf.len())));
-            match bytes {
-                Some(bytes) => {
-                    buf.copy_from_slice(bytes);
-                    Ok(())
-                }
-                None => Err(io::ErrorKind::UnexpectedEof.into()),
-            }
-        })
-    }
-
-    fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
-        self.with(|state| {
-            let at = usize::try_from(at).unwrap_or(usize::MAX);
-            let grows = {
-                let length = state
-                    .files
-                    .get(&self.file)
-                    .map_or(0, |file| file.cache.len());
-                (at + buf.len()).saturating_sub(length)
-            };
-            if state
-                .capacity
-                .is_some_and(|capacity| state.allocated() + grows > capacity)
-            {
-                state.see("disk full");
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            let fate = state.fate(Op::Write, self.file)?;
-            let part = usize::try_from(state.trace % (buf.len() as u64 + 1)).unwrap_or(0);
-            let written = match fate {
-                Fate::Done => buf,
-                Fate::Last | Fate::Failed => buf.get(..part).unwrap_or_default(),
-            };
-            if let Some(file) = state.files.get_mut(&self.file) {
-                File::write(&mut file.cache, at, written);
-                file.pending.push(Pending::Write {
-                    at,
-                    bytes: written.to_vec(),
-                });
-            }
-            if matches!(fate, Fate::Done) {
-                Ok(())
-            } else {
-                Err(broken())
-            }
-        })
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        self.with(|state| {
-            Ok(state
-                .files
-                .get(&self.file)
-                .map_or(0, |file| file.cache.len() as u64))
-        })
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.with(|state| {
-            let fate = state.fate(Op::SetLen, self.file)?;
-            let len = usize::try_from(len).unwrap_or(usize::MAX);
-            if let (Some(file), Fate::Done | Fate::Last) = (state.files.get_mut(&self.file), &fate)
-            {
-                file.cache.resize(len, 0);
-                file.pending.push(Pending::SetLen(len));
-            }
-            if matches!(fate, Fate::Done) {
-                Ok(())
-            } else {
-                Err(broken())
-            }
-        })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.with(|state| {
-            let fate = state.fate(Op::Sync, self.file)?;
-            let Some(file) = state.files.get_mut(&self.file) else {
-                return Err(broken());
-            };
-            match fate {
-                Fate::Done => {
-                    let pending = std::mem::take(&mut file.pending);
-                    pending.iter().for_each(|pending| file.apply(pending));
-                    Ok(())
-                }
-                Fate::Last => Err(broken()),
-                Fate::Failed => {
-                    file.pending.clear();
-                    Err(broken())
-                }
-            }
-        })
     }
 }

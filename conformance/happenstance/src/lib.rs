@@ -1,0 +1,3 @@
+//! Nothing: this crate is its tests.
+//!
+//! **Owns:** nothing. **Does not know:** anything.

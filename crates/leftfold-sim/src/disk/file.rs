@@ -1,0 +1,132 @@
+//! An open file of the simulated disk.
+//!
+//! **Owns:** [`SimFile`]. **Does not know:** the directory.
+//! **Invariants:** a handle of an older life of the process does nothing; see [`super`].
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use leftfold_log::disk::DiskFile;
+
+use super::{Fate, File, Op, Pending, State, broken, lock};
+
+#[derive(Debug)]
+pub(super) struct SimFile {
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) file: u64,
+    pub(super) life: u64,
+}
+
+impl SimFile {
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> io::Result<R>) -> io::Result<R> {
+        let mut state = lock(&self.state);
+        state.alive(self.life)?;
+        act(&mut state)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        self.with(|state| {
+            let from = usize::try_from(at).unwrap_or(usize::MAX);
+            let bytes = state
+                .files
+                .get(&self.file)
+                .and_then(|file| file.cache.get(from..from.saturating_add(buf.len())));
+            match bytes {
+                Some(bytes) => {
+                    buf.copy_from_slice(bytes);
+                    Ok(())
+                }
+                None => Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        })
+    }
+
+    fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
+        self.with(|state| {
+            let at = usize::try_from(at).unwrap_or(usize::MAX);
+            let grows = {
+                let length = state
+                    .files
+                    .get(&self.file)
+                    .map_or(0, |file| file.cache.len());
+                (at + buf.len()).saturating_sub(length)
+            };
+            if state
+                .capacity
+                .is_some_and(|capacity| state.allocated() + grows > capacity)
+            {
+                state.see("disk full");
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let fate = state.fate(Op::Write, self.file)?;
+            let part = usize::try_from(state.trace % (buf.len() as u64 + 1)).unwrap_or(0);
+            let written = match fate {
+                Fate::Done => buf,
+                Fate::Last | Fate::Failed => buf.get(..part).unwrap_or_default(),
+            };
+            if let Some(file) = state.files.get_mut(&self.file) {
+                File::write(&mut file.cache, at, written);
+                file.pending.push(Pending::Write {
+                    at,
+                    bytes: written.to_vec(),
+                });
+            }
+            if matches!(fate, Fate::Done) {
+                Ok(())
+            } else {
+                Err(broken())
+            }
+        })
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.with(|state| {
+            Ok(state
+                .files
+                .get(&self.file)
+                .map_or(0, |file| file.cache.len() as u64))
+        })
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.with(|state| {
+            let fate = state.fate(Op::SetLen, self.file)?;
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            if let (Some(file), Fate::Done | Fate::Last) = (state.files.get_mut(&self.file), &fate)
+            {
+                file.cache.resize(len, 0);
+                file.pending.push(Pending::SetLen(len));
+            }
+            if matches!(fate, Fate::Done) {
+                Ok(())
+            } else {
+                Err(broken())
+            }
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.with(|state| {
+            let fate = state.fate(Op::Sync, self.file)?;
+            let Some(file) = state.files.get_mut(&self.file) else {
+                return Err(broken());
+            };
+            match fate {
+                Fate::Done => {
+                    let pending = std::mem::take(&mut file.pending);
+                    pending.iter().for_each(|pending| file.apply(pending));
+                    Ok(())
+                }
+                Fate::Last => Err(broken()),
+                Fate::Failed => {
+                    file.pending.clear();
+                    Err(broken())
+                }
+            }
+        })
+    }
+}
