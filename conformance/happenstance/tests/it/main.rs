@@ -18,15 +18,22 @@ fn fresh_id() -> StoreId {
     StoreId::from_bytes(u128::from(NEXT.fetch_add(1, Ordering::Relaxed)).to_le_bytes())
 }
 
-const NO_FAULT: Capability = Capability::declined("faults are injected below the store, by a simulated disk, in the project's own tests");
-const NO_FRONTIER: Capability = Capability::declined("an event is visible to every read from the moment its append returns");
+const NO_FAULT: Capability =
+    Capability::declined("faults are injected below the store, by a simulated disk, in the own tests of the project");
+    "faults are injected below the store, by a simulated disk, in the project's own tests",
+);
+const NO_FRONTIER: Capability =
+    Capability::declined("an event is visible to every read from the moment its append returns");
 
 /// The store in memory.
 struct Memory(Adapted);
 
 impl Memory {
     fn new() -> Self {
-        Self(Adapted { store: Arc::new(MemoryStore::new()), id: fresh_id() })
+        Self(Adapted {
+            store: Arc::new(MemoryStore::new()),
+            id: fresh_id(),
+        })
     }
 }
 
@@ -56,7 +63,11 @@ struct Engine {
 
 impl Engine {
     fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), id: fresh_id(), open: Mutex::new(None) }
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            id: fresh_id(),
+            open: Mutex::new(None),
+        }
     }
 }
 
@@ -92,8 +103,16 @@ impl Fixture for Engine {
     }
 }
 
-happenstance_testkit::event_store_conformance!(mod_name = memory, emit = happenstance_testkit::emit_tokio, fixture = Memory::new());
-happenstance_testkit::event_store_conformance!(mod_name = engine, emit = happenstance_testkit::emit_tokio, fixture = Engine::new());
+happenstance_testkit::event_store_conformance!(
+    mod_name = memory,
+    emit = happenstance_testkit::emit_tokio,
+    fixture = Memory::new()
+);
+happenstance_testkit::event_store_conformance!(
+    mod_name = engine,
+    emit = happenstance_testkit::emit_tokio,
+    fixture = Engine::new()
+);
 happenstance_testkit::event_store_concurrency_conformance!(
     mod_name = memory_concurrency,
     emit = happenstance_testkit::emit_concurrency_tokio,

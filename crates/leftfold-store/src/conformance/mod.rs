@@ -1,3 +1,172 @@
 //! The suite that every store must pass.
 //!
-//! **Owns:** the rules. **Does not know:** the stores.
+//! **Owns:** the rules of the contract as tests, and [`Fixture`], through which they get a store.
+//! **Does not know:** which store it is given. **Invariants:** a rule is a sentence and tests one idea; it needs no time
+//! to pass; what may differ between stores it asks of [`crate::Capabilities`].
+//!
+//! A back end runs all rules with one line in a test file:
+//!
+//! ```text
+//! leftfold_store::conformance!(my_store, MyFixture::new());
+//! ```
+
+#![expect(
+    missing_docs,
+    clippy::missing_panics_doc,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "rules are sentences that stop at the first surprise"
+)]
+
+pub mod atomicity;
+pub mod conditions;
+pub mod contention;
+pub mod history;
+pub mod idempotency;
+pub mod limits;
+pub mod listing;
+pub mod queries;
+pub mod reads;
+pub mod revisions;
+mod story;
+pub mod subscriptions;
+
+use std::{future::Future, sync::Arc};
+
+use crate::EventStore;
+
+/// Gives the rules stores to work on.
+pub trait Fixture: Send + Sync {
+    /// A fresh, empty store.
+    fn open(&self) -> impl Future<Output = Arc<dyn EventStore>> + Send;
+}
+
+/// Expands into one test per rule, in a module of the given name, over the stores of a [`Fixture`].
+///
+/// Needs `tokio` with the features `macros`, `rt-multi-thread` and `time`.
+#[macro_export]
+macro_rules! conformance {
+    ($module:ident, $fixture:expr) => {
+        mod $module {
+            use super::*;
+            $crate::__conformance_group!($fixture, revisions:
+                any_appends_to_a_new_and_to_an_old_stream,
+                no_stream_holds_only_before_the_first_event,
+                stream_exists_holds_only_after_the_first_event,
+                an_exact_revision_holds_only_while_it_is_the_last,
+                a_refused_append_writes_nothing_and_tells_the_actual_revision,
+                revisions_are_dense_and_start_at_zero,
+                positions_are_dense_and_start_at_one,
+                streams_do_not_influence_each_other,
+            );
+            $crate::__conformance_group!($fixture, idempotency:
+                a_repeated_append_answers_its_first_places_and_writes_nothing,
+                a_repetition_is_recognised_behind_later_appends,
+                a_repetition_with_any_is_recognised,
+                a_repetition_under_a_condition_is_not_refused_by_its_own_events,
+                an_append_of_which_a_part_is_stored_is_refused,
+                the_same_events_in_another_order_are_refused,
+                an_id_of_another_stream_is_refused,
+                a_repeated_append_to_several_streams_answers_its_first_places,
+                events_without_a_common_id_are_new_events,
+            );
+            $crate::__conformance_group!($fixture, atomicity:
+                one_refused_write_of_several_writes_nothing,
+                an_append_to_several_streams_takes_adjacent_positions_in_order,
+                a_stream_may_come_twice_and_sees_its_earlier_write,
+                a_failed_condition_writes_nothing,
+                ten_thousand_events_are_one_append,
+            );
+            $crate::__conformance_group!($fixture, queries:
+                a_type_matches_any_of_its_list,
+                tags_match_only_all_together,
+                items_are_alternatives_and_an_event_comes_once,
+                types_and_tags_of_an_item_must_both_match,
+                an_unknown_type_or_tag_matches_nothing,
+                a_query_within_a_stream_or_category_matches_both,
+                the_order_of_tags_does_not_matter,
+            );
+            $crate::__conformance_group!($fixture, conditions:
+                a_matching_event_after_the_token_refuses,
+                a_matching_event_at_or_before_the_token_does_not,
+                a_token_behind_the_end_passes,
+                without_a_token_any_match_ever_refuses,
+                an_appends_own_events_do_not_count,
+                a_type_alone_sees_events_found_by_tag_and_the_other_way_round,
+                a_condition_on_everything_refuses_after_any_event,
+                the_first_condition_that_fails_is_named_with_an_event,
+                a_wrong_revision_is_told_before_a_failed_condition,
+                the_token_of_a_read_guards_what_it_saw,
+            );
+            $crate::__conformance_group!($fixture, contention:
+                of_many_contenders_for_a_revision_one_wins,
+                of_many_contenders_for_a_condition_one_wins,
+                contenders_for_different_boundaries_all_win,
+                every_accepted_append_is_explained_by_the_final_log,
+            );
+            $crate::__conformance_group!($fixture, reads:
+                an_empty_store_gives_one_empty_batch,
+                everything_comes_in_order_in_both_directions,
+                a_read_begins_at_its_position_in_both_directions,
+                positions_beyond_the_end_give_nothing_or_the_newest,
+                a_stream_is_read_from_a_revision_in_both_directions,
+                a_revision_beyond_the_end_gives_nothing_or_the_newest,
+                a_limit_is_kept_and_zero_gives_nothing,
+                a_category_gives_the_events_of_its_streams_in_order,
+                a_stream_is_read_from_a_position_too,
+                a_revision_without_a_stream_is_refused,
+                an_absent_stream_is_empty,
+                a_read_does_not_see_what_is_appended_after_it_began,
+                an_event_comes_back_with_everything_it_was_given,
+                a_read_that_starts_after_an_append_sees_it,
+            );
+            $crate::__conformance_group!($fixture, subscriptions:
+                what_is_stored_comes_first_and_then_what_is_appended,
+                a_subscription_begins_behind_its_checkpoint,
+                nothing_is_skipped_or_repeated_while_writers_race,
+                a_checkpoint_moves_over_events_that_do_not_match,
+                caught_up_is_said_at_the_head,
+                a_subscription_of_a_stream_gets_only_its_events,
+                a_closed_store_ends_its_subscriptions,
+            );
+            $crate::__conformance_group!($fixture, limits:
+                names_at_their_limits_are_stored,
+                sixty_four_tags_are_stored_and_found,
+                data_of_every_byte_and_of_none_is_kept,
+                the_largest_data_is_kept,
+                names_are_kept_byte_for_byte,
+                a_given_time_is_recorded,
+            );
+            $crate::__conformance_group!($fixture, listing:
+                streams_are_listed_by_name_with_their_counts,
+                a_prefix_and_a_place_to_go_on_from_are_kept,
+                an_empty_store_lists_nothing,
+                stats_count_the_events,
+                the_head_is_the_last_position,
+                a_closed_store_takes_no_appends,
+            );
+            $crate::__conformance_group!($fixture, history:
+                random_histories_equal_those_of_the_store_in_memory,
+            );
+        }
+    };
+}
+
+/// Expands into the tests of one group.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_group {
+    ($fixture:expr, $group:ident: $($rule:ident),* $(,)?) => {
+        mod $group {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    $crate::conformance::$group::$rule(&$fixture).await;
+                }
+            )*
+        }
+    };
+}

@@ -1,0 +1,55 @@
+//! The conformance suite over the stores of this crate.
+
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+use std::sync::{Arc, Mutex};
+
+use leftfold_store::{EngineStore, EventStore, LogOptions, MemoryStore, conformance::Fixture};
+use tempfile::TempDir;
+
+/// Stores in memory.
+struct Memory;
+
+impl Fixture for Memory {
+    async fn open(&self) -> Arc<dyn EventStore> {
+        Arc::new(MemoryStore::new())
+    }
+}
+
+/// Embedded stores, each in a directory of its own.
+struct Engine {
+    options: LogOptions,
+    directories: Mutex<Vec<TempDir>>,
+}
+
+impl Engine {
+    fn with(options: LogOptions) -> Self {
+        Self {
+            options,
+            directories: Mutex::default(),
+        }
+    }
+}
+
+impl Fixture for Engine {
+    async fn open(&self) -> Arc<dyn EventStore> {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EngineStore::open(directory.path(), self.options.clone())
+            .await
+            .unwrap();
+        self.directories.lock().unwrap().push(directory);
+        Arc::new(store)
+    }
+}
+
+leftfold_store::conformance!(memory, Memory);
+leftfold_store::conformance!(engine, Engine::with(LogOptions::default()));
+// Segments that a few events fill, so that every rule meets sealed ones.
+leftfold_store::conformance!(
+    engine_of_tiny_segments,
+    Engine::with(
+        LogOptions::default()
+            .with_segment_bytes(4_096)
+            .with_segment_events(5)
+    )
+);
