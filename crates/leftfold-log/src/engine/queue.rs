@@ -22,6 +22,9 @@ const QUEUE_APPENDS_MAX: usize = 8_192;
 const QUEUE_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Appends of a group, at most.
 const GROUP_APPENDS_MAX: usize = 4_096;
+/// Events of a group, one append more or less. Far fewer than the ids that are remembered, so that an event that is
+/// not among those is durable and can be read.
+const GROUP_EVENTS_MAX: usize = 16_384;
 /// Bytes of a group, about. More: longer syncs for all; less: more of them.
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -88,12 +91,16 @@ impl Queue {
                 .wait(waiting)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        let (mut appends, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
-        while appends.len() < GROUP_APPENDS_MAX && bytes < GROUP_BYTES_MAX {
+        let (mut appends, mut answers, mut bytes, mut events) = (Vec::new(), Vec::new(), 0, 0);
+        while appends.len() < GROUP_APPENDS_MAX
+            && bytes < GROUP_BYTES_MAX
+            && events < GROUP_EVENTS_MAX
+        {
             let Some((append, answer)) = waiting.jobs.pop_front() else {
                 break;
             };
             bytes += append.size();
+            events += append.event_count();
             appends.push(append);
             answers.push(answer);
         }

@@ -300,6 +300,30 @@ impl SimDisk {
         Self::default()
     }
 
+    /// A disk that holds these files, all of it durable; see [`Self::contents`].
+    #[must_use]
+    pub fn holding(files: &[(FileName, Vec<u8>)]) -> Self {
+        let disk = Self::new();
+        let mut state = disk.lock_state();
+        for (name, bytes) in files {
+            state.next_file += 1;
+            let file = state.next_file;
+            state.live.insert(*name, file);
+            state.durable.insert(*name, file);
+            let (cache, durable, pending) = (bytes.clone(), bytes.clone(), Vec::new());
+            state.files.insert(
+                file,
+                File {
+                    cache,
+                    durable,
+                    pending,
+                },
+            );
+        }
+        drop(state);
+        disk
+    }
+
     fn lock_state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -397,7 +421,7 @@ impl SimDisk {
 
     /// The bytes of a file as a reader would see them, to be compared.
     #[must_use]
-    pub fn contents(&self) -> Vec<(String, Vec<u8>)> {
+    pub fn contents(&self) -> Vec<(FileName, Vec<u8>)> {
         let state = self.lock_state();
         let bytes = |file: &u64| {
             state
@@ -409,7 +433,7 @@ impl SimDisk {
         state
             .live
             .iter()
-            .map(|(name, file)| (name.to_string(), bytes(file)))
+            .map(|(name, file)| (*name, bytes(file)))
             .collect()
     }
 }

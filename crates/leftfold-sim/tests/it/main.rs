@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
+mod damage;
 mod disk;
 mod histories;
 mod planted;

@@ -1,0 +1,124 @@
+//! Bad input: a message that names the thing, the value and the limit, and nothing written.
+
+use assert_cmd::Command;
+
+use crate::{leftfold, printed, said};
+
+#[test]
+fn names_over_their_limits_are_refused_before_anything_is_made() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let long = "s".repeat(1_025);
+    let refused = said(
+        leftfold(&data, &["append", "--stream", &long, "--type", "T"]),
+        2,
+    );
+    assert!(
+        refused.contains("1025 bytes") && refused.contains("STREAM_NAME_BYTES_MAX"),
+        "{refused}"
+    );
+    for arguments in [
+        &["append", "--stream", "s", "--type", ""][..],
+        &["append", "--stream", "s", "--type", "T", "--id", "seven"],
+        &["append", "--stream", "s", "--type", "T", "--expect", "soon"],
+        &["append", "--stream", "s"],
+        &["read", "--stream", "a", "--category", "b"],
+    ] {
+        said(leftfold(&data, arguments), 2);
+    }
+    assert!(!data.exists());
+}
+
+#[test]
+fn data_that_is_not_json_is_refused_unless_it_is_said_to_be_binary() {
+    let data = tempfile::tempdir().unwrap();
+    let refused = said(
+        leftfold(
+            data.path(),
+            &["append", "--stream", "s", "--type", "T", "{"],
+        ),
+        1,
+    );
+    assert!(refused.contains("data is not JSON"), "{refused}");
+    let refused = said(
+        leftfold(
+            data.path(),
+            &["append", "--stream", "s", "--type", "T", "--metadata", "x"],
+        ),
+        1,
+    );
+    assert!(refused.contains("metadata is not JSON"), "{refused}");
+    printed(leftfold(
+        data.path(),
+        &[
+            "append",
+            "--stream",
+            "s",
+            "--type",
+            "T",
+            "--content-type",
+            "binary",
+            "{",
+        ],
+    ));
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_not_an_empty_store() {
+    let parent = tempfile::tempdir().unwrap();
+    for command in ["read", "streams", "stats", "verify", "export"] {
+        let refused = said(leftfold(&parent.path().join("typo"), &[command]), 1);
+        assert!(refused.contains("there is no directory"), "{refused}");
+    }
+}
+
+#[test]
+fn a_foreign_file_is_named() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("notes.txt"), "").unwrap();
+    let refused = said(leftfold(data.path(), &["read"]), 1);
+    assert!(refused.contains("\"notes.txt\""), "{refused}");
+}
+
+#[test]
+fn too_many_tags_are_refused_with_the_limit() {
+    let data = tempfile::tempdir().unwrap();
+    let tags: Vec<String> = (0..65).map(|n| format!("--tag=t{n}")).collect();
+    let mut arguments = vec!["append", "--stream", "s", "--type", "T"];
+    arguments.extend(tags.iter().map(String::as_str));
+    let refused = said(leftfold(data.path(), &arguments), 1);
+    assert!(
+        refused.contains("65 tags") && refused.contains("TAGS_PER_EVENT_MAX"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_command_quietly() {
+    let data = tempfile::tempdir().unwrap();
+    let lines: String = (0..20_000)
+        .map(|n| format!("{{\"stream\":\"s\",\"type\":\"T\",\"data\":{n}}}\n"))
+        .collect();
+    let mut import = Command::cargo_bin("leftfold").unwrap();
+    printed(
+        import
+            .args(["import", "-", "--data"])
+            .arg(data.path())
+            .write_stdin(lines)
+            .assert(),
+    );
+    let binary = assert_cmd::cargo::cargo_bin("leftfold");
+    let script = format!(
+        "{} read --data {} | head -n 1; exit ${{PIPESTATUS[0]}}",
+        binary.display(),
+        data.path().display()
+    );
+    let output = std::process::Command::new("bash")
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+}
