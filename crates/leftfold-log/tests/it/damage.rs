@@ -1,4 +1,4 @@
-//! Missing and exchanged files on a real disk; flipped bits and cuts are the simulation's, which is faster.
+//! Missing and exchanged files on a real disk; bits and lengths are the simulation's.
 
 use std::{
     error::Error,

@@ -1,4 +1,4 @@
-//! Every flipped bit and every cut of every file of a small log gives the same events or an error that names the place.
+//! Every flipped bit and every cut of a small log gives the same events or an error.
 
 use std::sync::Arc;
 
