@@ -18,9 +18,8 @@ fn fresh_id() -> StoreId {
     StoreId::from_bytes(u128::from(NEXT.fetch_add(1, Ordering::Relaxed)).to_le_bytes())
 }
 
-const NO_FAULT: Capability =
-    Capability::declined("faults are injected below the store, by a simulated disk, in the own tests of the project");
-    "faults are injected below the store, by a simulated disk, in the project's own tests",
+const NO_FAULT: Capability = Capability::declined(
+    "faults are injected below the store, by a simulated disk, in the own tests of the project",
 );
 const NO_FRONTIER: Capability =
     Capability::declined("an event is visible to every read from the moment its append returns");
