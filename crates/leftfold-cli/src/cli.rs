@@ -257,7 +257,7 @@ pub(crate) struct Import {
 pub(crate) struct Export {
     #[command(flatten)]
     pub(crate) data: Data,
-    /// The file to write; without it, standard output.
+    /// The file to write; without it, or for `-`, standard output.
     pub(crate) file: Option<PathBuf>,
 }
 

@@ -20,7 +20,7 @@ use crate::{cli, line, open};
 
 pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
     let store = open::for_reading(&arguments.data).await?;
-    match arguments.file {
+    match arguments.file.filter(|path| path != Path::new("-")) {
         None => {
             let mut out = output();
             write(store.as_ref(), &mut out).await?;

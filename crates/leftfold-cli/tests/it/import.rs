@@ -71,6 +71,7 @@ fn an_export_imported_and_exported_again_is_the_same_bytes() {
     );
     printed(import(second.path(), &exported, &[]));
     assert_eq!(printed(leftfold(second.path(), &["export"])), exported);
+    assert_eq!(printed(leftfold(first.path(), &["export", "-"])), exported);
     let file = first.path().with_extension("jsonl");
     leftfold(first.path(), &["export", file.to_str().unwrap()]).success();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), exported);
