@@ -86,7 +86,8 @@ impl Tail {
     fn shard(&self, term: &[u8]) -> &RwLock<HashMap<Term, List, RandomState>> {
         use std::hash::BuildHasher;
         let hash = self.hasher.hash_one(term);
-        let index = usize::try_from(hash >> 59).unwrap_or(0) % SHARDS;
+        // Neither the highest nor the lowest bits: inside of its shard the map sorts by those.
+        let index = usize::try_from((hash >> 32) & 0xffff).unwrap_or(0) % SHARDS;
         match self.shards.get(index) {
             Some(shard) => shard,
             // SHARDS is positive and the index is below it.
