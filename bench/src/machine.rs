@@ -1,0 +1,116 @@
+//! The machine: what it is, and what this process uses of it.
+//!
+//! **Owns:** the heading's facts, memory, CPU time, the page cache. **Does not know:** stores.
+//! **Invariants:** reads `/proc` and the file system; changes nothing but the page cache of the files it is given.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::Command,
+};
+
+use rustix::fs::{Advice, fadvise};
+
+/// Resident memory now and at its highest, in MiB.
+pub(crate) fn memory() -> anyhow::Result<(f64, f64)> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name));
+        let kib = line
+            .and_then(|line| line.split_whitespace().nth(1))
+            .and_then(|kib| kib.parse::<f64>().ok());
+        kib.unwrap_or(0.0) / 1_024.0
+    };
+    Ok((field("VmRSS:"), field("VmHWM:")))
+}
+
+/// CPU time of this process, all threads.
+pub(crate) fn cpu_seconds() -> anyhow::Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let behind_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let ticks = |nth| {
+        behind_name
+            .split(' ')
+            .nth(nth)
+            .and_then(|field| field.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
+    Ok((ticks(11) + ticks(12)) / 100.0)
+}
+
+/// Bytes that the files of a directory take on the disk.
+pub(crate) fn directory_bytes(directory: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        let metadata = entry?.metadata()?;
+        bytes += if metadata.is_dir() {
+            0
+        } else {
+            metadata.blocks() * 512
+        };
+    }
+    Ok(bytes)
+}
+
+/// Writes the files of a directory back and drops them from the page cache.
+pub(crate) fn forget_files(directory: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_file() {
+            let file = File::open(path)?;
+            file.sync_all()?;
+            fadvise(&file, 0, None, Advice::DontNeed)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the table's heading says.
+pub(crate) fn facts(directory: &Path) -> Vec<(&'static str, String)> {
+    let first_line = |path: &str, prefix: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(prefix))
+            .unwrap_or_default()
+            .to_owned();
+        line.split_once(':')
+            .map_or(line.clone(), |(_, value)| value.trim().to_owned())
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let file_system = Command::new("df")
+        .arg("--output=fstype,source")
+        .arg(directory)
+        .output();
+    let file_system = file_system
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    vec![
+        (
+            "processor",
+            format!(
+                "{} ({cores} cores)",
+                first_line("/proc/cpuinfo", "model name")
+            ),
+        ),
+        ("memory", first_line("/proc/meminfo", "MemTotal")),
+        (
+            "kernel",
+            fs::read_to_string("/proc/sys/kernel/osrelease")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+        ),
+        (
+            "file system",
+            file_system
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" on "),
+        ),
+    ]
+}
