@@ -9,12 +9,13 @@ mod recent;
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use leftfold_model::{
     Append, Appended, Conflict, CurrentRevision, EventId, ExpectedRevision, NewEvent, Position,
     Query, Revision, Scope, StreamName, StreamWrite,
 };
 
-pub(crate) use recent::{Place, RecentIds};
+pub(crate) use recent::RecentIds;
 
 use crate::{
     error::StorageError,
@@ -158,7 +159,8 @@ impl Decider {
         seen: Seen<'_>,
     ) -> Result<(Option<(Position, Revision)>, bool), StorageError> {
         if let Some(found) = self.recent.find(event.id()) {
-            let fits = found.stream == write.stream && expected.is_none_or(|r| r == found.revision);
+            let fits =
+                *found.stream == write.stream && expected.is_none_or(|r| r == found.revision);
             return Ok((Some((found.position, found.revision)), fits));
         }
         // Only a fixed revision says where an older event of this id could stand.
@@ -191,7 +193,15 @@ fn current_revisions(
     append: &Append,
     seen: Seen<'_>,
 ) -> Result<Vec<CurrentRevision>, StorageError> {
-    let mut events: HashMap<&StreamName, u64> = HashMap::new();
+    if let [write] = append.writes() {
+        let before = seen
+            .sources
+            .stream_events(&Term::stream(&write.stream), Position::MAX)?;
+        return Ok(vec![CurrentRevision(
+            before.checked_sub(1).map(Revision::new),
+        )]);
+    }
+    let mut events: HashMap<&StreamName, u64, RandomState> = HashMap::default();
     let mut current = Vec::with_capacity(append.writes().len());
     for write in append.writes() {
         let before = match events.get(&write.stream) {

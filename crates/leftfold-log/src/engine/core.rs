@@ -1,25 +1,26 @@
-//! The engine without threads: decides, writes, syncs and publishes groups of appends.
+//! The engine without threads: decides appends, gathers them in groups, and takes note of how those ended.
 //!
 //! **Owns:** [`Core`]: the tail of the log and the state that decides. **Does not know:** threads, queues.
-//! **Invariants:** a group is written once and synced once, then published, then answered; what is not synced is not
-//! seen by readers, but is seen by later decisions; the first failure of a write or sync latches.
+//! **Invariants:** groups are written in the order they were taken, each once, the next only after the one before it
+//! was synced; what is not synced is not seen by readers, but is seen by later decisions; the first failure of a
+//! write or sync latches; a segment is started only when everything before it is durable.
 
-use std::sync::{Arc, PoisonError, RwLock, atomic::Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use leftfold_model::{Append, Appended, Position, Revision, Timestamp};
+use leftfold_model::{Append, Appended, NewEvent, Position, Revision, StreamWrite};
 
 use super::{
     error::{AppendError, CloseError},
+    group::{self, Done, Group, Lost, Outcome},
     shared::{Reader, Shared},
 };
 use crate::{
-    append::{Decider, Decision, Place, Seen},
+    append::{Decider, Decision, Seen},
     clock::Clock,
     disk::{Disk, DiskFile, DiskLock, FileKind, FileName},
     error::StorageError,
     index::{Tail, TermKind, write_term},
     limits::LogOptions,
-    planted::{self, Planted},
     read::{View, Views},
     record::{
         Seal,
@@ -31,9 +32,6 @@ use crate::{
     segment::{Locations, Segment, create, locations::Growing},
 };
 
-/// Segments that may wait for their files before the writer helps: each holds its index in memory.
-const UNSEALED_MAX: usize = 2;
-
 /// An open log, stepped by its caller. [`super::Log`] puts threads around it; simulations drive it directly.
 #[derive(Debug)]
 pub struct Core {
@@ -42,12 +40,15 @@ pub struct Core {
     seal: Seal,
     clock: Arc<dyn Clock>,
     active: Active,
-    /// Frames decided and not yet written.
-    pending: Vec<u8>,
-    waiting: Vec<(usize, Appended)>,
+    /// What is staged and not yet taken to be written.
+    group: Group,
+    /// Memory of the group written last, for the next one.
+    kept: Vec<u8>,
     latched: Option<Arc<StorageError>>,
     report: OpenReport,
+    /// Scratch: the term that is indexed, and where the records of the frame that is encoded begin.
     term: Vec<u8>,
+    records: Vec<usize>,
     _lock: DiskLock,
 }
 
@@ -59,7 +60,7 @@ struct Active {
     file: Arc<dyn DiskFile>,
     tail: Arc<Tail>,
     events: u32,
-    /// Offset behind the last frame that was written.
+    /// Offset behind the last frame that was taken to be written.
     written: u64,
     capacity: u64,
 }
@@ -120,11 +121,12 @@ impl Core {
             decider: recovered.decider,
             clock,
             active,
-            pending: Vec::new(),
-            waiting: Vec::new(),
+            group: Group::default(),
+            kept: Vec::new(),
             latched: None,
             report: recovered.report,
             term: Vec::new(),
+            records: Vec::new(),
             _lock: lock,
         })
     }
@@ -147,18 +149,31 @@ impl Core {
         &self.shared
     }
 
-    /// Commits a group of appends, in order: each is decided as if those before it were committed, and all that are
-    /// allowed share one write and one sync. Answers come in the order of the group.
-    pub fn commit(&mut self, group: &[Append]) -> Vec<Result<Appended, AppendError>> {
-        let mut answers: Vec<Option<Result<Appended, AppendError>>> =
-            group.iter().map(|_| None).collect();
-        let time = self.clock.now();
-        for (index, append) in group.iter().enumerate() {
-            if let Err(error) = self.stage(index, append, time, &mut answers) {
-                answer(&mut answers, index, Err(error));
+    /// Commits appends, in order: each is decided as if those before it were committed, and all that are allowed
+    /// share one write and one sync. Answers come in the order of the appends.
+    pub fn commit(&mut self, appends: &[Append]) -> Vec<Result<Appended, AppendError>> {
+        let mut answers: Vec<Option<Outcome>> = appends.iter().map(|_| None).collect();
+        let mut waiting = Vec::new();
+        for (index, append) in appends.iter().enumerate() {
+            let staged = loop {
+                match self.stage(append) {
+                    Ok(Staged::NeedsRoom(bytes)) => {
+                        self.flush(&mut waiting, &mut answers);
+                        if let Err(error) = self.roll(bytes) {
+                            break Err(error);
+                        }
+                    }
+                    staged => break staged,
+                }
+            };
+            match staged {
+                Ok(Staged::Waits(outcome)) => waiting.push((index, self.group.join(), outcome)),
+                Ok(Staged::Settled(outcome)) => answer(&mut answers, index, outcome),
+                Ok(Staged::NeedsRoom(_)) => answer(&mut answers, index, Err(AppendError::Busy)),
+                Err(error) => answer(&mut answers, index, Err(error)),
             }
         }
-        self.flush(&mut answers);
+        self.flush(&mut waiting, &mut answers);
         let lost = || Err(AppendError::WriterLost);
         answers
             .into_iter()
@@ -166,119 +181,160 @@ impl Core {
             .collect()
     }
 
-    /// Decides one append and, if it is allowed, adds its frame to what will be written next.
-    fn stage(
+    fn flush(
         &mut self,
-        index: usize,
-        append: &Append,
-        time: Timestamp,
-        answers: &mut [Option<Result<Appended, AppendError>>],
-    ) -> Result<(), AppendError> {
+        waiting: &mut Vec<(usize, Arc<Done>, Outcome)>,
+        answers: &mut [Option<Outcome>],
+    ) {
+        if let Some((mut group, latched)) = self.take_group() {
+            let end = latched.map_or_else(|| group.write(&self.shared), Err);
+            self.settle(&mut group, &end);
+            group.finish(end);
+        }
+        for (index, done, outcome) in waiting.drain(..) {
+            answer(answers, index, done.wait(outcome));
+        }
+    }
+
+    /// Decides one append and, if it is allowed, adds its frame to the group that is written next.
+    ///
+    /// # Errors
+    /// Certainly nothing was added.
+    pub(crate) fn stage(&mut self, append: &Append) -> Result<Staged, AppendError> {
         if let Some(cause) = &self.latched {
             return Err(AppendError::ReadOnly {
                 cause: Arc::clone(cause),
             });
         }
         let view = self.shared.view();
+        let all_durable = view.head == self.decider.next.previous();
         let seen = Seen {
             sources: &view.sources,
             segments: &view.segments,
         };
         let decided = self.decider.decide(append, seen);
-        let revisions = match decided.map_err(|e| AppendError::Unreadable { cause: Arc::new(e) })? {
-            Decision::Write(revisions) => revisions,
-            Decision::Refused(conflict) => return Err(conflict.into()),
-            Decision::Repeated(appended) => {
-                // What it repeats may be part of this very group: it is answered when that is durable.
-                self.waiting.push((index, appended));
-                return Ok(());
+        let outcome = match decided.map_err(|e| AppendError::Unreadable { cause: Arc::new(e) })? {
+            Decision::Write(revisions) => {
+                let frame_bytes = self.encode(append, &revisions);
+                if !self.fits(append.event_count()) {
+                    let kept = self.group.bytes.len() - frame_bytes;
+                    self.group.bytes.truncate(kept);
+                    return Ok(Staged::NeedsRoom(frame_bytes));
+                }
+                return Ok(Staged::Waits(Ok(self.adopt(
+                    append,
+                    &revisions,
+                    frame_bytes,
+                ))));
             }
+            Decision::Refused(conflict) => Err(conflict.into()),
+            Decision::Repeated(appended) => Ok(appended),
         };
-        let frame = self.encode(append, &revisions, time);
-        if !self.fits(frame.bytes.len(), append.event_count()) {
-            self.flush(answers);
-            self.roll(frame.bytes.len())?;
-        }
-        let appended = self.adopt(append, &revisions, frame);
-        self.waiting.push((index, appended));
-        Ok(())
+        // What it rests on may not be durable yet: then it is answered when that is.
+        Ok(if all_durable {
+            Staged::Settled(outcome)
+        } else {
+            Staged::Waits(outcome)
+        })
     }
 
-    /// The frame of an append, but for its header, and where in it each record begins.
-    fn encode(&self, append: &Append, revisions: &[Revision], time: Timestamp) -> Frame {
-        let mut frame = Frame {
-            bytes: Vec::with_capacity(append.size() + 256),
-            records: Vec::new(),
-        };
-        frame::begin(&mut frame.bytes);
+    /// The group that gathers what is staged.
+    pub(crate) fn group(&mut self) -> &mut Group {
+        &mut self.group
+    }
+
+    /// How many events were decided and are not known to be durable.
+    pub(crate) fn undurable(&self) -> u64 {
+        let newest = self.decider.next.previous().get();
+        newest.saturating_sub(self.shared.view().head.get())
+    }
+
+    /// Takes what was gathered, to be written by the caller; `None` if there is nothing. If the disk has failed before,
+    /// the group must not be written, for the reason given.
+    pub(crate) fn take_group(&mut self) -> Option<(Group, Option<Lost>)> {
+        if self.group.is_empty() {
+            return None;
+        }
+        let next = Group::reusing(std::mem::take(&mut self.kept));
+        let mut group = std::mem::replace(&mut self.group, next);
+        group.settle_at(group::Place {
+            file: Arc::clone(&self.active.file),
+            name: self.active.segment.name(),
+            at: self.active.written,
+            head: self.decider.next.previous(),
+        });
+        self.active.written += group.bytes.len() as u64;
+        Some((group, self.latched.clone().map(Lost::NotWritten)))
+    }
+
+    /// Takes note of how the write of a group ended. What a failed sync leaves behind is never tried again.
+    pub(crate) fn settle(&mut self, group: &mut Group, end: &Result<(), Lost>) {
+        self.kept = group.take_bytes();
+        if let Err(Lost::Failed(cause)) = end {
+            self.latched = Some(Arc::clone(cause));
+        }
+    }
+
+    /// Appends the frame of an append to the group, and notes where in it each record begins. Gives its size.
+    fn encode(&mut self, append: &Append, revisions: &[Revision]) -> usize {
+        let time = self.clock.now();
+        let bytes = &mut self.group.bytes;
+        bytes.reserve(append.size() + 128 * append.event_count());
+        let unsynced = bytes.len();
+        let start = frame::begin(bytes);
+        self.records.clear();
         let mut position = self.decider.next;
         for (write, first) in append.writes().iter().zip(revisions) {
             for (event, nth) in write.events.iter().zip(0..) {
-                frame.records.push(frame.bytes.len());
-                let (stream, revision) = (&write.stream, first.plus(nth));
+                self.records.push(bytes.len());
                 let at = Placement {
                     position,
-                    stream,
-                    revision,
+                    stream: &write.stream,
+                    revision: first.plus(nth),
                     time: event.time().unwrap_or(time),
                 };
-                event::encode(&mut frame.bytes, self.seal, at, event);
+                event::encode(bytes, self.seal, at, event);
                 position = position.next();
             }
         }
-        frame
+        let count = u16::try_from(append.event_count()).unwrap_or(u16::MAX);
+        let first = self.decider.next;
+        frame::finish(bytes, start, self.seal, first, count, short(unsynced));
+        bytes.len() - start
     }
 
-    fn fits(&self, frame_bytes: usize, events: usize) -> bool {
-        let end =
-            self.active.written + (self.pending.len() + frame_bytes + frame::ALIGNMENT) as u64;
+    /// Whether the group, whose last frame holds this many events, fits into the segment.
+    fn fits(&self, events: usize) -> bool {
+        let end = self.active.written + self.group.bytes.len() as u64;
         let count = u64::from(self.active.events) + events as u64;
         end <= self.active.capacity
             && (count <= u64::from(self.shared.options.segment_events) || self.active.events == 0)
     }
 
-    /// Takes an append into the state: from here on decisions see it.
-    fn adopt(&mut self, append: &Append, revisions: &[Revision], mut frame: Frame) -> Appended {
+    /// Takes an append, whose frame is the group's last, into the state: from here on decisions see it.
+    fn adopt(&mut self, append: &Append, revisions: &[Revision], frame_bytes: usize) -> Appended {
         let first = self.decider.next;
-        let count = append.event_count();
-        let (unsynced, start) = (
-            self.pending.len(),
-            self.active.written + self.pending.len() as u64,
-        );
-        let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        frame::finish(
-            &mut frame.bytes,
-            0,
-            self.seal,
-            first,
-            u16::try_from(count).unwrap_or(u16::MAX),
-            short(unsynced),
-        );
-        self.pending.extend_from_slice(&frame.bytes);
         {
+            let end = self.active.written + self.group.bytes.len() as u64;
+            let at = |record: &usize| short64(self.active.written + *record as u64);
             let mut growing = self
                 .active
                 .growing
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            let at = |record: usize| u32::try_from(start + record as u64).unwrap_or(u32::MAX);
-            growing.offsets.extend(frame.records.into_iter().map(at));
-            growing.end = at(frame.bytes.len());
+            growing.offsets.extend(self.records.iter().map(at));
+            growing.end = short64(end);
+            debug_assert!(frame_bytes > 0, "a frame has a header");
         }
-        self.active.events += short(count);
+        self.active.events += short(append.event_count());
         let mut position = first;
         let mut streams = Vec::with_capacity(append.writes().len());
         for (write, &revision) in append.writes().iter().zip(revisions) {
-            let mut revision = revision;
-            for event in &write.events {
-                self.index(position, write, revision, event);
-                position = position.next();
-                revision = revision.next();
-            }
-            streams.push((
-                write.stream.clone(),
-                Revision::new(revision.get().saturating_sub(1)),
-            ));
+            self.index(position, write, revision);
+            let count = write.events.len() as u64;
+            position = position.plus(count);
+            let last = Revision::new((revision.get() + count).saturating_sub(1));
+            streams.push((write.stream.clone(), last));
         }
         self.decider.next = position;
         Appended {
@@ -289,101 +345,36 @@ impl Core {
         }
     }
 
-    fn index(
-        &mut self,
-        position: Position,
-        write: &leftfold_model::StreamWrite,
-        revision: Revision,
-        event: &leftfold_model::NewEvent,
-    ) {
+    /// Adds the events of a write to the index, neighbours that share a type and tags at once.
+    fn index(&mut self, first: Position, write: &StreamWrite, revision: Revision) {
         let (tail, term) = (&self.active.tail, &mut self.term);
+        let count = short(write.events.len());
         write_term(term, TermKind::Stream, write.stream.as_str());
-        tail.add(term, position, revision.get());
+        tail.add_run(term, first, count, revision.get());
         write_term(term, TermKind::Category, write.stream.category_str());
-        tail.add(term, position, 0);
-        write_term(term, TermKind::Type, event.event_type().as_str());
-        tail.add(term, position, 0);
-        for tag in event.tags() {
-            write_term(term, TermKind::Tag, tag.as_str());
-            tail.add(term, position, 0);
-        }
-        self.decider.recent.push(
-            event.id(),
-            Place {
-                position,
-                stream: write.stream.clone(),
-                revision,
-            },
-        );
-    }
-
-    /// Writes and syncs what is pending, publishes it, and answers everyone who waits.
-    fn flush(&mut self, answers: &mut [Option<Result<Appended, AppendError>>]) {
-        let head = self.decider.next.previous();
-        if planted::is(Planted::PublishedBeforeSync) {
-            self.shared.publish(head);
-        }
-        let result = self.write_pending();
-        if result.is_ok() && self.shared.view().head < head {
-            self.shared.publish(head);
-        }
-        self.shared
-            .appends
-            .fetch_add(self.waiting.len() as u64, Ordering::Relaxed);
-        for (index, appended) in self.waiting.drain(..) {
-            let result = match &result {
-                Ok(()) => Ok(appended),
-                Err(cause) => Err(AppendError::Poisoned {
-                    cause: Arc::clone(cause),
-                }),
-            };
-            answer(answers, index, result);
-        }
-    }
-
-    fn write_pending(&mut self) -> Result<(), Arc<StorageError>> {
-        if let Some(cause) = &self.latched {
-            // What a failed sync leaves behind is never tried again, not even by a later group.
-            return Err(Arc::clone(cause));
-        }
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let name = self.active.segment.name();
-        let written = self
-            .active
-            .file
-            .write_all_at(&self.pending, self.active.written);
-        let synced = written
-            .map_err(|e| StorageError::io("write", &name, e))
-            .and_then(|()| {
-                if planted::is(Planted::AckBeforeSync) {
-                    return Ok(());
-                }
-                let mut synced = self.active.file.sync_data();
-                if synced.is_err() && planted::is(Planted::FailedSyncRetried) {
-                    synced = self.active.file.sync_data();
-                }
-                synced.map_err(|e| StorageError::io("sync", &name, e))
-            });
-        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
-        match synced {
-            Ok(()) => {
-                self.active.written += self.pending.len() as u64;
-                self.pending.clear();
-                Ok(())
+        tail.add_run(term, first, count, 0);
+        let alike =
+            |a: &NewEvent, b: &NewEvent| a.event_type() == b.event_type() && a.tags() == b.tags();
+        let mut position = first;
+        for run in write.events.chunk_by(alike) {
+            let Some(event) = run.first() else { continue };
+            let count = short(run.len());
+            write_term(term, TermKind::Type, event.event_type().as_str());
+            tail.add_run(term, position, count, 0);
+            for tag in event.tags() {
+                write_term(term, TermKind::Tag, tag.as_str());
+                tail.add_run(term, position, count, 0);
             }
-            Err(error) => {
-                let cause = Arc::new(error);
-                self.latched = Some(Arc::clone(&cause));
-                self.pending.clear();
-                Err(cause)
-            }
+            position = position.plus(u64::from(count));
         }
+        let ids = write.events.iter().map(NewEvent::id);
+        self.decider
+            .recent
+            .push(first, &write.stream, revision, ids);
     }
 
-    /// Starts the next segment. Nothing of the append that needs it has been adopted.
-    fn roll(&mut self, frame_bytes: usize) -> Result<(), AppendError> {
+    /// Starts the next segment. Nothing may be staged or being written.
+    pub(crate) fn roll(&mut self, frame_bytes: usize) -> Result<(), AppendError> {
         if let Some(cause) = &self.latched {
             return Err(AppendError::ReadOnly {
                 cause: Arc::clone(cause),
@@ -392,7 +383,7 @@ impl Core {
         if self.active.events == 0 {
             return self.grow(frame_bytes).map_err(|error| self.refuse(error));
         }
-        while self.shared.unsealed() >= UNSEALED_MAX {
+        while self.shared.must_wait_for_upkeep() {
             self.shared.upkeep().map_err(|error| self.refuse(error))?;
         }
         self.start_segment(frame_bytes)
@@ -484,17 +475,26 @@ impl Core {
     }
 }
 
-/// A frame under construction.
-struct Frame {
-    bytes: Vec<u8>,
-    records: Vec<usize>,
+/// What came of staging an append.
+#[derive(Debug)]
+pub(crate) enum Staged {
+    /// This, if the group becomes durable; the caller joins the group.
+    Waits(Outcome),
+    /// This, already.
+    Settled(Outcome),
+    /// Nothing yet: it needs a new segment for a frame of this many bytes ([`Core::roll`]); then stage it again.
+    NeedsRoom(usize),
 }
 
-fn answer(
-    answers: &mut [Option<Result<Appended, AppendError>>],
-    index: usize,
-    result: Result<Appended, AppendError>,
-) {
+fn short(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn short64(offset: u64) -> u32 {
+    u32::try_from(offset).unwrap_or(u32::MAX)
+}
+
+fn answer(answers: &mut [Option<Outcome>], index: usize, result: Outcome) {
     if let Some(place) = answers.get_mut(index) {
         *place = Some(result);
     }

@@ -1,14 +1,13 @@
 //! The engine with its threads.
 //!
-//! **Owns:** [`Log`], the writer thread and the upkeep thread. **Does not know:** how appends are decided.
-//! **Invariants:** two threads, both named; when the writer panics, callers learn that the outcome is unknown and later
-//! appends are refused; dropping the last handle stops the log cleanly.
+//! **Owns:** [`Log`] and its threads: one writes, one takes appends off the queue, one does the upkeep.
+//! **Does not know:** how appends are decided. **Invariants:** all threads are named; when one panics, callers learn that
+//! the outcome is unknown and later appends are refused; dropping the last handle stops the log cleanly.
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
-    time::Duration,
 };
 
 use leftfold_model::{Append, Appended, Position, Query, Read, Scope, StreamName};
@@ -16,8 +15,10 @@ use leftfold_model::{Append, Appended, Position, Query, Read, Scope, StreamName}
 use super::{
     Core, LogStats, Ticket,
     error::{AppendError, CloseError},
+    line::Line,
     queue::Queue,
-    shared::{Reader, Shared},
+    shared::Reader,
+    upkeep::Upkeep,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -27,9 +28,6 @@ use crate::{
     read::{Cursor, Follower, ReadError, Streams},
     recover::{OpenError, OpenReport},
 };
-
-/// How long upkeep rests after the disk refused it something, for example room.
-const UPKEEP_RETRY: Duration = Duration::from_secs(1);
 
 /// An open log. Cheap to clone; all clones are the same log, which closes when the last one is dropped.
 ///
@@ -54,6 +52,7 @@ pub struct Log {
 #[derive(Debug)]
 struct Running {
     reader: Reader,
+    line: Arc<Line>,
     queue: Arc<Queue>,
     upkeep: Arc<Upkeep>,
     report: OpenReport,
@@ -62,22 +61,9 @@ struct Running {
 
 #[derive(Debug)]
 struct Threads {
-    writer: thread::JoinHandle<Result<(), CloseError>>,
+    writer: thread::JoinHandle<()>,
+    queue: thread::JoinHandle<()>,
     upkeep: thread::JoinHandle<()>,
-}
-
-/// Wakes the upkeep thread, and stops it.
-#[derive(Debug, Default)]
-struct Upkeep {
-    state: Mutex<UpkeepState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct UpkeepState {
-    due: bool,
-    stop: bool,
-    failed: Option<Arc<StorageError>>,
 }
 
 impl Log {
@@ -101,30 +87,33 @@ impl Log {
         options: LogOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        let core = Core::open(disk, options, clock)?;
+        let core = Core::open(disk, options, Arc::clone(&clock))?;
         let (reader, report) = (core.reader(), core.report().clone());
         let (queue, upkeep) = (Arc::<Queue>::default(), Arc::<Upkeep>::default());
-        let shared = Arc::clone(core.shared());
-        let writer = {
-            let (queue, upkeep) = (Arc::clone(&queue), Arc::clone(&upkeep));
-            spawn("leftfold-writer", move || write(core, &queue, &upkeep))?
-        };
-        let keeper = {
-            let upkeep = Arc::clone(&upkeep);
-            spawn("leftfold-upkeep", move || keep_up(&shared, &upkeep))?
+        let line = Arc::new(Line::of(core, Arc::clone(&upkeep), clock));
+        let threads = Threads {
+            writer: {
+                let line = Arc::clone(&line);
+                spawn("leftfold-writer", move || line.write_on())?
+            },
+            queue: {
+                let (line, queue) = (Arc::clone(&line), Arc::clone(&queue));
+                spawn("leftfold-queue", move || take_turns(&line, &queue))?
+            },
+            upkeep: {
+                let (shared, upkeep) = (Arc::clone(&reader.shared), Arc::clone(&upkeep));
+                spawn("leftfold-upkeep", move || upkeep.keep_up(&shared))?
+            },
         };
         upkeep.wake();
-        let threads = Mutex::new(Some(Threads {
-            writer,
-            upkeep: keeper,
-        }));
         Ok(Self {
             running: Arc::new(Running {
                 reader,
+                line,
                 queue,
                 upkeep,
                 report,
-                threads,
+                threads: Mutex::new(Some(threads)),
             }),
         })
     }
@@ -139,7 +128,7 @@ impl Log {
     /// # Cost
     /// One sync, shared with all appends that wait at the same time.
     pub fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        self.running.queue.push(append, true)?.wait()
+        self.running.line.append(append)
     }
 
     /// Hands an append to the writer without waiting for it.
@@ -147,7 +136,7 @@ impl Log {
     /// # Errors
     /// [`AppendError::Busy`] if the queue is full, [`AppendError::Closed`]; the rest comes through the ticket.
     pub fn submit(&self, append: Append) -> Result<Ticket, AppendError> {
-        self.running.queue.push(append, false)
+        self.running.queue.push(append)
     }
 
     /// Begins a read of the log as it is now.
@@ -193,7 +182,7 @@ impl Log {
     /// Why the newest step of upkeep failed, if it did; it is tried again.
     #[must_use]
     pub fn upkeep_error(&self) -> Option<Arc<StorageError>> {
-        self.running.upkeep.lock().failed.clone()
+        self.running.upkeep.failed()
     }
 
     /// Stops taking appends, finishes those accepted, and stops cleanly. Further calls do nothing.
@@ -212,16 +201,16 @@ impl Running {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some(Threads { writer, upkeep }) = threads else {
+        let Some(threads) = threads else {
             return Ok(());
         };
         self.upkeep.stop();
-        let _ = upkeep.join();
+        let _ = threads.upkeep.join();
         self.queue.close();
-        match writer.join() {
-            Ok(closed) => closed,
-            Err(_) => Err(CloseError::WriterPanicked),
-        }
+        let _ = threads.queue.join();
+        let closed = self.line.close();
+        let _ = threads.writer.join();
+        closed
     }
 }
 
@@ -232,80 +221,25 @@ impl Drop for Running {
     }
 }
 
-impl Upkeep {
-    fn lock(&self) -> std::sync::MutexGuard<'_, UpkeepState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-    fn wake(&self) {
-        self.lock().due = true;
-        self.changed.notify_all();
-    }
-    fn stop(&self) {
-        self.lock().stop = true;
-        self.changed.notify_all();
-    }
-}
-
-fn spawn<T: Send + 'static>(
+fn spawn(
     name: &str,
-    body: impl FnOnce() -> T + Send + 'static,
-) -> Result<thread::JoinHandle<T>, OpenError> {
+    body: impl FnOnce() + Send + 'static,
+) -> Result<thread::JoinHandle<()>, OpenError> {
     let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
     Ok(thread.map_err(|e| StorageError::directory("start a thread for", e))?)
 }
 
-/// The writer: group after group until the queue is closed and empty.
-fn write(mut core: Core, queue: &Queue, upkeep: &Upkeep) -> Result<(), CloseError> {
-    /// Lets callers go if the writer panics.
-    struct Abandon<'a>(&'a Queue, Arc<Shared>);
+/// Takes appends off the queue until it is closed and empty.
+fn take_turns(line: &Line, queue: &Queue) {
+    /// Lets callers go if the thread panics.
+    struct Abandon<'a>(&'a Queue);
     impl Drop for Abandon<'_> {
         fn drop(&mut self) {
             self.0.abandon();
-            self.1.close();
         }
     }
-    let _abandon = Abandon(queue, Arc::clone(core.shared()));
-    let mut segments = core.shared().unsealed();
-    while let Some((appends, answers)) = queue.pop_group() {
-        for (answer, result) in answers.into_iter().zip(core.commit(&appends)) {
-            // A caller who does not wait any more need not know.
-            let _ = answer.send(result);
-        }
-        let unsealed = core.shared().unsealed();
-        if unsealed != segments {
-            segments = unsealed;
-            upkeep.wake();
-        }
-    }
-    core.close()
-}
-
-/// The upkeep: whatever is due, then sleep.
-fn keep_up(shared: &Shared, upkeep: &Upkeep) {
-    loop {
-        let mut state = upkeep.lock();
-        while !state.due && !state.stop {
-            state = upkeep
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        if state.stop {
-            return;
-        }
-        state.due = false;
-        drop(state);
-        match shared.upkeep() {
-            Ok(false) => upkeep.lock().failed = None,
-            Ok(true) => upkeep.lock().due = true,
-            Err(error) => {
-                let mut state = upkeep.lock();
-                state.failed = Some(Arc::new(error));
-                state.due = true;
-                if !state.stop {
-                    drop(upkeep.changed.wait_timeout(state, UPKEEP_RETRY));
-                }
-            }
-        }
+    let _abandon = Abandon(queue);
+    while let Some(appends) = queue.pop_some() {
+        line.append_queued(appends);
     }
 }

@@ -9,10 +9,13 @@
 
 mod core;
 mod error;
+mod group;
+mod line;
 mod log;
 mod queue;
 mod shared;
 mod stats;
+mod upkeep;
 
 pub use self::core::Core;
 pub use error::{AppendError, CloseError};

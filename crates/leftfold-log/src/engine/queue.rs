@@ -1,6 +1,6 @@
-//! The queue between callers and the writer.
+//! The queue of appends whose callers do not block.
 //!
-//! **Owns:** [`Queue`], [`Ticket`]. **Does not know:** what the writer does.
+//! **Owns:** [`Queue`], [`Ticket`]. **Does not know:** what becomes of what leaves it.
 //! **Invariants:** bounded in appends and bytes; what was accepted is answered or its caller learns that the writer is
 //! gone; appends leave in the order they came.
 
@@ -20,22 +20,17 @@ use super::error::AppendError;
 const QUEUE_APPENDS_MAX: usize = 8_192;
 /// Bytes that may wait, one append more or less.
 const QUEUE_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Appends of a group, at most.
-const GROUP_APPENDS_MAX: usize = 4_096;
-/// Events of a group, one append more or less. Far fewer than the ids that are remembered, so that an event that is
-/// not among those is durable and can be read.
-const GROUP_EVENTS_MAX: usize = 16_384;
-/// Bytes of a group, about. More: longer syncs for all; less: more of them.
-const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Appends that leave at once, at most.
+const SOME: usize = 256;
 
-type Answer = oneshot::Sender<Result<Appended, AppendError>>;
+/// Where the outcome of an append goes.
+pub(crate) type Answer = oneshot::Sender<Result<Appended, AppendError>>;
 
 /// Appends that wait for the writer.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     state: Mutex<Waiting>,
     filled: Condvar,
-    drained: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -56,20 +51,14 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an append. When the queue is full, waits if `patient`, else refuses.
-    pub(crate) fn push(&self, append: Append, patient: bool) -> Result<Ticket, AppendError> {
+    /// Adds an append, if there is room.
+    pub(crate) fn push(&self, append: Append) -> Result<Ticket, AppendError> {
         let mut waiting = self.lock();
-        while waiting.is_full() && !waiting.closed {
-            if !patient {
-                return Err(AppendError::Busy);
-            }
-            waiting = self
-                .drained
-                .wait(waiting)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
         if waiting.closed {
             return Err(AppendError::Closed);
+        }
+        if waiting.is_full() {
+            return Err(AppendError::Busy);
         }
         let (answer, answered) = oneshot::channel();
         waiting.bytes += append.size();
@@ -79,8 +68,8 @@ impl Queue {
         Ok(Ticket(answered))
     }
 
-    /// The next group, as many as wait; waits for the first. `None`: the queue is closed and empty.
-    pub(crate) fn pop_group(&self) -> Option<(Vec<Append>, Vec<Answer>)> {
+    /// Some of what waits, oldest first; waits for the first. `None`: the queue is closed and empty.
+    pub(crate) fn pop_some(&self) -> Option<Vec<(Append, Answer)>> {
         let mut waiting = self.lock();
         while waiting.jobs.is_empty() {
             if waiting.closed {
@@ -91,30 +80,17 @@ impl Queue {
                 .wait(waiting)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        let (mut appends, mut answers, mut bytes, mut events) = (Vec::new(), Vec::new(), 0, 0);
-        while appends.len() < GROUP_APPENDS_MAX
-            && bytes < GROUP_BYTES_MAX
-            && events < GROUP_EVENTS_MAX
-        {
-            let Some((append, answer)) = waiting.jobs.pop_front() else {
-                break;
-            };
-            bytes += append.size();
-            events += append.event_count();
-            appends.push(append);
-            answers.push(answer);
-        }
+        let count = waiting.jobs.len().min(SOME);
+        let some: Vec<_> = waiting.jobs.drain(..count).collect();
+        let bytes: usize = some.iter().map(|(append, _)| append.size()).sum();
         waiting.bytes = waiting.bytes.saturating_sub(bytes);
-        drop(waiting);
-        self.drained.notify_all();
-        Some((appends, answers))
+        Some(some)
     }
 
     /// Refuses what comes from now on; what waits is still given out.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_all();
-        self.drained.notify_all();
     }
 
     /// Drops what waits: callers learn that the writer is gone.

@@ -23,6 +23,11 @@ use crate::{
     upkeep,
 };
 
+/// Memory of the indexes of segments that wait for their files, about.
+const TAILS_BYTES_MAX: usize = 96 * 1024 * 1024;
+/// Segments that may wait for their files.
+const TAILS_MAX: usize = 32;
+
 /// State that several threads see.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -91,9 +96,12 @@ impl Shared {
         create(fits)
     }
 
-    /// How many segments wait for their files.
-    pub(crate) fn unsealed(&self) -> usize {
-        self.view.load().sources.tails.len().saturating_sub(1)
+    /// Whether so many segments wait for their index files that the writer has to help.
+    pub(crate) fn must_wait_for_upkeep(&self) -> bool {
+        let view = self.view.load();
+        let bytes: usize = view.sources.tails.iter().map(|tail| tail.bytes()).sum();
+        let waiting = view.sources.tails.len().saturating_sub(1);
+        waiting > 0 && bytes >= TAILS_BYTES_MAX || waiting >= TAILS_MAX
     }
 
     pub(crate) fn close(&self) {

@@ -5,7 +5,14 @@
 //! never across I/O; a reader names the newest position it may see and gets nothing behind it, although the
 //! writer may be further; memory is bounded by the events of one segment.
 
-use std::{collections::HashMap, sync::PoisonError, sync::RwLock};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use foldhash::fast::RandomState;
 use leftfold_model::Position;
@@ -17,6 +24,8 @@ use super::{
 
 /// Parts of the map, each with its lock, so that readers of different terms do not meet.
 const SHARDS: usize = 32;
+/// Memory of a term beside its name and postings, about: its entry in the map and the map's empty places.
+const TERM_BYTES: usize = 96;
 
 /// The postings of the events of one segment.
 #[derive(Debug)]
@@ -24,6 +33,7 @@ pub(crate) struct Tail {
     first: u64,
     shards: Vec<RwLock<HashMap<Term, List, RandomState>>>,
     hasher: RandomState,
+    bytes: AtomicUsize,
 }
 
 /// Postings of one term, as distances from the first position of the tail.
@@ -40,6 +50,16 @@ enum Postings {
     Many(Vec<u32>),
 }
 
+impl Postings {
+    fn of(run: Range<u32>) -> Self {
+        if run.len() == 1 {
+            Self::One([run.start])
+        } else {
+            Self::Many(run.collect())
+        }
+    }
+}
+
 impl List {
     fn as_slice(&self) -> &[u32] {
         match &self.postings {
@@ -48,10 +68,15 @@ impl List {
         }
     }
 
-    fn push(&mut self, distance: u32) {
+    fn extend(&mut self, run: Range<u32>) {
         match &mut self.postings {
-            Postings::One([one]) => self.postings = Postings::Many(vec![*one, distance]),
-            Postings::Many(many) => many.push(distance),
+            Postings::One([one]) => {
+                let mut many = Vec::with_capacity(1 + run.len().max(3));
+                many.push(*one);
+                many.extend(run);
+                self.postings = Postings::Many(many);
+            }
+            Postings::Many(many) => many.extend(run),
         }
     }
 
@@ -75,6 +100,7 @@ impl Tail {
             first: first.get(),
             shards: (0..SHARDS).map(shard).collect(),
             hasher,
+            bytes: AtomicUsize::new(0),
         }
     }
 
@@ -97,23 +123,38 @@ impl Tail {
 
     /// Adds a posting; `base` is asked for if the term is new: how many postings it has in older sources.
     pub(crate) fn add(&self, term: &[u8], position: Position, base: u64) {
+        self.add_run(term, position, 1, base);
+    }
+
+    /// Adds postings of `count` positions, from `first` on.
+    pub(crate) fn add_run(&self, term: &[u8], first: Position, count: u32, base: u64) {
         // A segment holds fewer events than fit in 32 bits (LogOptions).
-        let distance = u32::try_from(position.get().saturating_sub(self.first)).unwrap_or(u32::MAX);
+        let distance = u32::try_from(first.get().saturating_sub(self.first)).unwrap_or(u32::MAX);
+        let run = distance..distance.saturating_add(count);
+        let mut bytes = run.len() * size_of::<u32>();
         let mut shard = self
             .shard(term)
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(list) = shard.get_mut(term) {
-            list.push(distance);
+            list.extend(run);
         } else {
+            bytes += term.len() + TERM_BYTES;
             shard.insert(
                 Term::from_bytes(term),
                 List {
                     base,
-                    postings: Postings::One([distance]),
+                    postings: Postings::of(run),
                 },
             );
         }
+        drop(shard);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of memory it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     fn with<R>(&self, term: &[u8], look: impl FnOnce(&List) -> R) -> Option<R> {

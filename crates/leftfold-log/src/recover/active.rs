@@ -5,17 +5,19 @@
 //! answer to failed syncs whose data a later reader still sees in the system's cache (Rebello et al., Can
 //! Applications Recover from fsync Failures?, 2020).
 
-use std::sync::{Arc, RwLock};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, RwLock},
+};
 
-use leftfold_model::{EventId, Position, RecordedEvent};
+use leftfold_model::{EventId, Position, RecordedEvent, Revision, StreamName};
 
 use super::{Marker, OpenError, OpenReport, inventory::Inventory};
 use crate::{
-    append::Place,
     disk::{DiskFile, FileKind, FileName},
     error::StorageError,
     index::{Tail, TermKind, write_term},
-    limits::LogOptions,
+    limits::{LogOptions, RECENT_IDS},
     planted::{self, Planted},
     record::{LogId, Seal, event, header::SEGMENT_HEADER_BYTES},
     segment::{
@@ -30,7 +32,7 @@ use crate::{
 pub(crate) struct Active {
     pub(crate) segment: Arc<Segment>,
     pub(crate) tail: Tail,
-    pub(crate) recent: Vec<(EventId, Place)>,
+    pub(crate) recent: VecDeque<Recent>,
     pub(crate) next: Position,
     pub(crate) end: u64,
     pub(crate) capacity: u64,
@@ -45,12 +47,32 @@ pub(crate) fn empty_locations() -> Locations {
     })))
 }
 
+/// An event, as far as the window of recent ids needs it.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    pub(crate) id: EventId,
+    pub(crate) position: Position,
+    pub(crate) stream: StreamName,
+    pub(crate) revision: Revision,
+}
+
+impl Recent {
+    pub(crate) fn of(event: RecordedEvent) -> Self {
+        Self {
+            id: event.id,
+            position: event.position,
+            stream: event.stream,
+            revision: event.revision,
+        }
+    }
+}
+
 /// Everything a walk over a segment gathers.
 #[derive(Debug)]
 pub(crate) struct Gathered {
     pub(crate) tail: Tail,
     pub(crate) growing: Growing,
-    pub(crate) recent: Vec<(EventId, Place)>,
+    pub(crate) recent: VecDeque<Recent>,
     pub(crate) next: Position,
     /// Offset behind the last good frame, and why there is none.
     pub(crate) end: u64,
@@ -69,7 +91,7 @@ pub(crate) fn gather(
     let mut gathered = Gathered {
         tail: Tail::new(first),
         growing: Growing::default(),
-        recent: Vec::new(),
+        recent: VecDeque::new(),
         next: first,
         end: SEGMENT_HEADER_BYTES as u64,
         why: "",
@@ -87,12 +109,10 @@ pub(crate) fn gather(
                         .growing
                         .offsets
                         .push(u32::try_from(at).unwrap_or(u32::MAX));
-                    let place = Place {
-                        position,
-                        stream: event.stream,
-                        revision: event.revision,
-                    };
-                    gathered.recent.push((event.id, place));
+                    gathered.recent.push_back(Recent::of(event));
+                    if gathered.recent.len() > RECENT_IDS {
+                        gathered.recent.pop_front();
+                    }
                 }
                 gathered.end = offset + header.frame_bytes() as u64;
             }

@@ -11,7 +11,7 @@ mod inventory;
 mod marker;
 mod sealed;
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use leftfold_model::{EventId, Position};
 
@@ -254,7 +254,7 @@ fn remove_leftovers(
 fn recent_ids(
     segments: &Segments,
     active_first: Position,
-    of_active: Vec<(EventId, crate::append::Place)>,
+    of_active: VecDeque<active::Recent>,
 ) -> Result<RecentIds, StorageError> {
     const BYTES_MAX: u64 = 64 * 1024 * 1024;
     let mut recent = RecentIds::default();
@@ -269,19 +269,10 @@ fn recent_ids(
     };
     let mut older = segments.fetch(&mut step, (missing, BYTES_MAX))?;
     older.reverse();
-    for event in older {
-        let (position, revision) = (event.position, event.revision);
-        recent.push(
-            event.id,
-            crate::append::Place {
-                position,
-                stream: event.stream,
-                revision,
-            },
-        );
-    }
-    for (id, place) in of_active {
-        recent.push(id, place);
+    let older = older.into_iter().map(active::Recent::of);
+    for event in older.chain(of_active) {
+        let id = std::iter::once(event.id);
+        recent.push(event.position, &event.stream, event.revision, id);
     }
     Ok(recent)
 }

@@ -1,0 +1,182 @@
+//! Groups: appends that become durable by one write and one sync.
+//!
+//! **Owns:** [`Group`], how it is written, and how everyone who waits for it hears of it.
+//! **Does not know:** how appends were decided, who writes when.
+//! **Invariants:** an answer leaves only after the sync that covers it, refusals included, for they may rest on appends
+//! of the same group; a group that is dropped before it is finished tells its callers that the outcome is unknown.
+
+use std::sync::{Arc, OnceLock, atomic::Ordering};
+
+use leftfold_model::{Appended, Position};
+
+use super::{error::AppendError, queue::Answer, shared::Shared};
+use crate::{
+    disk::{DiskFile, FileName},
+    error::StorageError,
+    planted::{self, Planted},
+};
+
+/// What an append came to, if its group becomes durable.
+pub(crate) type Outcome = Result<Appended, AppendError>;
+
+/// Bytes of memory that are kept for the next group.
+const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Why a group did not become durable.
+#[derive(Clone, Debug)]
+pub(crate) enum Lost {
+    /// The disk failed while it was being written.
+    Failed(Arc<StorageError>),
+    /// The disk had failed before: nothing of it was written.
+    NotWritten(Arc<StorageError>),
+    /// Whoever had it is gone.
+    Abandoned,
+}
+
+impl Lost {
+    /// What an append of the group is answered.
+    fn answer(&self, decided: Outcome) -> Outcome {
+        match (self, decided) {
+            (Self::Failed(cause), Ok(_)) => Err(AppendError::Poisoned {
+                cause: Arc::clone(cause),
+            }),
+            (Self::Failed(cause) | Self::NotWritten(cause), _) => Err(AppendError::ReadOnly {
+                cause: Arc::clone(cause),
+            }),
+            (Self::Abandoned, _) => Err(AppendError::WriterLost),
+        }
+    }
+}
+
+/// The end of a group, for any number of threads to wait for.
+#[derive(Debug, Default)]
+pub(crate) struct Done(OnceLock<Result<(), Lost>>);
+
+impl Done {
+    /// Blocks until the group is durable or lost; then what `decided` came to.
+    pub(crate) fn wait(&self, decided: Outcome) -> Outcome {
+        settled(self.0.wait(), decided)
+    }
+}
+
+fn settled(end: &Result<(), Lost>, decided: Outcome) -> Outcome {
+    match end {
+        Ok(()) => decided,
+        Err(lost) => lost.answer(decided),
+    }
+}
+
+/// Appends that are decided and will become durable together.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    /// Their frames.
+    pub(crate) bytes: Vec<u8>,
+    waiting: usize,
+    tickets: Vec<(Answer, Outcome)>,
+    done: Arc<Done>,
+    place: Option<Place>,
+}
+
+/// Where a group is written, and the position of its last event.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) name: FileName,
+    pub(crate) at: u64,
+    pub(crate) head: Position,
+}
+
+impl Group {
+    /// A group that uses the memory of an older one.
+    pub(crate) fn reusing(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        bytes.shrink_to(KEPT_BYTES_MAX);
+        let mut group = Self::default();
+        group.bytes = bytes;
+        group
+    }
+
+    /// How many callers wait for it.
+    pub(crate) fn members(&self) -> usize {
+        self.waiting + self.tickets.len()
+    }
+
+    /// Whether nothing is to be written and nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.members() == 0
+    }
+
+    /// Adds a caller who will block.
+    pub(crate) fn join(&mut self) -> Arc<Done> {
+        self.waiting += 1;
+        Arc::clone(&self.done)
+    }
+
+    /// Adds a caller who holds a ticket.
+    pub(crate) fn join_by_ticket(&mut self, answer: Answer, outcome: Outcome) {
+        self.tickets.push((answer, outcome));
+    }
+
+    /// Says where the group goes. Nothing may be added any more.
+    pub(crate) fn settle_at(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    /// Writes the group, syncs it, and shows it to readers. Nothing else may write to the log meanwhile.
+    pub(crate) fn write(&self, shared: &Shared) -> Result<(), Lost> {
+        let Some(place) = self.place.as_ref() else {
+            return Err(Lost::Abandoned);
+        };
+        if planted::is(Planted::PublishedBeforeSync) {
+            shared.publish(place.head);
+        }
+        if !self.bytes.is_empty() {
+            let written = self.write_and_sync(place);
+            shared.syncs.fetch_add(1, Ordering::Relaxed);
+            written.map_err(|error| Lost::Failed(Arc::new(error)))?;
+        }
+        let appends = self.members() as u64;
+        shared.appends.fetch_add(appends, Ordering::Relaxed);
+        shared.publish(place.head);
+        Ok(())
+    }
+
+    fn write_and_sync(&self, place: &Place) -> Result<(), StorageError> {
+        let written = place.file.write_all_at(&self.bytes, place.at);
+        written.map_err(|e| StorageError::io("write", &place.name, e))?;
+        if planted::is(Planted::AckBeforeSync) {
+            return Ok(());
+        }
+        let mut synced = place.file.sync_data();
+        if synced.is_err() && planted::is(Planted::FailedSyncRetried) {
+            synced = place.file.sync_data();
+        }
+        synced.map_err(|e| StorageError::io("sync", &place.name, e))
+    }
+
+    /// The memory of the frames, once they are written.
+    pub(crate) fn take_bytes(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Tells everyone who waits how it ended.
+    pub(crate) fn finish(mut self, end: Result<(), Lost>) {
+        self.end(end);
+    }
+
+    fn end(&mut self, end: Result<(), Lost>) {
+        for (answer, decided) in self.tickets.drain(..) {
+            // A caller who does not wait any more need not know.
+            let _ = answer.send(settled(&end, decided));
+        }
+        let _ = self.done.0.set(end);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if self.done.0.get().is_none() {
+            self.end(Err(Lost::Abandoned));
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The line of appends: many callers decide, one at a time writes.
+//!
+//! **Owns:** [`Line`]: who may touch the [`Core`], who writes the next group, and when.
+//! **Does not know:** how appends are decided or written. **Invariants:** the core is touched under one lock, which is
+//! never held across a write or sync of a group; at most one thread is writing (`busy`); a group that has members has a
+//! thread that will write it; a panic anywhere ends the line, and everyone who waits hears that the outcome is unknown.
+//!
+//! A caller stages its append itself and joins the group that is being gathered. If nobody is writing, it writes the
+//! group at once: a single writer costs no hand-over to another thread. If others staged meanwhile, the writing thread
+//! takes over, and while it syncs one group the next one is decided and encoded by its callers.
+//!
+//! The writing thread waits a moment for callers that were just answered: as many as took part in the last round, for
+//! at most a fraction of the time of the last sync. Eight writers then share one sync instead of two (group commit;
+//! DeWitt et al., 1984; the wait is that of a commit delay bound to what it can gain).
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use leftfold_model::Append;
+
+use super::{
+    core::{Core, Staged},
+    error::{AppendError, CloseError},
+    group::Outcome,
+    queue::Answer,
+    shared::Shared,
+    upkeep::Upkeep,
+};
+use crate::clock::Clock;
+
+/// Bytes of a group, one append more or less. More: longer syncs for all; less: more of them.
+const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Events that are decided and not durable, one append more or less. Far fewer than the ids that are remembered, so that an event that is
+/// not among those is durable and can be read.
+const GROUP_EVENTS_MAX: u64 = 32_768;
+/// What part of the last sync's time the writing thread waits for callers to come back.
+const PATIENCE: u64 = 4;
+/// And at most so many microseconds.
+const PATIENCE_MICROS_MAX: u64 = 200;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Line {
+    state: Mutex<State>,
+    /// There is work for the writing thread, or it shall stop.
+    due: Condvar,
+    /// A group was taken, or nobody is writing any more.
+    room: Condvar,
+    /// Members of the group that is being gathered, to look at without the lock.
+    gathered: AtomicUsize,
+    shared: Arc<Shared>,
+    upkeep: Arc<Upkeep>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None`: the line has ended.
+    core: Option<Core>,
+    /// Someone is writing, or was told to.
+    busy: bool,
+    /// The writing thread was told to.
+    due: bool,
+    /// Someone waits for quiet to start a segment; nobody stages meanwhile.
+    rolling: bool,
+    /// How many wait for `room`.
+    waiting: usize,
+    /// How many callers took part in the last round.
+    callers: usize,
+    closed: bool,
+}
+
+type Guard<'a> = MutexGuard<'a, State>;
+
+/// Ends the line if its thread panics. Declared before the lock is taken, so dropped after it is freed.
+struct EndOnPanic<'a>(&'a Line);
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.end();
+        }
+    }
+}
+
+impl Line {
+    pub(crate) fn of(core: Core, upkeep: Arc<Upkeep>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            shared: Arc::clone(core.shared()),
+            state: Mutex::new(State {
+                core: Some(core),
+                busy: false,
+                due: false,
+                rolling: false,
+                waiting: 0,
+                callers: 0,
+                closed: false,
+            }),
+            due: Condvar::new(),
+            room: Condvar::new(),
+            gathered: AtomicUsize::new(0),
+            upkeep,
+            clock,
+        }
+    }
+
+    fn lock(&self) -> Guard<'_> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for_room<'a>(&self, mut state: Guard<'a>) -> Guard<'a> {
+        state.waiting += 1;
+        let mut state = self
+            .room
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
+    fn tell_room(&self, state: &Guard<'_>) {
+        if state.waiting > 0 {
+            self.room.notify_all();
+        }
+    }
+
+    /// Appends, and blocks until the append is durable or refused.
+    pub(crate) fn append(&self, append: Append) -> Outcome {
+        let _end_on_panic = EndOnPanic(self);
+        let (mut state, staged) = self.stage(self.lock(), &append)?;
+        let outcome = match staged {
+            Staged::Settled(outcome) => return outcome,
+            Staged::Waits(outcome) => outcome,
+            Staged::NeedsRoom(_) => return Err(AppendError::Busy),
+        };
+        let Some(core) = state.core.as_mut() else {
+            return Err(AppendError::Closed);
+        };
+        let done = core.group().join();
+        self.note_members(core);
+        if state.busy {
+            drop(state);
+        } else {
+            state.busy = true;
+            self.pass_on(self.write_group(state));
+        }
+        drop(append);
+        done.wait(outcome)
+    }
+
+    /// Stages appends whose callers hold tickets, and has them written.
+    pub(crate) fn append_queued(&self, appends: Vec<(Append, Answer)>) {
+        let _end_on_panic = EndOnPanic(self);
+        let mut state = self.lock();
+        let alone = appends.len() == 1;
+        for (append, answer) in appends {
+            match self.stage(state, &append) {
+                Ok((mut locked, staged)) => {
+                    match (staged, locked.core.as_mut()) {
+                        (Staged::Settled(outcome), _) => drop(answer.send(outcome)),
+                        (Staged::Waits(outcome), Some(core)) => {
+                            core.group().join_by_ticket(answer, outcome);
+                            self.note_members(core);
+                        }
+                        _ => drop(answer.send(Err(AppendError::Busy))),
+                    }
+                    state = locked;
+                }
+                Err(error) => {
+                    drop(answer.send(Err(error)));
+                    state = self.lock();
+                }
+            }
+        }
+        if !state.busy
+            && state
+                .core
+                .as_mut()
+                .is_some_and(|core| !core.group().is_empty())
+        {
+            state.busy = true;
+            if alone {
+                state = self.write_group(state);
+            }
+            self.pass_on(state);
+        }
+    }
+
+    fn note_members(&self, core: &mut Core) {
+        self.gathered
+            .store(core.group().members(), Ordering::Relaxed);
+    }
+
+    /// Stages an append, making room for it first if need be.
+    fn stage<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        append: &Append,
+    ) -> Result<(Guard<'a>, Staged), AppendError> {
+        loop {
+            if state.closed {
+                return Err(AppendError::Closed);
+            }
+            let (rolling, busy) = (state.rolling, state.busy);
+            let Some(core) = state.core.as_mut() else {
+                return Err(AppendError::Closed);
+            };
+            let full =
+                core.group().bytes.len() >= GROUP_BYTES_MAX || core.undurable() >= GROUP_EVENTS_MAX;
+            if rolling || full && busy {
+                state = self.wait_for_room(state);
+                continue;
+            }
+            match core.stage(append)? {
+                Staged::NeedsRoom(bytes) => state = self.roll(state, bytes)?,
+                staged => return Ok((state, staged)),
+            }
+        }
+    }
+
+    /// Starts the next segment when everything before it is durable.
+    fn roll<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        frame_bytes: usize,
+    ) -> Result<Guard<'a>, AppendError> {
+        state.rolling = true;
+        while state.busy {
+            state = self.wait_for_room(state);
+        }
+        state.busy = true;
+        state = self.write_group(state);
+        state.busy = false;
+        let rolled = match state.core.as_mut() {
+            Some(core) => core.roll(frame_bytes),
+            None => Err(AppendError::Closed),
+        };
+        state.rolling = false;
+        self.tell_room(&state);
+        self.upkeep.wake();
+        rolled.map(|()| state)
+    }
+
+    /// Writes what is gathered. The caller has set `busy`, and keeps it.
+    fn write_group<'a>(&'a self, mut state: Guard<'a>) -> Guard<'a> {
+        let taken = state.core.as_mut().and_then(Core::take_group);
+        let Some((mut group, latched)) = taken else {
+            return state;
+        };
+        self.gathered.store(0, Ordering::Relaxed);
+        self.tell_room(&state);
+        drop(state);
+        let end = latched.map_or_else(|| group.write(&self.shared), Err);
+        let mut state = self.lock();
+        let members = group.members();
+        if let Some(core) = state.core.as_mut() {
+            core.settle(&mut group, &end);
+            state.callers = members + core.group().members();
+        }
+        drop(state);
+        group.finish(end);
+        self.lock()
+    }
+
+    /// Lets go of the right to write, or hands it to the writing thread if there is more.
+    fn pass_on(&self, mut state: Guard<'_>) {
+        let more = state
+            .core
+            .as_mut()
+            .is_some_and(|core| !core.group().is_empty());
+        if more && !state.rolling {
+            state.due = true;
+            self.due.notify_one();
+        } else {
+            state.busy = false;
+            self.tell_room(&state);
+        }
+    }
+
+    /// The writing thread: group after group while there are any; then sleeps.
+    pub(crate) fn write_on(&self) {
+        let _end_on_panic = EndOnPanic(self);
+        let mut state = self.lock();
+        loop {
+            while !state.due {
+                if state.core.is_none() {
+                    return;
+                }
+                state = self.due.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            state.due = false;
+            let mut patience = 0;
+            loop {
+                state = self.gather(state, patience);
+                if state.rolling
+                    || state
+                        .core
+                        .as_mut()
+                        .is_none_or(|core| core.group().is_empty())
+                {
+                    break;
+                }
+                let begun = self.clock.now().as_micros();
+                state = self.write_group(state);
+                let took = self.clock.now().as_micros().saturating_sub(begun);
+                patience = (took / PATIENCE).min(PATIENCE_MICROS_MAX);
+            }
+            state.busy = false;
+            self.tell_room(&state);
+        }
+    }
+
+    /// Waits for the callers of the last round to come back, not long.
+    fn gather<'a>(&'a self, state: Guard<'a>, patience_micros: u64) -> Guard<'a> {
+        let callers = state.callers;
+        if callers < 2 || state.rolling || patience_micros == 0 {
+            return state;
+        }
+        drop(state);
+        let until = self.clock.now().as_micros() + patience_micros;
+        while self.gathered.load(Ordering::Relaxed) < callers
+            && self.clock.now().as_micros() < until
+        {
+            thread::yield_now();
+        }
+        self.lock()
+    }
+
+    /// Takes no more appends, lets those that were taken finish, and stops cleanly.
+    pub(crate) fn close(&self) -> Result<(), CloseError> {
+        let mut state = self.lock();
+        state.closed = true;
+        while state.busy || state.rolling {
+            state = self.wait_for_room(state);
+        }
+        let core = state.core.take();
+        drop(state);
+        self.due.notify_all();
+        self.room.notify_all();
+        match core {
+            Some(core) => core.close(),
+            None => Err(CloseError::WriterPanicked),
+        }
+    }
+
+    /// Ends the line after a panic: what the core held is dropped, and with it everyone who waits for it is told.
+    fn end(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.busy = false;
+        state.rolling = false;
+        let core = state.core.take();
+        drop(state);
+        self.shared.close();
+        drop(core);
+        self.due.notify_all();
+        self.room.notify_all();
+    }
+}
