@@ -84,6 +84,12 @@ pub trait DiskFile: Debug + Send + Sync {
     /// What the system reports.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
+    /// Makes the file at least `len` bytes long and keeps room on the disk for them; new bytes are zeros.
+    ///
+    /// # Errors
+    /// What the system reports; `StorageFull` if there is no room, then the length may have changed.
+    fn reserve(&self, len: u64) -> io::Result<()>;
+
     /// Makes the file's bytes and length durable (not its name).
     ///
     /// # Errors

@@ -155,7 +155,41 @@ impl DiskFile for RealFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        match allocate(&self.0, len) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                let length = self.size()?;
+                write_zeros(&self.0, length, len)
+            }
+            reserved => reserved,
+        }
+    }
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, len: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    Ok(fallocate(file, FallocateFlags::empty(), 0, len)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(_: &File, _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Reserves room the way that works everywhere.
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    const ZEROS: &[u8] = &[0; 64 * 1024];
+    let mut at = from;
+    while at < to {
+        let count = usize::try_from(to - at)
+            .unwrap_or(usize::MAX)
+            .min(ZEROS.len());
+        file.write_all_at(ZEROS.get(..count).unwrap_or_default(), at)?;
+        at += count as u64;
+    }
+    Ok(())
 }

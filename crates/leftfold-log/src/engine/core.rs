@@ -401,8 +401,8 @@ impl Core {
         let first = self.decider.next;
         let disk = view.segments.handles.disk().as_ref();
         let log = self.shared.log;
-        let create = |spare| create::segment(disk, log, (first, 0), capacity, spare);
-        self.shared.with_spare(capacity, create)?;
+        let spare = self.shared.take_spare(capacity);
+        create::segment(disk, log, (first, 0), capacity, spare)?;
         let end = u32::try_from(SEGMENT_HEADER_BYTES).unwrap_or(u32::MAX);
         let growing = Growing {
             offsets: Vec::new(),
@@ -424,12 +424,7 @@ impl Core {
     fn grow(&mut self, frame_bytes: usize) -> Result<(), StorageError> {
         let needed = (SEGMENT_HEADER_BYTES + frame_bytes + frame::ALIGNMENT) as u64;
         let name = self.active.segment.name();
-        create::lengthen(
-            self.active.file.as_ref(),
-            &name,
-            self.active.capacity,
-            needed,
-        )?;
+        create::lengthen(self.active.file.as_ref(), &name, needed)?;
         self.active.capacity = needed;
         Ok(())
     }

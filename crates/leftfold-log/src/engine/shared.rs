@@ -36,8 +36,8 @@ pub(crate) struct Shared {
     view: ArcSwap<View>,
     change: Mutex<()>,
     upkeep: Mutex<()>,
-    /// Bytes of the prepared file, if there is one.
-    spare: Mutex<Option<u64>>,
+    /// The file that becomes the next segment, if it is prepared.
+    spare: Mutex<Option<create::Spare>>,
     committed: Event,
     closed: AtomicBool,
     pub(crate) syncs: AtomicU64,
@@ -88,12 +88,13 @@ impl Shared {
         });
     }
 
-    /// Lets `create` turn the prepared file into a segment, if it has this many bytes; tells it whether. Meanwhile no
-    /// other file becomes the spare.
-    pub(crate) fn with_spare<R>(&self, bytes: u64, create: impl FnOnce(bool) -> R) -> R {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = spare.take_if(|prepared| *prepared == bytes).is_some();
-        create(fits)
+    /// Takes the prepared file, if it has this many bytes.
+    pub(crate) fn take_spare(&self, bytes: u64) -> Option<create::Spare> {
+        self.spare().take_if(|spare| spare.bytes == bytes)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<create::Spare>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether so many segments wait for their index files that the writer has to help.
@@ -117,21 +118,33 @@ impl Shared {
     /// Does one step of upkeep, the most urgent one. `false`: there was nothing to do.
     pub(crate) fn upkeep(&self) -> Result<bool, StorageError> {
         let _one_at_a_time = self.pause_upkeep();
-        Ok(self.prepare_spare()? || self.seal_oldest()? || self.join_indexes()?)
+        Ok(self.prepare_spare()?
+            || self.seal_oldest()?
+            || self.join_indexes()?
+            || self.fill_spare()?)
     }
 
     fn prepare_spare(&self) -> Result<bool, StorageError> {
         let view = self.view();
         let bytes = self.options.bytes_of_segment(view.segments.list.len());
-        if *self.spare.lock().unwrap_or_else(PoisonError::into_inner) == Some(bytes) {
+        let mut spare = self.spare();
+        if spare.as_ref().is_some_and(|spare| spare.bytes == bytes) {
             return Ok(false);
         }
-        let disk = view.segments.handles.disk().as_ref();
-        create::prepare_spare(disk, bytes)?;
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        create::name_spare(disk)?;
-        *spare = Some(bytes);
+        *spare = None;
+        *spare = Some(create::Spare::prepare(
+            view.segments.handles.disk().as_ref(),
+            bytes,
+        )?);
         Ok(true)
+    }
+
+    /// Writes zeros into the spare; who needs it meanwhile waits for one write, and takes it as it is.
+    fn fill_spare(&self) -> Result<bool, StorageError> {
+        match self.spare().as_mut() {
+            Some(spare) => spare.fill(),
+            None => Ok(false),
+        }
     }
 
     fn seal_oldest(&self) -> Result<bool, StorageError> {
@@ -170,6 +183,9 @@ impl Shared {
                 .collect();
             view.sources.tails = view.sources.tails.iter().skip(1).cloned().collect();
         });
+        let tail = Arc::clone(tail);
+        drop(view);
+        free_here(tail);
         Ok(true)
     }
 
@@ -202,6 +218,18 @@ impl Shared {
         upkeep::remove_joined(disk.as_ref(), &parts)?;
         Ok(true)
     }
+}
+
+/// Frees the memory of a tail on this thread, if nobody looks at it for long: it is much, and neither a writer nor
+/// a reader should spend the time.
+fn free_here(tail: Arc<Tail>) {
+    for _ in 0..1_000 {
+        if Arc::strong_count(&tail) == 1 {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    drop(tail);
 }
 
 impl Views for Shared {

@@ -1,8 +1,11 @@
 //! Making a segment file.
 //!
 //! **Owns:** the order in which a new segment comes to be. **Does not know:** when one is needed.
-//! **Invariants:** a segment gets its name only after its header and all of its zeros are durable; it is used only
-//! after its name is.
+//! **Invariants:** a segment gets its name only after its header and its length are durable and there is room for all
+//! of it; it is used only after its name is.
+//!
+//! A sync is cheapest where zeros were written before, for then it changes no metadata. Room can be reserved at once;
+//! zeros are written into the spare bit by bit, when there is nothing better to do.
 
 use std::sync::Arc;
 
@@ -18,11 +21,15 @@ use crate::{
     },
 };
 
-/// Zeros written at once.
-const ZEROS: &[u8] = &[0; 256 * 1024];
+/// Zeros written and synced at once: a sync of an append that comes meanwhile waits for no more than these.
+const ZEROS: &[u8] = &[0; 512 * 1024];
 
-/// Creates a file of zeros under a temporary name, durable but for its name.
-fn zeros(disk: &dyn Disk, name: &FileName, bytes: u64) -> Result<Arc<dyn DiskFile>, StorageError> {
+/// Creates a file with room for `bytes` under a temporary name.
+fn reserved(
+    disk: &dyn Disk,
+    name: &FileName,
+    bytes: u64,
+) -> Result<Arc<dyn DiskFile>, StorageError> {
     let file = match disk.create(name) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             disk.remove(name)
@@ -32,7 +39,7 @@ fn zeros(disk: &dyn Disk, name: &FileName, bytes: u64) -> Result<Arc<dyn DiskFil
         created => created,
     };
     let file = file.map_err(|e| StorageError::io("create", name, e))?;
-    if let Err(error) = fill(&*file, 0, bytes) {
+    if let Err(error) = file.reserve(bytes) {
         // Gives the space back, so that the log can go on when there is room again.
         drop(file);
         let _ = disk.remove(name);
@@ -41,60 +48,71 @@ fn zeros(disk: &dyn Disk, name: &FileName, bytes: u64) -> Result<Arc<dyn DiskFil
     Ok(file)
 }
 
-/// Overwrites a range by zeros and makes them durable.
-fn fill(file: &dyn DiskFile, from: u64, to: u64) -> std::io::Result<()> {
-    let mut at = from;
-    while at < to {
-        let count = usize::try_from(to - at)
-            .unwrap_or(usize::MAX)
-            .min(ZEROS.len());
-        file.write_all_at(ZEROS.get(..count).unwrap_or_default(), at)?;
-        at += count as u64;
-    }
-    file.sync_data()
+/// A file that will become a segment.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    file: Arc<dyn DiskFile>,
+    pub(crate) bytes: u64,
+    /// Zeros were written up to here.
+    zeros: u64,
 }
 
-/// Lengthens an empty segment by zeros.
+impl Spare {
+    /// Makes a spare of this many bytes.
+    pub(crate) fn prepare(disk: &dyn Disk, bytes: u64) -> Result<Self, StorageError> {
+        let (name, temporary) = (
+            FileName::of(FileKind::Spare),
+            FileName::temporary(FileKind::Spare),
+        );
+        let file = reserved(disk, &temporary, bytes)?;
+        disk.rename(&temporary, &name)
+            .map_err(|e| StorageError::io("rename", &temporary, e))?;
+        Ok(Self {
+            file,
+            bytes,
+            zeros: 0,
+        })
+    }
+
+    /// Writes some more zeros; `false`: they are all there.
+    pub(crate) fn fill(&mut self) -> Result<bool, StorageError> {
+        let count = usize::try_from(self.bytes - self.zeros).unwrap_or(usize::MAX);
+        let zeros = ZEROS.get(..count.min(ZEROS.len())).unwrap_or_default();
+        if zeros.is_empty() {
+            return Ok(false);
+        }
+        let written = self.file.write_all_at(zeros, self.zeros);
+        written
+            .and_then(|()| self.file.sync_data())
+            .map_err(|e| StorageError::io("write", &FileName::of(FileKind::Spare), e))?;
+        self.zeros += zeros.len() as u64;
+        Ok(true)
+    }
+}
+
+/// Lengthens an empty segment.
 pub(crate) fn lengthen(
     file: &dyn DiskFile,
     name: &FileName,
-    from: u64,
-    to: u64,
+    bytes: u64,
 ) -> Result<(), StorageError> {
-    fill(file, from, to).map_err(|e| StorageError::io("write", name, e))
+    let grown = file.reserve(bytes).and_then(|()| file.sync_data());
+    grown.map_err(|e| StorageError::io("write", name, e))
 }
 
-/// Prepares the file of a future segment, under a temporary name.
-pub(crate) fn prepare_spare(disk: &dyn Disk, bytes: u64) -> Result<(), StorageError> {
-    zeros(disk, &FileName::temporary(FileKind::Spare), bytes).map(drop)
-}
-
-/// Makes the prepared file the spare. Not while the spare is being turned into a segment.
-pub(crate) fn name_spare(disk: &dyn Disk) -> Result<(), StorageError> {
-    let temporary = FileName::temporary(FileKind::Spare);
-    let renamed = disk.rename(&temporary, &FileName::of(FileKind::Spare));
-    renamed.map_err(|e| StorageError::io("rename", &temporary, e))
-}
-
-/// Turns the spare file into a segment, or makes a segment if there is no spare or it is too short.
+/// Turns the spare into a segment, or makes one if there is none.
 pub(crate) fn segment(
     disk: &dyn Disk,
     log: LogId,
     (first, generation): (Position, u32),
     bytes: u64,
-    spare: bool,
+    spare: Option<Spare>,
 ) -> Result<FileName, StorageError> {
     let kind = FileKind::Segment { first, generation };
     let (name, temporary) = (FileName::of(kind), FileName::temporary(kind));
-    let (file, from) = if spare {
-        let from = FileName::of(FileKind::Spare);
-        (
-            disk.open(&from)
-                .map_err(|e| StorageError::io("open", &from, e))?,
-            from,
-        )
-    } else {
-        (zeros(disk, &temporary, bytes)?, temporary)
+    let (file, from) = match spare {
+        Some(spare) => (spare.file, FileName::of(FileKind::Spare)),
+        None => (reserved(disk, &temporary, bytes)?, temporary),
     };
     let header = SegmentHeader {
         log,
@@ -143,7 +161,9 @@ pub(crate) fn copy(
         .map_err(|e| io("write", e))?;
     let written = (SEGMENT_HEADER_BYTES + frames.len()) as u64;
     if !planted::is(Planted::CopyNotSynced) {
-        fill(&*file, written, bytes.max(written)).map_err(|e| io("write", e))?;
+        let reserved = file.reserve(bytes.max(written));
+        reserved.map_err(|e| io("write", e))?;
+        file.sync_data().map_err(|e| io("sync", e))?;
     }
     disk.rename(&temporary, &name)
         .map_err(|e| StorageError::io("rename", &temporary, e))?;

@@ -109,6 +109,26 @@ impl DiskFile for SimFile {
         })
     }
 
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        let length = self.size()?;
+        let grows = usize::try_from(len.saturating_sub(length)).unwrap_or(usize::MAX);
+        self.with(|state| {
+            if state
+                .capacity
+                .is_some_and(|capacity| state.allocated() + grows > capacity)
+            {
+                state.see("disk full");
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        })?;
+        if grows == 0 {
+            Ok(())
+        } else {
+            self.set_len(len)
+        }
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.with(|state| {
             let fate = state.fate(Op::Sync, self.file)?;
