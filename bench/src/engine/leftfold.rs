@@ -32,8 +32,11 @@ impl Leftfold {
     fn count(&self, read: &Read) -> anyhow::Result<u64> {
         let mut cursor = self.log.read(read)?;
         let mut events = 0;
-        while let Some(batch) = cursor.next_batch()? {
-            events += batch.len() as u64;
+        while let Some(batch) = cursor.next_refs()? {
+            for event in batch.iter() {
+                event?;
+                events += 1;
+            }
         }
         Ok(events)
     }

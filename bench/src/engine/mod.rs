@@ -150,7 +150,19 @@ pub(crate) fn open(kind: Kind, directory: &Path) -> anyhow::Result<Box<dyn Engin
 
 /// A payload: JSON of this many bytes, with the time of its making in front (for delivery).
 pub(crate) fn payload(bytes: usize, stamp: u64) -> Vec<u8> {
-    let mut payload = format!("{{\"at\":{stamp:020},\"note\":\"").into_bytes();
+    let mut payload = Vec::with_capacity(bytes);
+    payload.extend_from_slice(b"{\"at\":");
+    let mut digits = [b'0'; 20];
+    let mut rest = stamp;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    payload.extend_from_slice(&digits);
+    payload.extend_from_slice(b",\"note\":\"");
     payload.resize(bytes.saturating_sub(2), b'x');
     payload.extend_from_slice(b"\"}");
     payload

@@ -6,6 +6,7 @@
 //! it is synced; readers see only what is durable; all file access goes through [`disk::Disk`].
 
 mod append;
+mod cache;
 mod clock;
 pub mod disk;
 mod engine;
@@ -25,7 +26,10 @@ pub use clock::{Clock, SystemClock};
 pub use engine::{Answered, AppendError, CloseError, Core, Log, LogStats, Reader, Ticket};
 pub use error::StorageError;
 pub use limits::{LogOptions, RECENT_IDS};
-pub use read::{Cursor, Delivered, Follower, ReadError, StreamEntry, Streams};
-pub use record::LogId;
+pub use read::{Cursor, Delivered, EventRefs, Follower, ReadError, StreamEntry, Streams};
+pub use record::{
+    LogId,
+    event::{EventRef, Tags},
+};
 pub use recover::{OpenError, OpenReport};
 pub use verify::{VerifyReport, verify};

@@ -16,6 +16,9 @@ pub struct LogOptions {
     /// which copies the newest segment. The first segments of a log are smaller. An append that is larger gets
     /// a segment of its own.
     pub segment_bytes: u64,
+    /// Bytes of blocks of index and locations files kept in memory, about; 32 MiB unless set. More: fewer reads of the
+    /// page cache or the disk where many streams or tags are read at random.
+    pub cache_bytes: usize,
     /// Events of a segment, at most; 262,144 unless set. Bounds the memory of the index's newest part.
     pub segment_events: u32,
     /// The identity of a log that is created; random unless set.
@@ -26,6 +29,7 @@ impl Default for LogOptions {
     fn default() -> Self {
         Self {
             segment_bytes: 64 * 1024 * 1024,
+            cache_bytes: 32 * 1024 * 1024,
             segment_events: 262_144,
             log_id: None,
         }
@@ -45,6 +49,13 @@ impl LogOptions {
     #[must_use]
     pub fn with_segment_events(mut self, events: u32) -> Self {
         self.segment_events = events.clamp(1, 4_194_304);
+        self
+    }
+
+    /// The same settings with a cache of this many bytes.
+    #[must_use]
+    pub fn with_cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes;
         self
     }
 

@@ -44,7 +44,7 @@ pub(crate) fn seal(
                     first: segment.first,
                 },
             );
-            locations::write(handles.disk().as_ref(), log, segment.first, &growing)?
+            locations::write(handles, log, segment.first, &growing)?
         }
     };
     let (first, generation) = (segment.first, segment.generation);
@@ -57,11 +57,12 @@ pub(crate) fn seal(
 
 /// Writes the index of a sealed segment and opens it.
 pub(crate) fn freeze(
-    disk: &dyn Disk,
+    handles: &Handles,
     log: LogId,
     segment: &Segment,
     tail: &Tail,
 ) -> Result<Arc<Frozen>, StorageError> {
+    let disk = handles.disk().as_ref();
     let range = (
         segment.first,
         segment
@@ -77,7 +78,7 @@ pub(crate) fn freeze(
         },
     );
     write_frozen(disk, log, range, &mut TailPostings::of(tail))?;
-    Ok(Arc::new(Frozen::open(disk, log, range)?))
+    Ok(Arc::new(Frozen::open(disk, handles.blocks(), log, range)?))
 }
 
 /// Removes what an earlier try that failed left behind.
@@ -87,7 +88,7 @@ fn discard_temporary(disk: &dyn Disk, kind: FileKind) {
 
 /// Joins adjacent index files into one and opens it. The caller then lets go of the parts and removes them.
 pub(crate) fn join(
-    disk: &dyn Disk,
+    handles: &Handles,
     log: LogId,
     parts: &[Arc<Frozen>],
 ) -> Result<Option<Arc<Frozen>>, StorageError> {
@@ -95,6 +96,7 @@ pub(crate) fn join(
         return Ok(None);
     };
     let range = (oldest.first(), newest.last());
+    let disk = handles.disk().as_ref();
     discard_temporary(
         disk,
         FileKind::Index {
@@ -103,7 +105,8 @@ pub(crate) fn join(
         },
     );
     merge(disk, log, parts)?;
-    Ok(Some(Arc::new(Frozen::open(disk, log, range)?)))
+    let joined = Frozen::open(disk, handles.blocks(), log, range)?;
+    Ok(Some(Arc::new(joined)))
 }
 
 /// Removes the files of indexes that were joined into another.

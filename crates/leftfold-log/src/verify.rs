@@ -41,6 +41,9 @@ pub struct VerifyReport {
     pub torn_bytes: u64,
 }
 
+/// Blocks of index files are read once, but a block of locations serves many events.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
 /// Reads every byte of the log on this disk. `progress` is told the events read so far.
 ///
 /// # Errors
@@ -51,7 +54,7 @@ pub fn verify(
 ) -> Result<VerifyReport, OpenError> {
     let _lock = disk.lock()?;
     let inventory = Inventory::of(disk.as_ref())?;
-    let handles = Handles::over(Arc::clone(disk));
+    let handles = Handles::over(Arc::clone(disk), CACHE_BYTES);
     let mut report = VerifyReport::default();
     let Some((&first, &generation)) = inventory.segments.first_key_value() else {
         return if inventory.is_empty() {
@@ -113,7 +116,12 @@ impl Checker<'_> {
             if range.0 <= covered {
                 continue;
             }
-            if let Ok(frozen) = Frozen::open(self.handles.disk().as_ref(), self.log, range) {
+            if let Ok(frozen) = Frozen::open(
+                self.handles.disk().as_ref(),
+                self.handles.blocks(),
+                self.log,
+                range,
+            ) {
                 covered = range.1;
                 let frozen = Arc::new(frozen);
                 self.open.push((Arc::clone(&frozen), 0));

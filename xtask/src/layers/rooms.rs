@@ -22,6 +22,7 @@ const FLOORS: &[&[&str]] = &[
     &["append", "read", "upkeep"], // one operation each
     &["segment", "index"],         // structures that fill a file
     &["record"],                   // bytes to structs and back
+    &["cache"],                    // blocks that were read and checked
     &["error"],                    // names the file that failed, so it stands on the disk's names
     &["disk"],
     &["limits", "clock", "planted"],

@@ -66,6 +66,20 @@ pub trait DiskFile: Debug + Send + Sync {
     /// What the system reports; `UnexpectedEof` if the file ends before `buf` is full.
     fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()>;
 
+    /// As [`Self::read_exact_at`], if that takes no time because the bytes are in memory; `false`: they may not be, and
+    /// `buf` holds anything.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn read_if_cached(&self, buf: &mut [u8], at: u64) -> io::Result<bool> {
+        self.read_exact_at(buf, at).map(|()| true)
+    }
+
+    /// Tells the system that these bytes will be read soon, so that it can begin to fetch them. A hint.
+    fn will_read(&self, at: u64, bytes: u64) {
+        let _ = (at, bytes);
+    }
+
     /// Writes all of `buf` at byte `at`, extending the file if need be.
     ///
     /// # Errors

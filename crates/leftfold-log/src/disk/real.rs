@@ -146,6 +146,33 @@ impl DiskFile for RealFile {
     fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
         self.0.read_exact_at(buf, at)
     }
+    #[cfg(target_os = "linux")]
+    fn read_if_cached(&self, buf: &mut [u8], at: u64) -> io::Result<bool> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        let length = buf.len();
+        match preadv2(
+            &self.0,
+            &mut [io::IoSliceMut::new(buf)],
+            at,
+            ReadWriteFlags::NOWAIT,
+        ) {
+            Ok(read) => Ok(read == length),
+            // Not there, or a file system that cannot tell: the plain read decides.
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+    #[cfg(target_os = "linux")]
+    fn will_read(&self, at: u64, bytes: u64) {
+        use rustix::fs::{Advice, fadvise};
+        // A hint: what cannot be fetched early is read later.
+        let _ = fadvise(
+            &self.0,
+            at,
+            std::num::NonZeroU64::new(bytes),
+            Advice::WillNeed,
+        );
+    }
     fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
         self.0.write_all_at(buf, at)
     }

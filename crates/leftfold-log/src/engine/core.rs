@@ -401,8 +401,8 @@ impl Core {
         let first = self.decider.next;
         let disk = view.segments.handles.disk().as_ref();
         let log = self.shared.log;
-        let spare = self.shared.take_spare(capacity);
-        create::segment(disk, log, (first, 0), capacity, spare)?;
+        let create = |spare| create::segment(disk, log, (first, 0), capacity, spare);
+        self.shared.with_spare(capacity, create)?;
         let end = u32::try_from(SEGMENT_HEADER_BYTES).unwrap_or(u32::MAX);
         let growing = Growing {
             offsets: Vec::new(),

@@ -88,9 +88,15 @@ impl Shared {
         });
     }
 
-    /// Takes the prepared file, if it has this many bytes.
-    pub(crate) fn take_spare(&self, bytes: u64) -> Option<create::Spare> {
-        self.spare().take_if(|spare| spare.bytes == bytes)
+    /// Gives `create` the prepared file, if there is one of this many bytes. Meanwhile no other becomes the spare.
+    pub(crate) fn with_spare<R>(
+        &self,
+        bytes: u64,
+        create: impl FnOnce(Option<create::Spare>) -> R,
+    ) -> R {
+        let mut spare = self.spare();
+        let fitting = spare.take_if(|spare| spare.bytes == bytes);
+        create(fitting)
     }
 
     fn spare(&self) -> MutexGuard<'_, Option<create::Spare>> {
@@ -163,7 +169,7 @@ impl Shared {
             Locations::Memory(_) => upkeep::seal(handles, self.log, segment)?,
             Locations::File(_) => Arc::clone(segment),
         };
-        let frozen = upkeep::freeze(handles.disk().as_ref(), self.log, &sealed, tail)?;
+        let frozen = upkeep::freeze(handles, self.log, &sealed, tail)?;
         self.change(|view| {
             let same = |other: &Arc<Segment>| {
                 if other.first == sealed.first {
@@ -191,13 +197,9 @@ impl Shared {
 
     fn join_indexes(&self) -> Result<bool, StorageError> {
         let view = self.view();
-        let ranges: Vec<_> = view
-            .sources
-            .frozen
-            .iter()
-            .map(|frozen| (frozen.first(), frozen.last()))
-            .collect();
-        let Some(run) = merge_due(&ranges, u64::from(self.options.segment_events)) else {
+        let covered = |frozen: &Arc<Frozen>| frozen.last().next().get() - frozen.first().get();
+        let covered: Vec<u64> = view.sources.frozen.iter().map(covered).collect();
+        let Some(run) = merge_due(&covered) else {
             return Ok(false);
         };
         let parts: Vec<Arc<Frozen>> = view
@@ -206,8 +208,8 @@ impl Shared {
             .get(run.clone())
             .unwrap_or_default()
             .to_vec();
-        let disk = Arc::clone(view.segments.handles.disk());
-        let Some(joined) = upkeep::join(disk.as_ref(), self.log, &parts)? else {
+        let handles = &view.segments.handles;
+        let Some(joined) = upkeep::join(handles, self.log, &parts)? else {
             return Ok(false);
         };
         self.change(|view| {
@@ -215,7 +217,7 @@ impl Shared {
             frozen.splice(run, [joined]);
             view.sources.frozen = frozen.into();
         });
-        upkeep::remove_joined(disk.as_ref(), &parts)?;
+        upkeep::remove_joined(handles.disk().as_ref(), &parts)?;
         Ok(true)
     }
 }

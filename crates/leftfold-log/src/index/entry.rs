@@ -118,6 +118,81 @@ pub(crate) fn take_entry(
     })
 }
 
+/// Entries from one restart to the next.
+pub(crate) const RESTART_ENTRIES: usize = 16;
+
+/// Ends a dictionary block: where in it the terms lie that are written whole.
+pub(crate) fn encode_restarts(out: &mut Vec<u8>, restarts: &[u16]) {
+    for restart in restarts {
+        out.extend_from_slice(&restart.to_le_bytes());
+    }
+    let count = u16::try_from(restarts.len()).unwrap_or(u16::MAX);
+    out.extend_from_slice(&count.to_le_bytes());
+}
+
+/// A dictionary block's entries and its restarts.
+fn split_restarts(block: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let short = malformed("a dictionary block is too short");
+    let (rest, count) = block.split_last_chunk().ok_or(short)?;
+    let restarts = usize::from(u16::from_le_bytes(*count)) * 2;
+    let entries = rest.len().checked_sub(restarts);
+    let entries = entries.ok_or(malformed("a dictionary block is too short"))?;
+    Ok(rest.split_at(entries))
+}
+
+/// The entries of a dictionary block.
+pub(crate) fn entries(block: &[u8]) -> Result<&[u8], Malformed> {
+    split_restarts(block).map(|(entries, _)| entries)
+}
+
+/// Finds a term in a dictionary block.
+pub(crate) fn find(
+    block: &[u8],
+    term: &[u8],
+    range: (u64, u64),
+) -> Result<Option<Entry>, Malformed> {
+    let (entries, restarts) = split_restarts(block)?;
+    let at = |nth: usize| -> Result<&[u8], Malformed> {
+        let bytes = restarts.get(nth * 2..).and_then(<[u8]>::first_chunk);
+        let offset = bytes.map(|bytes| usize::from(u16::from_le_bytes(*bytes)));
+        let rest = offset.and_then(|offset| entries.get(offset..));
+        rest.ok_or(malformed("a restart lies outside of its block"))
+    };
+    // The last restart whose term is not behind the one looked for.
+    let (mut low, mut high) = (0, restarts.len() / 2);
+    while low < high {
+        let middle = low.midpoint(high);
+        if whole_term(at(middle)?)? <= term {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    let Some(restart) = low.checked_sub(1) else {
+        return Ok(None);
+    };
+    let mut rest = at(restart)?;
+    let mut found = Vec::with_capacity(term.len() + 16);
+    while !rest.is_empty() {
+        let entry = take_entry(&mut rest, &mut found, range)?;
+        match found.as_slice().cmp(term) {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Equal => return Ok(Some(entry)),
+            std::cmp::Ordering::Greater => break,
+        }
+    }
+    Ok(None)
+}
+
+/// The term at the front of an entry that shares nothing with the one before it.
+fn whole_term(mut bytes: &[u8]) -> Result<&[u8], Malformed> {
+    if varint::take(&mut bytes)? != 0 {
+        return Err(malformed("a term at a restart is not whole"));
+    }
+    let length = varint::take_length(&mut bytes)?;
+    take(&mut bytes, length)
+}
+
 /// The bytes of a node.
 pub(crate) fn encode_node(children: &[Child]) -> Vec<u8> {
     let mut out = Vec::with_capacity(children.len() * CHILD_BYTES);

@@ -93,6 +93,8 @@ pub(crate) fn write(
         buffer: encode_header(log, first, last),
         written: 0,
         dictionary: Vec::new(),
+        entries: 0,
+        restarts: Vec::new(),
         block_first: Vec::new(),
         previous: Vec::new(),
         fences: Vec::new(),
@@ -122,6 +124,8 @@ struct Writer {
     buffer: Vec<u8>,
     written: u64,
     dictionary: Vec<u8>,
+    entries: usize,
+    restarts: Vec<u16>,
     block_first: Vec<u8>,
     previous: Vec<u8>,
     fences: Vec<u8>,
@@ -170,8 +174,13 @@ impl Writer {
         self.filter.add(filter::hash(&self.log.0, term.as_bytes()));
         if self.dictionary.is_empty() {
             self.block_first = term.as_bytes().to_vec();
-            self.previous.clear();
         }
+        if self.entries.is_multiple_of(entry::RESTART_ENTRIES) {
+            self.previous.clear();
+            let offset = u16::try_from(self.dictionary.len()).unwrap_or(u16::MAX);
+            self.restarts.push(offset);
+        }
+        self.entries += 1;
         let entry = Entry {
             base,
             count,
@@ -184,7 +193,8 @@ impl Writer {
             &entry,
             self.origin,
         );
-        self.previous = term.as_bytes().to_vec();
+        self.previous.clear();
+        self.previous.extend_from_slice(term.as_bytes());
         if self.dictionary.len() >= DICTIONARY_BLOCK_BYTES {
             self.close_dictionary_block()?;
         }
@@ -264,7 +274,10 @@ impl Writer {
     }
 
     fn close_dictionary_block(&mut self) -> Result<(), StorageError> {
-        let block = std::mem::take(&mut self.dictionary);
+        let mut block = std::mem::take(&mut self.dictionary);
+        entry::encode_restarts(&mut block, &self.restarts);
+        self.restarts.clear();
+        self.entries = 0;
         let child = self.block(&block, 0)?;
         varint::put(&mut self.fences, self.block_first.len() as u64);
         self.fences.extend_from_slice(&self.block_first);

@@ -3,7 +3,7 @@
 //! **Owns:** [`Frozen`], an open index file, and [`Scan`], a walk over all of its terms.
 //! **Does not know:** how it was written, what else is indexed elsewhere.
 //! **Invariants:** immutable; every byte is checked against a checksum before it is believed; memory holds the first
-//! term of each dictionary block, everything else is read when asked for (the system's page cache keeps it).
+//! term of each dictionary block, everything else is read when asked for, through the cache of blocks.
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use super::{
     layout::{BlockSeal, EDGE_BYTES, Footer, check_header},
 };
 use crate::{
+    cache::{Blocks, FileId},
     disk::{Disk, DiskFile, FileKind, FileName},
     error::StorageError,
     record::{LogId, Malformed, malformed, take, varint},
@@ -24,11 +25,15 @@ use crate::{
 
 /// A dictionary block holds few long terms or many short ones; it never gets near this.
 const BLOCK_BYTES_MAX: u64 = 64 * 1024;
+/// Blocks of the filter that are read and cached together.
+const FILTER_GROUP: u64 = 64;
 
 /// An open index file.
 #[derive(Debug)]
 pub(crate) struct Frozen {
     file: Arc<dyn DiskFile>,
+    blocks: Arc<Blocks>,
+    id: FileId,
     name: FileName,
     log: LogId,
     first: Position,
@@ -50,6 +55,7 @@ impl Frozen {
     /// Opens the index of the events from `first` to `last`, and checks its edges.
     pub(crate) fn open(
         disk: &dyn Disk,
+        blocks: &Arc<Blocks>,
         log: LogId,
         (first, last): (Position, Position),
     ) -> Result<Self, StorageError> {
@@ -63,6 +69,8 @@ impl Frozen {
         let seal = BlockSeal::of(log, first, last);
         let mut frozen = Self {
             file,
+            blocks: Arc::clone(blocks),
+            id: blocks.file(),
             name,
             log,
             first,
@@ -146,29 +154,36 @@ impl Frozen {
             return Ok(None);
         };
         let block = self.block(&fence.block)?;
-        let mut rest = block.as_slice();
-        let mut found = Vec::new();
-        while !rest.is_empty() {
-            let entry = self.take_entry(&fence.block, &mut rest, &mut found)?;
-            match found.as_slice().cmp(term) {
-                std::cmp::Ordering::Less => {}
-                std::cmp::Ordering::Equal => return Ok(Some(entry)),
-                std::cmp::Ordering::Greater => break,
-            }
-        }
-        Ok(None)
+        let range = (self.first.get(), self.last.get());
+        entry::find(&block, term, range).map_err(|m| self.malformed(fence.block.offset, &m))
     }
 
     fn may_hold(&self, term: &[u8]) -> Result<bool, StorageError> {
         let hash = filter::hash(&self.log.0, term);
         let index = filter::block_of(hash, self.footer.filter_blocks);
-        let offset = self.footer.filter_offset + index * filter::BLOCK_BYTES as u64;
-        let block = self.read(offset, filter::BLOCK_BYTES as u64)?;
-        let bits = self
-            .seal
-            .open(offset, &block)
-            .map_err(|m| self.malformed(offset, &m))?;
-        Ok(filter::may_hold(bits, hash))
+        let (group, within) = (index / FILTER_GROUP, index % FILTER_GROUP);
+        let offset = self.footer.filter_offset + group * FILTER_GROUP * filter::BLOCK_BYTES as u64;
+        let read = || self.read_filter(group * FILTER_GROUP, FILTER_GROUP);
+        let blocks = self.blocks.get(self.id, offset, read)?;
+        let mut blocks = blocks.chunks(filter::BLOCK_BYTES);
+        let block = blocks.nth(usize::try_from(within).unwrap_or(usize::MAX));
+        let bits = block.and_then(|block| block.split_last_chunk::<4>());
+        Ok(bits.is_none_or(|(bits, _)| filter::may_hold(bits, hash)))
+    }
+
+    /// Reads and checks up to `count` blocks of the filter.
+    fn read_filter(&self, first: u64, count: u64) -> Result<Vec<u8>, StorageError> {
+        let size = filter::BLOCK_BYTES as u64;
+        let offset = self.footer.filter_offset + first * size;
+        let count = count.min(self.footer.filter_blocks.saturating_sub(first));
+        let blocks = self.read(offset, count * size)?;
+        for (block, nth) in blocks.chunks(filter::BLOCK_BYTES).zip(0..) {
+            let offset = offset + nth * size;
+            self.seal
+                .open(offset, block)
+                .map_err(|m| self.malformed(offset, &m))?;
+        }
+        Ok(blocks)
     }
 
     /// The chunk that holds the first posting at or behind `position`.
@@ -289,8 +304,14 @@ impl Frozen {
         entry::take_entry(rest, term, range).map_err(|m| self.malformed(block.offset, &m))
     }
 
+    /// A block without its checksum, from the cache if it is there.
+    fn block(&self, at: &Child) -> Result<Arc<[u8]>, StorageError> {
+        let read = || self.read_block(at);
+        self.blocks.get(self.id, at.offset, read)
+    }
+
     /// Reads a block, checks its checksum and removes it.
-    fn block(&self, at: &Child) -> Result<Vec<u8>, StorageError> {
+    fn read_block(&self, at: &Child) -> Result<Vec<u8>, StorageError> {
         let bytes = u64::from(at.bytes);
         let fits = at
             .offset
@@ -327,14 +348,12 @@ impl Frozen {
         StorageError::corrupt(&self.name, offset, found)
     }
 
-    /// Checks the filter: its checksums, and that it admits `term`.
+    /// Checks the checksums of the filter.
     pub(crate) fn check_filter(&self) -> Result<(), StorageError> {
-        for index in 0..self.footer.filter_blocks {
-            let offset = self.footer.filter_offset + index * filter::BLOCK_BYTES as u64;
-            let block = self.read(offset, filter::BLOCK_BYTES as u64)?;
-            self.seal
-                .open(offset, &block)
-                .map_err(|m| self.malformed(offset, &m))?;
+        let mut first = 0;
+        while first < self.footer.filter_blocks {
+            self.read_filter(first, FILTER_GROUP)?;
+            first += FILTER_GROUP;
         }
         Ok(())
     }
@@ -404,7 +423,10 @@ impl Scan {
                 return Ok(None);
             };
             self.at = fence.block;
-            self.block = self.frozen.block(&fence.block)?;
+            let mut block = self.frozen.read_block(&fence.block)?;
+            let entries = entry::entries(&block).map(<[u8]>::len);
+            block.truncate(entries.map_err(|m| self.frozen.malformed(self.at.offset, &m))?);
+            self.block = block;
             self.next_block += 1;
             self.consumed = 0;
             self.term.clear();

@@ -6,8 +6,6 @@
 
 use std::sync::Arc;
 
-use leftfold_model::Position;
-
 use super::{Frozen, Scan, Term, entry::Entry, freeze};
 use crate::{
     disk::{Disk, FileName},
@@ -15,34 +13,31 @@ use crate::{
     record::LogId,
 };
 
-/// How many files of a size are joined into one of the next. More: fewer rewrites, more files per lookup.
-const FAN_IN: usize = 8;
+/// How many files of like size are joined, at least. More: fewer rewrites, more files per lookup.
+const FAN_IN: usize = 4;
+/// How many are joined at once, at most: each takes a little memory meanwhile.
+const FAN_IN_MAX: usize = 8;
+/// How much larger than the largest newer file an older one may be to count as of like size.
+const LIKE: u64 = 2;
 
-/// Which neighbouring files to join now, by their ranges, oldest first: a range of indexes.
+/// Which neighbouring files to join now, by how many events each covers, oldest first: a range of indexes.
 ///
-/// Files are of a level by how many events they cover; `FAN_IN` neighbours of one level make one of the next.
-pub(crate) fn due(
-    ranges: &[(Position, Position)],
-    segment_events: u64,
-) -> Option<std::ops::Range<usize>> {
-    let level = |&(first, last): &(Position, Position)| {
-        let segments = last.get().saturating_sub(first.get()) / segment_events.max(1);
-        (segments.max(1)).ilog(FAN_IN as u64)
-    };
-    let levels: Vec<u32> = ranges.iter().map(level).collect();
+/// Neighbours are of like size if each is at most twice as large as the largest that is newer. By that every event's
+/// postings are rewritten about once per factor of four the log grows by, however full segments are.
+pub(crate) fn due(covered: &[u64]) -> Option<std::ops::Range<usize>> {
     // The newest run first: that keeps the number of files low soonest.
-    let mut end = levels.len();
-    while end > 0 {
-        let run = levels.get(..end)?;
-        let of = *run.last()?;
-        let start = run
-            .iter()
-            .rposition(|&level| level != of)
-            .map_or(0, |index| index + 1);
-        if end - start >= FAN_IN {
-            return Some(start..start + FAN_IN);
+    for end in (FAN_IN..=covered.len()).rev() {
+        let mut largest = 0;
+        let newest_first = covered.get(..end)?.iter().rev().take(FAN_IN_MAX);
+        let alike = newest_first.take_while(|&&events| {
+            let alike = largest == 0 || events <= largest * LIKE;
+            largest = largest.max(events);
+            alike
+        });
+        let count = alike.count();
+        if count >= FAN_IN {
+            return Some(end - count..end);
         }
-        end = start;
     }
     None
 }
@@ -135,19 +130,43 @@ impl freeze::TermPostings for Join {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_number_of_files_stays_logarithmic() {
-        let mut ranges: Vec<(Position, Position)> = Vec::new();
-        let mut most = 0;
-        for n in 0..4_096_u64 {
-            ranges.push((Position::new(n * 100 + 1), Position::new(n * 100 + 100)));
-            while let Some(run) = due(&ranges, 100) {
-                let joined = (ranges[run.start].0, ranges[run.end - 1].1);
-                ranges.splice(run, [joined]);
+    /// Joins as segments of these sizes come; gives the most files there were, and events rewritten per event.
+    fn joined(segments: impl Iterator<Item = u64>) -> (usize, u64) {
+        let (mut files, mut most, mut rewritten, mut all) = (Vec::new(), 0, 0, 0);
+        for events in segments {
+            files.push(events);
+            all += events;
+            while let Some(run) = due(&files) {
+                let sum = files[run.clone()].iter().sum();
+                rewritten += sum;
+                files.splice(run, [sum]);
             }
-            most = most.max(ranges.len());
+            most = most.max(files.len());
         }
-        assert!(most <= 7 * 5, "{most} files");
-        assert!(ranges.windows(2).all(|pair| pair[0].1.next() == pair[1].0));
+        assert_eq!(files.iter().sum::<u64>(), all);
+        (most, rewritten / all)
+    }
+
+    #[test]
+    fn the_number_of_files_and_of_rewrites_stays_logarithmic_however_large_segments_are() {
+        let mut state = 7_u64;
+        let mut chance = move |n: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            1 + (state >> 33) % n
+        };
+        for events in [1, 100, 262_144] {
+            let even = joined((0..4_096).map(|_| events));
+            let uneven = joined((0..4_096).map(|_| events.div_ceil(2) + chance(events)));
+            let mixed = joined((0..4_096).map(|n| if n % 5 == 0 { events * 50 } else { events }));
+            for (files, rewrites) in [even, uneven, mixed] {
+                assert!(files <= 24, "{files} files of segments of {events} events");
+                assert!(
+                    rewrites <= 12,
+                    "{rewrites} rewrites of segments of {events} events"
+                );
+            }
+        }
     }
 }

@@ -12,11 +12,16 @@ use proptest::prelude::*;
 
 use super::{freeze::TailPostings, *};
 use crate::{
+    cache::Blocks,
     disk::{Disk, FileKind, FileName, real::RealDisk},
     record::LogId,
 };
 
 const LOG: LogId = LogId([9; 16]);
+
+fn blocks() -> Arc<Blocks> {
+    Arc::new(Blocks::with_bytes(64 * 1024))
+}
 
 /// One event as the index sees it.
 #[derive(Clone, Debug)]
@@ -65,7 +70,7 @@ fn sources(disk: &dyn Disk, events: &[Indexed], cut: usize, merge_first: usize) 
         if (index + 1) % cut == 0 {
             let range = (tail.first(), Position::new(position));
             write_frozen(disk, LOG, range, &mut TailPostings::of(&tail)).unwrap();
-            frozen.push(Arc::new(Frozen::open(disk, LOG, range).unwrap()));
+            frozen.push(Arc::new(Frozen::open(disk, &blocks(), LOG, range).unwrap()));
             tail = Tail::new(Position::new(position + 1));
         }
     }
@@ -73,7 +78,7 @@ fn sources(disk: &dyn Disk, events: &[Indexed], cut: usize, merge_first: usize) 
     if run > 1 {
         merge(disk, LOG, &frozen[..run]).unwrap();
         let range = (frozen[0].first(), frozen[run - 1].last());
-        let merged = Arc::new(Frozen::open(disk, LOG, range).unwrap());
+        let merged = Arc::new(Frozen::open(disk, &blocks(), LOG, range).unwrap());
         frozen.splice(..run, [merged]);
     }
     Sources {
@@ -218,7 +223,7 @@ fn long_lists_are_found_by_ordinal_and_by_position() {
     }
     let range = (Position::FIRST, Position::new(count * 3));
     write_frozen(&disk, LOG, range, &mut TailPostings::of(&tail)).unwrap();
-    let frozen = Arc::new(Frozen::open(&disk, LOG, range).unwrap());
+    let frozen = Arc::new(Frozen::open(&disk, &blocks(), LOG, range).unwrap());
     let sources = Sources {
         frozen: [Arc::clone(&frozen)].into(),
         tails: [].into(),
@@ -254,7 +259,7 @@ fn everything(
     disk: &dyn Disk,
     range: (Position, Position),
 ) -> Result<Vec<(Term, Vec<u64>)>, crate::StorageError> {
-    let frozen = Arc::new(Frozen::open(disk, LOG, range)?);
+    let frozen = Arc::new(Frozen::open(disk, &blocks(), LOG, range)?);
     frozen.check_filter()?;
     let mut all = Vec::new();
     let mut scan = Scan::from(Arc::clone(&frozen), &[]);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use leftfold_model::Position;
 
-pub use cursor::{Cursor, ReadError};
+pub use cursor::{Cursor, EventRefs, ReadError};
 pub use follower::{Delivered, Follower};
 pub use streams::{StreamEntry, Streams};
 

@@ -113,12 +113,16 @@ pub(crate) fn take_record(
     seal: Seal,
     position: Position,
 ) -> Result<Bytes, Malformed> {
-    let size = size(bytes)?;
-    if size > bytes.len() {
-        return Err(malformed("a record runs past the end"));
-    }
-    let record = bytes.split_to(size);
-    let mut rest = record.as_ref();
+    let size = check(bytes, seal, position)?.len();
+    Ok(bytes.split_to(size))
+}
+
+/// Checks the record at the front of `bytes`, without looking inside.
+pub(crate) fn check(bytes: &[u8], seal: Seal, position: Position) -> Result<&[u8], Malformed> {
+    let record = bytes
+        .get(..size(bytes)?)
+        .ok_or(malformed("a record runs past the end"))?;
+    let mut rest = record;
     let crc = u32::from_le_bytes(take_array(&mut rest)?);
     if crc != seal.checksum(position, rest)
         && !crate::planted::is(crate::planted::Planted::RecordUnchecked)
@@ -128,9 +132,9 @@ pub(crate) fn take_record(
     Ok(record)
 }
 
-/// Decodes a record that [`take_record`] returned. Data and metadata share its memory.
-pub(crate) fn decode(record: &Bytes, position: Position) -> Result<RecordedEvent, Malformed> {
-    let mut rest = record.as_ref();
+/// Looks into a record that [`check`] or [`take_record`] returned.
+pub(crate) fn parse(record: &[u8], position: Position) -> Result<EventRef<'_>, Malformed> {
+    let mut rest = record;
     take(&mut rest, CRC_BYTES)?;
     if varint::take_length(&mut rest)? != rest.len() {
         return Err(malformed("a record's length does not fit"));
@@ -141,32 +145,104 @@ pub(crate) fn decode(record: &Bytes, position: Position) -> Result<RecordedEvent
     let time = Timestamp::from_micros(u64::from_le_bytes(take_array(&mut rest)?));
     let id = EventId::from_bytes(take_array(&mut rest)?);
     let revision = Revision::new(varint::take(&mut rest)?);
-    let stream = StreamName::from_bytes(take_field(&mut rest)?)
-        .map_err(|_| malformed("a stream name is bad"))?;
-    let event_type = EventType::from_bytes(take_field(&mut rest)?)
-        .map_err(|_| malformed("an event type is bad"))?;
+    let stream = take_text(&mut rest).ok_or(malformed("a stream name is bad"))?;
+    let event_type = take_text(&mut rest).ok_or(malformed("an event type is bad"))?;
     let count = varint::take(&mut rest)?;
     if count > limits::TAGS_PER_EVENT_MAX as u64 {
         return Err(malformed("an event has too many tags"));
     }
-    let mut tags = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
+    let tags = rest;
     for _ in 0..count {
-        tags.push(Tag::from_bytes(take_field(&mut rest)?).map_err(|_| malformed("a tag is bad"))?);
+        take_text(&mut rest).ok_or(malformed("a tag is bad"))?;
     }
-    let metadata = record.slice_ref(take_field(&mut rest)?);
-    let data = record.slice_ref(rest);
-    Ok(RecordedEvent {
+    let tags = Tags {
+        bytes: tags,
+        left: usize::try_from(count).unwrap_or(0),
+    };
+    let metadata = take_field(&mut rest)?;
+    Ok(EventRef {
         position,
         stream,
         revision,
         id,
         event_type,
         content_type,
-        data,
+        data: rest,
         metadata,
         tags,
         time,
     })
+}
+
+/// Decodes a record that [`take_record`] returned. Data and metadata share its memory.
+pub(crate) fn decode(record: &Bytes, position: Position) -> Result<RecordedEvent, Malformed> {
+    let event = parse(record, position)?;
+    let tag = |tag| Tag::new(tag).map_err(|_| malformed("a tag is bad"));
+    Ok(RecordedEvent {
+        position,
+        stream: StreamName::new(event.stream).map_err(|_| malformed("a stream name is bad"))?,
+        revision: event.revision,
+        id: event.id,
+        event_type: EventType::new(event.event_type)
+            .map_err(|_| malformed("an event type is bad"))?,
+        content_type: event.content_type,
+        data: record.slice_ref(event.data),
+        metadata: record.slice_ref(event.metadata),
+        tags: event.tags.map(tag).collect::<Result<_, _>>()?,
+        time: event.time,
+    })
+}
+
+/// An event as it lies in the log, borrowed: nothing of it was copied or allocated.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EventRef<'a> {
+    /// Where it stands in the log.
+    pub position: Position,
+    /// The name of its stream.
+    pub stream: &'a str,
+    /// Its place in the stream.
+    pub revision: Revision,
+    /// Its identity.
+    pub id: EventId,
+    /// The name of its type.
+    pub event_type: &'a str,
+    /// What its data is.
+    pub content_type: ContentType,
+    /// Its data.
+    pub data: &'a [u8],
+    /// Its metadata.
+    pub metadata: &'a [u8],
+    /// Its tags, sorted.
+    pub tags: Tags<'a>,
+    /// When it was recorded.
+    pub time: Timestamp,
+}
+
+/// The tags of an [`EventRef`].
+#[derive(Clone, Debug)]
+pub struct Tags<'a> {
+    bytes: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Iterator for Tags<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        self.left = self.left.checked_sub(1)?;
+        take_text(&mut self.bytes)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Tags<'_> {}
+
+fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take_field(bytes).ok()?).ok()
 }
 
 fn take_field<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {

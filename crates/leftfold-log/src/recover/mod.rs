@@ -91,7 +91,7 @@ pub(crate) struct Recovered {
 /// Opens the log on this disk; the caller holds the lock.
 pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Recovered, OpenError> {
     let inventory = Inventory::of(disk.as_ref())?;
-    let handles = Arc::new(Handles::over(Arc::clone(disk)));
+    let handles = Arc::new(Handles::over(Arc::clone(disk), options.cache_bytes));
     let Some((&first, &generation)) = inventory.segments.first_key_value() else {
         return create_log(disk, handles, &inventory, options);
     };
@@ -267,7 +267,7 @@ fn recent_ids(
         position = position.previous();
         Ok(Some(position).filter(|&position| position > Position::START))
     };
-    let mut older = segments.fetch(&mut step, (missing, BYTES_MAX))?;
+    let mut older = segments.fetch(&mut step, (missing, BYTES_MAX))?.events()?;
     older.reverse();
     let older = older.into_iter().map(active::Recent::of);
     for event in older.chain(of_active) {

@@ -64,12 +64,9 @@ pub(crate) fn open(
                 let (segment, tail) = rebuild(handles, log, (first, generation), locations)?;
                 match index {
                     None if !indexed => {
-                        older.frozen.push(upkeep::freeze(
-                            handles.disk().as_ref(),
-                            log,
-                            &segment,
-                            &tail,
-                        )?);
+                        older
+                            .frozen
+                            .push(upkeep::freeze(handles, log, &segment, &tail)?);
                     }
                     index => older.frozen.extend(index),
                 }
@@ -129,8 +126,9 @@ fn widest_index(
         .indexes
         .iter()
         .filter(|&&(from, last)| from == first && ends_a_segment(last));
-    let mut sound =
-        candidates.filter_map(|&range| Frozen::open(handles.disk().as_ref(), log, range).ok());
+    let mut sound = candidates.filter_map(|&range| {
+        Frozen::open(handles.disk().as_ref(), handles.blocks(), log, range).ok()
+    });
     sound.next().map(Arc::new)
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    cache::Blocks,
     disk::{Disk, DiskFile, FileName},
     error::StorageError,
 };
@@ -17,10 +18,11 @@ use crate::{
 /// Files kept open. Systems allow a process 1,024 by default; the rest is for the index and the application.
 const OPEN_FILES_MAX: usize = 256;
 
-/// A cache of open files, over a disk.
+/// A cache of open files, over a disk, and of blocks of such files.
 #[derive(Debug)]
 pub(crate) struct Handles {
     disk: Arc<dyn Disk>,
+    blocks: Arc<Blocks>,
     open: Mutex<Open>,
 }
 
@@ -31,9 +33,10 @@ struct Open {
 }
 
 impl Handles {
-    pub(crate) fn over(disk: Arc<dyn Disk>) -> Self {
+    pub(crate) fn over(disk: Arc<dyn Disk>, cache_bytes: usize) -> Self {
         Self {
             disk,
+            blocks: Arc::new(Blocks::with_bytes(cache_bytes)),
             open: Mutex::default(),
         }
     }
@@ -41,6 +44,11 @@ impl Handles {
     /// The disk.
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
+    }
+
+    /// The cache of blocks.
+    pub(crate) fn blocks(&self) -> &Arc<Blocks> {
+        &self.blocks
     }
 
     /// The open file of this name; opens it if it is not open.

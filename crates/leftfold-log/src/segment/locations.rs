@@ -13,7 +13,8 @@ use leftfold_model::Position;
 
 use super::Handles;
 use crate::{
-    disk::{Disk, FileKind, FileName},
+    cache::FileId,
+    disk::{FileKind, FileName},
     error::StorageError,
     record::{LogId, Malformed, Seal, malformed, take, take_array},
 };
@@ -48,6 +49,8 @@ pub(crate) struct Sealed {
     pub(crate) count: u32,
     pub(crate) end: u32,
     pub(crate) seal: Seal,
+    /// The file, to the cache.
+    pub(crate) id: FileId,
 }
 
 impl Locations {
@@ -91,7 +94,7 @@ pub(crate) struct LocationReader<'a> {
     locations: &'a Locations,
     handles: &'a Handles,
     first: Position,
-    block: Option<(usize, Vec<u8>)>,
+    block: Option<(usize, Arc<[u8]>)>,
 }
 
 impl LocationReader<'_> {
@@ -140,16 +143,8 @@ impl LocationReader<'_> {
         let (number, within) = (index / BLOCK_OFFSETS, index % BLOCK_OFFSETS);
         if self.block.as_ref().is_none_or(|(read, _)| *read != number) {
             let offset = (HEADER_BYTES + number * BLOCK_BYTES) as u64;
-            let mut block = vec![0; BLOCK_BYTES];
-            let read = self.handles.get(name)?.read_exact_at(&mut block, offset);
-            read.map_err(|e| match e.kind() {
-                std::io::ErrorKind::UnexpectedEof => {
-                    StorageError::corrupt(name, offset, "the file is cut short")
-                }
-                _ => StorageError::io("read", name, e),
-            })?;
-            check_block(&block, sealed.seal, self.first, number)
-                .map_err(|m| StorageError::corrupt(name, offset, m.what))?;
+            let read = || self.read_block(sealed, name, number, offset);
+            let block = self.handles.blocks().get(sealed.id, offset, read)?;
             self.block = Some((number, block));
         }
         let bytes = self
@@ -159,6 +154,57 @@ impl LocationReader<'_> {
         Ok(bytes
             .and_then(|bytes| bytes.try_into().ok())
             .map(u32::from_le_bytes))
+    }
+}
+
+impl LocationReader<'_> {
+    /// Announces the blocks that will be read for these positions, if there are several.
+    pub(crate) fn prepare(&self, positions: &[Position]) -> Result<(), StorageError> {
+        let Locations::File(sealed) = self.locations else {
+            return Ok(());
+        };
+        let number = |position: &Position| {
+            let index = position.get().saturating_sub(self.first.get());
+            index / BLOCK_OFFSETS as u64
+        };
+        let mut missing = Vec::new();
+        for chunk in positions.chunk_by(|a, b| number(a) == number(b)) {
+            let Some(number) = chunk.first().map(number) else {
+                continue;
+            };
+            let offset = HEADER_BYTES as u64 + number * BLOCK_BYTES as u64;
+            if !self.handles.blocks().holds(sealed.id, offset) {
+                missing.push(offset);
+            }
+        }
+        if missing.len() > 1 {
+            let name = FileName::of(FileKind::Locations { first: self.first });
+            let file = self.handles.get(&name)?;
+            for offset in missing {
+                file.will_read(offset, BLOCK_BYTES as u64);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_block(
+        &self,
+        sealed: &Sealed,
+        name: &FileName,
+        number: usize,
+        offset: u64,
+    ) -> Result<Vec<u8>, StorageError> {
+        let mut block = vec![0; BLOCK_BYTES];
+        let read = self.handles.get(name)?.read_exact_at(&mut block, offset);
+        read.map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => {
+                StorageError::corrupt(name, offset, "the file is cut short")
+            }
+            _ => StorageError::io("read", name, e),
+        })?;
+        check_block(&block, sealed.seal, self.first, number)
+            .map_err(|m| StorageError::corrupt(name, offset, m.what))?;
+        Ok(block)
     }
 }
 
@@ -193,11 +239,12 @@ fn header(log: LogId, first: Position, count: u32, end: u32) -> Vec<u8> {
 
 /// Writes the locations of a sealed segment and makes them durable.
 pub(crate) fn write(
-    disk: &dyn Disk,
+    handles: &Handles,
     log: LogId,
     first: Position,
     growing: &Growing,
 ) -> Result<Sealed, StorageError> {
+    let disk = handles.disk().as_ref();
     let kind = FileKind::Locations { first };
     let (name, temporary) = (FileName::of(kind), FileName::temporary(kind));
     let count = u32::try_from(growing.offsets.len()).unwrap_or(u32::MAX);
@@ -228,6 +275,7 @@ pub(crate) fn write(
         count,
         end: growing.end,
         seal,
+        id: handles.blocks().file(),
     })
 }
 
@@ -259,6 +307,7 @@ pub(crate) fn open(handles: &Handles, log: LogId, first: Position) -> Result<Sea
         count,
         end,
         seal: Seal::of(log),
+        id: handles.blocks().file(),
     })
 }
 

@@ -1,0 +1,78 @@
+//! Blocks of index and locations files that were read and checked, kept in memory within a bound.
+//!
+//! **Owns:** [`Blocks`]. **Does not know:** what a block holds, where files lie.
+//! **Invariants:** a block is cached only after its checksum was verified; it belongs to an open file, not to a name, so a
+//! file that replaces another never meets the other's blocks; memory stays within the bound, about.
+//!
+//! The system's page cache keeps the same bytes. This one saves the call, the copy and the checksum, which together cost
+//! more than what is then done with the block.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use quick_cache::{Weighter, sync::Cache};
+
+use crate::error::StorageError;
+
+/// About the size of a block.
+const BLOCK_BYTES: usize = 4_096;
+/// Memory of a cached block beside its bytes.
+const ENTRY_BYTES: u64 = 96;
+
+/// A bounded number of blocks of any number of files.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    cache: Cache<(FileId, u64), Arc<[u8]>, ByBytes>,
+    files: AtomicU64,
+}
+
+/// A file, for as long as it is open.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct FileId(u64);
+
+#[derive(Clone, Debug)]
+struct ByBytes;
+
+impl Weighter<(FileId, u64), Arc<[u8]>> for ByBytes {
+    fn weight(&self, _: &(FileId, u64), block: &Arc<[u8]>) -> u64 {
+        block.len() as u64 + ENTRY_BYTES
+    }
+}
+
+impl Blocks {
+    /// Room for about this many bytes.
+    pub(crate) fn with_bytes(bytes: usize) -> Self {
+        let blocks = (bytes / BLOCK_BYTES).max(1);
+        Self {
+            cache: Cache::with_weighter(blocks, bytes as u64, ByBytes),
+            files: AtomicU64::new(0),
+        }
+    }
+
+    /// A name for a file that was opened.
+    pub(crate) fn file(&self) -> FileId {
+        FileId(self.files.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The block at this offset of the file; `read` reads and checks it, if it is not here.
+    pub(crate) fn get(
+        &self,
+        file: FileId,
+        offset: u64,
+        read: impl FnOnce() -> Result<Vec<u8>, StorageError>,
+    ) -> Result<Arc<[u8]>, StorageError> {
+        if let Some(block) = self.cache.get(&(file, offset)) {
+            return Ok(block);
+        }
+        let block: Arc<[u8]> = read()?.into();
+        self.cache.insert((file, offset), Arc::clone(&block));
+        Ok(block)
+    }
+
+    /// Whether the block is here.
+    pub(crate) fn holds(&self, file: FileId, offset: u64) -> bool {
+        self.cache.contains_key(&(file, offset))
+    }
+}

@@ -1,0 +1,266 @@
+//! Reading the events at given positions, with as few and as parallel reads as possible.
+//!
+//! **Owns:** [`Segments::fetch`] and [`Fetched`], the events as they lie in memory. **Does not know:** why these events.
+//! **Invariants:** events come in the order of the positions; no byte is believed before its record's checksum matched;
+//! memory is bounded by the caller's bound and one event.
+//!
+//! Events that lie side by side are read in one go. What the system has in memory is read at once; of the rest, all is
+//! announced to the system before the first is waited for, so the disk works on all of it at the same time.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use leftfold_model::{Position, RecordedEvent};
+
+use super::{LocationReader, Segments};
+use crate::{
+    disk::{DiskFile, FileName},
+    error::StorageError,
+    record::{
+        Malformed, Seal,
+        event::{self, EventRef},
+    },
+};
+
+/// Bytes of one read when events lie side by side. Larger: fewer calls, more memory per reader.
+const READ_BYTES_MAX: u64 = 1024 * 1024;
+/// Events this far apart are still read in one go: a page costs less than a call.
+const READ_GAP_BYTES_MAX: u64 = 4 * 1024;
+
+/// Events that were read.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    bytes: Bytes,
+    seal: Seal,
+    runs: Vec<Run>,
+    /// Position of each event, and where in its segment it lies.
+    places: Vec<(Position, u64)>,
+    /// Whether there are more events than these at the positions that were asked for.
+    pub(crate) cut: bool,
+}
+
+/// Events that lie close together in one segment.
+#[derive(Debug)]
+struct Run {
+    file: Arc<dyn DiskFile>,
+    name: FileName,
+    from: u64,
+    to: u64,
+    /// Where its bytes lie in memory.
+    within: usize,
+    /// How many events it and those before it have.
+    places_end: usize,
+}
+
+impl Run {
+    fn bytes(&self) -> u64 {
+        self.to - self.from
+    }
+
+    fn failed(&self, error: io::Error) -> StorageError {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                StorageError::corrupt(&self.name, self.from, "the file is cut short")
+            }
+            _ => StorageError::io("read", &self.name, error),
+        }
+    }
+}
+
+impl Segments {
+    /// Reads the events whose positions `next` gives, which must all rise or all fall, until there are no more,
+    /// or there are `events_max` events or about `bytes_max` bytes.
+    pub(crate) fn fetch(
+        &self,
+        next: &mut dyn FnMut() -> Result<Option<Position>, StorageError>,
+        (events_max, bytes_max): (usize, u64),
+    ) -> Result<Fetched, StorageError> {
+        let mut positions = Vec::new();
+        while positions.len() < events_max
+            && let Some(position) = next()?
+        {
+            positions.push(position);
+        }
+        let mut fetched = self.locate(&positions, bytes_max)?;
+        fetched.cut = fetched.places.len() < positions.len();
+        fetched.read()?;
+        Ok(fetched)
+    }
+
+    /// Reads one event.
+    pub(crate) fn event(&self, position: Position) -> Result<Option<RecordedEvent>, StorageError> {
+        let mut wanted = Some(position);
+        let fetched = self.fetch(&mut || Ok(wanted.take()), (1, u64::MAX))?;
+        Ok(fetched.events()?.pop())
+    }
+
+    /// Finds out where the events lie, and which can be read in one go.
+    fn locate(&self, positions: &[Position], bytes_max: u64) -> Result<Fetched, StorageError> {
+        let mut fetched = Fetched {
+            bytes: Bytes::new(),
+            seal: self.seal,
+            runs: Vec::new(),
+            places: Vec::with_capacity(positions.len()),
+            cut: false,
+        };
+        let mut bytes = 0;
+        let mut rest = positions;
+        while let Some(&position) = rest.first()
+            && bytes < bytes_max
+        {
+            let Some((segment, range)) = self.segment_of(position) else {
+                break;
+            };
+            let count = rest.iter().take_while(|p| range.contains(p)).count();
+            let (here, behind) = rest.split_at(count);
+            let mut locations = segment.locations.reader(&self.handles, segment.first);
+            locations.prepare(here)?;
+            let (name, file) = (segment.name(), self.handles.get(&segment.name())?);
+            let new_run = |start, end| Run {
+                file: Arc::clone(&file),
+                name,
+                from: start,
+                to: end,
+                within: 0,
+                places_end: 0,
+            };
+            bytes += fetched.add(here, &mut locations, &new_run, bytes_max - bytes)?;
+            rest = behind;
+        }
+        Ok(fetched)
+    }
+}
+
+impl Fetched {
+    /// Adds events of one segment, until they have `bytes_max` bytes. Gives their bytes.
+    fn add(
+        &mut self,
+        positions: &[Position],
+        locations: &mut LocationReader<'_>,
+        new_run: &dyn Fn(u64, u64) -> Run,
+        bytes_max: u64,
+    ) -> Result<u64, StorageError> {
+        let (mut bytes, mut is_first) = (0, true);
+        for &position in positions {
+            if bytes >= bytes_max {
+                break;
+            }
+            let (start, end) = locations.of(position)?;
+            match self.runs.last_mut() {
+                Some(run) if !is_first && joins(run, start, end) => {
+                    run.from = run.from.min(start);
+                    run.to = run.to.max(end);
+                }
+                _ => self.runs.push(new_run(start, end)),
+            }
+            is_first = false;
+            self.places.push((position, start));
+            if let Some(run) = self.runs.last_mut() {
+                run.places_end = self.places.len();
+            }
+            bytes += end - start;
+        }
+        Ok(bytes)
+    }
+
+    /// Reads all runs.
+    fn read(&mut self) -> Result<(), StorageError> {
+        let mut within = 0;
+        for run in &mut self.runs {
+            run.within = within;
+            within += usize::try_from(run.bytes()).unwrap_or(usize::MAX);
+        }
+        let mut buffer = vec![0; within];
+        let mut missing: Vec<(&Run, &mut [u8])> = Vec::new();
+        let mut rest = buffer.as_mut_slice();
+        let alone = self.runs.len() == 1;
+        for run in &self.runs {
+            let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
+            let (here, behind) = rest.split_at_mut(length);
+            rest = behind;
+            let read = !alone
+                && run
+                    .file
+                    .read_if_cached(here, run.from)
+                    .map_err(|e| run.failed(e))?;
+            if !read {
+                missing.push((run, here));
+            }
+        }
+        if missing.len() > 1 {
+            for (run, _) in &missing {
+                run.file.will_read(run.from, run.bytes());
+            }
+        }
+        for (run, here) in missing {
+            let read = run.file.read_exact_at(here, run.from);
+            read.map_err(|e| run.failed(e))?;
+        }
+        self.bytes = buffer.into();
+        Ok(())
+    }
+
+    /// How many events there are.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The position of the last event.
+    pub(crate) fn last(&self) -> Option<Position> {
+        self.places.last().map(|&(position, _)| position)
+    }
+
+    /// Where the bytes of each event lie: run, position, offset in the segment, offset in memory.
+    fn each(&self) -> impl Iterator<Item = (&Run, Position, u64, usize)> {
+        let mut runs = self.runs.iter();
+        let mut run = runs.next();
+        self.places
+            .iter()
+            .enumerate()
+            .map_while(move |(nth, &(position, start))| {
+                while run.is_some_and(|run| run.places_end <= nth) {
+                    run = runs.next();
+                }
+                let run = run?;
+                let within = usize::try_from(start - run.from).unwrap_or(usize::MAX);
+                Some((run, position, start, run.within.saturating_add(within)))
+            })
+    }
+
+    /// The events, borrowed, each checked when it is reached.
+    pub(crate) fn refs(&self) -> impl Iterator<Item = Result<EventRef<'_>, StorageError>> {
+        self.each().map(|(run, position, start, within)| {
+            let bytes = self.bytes.get(within..).unwrap_or_default();
+            let event = event::check(bytes, self.seal, position)
+                .and_then(|record| event::parse(record, position));
+            event.map_err(|malformed| damaged(run, start, &malformed))
+        })
+    }
+
+    /// The events.
+    pub(crate) fn events(&self) -> Result<Vec<RecordedEvent>, StorageError> {
+        let mut events = Vec::with_capacity(self.len());
+        for (run, position, start, within) in self.each() {
+            let mut bytes = self.bytes.slice(within.min(self.bytes.len())..);
+            let event = event::take_record(&mut bytes, self.seal, position)
+                .and_then(|record| event::decode(&record, position));
+            events.push(event.map_err(|malformed| damaged(run, start, &malformed))?);
+        }
+        Ok(events)
+    }
+}
+
+fn damaged(run: &Run, offset: u64, malformed: &Malformed) -> StorageError {
+    StorageError::corrupt(&run.name, offset, malformed.what)
+}
+
+/// Whether an event lies so close to a run that both are read in one go.
+fn joins(run: &Run, start: u64, end: u64) -> bool {
+    let gap = if start >= run.to {
+        start - run.to
+    } else {
+        run.from.saturating_sub(end)
+    };
+    let span = run.to.max(end) - run.from.min(start);
+    gap <= READ_GAP_BYTES_MAX && span <= READ_BYTES_MAX
+}
