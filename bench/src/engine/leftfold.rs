@@ -128,12 +128,11 @@ impl Engine for Leftfold {
     fn scan(&self) -> anyhow::Result<(u64, u64)> {
         let mut cursor = self.log.read(&Read::all())?;
         let (mut events, mut bytes) = (0, 0);
-        while let Some(batch) = cursor.next_batch()? {
-            events += batch.len() as u64;
-            bytes += batch
-                .iter()
-                .map(|event| event.data.len() as u64)
-                .sum::<u64>();
+        while let Some(batch) = cursor.next_refs()? {
+            for event in batch.iter() {
+                events += 1;
+                bytes += event?.data.len() as u64;
+            }
         }
         Ok((events, bytes))
     }

@@ -224,12 +224,13 @@ impl Checker<'_> {
             ));
         }
         let mut reader: LocationReader<'_> = sealed.reader(self.handles, first);
-        for (&offset, nth) in offsets.iter().zip(0..) {
-            if reader.of(first.plus(nth))?.0 != u64::from(offset) {
-                let what = format!(
-                    "the location of position {} is not where its record is",
-                    first.plus(nth)
-                );
+        let positions: Vec<Position> = (0..offsets.len() as u64).map(|n| first.plus(n)).collect();
+        let mut stored = Vec::with_capacity(positions.len());
+        reader.of(&positions, &mut stored)?;
+        for ((&offset, (start, _)), position) in offsets.iter().zip(stored).zip(positions) {
+            if start != u64::from(offset) {
+                let what =
+                    format!("the location of position {position} is not where its record is");
                 return Err(StorageError::corrupt(&name, 0, what));
             }
         }

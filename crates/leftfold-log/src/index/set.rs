@@ -20,6 +20,24 @@ pub(crate) trait PositionSet: Debug + Send {
     fn at_or_after(&mut self, position: Position) -> Result<Option<Position>, StorageError>;
     /// The largest member at or before `position`.
     fn at_or_before(&mut self, position: Position) -> Result<Option<Position>, StorageError>;
+
+    /// Adds up to `count` members from `from` on, rising, to `out`.
+    fn next_some(
+        &mut self,
+        from: Position,
+        count: usize,
+        out: &mut Vec<Position>,
+    ) -> Result<(), StorageError> {
+        let mut from = from;
+        for _ in 0..count {
+            let Some(found) = self.at_or_after(from)? else {
+                break;
+            };
+            out.push(found);
+            from = found.next();
+        }
+        Ok(())
+    }
 }
 
 /// Every position up to a bound.
@@ -32,6 +50,16 @@ impl PositionSet for Everything {
     fn at_or_after(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
         let position = position.max(Position::FIRST);
         Ok((position <= self.through).then_some(position))
+    }
+    fn next_some(
+        &mut self,
+        from: Position,
+        count: usize,
+        out: &mut Vec<Position>,
+    ) -> Result<(), StorageError> {
+        let (from, through) = (from.max(Position::FIRST).get(), self.through.get());
+        out.extend((from..=through).take(count).map(Position::new));
+        Ok(())
     }
     fn at_or_before(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
         let position = position.min(self.through);

@@ -262,12 +262,10 @@ fn recent_ids(
         return Ok(recent);
     }
     let missing = RECENT_IDS.saturating_sub(of_active.len());
-    let mut position = active_first;
-    let mut step = || {
-        position = position.previous();
-        Ok(Some(position).filter(|&position| position > Position::START))
-    };
-    let mut older = segments.fetch(&mut step, (missing, BYTES_MAX))?.events()?;
+    let older = (1..active_first.get()).rev().take(missing);
+    let positions: Vec<Position> = older.map(Position::new).collect();
+    let fetched = segments.fetch(&positions, BYTES_MAX, Vec::new())?;
+    let mut older = fetched.into_events()?;
     older.reverse();
     let older = older.into_iter().map(active::Recent::of);
     for event in older.chain(of_active) {

@@ -30,12 +30,12 @@ const READ_GAP_BYTES_MAX: u64 = 4 * 1024;
 /// Events that were read.
 #[derive(Debug)]
 pub(crate) struct Fetched {
-    bytes: Bytes,
+    buffer: Vec<u8>,
     seal: Seal,
     runs: Vec<Run>,
     /// Position of each event, and where in its segment it lies.
     places: Vec<(Position, u64)>,
-    /// Whether there are more events than these at the positions that were asked for.
+    /// Whether these are not all that were asked for.
     pub(crate) cut: bool,
 }
 
@@ -68,20 +68,15 @@ impl Run {
 }
 
 impl Segments {
-    /// Reads the events whose positions `next` gives, which must all rise or all fall, until there are no more,
-    /// or there are `events_max` events or about `bytes_max` bytes.
+    /// Reads the events at these positions, which must all rise or all fall, or so many of them that they have about
+    /// `bytes_max` bytes. `buffer` is memory to use, whatever it holds.
     pub(crate) fn fetch(
         &self,
-        next: &mut dyn FnMut() -> Result<Option<Position>, StorageError>,
-        (events_max, bytes_max): (usize, u64),
+        positions: &[Position],
+        bytes_max: u64,
+        buffer: Vec<u8>,
     ) -> Result<Fetched, StorageError> {
-        let mut positions = Vec::new();
-        while positions.len() < events_max
-            && let Some(position) = next()?
-        {
-            positions.push(position);
-        }
-        let mut fetched = self.locate(&positions, bytes_max)?;
+        let mut fetched = self.locate(positions, bytes_max, buffer)?;
         fetched.cut = fetched.places.len() < positions.len();
         fetched.read()?;
         Ok(fetched)
@@ -89,15 +84,19 @@ impl Segments {
 
     /// Reads one event.
     pub(crate) fn event(&self, position: Position) -> Result<Option<RecordedEvent>, StorageError> {
-        let mut wanted = Some(position);
-        let fetched = self.fetch(&mut || Ok(wanted.take()), (1, u64::MAX))?;
-        Ok(fetched.events()?.pop())
+        let fetched = self.fetch(&[position], u64::MAX, Vec::new())?;
+        Ok(fetched.into_events()?.pop())
     }
 
     /// Finds out where the events lie, and which can be read in one go.
-    fn locate(&self, positions: &[Position], bytes_max: u64) -> Result<Fetched, StorageError> {
+    fn locate(
+        &self,
+        positions: &[Position],
+        bytes_max: u64,
+        buffer: Vec<u8>,
+    ) -> Result<Fetched, StorageError> {
         let mut fetched = Fetched {
-            bytes: Bytes::new(),
+            buffer,
             seal: self.seal,
             runs: Vec::new(),
             places: Vec::with_capacity(positions.len()),
@@ -141,11 +140,12 @@ impl Fetched {
         bytes_max: u64,
     ) -> Result<u64, StorageError> {
         let (mut bytes, mut is_first) = (0, true);
-        for &position in positions {
+        let mut places = Vec::with_capacity(positions.len());
+        locations.of(positions, &mut places)?;
+        for (&position, (start, end)) in positions.iter().zip(places) {
             if bytes >= bytes_max {
                 break;
             }
-            let (start, end) = locations.of(position)?;
             match self.runs.last_mut() {
                 Some(run) if !is_first && joins(run, start, end) => {
                     run.from = run.from.min(start);
@@ -170,9 +170,9 @@ impl Fetched {
             run.within = within;
             within += usize::try_from(run.bytes()).unwrap_or(usize::MAX);
         }
-        let mut buffer = vec![0; within];
+        self.buffer.resize(within, 0);
         let mut missing: Vec<(&Run, &mut [u8])> = Vec::new();
-        let mut rest = buffer.as_mut_slice();
+        let mut rest = self.buffer.as_mut_slice();
         let alone = self.runs.len() == 1;
         for run in &self.runs {
             let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
@@ -196,7 +196,6 @@ impl Fetched {
             let read = run.file.read_exact_at(here, run.from);
             read.map_err(|e| run.failed(e))?;
         }
-        self.bytes = buffer.into();
         Ok(())
     }
 
@@ -230,18 +229,24 @@ impl Fetched {
     /// The events, borrowed, each checked when it is reached.
     pub(crate) fn refs(&self) -> impl Iterator<Item = Result<EventRef<'_>, StorageError>> {
         self.each().map(|(run, position, start, within)| {
-            let bytes = self.bytes.get(within..).unwrap_or_default();
+            let bytes = self.buffer.get(within..).unwrap_or_default();
             let event = event::check(bytes, self.seal, position)
                 .and_then(|record| event::parse(record, position));
             event.map_err(|malformed| damaged(run, start, &malformed))
         })
     }
 
-    /// The events.
-    pub(crate) fn events(&self) -> Result<Vec<RecordedEvent>, StorageError> {
+    /// The memory it used.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+
+    /// The events; their data and metadata share the memory.
+    pub(crate) fn into_events(mut self) -> Result<Vec<RecordedEvent>, StorageError> {
+        let all = Bytes::from(std::mem::take(&mut self.buffer));
         let mut events = Vec::with_capacity(self.len());
         for (run, position, start, within) in self.each() {
-            let mut bytes = self.bytes.slice(within.min(self.bytes.len())..);
+            let mut bytes = all.slice(within.min(all.len())..);
             let event = event::take_record(&mut bytes, self.seal, position)
                 .and_then(|record| event::decode(&record, position));
             events.push(event.map_err(|malformed| damaged(run, start, &malformed))?);

@@ -84,6 +84,7 @@ impl Locations {
             handles,
             first,
             block: None,
+            offsets: Vec::new(),
         }
     }
 }
@@ -95,65 +96,91 @@ pub(crate) struct LocationReader<'a> {
     handles: &'a Handles,
     first: Position,
     block: Option<(usize, Arc<[u8]>)>,
+    /// Scratch.
+    offsets: Vec<u32>,
 }
 
 impl LocationReader<'_> {
-    /// The offset of the record, and an offset at or behind its end.
-    pub(crate) fn of(&mut self, position: Position) -> Result<(u64, u64), StorageError> {
-        let index = position.get().saturating_sub(self.first.get());
-        let index = usize::try_from(index).unwrap_or(usize::MAX);
-        let name = FileName::of(FileKind::Locations { first: self.first });
-        let lacking =
-            || StorageError::corrupt(&name, 0, format!("no location for position {position}"));
-        let (start, end) = match self.locations {
-            Locations::Memory(growing) => {
-                let growing = growing.read().unwrap_or_else(PoisonError::into_inner);
-                let start = growing.offsets.get(index).copied();
-                (
-                    start,
-                    growing
-                        .offsets
-                        .get(index.saturating_add(1))
-                        .copied()
-                        .unwrap_or(growing.end),
-                )
+    /// Adds the offsets of the records at these positions, each with an offset at or behind its end.
+    pub(crate) fn of(
+        &mut self,
+        positions: &[Position],
+        out: &mut Vec<(u64, u64)>,
+    ) -> Result<(), StorageError> {
+        let follow = |a: &Position, b: &Position| a.next() == *b;
+        for run in positions.chunk_by(follow) {
+            let Some(first) = run.first() else { continue };
+            let index = first.get().saturating_sub(self.first.get());
+            let index = usize::try_from(index).unwrap_or(usize::MAX);
+            self.offsets(index, run.len())?;
+            let found = self.offsets.len().checked_sub(1);
+            if found != Some(run.len()) || !self.offsets.is_sorted_by(|a, b| a < b) {
+                let name = FileName::of(FileKind::Locations { first: self.first });
+                let what = format!("no sound location for position {first}");
+                return Err(StorageError::corrupt(&name, 0, what));
             }
-            Locations::File(sealed) => {
-                let start = self.in_file(sealed, &name, index)?;
-                let next = self.in_file(sealed, &name, index.saturating_add(1))?;
-                (start, next.unwrap_or(sealed.end))
-            }
-        };
-        let start = start.ok_or_else(lacking)?;
-        if start >= end {
-            return Err(StorageError::corrupt(&name, 0, "locations do not rise"));
+            let pairs = self.offsets.windows(2).filter_map(|pair| match pair {
+                [start, end] => Some((u64::from(*start), u64::from(*end))),
+                _ => None,
+            });
+            out.extend(pairs);
         }
-        Ok((u64::from(start), u64::from(end)))
+        Ok(())
     }
 
-    fn in_file(
+    /// Looks up the offsets of `count` records from `index` on, and of what follows the last.
+    fn offsets(&mut self, index: usize, count: usize) -> Result<(), StorageError> {
+        let mut offsets = std::mem::take(&mut self.offsets);
+        offsets.clear();
+        let wanted = index..index.saturating_add(count).saturating_add(1);
+        match self.locations {
+            Locations::Memory(growing) => {
+                let growing = growing.read().unwrap_or_else(PoisonError::into_inner);
+                let known =
+                    wanted.start.min(growing.offsets.len())..wanted.end.min(growing.offsets.len());
+                offsets.extend_from_slice(growing.offsets.get(known).unwrap_or_default());
+                if offsets.len() == count {
+                    offsets.push(growing.end);
+                }
+            }
+            Locations::File(sealed) => {
+                let name = FileName::of(FileKind::Locations { first: self.first });
+                let end = wanted.end.min(sealed.count as usize);
+                let mut at = wanted.start;
+                while at < end {
+                    let block = self.block(sealed, &name, at / BLOCK_OFFSETS)?;
+                    let within = at % BLOCK_OFFSETS;
+                    let some = (end - at).min(BLOCK_OFFSETS - within);
+                    let bytes = block.get(within * 4..(within + some) * 4);
+                    let (numbers, _) = bytes.unwrap_or_default().as_chunks();
+                    offsets.extend(numbers.iter().map(|bytes| u32::from_le_bytes(*bytes)));
+                    at += some;
+                }
+                if offsets.len() == count {
+                    offsets.push(sealed.end);
+                }
+            }
+        }
+        self.offsets = offsets;
+        Ok(())
+    }
+
+    fn block(
         &mut self,
         sealed: &Sealed,
         name: &FileName,
-        index: usize,
-    ) -> Result<Option<u32>, StorageError> {
-        if index >= sealed.count as usize {
-            return Ok(None);
+        number: usize,
+    ) -> Result<Arc<[u8]>, StorageError> {
+        if let Some((read, block)) = &self.block
+            && *read == number
+        {
+            return Ok(Arc::clone(block));
         }
-        let (number, within) = (index / BLOCK_OFFSETS, index % BLOCK_OFFSETS);
-        if self.block.as_ref().is_none_or(|(read, _)| *read != number) {
-            let offset = (HEADER_BYTES + number * BLOCK_BYTES) as u64;
-            let read = || self.read_block(sealed, name, number, offset);
-            let block = self.handles.blocks().get(sealed.id, offset, read)?;
-            self.block = Some((number, block));
-        }
-        let bytes = self
-            .block
-            .as_ref()
-            .and_then(|(_, block)| block.get(within * 4..within * 4 + 4));
-        Ok(bytes
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(u32::from_le_bytes))
+        let offset = (HEADER_BYTES + number * BLOCK_BYTES) as u64;
+        let read = || self.read_block(sealed, name, number, offset);
+        let block = self.handles.blocks().get(sealed.id, offset, read)?;
+        self.block = Some((number, Arc::clone(&block)));
+        Ok(block)
     }
 }
 
