@@ -66,6 +66,17 @@ pub(crate) fn forget_files(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Reads the files of a directory, so that the page cache has them.
+pub(crate) fn read_files(directory: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_file() {
+            std::io::copy(&mut File::open(path)?, &mut std::io::sink())?;
+        }
+    }
+    Ok(())
+}
+
 /// What the table's heading says.
 pub(crate) fn facts(directory: &Path) -> Vec<(&'static str, String)> {
     let first_line = |path: &str, prefix: &str| {

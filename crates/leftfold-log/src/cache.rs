@@ -63,7 +63,7 @@ impl Blocks {
         offset: u64,
         read: impl FnOnce() -> Result<Vec<u8>, StorageError>,
     ) -> Result<Arc<[u8]>, StorageError> {
-        if let Some(block) = self.cache.get(&(file, offset)) {
+        if let Some(block) = self.find(file, offset) {
             return Ok(block);
         }
         let block: Arc<[u8]> = read()?.into();
@@ -71,8 +71,8 @@ impl Blocks {
         Ok(block)
     }
 
-    /// Whether the block is here.
-    pub(crate) fn holds(&self, file: FileId, offset: u64) -> bool {
-        self.cache.contains_key(&(file, offset))
+    /// The block at this offset of the file, if it is here.
+    pub(crate) fn find(&self, file: FileId, offset: u64) -> Option<Arc<[u8]>> {
+        self.cache.get(&(file, offset))
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     error::StorageError,
     index::{Tail, TermKind, write_term},
     limits::LogOptions,
+    planted::{self, Planted},
     read::{View, Views},
     record::{
         Seal,
@@ -31,6 +32,9 @@ use crate::{
     recover::{Marker, OpenError, OpenReport, recover},
     segment::{Locations, Segment, create, locations::Growing},
 };
+
+/// Events in the newest segment from which on closing the log seals it: an open reads about a million a second.
+const SEALED_AT_CLOSE: u32 = 16_384;
 
 /// An open log, stepped by its caller. [`super::Log`] puts threads around it; simulations drive it directly.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ pub struct Core {
     /// Memory of the group written last, for the next one.
     kept: Vec<u8>,
     latched: Option<Arc<StorageError>>,
+    /// Whether the marker of an earlier clean stop is still there.
+    marked: bool,
     report: OpenReport,
     /// Scratch: the term that is indexed, and where the records of the frame that is encoded begin.
     term: Vec<u8>,
@@ -124,6 +130,7 @@ impl Core {
             group: Group::default(),
             kept: Vec::new(),
             latched: None,
+            marked: recovered.marked,
             report: recovered.report,
             term: Vec::new(),
             records: Vec::new(),
@@ -215,6 +222,7 @@ impl Core {
         let decided = self.decider.decide(append, seen);
         let outcome = match decided.map_err(|e| AppendError::Unreadable { cause: Arc::new(e) })? {
             Decision::Write(revisions) => {
+                self.unmark()?;
                 let frame_bytes = self.encode(append, &revisions);
                 if !self.fits(append.event_count()) {
                     let kept = self.group.bytes.len() - frame_bytes;
@@ -236,6 +244,17 @@ impl Core {
         } else {
             Staged::Waits(outcome)
         })
+    }
+
+    /// Removes the marker of an earlier clean stop before anything is written.
+    fn unmark(&mut self) -> Result<(), AppendError> {
+        if self.marked && !planted::is(Planted::MarkerBelieved) {
+            let view = self.shared.view();
+            let removed = Marker::remove(view.segments.handles.disk().as_ref());
+            removed.map_err(|error| self.refuse(error))?;
+            self.marked = false;
+        }
+        Ok(())
     }
 
     /// The group that gathers what is staged.
@@ -446,19 +465,26 @@ impl Core {
     /// # Errors
     /// What the disk reported; the log itself is not affected.
     pub fn maintain(&mut self) -> Result<bool, StorageError> {
-        self.shared.upkeep()
+        Ok(self.shared.upkeep()? || self.shared.idle_upkeep()?)
     }
 
-    /// Stops cleanly, so that the next open need not recover.
+    /// Stops cleanly, so that the next open need not recover. If many events are in the newest segment it is sealed, so
+    /// that the next open need not read it.
     ///
     /// # Errors
     /// [`CloseError`]; everything acknowledged is safe anyway.
-    pub fn close(self) -> Result<(), CloseError> {
+    pub fn close(mut self) -> Result<(), CloseError> {
         self.shared.close();
         if let Some(cause) = self.latched {
             return Err(CloseError::ReadOnly { cause });
         }
+        let many = (self.shared.options.segment_events / 2).clamp(1, SEALED_AT_CLOSE);
+        if self.active.events >= many && self.start_segment(0).is_ok() {
+            // What cannot be sealed now is sealed by the next open.
+            let _ = self.shared.seal_all();
+        }
         let _no_more_upkeep = self.shared.pause_upkeep();
+        self.shared.remove_spare();
         let marker = Marker {
             first: self.active.segment.first,
             generation: self.active.segment.generation,

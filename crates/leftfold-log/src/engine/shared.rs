@@ -14,6 +14,7 @@ use event_listener::{Event, EventListener};
 use leftfold_model::{Position, Query, Read, Scope, StreamName};
 
 use crate::{
+    disk::{FileKind, FileName},
     error::StorageError,
     index::{Frozen, Sources, Tail, merge_due},
     limits::LogOptions,
@@ -126,8 +127,30 @@ impl Shared {
         let _one_at_a_time = self.pause_upkeep();
         Ok(self.prepare_spare()?
             || self.seal_oldest()?
-            || self.join_indexes()?
+            || self.join_indexes(false)?
             || self.fill_spare()?)
+    }
+
+    /// Does one step of what is worth doing only when nobody appends. `false`: there was nothing to do.
+    pub(crate) fn idle_upkeep(&self) -> Result<bool, StorageError> {
+        let _one_at_a_time = self.pause_upkeep();
+        self.join_indexes(true)
+    }
+
+    /// Seals every segment but the newest.
+    pub(crate) fn seal_all(&self) -> Result<(), StorageError> {
+        let _one_at_a_time = self.pause_upkeep();
+        while self.seal_oldest()? {}
+        Ok(())
+    }
+
+    /// Gives back the room of the spare. The next open would remove it, too.
+    pub(crate) fn remove_spare(&self) {
+        if self.spare().take().is_some() {
+            let view = self.view();
+            let disk = view.segments.handles.disk();
+            let _ = disk.remove(&FileName::of(FileKind::Spare));
+        }
     }
 
     fn prepare_spare(&self) -> Result<bool, StorageError> {
@@ -195,11 +218,11 @@ impl Shared {
         Ok(true)
     }
 
-    fn join_indexes(&self) -> Result<bool, StorageError> {
+    fn join_indexes(&self, idle: bool) -> Result<bool, StorageError> {
         let view = self.view();
         let covered = |frozen: &Arc<Frozen>| frozen.last().next().get() - frozen.first().get();
         let covered: Vec<u64> = view.sources.frozen.iter().map(covered).collect();
-        let Some(run) = merge_due(&covered) else {
+        let Some(run) = merge_due(&covered, idle) else {
             return Ok(false);
         };
         let parts: Vec<Arc<Frozen>> = view

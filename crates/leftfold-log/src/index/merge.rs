@@ -24,9 +24,12 @@ const LIKE: u64 = 2;
 ///
 /// Neighbours are of like size if each is at most twice as large as the largest that is newer. By that every event's
 /// postings are rewritten about once per factor of four the log grows by, however full segments are.
-pub(crate) fn due(covered: &[u64]) -> Option<std::ops::Range<usize>> {
+///
+/// With time to spare (`idle`) two files are enough: the log is not growing, and every file less makes reads cheaper.
+pub(crate) fn due(covered: &[u64], idle: bool) -> Option<std::ops::Range<usize>> {
+    let fan_in = if idle { 2 } else { FAN_IN };
     // The newest run first: that keeps the number of files low soonest.
-    for end in (FAN_IN..=covered.len()).rev() {
+    for end in (fan_in..=covered.len()).rev() {
         let mut largest = 0;
         let newest_first = covered.get(..end)?.iter().rev().take(FAN_IN_MAX);
         let alike = newest_first.take_while(|&&events| {
@@ -35,7 +38,7 @@ pub(crate) fn due(covered: &[u64]) -> Option<std::ops::Range<usize>> {
             alike
         });
         let count = alike.count();
-        if count >= FAN_IN {
+        if count >= fan_in {
             return Some(end - count..end);
         }
     }
@@ -136,13 +139,18 @@ mod tests {
         for events in segments {
             files.push(events);
             all += events;
-            while let Some(run) = due(&files) {
+            while let Some(run) = due(&files, false) {
                 let sum = files[run.clone()].iter().sum();
                 rewritten += sum;
                 files.splice(run, [sum]);
             }
             most = most.max(files.len());
         }
+        while let Some(run) = due(&files, true) {
+            let sum = files[run.clone()].iter().sum();
+            files.splice(run, [sum]);
+        }
+        assert!(files.len() <= 12, "{} files after idling", files.len());
         assert_eq!(files.iter().sum::<u64>(), all);
         (most, rewritten / all)
     }

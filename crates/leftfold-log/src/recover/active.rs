@@ -171,15 +171,19 @@ pub(crate) fn open(
     let size = scan.size();
     let gathered = gather(&mut scan, &name, first, &mut |_| Ok(()))?;
     let end = gathered.end;
-    let data_end = scan.end_of_data(end)?;
     let here = marker.filter(|marker| (marker.first, marker.generation) == (first, generation));
     if here.is_some_and(|marker| end < marker.end) && !planted::is(Planted::MarkerBelieved) {
         return Err(StorageError::corrupt(&name, end, gathered.why).into());
     }
     let stopped_here = here.is_some_and(|marker| marker.end == end && marker.next == gathered.next);
-    report.clean =
-        stopped_here && data_end == end || here.is_some() && planted::is(Planted::MarkerBelieved);
-    if data_end > end && !report.clean {
+    report.clean = stopped_here || here.is_some() && planted::is(Planted::MarkerBelieved);
+    // Nothing was written since a marker was, so what follows is zeros.
+    let data_end = if report.clean {
+        end
+    } else {
+        scan.end_of_data(end)?
+    };
+    if data_end > end {
         if let Some(proof) = scan.proof_of_damage(end)? {
             let what = format!(
                 "{}, but the frame at byte {proof} shows that it was synced",

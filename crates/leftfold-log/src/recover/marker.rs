@@ -1,8 +1,8 @@
 //! The clean-stop marker: where the log ended when it was last stopped cleanly.
 //!
 //! **Owns:** the file `clean-stop` (docs/format.md section 7). **Does not know:** what is done with it.
-//! **Invariants:** written only when everything before the end it names is durable, so it may be believed whenever the
-//! log ends where it says, however old it is. It never says that the log does **not** go on.
+//! **Invariants:** written only when everything before the end it names is durable, and removed before anything is
+//! written behind that end: while it is there, the log ends where it says.
 
 use leftfold_model::Position;
 
@@ -55,6 +55,19 @@ impl Marker {
             .map_err(|e| StorageError::io("sync", &temporary, e))?;
         disk.rename(&temporary, &name)
             .map_err(|e| StorageError::io("rename", &temporary, e))?;
+        disk.sync_dir()
+            .map_err(|e| StorageError::directory("sync", e))
+    }
+
+    /// Removes the marker, durably.
+    pub(crate) fn remove(disk: &dyn Disk) -> Result<(), StorageError> {
+        let name = FileName::of(FileKind::CleanStop);
+        match disk.remove(&name) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StorageError::io("remove", &name, error));
+            }
+            _ => {}
+        }
         disk.sync_dir()
             .map_err(|e| StorageError::directory("sync", e))
     }

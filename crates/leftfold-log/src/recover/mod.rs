@@ -85,6 +85,8 @@ pub(crate) struct Recovered {
     pub(crate) end: u64,
     /// Bytes of the newest segment's file.
     pub(crate) capacity: u64,
+    /// Whether there is a marker of an earlier clean stop.
+    pub(crate) marked: bool,
     pub(crate) report: OpenReport,
 }
 
@@ -144,6 +146,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
         decider,
         end: active.end,
         capacity: active.capacity,
+        marked: inventory.marker,
         report,
     })
 }
@@ -192,6 +195,7 @@ fn create_log(
         },
         end: SEGMENT_HEADER_BYTES as u64,
         capacity,
+        marked: false,
         report: OpenReport {
             clean: true,
             ..OpenReport::default()

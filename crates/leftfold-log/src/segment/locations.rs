@@ -83,19 +83,19 @@ impl Locations {
             locations: self,
             handles,
             first,
-            block: None,
+            blocks: Vec::new(),
             offsets: Vec::new(),
         }
     }
 }
 
-/// Looks up positions; remembers the block it read last.
+/// Looks up positions of one segment; keeps the blocks it saw.
 #[derive(Debug)]
 pub(crate) struct LocationReader<'a> {
     locations: &'a Locations,
     handles: &'a Handles,
     first: Position,
-    block: Option<(usize, Arc<[u8]>)>,
+    blocks: Vec<(usize, Arc<[u8]>)>,
     /// Scratch.
     offsets: Vec<u32>,
 }
@@ -171,44 +171,50 @@ impl LocationReader<'_> {
         name: &FileName,
         number: usize,
     ) -> Result<Arc<[u8]>, StorageError> {
-        if let Some((read, block)) = &self.block
-            && *read == number
-        {
+        let held = self.blocks.iter().rev().find(|(held, _)| *held == number);
+        if let Some((_, block)) = held {
             return Ok(Arc::clone(block));
         }
-        let offset = (HEADER_BYTES + number * BLOCK_BYTES) as u64;
+        let offset = block_offset(number);
         let read = || self.read_block(sealed, name, number, offset);
         let block = self.handles.blocks().get(sealed.id, offset, read)?;
-        self.block = Some((number, Arc::clone(&block)));
+        self.blocks.push((number, Arc::clone(&block)));
         Ok(block)
     }
 }
 
+/// Where a block lies in its file.
+fn block_offset(number: usize) -> u64 {
+    HEADER_BYTES as u64 + number as u64 * BLOCK_BYTES as u64
+}
+
 impl LocationReader<'_> {
-    /// Announces the blocks that will be read for these positions, if there are several.
-    pub(crate) fn prepare(&self, positions: &[Position]) -> Result<(), StorageError> {
+    /// Gets hold of the blocks for these positions that are in the cache, and announces those that will be read, if
+    /// there are several.
+    pub(crate) fn prepare(&mut self, positions: &[Position]) -> Result<(), StorageError> {
         let Locations::File(sealed) = self.locations else {
             return Ok(());
         };
+        let first = self.first.get();
         let number = |position: &Position| {
-            let index = position.get().saturating_sub(self.first.get());
-            index / BLOCK_OFFSETS as u64
+            let index = position.get().saturating_sub(first);
+            usize::try_from(index).unwrap_or(usize::MAX) / BLOCK_OFFSETS
         };
         let mut missing = Vec::new();
         for chunk in positions.chunk_by(|a, b| number(a) == number(b)) {
             let Some(number) = chunk.first().map(number) else {
                 continue;
             };
-            let offset = HEADER_BYTES as u64 + number * BLOCK_BYTES as u64;
-            if !self.handles.blocks().holds(sealed.id, offset) {
-                missing.push(offset);
+            match self.handles.blocks().find(sealed.id, block_offset(number)) {
+                Some(block) => self.blocks.push((number, block)),
+                None => missing.push(number),
             }
         }
         if missing.len() > 1 {
             let name = FileName::of(FileKind::Locations { first: self.first });
             let file = self.handles.get(&name)?;
-            for offset in missing {
-                file.will_read(offset, BLOCK_BYTES as u64);
+            for number in missing {
+                file.will_read(block_offset(number), BLOCK_BYTES as u64);
             }
         }
         Ok(())
