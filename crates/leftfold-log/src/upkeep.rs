@@ -77,7 +77,7 @@ pub(crate) fn freeze(
             last: range.1,
         },
     );
-    write_frozen(disk, log, range, &mut TailPostings::of(tail))?;
+    write_frozen(disk, log, range, &mut TailPostings::of(&tail.shards()))?;
     Ok(Arc::new(Frozen::open(disk, handles.blocks(), log, range)?))
 }
 

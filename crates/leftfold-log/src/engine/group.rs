@@ -133,6 +133,8 @@ impl Group {
         if !self.bytes.is_empty() {
             let written = self.write_and_sync(place);
             shared.syncs.fetch_add(1, Ordering::Relaxed);
+            let bytes = self.bytes.len() as u64;
+            shared.bytes.fetch_add(bytes, Ordering::Relaxed);
             written.map_err(|error| Lost::Failed(Arc::new(error)))?;
         }
         let appends = self.members() as u64;

@@ -29,6 +29,9 @@ const TAILS_BYTES_MAX: usize = 96 * 1024 * 1024;
 /// Segments that may wait for their files.
 const TAILS_MAX: usize = 32;
 
+/// Writes of more bytes per sync gain nothing from zeros written before.
+const SMALL_SYNC_BYTES: u64 = 32 * 1024;
+
 /// State that several threads see.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -42,6 +45,8 @@ pub(crate) struct Shared {
     committed: Event,
     closed: AtomicBool,
     pub(crate) syncs: AtomicU64,
+    /// Bytes written by those syncs.
+    pub(crate) bytes: AtomicU64,
     pub(crate) appends: AtomicU64,
 }
 
@@ -57,6 +62,7 @@ impl Shared {
             committed: Event::new(),
             closed: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             appends: AtomicU64::new(0),
         }
     }
@@ -168,11 +174,17 @@ impl Shared {
         Ok(true)
     }
 
+    /// Whether syncs are so small that what they write matters less than what else they change.
+    fn syncs_are_small(&self) -> bool {
+        let syncs = self.syncs.load(Ordering::Relaxed);
+        syncs > 0 && self.bytes.load(Ordering::Relaxed) / syncs < SMALL_SYNC_BYTES
+    }
+
     /// Writes zeros into the spare; who needs it meanwhile waits for one write, and takes it as it is.
     fn fill_spare(&self) -> Result<bool, StorageError> {
         match self.spare().as_mut() {
-            Some(spare) => spare.fill(),
-            None => Ok(false),
+            Some(spare) if self.syncs_are_small() => spare.fill(),
+            _ => Ok(false),
         }
     }
 

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use leftfold_model::Position;
 
 use super::{
-    Tail, Term,
+    Term,
     chunk::{self, CHUNK_POSTINGS},
     entry::{self, Child, Entry, INLINE_POSTINGS, NODE_CHILDREN, Stored},
     filter,
     layout::{BlockSeal, Footer, encode_header},
+    tail::{TailShards, TermOfTail},
 };
 use crate::{
     disk::{Disk, DiskFile, FileKind, FileName},
@@ -37,19 +38,17 @@ pub(crate) trait TermPostings {
     fn next_postings(&mut self) -> Result<Option<Vec<u64>>, StorageError>;
 }
 
-/// The terms of a tail.
+/// The terms of a tail that gets no more postings.
 #[derive(Debug)]
 pub(crate) struct TailPostings<'a> {
-    tail: &'a Tail,
-    terms: std::vec::IntoIter<Term>,
+    terms: std::vec::IntoIter<TermOfTail<'a>>,
     current: Option<Vec<u64>>,
 }
 
 impl<'a> TailPostings<'a> {
-    pub(crate) fn of(tail: &'a Tail) -> Self {
+    pub(crate) fn of(shards: &'a TailShards<'a>) -> Self {
         Self {
-            tail,
-            terms: tail.terms(|_| true).into_iter(),
+            terms: shards.sorted().into_iter(),
             current: None,
         }
     }
@@ -60,12 +59,10 @@ impl TermPostings for TailPostings<'_> {
         self.terms.len() as u64
     }
     fn next_term(&mut self) -> Result<Option<(Term, u64)>, StorageError> {
-        let Some(term) = self.terms.next() else {
-            return Ok(None);
-        };
-        let (base, postings) = self.tail.postings(&term);
-        self.current = Some(postings);
-        Ok(Some((term, base)))
+        Ok(self.terms.next().map(|term| {
+            self.current = Some(term.positions());
+            (term.term.clone(), term.base())
+        }))
     }
     fn next_postings(&mut self) -> Result<Option<Vec<u64>>, StorageError> {
         Ok(self.current.take())

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     ops::Range,
     sync::{
-        PoisonError, RwLock,
+        PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -242,12 +242,60 @@ impl Tail {
         terms
     }
 
-    /// Base and all postings of a term, for freezing.
-    pub(crate) fn postings(&self, term: &Term) -> (u64, Vec<u64>) {
-        let all = |list: &List| {
-            let position = |&distance: &u32| self.first + u64::from(distance);
-            (list.base, list.as_slice().iter().map(position).collect())
-        };
-        self.with(term.as_bytes(), all).unwrap_or_default()
+    /// All of the tail, to be looked at for long: who adds to it meanwhile waits.
+    pub(crate) fn shards(&self) -> TailShards<'_> {
+        let shards = self.shards.iter();
+        let held = shards.map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner));
+        TailShards {
+            first: self.first,
+            shards: held.collect(),
+        }
+    }
+}
+
+type Shard<'a> = RwLockReadGuard<'a, HashMap<Term, List, RandomState>>;
+
+/// A tail whose shards are held.
+#[derive(Debug)]
+pub(crate) struct TailShards<'a> {
+    first: u64,
+    shards: Vec<Shard<'a>>,
+}
+
+/// A term of a tail.
+#[derive(Debug)]
+pub(crate) struct TermOfTail<'a> {
+    pub(crate) term: &'a Term,
+    list: &'a List,
+    first: u64,
+}
+
+impl TailShards<'_> {
+    /// The terms, sorted.
+    pub(crate) fn sorted(&self) -> Vec<TermOfTail<'_>> {
+        let mut terms: Vec<TermOfTail<'_>> = self
+            .shards
+            .iter()
+            .flat_map(|shard| shard.iter())
+            .map(|(term, list)| TermOfTail {
+                term,
+                list,
+                first: self.first,
+            })
+            .collect();
+        terms.sort_unstable_by_key(|of_tail| of_tail.term);
+        terms
+    }
+}
+
+impl TermOfTail<'_> {
+    /// How many postings older sources have.
+    pub(crate) fn base(&self) -> u64 {
+        self.list.base
+    }
+
+    pub(crate) fn positions(&self) -> Vec<u64> {
+        let position = |&distance: &u32| self.first + u64::from(distance);
+        self.list.as_slice().iter().map(position).collect()
     }
 }

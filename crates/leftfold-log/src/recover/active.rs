@@ -19,7 +19,11 @@ use crate::{
     index::{Tail, TermKind, write_term},
     limits::{LogOptions, RECENT_IDS},
     planted::{self, Planted},
-    record::{LogId, Seal, event, header::SEGMENT_HEADER_BYTES},
+    record::{
+        LogId, Seal,
+        event::{self, EventRef},
+        header::SEGMENT_HEADER_BYTES,
+    },
     segment::{
         Handles, Locations, Segment, create,
         locations::Growing,
@@ -57,13 +61,17 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    pub(crate) fn of(event: RecordedEvent) -> Self {
-        Self {
+    pub(crate) fn of(event: &EventRef<'_>) -> Result<Self, StorageError> {
+        let stream = StreamName::new(event.stream);
+        Ok(Self {
             id: event.id,
             position: event.position,
-            stream: event.stream,
+            stream: stream.map_err(|_| {
+                let name = FileName::of(FileKind::Lock);
+                StorageError::corrupt(&name, 0, "a stream name is over the limit")
+            })?,
             revision: event.revision,
-        }
+        })
     }
 }
 
@@ -109,7 +117,12 @@ pub(crate) fn gather(
                         .growing
                         .offsets
                         .push(u32::try_from(at).unwrap_or(u32::MAX));
-                    gathered.recent.push_back(Recent::of(event));
+                    gathered.recent.push_back(Recent {
+                        id: event.id,
+                        position,
+                        stream: event.stream,
+                        revision: event.revision,
+                    });
                     if gathered.recent.len() > RECENT_IDS {
                         gathered.recent.pop_front();
                     }

@@ -261,17 +261,26 @@ fn recent_ids(
     of_active: VecDeque<active::Recent>,
 ) -> Result<RecentIds, StorageError> {
     const BYTES_MAX: u64 = 64 * 1024 * 1024;
+    const CHUNK_EVENTS: u64 = 4_096;
     let mut recent = RecentIds::default();
     if planted::is(Planted::RecentIdsForgotten) {
         return Ok(recent);
     }
-    let missing = RECENT_IDS.saturating_sub(of_active.len());
-    let older = (1..active_first.get()).rev().take(missing);
-    let positions: Vec<Position> = older.map(Position::new).collect();
-    let fetched = segments.fetch(&positions, BYTES_MAX, Vec::new())?;
-    let mut older = fetched.into_events()?;
-    older.reverse();
-    let older = older.into_iter().map(active::Recent::of);
+    let missing = RECENT_IDS.saturating_sub(of_active.len()) as u64;
+    let oldest = active_first.get().saturating_sub(missing).max(1);
+    let (mut chunks, mut end, mut bytes) = (Vec::new(), active_first.get(), 0);
+    let mut buffer = Vec::new();
+    while end > oldest && bytes < BYTES_MAX {
+        let from = end.saturating_sub(CHUNK_EVENTS).max(oldest);
+        let positions: Vec<Position> = (from..end).map(Position::new).collect();
+        let fetched = segments.fetch(&positions, u64::MAX, buffer)?;
+        let chunk = fetched.refs().map(|event| active::Recent::of(&event?));
+        chunks.push(chunk.collect::<Result<Vec<_>, _>>()?);
+        buffer = fetched.into_buffer();
+        bytes += buffer.len() as u64;
+        end = from;
+    }
+    let older = chunks.into_iter().rev().flatten();
     for event in older.chain(of_active) {
         let id = std::iter::once(event.id);
         recent.push(event.position, &event.stream, event.revision, id);
