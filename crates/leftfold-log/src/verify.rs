@@ -294,7 +294,7 @@ fn compare(
 ) -> Result<u64, StorageError> {
     let mut counted = 0;
     for of_tail in tail.shards().sorted() {
-        let (term, expected) = (of_tail.term, of_tail.positions());
+        let (term, expected): (_, Vec<u64>) = (of_tail.term, of_tail.positions().collect());
         counted += expected.len() as u64;
         let found = postings_between(frozen, term, first, last)?;
         if found != expected {

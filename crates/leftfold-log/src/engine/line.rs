@@ -16,9 +16,10 @@
 use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use leftfold_model::Append;
@@ -43,6 +44,13 @@ const PATIENCE: u64 = 4;
 /// And at most so many microseconds.
 const PATIENCE_MICROS_MAX: u64 = 200;
 
+/// What upkeep may owe, in thousandths of what it may owe at all, before appends are slowed down.
+const SLOW_FROM: usize = 500;
+/// How long an event is slowed down when upkeep owes all it may.
+const SLOW_NANOS: usize = 20_000;
+/// Shorter pauses than this are gathered until they are as long: threads cannot sleep so shortly.
+const PAUSE_NANOS: u64 = 200_000;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -53,6 +61,8 @@ pub(crate) struct Line {
     room: Condvar,
     /// Members of the group that is being gathered, to look at without the lock.
     gathered: AtomicUsize,
+    /// Nanoseconds that appends should have been slowed down by, and were not yet.
+    slowness: AtomicU64,
     shared: Arc<Shared>,
     upkeep: Arc<Upkeep>,
     clock: Arc<dyn Clock>,
@@ -104,6 +114,7 @@ impl Line {
             due: Condvar::new(),
             room: Condvar::new(),
             gathered: AtomicUsize::new(0),
+            slowness: AtomicU64::new(0),
             upkeep,
             clock,
         }
@@ -132,6 +143,7 @@ impl Line {
     /// Appends, and blocks until the append is durable or refused.
     pub(crate) fn append(&self, append: Append) -> Outcome {
         let _end_on_panic = EndOnPanic(self);
+        self.slow_down(append.event_count());
         let (mut state, staged) = self.stage(self.lock(), &append)?;
         let outcome = match staged {
             Staged::Settled(outcome) => return outcome,
@@ -156,6 +168,7 @@ impl Line {
     /// Stages appends whose callers hold tickets, and has them written.
     pub(crate) fn append_queued(&self, appends: Vec<(Append, Answer)>) {
         let _end_on_panic = EndOnPanic(self);
+        self.slow_down(appends.iter().map(|(append, _)| append.event_count()).sum());
         let mut state = self.lock();
         let alone = appends.len() == 1;
         for (append, answer) in appends {
@@ -188,6 +201,20 @@ impl Line {
                 state = self.write_group(state);
             }
             self.pass_on(state);
+        }
+    }
+
+    /// Lets upkeep catch up: each event waits a little, the more the more upkeep owes, so that none waits long.
+    fn slow_down(&self, events: usize) {
+        let owed = self.shared.upkeep_owed().saturating_sub(SLOW_FROM);
+        if owed == 0 {
+            return;
+        }
+        let nanos = (events * owed * SLOW_NANOS / SLOW_FROM) as u64;
+        let all = self.slowness.fetch_add(nanos, Ordering::Relaxed) + nanos;
+        if all >= PAUSE_NANOS {
+            self.slowness.store(0, Ordering::Relaxed);
+            thread::sleep(Duration::from_nanos(all.min(20 * PAUSE_NANOS)));
         }
     }
 

@@ -25,9 +25,11 @@ use crate::{
 };
 
 /// Memory of the indexes of segments that wait for their files, about.
-const TAILS_BYTES_MAX: usize = 96 * 1024 * 1024;
+const TAILS_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Segments that may wait for their files.
 const TAILS_MAX: usize = 32;
+/// What upkeep may owe before the writer does it: all of the memory.
+const OWED_MAX: usize = 1_000;
 
 /// Writes of more bytes per sync gain nothing from zeros written before.
 const SMALL_SYNC_BYTES: u64 = 32 * 1024;
@@ -112,10 +114,18 @@ impl Shared {
 
     /// Whether so many segments wait for their index files that the writer has to help.
     pub(crate) fn must_wait_for_upkeep(&self) -> bool {
+        self.upkeep_owed() >= OWED_MAX
+    }
+
+    /// How much of the memory for indexes that wait for their files is in use, in thousandths.
+    pub(crate) fn upkeep_owed(&self) -> usize {
         let view = self.view.load();
-        let bytes: usize = view.sources.tails.iter().map(|tail| tail.bytes()).sum();
         let waiting = view.sources.tails.len().saturating_sub(1);
-        waiting > 0 && bytes >= TAILS_BYTES_MAX || waiting >= TAILS_MAX
+        if waiting == 0 {
+            return 0;
+        }
+        let bytes: usize = view.sources.tails.iter().map(|tail| tail.bytes()).sum();
+        (bytes / (TAILS_BYTES_MAX / OWED_MAX)).max(waiting * OWED_MAX / TAILS_MAX)
     }
 
     pub(crate) fn close(&self) {

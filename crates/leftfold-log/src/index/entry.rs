@@ -4,7 +4,7 @@
 //! **Invariants:** every node but the last of its level is full, so an ordinal leads straight to its chunk; no
 //! bytes make a decoder panic or allocate beyond them.
 
-use super::{Term, chunk};
+use super::chunk;
 use crate::record::{Malformed, malformed, take, take_array, varint};
 
 /// Lists up to this long live in the dictionary itself: most terms are rare.
@@ -53,8 +53,7 @@ impl Entry {
 }
 
 /// Appends a term, leaving out what it shares with the one before it in the block, and its entry.
-pub(crate) fn encode(out: &mut Vec<u8>, before: &[u8], term: &Term, entry: &Entry, origin: u64) {
-    let bytes = term.as_bytes();
+pub(crate) fn encode(out: &mut Vec<u8>, before: &[u8], bytes: &[u8], entry: &Entry, origin: u64) {
     let shared = before.iter().zip(bytes).take_while(|(a, b)| a == b).count();
     let suffix = bytes.get(shared..).unwrap_or_default();
     varint::put(out, shared as u64);

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use leftfold_model::Position;
 
 use super::{
-    Term,
     chunk::{self, CHUNK_POSTINGS},
     entry::{self, Child, Entry, INLINE_POSTINGS, NODE_CHILDREN, Stored},
     filter,
@@ -32,17 +31,17 @@ const WRITE_BYTES: usize = 256 * 1024;
 pub(crate) trait TermPostings {
     /// How many terms there are, at most.
     fn terms_max(&self) -> u64;
-    /// Goes to the next term; gives it and its base.
-    fn next_term(&mut self) -> Result<Option<(Term, u64)>, StorageError>;
-    /// The next postings of the current term; `None` after the last.
-    fn next_postings(&mut self) -> Result<Option<Vec<u64>>, StorageError>;
+    /// Goes to the next term; writes it into `term` and gives its base.
+    fn next_term(&mut self, term: &mut Vec<u8>) -> Result<Option<u64>, StorageError>;
+    /// Adds the next postings of the current term to `postings`; `false`: there are no more.
+    fn next_postings(&mut self, postings: &mut Vec<u64>) -> Result<bool, StorageError>;
 }
 
 /// The terms of a tail that gets no more postings.
 #[derive(Debug)]
 pub(crate) struct TailPostings<'a> {
     terms: std::vec::IntoIter<TermOfTail<'a>>,
-    current: Option<Vec<u64>>,
+    current: Option<TermOfTail<'a>>,
 }
 
 impl<'a> TailPostings<'a> {
@@ -58,14 +57,20 @@ impl TermPostings for TailPostings<'_> {
     fn terms_max(&self) -> u64 {
         self.terms.len() as u64
     }
-    fn next_term(&mut self) -> Result<Option<(Term, u64)>, StorageError> {
-        Ok(self.terms.next().map(|term| {
-            self.current = Some(term.positions());
-            (term.term.clone(), term.base())
+    fn next_term(&mut self, term: &mut Vec<u8>) -> Result<Option<u64>, StorageError> {
+        self.current = self.terms.next();
+        Ok(self.current.as_ref().map(|of_tail| {
+            term.clear();
+            term.extend_from_slice(of_tail.term.as_bytes());
+            of_tail.base()
         }))
     }
-    fn next_postings(&mut self) -> Result<Option<Vec<u64>>, StorageError> {
-        Ok(self.current.take())
+    fn next_postings(&mut self, postings: &mut Vec<u64>) -> Result<bool, StorageError> {
+        let of_tail = self.current.take();
+        Ok(of_tail.is_some_and(|of_tail| {
+            postings.extend(of_tail.positions());
+            true
+        }))
     }
 }
 
@@ -89,6 +94,7 @@ pub(crate) fn write(
         origin: first.get(),
         buffer: encode_header(log, first, last),
         written: 0,
+        pending: Vec::new(),
         dictionary: Vec::new(),
         entries: 0,
         restarts: Vec::new(),
@@ -101,7 +107,8 @@ pub(crate) fn write(
             ..Footer::default()
         },
     };
-    while let Some((term, base)) = source.next_term()? {
+    let mut term = Vec::new();
+    while let Some(base) = source.next_term(&mut term)? {
         writer.term(&term, base, source)?;
     }
     writer.finish()?;
@@ -120,6 +127,8 @@ struct Writer {
     origin: u64,
     buffer: Vec<u8>,
     written: u64,
+    /// Scratch: postings that are not written yet.
+    pending: Vec<u64>,
     dictionary: Vec<u8>,
     entries: usize,
     restarts: Vec<u16>,
@@ -161,16 +170,16 @@ impl Writer {
 
     fn term(
         &mut self,
-        term: &Term,
+        term: &[u8],
         base: u64,
         source: &mut dyn TermPostings,
     ) -> Result<(), StorageError> {
         let (count, stored) = self.postings(source)?;
         self.footer.terms += 1;
         self.footer.postings += count;
-        self.filter.add(filter::hash(&self.log.0, term.as_bytes()));
+        self.filter.add(filter::hash(&self.log.0, term));
         if self.dictionary.is_empty() {
-            self.block_first = term.as_bytes().to_vec();
+            self.block_first = term.to_vec();
         }
         if self.entries.is_multiple_of(entry::RESTART_ENTRIES) {
             self.previous.clear();
@@ -191,7 +200,7 @@ impl Writer {
             self.origin,
         );
         self.previous.clear();
-        self.previous.extend_from_slice(term.as_bytes());
+        self.previous.extend_from_slice(term);
         if self.dictionary.len() >= DICTIONARY_BLOCK_BYTES {
             self.close_dictionary_block()?;
         }
@@ -200,10 +209,11 @@ impl Writer {
 
     fn postings(&mut self, source: &mut dyn TermPostings) -> Result<(u64, Stored), StorageError> {
         let mut tree = Tree::default();
-        let mut pending = Vec::new();
-        while let Some(postings) = source.next_postings()? {
-            tree.count += postings.len() as u64;
-            pending.extend_from_slice(&postings);
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.clear();
+        let mut before = 0;
+        while source.next_postings(&mut pending)? {
+            tree.count += (pending.len() - before) as u64;
             let mut rest = pending.as_slice();
             // The last full chunk stays back: a short list is stored in the entry instead.
             while let Some((full, behind)) = rest.split_at_checked(CHUNK_POSTINGS) {
@@ -215,11 +225,15 @@ impl Writer {
             }
             let done = pending.len() - rest.len();
             pending.drain(..done);
+            before = pending.len();
         }
         if tree.count <= INLINE_POSTINGS {
-            return Ok((tree.count, Stored::Inline(pending)));
+            let stored = Stored::Inline(pending.as_slice().into());
+            self.pending = pending;
+            return Ok((tree.count, stored));
         }
         self.chunk(&pending, &mut tree)?;
+        self.pending = pending;
         let (root, height) = self.root(tree.levels)?;
         Ok((tree.count, Stored::Tree { root, height }))
     }

@@ -94,18 +94,21 @@ impl freeze::TermPostings for Join {
         self.terms_max
     }
 
-    fn next_term(&mut self) -> Result<Option<(Term, u64)>, StorageError> {
+    fn next_term(&mut self, term: &mut Vec<u8>) -> Result<Option<u64>, StorageError> {
         let heads = self
             .parts
             .iter()
             .filter_map(|part| part.head.as_ref().map(|(term, _)| term));
-        let Some(term) = heads.min().cloned() else {
+        let Some(least) = heads.min() else {
             return Ok(None);
         };
+        term.clear();
+        term.extend_from_slice(least.as_bytes());
         self.current.clear();
         let mut base = None;
         for part in &mut self.parts {
-            if part.head.as_ref().is_some_and(|(head, _)| *head == term) {
+            let holds = |(head, _): &(Term, Entry)| head.as_bytes() == term.as_slice();
+            if part.head.as_ref().is_some_and(holds) {
                 let next = part.scan.next()?;
                 if let Some((_, entry)) = std::mem::replace(&mut part.head, next) {
                     base.get_or_insert(entry.base);
@@ -114,18 +117,19 @@ impl freeze::TermPostings for Join {
                 }
             }
         }
-        Ok(Some((term, base.unwrap_or(0))))
+        Ok(Some(base.unwrap_or(0)))
     }
 
-    fn next_postings(&mut self) -> Result<Option<Vec<u64>>, StorageError> {
+    fn next_postings(&mut self, postings: &mut Vec<u64>) -> Result<bool, StorageError> {
         while let Some((frozen, entry, given)) = self.current.front_mut() {
             if let Some(chunk) = frozen.chunk_at(entry, *given)? {
                 *given = chunk.ordinal + chunk.positions.len() as u64;
-                return Ok(Some(chunk.positions));
+                postings.extend_from_slice(&chunk.positions);
+                return Ok(true);
             }
             self.current.pop_front();
         }
-        Ok(None)
+        Ok(false)
     }
 }
 

@@ -27,6 +27,9 @@ const READ_BYTES_MAX: u64 = 1024 * 1024;
 /// Events this far apart are still read in one go: a page costs less than a call.
 const READ_GAP_BYTES_MAX: u64 = 4 * 1024;
 
+/// How many reads are asked whether they would have to wait.
+const ASK_FIRST: usize = 4;
+
 /// Events that were read.
 #[derive(Debug)]
 pub(crate) struct Fetched {
@@ -173,17 +176,24 @@ impl Fetched {
         self.buffer.resize(within, 0);
         let mut missing: Vec<(&Run, &mut [u8])> = Vec::new();
         let mut rest = self.buffer.as_mut_slice();
-        let alone = self.runs.len() == 1;
-        for run in &self.runs {
+        let mut ask = self.runs.len() > 1;
+        for (nth, run) in self.runs.iter().enumerate() {
             let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
             let (here, behind) = rest.split_at_mut(length);
             rest = behind;
-            let read = !alone
+            // Asking costs more than reading. Where the first few are in memory, the others are expected to be.
+            ask = ask && (nth < ASK_FIRST || !missing.is_empty());
+            if !ask && self.runs.len() > 1 {
+                let read = run.file.read_exact_at(here, run.from);
+                read.map_err(|e| run.failed(e))?;
+                continue;
+            }
+            let cached = ask
                 && run
                     .file
                     .read_if_cached(here, run.from)
                     .map_err(|e| run.failed(e))?;
-            if !read {
+            if !cached {
                 missing.push((run, here));
             }
         }
