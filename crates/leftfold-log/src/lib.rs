@@ -27,9 +27,6 @@ pub use engine::{Answered, AppendError, CloseError, Core, Log, LogStats, Reader,
 pub use error::StorageError;
 pub use limits::{LogOptions, RECENT_IDS};
 pub use read::{Cursor, Delivered, EventRefs, Follower, ReadError, StreamEntry, Streams};
-pub use record::{
-    LogId,
-    event::{EventRef, Tags},
-};
+pub use record::{LogId, event::EventRef, names::Tags};
 pub use recover::{OpenError, OpenReport};
 pub use verify::{VerifyReport, verify};

@@ -28,6 +28,7 @@ use crate::{
         event::{self, Placement},
         frame,
         header::SEGMENT_HEADER_BYTES,
+        names::Written,
     },
     recover::{Marker, OpenError, OpenReport, recover},
     segment::{Locations, Segment, create, locations::Growing},
@@ -55,6 +56,8 @@ pub struct Core {
     /// Scratch: the term that is indexed, and where the records of the frame that is encoded begin.
     term: Vec<u8>,
     records: Vec<usize>,
+    /// Names in the newest segment that records can refer to.
+    names: Written,
     _lock: DiskLock,
 }
 
@@ -134,6 +137,7 @@ impl Core {
             report: recovered.report,
             term: Vec::new(),
             records: Vec::new(),
+            names: Written::default(),
             _lock: lock,
         })
     }
@@ -227,6 +231,7 @@ impl Core {
                 if !self.fits(append.event_count()) {
                     let kept = self.group.bytes.len() - frame_bytes;
                     self.group.bytes.truncate(kept);
+                    self.names.clear();
                     return Ok(Staged::NeedsRoom(frame_bytes));
                 }
                 return Ok(Staged::Waits(Ok(self.adopt(
@@ -312,7 +317,8 @@ impl Core {
                     revision: first.plus(nth),
                     time: event.time().unwrap_or(time),
                 };
-                event::encode(bytes, self.seal, at, event);
+                let naming = self.names.naming(position, &write.stream, event);
+                event::encode(bytes, self.seal, at, event, &naming);
                 position = position.next();
             }
         }
@@ -434,6 +440,7 @@ impl Core {
             locations,
         });
         let tail = Arc::new(Tail::new(first));
+        self.names.clear();
         self.active = Active::open(&segment, Arc::clone(&tail), &view, capacity)?;
         self.shared.add_segment(segment, tail);
         Ok(())

@@ -1,20 +1,26 @@
 //! One event as bytes: the record.
 //!
 //! **Owns:** the record's layout (docs/format.md section 4). **Does not know:** frames and segments.
-//! **Invariants:** a record stands for itself: with the log's id and its position it decodes to the whole event,
+//! **Invariants:** with the log's id, its position and the names it may refer to, a record decodes to the whole event,
 //! whatever lies around it; `decode(encode(e)) == e`; a record that decodes obeys every limit of the model.
 //!
-//! Layout: `crc u32 | length varint | content u8 | time u64 | id [16] | revision varint | stream | type |
-//! tag count varint, tags | metadata | data`, where stream, type, each tag and metadata are a varint length and
-//! bytes, and data is what remains. The checksum covers everything behind itself.
+//! Layout: `crc u32 | length varint | flags u8 | time u64 | id [16] | revision varint | names | metadata | data`.
+//! Flags: the content type in the lowest three bits; 8: the names are a reference; 16: there is metadata. Names are
+//! stream, type, tag count varint, tags, each a varint length and bytes; or how many events before they stand, a varint.
+//! Metadata is a varint length and bytes, or nothing; data is what remains. The checksum covers everything behind
+//! itself.
 
 use bytes::Bytes;
 use leftfold_model::{
-    ContentType, EventId, EventType, NewEvent, Position, RecordedEvent, Revision, StreamName, Tag,
-    Timestamp, limits,
+    ContentType, EventId, NewEvent, Position, RecordedEvent, Revision, StreamName, Timestamp,
+    limits,
 };
 
-use super::{Malformed, Seal, malformed, take, take_array, varint};
+use super::{
+    Malformed, Seal, malformed,
+    names::{self, Names, Naming, OwnedNames, Tags},
+    take, take_array, varint,
+};
 
 /// Bytes of the checksum in front of a record.
 const CRC_BYTES: usize = 4;
@@ -40,22 +46,39 @@ pub(crate) struct Placement<'a> {
     pub(crate) time: Timestamp,
 }
 
+/// The bits of the flags that are the content type, and the other bits.
+const CONTENT_BITS: u8 = 0b111;
+const NAMES_ARE_ELSEWHERE: u8 = 8;
+const HAS_METADATA: u8 = 16;
+
 /// Appends the record of `event` to `out`.
-pub(crate) fn encode(out: &mut Vec<u8>, seal: Seal, at: Placement<'_>, event: &NewEvent) {
+pub(crate) fn encode(
+    out: &mut Vec<u8>,
+    seal: Seal,
+    at: Placement<'_>,
+    event: &NewEvent,
+    naming: &Naming<()>,
+) {
     let start = out.len();
+    let mut flags = event.content_type().code();
+    if matches!(naming, Naming::Back(_)) {
+        flags |= NAMES_ARE_ELSEWHERE;
+    }
+    let metadata = event.metadata();
+    if !metadata.is_empty() {
+        flags |= HAS_METADATA;
+    }
     out.extend_from_slice(&[0; CRC_BYTES]);
-    varint::put(out, body_length(at, event) as u64);
-    out.push(event.content_type().code());
+    varint::put(out, body_length(at, event, naming) as u64);
+    out.push(flags);
     out.extend_from_slice(&at.time.as_micros().to_le_bytes());
     out.extend_from_slice(event.id().as_bytes());
     varint::put(out, at.revision.get());
-    put_bytes(out, at.stream.as_str().as_bytes());
-    put_bytes(out, event.event_type().as_str().as_bytes());
-    varint::put(out, event.tags().len() as u64);
-    for tag in event.tags() {
-        put_bytes(out, tag.as_str().as_bytes());
+    naming.put(out, at.stream, event);
+    if !metadata.is_empty() {
+        varint::put(out, metadata.len() as u64);
+        out.extend_from_slice(metadata);
     }
-    put_bytes(out, event.metadata());
     out.extend_from_slice(event.data());
     if let Some((crc, rest)) = out
         .get_mut(start..)
@@ -65,31 +88,17 @@ pub(crate) fn encode(out: &mut Vec<u8>, seal: Seal, at: Placement<'_>, event: &N
     }
 }
 
-fn body_length(at: Placement<'_>, event: &NewEvent) -> usize {
-    let field = |bytes: usize| varint_length(bytes as u64) + bytes;
-    let tags: usize = event
-        .tags()
-        .iter()
-        .map(|tag| field(tag.as_str().len()))
-        .sum();
+fn body_length(at: Placement<'_>, event: &NewEvent, naming: &Naming<()>) -> usize {
+    let metadata = match event.metadata().len() {
+        0 => 0,
+        bytes => varint::length(bytes as u64) + bytes,
+    };
     1 + 8
         + 16
-        + varint_length(at.revision.get())
-        + field(at.stream.as_str().len())
-        + field(event.event_type().as_str().len())
-        + varint_length(event.tags().len() as u64)
-        + tags
-        + field(event.metadata().len())
+        + varint::length(at.revision.get())
+        + naming.length(at.stream, event)
+        + metadata
         + event.data().len()
-}
-
-fn varint_length(value: u64) -> usize {
-    (70 - value.leading_zeros() as usize).max(7) / 7
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    varint::put(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
 }
 
 /// The size of the record that begins with `prefix` (at least the bytes there are, [`PREFIX_BYTES`] suffice).
@@ -132,65 +141,108 @@ pub(crate) fn check(bytes: &[u8], seal: Seal, position: Position) -> Result<&[u8
     Ok(record)
 }
 
+/// A record that was looked into.
+#[derive(Clone, Debug)]
+pub(crate) struct Record<'a> {
+    revision: Revision,
+    id: EventId,
+    content_type: ContentType,
+    time: Timestamp,
+    pub(crate) naming: Naming<Names<'a>>,
+    metadata: &'a [u8],
+    data: &'a [u8],
+}
+
 /// Looks into a record that [`check`] or [`take_record`] returned.
-pub(crate) fn parse(record: &[u8], position: Position) -> Result<EventRef<'_>, Malformed> {
+pub(crate) fn parse(record: &[u8]) -> Result<Record<'_>, Malformed> {
     let mut rest = record;
     take(&mut rest, CRC_BYTES)?;
     if varint::take_length(&mut rest)? != rest.len() {
         return Err(malformed("a record's length does not fit"));
     }
-    let [content] = take_array(&mut rest)?;
-    let content_type =
-        ContentType::from_code(content).ok_or(malformed("a content type is unknown"))?;
+    let [flags] = take_array(&mut rest)?;
+    if flags & !(CONTENT_BITS | NAMES_ARE_ELSEWHERE | HAS_METADATA) != 0 {
+        return Err(malformed("a record's flags are unknown to this version"));
+    }
+    let content_type = ContentType::from_code(flags & CONTENT_BITS)
+        .ok_or(malformed("a content type is unknown"))?;
     let time = Timestamp::from_micros(u64::from_le_bytes(take_array(&mut rest)?));
     let id = EventId::from_bytes(take_array(&mut rest)?);
     let revision = Revision::new(varint::take(&mut rest)?);
-    let stream = take_text(&mut rest).ok_or(malformed("a stream name is bad"))?;
-    let event_type = take_text(&mut rest).ok_or(malformed("an event type is bad"))?;
-    let count = varint::take(&mut rest)?;
-    if count > limits::TAGS_PER_EVENT_MAX as u64 {
-        return Err(malformed("an event has too many tags"));
-    }
-    let tags = rest;
-    for _ in 0..count {
-        take_text(&mut rest).ok_or(malformed("a tag is bad"))?;
-    }
-    let tags = Tags {
-        bytes: tags,
-        left: usize::try_from(count).unwrap_or(0),
+    let naming = if flags & NAMES_ARE_ELSEWHERE == 0 {
+        Naming::Inline(Names::take(&mut rest)?)
+    } else {
+        Naming::Back(names::take_back(&mut rest)?)
     };
-    let metadata = take_field(&mut rest)?;
-    Ok(EventRef {
-        position,
-        stream,
+    let metadata = if flags & HAS_METADATA == 0 {
+        &[]
+    } else {
+        let length = varint::take_length(&mut rest)?;
+        take(&mut rest, length)?
+    };
+    Ok(Record {
         revision,
         id,
-        event_type,
         content_type,
-        data: rest,
-        metadata,
-        tags,
         time,
+        naming,
+        metadata,
+        data: rest,
     })
 }
 
-/// Decodes a record that [`take_record`] returned. Data and metadata share its memory.
-pub(crate) fn decode(record: &Bytes, position: Position) -> Result<RecordedEvent, Malformed> {
-    let event = parse(record, position)?;
-    let tag = |tag| Tag::new(tag).map_err(|_| malformed("a tag is bad"));
-    Ok(RecordedEvent {
+/// How many events before its own the names of a record stand, if they stand elsewhere. Believes the bytes: what it
+/// says is only where to read ahead.
+pub(crate) fn peek_back(bytes: &[u8]) -> Option<u64> {
+    let mut rest = bytes;
+    take(&mut rest, CRC_BYTES).ok()?;
+    varint::take(&mut rest).ok()?;
+    let [flags] = take_array(&mut rest).ok()?;
+    if flags & NAMES_ARE_ELSEWHERE == 0 {
+        return None;
+    }
+    take(&mut rest, 8 + 16).ok()?;
+    varint::take(&mut rest).ok()?;
+    names::take_back(&mut rest).ok()
+}
+
+impl<'a> Record<'a> {
+    /// The event, with the names it has or refers to.
+    pub(crate) fn with(self, position: Position, names: Names<'a>) -> EventRef<'a> {
+        EventRef {
+            position,
+            stream: names.stream,
+            revision: self.revision,
+            id: self.id,
+            event_type: names.event_type,
+            content_type: self.content_type,
+            data: self.data,
+            metadata: self.metadata,
+            tags: names.tags,
+            time: self.time,
+        }
+    }
+}
+
+/// The event of a record that [`parse`] looked into, with its names. Data and metadata share the record's memory.
+pub(crate) fn decode(
+    record: &Bytes,
+    parsed: &Record<'_>,
+    position: Position,
+    names: OwnedNames,
+) -> RecordedEvent {
+    RecordedEvent {
         position,
-        stream: StreamName::new(event.stream).map_err(|_| malformed("a stream name is bad"))?,
-        revision: event.revision,
-        id: event.id,
-        event_type: EventType::new(event.event_type)
-            .map_err(|_| malformed("an event type is bad"))?,
-        content_type: event.content_type,
-        data: record.slice_ref(event.data),
-        metadata: record.slice_ref(event.metadata),
-        tags: event.tags.map(tag).collect::<Result<_, _>>()?,
-        time: event.time,
-    })
+        stream: names.stream,
+        revision: parsed.revision,
+        id: parsed.id,
+        event_type: names.event_type,
+        content_type: parsed.content_type,
+        data: record.slice_ref(parsed.data),
+        metadata: record.slice_ref(parsed.metadata),
+        tags: names.tags,
+        time: parsed.time,
+    }
 }
 
 /// An event as it lies in the log, borrowed: nothing of it was copied or allocated.
@@ -219,43 +271,14 @@ pub struct EventRef<'a> {
     pub time: Timestamp,
 }
 
-/// The tags of an [`EventRef`].
-#[derive(Clone, Debug)]
-pub struct Tags<'a> {
-    bytes: &'a [u8],
-    left: usize,
-}
-
-impl<'a> Iterator for Tags<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        self.left = self.left.checked_sub(1)?;
-        take_text(&mut self.bytes)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl ExactSizeIterator for Tags<'_> {}
-
-fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
-    std::str::from_utf8(take_field(bytes).ok()?).ok()
-}
-
-fn take_field<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
-    let length = varint::take_length(bytes)?;
-    take(bytes, length)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use leftfold_model::{EventType, Tag};
+
     use super::*;
-    use crate::record::LogId;
+    use crate::record::{LogId, names::Known};
 
     fn name() -> impl Strategy<Value = String> {
         prop_oneof!["[a-z]{1,12}-[0-9]{1,6}", "\\PC{1,40}"]
@@ -284,7 +307,13 @@ mod tests {
             revision: Revision::new(revision),
             time: Timestamp::from_micros(7),
         };
-        encode(&mut out, Seal::of(LogId([3; 16])), at, event);
+        encode(
+            &mut out,
+            Seal::of(LogId([3; 16])),
+            at,
+            event,
+            &Naming::Inline(()),
+        );
         out.into()
     }
 
@@ -298,7 +327,9 @@ mod tests {
             prop_assert_eq!(size(&bytes), Ok(bytes.len()));
             let position = Position::new(position);
             let record = take_record(&mut bytes, Seal::of(LogId([3; 16])), position).unwrap();
-            let decoded = decode(&record, position).unwrap();
+            let parsed = parse(&record).unwrap();
+            let names = Known::default().resolve(position, &parsed.naming).unwrap();
+            let decoded = decode(&record, &parsed, position, names);
             prop_assert_eq!(&decoded.data, event.data());
             prop_assert_eq!(&decoded.metadata, event.metadata());
             prop_assert_eq!(decoded.tags.as_slice(), event.tags());
@@ -308,10 +339,42 @@ mod tests {
         }
 
         #[test]
+        fn names_that_are_referred_to_decode_as_if_they_were_repeated(
+            events in prop::collection::vec((0_usize..3, 0_usize..2), 1..60), gap in 0_u64..1_500,
+        ) {
+            let seal = Seal::of(LogId([3; 16]));
+            let streams = ["a-1", "a-2", "b"].map(|name| StreamName::new(name).unwrap());
+            let (mut written, mut known) = (names::Written::default(), Known::default());
+            let mut position = Position::FIRST;
+            for (nth, (stream, kind)) in events.iter().enumerate() {
+                let kind = EventType::new(["T", "U"][*kind]).unwrap();
+                let event = NewEvent::json(kind, "{}").with_tags([Tag::new("t").unwrap()]).unwrap();
+                let stream = &streams[*stream];
+                let naming = written.naming(position, stream, &event);
+                let (revision, time) = (Revision::new(nth as u64), Timestamp::from_micros(7));
+                let mut out = Vec::new();
+                encode(&mut out, seal, Placement { position, stream, revision, time }, &event, &naming);
+                let mut bytes = Bytes::from(out);
+                prop_assert_eq!(peek_back(&bytes).is_some(), matches!(naming, Naming::Back(_)));
+                let record = take_record(&mut bytes, seal, position).unwrap();
+                let parsed = parse(&record).unwrap();
+                let names = known.resolve(position, &parsed.naming).unwrap();
+                let decoded = decode(&record, &parsed, position, names);
+                prop_assert_eq!(&decoded.stream, stream);
+                prop_assert_eq!(&decoded.event_type, event.event_type());
+                prop_assert_eq!(decoded.tags.as_slice(), event.tags());
+                position = position.plus(1 + if nth % 7 == 6 { gap } else { 0 });
+            }
+        }
+
+        #[test]
         fn any_bytes_decode_or_are_refused(bytes: Vec<u8>) {
             let _ = size(&bytes);
             let bytes = Bytes::from(bytes);
-            let _ = decode(&bytes, Position::FIRST);
+            let _ = peek_back(&bytes);
+            if let Ok(record) = parse(&bytes) {
+                let _ = Known::default().resolve(Position::FIRST, &record.naming);
+            }
             let _ = take_record(&mut bytes.clone(), Seal::of(LogId([0; 16])), Position::FIRST);
         }
 

@@ -5,11 +5,12 @@
 //! **Invariants:** no input makes a decoder panic or allocate more than its own length; every byte is covered
 //! by a checksum, lengths included; a checksum also covers the log's id and the record's position, so that
 //! a record of another log, or one at the wrong place, does not decode.
-//! **Reading order:** [`Seal`], [`event`], [`frame`], [`header`].
+//! **Reading order:** [`Seal`], [`event`], [`names`], [`frame`], [`header`].
 
 pub(crate) mod event;
 pub(crate) mod frame;
 pub(crate) mod header;
+pub(crate) mod names;
 pub(crate) mod varint;
 
 use leftfold_model::Position;

@@ -15,8 +15,24 @@ pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push((value & 0x7f) as u8);
 }
 
+/// How many bytes [`put`] appends.
+pub(crate) fn length(value: u64) -> usize {
+    (70 - value.leading_zeros() as usize).max(7) / 7
+}
+
 /// Splits a number off the front of `bytes`.
+#[inline]
 pub(crate) fn take(bytes: &mut &[u8]) -> Result<u64, Malformed> {
+    match bytes.split_first() {
+        Some((&byte, rest)) if byte < 0x80 => {
+            *bytes = rest;
+            Ok(u64::from(byte))
+        }
+        _ => take_long(bytes),
+    }
+}
+
+fn take_long(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes
@@ -41,6 +57,7 @@ pub(crate) fn take(bytes: &mut &[u8]) -> Result<u64, Malformed> {
 }
 
 /// Splits a length off the front of `bytes` and checks that the rest can hold it.
+#[inline]
 pub(crate) fn take_length(bytes: &mut &[u8]) -> Result<usize, Malformed> {
     let length = usize::try_from(take(bytes)?).map_err(|_| malformed("a length is too big"))?;
     if length > bytes.len() {

@@ -23,6 +23,7 @@ use crate::{
         LogId, Seal,
         event::{self, EventRef},
         header::SEGMENT_HEADER_BYTES,
+        names::Known,
     },
     segment::{
         Handles, Locations, Segment, create,
@@ -104,12 +105,15 @@ pub(crate) fn gather(
         end: SEGMENT_HEADER_BYTES as u64,
         why: "",
     };
-    let mut term = Vec::new();
+    let (mut term, mut known) = (Vec::new(), Known::default());
     loop {
         match scan.step()? {
             Step::Frame(offset, header, records) => {
                 for (position, at, record) in records {
-                    let event = event::decode(&record, position);
+                    let event = event::parse(&record).and_then(|parsed| {
+                        let names = known.resolve(position, &parsed.naming)?;
+                        Ok(event::decode(&record, &parsed, position, names))
+                    });
                     let event = event.map_err(|m| StorageError::corrupt(name, at, m.what))?;
                     check(&event).map_err(|what| StorageError::corrupt(name, at, what))?;
                     index(&gathered.tail, &mut term, &event);

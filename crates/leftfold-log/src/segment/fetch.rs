@@ -7,9 +7,10 @@
 //! Events that lie side by side are read in one go. What the system has in memory is read at once; of the rest, all is
 //! announced to the system before the first is waited for, so the disk works on all of it at the same time.
 
-use std::{io, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use leftfold_model::{Position, RecordedEvent};
 
 use super::{LocationReader, Segments};
@@ -19,6 +20,8 @@ use crate::{
     record::{
         Malformed, Seal,
         event::{self, EventRef},
+        malformed,
+        names::{Names, Naming, OwnedNames},
     },
 };
 
@@ -33,11 +36,13 @@ const ASK_FIRST: usize = 4;
 /// Events that were read.
 #[derive(Debug)]
 pub(crate) struct Fetched {
-    buffer: Vec<u8>,
+    bytes: Bytes,
     seal: Seal,
     runs: Vec<Run>,
     /// Position of each event, and where in its segment it lies.
     places: Vec<(Position, u64)>,
+    /// Events that these refer to for their names, and that are not among them.
+    named: Option<Box<Fetched>>,
     /// Whether these are not all that were asked for.
     pub(crate) cut: bool,
 }
@@ -79,9 +84,15 @@ impl Segments {
         bytes_max: u64,
         buffer: Vec<u8>,
     ) -> Result<Fetched, StorageError> {
-        let mut fetched = self.locate(positions, bytes_max, buffer)?;
+        let mut fetched = self.locate(positions, bytes_max)?;
         fetched.cut = fetched.places.len() < positions.len();
-        fetched.read()?;
+        fetched.read(buffer)?;
+        let missing = fetched.missing_names();
+        if !missing.is_empty() {
+            let mut named = self.locate(&missing, u64::MAX)?;
+            named.read(Vec::new())?;
+            fetched.named = Some(Box::new(named));
+        }
         Ok(fetched)
     }
 
@@ -92,17 +103,13 @@ impl Segments {
     }
 
     /// Finds out where the events lie, and which can be read in one go.
-    fn locate(
-        &self,
-        positions: &[Position],
-        bytes_max: u64,
-        buffer: Vec<u8>,
-    ) -> Result<Fetched, StorageError> {
+    fn locate(&self, positions: &[Position], bytes_max: u64) -> Result<Fetched, StorageError> {
         let mut fetched = Fetched {
-            buffer,
+            bytes: Bytes::new(),
             seal: self.seal,
             runs: Vec::new(),
             places: Vec::with_capacity(positions.len()),
+            named: None,
             cut: false,
         };
         let mut bytes = 0;
@@ -166,16 +173,16 @@ impl Fetched {
         Ok(bytes)
     }
 
-    /// Reads all runs.
-    fn read(&mut self) -> Result<(), StorageError> {
+    /// Reads all runs, into `buffer`.
+    fn read(&mut self, mut buffer: Vec<u8>) -> Result<(), StorageError> {
         let mut within = 0;
         for run in &mut self.runs {
             run.within = within;
             within += usize::try_from(run.bytes()).unwrap_or(usize::MAX);
         }
-        self.buffer.resize(within, 0);
+        buffer.resize(within, 0);
         let mut missing: Vec<(&Run, &mut [u8])> = Vec::new();
-        let mut rest = self.buffer.as_mut_slice();
+        let mut rest = buffer.as_mut_slice();
         let mut ask = self.runs.len() > 1;
         for (nth, run) in self.runs.iter().enumerate() {
             let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
@@ -206,6 +213,7 @@ impl Fetched {
             let read = run.file.read_exact_at(here, run.from);
             read.map_err(|e| run.failed(e))?;
         }
+        self.bytes = buffer.into();
         Ok(())
     }
 
@@ -236,32 +244,126 @@ impl Fetched {
             })
     }
 
+    /// The positions, rising, of events that hold names of these and are not among them.
+    fn missing_names(&self) -> Vec<Position> {
+        let mut missing = Vec::new();
+        for (_, position, _, within) in self.each() {
+            let bytes = self.bytes.get(within..).unwrap_or_default();
+            if let Some(events) = event::peek_back(bytes) {
+                let at = position.get().saturating_sub(events);
+                if at > 0 && self.index_of(Position::new(at)).is_none() {
+                    missing.push(Position::new(at));
+                }
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
+    /// The place of the event at this position, if it is here.
+    fn index_of(&self, position: Position) -> Option<usize> {
+        let falls = matches!(&*self.places, [(a, _), .., (b, _)] if a > b);
+        let order = |(at, _): &(Position, u64)| {
+            if falls {
+                position.cmp(at)
+            } else {
+                at.cmp(&position)
+            }
+        };
+        self.places.binary_search_by(order).ok()
+    }
+
+    /// The names of an event that holds them itself.
+    fn names_at(&self, position: Position) -> Result<Names<'_>, Malformed> {
+        let nowhere = malformed("a reference leads to no names");
+        let Some(index) = self.index_of(position) else {
+            let named = self.named.as_ref().ok_or(nowhere)?;
+            return match named.index_of(position) {
+                Some(_) => named.names_at(position),
+                None => Err(malformed("a reference leads to no names")),
+            };
+        };
+        let run = self.runs.partition_point(|run| run.places_end <= index);
+        let (Some(run), Some(&(_, start))) = (self.runs.get(run), self.places.get(index)) else {
+            return Err(nowhere);
+        };
+        let within = run.within + usize::try_from(start - run.from).unwrap_or(usize::MAX);
+        let bytes = self.bytes.get(within..).unwrap_or_default();
+        match event::parse(event::check(bytes, self.seal, position)?)?.naming {
+            Naming::Inline(names) => Ok(names),
+            Naming::Back(_) => Err(nowhere),
+        }
+    }
+
+    /// The names of a record, wherever they are.
+    fn names_of<'a>(
+        &'a self,
+        position: Position,
+        naming: &Naming<Names<'a>>,
+    ) -> Result<Names<'a>, Malformed> {
+        match naming {
+            Naming::Inline(names) => Ok(names.clone()),
+            Naming::Back(events) => {
+                self.names_at(Position::new(position.get().saturating_sub(*events)))
+            }
+        }
+    }
+
     /// The events, borrowed, each checked when it is reached.
     pub(crate) fn refs(&self) -> impl Iterator<Item = Result<EventRef<'_>, StorageError>> {
         self.each().map(|(run, position, start, within)| {
-            let bytes = self.buffer.get(within..).unwrap_or_default();
+            let bytes = self.bytes.get(within..).unwrap_or_default();
             let event = event::check(bytes, self.seal, position)
-                .and_then(|record| event::parse(record, position));
+                .and_then(event::parse)
+                .and_then(|record| {
+                    let names = self.names_of(position, &record.naming)?;
+                    Ok(record.with(position, names))
+                });
             event.map_err(|malformed| damaged(run, start, &malformed))
         })
     }
 
     /// The memory it used.
     pub(crate) fn into_buffer(self) -> Vec<u8> {
-        self.buffer
+        self.bytes.into()
     }
 
     /// The events; their data and metadata share the memory.
-    pub(crate) fn into_events(mut self) -> Result<Vec<RecordedEvent>, StorageError> {
-        let all = Bytes::from(std::mem::take(&mut self.buffer));
+    pub(crate) fn into_events(self) -> Result<Vec<RecordedEvent>, StorageError> {
+        let mut owned = HashMap::default();
         let mut events = Vec::with_capacity(self.len());
         for (run, position, start, within) in self.each() {
-            let mut bytes = all.slice(within.min(all.len())..);
-            let event = event::take_record(&mut bytes, self.seal, position)
-                .and_then(|record| event::decode(&record, position));
+            let event = self.event(position, within, &mut owned);
             events.push(event.map_err(|malformed| damaged(run, start, &malformed))?);
         }
         Ok(events)
+    }
+
+    /// The event that lies here. `owned` holds names that several events may share.
+    fn event(
+        &self,
+        position: Position,
+        within: usize,
+        owned: &mut HashMap<Position, OwnedNames, RandomState>,
+    ) -> Result<RecordedEvent, Malformed> {
+        let mut bytes = self.bytes.slice(within.min(self.bytes.len())..);
+        let record = event::take_record(&mut bytes, self.seal, position)?;
+        let parsed = event::parse(&record)?;
+        let names = match parsed.naming {
+            Naming::Inline(ref names) => names.owned()?,
+            Naming::Back(events) => {
+                let at = Position::new(position.get().saturating_sub(events));
+                match owned.get(&at) {
+                    Some(names) => names.clone(),
+                    None => {
+                        let names = self.names_at(at)?.owned()?;
+                        owned.entry(at).or_insert(names).clone()
+                    }
+                }
+            }
+        };
+        Ok(event::decode(&record, &parsed, position, names))
     }
 }
 
