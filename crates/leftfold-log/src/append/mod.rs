@@ -91,7 +91,7 @@ impl Decider {
         seen: Seen<'_>,
     ) -> Result<Option<Position>, StorageError> {
         let newest = self.next.previous();
-        if after >= newest {
+        if after >= newest || seen.sources.surely_none_after(query, after)? {
             return Ok(None);
         }
         seen.sources

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use leftfold_model::{Position, Query, QueryItem, Scope};
 
 use super::{
-    Frozen, Tail, Term,
+    Frozen, Tail, Term, TermKind,
     chunk::Chunk,
     entry::Entry,
     listing::Listing,
     set::{AllOf, AnyOf, Everything, PositionSet, TermSet},
+    write_term,
 };
 use crate::error::StorageError;
 
@@ -133,6 +134,57 @@ impl Sources {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a look at the newest posting of each term shows that nothing behind `after` matches the query. `false`:
+    /// there may be a match.
+    pub(crate) fn surely_none_after(
+        &self,
+        query: &Query,
+        after: Position,
+    ) -> Result<bool, StorageError> {
+        let Query::Items(items) = query else {
+            return Ok(false);
+        };
+        let mut term = Vec::new();
+        for item in items {
+            let mut possible = true;
+            for tag in item.tag_list() {
+                write_term(&mut term, TermKind::Tag, tag.as_str());
+                possible = possible && self.has_after(&term, after)?;
+            }
+            let mut any_type = item.type_list().is_empty();
+            for event_type in item.type_list() {
+                write_term(&mut term, TermKind::Type, event_type.as_str());
+                any_type = any_type || possible && self.has_after(&term, after)?;
+            }
+            if possible && any_type {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the term has a posting behind `after`.
+    fn has_after(&self, term: &[u8], after: Position) -> Result<bool, StorageError> {
+        for tail in self.tails.iter().rev() {
+            if tail.newest(term).is_some_and(|newest| newest > after) {
+                return Ok(true);
+            }
+            if tail.first() <= after {
+                return Ok(false);
+            }
+        }
+        for frozen in self.frozen.iter().rev() {
+            if frozen.last() <= after {
+                return Ok(false);
+            }
+            let entry = frozen.entry(term)?;
+            if entry.is_some_and(|entry| entry.last() > after.get()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The positions up to `through` that belong to the scope and match the query.

@@ -175,6 +175,14 @@ impl Tail {
         })
     }
 
+    /// The newest posting of the term, decided ones included.
+    pub(crate) fn newest(&self, term: &[u8]) -> Option<Position> {
+        self.with(term, |list| {
+            let distance = list.as_slice().last()?;
+            Some(Position::new(self.first + u64::from(*distance)))
+        })?
+    }
+
     /// The chunk that begins with the first posting at or behind `position`.
     pub(crate) fn chunk_after(
         &self,
