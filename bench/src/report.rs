@@ -72,9 +72,9 @@ impl Report {
             println!("{name}: {value}");
         }
         println!();
-        println!(
-            "| row | store | per second | events/s | of first | p50 ms | p99 ms | p99.9 ms | longest ms | cores | opened MiB | peak MiB | disk B/event |"
-        );
+        let columns = "| row | store | per second | events/s | of first | p50 ms | p99 ms | p99.9 ms | longest ms | cores \
+                       | opened MiB | peak MiB | disk B/event |";
+        println!("{columns}");
         println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
         report
     }

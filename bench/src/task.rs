@@ -63,6 +63,8 @@ pub(crate) enum Task {
     Deliver { seconds: f64 },
     /// Opens the log and looks at memory.
     Open { cold: bool },
+    /// Leaves the log open for this long, so that what it does in the background is done.
+    Rest { seconds: f64 },
     /// Opens the log, appends, and dies without closing it.
     Die { appends: u64 },
 }
@@ -232,6 +234,10 @@ pub(crate) fn run(kind: Kind, task: &Task, directory: &Path) -> anyhow::Result<O
         Task::Type { rare, accounts } => by_type(&*engine, *rare, *accounts)?,
         Task::Deliver { seconds } => deliver(&*engine, *seconds)?,
         Task::Open { .. } => Outcome::timed(0, opening),
+        Task::Rest { seconds } => {
+            thread::sleep(Duration::from_secs_f64(*seconds));
+            Outcome::default()
+        }
         Task::Die { appends } => {
             let shape = Shape {
                 batch: 1,

@@ -1,4 +1,4 @@
-//! The engine without threads: decides appends, gathers them in groups, and takes note of how those ended.
+//! The engine without threads: decides appends, gathers them in groups, notes how those ended.
 //!
 //! **Owns:** [`Core`]: the tail of the log and the state that decides. **Does not know:** threads, queues.
 //! **Invariants:** groups are written in the order they were taken, each once, the next only after the one before it
@@ -472,7 +472,7 @@ impl Core {
     /// # Errors
     /// What the disk reported; the log itself is not affected.
     pub fn maintain(&mut self) -> Result<bool, StorageError> {
-        Ok(self.shared.upkeep()? || self.shared.idle_upkeep()?)
+        Ok(self.shared.upkeep()? || self.shared.join(false)? || self.shared.join(true)?)
     }
 
     /// Stops cleanly, so that the next open need not recover. If many events are in the newest segment it is sealed, so

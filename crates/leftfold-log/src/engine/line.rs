@@ -36,8 +36,8 @@ use crate::clock::Clock;
 
 /// Bytes of a group, one append more or less. More: longer syncs for all; less: more of them.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Events that are decided and not durable, one append more or less. Far fewer than the ids that are remembered, so that an event that is
-/// not among those is durable and can be read.
+/// Events that are decided and not durable, one append more or less. Far fewer than the ids that are remembered, so
+/// that an event that is not among those is durable and can be read.
 const GROUP_EVENTS_MAX: u64 = 32_768;
 /// What part of the last sync's time the writing thread waits for callers to come back.
 const PATIENCE: u64 = 4;

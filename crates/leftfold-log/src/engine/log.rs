@@ -1,6 +1,6 @@
 //! The engine with its threads.
 //!
-//! **Owns:** [`Log`] and its threads: one writes, one takes appends off the queue, one does the upkeep.
+//! **Owns:** [`Log`] and its threads: one writes, one takes appends off the queue, one seals, one joins indexes.
 //! **Does not know:** how appends are decided. **Invariants:** all threads are named; when one panics, callers learn that
 //! the outcome is unknown and later appends are refused; dropping the last handle stops the log cleanly.
 
@@ -55,6 +55,7 @@ struct Running {
     line: Arc<Line>,
     queue: Arc<Queue>,
     upkeep: Arc<Upkeep>,
+    joiner: Arc<Upkeep>,
     report: OpenReport,
     threads: Mutex<Option<Threads>>,
 }
@@ -63,7 +64,8 @@ struct Running {
 struct Threads {
     writer: thread::JoinHandle<()>,
     queue: thread::JoinHandle<()>,
-    upkeep: thread::JoinHandle<()>,
+    sealer: thread::JoinHandle<()>,
+    joiner: thread::JoinHandle<()>,
 }
 
 impl Log {
@@ -90,6 +92,7 @@ impl Log {
         let core = Core::open(disk, options, Arc::clone(&clock))?;
         let (reader, report) = (core.reader(), core.report().clone());
         let (queue, upkeep) = (Arc::<Queue>::default(), Arc::<Upkeep>::default());
+        let joiner = Arc::<Upkeep>::default();
         let line = Arc::new(Line::of(core, Arc::clone(&upkeep), clock));
         let threads = Threads {
             writer: {
@@ -100,9 +103,22 @@ impl Log {
                 let (line, queue) = (Arc::clone(&line), Arc::clone(&queue));
                 spawn("leftfold-queue", move || take_turns(&line, &queue))?
             },
-            upkeep: {
+            sealer: {
                 let (shared, upkeep) = (Arc::clone(&reader.shared), Arc::clone(&upkeep));
-                spawn("leftfold-upkeep", move || upkeep.keep_up(&shared))?
+                let joiner = Arc::clone(&joiner);
+                spawn("leftfold-sealer", move || {
+                    upkeep.keep_up(&shared, &|idle| {
+                        let more = !idle && shared.upkeep()?;
+                        joiner.wake();
+                        Ok(more)
+                    });
+                })?
+            },
+            joiner: {
+                let (shared, joiner) = (Arc::clone(&reader.shared), Arc::clone(&joiner));
+                spawn("leftfold-joiner", move || {
+                    joiner.keep_up(&shared, &|idle| shared.join(idle));
+                })?
             },
         };
         upkeep.wake();
@@ -112,6 +128,7 @@ impl Log {
                 line,
                 queue,
                 upkeep,
+                joiner,
                 report,
                 threads: Mutex::new(Some(threads)),
             }),
@@ -182,7 +199,8 @@ impl Log {
     /// Why the newest step of upkeep failed, if it did; it is tried again.
     #[must_use]
     pub fn upkeep_error(&self) -> Option<Arc<StorageError>> {
-        self.running.upkeep.failed()
+        let running = &self.running;
+        running.upkeep.failed().or_else(|| running.joiner.failed())
     }
 
     /// Stops taking appends, finishes those accepted, and stops cleanly. Further calls do nothing.
@@ -205,7 +223,9 @@ impl Running {
             return Ok(());
         };
         self.upkeep.stop();
-        let _ = threads.upkeep.join();
+        self.joiner.stop();
+        let _ = threads.sealer.join();
+        let _ = threads.joiner.join();
         self.queue.close();
         let _ = threads.queue.join();
         let closed = self.line.close();

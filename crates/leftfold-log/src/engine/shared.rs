@@ -1,8 +1,9 @@
 //! What the writer, the readers and the upkeep share.
 //!
 //! **Owns:** [`Shared`]: the published view and how it changes; upkeep steps; [`Reader`].
-//! **Does not know:** appends. **Invariants:** the view changes under one small lock and is read without any; an upkeep
-//! step holds the upkeep lock, so two never meet; files are removed only after no new view names them.
+//! **Does not know:** appends. **Invariants:** the view changes under one small lock and is read without any; sealing and
+//! joining each hold their own lock, so two of a kind never meet; sealing only adds files behind those that are joined;
+//! files are removed only after no new view names them.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -41,7 +42,9 @@ pub(crate) struct Shared {
     pub(crate) options: LogOptions,
     view: ArcSwap<View>,
     change: Mutex<()>,
+    /// Who seals, and who joins: the one must not wait for the other, which may take long.
     upkeep: Mutex<()>,
+    joining: Mutex<()>,
     /// The file that becomes the next segment, if it is prepared.
     spare: Mutex<Option<create::Spare>>,
     committed: Event,
@@ -60,6 +63,7 @@ impl Shared {
             view: ArcSwap::from_pointee(view),
             change: Mutex::default(),
             upkeep: Mutex::default(),
+            joining: Mutex::default(),
             spare: Mutex::default(),
             committed: Event::new(),
             closed: AtomicBool::new(false),
@@ -138,19 +142,17 @@ impl Shared {
         self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does one step of upkeep, the most urgent one. `false`: there was nothing to do.
+    /// Does one step of the upkeep that appends may have to wait for, the most urgent one. `false`: there was nothing
+    /// to do.
     pub(crate) fn upkeep(&self) -> Result<bool, StorageError> {
         let _one_at_a_time = self.pause_upkeep();
-        Ok(self.prepare_spare()?
-            || self.seal_oldest()?
-            || self.join_indexes(false)?
-            || self.fill_spare()?)
+        Ok(self.prepare_spare()? || self.seal_oldest()? || self.fill_spare()?)
     }
 
-    /// Does one step of what is worth doing only when nobody appends. `false`: there was nothing to do.
-    pub(crate) fn idle_upkeep(&self) -> Result<bool, StorageError> {
-        let _one_at_a_time = self.pause_upkeep();
-        self.join_indexes(true)
+    /// Joins index files, if it is time; with time to spare (`idle`), more of them. `false`: there was nothing to do.
+    pub(crate) fn join(&self, idle: bool) -> Result<bool, StorageError> {
+        let _one_at_a_time = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+        self.join_indexes(idle)
     }
 
     /// Seals every segment but the newest.

@@ -26,6 +26,8 @@ use crate::{
 const DICTIONARY_BLOCK_BYTES: usize = 4_096;
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 256 * 1024;
+/// Bytes written before they are synced.
+const SYNC_BYTES: u64 = 1024 * 1024;
 
 /// Terms in rising order, with their postings in rising order.
 pub(crate) trait TermPostings {
@@ -94,6 +96,7 @@ pub(crate) fn write(
         origin: first.get(),
         buffer: encode_header(log, first, last),
         written: 0,
+        synced: 0,
         pending: Vec::new(),
         dictionary: Vec::new(),
         entries: 0,
@@ -127,6 +130,7 @@ struct Writer {
     origin: u64,
     buffer: Vec<u8>,
     written: u64,
+    synced: u64,
     /// Scratch: postings that are not written yet.
     pending: Vec<u64>,
     dictionary: Vec<u8>,
@@ -165,6 +169,12 @@ impl Writer {
         written.map_err(|e| StorageError::io("write", &self.name, e))?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        // A little at a time, so that no sync of an append waits behind a whole index.
+        if self.written - self.synced >= SYNC_BYTES && !planted::is(Planted::IndexNotSynced) {
+            let synced = self.file.sync_data();
+            synced.map_err(|e| StorageError::io("sync", &self.name, e))?;
+            self.synced = self.written;
+        }
         Ok(())
     }
 

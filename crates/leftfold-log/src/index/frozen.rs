@@ -15,6 +15,7 @@ use super::{
     entry::{self, Child, Entry, NODE_CHILDREN, Stored},
     filter,
     layout::{BlockSeal, EDGE_BYTES, Footer, check_header},
+    term::{FRONT_BYTES, front},
 };
 use crate::{
     cache::{Blocks, FileId},
@@ -47,6 +48,8 @@ pub(crate) struct Frozen {
 /// The first term of a dictionary block and where the block lies.
 #[derive(Debug)]
 struct Fence {
+    /// The front of the term: most comparisons need no more, and no look at memory elsewhere.
+    front: [u8; FRONT_BYTES],
     first: Box<[u8]>,
     block: Child,
 }
@@ -146,7 +149,12 @@ impl Frozen {
         if !self.may_hold(term)? {
             return Ok(None);
         }
-        let index = self.fences.partition_point(|fence| &*fence.first <= term);
+        let term_front = front(term);
+        let not_behind = |fence: &Fence| match fence.front.cmp(&term_front) {
+            std::cmp::Ordering::Equal => &*fence.first <= term,
+            order => order.is_lt(),
+        };
+        let index = self.fences.partition_point(not_behind);
         let Some(fence) = index
             .checked_sub(1)
             .and_then(|index| self.fences.get(index))
@@ -363,7 +371,7 @@ fn decode_fences(mut bytes: &[u8], limit: u64) -> Result<Vec<Fence>, Malformed> 
     let mut fences = Vec::new();
     while !bytes.is_empty() {
         let length = varint::take_length(&mut bytes)?;
-        let first = take(&mut bytes, length)?.into();
+        let first: Box<[u8]> = take(&mut bytes, length)?.into();
         let offset = varint::take(&mut bytes)?;
         let length = varint::take(&mut bytes)?;
         let length = u32::try_from(length).map_err(|_| malformed("a block is too long"))?;
@@ -371,6 +379,7 @@ fn decode_fences(mut bytes: &[u8], limit: u64) -> Result<Vec<Fence>, Malformed> 
             return Err(malformed("a block lies outside of the dictionary"));
         }
         fences.push(Fence {
+            front: front(&first),
             first,
             block: Child {
                 last: 0,

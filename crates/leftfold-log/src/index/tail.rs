@@ -20,6 +20,7 @@ use leftfold_model::Position;
 use super::{
     Term,
     chunk::{CHUNK_POSTINGS, Chunk},
+    term::{FRONT_BYTES, front},
 };
 
 /// Parts of the map, each with its lock, so that readers of different terms do not meet.
@@ -273,7 +274,7 @@ pub(crate) struct TailShards<'a> {
 /// A term of a tail.
 #[derive(Debug)]
 pub(crate) struct TermOfTail<'a> {
-    front: [u8; 24],
+    front: [u8; FRONT_BYTES],
     pub(crate) term: &'a Term,
     list: &'a List,
     first: u64,
@@ -297,15 +298,6 @@ impl TailShards<'_> {
         terms.sort_unstable_by(|a, b| a.front.cmp(&b.front).then_with(|| a.term.cmp(b.term)));
         terms
     }
-}
-
-/// The first bytes of a term, and zeros if it is shorter: terms whose fronts differ sort as those do.
-fn front(term: &[u8]) -> [u8; 24] {
-    let mut front = [0; 24];
-    for (to, from) in front.iter_mut().zip(term) {
-        *to = *from;
-    }
-    front
 }
 
 impl TermOfTail<'_> {

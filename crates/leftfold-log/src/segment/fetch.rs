@@ -84,6 +84,7 @@ impl Segments {
         bytes_max: u64,
         buffer: Vec<u8>,
     ) -> Result<Fetched, StorageError> {
+        self.handles.count_read();
         let mut fetched = self.locate(positions, bytes_max)?;
         fetched.cut = fetched.places.len() < positions.len();
         fetched.read(buffer)?;

@@ -6,7 +6,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::{
@@ -23,6 +26,7 @@ const OPEN_FILES_MAX: usize = 256;
 pub(crate) struct Handles {
     disk: Arc<dyn Disk>,
     blocks: Arc<Blocks>,
+    reads: AtomicU64,
     open: Mutex<Open>,
 }
 
@@ -37,6 +41,7 @@ impl Handles {
         Self {
             disk,
             blocks: Arc::new(Blocks::with_bytes(cache_bytes)),
+            reads: AtomicU64::new(0),
             open: Mutex::default(),
         }
     }
@@ -44,6 +49,16 @@ impl Handles {
     /// The disk.
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
+    }
+
+    /// How often events were read.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Counts a read of events.
+    pub(crate) fn count_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The cache of blocks.
