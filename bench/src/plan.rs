@@ -377,6 +377,7 @@ fn reads(selection: &Selection, directory: &Path, report: &mut Report) -> anyhow
         payload: 128,
     };
     measure(&loading, &task, &all, 1, directory, Where::Loaded, report)?;
+    rest(&all, 5.0, directory)?;
     let own =
         |name: &str| name.starts_with("query") || name.ends_with("cold") || name.contains("stream");
     for (name, task, _) in rows {

@@ -200,6 +200,13 @@ pub(crate) fn run(kind: Kind, task: &Task, directory: &Path) -> anyhow::Result<O
     if let Task::Open { cold: true } = task {
         machine::forget_files(directory)?;
     }
+    let warm = matches!(
+        task,
+        Task::Read { cold: false, .. } | Task::Scan | Task::Type { .. }
+    );
+    if warm {
+        machine::read_files(directory)?;
+    }
     let before = Instant::now();
     let engine =
         engine::open(kind, directory).with_context(|| format!("cannot open {}", kind.name()))?;
