@@ -77,7 +77,13 @@ pub(crate) fn freeze(
             last: range.1,
         },
     );
-    write_frozen(disk, log, range, &mut TailPostings::of(&tail.shards()))?;
+    write_frozen(
+        disk,
+        log,
+        range,
+        &mut TailPostings::of(&tail.shards()),
+        &|| true,
+    )?;
     Ok(Arc::new(Frozen::open(disk, handles.blocks(), log, range)?))
 }
 
@@ -86,11 +92,13 @@ fn discard_temporary(disk: &dyn Disk, kind: FileKind) {
     let _ = disk.remove(&FileName::temporary(kind));
 }
 
-/// Joins adjacent index files into one and opens it. The caller then lets go of the parts and removes them.
+/// Joins adjacent index files into one and opens it. The caller then lets go of the parts and removes them. `None`:
+/// there was nothing to join, or `go_on` said no.
 pub(crate) fn join(
     handles: &Handles,
     log: LogId,
     parts: &[Arc<Frozen>],
+    go_on: &dyn Fn() -> bool,
 ) -> Result<Option<Arc<Frozen>>, StorageError> {
     let (Some(oldest), Some(newest)) = (parts.first(), parts.last()) else {
         return Ok(None);
@@ -104,7 +112,9 @@ pub(crate) fn join(
             last: range.1,
         },
     );
-    merge(disk, log, parts)?;
+    if merge(disk, log, parts, go_on)?.is_none() {
+        return Ok(None);
+    }
     let joined = Frozen::open(disk, handles.blocks(), log, range)?;
     Ok(Some(Arc::new(joined)))
 }

@@ -7,7 +7,7 @@
 
 mod recent;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
 use leftfold_model::{
@@ -19,7 +19,7 @@ pub(crate) use recent::RecentIds;
 
 use crate::{
     error::StorageError,
-    index::{Sources, Term},
+    index::{Sources, Tail, Term},
     segment::Segments,
 };
 
@@ -50,13 +50,58 @@ pub(crate) struct Seen<'a> {
     pub(crate) segments: &'a Segments,
 }
 
+/// What a decision needs of the sources that do not change any more, looked up before it is one's turn.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// The newest tail then. While it is the newest, everything older holds what it held.
+    newest: Arc<Tail>,
+    /// For each write, how many events its stream has in all older sources.
+    older_events: Vec<u64>,
+}
+
+impl Prepared {
+    /// Looks up what can be known of the append in advance; `None`: nothing, or not without an error, which the
+    /// decision will meet again.
+    pub(crate) fn of(append: &Append, sources: &Sources) -> Option<Self> {
+        let newest = Arc::clone(sources.tails.last()?);
+        let mut older_events = Vec::with_capacity(append.writes().len());
+        for write in append.writes() {
+            let term = Term::stream(&write.stream);
+            let known = newest.count(term.as_bytes(), Position::MAX).is_some();
+            older_events.push(if known {
+                0
+            } else {
+                sources.older_stream_events(&term, Position::MAX).ok()?
+            });
+        }
+        Some(Self {
+            newest,
+            older_events,
+        })
+    }
+
+    /// How many events the stream of this write has in all sources but the newest tail, if that still holds.
+    fn older_events(&self, sources: &Sources, write: usize) -> Option<u64> {
+        let same = sources
+            .tails
+            .last()
+            .is_some_and(|tail| Arc::ptr_eq(tail, &self.newest));
+        self.older_events.get(write).copied().filter(|_| same)
+    }
+}
+
 impl Decider {
     /// Decides an append. Changes nothing.
     ///
     /// The order of the checks is part of the contract: repetition, then expected revisions in the order of the
     /// writes, then conditions in their order (docs/queries.md).
-    pub(crate) fn decide(&self, append: &Append, seen: Seen<'_>) -> Result<Decision, StorageError> {
-        let current = current_revisions(append, seen)?;
+    pub(crate) fn decide(
+        &self,
+        append: &Append,
+        prepared: Option<&Prepared>,
+        seen: Seen<'_>,
+    ) -> Result<Decision, StorageError> {
+        let current = current_revisions(append, prepared, seen)?;
         if let Some(decision) = self.repetition(append, &current, seen)? {
             return Ok(decision);
         }
@@ -191,27 +236,34 @@ impl Decider {
 /// For each write, the revision of its stream's last event: decided appends and earlier writes included.
 fn current_revisions(
     append: &Append,
+    prepared: Option<&Prepared>,
     seen: Seen<'_>,
 ) -> Result<Vec<CurrentRevision>, StorageError> {
+    let sources = seen.sources;
+    let stored = |nth: usize, write: &StreamWrite| -> Result<u64, StorageError> {
+        let term = Term::stream(&write.stream);
+        let newest = sources.tails.last();
+        match newest.and_then(|tail| tail.count(term.as_bytes(), Position::MAX)) {
+            Some((base, count)) => Ok(base + count),
+            None => match prepared.and_then(|prepared| prepared.older_events(sources, nth)) {
+                Some(events) => Ok(events),
+                None => sources.older_stream_events(&term, Position::MAX),
+            },
+        }
+    };
+    let current = |events: u64| CurrentRevision(events.checked_sub(1).map(Revision::new));
     if let [write] = append.writes() {
-        let before = seen
-            .sources
-            .stream_events(&Term::stream(&write.stream), Position::MAX)?;
-        return Ok(vec![CurrentRevision(
-            before.checked_sub(1).map(Revision::new),
-        )]);
+        return Ok(vec![current(stored(0, write)?)]);
     }
     let mut events: HashMap<&StreamName, u64, RandomState> = HashMap::default();
-    let mut current = Vec::with_capacity(append.writes().len());
-    for write in append.writes() {
+    let mut all = Vec::with_capacity(append.writes().len());
+    for (nth, write) in append.writes().iter().enumerate() {
         let before = match events.get(&write.stream) {
             Some(&before) => before,
-            None => seen
-                .sources
-                .stream_events(&Term::stream(&write.stream), Position::MAX)?,
+            None => stored(nth, write)?,
         };
-        current.push(CurrentRevision(before.checked_sub(1).map(Revision::new)));
+        all.push(current(before));
         events.insert(&write.stream, before + write.events.len() as u64);
     }
-    Ok(current)
+    Ok(all)
 }

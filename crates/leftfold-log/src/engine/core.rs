@@ -15,7 +15,7 @@ use super::{
     shared::{Reader, Shared},
 };
 use crate::{
-    append::{Decider, Decision, Seen},
+    append::{Decider, Decision, Prepared, Seen},
     clock::Clock,
     disk::{Disk, DiskFile, DiskLock, FileKind, FileName},
     error::StorageError,
@@ -167,7 +167,7 @@ impl Core {
         let mut waiting = Vec::new();
         for (index, append) in appends.iter().enumerate() {
             let staged = loop {
-                match self.stage(append) {
+                match self.stage(append, None) {
                     Ok(Staged::NeedsRoom(bytes)) => {
                         self.flush(&mut waiting, &mut answers);
                         if let Err(error) = self.roll(bytes) {
@@ -207,11 +207,16 @@ impl Core {
         }
     }
 
-    /// Decides one append and, if it is allowed, adds its frame to the group that is written next.
+    /// Decides one append and, if it is allowed, adds its frame to the group that is written next. What was looked up
+    /// before (`prepared`) is used if it still holds.
     ///
     /// # Errors
     /// Certainly nothing was added.
-    pub(crate) fn stage(&mut self, append: &Append) -> Result<Staged, AppendError> {
+    pub(crate) fn stage(
+        &mut self,
+        append: &Append,
+        prepared: Option<&Prepared>,
+    ) -> Result<Staged, AppendError> {
         if let Some(cause) = &self.latched {
             return Err(AppendError::ReadOnly {
                 cause: Arc::clone(cause),
@@ -223,7 +228,7 @@ impl Core {
             sources: &view.sources,
             segments: &view.segments,
         };
-        let decided = self.decider.decide(append, seen);
+        let decided = self.decider.decide(append, prepared, seen);
         let outcome = match decided.map_err(|e| AppendError::Unreadable { cause: Arc::new(e) })? {
             Decision::Write(revisions) => {
                 self.unmark()?;

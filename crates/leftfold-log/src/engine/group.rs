@@ -36,14 +36,16 @@ pub(crate) enum Lost {
 impl Lost {
     /// What an append of the group is answered.
     fn answer(&self, decided: Outcome) -> Outcome {
-        match (self, decided) {
-            (Self::Failed(cause), Ok(_)) => Err(AppendError::Poisoned {
-                cause: Arc::clone(cause),
-            }),
-            (Self::Failed(cause) | Self::NotWritten(cause), _) => Err(AppendError::ReadOnly {
-                cause: Arc::clone(cause),
-            }),
-            (Self::Abandoned, _) => Err(AppendError::WriterLost),
+        let (cause, tried) = match self {
+            Self::Failed(cause) => (cause, true),
+            Self::NotWritten(cause) => (cause, false),
+            Self::Abandoned => return Err(AppendError::WriterLost),
+        };
+        let cause = Arc::clone(cause);
+        match decided {
+            // What a repetition repeats may be in the group that failed.
+            Ok(appended) if tried || appended.repeated => Err(AppendError::Poisoned { cause }),
+            _ => Err(AppendError::ReadOnly { cause }),
         }
     }
 }
@@ -180,5 +182,66 @@ impl Drop for Group {
         if self.done.0.get().is_none() {
             self.end(Err(Lost::Abandoned));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leftfold_model::{Conflict, EventId};
+
+    use super::*;
+
+    fn outcome(repeated: bool) -> Outcome {
+        Ok(Appended {
+            first: Position::FIRST,
+            last: Position::FIRST,
+            streams: Vec::new(),
+            repeated,
+        })
+    }
+
+    fn conflict() -> Outcome {
+        Err(AppendError::Conflict(Conflict::PartlyStored {
+            id: EventId::from_bytes([1; 16]),
+            position: Position::FIRST,
+        }))
+    }
+
+    #[test]
+    fn a_lost_group_says_certainly_not_written_only_where_that_is_certain() {
+        let cause = || {
+            Arc::new(StorageError::directory(
+                "sync",
+                std::io::ErrorKind::Other.into(),
+            ))
+        };
+        let certain = |lost: &Lost, decided| {
+            lost.answer(decided)
+                .unwrap_err()
+                .is_definitely_not_written()
+        };
+        let failed = Lost::Failed(cause());
+        assert!(!certain(&failed, outcome(false)));
+        assert!(!certain(&failed, outcome(true)));
+        assert!(certain(&failed, conflict()));
+        let not_written = Lost::NotWritten(cause());
+        assert!(certain(&not_written, outcome(false)));
+        assert!(
+            !certain(&not_written, outcome(true)),
+            "what it repeats may have been written"
+        );
+        assert!(certain(&not_written, conflict()));
+        assert!(!certain(&Lost::Abandoned, outcome(false)));
+    }
+
+    #[test]
+    fn a_group_that_is_dropped_tells_those_who_wait() {
+        let mut group = Group::default();
+        let done = group.join();
+        drop(group);
+        assert!(matches!(
+            done.wait(outcome(false)),
+            Err(AppendError::WriterLost)
+        ));
     }
 }

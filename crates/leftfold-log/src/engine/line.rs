@@ -15,7 +15,7 @@
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, LockResult, Mutex, MutexGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
@@ -32,7 +32,7 @@ use super::{
     shared::Shared,
     upkeep::Upkeep,
 };
-use crate::clock::Clock;
+use crate::{append::Prepared, clock::Clock, read::Views};
 
 /// Bytes of a group, one append more or less. More: longer syncs for all; less: more of them.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -87,6 +87,16 @@ struct State {
 
 type Guard<'a> = MutexGuard<'a, State>;
 
+/// The state, unless a thread panicked while it had it: then nothing of the core is used again.
+fn sound<'a>(locked: LockResult<Guard<'a>>) -> Guard<'a> {
+    locked.unwrap_or_else(|poisoned| {
+        let mut state = poisoned.into_inner();
+        state.closed = true;
+        state.core = None;
+        state
+    })
+}
+
 /// Ends the line if its thread panics. Declared before the lock is taken, so dropped after it is freed.
 struct EndOnPanic<'a>(&'a Line);
 
@@ -121,15 +131,12 @@ impl Line {
     }
 
     fn lock(&self) -> Guard<'_> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sound(self.state.lock())
     }
 
     fn wait_for_room<'a>(&self, mut state: Guard<'a>) -> Guard<'a> {
         state.waiting += 1;
-        let mut state = self
-            .room
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = sound(self.room.wait(state));
         state.waiting -= 1;
         state
     }
@@ -144,7 +151,8 @@ impl Line {
     pub(crate) fn append(&self, append: Append) -> Outcome {
         let _end_on_panic = EndOnPanic(self);
         self.slow_down(append.event_count());
-        let (mut state, staged) = self.stage(self.lock(), &append)?;
+        let prepared = Prepared::of(&append, &self.shared.view().sources);
+        let (mut state, staged) = self.stage(self.lock(), &append, prepared.as_ref())?;
         let outcome = match staged {
             Staged::Settled(outcome) => return outcome,
             Staged::Waits(outcome) => outcome,
@@ -172,13 +180,18 @@ impl Line {
         let mut state = self.lock();
         let alone = appends.len() == 1;
         for (append, answer) in appends {
-            match self.stage(state, &append) {
+            match self.stage(state, &append, None) {
                 Ok((mut locked, staged)) => {
                     match (staged, locked.core.as_mut()) {
                         (Staged::Settled(outcome), _) => drop(answer.send(outcome)),
                         (Staged::Waits(outcome), Some(core)) => {
                             core.group().join_by_ticket(answer, outcome);
                             self.note_members(core);
+                            if core.group().bytes.len() >= GROUP_BYTES_MAX && !locked.busy {
+                                locked.busy = true;
+                                self.pass_on(self.write_group(locked));
+                                locked = self.lock();
+                            }
                         }
                         _ => drop(answer.send(Err(AppendError::Busy))),
                     }
@@ -228,6 +241,7 @@ impl Line {
         &'a self,
         mut state: Guard<'a>,
         append: &Append,
+        prepared: Option<&Prepared>,
     ) -> Result<(Guard<'a>, Staged), AppendError> {
         loop {
             if state.closed {
@@ -243,7 +257,7 @@ impl Line {
                 state = self.wait_for_room(state);
                 continue;
             }
-            match core.stage(append)? {
+            match core.stage(append, prepared)? {
                 Staged::NeedsRoom(bytes) => state = self.roll(state, bytes)?,
                 staged => return Ok((state, staged)),
             }
@@ -318,7 +332,7 @@ impl Line {
                 if state.core.is_none() {
                     return;
                 }
-                state = self.due.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = sound(self.due.wait(state));
             }
             state.due = false;
             let mut patience = 0;

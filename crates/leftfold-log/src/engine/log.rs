@@ -224,6 +224,7 @@ impl Running {
         };
         self.upkeep.stop();
         self.joiner.stop();
+        self.reader.shared.stop_joining();
         let _ = threads.sealer.join();
         let _ = threads.joiner.join();
         self.queue.close();

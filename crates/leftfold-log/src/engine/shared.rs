@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     spare: Mutex<Option<create::Spare>>,
     committed: Event,
     closed: AtomicBool,
+    /// Whether what takes long is to be given up.
+    stopping: AtomicBool,
     pub(crate) syncs: AtomicU64,
     /// Bytes written by those syncs.
     pub(crate) bytes: AtomicU64,
@@ -67,6 +69,7 @@ impl Shared {
             spare: Mutex::default(),
             committed: Event::new(),
             closed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             appends: AtomicU64::new(0),
@@ -130,6 +133,15 @@ impl Shared {
         }
         let bytes: usize = view.sources.tails.iter().map(|tail| tail.bytes()).sum();
         (bytes / (TAILS_BYTES_MAX / OWED_MAX)).max(waiting * OWED_MAX / TAILS_MAX)
+    }
+
+    /// Lets joins that are under way be given up.
+    pub(crate) fn stop_joining(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     pub(crate) fn close(&self) {
@@ -256,7 +268,7 @@ impl Shared {
             .unwrap_or_default()
             .to_vec();
         let handles = &view.segments.handles;
-        let Some(joined) = upkeep::join(handles, self.log, &parts)? else {
+        let Some(joined) = upkeep::join(handles, self.log, &parts, &|| !self.is_stopping())? else {
             return Ok(false);
         };
         self.change(|view| {

@@ -76,13 +76,14 @@ impl TermPostings for TailPostings<'_> {
     }
 }
 
-/// Writes the index of the events from `first` to `last`, and makes it durable.
+/// Writes the index of the events from `first` to `last`, and makes it durable. `None`: `go_on` said no.
 pub(crate) fn write(
     disk: &dyn Disk,
     log: LogId,
     (first, last): (Position, Position),
     source: &mut dyn TermPostings,
-) -> Result<FileName, StorageError> {
+    go_on: &dyn Fn() -> bool,
+) -> Result<Option<FileName>, StorageError> {
     let kind = FileKind::Index { first, last };
     let (name, temporary) = (FileName::of(kind), FileName::temporary(kind));
     let file = disk
@@ -113,13 +114,17 @@ pub(crate) fn write(
     let mut term = Vec::new();
     while let Some(base) = source.next_term(&mut term)? {
         writer.term(&term, base, source)?;
+        if !go_on() {
+            let _ = disk.remove(&temporary);
+            return Ok(None);
+        }
     }
     writer.finish()?;
     disk.rename(&temporary, &name)
         .map_err(|e| StorageError::io("rename", &temporary, e))?;
     disk.sync_dir()
         .map_err(|e| StorageError::directory("sync", e))?;
-    Ok(name)
+    Ok(Some(name))
 }
 
 struct Writer {

@@ -45,18 +45,20 @@ pub(crate) fn due(covered: &[u64], idle: bool) -> Option<std::ops::Range<usize>>
     None
 }
 
-/// Writes the join of `parts` (adjacent, oldest first). The parts stay; the caller removes them.
+/// Writes the join of `parts` (adjacent, oldest first). The parts stay; the caller removes them. `None`: there are no
+/// parts, or `go_on` said no.
 pub(crate) fn merge(
     disk: &dyn Disk,
     log: LogId,
     parts: &[Arc<Frozen>],
+    go_on: &dyn Fn() -> bool,
 ) -> Result<Option<FileName>, StorageError> {
     let (Some(oldest), Some(newest)) = (parts.first(), parts.last()) else {
         return Ok(None);
     };
     let range = (oldest.first(), newest.last());
     let mut source = Join::of(parts)?;
-    freeze::write(disk, log, range, &mut source).map(Some)
+    freeze::write(disk, log, range, &mut source, go_on)
 }
 
 /// The terms of several files as one.

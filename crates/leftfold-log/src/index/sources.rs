@@ -91,7 +91,20 @@ impl Sources {
         stream: &Term,
         through: Position,
     ) -> Result<u64, StorageError> {
-        for tail in self.tails.iter().rev() {
+        let newest = self.tails.last();
+        match newest.and_then(|tail| tail.count(stream.as_bytes(), through)) {
+            Some((base, count)) => Ok(base + count),
+            None => self.older_stream_events(stream, through),
+        }
+    }
+
+    /// How many events the stream has, up to `through`, in all sources but the newest tail.
+    pub(crate) fn older_stream_events(
+        &self,
+        stream: &Term,
+        through: Position,
+    ) -> Result<u64, StorageError> {
+        for tail in self.tails.iter().rev().skip(1) {
             if let Some((base, count)) = tail.count(stream.as_bytes(), through) {
                 return Ok(base + count);
             }

@@ -69,14 +69,21 @@ fn sources(disk: &dyn Disk, events: &[Indexed], cut: usize, merge_first: usize) 
         add(&tail, &mut seen, position, event);
         if (index + 1) % cut == 0 {
             let range = (tail.first(), Position::new(position));
-            write_frozen(disk, LOG, range, &mut TailPostings::of(&tail.shards())).unwrap();
+            write_frozen(
+                disk,
+                LOG,
+                range,
+                &mut TailPostings::of(&tail.shards()),
+                &|| true,
+            )
+            .unwrap();
             frozen.push(Arc::new(Frozen::open(disk, &blocks(), LOG, range).unwrap()));
             tail = Tail::new(Position::new(position + 1));
         }
     }
     let run = merge_first.min(frozen.len());
     if run > 1 {
-        merge(disk, LOG, &frozen[..run]).unwrap();
+        merge(disk, LOG, &frozen[..run], &|| true).unwrap();
         let range = (frozen[0].first(), frozen[run - 1].last());
         let merged = Arc::new(Frozen::open(disk, &blocks(), LOG, range).unwrap());
         frozen.splice(..run, [merged]);
@@ -222,7 +229,14 @@ fn long_lists_are_found_by_ordinal_and_by_position() {
         tail.add(term.as_bytes(), Position::new(n * 3 + 1), 5);
     }
     let range = (Position::FIRST, Position::new(count * 3));
-    write_frozen(&disk, LOG, range, &mut TailPostings::of(&tail.shards())).unwrap();
+    write_frozen(
+        &disk,
+        LOG,
+        range,
+        &mut TailPostings::of(&tail.shards()),
+        &|| true,
+    )
+    .unwrap();
     let frozen = Arc::new(Frozen::open(&disk, &blocks(), LOG, range).unwrap());
     let sources = Sources {
         frozen: [Arc::clone(&frozen)].into(),
@@ -286,7 +300,15 @@ fn any_flipped_bit_and_any_cut_of_an_index_file_is_noticed() {
         );
     }
     let range = (Position::FIRST, Position::new(300));
-    let name = write_frozen(&disk, LOG, range, &mut TailPostings::of(&tail.shards())).unwrap();
+    let name = write_frozen(
+        &disk,
+        LOG,
+        range,
+        &mut TailPostings::of(&tail.shards()),
+        &|| true,
+    )
+    .unwrap()
+    .unwrap();
     assert_eq!(
         name,
         FileName::of(FileKind::Index {
