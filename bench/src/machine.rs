@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File},
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -73,6 +73,56 @@ pub(crate) fn read_files(directory: &Path) -> anyhow::Result<()> {
         if path.is_file() {
             std::io::copy(&mut File::open(path)?, &mut std::io::sink())?;
         }
+    }
+    Ok(())
+}
+
+/// Tells a child which group to join.
+pub(crate) const GROUP_VARIABLE: &str = "LEFTFOLD_BENCH_GROUP";
+
+/// A control group with bounded memory, for one child; needs the right to make one.
+#[derive(Debug)]
+pub(crate) struct MemoryGroup {
+    path: PathBuf,
+}
+
+impl MemoryGroup {
+    /// Whether this process may make one.
+    pub(crate) fn is_possible() -> bool {
+        Self::new(1_024).is_ok()
+    }
+
+    pub(crate) fn new(mib: u64) -> anyhow::Result<Self> {
+        let name = format!("leftfold-bench-{}", std::process::id());
+        let (first, second) = ("/sys/fs/cgroup/memory", "/sys/fs/cgroup");
+        let (path, limit) = if Path::new(first).is_dir() {
+            (Path::new(first).join(name), "memory.limit_in_bytes")
+        } else {
+            (Path::new(second).join(name), "memory.max")
+        };
+        fs::create_dir_all(&path)?;
+        let group = Self { path };
+        fs::write(group.path.join(limit), (mib * 1_024 * 1_024).to_string())?;
+        Ok(group)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        // The child is gone; a group that cannot be removed does no harm.
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+/// Joins the group that the parent made, if it made one.
+pub(crate) fn join_group() -> anyhow::Result<()> {
+    if let Some(path) = std::env::var_os(GROUP_VARIABLE) {
+        let processes = Path::new(&path).join("cgroup.procs");
+        fs::write(processes, std::process::id().to_string())?;
     }
     Ok(())
 }

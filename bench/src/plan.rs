@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::{
     engine::{Condition, Kind, Shape},
+    machine,
     report::Report,
     task::{self, By, Outcome, Task},
 };
@@ -231,6 +232,7 @@ pub(crate) fn run(
     }
     delivery(selection, directory, report)?;
     reads(selection, directory, report)?;
+    space(selection, directory, report)?;
     if !selection.quick {
         opening(selection, 10_000_000, directory, report)?;
     }
@@ -314,6 +316,7 @@ fn reads(selection: &Selection, directory: &Path, report: &mut Report) -> anyhow
         reads,
         by,
         cold,
+        memory_mib: None,
     };
     let warm = if selection.quick { 20_000 } else { 40_000 };
     let mut rows = vec![("scan".to_owned(), Task::Scan, true)];
@@ -334,6 +337,20 @@ fn reads(selection: &Selection, directory: &Path, report: &mut Report) -> anyhow
                 read(readers, reads, by, true),
                 true,
             ));
+        }
+    }
+    if machine::MemoryGroup::is_possible() {
+        for readers in [1, 8] {
+            let task = Task::Read {
+                accounts,
+                readers,
+                reads: 4_000,
+                by: By::Stream,
+                cold: true,
+                memory_mib: Some(96),
+            };
+            let name = format!("read a stream of 20, {readers} readers, memory of 96 MiB");
+            rows.push((name, task, false));
         }
     }
     rows.push((
@@ -371,12 +388,34 @@ fn reads(selection: &Selection, directory: &Path, report: &mut Report) -> anyhow
         return Ok(());
     }
     let all = selection.stores(&[Kind::Leftfold, Kind::Tephra, Kind::Redb, Kind::Sqlite]);
-    let task = Task::Load {
+    let load = |batch| Task::Load {
         events,
         accounts,
         payload: 128,
+        batch,
     };
-    measure(&loading, &task, &all, 1, directory, Where::Loaded, report)?;
+    let both = selection.stores(BOTH);
+    measure(
+        &loading,
+        &load(100),
+        &both,
+        1,
+        directory,
+        Where::Loaded,
+        report,
+    )?;
+    // Trees take larger transactions, or loading them takes longer than everything else here.
+    let trees = selection.stores(&[Kind::Redb, Kind::Sqlite]);
+    let loading = format!("load {events} events, 4 writers x 5000 accounts");
+    measure(
+        &loading,
+        &load(5_000),
+        &trees,
+        1,
+        directory,
+        Where::Loaded,
+        report,
+    )?;
     rest(&all, 5.0, directory)?;
     let own =
         |name: &str| name.starts_with("query") || name.ends_with("cold") || name.contains("stream");
@@ -407,6 +446,22 @@ fn reads(selection: &Selection, directory: &Path, report: &mut Report) -> anyhow
     Ok(())
 }
 
+/// What an event takes on the disk when stream, type and tag are always the same.
+fn space(selection: &Selection, directory: &Path, report: &mut Report) -> anyhow::Result<()> {
+    let name = "load 1000000 events of one stream, type and tag";
+    if !selection.wants(name) {
+        return Ok(());
+    }
+    let task = Task::Load {
+        events: 1_000_000,
+        accounts: 1,
+        payload: 128,
+        batch: 100,
+    };
+    let stores = selection.stores(BOTH);
+    measure(name, &task, &stores, 1, directory, Where::Fresh, report)
+}
+
 /// Rows that open a large log over a million accounts.
 fn opening(
     selection: &Selection,
@@ -424,6 +479,7 @@ fn opening(
         events,
         accounts: 1_000_000,
         payload: 128,
+        batch: 100,
     };
     let loading = format!("load {events} events, a million accounts");
     measure(

@@ -41,11 +41,12 @@ pub(crate) enum Task {
         seconds: f64,
         load_first: u64,
     },
-    /// Loads a log: every account gets the same number of events, scattered over the log.
+    /// Loads a log by four threads: every account gets the same number of events, scattered over the log.
     Load {
         events: u64,
         accounts: u64,
         payload: usize,
+        batch: u64,
     },
     /// Reads everything.
     Scan,
@@ -56,6 +57,8 @@ pub(crate) enum Task {
         reads: u64,
         by: By,
         cold: bool,
+        /// The memory, page cache included, that the process may use, if it is bound.
+        memory_mib: Option<u64>,
     },
     /// One query by type; with an account's tag, many of them.
     Type { rare: bool, accounts: Option<u64> },
@@ -197,6 +200,7 @@ fn nanos_to_micros(nanos: u64) -> f64 {
 
 /// Measures the task in this process.
 pub(crate) fn run(kind: Kind, task: &Task, directory: &Path) -> anyhow::Result<Outcome> {
+    machine::join_group()?;
     if let Task::Open { cold: true } = task {
         machine::forget_files(directory)?;
     }
@@ -224,7 +228,8 @@ pub(crate) fn run(kind: Kind, task: &Task, directory: &Path) -> anyhow::Result<O
             events,
             accounts,
             payload,
-        } => load(&*engine, *events, *accounts, *payload)?,
+            batch,
+        } => load(&*engine, *events, *accounts, *payload, *batch)?,
         Task::Scan => scan(&*engine)?,
         Task::Read {
             accounts,
@@ -232,6 +237,7 @@ pub(crate) fn run(kind: Kind, task: &Task, directory: &Path) -> anyhow::Result<O
             reads,
             by,
             cold,
+            ..
         } => {
             if *cold {
                 machine::forget_files(directory)?;
@@ -284,7 +290,7 @@ fn appends(
         )?;
     }
     if load_first > 0 {
-        load(engine, load_first, load_first / 20, shape.payload)?;
+        load(engine, load_first, load_first / 20, shape.payload, 100)?;
     }
     let writers = (0..threads as u64)
         .map(|n| Writer::new(1_000_000_000 + n))
@@ -301,15 +307,16 @@ fn appends(
     Ok(Outcome::of(&measured, shape.batch as u64))
 }
 
-/// Four threads, a hundred accounts an append: neighbours in the log belong to different accounts.
+/// Four threads, different accounts in an append: neighbours in the log belong to different accounts.
 fn load(
     engine: &dyn Engine,
     events: u64,
     accounts: u64,
     payload: usize,
+    batch: u64,
 ) -> anyhow::Result<Outcome> {
     let next = AtomicU64::new(0);
-    let batches = events.div_ceil(100);
+    let batches = events.div_ceil(batch);
     let event = |n: u64| Loaded {
         // A stride without a common factor visits every account before it comes back to one.
         account: (n % accounts).wrapping_mul(7_919) % accounts,
@@ -321,18 +328,18 @@ fn load(
     };
     let enough = |_, _| next.load(Ordering::Relaxed) >= batches;
     let one = |_: &mut ()| {
-        let batch = next.fetch_add(1, Ordering::Relaxed);
-        if batch >= batches {
+        let nth = next.fetch_add(1, Ordering::Relaxed);
+        if nth >= batches {
             return Ok(());
         }
-        let first = batch * 100;
-        let batch: Vec<Loaded> = (first..(first + 100).min(events)).map(event).collect();
-        engine.load(&batch, payload)
+        let first = nth * batch;
+        let some: Vec<Loaded> = (first..(first + batch).min(events)).map(event).collect();
+        engine.load(&some, payload)
     };
     let measured = closed_loop(vec![(); 4], &enough, Duration::ZERO, &one)?;
     Ok(Outcome {
         events,
-        ..Outcome::of(&measured, 100)
+        ..Outcome::of(&measured, batch)
     })
 }
 
@@ -456,11 +463,23 @@ fn deliver(engine: &dyn Engine, seconds: f64) -> anyhow::Result<Outcome> {
 /// Runs the task in a child process.
 pub(crate) fn spawn(kind: Kind, task: &Task, directory: &Path) -> anyhow::Result<Outcome> {
     let program: PathBuf = std::env::current_exe()?;
-    let output = std::process::Command::new(program)
+    let bounded = match task {
+        Task::Read {
+            memory_mib: Some(mib),
+            ..
+        } => Some(machine::MemoryGroup::new(*mib)?),
+        _ => None,
+    };
+    let mut command = std::process::Command::new(program);
+    command
         .args(["child", kind.name(), &serde_json::to_string(task)?])
         .arg(directory)
-        .stderr(std::process::Stdio::inherit())
-        .output()?;
+        .stderr(std::process::Stdio::inherit());
+    if let Some(group) = &bounded {
+        command.env(machine::GROUP_VARIABLE, group.path());
+    }
+    let output = command.output()?;
+    drop(bounded);
     let dies = matches!(task, Task::Die { .. });
     anyhow::ensure!(
         output.status.success() || dies,
