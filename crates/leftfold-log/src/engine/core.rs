@@ -410,8 +410,14 @@ impl Core {
                 cause: Arc::clone(cause),
             });
         }
-        if self.active.events == 0 {
-            return self.grow(frame_bytes).map_err(|error| self.refuse(error));
+        let segments = self.shared.view().segments.list.len();
+        let planned = self
+            .shared
+            .options
+            .bytes_of_segment(segments.saturating_sub(1));
+        if self.active.events == 0 || self.active.capacity < planned {
+            let grown = self.grow(planned, frame_bytes);
+            return grown.map_err(|error| self.refuse(error));
         }
         while self.shared.must_wait_for_upkeep() {
             self.shared.upkeep().map_err(|error| self.refuse(error))?;
@@ -451,9 +457,12 @@ impl Core {
         Ok(())
     }
 
-    /// Lengthens an empty segment for an append that is larger than it.
-    fn grow(&mut self, frame_bytes: usize) -> Result<(), StorageError> {
-        let needed = (SEGMENT_HEADER_BYTES + frame_bytes + frame::ALIGNMENT) as u64;
+    /// Lengthens the segment to the size it is meant to have, which closing took from it; an empty one also for an
+    /// append that is larger than that.
+    fn grow(&mut self, planned: u64, frame_bytes: usize) -> Result<(), StorageError> {
+        let alone = (SEGMENT_HEADER_BYTES + frame_bytes + frame::ALIGNMENT) as u64;
+        let empty = self.active.events == 0;
+        let needed = if empty { planned.max(alone) } else { planned };
         let name = self.active.segment.name();
         create::lengthen(self.active.file.as_ref(), &name, needed)?;
         self.active.capacity = needed;
@@ -480,8 +489,17 @@ impl Core {
         Ok(self.shared.upkeep()? || self.shared.join(false)? || self.shared.join(true)?)
     }
 
+    /// Gives back the room that was reserved behind the last event.
+    fn give_back(&self) -> Result<(), StorageError> {
+        let file = &self.active.file;
+        let cut = file
+            .set_len(self.active.written)
+            .and_then(|()| file.sync_data());
+        cut.map_err(|e| StorageError::io("shorten", &self.active.segment.name(), e))
+    }
+
     /// Stops cleanly, so that the next open need not recover. If many events are in the newest segment it is sealed, so
-    /// that the next open need not read it.
+    /// that the next open need not read it. The files end behind the last event: what was reserved is given back.
     ///
     /// # Errors
     /// [`CloseError`]; everything acknowledged is safe anyway.
@@ -497,6 +515,7 @@ impl Core {
         }
         let _no_more_upkeep = self.shared.pause_upkeep();
         self.shared.remove_spare();
+        self.give_back()?;
         let marker = Marker {
             first: self.active.segment.first,
             generation: self.active.segment.generation,

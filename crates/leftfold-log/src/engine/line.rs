@@ -9,14 +9,12 @@
 //! group at once: a single writer costs no hand-over to another thread. If others staged meanwhile, the writing thread
 //! takes over, and while it syncs one group the next one is decided and encoded by its callers.
 //!
-//! The writing thread waits a moment for callers that were just answered: as many as took part in the last round, for
-//! at most a fraction of the time of the last sync. Eight writers then share one sync instead of two (group commit;
-//! DeWitt et al., 1984; the wait is that of a commit delay bound to what it can gain).
+//! Nobody waits for company: while one group is synced the next gathers by itself (group commit; DeWitt et al., 1984).
 
 use std::{
     sync::{
         Arc, Condvar, LockResult, Mutex, MutexGuard,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -32,17 +30,13 @@ use super::{
     shared::Shared,
     upkeep::Upkeep,
 };
-use crate::{append::Prepared, clock::Clock, read::Views};
+use crate::{append::Prepared, read::Views};
 
 /// Bytes of a group, one append more or less. More: longer syncs for all; less: more of them.
-const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Events that are decided and not durable, one append more or less. Far fewer than the ids that are remembered, so
 /// that an event that is not among those is durable and can be read.
 const GROUP_EVENTS_MAX: u64 = 32_768;
-/// What part of the last sync's time the writing thread waits for callers to come back.
-const PATIENCE: u64 = 4;
-/// And at most so many microseconds.
-const PATIENCE_MICROS_MAX: u64 = 200;
 
 /// What upkeep may owe, in thousandths of what it may owe at all, before appends are slowed down.
 const SLOW_FROM: usize = 500;
@@ -59,13 +53,10 @@ pub(crate) struct Line {
     due: Condvar,
     /// A group was taken, or nobody is writing any more.
     room: Condvar,
-    /// Members of the group that is being gathered, to look at without the lock.
-    gathered: AtomicUsize,
     /// Nanoseconds that appends should have been slowed down by, and were not yet.
     slowness: AtomicU64,
     shared: Arc<Shared>,
     upkeep: Arc<Upkeep>,
-    clock: Arc<dyn Clock>,
 }
 
 #[derive(Debug)]
@@ -80,9 +71,15 @@ struct State {
     rolling: bool,
     /// How many wait for `room`.
     waiting: usize,
-    /// How many callers took part in the last round.
-    callers: usize,
     closed: bool,
+}
+
+impl State {
+    /// Whether something is staged and not yet taken to be written.
+    fn has_group(&mut self) -> bool {
+        let core = self.core.as_mut();
+        core.is_some_and(|core| !core.group().is_empty())
+    }
 }
 
 type Guard<'a> = MutexGuard<'a, State>;
@@ -109,7 +106,7 @@ impl Drop for EndOnPanic<'_> {
 }
 
 impl Line {
-    pub(crate) fn of(core: Core, upkeep: Arc<Upkeep>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn of(core: Core, upkeep: Arc<Upkeep>) -> Self {
         Self {
             shared: Arc::clone(core.shared()),
             state: Mutex::new(State {
@@ -118,15 +115,12 @@ impl Line {
                 due: false,
                 rolling: false,
                 waiting: 0,
-                callers: 0,
                 closed: false,
             }),
             due: Condvar::new(),
             room: Condvar::new(),
-            gathered: AtomicUsize::new(0),
             slowness: AtomicU64::new(0),
             upkeep,
-            clock,
         }
     }
 
@@ -162,7 +156,6 @@ impl Line {
             return Err(AppendError::Closed);
         };
         let done = core.group().join();
-        self.note_members(core);
         if state.busy {
             drop(state);
         } else {
@@ -186,7 +179,6 @@ impl Line {
                         (Staged::Settled(outcome), _) => drop(answer.send(outcome)),
                         (Staged::Waits(outcome), Some(core)) => {
                             core.group().join_by_ticket(answer, outcome);
-                            self.note_members(core);
                             if core.group().bytes.len() >= GROUP_BYTES_MAX && !locked.busy {
                                 locked.busy = true;
                                 self.pass_on(self.write_group(locked));
@@ -203,12 +195,7 @@ impl Line {
                 }
             }
         }
-        if !state.busy
-            && state
-                .core
-                .as_mut()
-                .is_some_and(|core| !core.group().is_empty())
-        {
+        if !state.busy && state.has_group() {
             state.busy = true;
             if alone {
                 state = self.write_group(state);
@@ -229,11 +216,6 @@ impl Line {
             self.slowness.store(0, Ordering::Relaxed);
             thread::sleep(Duration::from_nanos(all.min(20 * PAUSE_NANOS)));
         }
-    }
-
-    fn note_members(&self, core: &mut Core) {
-        self.gathered
-            .store(core.group().members(), Ordering::Relaxed);
     }
 
     /// Stages an append, making room for it first if need be.
@@ -293,15 +275,12 @@ impl Line {
         let Some((mut group, latched)) = taken else {
             return state;
         };
-        self.gathered.store(0, Ordering::Relaxed);
         self.tell_room(&state);
         drop(state);
         let end = latched.map_or_else(|| group.write(&self.shared), Err);
         let mut state = self.lock();
-        let members = group.members();
         if let Some(core) = state.core.as_mut() {
             core.settle(&mut group, &end);
-            state.callers = members + core.group().members();
         }
         drop(state);
         group.finish(end);
@@ -310,11 +289,7 @@ impl Line {
 
     /// Lets go of the right to write, or hands it to the writing thread if there is more.
     fn pass_on(&self, mut state: Guard<'_>) {
-        let more = state
-            .core
-            .as_mut()
-            .is_some_and(|core| !core.group().is_empty());
-        if more && !state.rolling {
+        if state.has_group() && !state.rolling {
             state.due = true;
             self.due.notify_one();
         } else {
@@ -335,41 +310,12 @@ impl Line {
                 state = sound(self.due.wait(state));
             }
             state.due = false;
-            let mut patience = 0;
-            loop {
-                state = self.gather(state, patience);
-                if state.rolling
-                    || state
-                        .core
-                        .as_mut()
-                        .is_none_or(|core| core.group().is_empty())
-                {
-                    break;
-                }
-                let begun = self.clock.now().as_micros();
+            while !state.rolling && state.has_group() {
                 state = self.write_group(state);
-                let took = self.clock.now().as_micros().saturating_sub(begun);
-                patience = (took / PATIENCE).min(PATIENCE_MICROS_MAX);
             }
             state.busy = false;
             self.tell_room(&state);
         }
-    }
-
-    /// Waits for the callers of the last round to come back, not long.
-    fn gather<'a>(&'a self, state: Guard<'a>, patience_micros: u64) -> Guard<'a> {
-        let callers = state.callers;
-        if callers < 2 || state.rolling || patience_micros == 0 {
-            return state;
-        }
-        drop(state);
-        let until = self.clock.now().as_micros() + patience_micros;
-        while self.gathered.load(Ordering::Relaxed) < callers
-            && self.clock.now().as_micros() < until
-        {
-            thread::yield_now();
-        }
-        self.lock()
     }
 
     /// Takes no more appends, lets those that were taken finish, and stops cleanly.

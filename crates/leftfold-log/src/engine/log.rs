@@ -89,11 +89,11 @@ impl Log {
         options: LogOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        let core = Core::open(disk, options, Arc::clone(&clock))?;
+        let core = Core::open(disk, options, clock)?;
         let (reader, report) = (core.reader(), core.report().clone());
         let (queue, upkeep) = (Arc::<Queue>::default(), Arc::<Upkeep>::default());
         let joiner = Arc::<Upkeep>::default();
-        let line = Arc::new(Line::of(core, Arc::clone(&upkeep), clock));
+        let line = Arc::new(Line::of(core, Arc::clone(&upkeep)));
         let threads = Threads {
             writer: {
                 let line = Arc::clone(&line);

@@ -108,6 +108,28 @@ fn a_retried_append_answers_its_first_places_also_after_reopening() {
 }
 
 #[test]
+fn closing_gives_back_what_was_reserved_and_appends_go_on_in_the_same_segment() {
+    let directory = directory();
+    let bytes = || -> u64 {
+        let files = std::fs::read_dir(directory.path()).unwrap();
+        files.map(|f| f.unwrap().metadata().unwrap().len()).sum()
+    };
+    let open = || Log::open(directory.path(), LogOptions::default()).unwrap();
+    for n in 0..20 {
+        let log = open();
+        log.append(append("s", Any, [n])).unwrap();
+        assert!(bytes() > 1024 * 1024, "room is reserved while it is open");
+        log.close().unwrap();
+        drop(log);
+        assert!(bytes() < 8 * 1024, "{} bytes for {} events", bytes(), n + 1);
+    }
+    let log = open();
+    assert!(log.report().clean);
+    assert_eq!(read(&log, &Read::all()).len(), 20);
+    assert_eq!(log.stats().segments, 1);
+}
+
+#[test]
 fn a_second_log_on_one_directory_fails_at_once() {
     let directory = directory();
     let log = open(&directory);
