@@ -304,11 +304,7 @@ fn delivery(selection: &Selection, directory: &Path, report: &mut Report) -> any
 
 /// Rows that read a log in which each account has 20 events.
 fn reads(selection: &Selection, directory: &Path, report: &mut Report) -> anyhow::Result<()> {
-    let events = if selection.quick {
-        1_000_000
-    } else {
-        2_000_000
-    };
+    let events = if selection.quick { 500_000 } else { 2_000_000 };
     let accounts = events / 20;
     let read = |readers, reads, by, cold| Task::Read {
         accounts,
@@ -387,7 +383,11 @@ fn reads(selection: &Selection, directory: &Path, report: &mut Report) -> anyhow
     if rows.is_empty() && !selection.wants(&loading) {
         return Ok(());
     }
-    let all = selection.stores(&[Kind::Leftfold, Kind::Tephra, Kind::Redb, Kind::Sqlite]);
+    // Loading the trees alone takes a quarter of the time that a short table has.
+    let all = selection.stores(match selection.quick {
+        true => BOTH,
+        false => &[Kind::Leftfold, Kind::Tephra, Kind::Redb, Kind::Sqlite],
+    });
     let load = |batch| Task::Load {
         events,
         accounts,
@@ -405,7 +405,8 @@ fn reads(selection: &Selection, directory: &Path, report: &mut Report) -> anyhow
         report,
     )?;
     // Trees take larger transactions, or loading them takes longer than everything else here.
-    let trees = selection.stores(&[Kind::Redb, Kind::Sqlite]);
+    let mut trees = all.clone();
+    trees.retain(|kind| !BOTH.contains(kind));
     let loading = format!("load {events} events, 4 writers x 5000 accounts");
     measure(
         &loading,
