@@ -5,7 +5,7 @@
 //! **Invariants:** object-safe, so that no caller carries a store type parameter; every stream is lazy and
 //! holds a bounded number of bytes; dropping a future or a stream releases what it holds.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{
@@ -13,7 +13,7 @@ use leftfold_model::{
     StreamName, Timestamp,
 };
 
-use crate::{AppendError, ReadError};
+use crate::{AppendError, ReadError, SnapshotStore};
 
 /// A store of events. Cheap to share behind an `Arc`; every method may be called from many tasks at once.
 pub trait EventStore: Debug + Send + Sync + 'static {
@@ -74,6 +74,9 @@ pub trait EventStore: Debug + Send + Sync + 'static {
 
     /// What this store promises where stores may differ.
     fn capabilities(&self) -> Capabilities;
+
+    /// Where snapshots of what streams add up to are kept: beside the log, and never part of it.
+    fn snapshots(&self) -> Arc<dyn SnapshotStore>;
 
     /// Stops accepting appends, finishes what was accepted, and releases what the store holds.
     ///

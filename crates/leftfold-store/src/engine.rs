@@ -9,13 +9,16 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::stream;
 use leftfold_log as log;
-use leftfold_log::{Cursor, Follower, Log, LogOptions, OpenError, Streams};
+use leftfold_log::{
+    Cursor, Follower, Log, LogOptions, OpenError, Streams,
+    disk::{FileKind, FileName},
+};
 use leftfold_model::{Append, Appended, Position, Read};
 use tokio::{runtime::Handle, task};
 
 use crate::{
-    AppendError, Capabilities, Delivery, EventStore, ListStreams, ReadBatch, ReadError, StoreStats,
-    StreamInfo, Subscription,
+    AppendError, Capabilities, Delivery, EventStore, ListStreams, MemorySnapshots, ReadBatch,
+    ReadError, SnapshotStore, StoreStats, StreamInfo, Subscription, snapshot_file::FileSnapshots,
 };
 
 /// Streams of a batch: each costs the read of one event.
@@ -32,6 +35,9 @@ pub struct EngineStore {
     log: Log,
     /// Where blocking reads run, so that callers may be of any runtime or none.
     runtime: Handle,
+    snapshots: Arc<dyn SnapshotStore>,
+    /// The same, if they are in a file.
+    file: Option<FileSnapshots>,
 }
 
 impl EngineStore {
@@ -44,14 +50,22 @@ impl EngineStore {
         options: LogOptions,
     ) -> Result<Self, OpenError> {
         let directory = directory.into();
+        let beside = directory.join(FileName::of(FileKind::Snapshots).to_string());
         let opened = task::spawn_blocking(move || Log::open(directory, options)).await;
         match opened {
-            Ok(log) => log.map(Self::over),
+            Ok(log) => {
+                let file = FileSnapshots::at(beside, Handle::current());
+                Ok(Self {
+                    snapshots: Arc::new(file.clone()),
+                    file: Some(file),
+                    ..Self::over(log?)
+                })
+            }
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
 
-    /// The store over an open log.
+    /// The store over an open log. Snapshots are kept in memory only.
     ///
     /// # Panics
     /// If it is called outside of a tokio runtime.
@@ -60,6 +74,8 @@ impl EngineStore {
         Self {
             log,
             runtime: Handle::current(),
+            snapshots: Arc::new(MemorySnapshots::default()),
+            file: None,
         }
     }
 
@@ -170,10 +186,18 @@ impl EventStore for EngineStore {
         Capabilities::new(true, log::RECENT_IDS as u64)
     }
 
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        Arc::clone(&self.snapshots)
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
-        let (log, runtime) = (self.log.clone(), self.runtime.clone());
+        let (log, runtime, file) = (self.log.clone(), self.runtime.clone(), self.file.clone());
         Box::pin(async move {
-            let closed = runtime.spawn_blocking(move || log.close()).await;
+            let close = move || {
+                file.inspect(FileSnapshots::close);
+                log.close()
+            };
+            let closed = runtime.spawn_blocking(close).await;
             match closed {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(AppendError::Unavailable {

@@ -1,6 +1,6 @@
 //! The contract every Leftfold store fulfils, two stores that fulfil it, and the suite that checks it.
 //!
-//! **Owns:** [`EventStore`], its errors, [`MemoryStore`].
+//! **Owns:** [`EventStore`], its errors, [`MemoryStore`], and keeping snapshots.
 //! **Does not know:** wires, SQL, aggregates, runtimes beyond tokio's channels and blocking pool.
 //! **Invariants:** a rule about streams is decided below this trait, once per store, and checked by the
 //! conformance suite against every store; a difference between stores is a bug or a [`Capabilities`] entry.
@@ -13,6 +13,9 @@ mod contract;
 mod engine;
 mod error;
 mod memory;
+#[cfg(feature = "engine")]
+mod snapshot_file;
+mod snapshots;
 
 pub use contract::{
     Capabilities, Delivery, EventStore, ListStreams, ReadBatch, StoreStats, StreamInfo,
@@ -24,3 +27,4 @@ pub use error::{AppendError, Cause, ReadError};
 #[cfg(feature = "engine")]
 pub use leftfold_log::{LogOptions, OpenError};
 pub use memory::MemoryStore;
+pub use snapshots::{MemorySnapshots, SavedSnapshot, SnapshotError, SnapshotStore};

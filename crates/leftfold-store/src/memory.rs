@@ -21,8 +21,8 @@ use leftfold_model::{
 use tokio::sync::watch;
 
 use crate::{
-    AppendError, Capabilities, Delivery, EventStore, ListStreams, ReadBatch, ReadError, StoreStats,
-    StreamInfo, Subscription,
+    AppendError, Capabilities, Delivery, EventStore, ListStreams, MemorySnapshots, ReadBatch,
+    ReadError, SnapshotStore, StoreStats, StreamInfo, Subscription,
 };
 
 /// How many of the newest events are remembered by id; as in the engine.
@@ -43,6 +43,7 @@ struct Shared {
     /// The head, for those who wait; `None` once the store is closed.
     head: watch::Sender<Option<Position>>,
     clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    snapshots: Arc<MemorySnapshots>,
 }
 
 #[derive(Default)]
@@ -90,6 +91,7 @@ impl MemoryStore {
             state: Mutex::default(),
             head,
             clock: Box::new(clock),
+            snapshots: Arc::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -439,6 +441,10 @@ impl EventStore for MemoryStore {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::new(false, RECENT_IDS as u64)
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        Arc::clone(&self.shared.snapshots) as Arc<dyn SnapshotStore>
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {

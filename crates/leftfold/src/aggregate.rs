@@ -1,6 +1,7 @@
 //! Aggregates: what the events of one stream add up to.
 //!
-//! **Owns:** the traits [`Aggregate`] and [`IntoEvents`]. **Does not know:** stores, async, errors of infrastructure.
+//! **Owns:** the traits [`Aggregate`], [`Created`] and [`IntoEvents`]. **Does not know:** stores, async, errors of
+//! infrastructure.
 //! **Invariants:** applying an event cannot fail, for it states what happened; deciding may.
 
 use crate::Event;
@@ -8,6 +9,13 @@ use crate::Event;
 /// State that is the left fold of the events of one stream.
 ///
 /// Commands are the type's own methods: they take `&self`, do no I/O, and return new events or a refusal.
+///
+/// The state before the first event is the type's [`Default`]. Where there is no such thing, implement [`Created`] instead.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an aggregate",
+    note = "implement `leftfold::Aggregate` for it; for a state without a default implement `leftfold::Created`, \
+            and use `Option<...>`"
+)]
 pub trait Aggregate: Default + Send + Sync + 'static {
     /// The category of the aggregate's streams: the stream of aggregate `7f3` is `{CATEGORY}-7f3`. It must not hold
     /// a `-` and must never change.
@@ -20,7 +28,93 @@ pub trait Aggregate: Default + Send + Sync + 'static {
     fn apply(&mut self, event: &Self::Event);
 }
 
+/// State that begins with an event: a loan nobody asked for has no amount, not even 0.
+///
+/// `Option` of it is an [`Aggregate`]: `None` until it is created.
+///
+/// ```
+/// use leftfold::{Created, Event, Store};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// enum LoanEvent {
+///     #[event("LoanGranted")]
+///     Granted { cents: u64 },
+///     #[event("LoanRepaid")]
+///     Repaid { cents: u64 },
+/// }
+///
+/// struct Loan { owed: u64 }
+///
+/// impl Created for Loan {
+///     const CATEGORY: &'static str = "loan";
+///     type Event = LoanEvent;
+///
+///     fn create(event: &LoanEvent) -> Option<Self> {
+///         match event {
+///             LoanEvent::Granted { cents } => Some(Loan { owed: *cents }),
+///             LoanEvent::Repaid { .. } => None,
+///         }
+///     }
+///     fn apply(&mut self, event: &LoanEvent) {
+///         match event {
+///             LoanEvent::Granted { .. } => {}
+///             LoanEvent::Repaid { cents } => self.owed -= cents,
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let loans = Store::memory().repository::<Option<Loan>>();
+/// loans.create("l1", || Ok::<_, String>(LoanEvent::Granted { cents: 500 })).await?;
+/// assert!(loans.create("l1", || Ok::<_, String>(LoanEvent::Granted { cents: 9 })).await.is_err());
+/// let owed = loans.load("l1").await?.state().as_ref().map(|loan| loan.owed);
+/// assert_eq!(owed, Some(500));
+/// # Ok(())
+/// # }
+/// ```
+pub trait Created: Sized + Send + Sync + 'static {
+    /// As [`Aggregate::CATEGORY`].
+    const CATEGORY: &'static str;
+
+    /// The events.
+    type Event: Event;
+
+    /// The state that its first event makes; `None` if that event cannot be the first.
+    fn create(event: &Self::Event) -> Option<Self>;
+
+    /// Takes a later event into the state.
+    fn apply(&mut self, event: &Self::Event);
+}
+
+impl<T: Created> Aggregate for Option<T> {
+    const CATEGORY: &'static str = T::CATEGORY;
+    type Event = T::Event;
+
+    fn apply(&mut self, event: &T::Event) {
+        match self {
+            Some(state) => state.apply(event),
+            None => {
+                let created = T::create(event);
+                // The loader catches this and names the event.
+                assert!(
+                    created.is_some(),
+                    "an event of type {} cannot be the first of a {}",
+                    event.event_type(),
+                    T::CATEGORY
+                );
+                *self = created;
+            }
+        }
+    }
+}
+
 /// What a command may return: one event, several, or none.
+#[diagnostic::on_unimplemented(
+    message = "a command cannot return `{Self}`",
+    note = "return one event, a `Vec`, an array or an `Option` of events, or `()`; refusals are the `Err` of a `Result`"
+)]
 pub trait IntoEvents<E> {
     /// The events, in order.
     fn into_events(self) -> Vec<E>;

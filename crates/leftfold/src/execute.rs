@@ -3,10 +3,10 @@
 //! **Owns:** [`Committed`], [`ExecuteError`]. **Does not know:** how often it was tried; it carries the count.
 //! **Invariants:** the domain's own error comes through as it is, apart from everything infrastructure may do.
 
-use leftfold_model::{Conflict, ModelError, Position, Revision};
+use leftfold_model::{Conflict, ModelError, Position, Revision, StreamName};
 use leftfold_store::Cause;
 
-use crate::{EncodeError, LoadError};
+use crate::{BoundaryError, EncodeError, LoadError};
 
 /// A command went through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,12 +14,15 @@ use crate::{EncodeError, LoadError};
 pub struct Committed<E> {
     /// The events that were appended; none if there was nothing to do.
     pub events: Vec<E>,
-    /// The revision of the aggregate's last event; `None` if it has none.
+    /// The revision of the stream's last event; `None` if it has none.
     pub revision: Option<Revision>,
     /// The position of the last appended event; `None` if nothing was appended.
     pub position: Option<Position>,
     /// How often the command decided: more than once if others were faster.
     pub attempts: u32,
+    /// A command with this idempotency key went through before: these are its events. Of several at once whose answers
+    /// were lost, more than one may think it was the first; the events are stored once.
+    pub repeated: bool,
 }
 
 /// Why a command did not go through. `E` is the domain's own error.
@@ -30,7 +33,7 @@ pub enum ExecuteError<E> {
     #[error("command was rejected")]
     Rejected(E),
     /// Others were faster, every time; nothing was written.
-    #[error("others changed the aggregate in each of {attempts} attempts")]
+    #[error("others were faster in each of {attempts} attempts")]
     Conflict {
         /// How often it was tried.
         attempts: u32,
@@ -38,15 +41,32 @@ pub enum ExecuteError<E> {
         #[source]
         conflict: Conflict,
     },
-    /// The aggregate could not be loaded; nothing was written.
+    /// What should be created is there already; nothing was written.
+    #[error("stream {stream} has events already, the last of revision {revision}")]
+    Exists {
+        /// The stream.
+        stream: StreamName,
+        /// The revision of its last event.
+        revision: Revision,
+    },
+    /// What the command decides on could not be loaded; nothing was written.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A model's boundary makes no sense; nothing was written.
+    #[error(transparent)]
+    Boundary(#[from] BoundaryError),
     /// What the command decided cannot be stored; nothing was written.
     #[error("decided events break a limit")]
     Invalid(#[from] ModelError),
     /// What the command decided cannot be encoded; nothing was written.
     #[error("decided events cannot be encoded")]
     Encode(#[from] EncodeError),
+    /// The same aggregate takes part twice; nothing was written.
+    #[error("stream {stream} takes part twice")]
+    Twice {
+        /// The stream.
+        stream: StreamName,
+    },
     /// The store takes no appends now; nothing was written.
     #[error("store is unavailable, nothing was written")]
     Unavailable {

@@ -1,57 +1,92 @@
 //! Repositories: load an aggregate, let a command decide, append what it decided.
 //!
-//! **Owns:** [`Repository`] and the rules of trying again. **Does not know:** any domain, any store.
+//! **Owns:** [`Repository`] and the order of its steps. **Does not know:** any domain, any store.
 //! **Invariants:** a command decides on a fold of everything before it; what it decided is appended only if that is still
-//! everything; after a conflict it decides anew on a fresh fold; an append whose outcome is unknown is repeated
-//! with the same event ids, so it is stored once.
+//! everything; after a conflict it decides anew on a fresh fold.
 
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc};
 
-use leftfold_model::{Append, EventId, EventType, NewEvent, StreamName};
-use leftfold_store::{AppendError, EventStore};
+use leftfold_model::{Append, StreamName};
+use tracing::{Instrument, Span, field, info_span};
 
 use crate::{
-    Aggregate, Committed, Event, ExecuteError, IntoEvents, LoadError, Loaded,
-    load::{load, stream_of},
+    Aggregate, At, Committed, ExecuteError, IntoEvents, LoadError, Loaded, Metadata, Snapshot,
+    Store,
+    load::{replay, stream_of},
+    snapshot::Snapshots,
+    terms::{Key, Terms, pause},
+    together::One,
 };
-
-/// How often a command decides, at most, unless set: contention that outlasts this is better seen by the caller.
-const ATTEMPTS_MAX: u32 = 16;
-/// The longest pause before the second attempt; it doubles with each, up to 64 times.
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// Loads and changes aggregates of one kind. Cheap to clone.
 #[derive(Debug)]
 pub struct Repository<A> {
-    store: Arc<dyn EventStore>,
-    attempts_max: u32,
+    terms: Terms,
+    snapshots: Option<Arc<Snapshots<A>>>,
     of: PhantomData<fn() -> A>,
 }
 
 impl<A> Clone for Repository<A> {
     fn clone(&self) -> Self {
+        self.on(self.terms.clone())
+    }
+}
+
+impl<A> Repository<A> {
+    fn on(&self, terms: Terms) -> Self {
         Self {
-            store: Arc::clone(&self.store),
-            attempts_max: self.attempts_max,
+            terms,
+            snapshots: self.snapshots.clone(),
             of: PhantomData,
         }
     }
 }
 
 impl<A: Aggregate> Repository<A> {
-    pub(crate) fn over(store: Arc<dyn EventStore>) -> Self {
+    pub(crate) fn over(store: Store) -> Self {
         Self {
-            store,
-            attempts_max: ATTEMPTS_MAX,
+            terms: Terms::of(store),
+            snapshots: None,
             of: PhantomData,
         }
     }
 
-    /// The same repository, whose commands decide at most `attempts` times, at least once.
+    /// The same repository, whose commands decide at most `attempts` times, at least once; 16 unless set.
     #[must_use]
-    pub fn with_attempts(mut self, attempts: u32) -> Self {
-        self.attempts_max = attempts.max(1);
-        self
+    pub fn with_attempts(&self, attempts: u32) -> Self {
+        self.on(self.terms.with_attempts(attempts))
+    }
+
+    /// The same repository, whose events carry this metadata.
+    #[must_use]
+    pub fn with_metadata(&self, metadata: Metadata) -> Self {
+        self.on(self.terms.with_metadata(metadata))
+    }
+
+    /// The same repository, whose next command is carried out once for this key and aggregate, however often it is
+    /// executed: later ones are answered with the events of the first ([`Committed::repeated`]) and do not decide.
+    ///
+    /// A command that was rejected, or decided on no events, leaves nothing behind and decides again. Costs one more
+    /// read for each command, and a tag on its events.
+    #[must_use]
+    pub fn with_key(&self, key: &str) -> Self {
+        self.on(self.terms.with_key(key))
+    }
+
+    /// The same repository, which begins loads with snapshots and takes them, as the state's `#[snapshot(...)]` says.
+    ///
+    /// Snapshots are written in the background. One that is missing, old, of another program or unreadable costs time,
+    /// and nothing else.
+    #[must_use]
+    pub fn with_snapshots(&self) -> Self
+    where
+        A: Snapshot,
+    {
+        let kept = self.terms.store.events().snapshots();
+        Self {
+            snapshots: Some(Arc::new(Snapshots::of(kept))),
+            ..self.clone()
+        }
     }
 
     /// The aggregate of this id, folded from all its events; the default state if it has none.
@@ -59,9 +94,64 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     /// [`LoadError`].
     /// # Cost
-    /// Reads and decodes every event of the aggregate.
+    /// Reads and decodes every event of the aggregate, or those since its snapshot.
     pub async fn load(&self, id: &str) -> Result<Loaded<A>, LoadError> {
-        load(self.store.as_ref(), &stream_of::<A>(id)?).await
+        let stream = stream_of::<A>(id)?;
+        self.load_stream(&stream).await
+    }
+
+    /// The aggregate of this id as it was: after a revision, at a position of the log, or at a time.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    /// # Cost
+    /// Reads and decodes every event up to there; snapshots do not help.
+    pub async fn load_at(&self, id: &str, at: impl Into<At>) -> Result<Loaded<A>, LoadError> {
+        let stream = stream_of::<A>(id)?;
+        let span = info_span!("leftfold.load", %stream, events_read = field::Empty);
+        let replayed = replay(self.store(), &stream, Loaded::empty(), Some(at.into()));
+        let loaded = replayed.instrument(span.clone()).await?;
+        span.record("events_read", loaded.replayed);
+        Ok(loaded)
+    }
+
+    pub(crate) async fn load_stream(&self, stream: &StreamName) -> Result<Loaded<A>, LoadError> {
+        let span = info_span!(
+            "leftfold.load",
+            %stream,
+            events_read = field::Empty,
+            snapshot = field::Empty
+        );
+        let loading = async {
+            match &self.snapshots {
+                Some(snapshots) => snapshots.load(self.store(), stream).await,
+                None => replay(self.store(), stream, Loaded::empty(), None).await,
+            }
+        };
+        let loaded = loading.instrument(span.clone()).await?;
+        if let Some(snapshots) = &self.snapshots
+            && snapshots.is_due(&loaded)
+        {
+            snapshots.take_soon(&self.terms.store, stream);
+        }
+        span.record("events_read", loaded.replayed);
+        span.record("snapshot", loaded.from_snapshot);
+        metrics::histogram!("leftfold_events_read").record(count(loaded.replayed));
+        Ok(loaded)
+    }
+
+    /// Takes a snapshot of the aggregate of this id now, if it has events and the repository has snapshots. `true`: one
+    /// was taken.
+    ///
+    /// # Errors
+    /// [`LoadError`]; that the snapshot could not be kept is `false`.
+    pub async fn snapshot(&self, id: &str) -> Result<bool, LoadError> {
+        let stream = stream_of::<A>(id)?;
+        let loaded = self.load_stream(&stream).await?;
+        match &self.snapshots {
+            Some(snapshots) => Ok(snapshots.take(&stream, &loaded).await),
+            None => Ok(false),
+        }
     }
 
     /// Loads the aggregate, lets `decide` decide, and appends what it returns, all or nothing.
@@ -76,93 +166,108 @@ impl<A: Aggregate> Repository<A> {
     pub async fn execute<R, E>(
         &self,
         id: &str,
+        decide: impl FnMut(&A) -> Result<R, E> + Send,
+    ) -> Result<Committed<A::Event>, ExecuteError<E>>
+    where
+        R: IntoEvents<A::Event>,
+    {
+        self.decided(id, false, decide).await
+    }
+
+    /// Like [`Self::execute`], for an aggregate that must not have events yet.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Exists`] if it has; else as [`Self::execute`].
+    pub async fn create<R, E>(
+        &self,
+        id: &str,
+        mut decide: impl FnMut() -> Result<R, E> + Send,
+    ) -> Result<Committed<A::Event>, ExecuteError<E>>
+    where
+        R: IntoEvents<A::Event>,
+    {
+        self.decided(id, true, |_: &A| decide()).await
+    }
+
+    async fn decided<R, E>(
+        &self,
+        id: &str,
+        new: bool,
         mut decide: impl FnMut(&A) -> Result<R, E> + Send,
     ) -> Result<Committed<A::Event>, ExecuteError<E>>
     where
         R: IntoEvents<A::Event>,
     {
         let stream = stream_of::<A>(id)?;
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let loaded: Loaded<A> = load(self.store.as_ref(), &stream).await?;
-            let events = decide(loaded.state())
-                .map_err(ExecuteError::Rejected)?
-                .into_events();
-            if events.is_empty() {
-                return Ok(Committed {
-                    events,
-                    revision: loaded.revision,
-                    position: None,
-                    attempts,
-                });
-            }
-            let append = Append::to(stream.clone(), loaded.expected(), encode(&events)?)?;
-            match self.append(append, attempts).await {
-                Ok((revision, position)) => {
-                    return Ok(Committed {
-                        events,
-                        revision: Some(revision),
-                        position: Some(position),
-                        attempts,
-                    });
+        let span = command_span(&stream, &self.terms);
+        let deciding = async {
+            let key = self.terms.key(stream.as_str())?;
+            let mut attempts = 0;
+            loop {
+                attempts += 1;
+                let tried = self
+                    .attempt(&stream, key.as_ref(), attempts, new, &mut decide)
+                    .await;
+                match tried {
+                    Err(error) if self.terms.again(&error, attempts) => pause(attempts).await,
+                    ended => return ended,
                 }
-                Err(ExecuteError::Conflict { .. }) if attempts < self.attempts_max => {
-                    pause(attempts).await
-                }
-                Err(error) => return Err(error),
             }
-        }
+        };
+        let ended = deciding.instrument(span.clone()).await;
+        note_end(&span, &ended);
+        ended
     }
 
-    /// Appends, asking again with the same event ids while the outcome is unknown.
-    async fn append<E>(
+    async fn attempt<R, E>(
         &self,
-        append: Append,
+        stream: &StreamName,
+        key: Option<&Key>,
         attempts: u32,
-    ) -> Result<(leftfold_model::Revision, leftfold_model::Position), ExecuteError<E>> {
-        let mut asked = 0;
-        loop {
-            asked += 1;
-            match self.store.append(append.clone()).await {
-                Ok(appended) => {
-                    let revision = appended
-                        .streams
-                        .first()
-                        .map(|&(_, revision)| revision)
-                        .unwrap_or_default();
-                    return Ok((revision, appended.last));
-                }
-                Err(AppendError::Conflict(conflict)) => {
-                    return Err(ExecuteError::Conflict { attempts, conflict });
-                }
-                Err(AppendError::OutcomeUnknown { .. }) if asked < self.attempts_max => {
-                    pause(asked).await
-                }
-                Err(AppendError::OutcomeUnknown { cause }) => {
-                    return Err(ExecuteError::OutcomeUnknown {
-                        attempts: asked,
-                        cause,
-                    });
-                }
-                // After an unknown outcome a refusal says nothing of the first try.
-                Err(AppendError::Unavailable { cause }) if asked > 1 => {
-                    return Err(ExecuteError::OutcomeUnknown {
-                        attempts: asked,
-                        cause,
-                    });
-                }
-                Err(AppendError::Unavailable { cause }) => {
-                    return Err(ExecuteError::Unavailable { cause });
-                }
-                Err(other) => {
-                    return Err(ExecuteError::OutcomeUnknown {
-                        attempts: asked,
-                        cause: Arc::new(other),
-                    });
-                }
-            }
+        new: bool,
+        decide: &mut (impl FnMut(&A) -> Result<R, E> + Send),
+    ) -> Result<Committed<A::Event>, ExecuteError<E>>
+    where
+        R: IntoEvents<A::Event>,
+    {
+        if let Some(key) = key
+            && let Some(earlier) = self.terms.earlier(key, attempts).await?
+        {
+            return Ok(earlier);
         }
+        let loaded = self.load_stream(stream).await?;
+        if let (true, Some(revision)) = (new, loaded.revision()) {
+            let stream = stream.clone();
+            return Err(ExecuteError::Exists { stream, revision });
+        }
+        let events = decide(&loaded.state)
+            .map_err(ExecuteError::Rejected)?
+            .into_events();
+        let mut committed = Committed {
+            events,
+            revision: loaded.revision(),
+            position: None,
+            attempts,
+            repeated: false,
+        };
+        if committed.events.is_empty() {
+            return Ok(committed);
+        }
+        let stored = self.terms.events(&committed.events, key, 0)?;
+        let mut append = Append::to(stream.clone(), loaded.expected(), stored)?;
+        if let Some(key) = key {
+            append = append.with_condition(key.unused()?)?;
+        }
+        let appended = self.terms.append(append, attempts).await?;
+        committed.revision = appended.streams.first().map(|&(_, revision)| revision);
+        committed.position = Some(appended.last);
+        committed.repeated = appended.repeated;
+        Ok(committed)
+    }
+
+    /// The aggregate of this id, to take part in a command on several: see [`Store::together`].
+    pub fn one(&self, id: impl Into<String>) -> One<A> {
+        One::of(self.clone(), id.into())
     }
 
     /// The stream of the aggregate of this id.
@@ -172,22 +277,49 @@ impl<A: Aggregate> Repository<A> {
     pub fn stream(&self, id: &str) -> Result<StreamName, LoadError> {
         stream_of::<A>(id)
     }
+
+    pub(crate) fn store(&self) -> &dyn leftfold_store::EventStore {
+        self.terms.store.events().as_ref()
+    }
 }
 
-fn encode<V: Event, E>(events: &[V]) -> Result<Vec<NewEvent>, ExecuteError<E>> {
-    let new = |event: &V| {
-        Ok(NewEvent::json(
-            EventType::new(event.event_type())?,
-            event.encode()?,
-        ))
+/// The span of a command.
+pub(crate) fn command_span(place: &StreamName, terms: &Terms) -> Span {
+    let metadata = terms.metadata();
+    info_span!(
+        "leftfold.execute",
+        stream = %place,
+        correlation = metadata.correlation.as_deref(),
+        traceparent = metadata.traceparent.as_deref(),
+        attempts = field::Empty,
+        events = field::Empty,
+        outcome = field::Empty,
+    )
+}
+
+/// Writes down how a command ended.
+pub(crate) fn note_end<V, E>(span: &Span, ended: &Result<Committed<V>, ExecuteError<E>>) {
+    let outcome = match ended {
+        Ok(committed) => {
+            span.record("attempts", committed.attempts);
+            span.record("events", committed.events.len());
+            metrics::histogram!("leftfold_command_attempts").record(f64::from(committed.attempts));
+            match (committed.repeated, committed.events.is_empty()) {
+                (true, _) => "repeated",
+                (false, true) => "nothing to do",
+                (false, false) => "committed",
+            }
+        }
+        Err(ExecuteError::Rejected(_)) => "rejected",
+        Err(ExecuteError::Conflict { .. }) => "conflict",
+        Err(ExecuteError::OutcomeUnknown { .. }) => "unknown",
+        Err(_) => "failed",
     };
-    events.iter().map(new).collect()
+    span.record("outcome", outcome);
+    metrics::counter!("leftfold_commands_total", "outcome" => outcome).increment(1);
 }
 
-/// Waits a random while, longer with each attempt, so that contenders do not meet again.
-async fn pause(attempt: u32) {
-    let longest = PAUSE * 2_u32.pow(attempt.min(6));
-    // Any source of chance will do; the random part of a fresh id is one.
-    let [.., chance] = *EventId::fresh().as_bytes();
-    tokio::time::sleep(longest * u32::from(chance) / 255).await;
+/// A count as metrics take it.
+pub(crate) fn count(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }

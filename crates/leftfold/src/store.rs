@@ -1,18 +1,28 @@
 //! The door to a store.
 //!
-//! **Owns:** [`Store`]: opening one of the stores, and making repositories over it. **Does not know:** what they do.
+//! **Owns:** [`Store`]: opening one of the stores, and beginning commands on it. **Does not know:** what they do.
 //! **Invariants:** no type parameter: code written for one store runs on all of them.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
+use leftfold_model::EventId;
 use leftfold_store::{AppendError, EngineStore, EventStore, LogOptions, MemoryStore, OpenError};
 
-use crate::{Aggregate, Repository};
+use crate::{
+    Aggregate, Committed, Decision, ExecuteError, IntoEvents, Members, Models, Repository, Together,
+};
 
 /// A store of events, whichever it is. Cheap to clone; clones are the same store.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     inner: Arc<dyn EventStore>,
+    ids: Arc<dyn Fn() -> EventId + Send + Sync>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.inner).finish()
+    }
 }
 
 impl Store {
@@ -39,10 +49,67 @@ impl Store {
         Self::from(Arc::new(store) as Arc<dyn EventStore>)
     }
 
+    /// The same store, whose commands take the ids of their events from here: for tests that want the same ones each time.
+    /// An id must never come twice.
+    #[must_use]
+    pub fn with_ids(mut self, ids: impl Fn() -> EventId + Send + Sync + 'static) -> Self {
+        self.ids = Arc::new(ids);
+        self
+    }
+
     /// The repository of an aggregate.
     #[must_use]
     pub fn repository<A: Aggregate>(&self) -> Repository<A> {
-        Repository::over(Arc::clone(&self.inner))
+        Repository::over(self.clone())
+    }
+
+    /// Begins a command on two to four aggregates, whose events are written all or none.
+    ///
+    /// ```
+    /// # use leftfold::{Aggregate, Event, Store};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Event, Serialize, Deserialize)]
+    /// # enum Moved { #[event("MoneyMoved")] Moved { cents: i64 } }
+    /// # #[derive(Default)]
+    /// # struct Account { cents: i64 }
+    /// # impl Aggregate for Account {
+    /// #     const CATEGORY: &'static str = "account";
+    /// #     type Event = Moved;
+    /// #     fn apply(&mut self, event: &Moved) { let Moved::Moved { cents } = event; self.cents += cents; }
+    /// # }
+    /// # impl Account { fn change(&self, cents: i64) -> Result<Moved, String> { Ok(Moved::Moved { cents }) } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = Store::memory();
+    /// let accounts = store.repository::<Account>();
+    /// let both = store.together((accounts.one("ann"), accounts.one("bob")));
+    /// both.execute(|(ann, bob)| Ok::<_, String>((ann.change(-30)?, bob.change(30)?))).await?;
+    /// assert_eq!(accounts.load("bob").await?.state().cents, 30);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn together<M: Members>(&self, members: M) -> Together<M> {
+        Together::of(self.clone(), members)
+    }
+
+    /// Decides on models, whatever events they need: see [`Decision::decide`].
+    ///
+    /// # Errors
+    /// [`ExecuteError`]; the domain's own error is [`ExecuteError::Rejected`].
+    pub async fn decide<M: Models, R, E>(
+        &self,
+        models: M,
+        decide: impl FnMut(&M) -> Result<R, E> + Send,
+    ) -> Result<Committed<M::Event>, ExecuteError<E>>
+    where
+        R: IntoEvents<M::Event>,
+    {
+        self.decision(models).decide(decide).await
+    }
+
+    /// Begins a decision that is more than [`Self::decide`]: with metadata, a key, a stream or a narrower boundary.
+    pub fn decision<M: Models>(&self, models: M) -> Decision<M> {
+        Decision::of(self.clone(), models)
     }
 
     /// The store itself, for reads and appends without types.
@@ -58,10 +125,17 @@ impl Store {
     pub async fn close(&self) -> Result<(), AppendError> {
         self.inner.close().await
     }
+
+    pub(crate) fn fresh_id(&self) -> EventId {
+        (self.ids)()
+    }
 }
 
 impl From<Arc<dyn EventStore>> for Store {
     fn from(inner: Arc<dyn EventStore>) -> Self {
-        Self { inner }
+        Self {
+            inner,
+            ids: Arc::new(EventId::fresh),
+        }
     }
 }

@@ -51,6 +51,8 @@ pub enum FileKind {
     },
     /// A zero-filled file that will become a segment.
     Spare,
+    /// Kept by whoever has the log, beside it: what streams add up to. The log neither reads nor writes it.
+    Snapshots,
 }
 
 impl FileName {
@@ -102,6 +104,7 @@ impl FileName {
             "lock" => return Some(FileKind::Lock),
             "clean-stop" => return Some(FileKind::CleanStop),
             "spare" => return Some(FileKind::Spare),
+            "snapshots" => return Some(FileKind::Snapshots),
             _ => {}
         }
         let (numbers, suffix) = stem.rsplit_once('.')?;
@@ -139,6 +142,7 @@ impl fmt::Display for FileName {
             FileKind::Lock => f.write_str("lock")?,
             FileKind::CleanStop => f.write_str("clean-stop")?,
             FileKind::Spare => f.write_str("spare")?,
+            FileKind::Snapshots => f.write_str("snapshots")?,
             FileKind::Segment { first, generation } => {
                 write!(f, "{:016x}-{generation:08x}.seg", first.get())?;
             }
@@ -165,6 +169,7 @@ mod tests {
             FileKind::Lock,
             FileKind::CleanStop,
             FileKind::Spare,
+            FileKind::Snapshots,
             FileKind::Segment {
                 first,
                 generation: 7,

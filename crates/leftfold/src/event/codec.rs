@@ -1,151 +1,264 @@
-//! From an enum of events to JSON of one variant's fields, and back.
+//! From an enum of events to data of one variant's fields, and back.
 //!
-//! **Owns:** the translation between serde's picture of an enum and ours. **Does not know:** which enum.
+//! **Owns:** the translation between serde's picture of an enum and ours, and the formats. **Does not know:** which enum.
 //! **Invariants:** the data of an event holds its fields and no tag, for the type stands beside it; serde's attributes on
 //! fields are honoured, because serde's own derived code does the work.
 //!
-//! Serde writes a variant as `{"Tag":fields}` (or `"Tag"` without fields); encoding cuts the fields out. Decoding
-//! tells serde's derived code the variant by its number, and lets it read the fields.
+//! Serde's derived code is handed a serializer that takes variants only and passes their fields on to the real one;
+//! for reading, a deserializer that names the variant by its number and lets the real one read the fields.
 
-use serde::{
-    Deserialize, Serialize,
-    de::{self, DeserializeSeed, IntoDeserializer, Visitor, value::U32Deserializer},
-    forward_to_deserialize_any,
-};
+use leftfold_model::ContentType;
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeSeed, ser};
 
-use crate::event::{DecodeError, EncodeError};
+use super::error::Cause;
 
-/// JSON of the fields of the variant that `event` is.
+mod read;
+use read::VariantSeed;
+
+/// How the data of events is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// JSON.
+    Json,
+    /// MessagePack with names of fields.
+    #[cfg(feature = "messagepack")]
+    MessagePack,
+    /// CBOR.
+    #[cfg(feature = "cbor")]
+    Cbor,
+}
+
+/// The data of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// How it is encoded.
+    pub content_type: ContentType,
+    /// The bytes.
+    pub data: Vec<u8>,
+}
+
+/// What an event is made of again: bytes as stored, or what an upcast made of them.
+#[derive(Debug)]
+pub enum Data<'a> {
+    /// As stored.
+    Stored(ContentType, &'a [u8]),
+    /// As an upcast gave it.
+    Upcast(serde_json::Value),
+}
+
+/// The fields of the variant that `event` is.
 ///
 /// # Errors
-/// [`EncodeError`] if a field cannot be JSON or the enum is not serialised as serde does by default.
-pub fn encode<E: Serialize>(event: &E) -> Result<Vec<u8>, EncodeError> {
-    let tagged = serde_json::to_vec(event)?;
-    match tagged.as_slice() {
-        [b'"', ..] => Ok(b"{}".to_vec()),
-        [b'{', inner @ .., b'}'] => {
-            match end_of_key(inner).and_then(|colon| inner.get(colon + 1..)) {
-                Some(fields) => Ok(fields.to_vec()),
-                None => Err(not_tagged().into()),
-            }
-        }
-        _ => Err(not_tagged().into()),
-    }
-}
-
-fn not_tagged() -> serde_json::Error {
-    de::Error::custom(
-        "an enum of events must not carry #[serde(tag)], #[serde(untagged)] or a serializer of its own",
-    )
-}
-
-/// The offset of the colon behind the text that `json` begins with.
-fn end_of_key(json: &[u8]) -> Option<usize> {
-    let mut escaped = false;
-    let end = json.iter().skip(1).position(|&byte| {
-        let ends = byte == b'"' && !escaped;
-        escaped = byte == b'\\' && !escaped;
-        ends
-    })?;
-    (json.get(end + 2) == Some(&b':')).then_some(end + 2)
-}
-
-/// The event that was stored as `event_type`, one of `types`, with these fields.
-///
-/// # Errors
-/// [`DecodeError`].
-pub fn decode<'de, E: Deserialize<'de>>(
-    types: &'static [&'static str],
-    event_type: &str,
-    data: &'de [u8],
-) -> Result<E, DecodeError> {
-    let index = types.iter().position(|&known| known == event_type);
-    let Some(index) = index.and_then(|index| u32::try_from(index).ok()) else {
-        return Err(DecodeError::UnknownType { known: types });
+/// If a field cannot be encoded or the enum is not serialised as serde does by default.
+pub(crate) fn encode<E: Serialize>(format: Format, event: &E) -> Result<Encoded, Cause> {
+    let fields = Fields(event);
+    let (content_type, data) = match format {
+        Format::Json => (ContentType::Json, serde_json::to_vec(&fields)?),
+        #[cfg(feature = "messagepack")]
+        Format::MessagePack => (ContentType::MessagePack, rmp_serde::to_vec_named(&fields)?),
+        #[cfg(feature = "cbor")]
+        Format::Cbor => (
+            ContentType::Cbor,
+            cbor4ii::serde::to_vec(Vec::new(), &fields)?,
+        ),
     };
-    E::deserialize(Fields { index, data }).map_err(DecodeError::Data)
+    Ok(Encoded { content_type, data })
 }
 
-/// An enum whose variant is known by number and whose fields are JSON.
-struct Fields<'de> {
-    index: u32,
-    data: &'de [u8],
-}
-
-impl<'de> de::Deserializer<'de> for Fields<'de> {
-    type Error = serde_json::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-        Err(not_tagged())
+/// The event whose variant has this index among those serde reads.
+///
+/// # Errors
+/// As [`super::DecodeError`] says.
+pub(crate) fn decode<'de, E: Deserialize<'de>>(
+    variant: usize,
+    data: Data<'de>,
+) -> Result<E, super::DecodeError> {
+    let seed = VariantSeed::new(variant);
+    match data {
+        Data::Upcast(value) => seed.deserialize(value).map_err(data_error),
+        Data::Stored(ContentType::Json, bytes) => read::json(seed, bytes).map_err(data_error),
+        #[cfg(feature = "messagepack")]
+        Data::Stored(ContentType::MessagePack, bytes) => {
+            read::message_pack(seed, bytes).map_err(super::DecodeError::Data)
+        }
+        #[cfg(feature = "cbor")]
+        Data::Stored(ContentType::Cbor, bytes) => {
+            read::cbor(seed, bytes).map_err(super::DecodeError::Data)
+        }
+        Data::Stored(other, _) => Err(super::DecodeError::ContentType(other)),
     }
+}
 
-    fn deserialize_enum<V: Visitor<'de>>(
+/// Stored data as a JSON value, for upcasts.
+///
+/// # Errors
+/// As [`super::DecodeError`] says.
+pub(crate) fn value(
+    content_type: ContentType,
+    data: &[u8],
+) -> Result<serde_json::Value, super::DecodeError> {
+    match content_type {
+        ContentType::Json => serde_json::from_slice(data).map_err(data_error),
+        #[cfg(feature = "messagepack")]
+        ContentType::MessagePack => rmp_serde::from_slice(data).map_err(data_error),
+        #[cfg(feature = "cbor")]
+        ContentType::Cbor => cbor4ii::serde::from_slice(data).map_err(data_error),
+        other => Err(super::DecodeError::ContentType(other)),
+    }
+}
+
+fn data_error(error: impl Into<Cause>) -> super::DecodeError {
+    super::DecodeError::Data(error.into())
+}
+
+const NOT_TAGGED: &str =
+    "an enum of events must not carry #[serde(tag)], #[serde(untagged)] or a serializer of its own";
+
+/// An enum of which only the variant's fields are written.
+struct Fields<'a, E>(&'a E);
+
+impl<E: Serialize> Serialize for Fields<'_, E> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(Variant(serializer))
+    }
+}
+
+/// Takes a variant and gives its fields to the serializer within.
+struct Variant<S>(S);
+
+/// Serde's methods for whatever is not a variant.
+macro_rules! refuse {
+    ($($method:ident($($kind:ty)?)),* $(,)?) => {
+        $(fn $method(self $(, _: $kind)?) -> Result<S::Ok, S::Error> {
+            Err(ser::Error::custom(NOT_TAGGED))
+        })*
+    };
+}
+
+impl<S: Serializer> Serializer for Variant<S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+    type SerializeSeq = ser::Impossible<S::Ok, S::Error>;
+    type SerializeTuple = ser::Impossible<S::Ok, S::Error>;
+    type SerializeTupleStruct = ser::Impossible<S::Ok, S::Error>;
+    type SerializeMap = ser::Impossible<S::Ok, S::Error>;
+    type SerializeStruct = ser::Impossible<S::Ok, S::Error>;
+    type SerializeTupleVariant = TupleFields<S::SerializeTuple>;
+    type SerializeStructVariant = NamedFields<S::SerializeStruct>;
+
+    fn serialize_unit_variant(
         self,
         _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
-        visitor.visit_enum(self)
+        _: u32,
+        _: &'static str,
+    ) -> Result<S::Ok, S::Error> {
+        ser::SerializeMap::end(self.0.serialize_map(Some(0))?)
     }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
-    }
-}
-
-impl<'de> de::EnumAccess<'de> for Fields<'de> {
-    type Error = serde_json::Error;
-    type Variant = Self;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
-        seed: V,
-    ) -> Result<(V::Value, Self), Self::Error> {
-        let index: U32Deserializer<Self::Error> = self.index.into_deserializer();
-        Ok((seed.deserialize(index)?, self))
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        value.serialize(self.0)
     }
-}
-
-impl<'de> Fields<'de> {
-    /// Reads the data, all of it.
-    fn read<T>(
+    fn serialize_tuple_variant(
         self,
-        read: impl FnOnce(
-            &mut serde_json::Deserializer<serde_json::de::SliceRead<'de>>,
-        ) -> Result<T, serde_json::Error>,
-    ) -> Result<T, serde_json::Error> {
-        let mut json = serde_json::Deserializer::from_slice(self.data);
-        let value = read(&mut json)?;
-        json.end()?;
-        Ok(value)
-    }
-}
-
-impl<'de> de::VariantAccess<'de> for Fields<'de> {
-    type Error = serde_json::Error;
-
-    fn unit_variant(self) -> Result<(), Self::Error> {
-        self.read(|json| de::IgnoredAny::deserialize(json).map(drop))
-    }
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(
-        self,
-        seed: T,
-    ) -> Result<T::Value, Self::Error> {
-        self.read(|json| seed.deserialize(json))
-    }
-    fn tuple_variant<V: Visitor<'de>>(
-        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
         len: usize,
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
-        self.read(|json| de::Deserializer::deserialize_tuple(json, len, visitor))
+    ) -> Result<Self::SerializeTupleVariant, S::Error> {
+        self.0.serialize_tuple(len).map(TupleFields)
     }
-    fn struct_variant<V: Visitor<'de>>(
+    fn serialize_struct_variant(
         self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
-        self.read(|json| de::Deserializer::deserialize_struct(json, "", fields, visitor))
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeStructVariant, S::Error> {
+        self.0.serialize_struct(variant, len).map(NamedFields)
+    }
+
+    refuse! {
+        serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64),
+        serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64), serialize_f32(f32),
+        serialize_f64(f64), serialize_char(char), serialize_str(&str), serialize_bytes(&[u8]), serialize_none(),
+        serialize_unit(), serialize_unit_struct(&'static str),
+    }
+    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<S::Ok, S::Error> {
+        Err(ser::Error::custom(NOT_TAGGED))
+    }
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: &T,
+    ) -> Result<S::Ok, S::Error> {
+        Err(ser::Error::custom(NOT_TAGGED))
+    }
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
+        Err(ser::Error::custom(NOT_TAGGED))
+    }
+    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, S::Error> {
+        Err(ser::Error::custom(NOT_TAGGED))
+    }
+    fn serialize_tuple_struct(
+        self,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleStruct, S::Error> {
+        Err(ser::Error::custom(NOT_TAGGED))
+    }
+    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
+        Err(ser::Error::custom(NOT_TAGGED))
+    }
+    fn serialize_struct(
+        self,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeStruct, S::Error> {
+        Err(ser::Error::custom(NOT_TAGGED))
+    }
+    fn is_human_readable(&self) -> bool {
+        self.0.is_human_readable()
+    }
+}
+
+/// The fields of a tuple variant, as a tuple.
+struct TupleFields<T>(T);
+
+impl<T: ser::SerializeTuple> ser::SerializeTupleVariant for TupleFields<T> {
+    type Ok = T::Ok;
+    type Error = T::Error;
+
+    fn serialize_field<V: Serialize + ?Sized>(&mut self, value: &V) -> Result<(), T::Error> {
+        self.0.serialize_element(value)
+    }
+    fn end(self) -> Result<T::Ok, T::Error> {
+        self.0.end()
+    }
+}
+
+/// The fields of a variant with names, as a struct.
+struct NamedFields<T>(T);
+
+impl<T: ser::SerializeStruct> ser::SerializeStructVariant for NamedFields<T> {
+    type Ok = T::Ok;
+    type Error = T::Error;
+
+    fn serialize_field<V: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &V,
+    ) -> Result<(), T::Error> {
+        self.0.serialize_field(key, value)
+    }
+    fn skip_field(&mut self, key: &'static str) -> Result<(), T::Error> {
+        self.0.skip_field(key)
+    }
+    fn end(self) -> Result<T::Ok, T::Error> {
+        self.0.end()
     }
 }

@@ -1,9 +1,25 @@
 //! Events as domain code sees them.
 //!
-//! **Owns:** the trait [`Event`] and what can go wrong between a value and its stored form.
-//! **Does not know:** streams. **Invariants:** the name of a type on the wire is chosen by a person, not derived from code.
+//! **Owns:** the trait [`Event`], what it says about each kind of event, and the errors between a value and its stored form.
+//! **Does not know:** streams, stores, how an old shape becomes a newer one (that is `upcast`).
+//! **Invariants:** the name of a type on the wire is chosen by a person, not derived from code; a shape has a version, and
+//! the version is stored beside the data, so a name means the same in every query.
 
-/// The events of an aggregate: an enum with one variant per kind of event. Derive it.
+pub(crate) mod codec;
+mod error;
+mod raw;
+pub(crate) mod restore;
+pub(crate) mod upcast;
+
+use leftfold_model::{ModelError, Tag};
+
+pub use codec::{Data, Encoded, Format};
+pub use error::{DecodeError, EncodeError};
+pub use raw::RawEvent;
+pub use restore::Recorded;
+pub use upcast::{OldEvent, UpcastError, Upcasts};
+
+/// The events of an aggregate or of a decision: an enum with one variant per kind of event. Derive it.
 ///
 /// ```
 /// use leftfold::Event;
@@ -11,54 +27,96 @@
 ///
 /// #[derive(Event, Serialize, Deserialize, Debug, PartialEq)]
 /// enum AccountEvent {
-///     #[event("DepositMade")]
-///     DepositMade { amount: u64 },
+///     #[event("AccountOpened")]
+///     Opened { #[tag("owner")] owner: String },
+///     #[event("DepositMade", version = 2)]
+///     DepositMade { amount: u64, currency: String },
 ///     #[event("AccountClosed")]
 ///     Closed,
 /// }
 ///
-/// let event = AccountEvent::DepositMade { amount: 100 };
-/// assert_eq!(event.event_type(), "DepositMade");
-/// assert_eq!(event.encode()?, br#"{"amount":100}"#);
-/// assert_eq!(AccountEvent::decode("AccountClosed", b"{}")?, AccountEvent::Closed);
+/// let event = AccountEvent::Opened { owner: "ann".into() };
+/// assert_eq!(event.event_type(), "AccountOpened");
+/// assert_eq!(event.tags()?[0].as_str(), "owner:ann");
+/// assert_eq!(event.encode()?.data, br#"{"owner":"ann"}"#);
+/// assert_eq!(AccountEvent::KINDS[1].version, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// | attribute | of | meaning |
+/// |---|---|---|
+/// | `#[event("Name")]` | a variant | its type on the wire; must never change |
+/// | `#[event("Name", version = 2)]` | a variant | the version of its shape; 1 unless said |
+/// | `#[event(other)]` | the last variant, of one [`RawEvent`] | takes events of types that no variant names |
+/// | `#[tag("owner")]` | a field | the event carries the tag `owner:` followed by the field's text |
+/// | `#[event(upcast = function)]` | the enum | `fn() -> Upcasts`: what old shapes become |
+/// | `#[event(unknown = "skip")]` | the enum | events of unknown types are skipped; unless said they are an error |
+/// | `#[event(format = "cbor")]` | the enum | how data is encoded: `json` unless said; or `messagepack`, `cbor` by feature |
+///
+/// A field of type `Option` gives a tag if there is a value, a `Vec` one for each.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an enum of events",
+    note = "write `#[derive(leftfold::Event, serde::Serialize, serde::Deserialize)]` above an enum, and \
+            `#[event(\"Name\")]` above each variant"
+)]
 pub trait Event: Sized + Send + Sync + 'static {
-    /// The types of all variants, in the order of the variants.
-    const TYPES: &'static [&'static str];
+    /// The kinds of events this program writes, in the order of the variants.
+    const KINDS: &'static [Kind];
+    /// What becomes of a stored event whose type is unknown.
+    const UNKNOWN: Unknown;
 
     /// The type of this event.
-    fn event_type(&self) -> &'static str;
+    fn event_type(&self) -> &str;
 
-    /// The event's data: JSON of the variant's fields.
+    /// The version of its shape.
+    fn version(&self) -> u32;
+
+    /// The tags that its fields give it.
     ///
     /// # Errors
-    /// [`EncodeError`] if a field cannot be JSON, for example a map whose keys are not text.
-    fn encode(&self) -> Result<Vec<u8>, EncodeError>;
+    /// [`ModelError`] for a tag that is too long.
+    fn tags(&self) -> Result<Vec<Tag>, ModelError>;
 
-    /// The event that was stored as this type with this data.
+    /// The event's data: the variant's fields.
     ///
     /// # Errors
-    /// [`DecodeError`] if the type is not one of [`Self::TYPES`] or the data does not fit it.
-    fn decode(event_type: &str, data: &[u8]) -> Result<Self, DecodeError>;
+    /// [`EncodeError`] if a field cannot be encoded, for example a map whose keys are not text in JSON.
+    fn encode(&self) -> Result<Encoded, EncodeError>;
+
+    /// The event of the kind with this index in [`Self::KINDS`] with this data.
+    ///
+    /// # Errors
+    /// [`DecodeError::Data`] if the data does not fit.
+    fn decode(kind: usize, data: Data<'_>) -> Result<Self, DecodeError>;
+
+    /// An event of an unknown type, if the enum has a variant for those; otherwise `None`.
+    fn other(_raw: RawEvent) -> Option<Self> {
+        None
+    }
+
+    /// The shape of the kind with this index in [`Self::KINDS`], in words: names and types of its fields.
+    fn shape(kind: usize) -> String;
+
+    /// What old shapes become.
+    fn upcasts() -> &'static Upcasts;
 }
 
-/// An event could not become data.
-#[derive(Debug, thiserror::Error)]
-#[error("event cannot be encoded")]
-pub struct EncodeError(#[from] pub(crate) serde_json::Error);
+/// One kind of event, as this program writes it. Its shape is given by [`Event::shape`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// The type on the wire.
+    pub name: &'static str,
+    /// The version of its shape, from 1.
+    pub version: u32,
+}
 
-/// Data could not become an event.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// The type is none of those the program knows.
-    #[error("type is not one of {known:?}")]
-    UnknownType {
-        /// The types the program knows.
-        known: &'static [&'static str],
-    },
-    /// The data does not fit the type.
-    #[error("data does not fit the type")]
-    Data(#[source] serde_json::Error),
+/// What becomes of a stored event whose type no variant names and no upcast knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// The load ends with [`DecodeError::UnknownType`].
+    Error,
+    /// It is passed over; the metric `leftfold_events_skipped_total` counts it.
+    Skip,
+    /// It becomes the variant marked `#[event(other)]`.
+    Raw,
 }

@@ -1,6 +1,6 @@
 //! The bank account that the tests tell their stories with.
 
-use leftfold::{Aggregate, Event};
+use leftfold::{Aggregate, Event, Snapshot};
 use serde::{Deserialize, Serialize};
 
 #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -17,7 +17,8 @@ pub(crate) struct InsufficientFunds {
     pub(crate) requested: u64,
 }
 
-#[derive(Default, Debug, PartialEq)]
+#[derive(Default, Debug, PartialEq, Serialize, Deserialize, Snapshot)]
+#[snapshot(every = 5)]
 pub(crate) struct BankAccount {
     pub(crate) balance: u64,
 }

@@ -10,7 +10,7 @@ use leftfold::{
     model::{Append, Appended, EventType, ExpectedRevision, NewEvent, Position, Read, StreamName},
     stores::{
         AppendError, Capabilities, Delivery, EventStore, ListStreams, MemoryStore, ReadBatch,
-        ReadError, StoreStats, StreamInfo, Subscription,
+        ReadError, SnapshotStore, StoreStats, StreamInfo, Subscription,
     },
 };
 
@@ -112,6 +112,9 @@ impl EventStore for Faulty {
     }
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        self.inner.snapshots()
     }
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
         self.inner.close()

@@ -8,6 +8,13 @@
 
 mod account;
 mod codec;
+mod commands;
 mod compile_fail;
+mod contention;
+mod decide;
 mod execute;
 mod faulty;
+mod fixtures;
+mod observe;
+mod snapshots;
+mod upcast;

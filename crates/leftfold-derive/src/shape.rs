@@ -1,0 +1,106 @@
+//! `#[derive(Shape)]`, and the shapes of fields for the other macros.
+//!
+//! **Owns:** the code that describes fields. **Does not know:** what descriptions are compared with.
+//! **Invariants:** whatever changes how serde writes a field changes its description: name, type, and serde's attributes.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, spanned::Spanned};
+
+pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
+    let ident = &input.ident;
+    let name = ident.to_string();
+    let serde = serde_text(&input.attrs);
+    let body = body(&input.data, input)?;
+    let (implementation, types, conditions) = input.generics.split_for_impl();
+    Ok(quote! {
+        impl #implementation ::leftfold::Shape for #ident #types #conditions {
+            fn describe(shapes: &mut ::leftfold::__private::Shapes) {
+                #[allow(unused_imports, reason = "which one is used depends on the fields")]
+                use ::leftfold::__private::{DescribeByName as _, DescribeByShape as _};
+                if shapes.begin(::core::any::type_name::<Self>(), ::core::concat!(#serde, #name)) {
+                    #body
+                    shapes.end();
+                }
+            }
+        }
+    })
+}
+
+fn body(data: &Data, input: &DeriveInput) -> Result<TokenStream, Error> {
+    match data {
+        Data::Struct(data) => fields(&data.fields, true),
+        Data::Enum(data) => {
+            let variants = data.variants.iter().map(|variant| {
+                let label = format!("{}{}", serde_text(&variant.attrs), variant.ident);
+                let fields = fields(&variant.fields, true)?;
+                Ok(quote! {
+                    shapes.open(#label);
+                    #fields
+                    shapes.end();
+                })
+            });
+            let variants = variants.collect::<Result<Vec<_>, Error>>()?;
+            Ok(quote!(#(#variants)*))
+        }
+        Data::Union(_) => Err(Error::new(input.span(), "a union cannot be stored")),
+    }
+}
+
+/// Statements that describe fields to `shapes`. Strict: a type that has no [`Shape`] is a mistake, unless it is marked
+/// `#[snapshot(opaque)]`; otherwise such a type is described by its name.
+pub(crate) fn fields(fields: &Fields, strict: bool) -> Result<TokenStream, Error> {
+    let described = fields.iter().enumerate().map(|(index, field)| {
+        let label = match &field.ident {
+            Some(name) => name.to_string(),
+            None => index.to_string(),
+        };
+        let label = format!("{}{label}", serde_text(&field.attrs));
+        let ty = &field.ty;
+        let text = text(ty);
+        Ok(if is_opaque(field)? {
+            quote!(shapes.field(#label, #text);)
+        } else if strict {
+            quote! {
+                shapes.open(#label);
+                <#ty as ::leftfold::Shape>::describe(shapes);
+                shapes.end();
+            }
+        } else {
+            quote! {
+                shapes.open(#label);
+                (&::leftfold::__private::Probe::<#ty>::new(#text)).describe(&mut shapes);
+                shapes.end();
+            }
+        })
+    });
+    let described = described.collect::<Result<Vec<_>, Error>>()?;
+    Ok(quote!(#(#described)*))
+}
+
+fn is_opaque(field: &Field) -> Result<bool, Error> {
+    let mut opaque = false;
+    for attribute in field.attrs.iter().filter(|a| a.path().is_ident("snapshot")) {
+        attribute.parse_nested_meta(|meta| {
+            if meta.path.is_ident("opaque") {
+                opaque = true;
+                Ok(())
+            } else {
+                Err(meta.error("above a field stands #[snapshot(opaque)] or nothing"))
+            }
+        })?;
+    }
+    Ok(opaque)
+}
+
+/// Serde's attributes, in front of a name.
+fn serde_text(attributes: &[Attribute]) -> String {
+    let serde = attributes.iter().filter(|a| a.path().is_ident("serde"));
+    serde.map(|a| text(&a.meta) + " ").collect()
+}
+
+/// Source text without the spaces that compilers put in differently.
+fn text(tokens: &impl ToTokens) -> String {
+    let text = tokens.to_token_stream().to_string();
+    text.chars().filter(|c| !c.is_whitespace()).collect()
+}

@@ -1,0 +1,327 @@
+//! Snapshots in a file beside the log.
+//!
+//! **Owns:** [`FileSnapshots`]: the file, what stands in it, and a cache. **Does not know:** the log.
+//! **Invariants:** the file is made when the first snapshot is kept; a file that cannot be opened is made anew, since it
+//! holds copies only; each snapshot has a checksum; nothing blocks the runtime's threads.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+use leftfold_model::{EventId, Position, Revision, StreamName};
+use quick_cache::{Weighter, sync::Cache};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use tokio::runtime::Handle;
+
+use crate::{SavedSnapshot, SnapshotError, SnapshotStore};
+
+const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots-1");
+/// Bytes of snapshots in memory, and of the file's pages.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// After how many snapshots the file is synced. Those in between may be lost in a crash, which costs time only.
+const SYNC_EVERY: u64 = 256;
+/// `crc u32 | revision u64 | position u64 | event id [16] | fingerprint [16] | state`.
+const HEADER_BYTES: usize = 52;
+
+/// Keeps snapshots in a file. Clones are the same file.
+#[derive(Debug, Clone)]
+pub(crate) struct FileSnapshots {
+    shared: Arc<Shared>,
+    runtime: Handle,
+}
+
+struct Shared {
+    path: PathBuf,
+    /// `None`: not opened yet, or closed.
+    database: Mutex<Option<Arc<Database>>>,
+    cache: Cache<StreamName, SavedSnapshot, BySize>,
+    saved: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileSnapshots")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone)]
+struct BySize;
+
+impl Weighter<StreamName, SavedSnapshot> for BySize {
+    fn weight(&self, stream: &StreamName, saved: &SavedSnapshot) -> u64 {
+        (stream.as_str().len() + saved.state.len() + 128) as u64
+    }
+}
+
+fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> SnapshotError {
+    SnapshotError::Unavailable {
+        cause: Arc::new(error),
+    }
+}
+
+impl FileSnapshots {
+    /// In this file, which need not be there yet.
+    pub(crate) fn at(path: PathBuf, runtime: Handle) -> Self {
+        let shared = Shared {
+            path,
+            database: Mutex::default(),
+            cache: Cache::with_weighter(1_024, CACHE_BYTES as u64, BySize),
+            saved: AtomicU64::new(0),
+        };
+        Self {
+            shared: Arc::new(shared),
+            runtime,
+        }
+    }
+
+    /// Closes the file; syncs it first.
+    pub(crate) fn close(&self) {
+        let database = self.shared.database().take();
+        if let Some(database) = database {
+            // What is lost here costs time only.
+            let _ = database.begin_write().map(|write| write.commit());
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, SnapshotError> + Send + 'static,
+    ) -> Result<T, SnapshotError> {
+        let shared = Arc::clone(&self.shared);
+        let done = self.runtime.spawn_blocking(move || work(&shared)).await;
+        done.unwrap_or_else(|panicked| Err(unavailable(panicked)))
+    }
+}
+
+impl Shared {
+    fn database(&self) -> std::sync::MutexGuard<'_, Option<Arc<Database>>> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file, opened; `None` if there is none and none is to be made.
+    fn open(&self, make: bool) -> Result<Option<Arc<Database>>, SnapshotError> {
+        let mut database = self.database();
+        if let Some(open) = database.as_ref() {
+            return Ok(Some(Arc::clone(open)));
+        }
+        if !make && !self.path.exists() {
+            return Ok(None);
+        }
+        let opened = open_or_replace(&self.path)?;
+        Ok(Some(Arc::clone(database.insert(Arc::new(opened)))))
+    }
+
+    fn load(&self, stream: &StreamName) -> Result<Option<SavedSnapshot>, SnapshotError> {
+        let Some(database) = self.open(false)? else {
+            return Ok(None);
+        };
+        let read = database.begin_read().map_err(unavailable)?;
+        let table = match read.open_table(TABLE) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(unavailable(error)),
+        };
+        let found = table.get(stream.as_str()).map_err(unavailable)?;
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let saved = decode(found.value()).ok_or_else(|| SnapshotError::Damaged {
+            stream: stream.clone(),
+        })?;
+        self.cache.insert(stream.clone(), saved.clone());
+        Ok(Some(saved))
+    }
+
+    fn save(&self, stream: &StreamName, snapshot: SavedSnapshot) -> Result<(), SnapshotError> {
+        let Some(database) = self.open(true)? else {
+            return Ok(());
+        };
+        let mut write = database.begin_write().map_err(unavailable)?;
+        let synced = self
+            .saved
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(SYNC_EVERY);
+        if !synced {
+            write
+                .set_durability(Durability::None)
+                .map_err(unavailable)?;
+        }
+        {
+            let mut table = write.open_table(TABLE).map_err(unavailable)?;
+            let before = table
+                .get(stream.as_str())
+                .map_err(unavailable)?
+                .and_then(|found| decode(found.value()));
+            if before.is_some_and(|before| !snapshot.replaces(&before)) {
+                return Ok(());
+            }
+            table
+                .insert(stream.as_str(), encode(&snapshot).as_slice())
+                .map_err(unavailable)?;
+        }
+        write.commit().map_err(unavailable)?;
+        self.cache.insert(stream.clone(), snapshot);
+        Ok(())
+    }
+
+    fn remove(&self, stream: &StreamName) -> Result<(), SnapshotError> {
+        self.cache.remove(stream);
+        let Some(database) = self.open(false)? else {
+            return Ok(());
+        };
+        let write = database.begin_write().map_err(unavailable)?;
+        {
+            let mut table = write.open_table(TABLE).map_err(unavailable)?;
+            table.remove(stream.as_str()).map_err(unavailable)?;
+        }
+        write.commit().map_err(unavailable)
+    }
+}
+
+/// Opens the file; one that cannot be read is replaced.
+fn open_or_replace(path: &Path) -> Result<Database, SnapshotError> {
+    let open = || Database::builder().set_cache_size(CACHE_BYTES).create(path);
+    match open() {
+        Ok(database) => Ok(database),
+        Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
+            Err(unavailable(redb::DatabaseError::DatabaseAlreadyOpen))
+        }
+        Err(_) => {
+            remove_file(path)?;
+            open().map_err(unavailable)
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "snapshots are copies, and not part of what is simulated"
+)]
+fn remove_file(path: &Path) -> Result<(), SnapshotError> {
+    std::fs::remove_file(path).map_err(unavailable)
+}
+
+fn encode(saved: &SavedSnapshot) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    bytes.extend_from_slice(&saved.revision.get().to_le_bytes());
+    bytes.extend_from_slice(&saved.position.get().to_le_bytes());
+    bytes.extend_from_slice(saved.last_event.as_bytes());
+    bytes.extend_from_slice(&saved.fingerprint);
+    bytes.extend_from_slice(&saved.state);
+    let crc = crc32c::crc32c(bytes.get(4..).unwrap_or_default());
+    bytes.splice(..4, crc.to_le_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<SavedSnapshot> {
+    let part = |from: usize, length: usize| bytes.get(from..from + length);
+    let number = |from| Some(u64::from_le_bytes(part(from, 8)?.try_into().ok()?));
+    let crc = u32::from_le_bytes(part(0, 4)?.try_into().ok()?);
+    if crc32c::crc32c(bytes.get(4..)?) != crc {
+        return None;
+    }
+    Some(SavedSnapshot {
+        revision: Revision::new(number(4)?),
+        position: Position::new(number(12)?),
+        last_event: EventId::from_bytes(part(20, 16)?.try_into().ok()?),
+        fingerprint: part(36, 16)?.try_into().ok()?,
+        state: Bytes::copy_from_slice(bytes.get(HEADER_BYTES..)?),
+    })
+}
+
+impl SnapshotStore for FileSnapshots {
+    fn load<'a>(
+        &'a self,
+        stream: &'a StreamName,
+    ) -> BoxFuture<'a, Result<Option<SavedSnapshot>, SnapshotError>> {
+        Box::pin(async move {
+            if let Some(saved) = self.shared.cache.get(stream) {
+                return Ok(Some(saved));
+            }
+            let stream = stream.clone();
+            self.blocking(move |shared| shared.load(&stream)).await
+        })
+    }
+
+    fn save<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        snapshot: SavedSnapshot,
+    ) -> BoxFuture<'a, Result<(), SnapshotError>> {
+        let stream = stream.clone();
+        Box::pin(self.blocking(move |shared| shared.save(&stream, snapshot)))
+    }
+
+    fn remove<'a>(&'a self, stream: &'a StreamName) -> BoxFuture<'a, Result<(), SnapshotError>> {
+        let stream = stream.clone();
+        Box::pin(self.blocking(move |shared| shared.remove(&stream)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved(revision: u64, print: u8) -> SavedSnapshot {
+        SavedSnapshot {
+            revision: Revision::new(revision),
+            position: Position::new(revision + 1),
+            last_event: EventId::fresh(),
+            fingerprint: [print; 16],
+            state: Bytes::from(format!("state {revision}")),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_is_there_after_reopening_and_only_newer_ones_replace_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("snapshots");
+        let stream = StreamName::new("s").unwrap();
+        let kept = FileSnapshots::at(path.clone(), Handle::current());
+        assert_eq!(kept.load(&stream).await.unwrap(), None);
+        assert!(!path.exists(), "reading makes no file");
+        let five = saved(5, 1);
+        kept.save(&stream, five.clone()).await.unwrap();
+        kept.save(&stream, saved(4, 1)).await.unwrap();
+        kept.close();
+        let kept = FileSnapshots::at(path, Handle::current());
+        assert_eq!(kept.load(&stream).await.unwrap(), Some(five));
+        let other = saved(3, 2);
+        kept.save(&stream, other.clone()).await.unwrap();
+        assert_eq!(kept.load(&stream).await.unwrap(), Some(other));
+        kept.remove(&stream).await.unwrap();
+        assert_eq!(kept.load(&stream).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_snapshot_file_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("snapshots");
+        std::fs::write(&path, b"not a database at all, and rather short").unwrap();
+        let kept = FileSnapshots::at(path, Handle::current());
+        let stream = StreamName::new("s").unwrap();
+        assert_eq!(kept.load(&stream).await.unwrap(), None);
+        kept.save(&stream, saved(1, 1)).await.unwrap();
+        assert!(kept.load(&stream).await.unwrap().is_some());
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_noticed() {
+        let bytes = encode(&saved(7, 9));
+        assert!(decode(&bytes).is_some());
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(decode(&damaged), None, "byte {at}");
+        }
+        assert_eq!(decode(&bytes[..HEADER_BYTES - 1]), None);
+    }
+}

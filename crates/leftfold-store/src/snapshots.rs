@@ -1,0 +1,131 @@
+//! Keeping snapshots: a state per stream, to begin loads with.
+//!
+//! **Owns:** the contract [`SnapshotStore`], and keeping snapshots in memory. **Does not know:** what a state is.
+//! **Invariants:** a snapshot is a copy of what the log says, so losing one costs time only; of two for one stream and
+//! fingerprint the newer one stays; there is one per stream, so their number is bounded by that of the streams.
+
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+use leftfold_model::{EventId, Position, Revision, StreamName};
+
+use crate::Cause;
+
+/// A state as it was after an event of a stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SavedSnapshot {
+    /// The revision of the last event in it.
+    pub revision: Revision,
+    /// The position of that event.
+    pub position: Position,
+    /// The id of that event. Whoever loads checks that it stands there.
+    pub last_event: EventId,
+    /// What kind of state this is, down to its fields: a program believes only its own.
+    pub fingerprint: [u8; 16],
+    /// The state.
+    pub state: Bytes,
+}
+
+impl SavedSnapshot {
+    /// Whether this one may take the place of `other`.
+    pub(crate) fn replaces(&self, other: &Self) -> bool {
+        self.fingerprint != other.fingerprint || self.revision > other.revision
+    }
+}
+
+/// Keeps one snapshot per stream. Every store has one of these: [`crate::EventStore::snapshots`].
+pub trait SnapshotStore: Debug + Send + Sync + 'static {
+    /// The snapshot of a stream.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the caller does without.
+    fn load<'a>(
+        &'a self,
+        stream: &'a StreamName,
+    ) -> BoxFuture<'a, Result<Option<SavedSnapshot>, SnapshotError>>;
+
+    /// Keeps a snapshot, unless there is one of the same fingerprint that is as new. May be lost in a crash.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the snapshot before it, if any, is still there.
+    fn save<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        snapshot: SavedSnapshot,
+    ) -> BoxFuture<'a, Result<(), SnapshotError>>;
+
+    /// Forgets the snapshot of a stream, if there is one.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    fn remove<'a>(&'a self, stream: &'a StreamName) -> BoxFuture<'a, Result<(), SnapshotError>>;
+}
+
+/// A snapshot could not be read or kept. The log is not affected.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// What was kept is damaged.
+    #[error("snapshot of stream {stream} is damaged")]
+    Damaged {
+        /// The stream.
+        stream: StreamName,
+    },
+    /// Snapshots cannot be read or kept now.
+    #[error("snapshots are unavailable")]
+    Unavailable {
+        /// The store's own error.
+        #[source]
+        cause: Cause,
+    },
+}
+
+/// Snapshots in memory.
+#[derive(Debug, Default)]
+pub struct MemorySnapshots {
+    kept: Mutex<HashMap<StreamName, SavedSnapshot>>,
+}
+
+impl MemorySnapshots {
+    fn kept(&self) -> MutexGuard<'_, HashMap<StreamName, SavedSnapshot>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SnapshotStore for MemorySnapshots {
+    fn load<'a>(
+        &'a self,
+        stream: &'a StreamName,
+    ) -> BoxFuture<'a, Result<Option<SavedSnapshot>, SnapshotError>> {
+        Box::pin(async { Ok(self.kept().get(stream).cloned()) })
+    }
+
+    fn save<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        snapshot: SavedSnapshot,
+    ) -> BoxFuture<'a, Result<(), SnapshotError>> {
+        Box::pin(async move {
+            let mut kept = self.kept();
+            let newer = kept
+                .get(stream)
+                .is_none_or(|before| snapshot.replaces(before));
+            if newer {
+                kept.insert(stream.clone(), snapshot);
+            }
+            Ok(())
+        })
+    }
+
+    fn remove<'a>(&'a self, stream: &'a StreamName) -> BoxFuture<'a, Result<(), SnapshotError>> {
+        Box::pin(async {
+            self.kept().remove(stream);
+            Ok(())
+        })
+    }
+}

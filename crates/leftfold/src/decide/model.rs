@@ -1,0 +1,109 @@
+//! Models: what a decision rests on.
+//!
+//! **Owns:** the traits [`Model`] and [`Models`], which tuples of models implement. **Does not know:** where events come from.
+//! **Invariants:** a model is given exactly the events within its boundary, in the order of the log.
+
+use leftfold_model::Tag;
+
+use super::Boundary;
+use crate::Event;
+
+/// A small state folded from the events within a boundary: one course, one user name, the last invoice number.
+///
+/// The value carries what it is about, and begins with the state before any event; it is cloned for each attempt.
+///
+/// ```
+/// use leftfold::{Boundary, Event, Model};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// enum SchoolEvent {
+///     #[event("CourseOpened")]
+///     CourseOpened { #[tag("course")] course: String, seats: u32 },
+///     #[event("SeatTaken")]
+///     SeatTaken { #[tag("course")] course: String, #[tag("student")] student: String },
+/// }
+///
+/// #[derive(Clone)]
+/// struct Course { id: String, free: u32 }
+///
+/// impl Model for Course {
+///     type Event = SchoolEvent;
+///
+///     fn boundary(&self) -> Boundary {
+///         Boundary::tag("course", &self.id)
+///     }
+///     fn apply(&mut self, event: &SchoolEvent) {
+///         match event {
+///             SchoolEvent::CourseOpened { seats, .. } => self.free = *seats,
+///             SchoolEvent::SeatTaken { .. } => self.free -= 1,
+///         }
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a model that a decision can rest on",
+    note = "implement `leftfold::Model` for it; decisions take one model or a tuple of up to six, which share one type of events"
+)]
+pub trait Model: Clone + Send + Sync + 'static {
+    /// The events, of which it may need some types only.
+    type Event: Event;
+
+    /// Which events it is the fold of.
+    fn boundary(&self) -> Boundary;
+
+    /// Takes an event into the state. The event happened: there is nothing to check and nothing to refuse.
+    fn apply(&mut self, event: &Self::Event);
+}
+
+/// One [`Model`], or a tuple of two to six that share a type of events.
+pub trait Models: Clone + Send + Sync + 'static {
+    /// The events.
+    type Event: Event;
+
+    /// The boundary of each.
+    fn boundaries(&self) -> Vec<Boundary>;
+
+    /// Gives an event with these tags to each model within whose boundary it is.
+    fn apply(&mut self, boundaries: &[Boundary], tags: &[Tag], event: &Self::Event);
+}
+
+impl<M: Model> Models for M {
+    type Event = M::Event;
+
+    fn boundaries(&self) -> Vec<Boundary> {
+        vec![self.boundary()]
+    }
+    fn apply(&mut self, boundaries: &[Boundary], tags: &[Tag], event: &M::Event) {
+        give(self, boundaries.first(), tags, event);
+    }
+}
+
+fn give<M: Model>(model: &mut M, boundary: Option<&Boundary>, tags: &[Tag], event: &M::Event) {
+    if boundary.is_some_and(|boundary| boundary.includes(event.event_type(), tags)) {
+        model.apply(event);
+    }
+}
+
+macro_rules! models {
+    ($(($first:ident $first_nth:tt, $($model:ident $nth:tt),+)),+ $(,)?) => {
+        $(impl<$first: Model, $($model: Model<Event = $first::Event>),+> Models for ($first, $($model,)+) {
+            type Event = $first::Event;
+
+            fn boundaries(&self) -> Vec<Boundary> {
+                vec![self.$first_nth.boundary(), $(self.$nth.boundary()),+]
+            }
+            fn apply(&mut self, boundaries: &[Boundary], tags: &[Tag], event: &$first::Event) {
+                give(&mut self.$first_nth, boundaries.get($first_nth), tags, event);
+                $(give(&mut self.$nth, boundaries.get($nth), tags, event);)+
+            }
+        })+
+    };
+}
+models! {
+    (A 0, B 1),
+    (A 0, B 1, C 2),
+    (A 0, B 1, C 2, D 3),
+    (A 0, B 1, C 2, D 3, E 4),
+    (A 0, B 1, C 2, D 3, E 4, F 5),
+}

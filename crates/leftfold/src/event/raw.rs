@@ -1,0 +1,59 @@
+//! Events that the program has no name for.
+//!
+//! **Owns:** [`RawEvent`]. **Does not know:** why they are unknown.
+//! **Invariants:** holds exactly what is stored, so that it can be stored again.
+
+use serde::{Deserialize, Serialize};
+
+use leftfold_model::{ContentType, RecordedEvent};
+
+use super::{Encoded, OldEvent};
+
+/// An event of a type the program does not know, for the variant marked `#[event(other)]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawEvent {
+    /// Its type on the wire.
+    pub event_type: String,
+    /// The version of its shape.
+    pub version: u32,
+    /// [`ContentType::code`] of its data.
+    content_type: u8,
+    /// Its data, as stored.
+    pub data: Vec<u8>,
+}
+
+impl RawEvent {
+    pub(crate) fn of(recorded: &RecordedEvent, version: u32) -> Self {
+        Self {
+            event_type: recorded.event_type.to_string(),
+            version,
+            content_type: recorded.content_type.code(),
+            data: recorded.data.to_vec(),
+        }
+    }
+
+    /// What an upcast made and nothing knows.
+    pub(crate) fn made(old: &OldEvent) -> Self {
+        Self {
+            event_type: old.name.clone(),
+            version: old.version,
+            content_type: ContentType::Json.code(),
+            data: old.data.to_string().into_bytes(),
+        }
+    }
+
+    /// How [`Self::data`] is encoded.
+    #[must_use]
+    pub fn content_type(&self) -> ContentType {
+        ContentType::from_code(self.content_type).unwrap_or(ContentType::Binary)
+    }
+
+    /// The event's data, as it was.
+    #[must_use]
+    pub fn encoded(&self) -> Encoded {
+        Encoded {
+            content_type: self.content_type(),
+            data: self.data.clone(),
+        }
+    }
+}

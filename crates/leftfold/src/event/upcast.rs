@@ -1,0 +1,254 @@
+//! Upcasting: what old shapes of events become.
+//!
+//! **Owns:** [`Upcasts`], the table from (name, version) to what makes newer events of it. **Does not know:** enums, stores.
+//! **Invariants:** what is stored never changes: an upcast works on a copy, as a JSON value, while reading; its results are
+//! upcast in turn until the program knows them; a chain that does not end, a failure and a panic are errors.
+
+use std::{collections::HashMap, fmt, panic};
+
+use serde_json::Value;
+
+use super::{Kind, error::Cause};
+
+/// An event as it was once written: what an upcast takes and gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OldEvent {
+    /// Its type on the wire.
+    pub name: String,
+    /// The version of its shape.
+    pub version: u32,
+    /// Its data.
+    pub data: Value,
+}
+
+impl OldEvent {
+    /// An event of this type and version with this data.
+    pub fn new(name: impl Into<String>, version: u32, data: Value) -> Self {
+        Self {
+            name: name.into(),
+            version,
+            data,
+        }
+    }
+}
+
+type Upcast = Box<dyn Fn(OldEvent) -> Result<Vec<OldEvent>, Cause> + Send + Sync>;
+
+/// What old shapes of events become, by name and version. Given to an enum by `#[event(upcast = function)]`.
+///
+/// ```
+/// use leftfold::{Event, OldEvent, Upcasts};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// #[event(upcast = history)]
+/// enum AccountEvent {
+///     #[event("DepositMade", version = 2)]
+///     DepositMade { amount: u64, currency: String },
+///     #[event("OwnerNamed")]
+///     OwnerNamed { first: String, last: String },
+/// }
+///
+/// fn history() -> Upcasts {
+///     Upcasts::new()
+///         .rename("MoneyPaidIn", "DepositMade")
+///         .change("DepositMade", 1, |data| data["currency"] = "EUR".into())
+///         .drop("StatementPrinted", 1)
+///         .split("CustomerNamed", 1, |old| {
+///             let name = old.data["name"].as_str().ok_or("name is not a text")?;
+///             let (first, last) = name.split_once(' ').unwrap_or((name, ""));
+///             Ok(vec![OldEvent::new("OwnerNamed", 1, serde_json::json!({ "first": first, "last": last }))])
+///         })
+/// }
+/// ```
+#[derive(Default)]
+pub struct Upcasts {
+    by_shape: HashMap<(String, u32), Upcast>,
+    /// Why the table makes no sense, if so.
+    wrong: Option<String>,
+}
+
+impl fmt::Debug for Upcasts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.shapes()).finish()
+    }
+}
+
+/// How many upcasts may follow one another.
+const STEPS_MAX: u32 = 256;
+
+impl Upcasts {
+    /// None.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Changes the data of a type from `version` to the next one.
+    #[must_use]
+    pub fn change(
+        self,
+        name: &str,
+        version: u32,
+        change: impl Fn(&mut Value) + Send + Sync + 'static,
+    ) -> Self {
+        self.split(name, version, move |mut old| {
+            change(&mut old.data);
+            old.version += 1;
+            Ok(vec![old])
+        })
+    }
+
+    /// Gives version 1 of a type another name, which it has in version 1 too.
+    #[must_use]
+    pub fn rename(self, old: &str, new: &str) -> Self {
+        let new = new.to_owned();
+        self.split(old, 1, move |event| {
+            Ok(vec![OldEvent::new(new.clone(), 1, event.data)])
+        })
+    }
+
+    /// Makes nothing of a type in this version.
+    #[must_use]
+    pub fn drop(self, name: &str, version: u32) -> Self {
+        self.split(name, version, |_| Ok(Vec::new()))
+    }
+
+    /// Makes any number of events of one.
+    #[must_use]
+    pub fn split(
+        mut self,
+        name: &str,
+        version: u32,
+        split: impl Fn(OldEvent) -> Result<Vec<OldEvent>, Cause> + Send + Sync + 'static,
+    ) -> Self {
+        let shape = (name.to_owned(), version);
+        if self.by_shape.contains_key(&shape) {
+            self.wrong
+                .get_or_insert(format!("{name} version {version} has two upcasts"));
+        }
+        self.by_shape.insert(shape, Box::new(split));
+        self
+    }
+
+    /// For derived code: the table, checked against what the program writes.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn checked(mut self, kinds: &[Kind]) -> Self {
+        let current = kinds.iter().find(|kind| {
+            self.by_shape
+                .contains_key(&(kind.name.to_owned(), kind.version))
+        });
+        if let Some(Kind { name, version, .. }) = current {
+            self.wrong.get_or_insert(format!(
+                "{name} version {version} is what the program writes, so it needs no upcast; \
+                 if the shape changed, write version = {} above the variant",
+                version + 1
+            ));
+        }
+        self
+    }
+
+    /// The shapes that are upcast, in order.
+    pub(crate) fn shapes(&self) -> Vec<(&str, u32)> {
+        let mut shapes: Vec<_> = self
+            .by_shape
+            .keys()
+            .map(|(name, version)| (name.as_str(), *version))
+            .collect();
+        shapes.sort_unstable();
+        shapes
+    }
+
+    pub(crate) fn has(&self, name: &str, version: u32) -> bool {
+        !self.by_shape.is_empty() && self.by_shape.contains_key(&(name.to_owned(), version))
+    }
+
+    /// Fails if the table makes no sense.
+    pub(crate) fn check(&self) -> Result<(), UpcastError> {
+        match &self.wrong {
+            Some(reason) => Err(UpcastError::Table {
+                reason: reason.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// One step: what the event becomes. `None`: it has no upcast.
+    pub(crate) fn step(
+        &self,
+        old: OldEvent,
+        steps: &mut u32,
+    ) -> Result<Result<Vec<OldEvent>, OldEvent>, UpcastError> {
+        let Some(upcast) = self.by_shape.get(&(old.name.clone(), old.version)) else {
+            return Ok(Err(old));
+        };
+        let (name, version) = (old.name.clone(), old.version);
+        *steps += 1;
+        if *steps > STEPS_MAX {
+            return Err(UpcastError::Endless {
+                name,
+                version,
+                steps: STEPS_MAX,
+            });
+        }
+        match panic::catch_unwind(panic::AssertUnwindSafe(|| upcast(old))) {
+            Ok(Ok(events)) => Ok(Ok(events)),
+            Ok(Err(source)) => Err(UpcastError::Failed {
+                name,
+                version,
+                source,
+            }),
+            Err(payload) => Err(UpcastError::Panicked {
+                name,
+                version,
+                message: crate::panicked::message(payload.as_ref()),
+            }),
+        }
+    }
+}
+
+/// An old event could not be made a newer one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpcastError {
+    /// The upcast said why.
+    #[error("upcast of {name} version {version} failed")]
+    Failed {
+        /// The type it was given.
+        name: String,
+        /// The version it was given.
+        version: u32,
+        /// What it said.
+        #[source]
+        source: Cause,
+    },
+    /// The upcast panicked.
+    #[error("upcast of {name} version {version} panicked: {message}")]
+    Panicked {
+        /// The type it was given.
+        name: String,
+        /// The version it was given.
+        version: u32,
+        /// The panic's message.
+        message: String,
+    },
+    /// Upcasts go round in a circle.
+    #[error(
+        "upcast of {name} version {version} is one of more than {steps} for one event; they go round in a circle"
+    )]
+    Endless {
+        /// The type it was given.
+        name: String,
+        /// The version it was given.
+        version: u32,
+        /// How many there may be.
+        steps: u32,
+    },
+    /// The table of upcasts makes no sense.
+    #[error("upcasts make no sense: {reason}")]
+    Table {
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,227 @@
+//! Snapshots: a state kept, so that a load need not begin at the first event.
+//!
+//! **Owns:** the trait [`Snapshot`], when snapshots are taken, and which are believed. **Does not know:** where they are kept.
+//! **Invariants:** a snapshot is believed only if its fingerprint is that of this program's state and events, it can be
+//! read, and the event it was taken after stands in the log where the snapshot says; otherwise everything is replayed. Taking one
+//! never delays or fails a command.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use leftfold_model::{EventId, StreamName};
+use leftfold_store::{EventStore, SavedSnapshot, SnapshotStore};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::Handle;
+
+use crate::{
+    Aggregate, Event, LoadError, Loaded, Shape, Store,
+    load::{Last, replay, replay_after},
+    shape_of,
+};
+
+/// State that can be kept. Derive it.
+///
+/// ```
+/// use leftfold::Snapshot;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Default, Serialize, Deserialize, Snapshot)]
+/// #[snapshot(version = 1, every = 100)]
+/// struct BankAccount { balance: u64 }
+/// ```
+///
+/// Whatever changes the fields of the state, or the events it is made of, makes older snapshots worthless by itself. If
+/// **what `apply` computes** changes and the fields do not, raise the version: that cannot be seen from outside.
+#[diagnostic::on_unimplemented(
+    message = "no snapshots can be taken of `{Self}`",
+    note = "write `#[derive(leftfold::Snapshot, serde::Serialize, serde::Deserialize)]` above it"
+)]
+pub trait Snapshot: Shape + Serialize + DeserializeOwned {
+    /// To be raised when `apply` computes something else from the same events.
+    const VERSION: u32;
+    /// After how many events the next one is taken.
+    const EVERY: u32;
+}
+
+impl<T: Snapshot> Snapshot for Option<T> {
+    const VERSION: u32 = T::VERSION;
+    const EVERY: u32 = T::EVERY;
+}
+
+/// How many snapshots may be on their way at once, for one repository; more are left out, and taken later.
+const UNDER_WAY_MAX: usize = 4;
+
+/// Snapshots of one kind of aggregate. Knows by pointers what only a state with snapshots can do, so that repositories
+/// carry no bound.
+pub(crate) struct Snapshots<A> {
+    kept: Arc<dyn SnapshotStore>,
+    fingerprint: [u8; 16],
+    every: u64,
+    encode: fn(&A) -> Result<Vec<u8>, serde_json::Error>,
+    decode: fn(&[u8]) -> Result<A, serde_json::Error>,
+    under_way: Mutex<HashSet<StreamName>>,
+}
+
+impl<A> fmt::Debug for Snapshots<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshots")
+            .field("kept", &self.kept)
+            .field("every", &self.every)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Of what a snapshot must be to be believed: the state's shape, the events' shapes, and what old events become.
+fn fingerprint<A: Aggregate + Snapshot>() -> [u8; 16] {
+    let mut text = format!("{} {} {}", A::CATEGORY, A::VERSION, shape_of::<A>());
+    for (index, kind) in A::Event::KINDS.iter().enumerate() {
+        text += &format!(
+            "\n{} {} {}",
+            kind.name,
+            kind.version,
+            A::Event::shape(index)
+        );
+    }
+    for (name, version) in A::Event::upcasts().shapes() {
+        text += &format!("\nupcast {name} {version}");
+    }
+    let namespace = EventId::from_bytes(*b"leftfold-print-1");
+    *EventId::derived(namespace, text.as_bytes()).as_bytes()
+}
+
+impl<A: Aggregate> Snapshots<A> {
+    pub(crate) fn of(kept: Arc<dyn SnapshotStore>) -> Self
+    where
+        A: Snapshot,
+    {
+        Self {
+            kept,
+            fingerprint: fingerprint::<A>(),
+            every: u64::from(A::EVERY),
+            encode: serde_json::to_vec::<A>,
+            decode: |bytes| serde_json::from_slice(bytes),
+            under_way: Mutex::default(),
+        }
+    }
+
+    /// Loads an aggregate, from its snapshot if there is one to believe.
+    pub(crate) async fn load(
+        &self,
+        store: &dyn EventStore,
+        stream: &StreamName,
+    ) -> Result<Loaded<A>, LoadError> {
+        let found = self.kept.load(stream).await;
+        let outcome = match found {
+            Err(error) => {
+                tracing::warn!(%stream, %error, "snapshot cannot be read");
+                "unreadable"
+            }
+            Ok(None) => "missing",
+            Ok(Some(saved)) if saved.fingerprint != self.fingerprint => "of another shape",
+            Ok(Some(saved)) => match (self.decode)(&saved.state) {
+                Err(_) => "undecodable",
+                Ok(state) => match replay_after(store, stream, last(&saved), state).await? {
+                    Some(loaded) => {
+                        note("hit");
+                        return Ok(loaded);
+                    }
+                    None => "not of this log",
+                },
+            },
+        };
+        note(outcome);
+        replay(store, stream, Loaded::empty(), None).await
+    }
+
+    /// Whether enough events were read that a snapshot is worth its while.
+    pub(crate) fn is_due(&self, loaded: &Loaded<A>) -> bool {
+        loaded.replayed >= self.every
+    }
+
+    /// Takes a snapshot in the background, unless one of this aggregate, or enough others, are on their way.
+    pub(crate) fn take_soon(self: &Arc<Self>, store: &Store, stream: &StreamName) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        {
+            let mut under_way = self.under_way();
+            if under_way.len() >= UNDER_WAY_MAX || !under_way.insert(stream.clone()) {
+                return;
+            }
+        }
+        let (snapshots, store, stream) = (Arc::clone(self), store.clone(), stream.clone());
+        runtime.spawn(async move {
+            let done = Done(&snapshots, &stream);
+            match snapshots.load(store.events().as_ref(), &stream).await {
+                Ok(loaded) => {
+                    snapshots.take(&stream, &loaded).await;
+                }
+                Err(error) => tracing::warn!(%stream, %error, "no snapshot: the load failed"),
+            }
+            drop(done);
+        });
+    }
+
+    /// Takes a snapshot now. `false`: there is nothing to keep, or it could not be kept.
+    pub(crate) async fn take(&self, stream: &StreamName, loaded: &Loaded<A>) -> bool {
+        let Some(last) = loaded.last else {
+            return false;
+        };
+        let state = match (self.encode)(&loaded.state) {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::warn!(%stream, %error, "no snapshot: the state cannot be encoded");
+                note("not encodable");
+                return false;
+            }
+        };
+        let saved = SavedSnapshot {
+            revision: last.revision,
+            position: last.position,
+            last_event: last.id,
+            fingerprint: self.fingerprint,
+            state: state.into(),
+        };
+        match self.kept.save(stream, saved).await {
+            Ok(()) => {
+                note("taken");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%stream, %error, "snapshot cannot be kept");
+                note("not kept");
+                false
+            }
+        }
+    }
+
+    fn under_way(&self) -> std::sync::MutexGuard<'_, HashSet<StreamName>> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Notes that a snapshot is no longer on its way, also after a panic of the state's code.
+struct Done<'a, A: Aggregate>(&'a Snapshots<A>, &'a StreamName);
+
+impl<A: Aggregate> Drop for Done<'_, A> {
+    fn drop(&mut self) {
+        self.0.under_way().remove(self.1);
+    }
+}
+
+fn last(saved: &SavedSnapshot) -> Last {
+    Last {
+        revision: saved.revision,
+        position: saved.position,
+        id: saved.last_event,
+    }
+}
+
+fn note(outcome: &'static str) {
+    metrics::counter!("leftfold_snapshots_total", "outcome" => outcome).increment(1);
+}

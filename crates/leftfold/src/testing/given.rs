@@ -1,0 +1,183 @@
+//! Tests of aggregates: given what happened, when this is commanded, then that.
+//!
+//! **Owns:** [`Given`], [`When`]. **Does not know:** stores.
+//! **Invariants:** the state is the fold of the events as they are stored, and nothing else.
+
+use std::fmt::Debug;
+
+use super::{
+    Decided,
+    decided::{fail, same},
+    sources, stored,
+};
+use crate::{Aggregate, IntoEvents, load::fold};
+
+/// What happened before.
+///
+/// ```
+/// use leftfold::{Aggregate, Event, testing::Given};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Event, Serialize, Deserialize, Debug, PartialEq)]
+/// # enum AccountEvent {
+/// #     #[event("DepositMade")] DepositMade { amount: u64 },
+/// #     #[event("WithdrawalMade")] WithdrawalMade { amount: u64 },
+/// # }
+/// # use AccountEvent::{DepositMade, WithdrawalMade};
+/// # #[derive(Default, Debug, PartialEq)]
+/// # struct BankAccount { balance: u64 }
+/// # impl Aggregate for BankAccount {
+/// #     const CATEGORY: &'static str = "account";
+/// #     type Event = AccountEvent;
+/// #     fn apply(&mut self, event: &AccountEvent) {
+/// #         match event {
+/// #             DepositMade { amount } => self.balance += amount,
+/// #             WithdrawalMade { amount } => self.balance -= amount,
+/// #         }
+/// #     }
+/// # }
+/// # impl BankAccount {
+/// #     fn withdraw(&self, amount: u64) -> Result<AccountEvent, String> {
+/// #         if amount > self.balance { return Err("insufficient funds".into()) }
+/// #         Ok(WithdrawalMade { amount })
+/// #     }
+/// # }
+/// Given::<BankAccount>::events([DepositMade { amount: 100 }])
+///     .when(|account| account.withdraw(30))
+///     .then([WithdrawalMade { amount: 30 }])
+///     .then_state(BankAccount { balance: 70 });
+/// Given::<BankAccount>::nothing()
+///     .when(|account| account.withdraw(30))
+///     .then_err("insufficient funds".into());
+/// ```
+#[derive(Debug)]
+pub struct Given<A> {
+    state: A,
+    events: u64,
+}
+
+impl<A: Aggregate> Given<A> {
+    /// Nothing happened.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            state: A::default(),
+            events: 0,
+        }
+    }
+
+    /// These events happened, in this order.
+    ///
+    /// # Panics
+    /// If one cannot be stored, read again, or applied.
+    #[track_caller]
+    pub fn events(events: impl IntoIterator<Item = A::Event>) -> Self {
+        Self::nothing().and(events)
+    }
+
+    /// And then these.
+    ///
+    /// # Panics
+    /// As [`Self::events`].
+    #[must_use]
+    #[track_caller]
+    pub fn and(mut self, events: impl IntoIterator<Item = A::Event>) -> Self {
+        for event in events {
+            self.take(&event);
+        }
+        self
+    }
+
+    #[track_caller]
+    fn take(&mut self, event: &A::Event) {
+        let folded = fold(&stored(event, self.events), &mut |event| {
+            self.state.apply(event);
+        });
+        if let Err(error) = folded {
+            fail(&format!("{error}{}", sources(&error)));
+        }
+        self.events += 1;
+    }
+
+    /// When this is decided on the state.
+    #[must_use = "say what is expected: then, then_err, then_nothing, then_state"]
+    pub fn when<R, E>(self, decide: impl FnOnce(&A) -> Result<R, E>) -> When<A, E>
+    where
+        R: IntoEvents<A::Event>,
+    {
+        let outcome = decide(&self.state).map(IntoEvents::into_events);
+        When {
+            given: self,
+            decided: Decided { outcome },
+        }
+    }
+
+    /// Then the state is this.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[track_caller]
+    pub fn then_state(self, expected: A)
+    where
+        A: Debug + PartialEq,
+    {
+        same("state", &expected, &self.state);
+    }
+}
+
+/// A command was decided.
+#[derive(Debug)]
+pub struct When<A: Aggregate, E> {
+    given: Given<A>,
+    decided: Decided<A::Event, E>,
+}
+
+impl<A: Aggregate, E: Debug> When<A, E>
+where
+    A::Event: Debug + PartialEq,
+{
+    /// Then exactly these events come of it, in this order.
+    ///
+    /// # Panics
+    /// If others do, or a refusal.
+    #[track_caller]
+    pub fn then(mut self, expected: impl IntoIterator<Item = A::Event>) -> Self {
+        self.decided = self.decided.then(expected);
+        self
+    }
+
+    /// Then no events come of it, and no refusal.
+    ///
+    /// # Panics
+    /// If events do, or a refusal.
+    #[track_caller]
+    pub fn then_nothing(mut self) -> Self {
+        self.decided = self.decided.then_nothing();
+        self
+    }
+
+    /// Then it is refused, with this.
+    ///
+    /// # Panics
+    /// If it is refused with something else, or allowed.
+    #[track_caller]
+    pub fn then_err(mut self, expected: E) -> Self
+    where
+        E: PartialEq,
+    {
+        self.decided = self.decided.then_err(expected);
+        self
+    }
+
+    /// Then the state afterwards is this: with the new events applied, if there are any.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[track_caller]
+    pub fn then_state(self, expected: A)
+    where
+        A: Debug + PartialEq,
+    {
+        let events = self.decided.outcome.unwrap_or_default();
+        self.given.and(events).then_state(expected);
+    }
+}

@@ -1,0 +1,75 @@
+//! Fixtures for tests of domain code: no store, no runtime.
+//!
+//! **Owns:** [`Given`], [`Facts`], [`EventsLock`], [`Ticks`] and [`store()`]. **Does not know:** any test framework: a failed
+//! expectation panics.
+//! **Invariants:** events pass through their stored form on the way, so that a test fails too if they cannot be stored;
+//! nothing depends on the time of day or on chance.
+
+mod decided;
+mod facts;
+mod given;
+mod lock;
+mod steady;
+
+pub use decided::Decided;
+pub use facts::Facts;
+pub use given::{Given, When};
+pub use lock::EventsLock;
+pub use steady::{Ticks, ids, store};
+
+use leftfold_model::{
+    EventId, EventType, Position, RecordedEvent, Revision, StreamName, Tag, Timestamp,
+};
+
+use crate::{Event, Metadata};
+
+/// An event as a store would keep it at this place.
+#[expect(
+    clippy::panic,
+    reason = "in a test an event that cannot be stored is a failure"
+)]
+fn stored<V: Event>(event: &V, place: u64) -> RecordedEvent {
+    let fail = |what: &str, error: &dyn std::error::Error| -> ! {
+        panic!(
+            "event {place} of type {}: {what}: {error}{}",
+            event.event_type(),
+            sources(error)
+        )
+    };
+    let encoded = event
+        .encode()
+        .unwrap_or_else(|error| fail("cannot be encoded", &error));
+    let event_type = EventType::new(event.event_type())
+        .unwrap_or_else(|error| fail("has no valid type", &error));
+    let mut tags: Vec<Tag> = event
+        .tags()
+        .unwrap_or_else(|error| fail("has no valid tags", &error));
+    tags.sort();
+    tags.dedup();
+    let metadata = Metadata::new()
+        .encode(event.event_type(), event.version())
+        .unwrap_or_else(|error| fail("has no metadata", &error));
+    RecordedEvent {
+        position: Position::new(place + 1),
+        stream: StreamName::unnamed(),
+        revision: Revision::new(place),
+        id: EventId::from_bytes([0; 16]),
+        event_type,
+        content_type: encoded.content_type,
+        data: encoded.data.into(),
+        metadata: metadata.into(),
+        tags,
+        time: Timestamp::from_micros(place),
+    }
+}
+
+/// What stands behind an error, in one line.
+fn sources(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text += &format!(": {error}");
+        source = error.source();
+    }
+    text
+}
