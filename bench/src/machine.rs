@@ -5,6 +5,7 @@
 
 use std::{
     fs::{self, File},
+    io::ErrorKind,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
@@ -39,40 +40,42 @@ pub(crate) fn cpu_seconds() -> anyhow::Result<f64> {
     Ok((ticks(11) + ticks(12)) / 100.0)
 }
 
+/// The files of a directory, opened. One that is replaced meanwhile, as stores do, is left out.
+fn open_files(directory: &Path) -> anyhow::Result<Vec<File>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        match File::open(entry?.path()) {
+            Ok(file) if file.metadata()?.is_file() => files.push(file),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(files)
+}
+
 /// Bytes that the files of a directory take on the disk.
 pub(crate) fn directory_bytes(directory: &Path) -> anyhow::Result<u64> {
     let mut bytes = 0;
-    for entry in fs::read_dir(directory)? {
-        let metadata = entry?.metadata()?;
-        bytes += if metadata.is_dir() {
-            0
-        } else {
-            metadata.blocks() * 512
-        };
+    for file in open_files(directory)? {
+        bytes += file.metadata()?.blocks() * 512;
     }
     Ok(bytes)
 }
 
 /// Writes the files of a directory back and drops them from the page cache.
 pub(crate) fn forget_files(directory: &Path) -> anyhow::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.is_file() {
-            let file = File::open(path)?;
-            file.sync_all()?;
-            fadvise(&file, 0, None, Advice::DontNeed)?;
-        }
+    for file in open_files(directory)? {
+        file.sync_all()?;
+        fadvise(&file, 0, None, Advice::DontNeed)?;
     }
     Ok(())
 }
 
-/// Reads the files of a directory, so that the page cache has them.
+/// Reads the files of a directory, so that they are in the page cache.
 pub(crate) fn read_files(directory: &Path) -> anyhow::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.is_file() {
-            std::io::copy(&mut File::open(path)?, &mut std::io::sink())?;
-        }
+    for mut file in open_files(directory)? {
+        std::io::copy(&mut file, &mut std::io::sink())?;
     }
     Ok(())
 }
