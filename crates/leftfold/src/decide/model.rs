@@ -43,7 +43,7 @@ use crate::Event;
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a model that a decision can rest on",
-    note = "implement `leftfold::Model` for it; decisions take one model or a tuple of up to six, which share one type of events"
+    note = "implement `leftfold::Model` for it"
 )]
 pub trait Model: Clone + Send + Sync + 'static {
     /// The events, of which it may need some types only.
@@ -57,6 +57,10 @@ pub trait Model: Clone + Send + Sync + 'static {
 }
 
 /// One [`Model`], or a tuple of two to six that share a type of events.
+#[diagnostic::on_unimplemented(
+    message = "one decision cannot rest on `{Self}`",
+    note = "implement `leftfold::Model`; a decision takes one model, or a tuple of two to six that share one type of events"
+)]
 pub trait Models: Clone + Send + Sync + 'static {
     /// The events.
     type Event: Event;

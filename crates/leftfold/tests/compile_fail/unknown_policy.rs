@@ -1,0 +1,13 @@
+//! A mistake.
+
+use leftfold::Event;
+use serde::{Deserialize, Serialize};
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(unknown = "ignore")]
+enum AccountEvent {
+    #[event("DepositMade")]
+    DepositMade { amount: u64 },
+}
+
+fn main() {}
