@@ -2,8 +2,6 @@
 //!
 //! The situations are those of <https://dcb.events/examples>; words, data and code are our own.
 
-#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
-
 mod account_by_tag;
 mod choir;
 mod double_booking;
