@@ -112,7 +112,14 @@ impl EventStore for EngineStore {
         let begin = Reading::NotBegun(self.log.clone(), read);
         let runtime = self.runtime.clone();
         Box::pin(stream::try_unfold(begin, move |reading| {
-            blocking(runtime.clone(), move || reading.step())
+            let runtime = runtime.clone();
+            async move {
+                match reading {
+                    // Known already: a short read is one hop to another thread, not two.
+                    Reading::Begun(cursor) if cursor.is_done() => Ok(None),
+                    reading => blocking(runtime, move || reading.step()).await,
+                }
+            }
         }))
     }
 

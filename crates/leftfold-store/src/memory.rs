@@ -1,11 +1,11 @@
 //! A store in memory: the contract, written out as plainly as possible.
 //!
-//! **Owns:** [`MemoryStore`]. **Does not know:** files, indexes, speed.
-//! **Invariants:** one lock around one list of events; every answer is computed by looking at that list, so this is what
-//! other stores are compared with.
+//! **Owns:** [`MemoryStore`]. **Does not know:** files.
+//! **Invariants:** one lock around one list of events; every answer is computed by looking at events of that list, so this
+//! is what other stores are compared with; indexes only say where to look.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
@@ -14,9 +14,9 @@ use std::{
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::stream;
 use leftfold_model::{
-    Append, AppendCondition, Appended, Conflict, CurrentRevision, Direction, EventId,
+    Append, AppendCondition, Appended, Conflict, CurrentRevision, Direction, EventId, EventType,
     ExpectedRevision, NewEvent, Position, Query, Read, ReadFrom, RecordedEvent, Revision, Scope,
-    StreamName, StreamWrite, Timestamp,
+    StreamName, StreamWrite, Tag, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -49,8 +49,11 @@ struct Shared {
 #[derive(Default)]
 struct State {
     events: Vec<RecordedEvent>,
-    /// Indexes into `events`.
+    /// Indexes into `events`, ascending: where to look, so that not everything is looked at.
     streams: BTreeMap<StreamName, Vec<usize>>,
+    types: HashMap<EventType, Vec<usize>>,
+    tags: HashMap<Tag, Vec<usize>>,
+    ids: HashMap<EventId, usize>,
     closed: bool,
 }
 
@@ -148,10 +151,13 @@ impl State {
             },
         ) in append.conditions().iter().enumerate()
         {
-            let unseen = self.events.iter().find(|event| {
-                event.position > after.seen_through()
-                    && fail_if_match.matches(&event.event_type, &event.tags)
-            });
+            // Positions are indexes and one, so the first unseen event has the index of the last seen position.
+            let from = usize::try_from(after.seen_through().get()).unwrap_or(usize::MAX);
+            let unseen = self
+                .candidates(&Scope::All, fail_if_match, from)
+                .into_iter()
+                .filter_map(|index| self.events.get(index))
+                .find(|event| fail_if_match.matches(&event.event_type, &event.tags));
             if let Some(event) = unseen {
                 return Err(Conflict::ConditionFailed {
                     condition,
@@ -207,8 +213,9 @@ impl State {
         event: &NewEvent,
         expected: Option<Revision>,
     ) -> Option<(&RecordedEvent, bool)> {
-        let mut recent = self.events.iter().rev().take(RECENT_IDS);
-        if let Some(stored) = recent.find(|stored| stored.id == event.id()) {
+        let recent = self.events.len().saturating_sub(RECENT_IDS);
+        let known = self.ids.get(&event.id()).filter(|&&index| index >= recent);
+        if let Some(stored) = known.and_then(|&index| self.events.get(index)) {
             let fits =
                 stored.stream == write.stream && expected.is_none_or(|r| r == stored.revision);
             return Some((stored, fits));
@@ -232,10 +239,7 @@ impl State {
         for write in append.writes() {
             for event in &write.events {
                 let revision = self.current(&write.stream).next();
-                self.streams
-                    .entry(write.stream.clone())
-                    .or_default()
-                    .push(self.events.len());
+                self.note(&write.stream, event);
                 self.events.push(RecordedEvent {
                     position: self.head().next(),
                     stream: write.stream.clone(),
@@ -262,11 +266,63 @@ impl State {
         }
     }
 
+    /// Enters the next event into the indexes.
+    fn note(&mut self, stream: &StreamName, event: &NewEvent) {
+        let index = self.events.len();
+        match self.streams.get_mut(stream) {
+            Some(indexes) => indexes.push(index),
+            None => drop(self.streams.insert(stream.clone(), vec![index])),
+        }
+        let of_type = self.types.entry(event.event_type().clone());
+        of_type.or_default().push(index);
+        for tag in event.tags() {
+            self.tags.entry(tag.clone()).or_default().push(index);
+        }
+        self.ids.insert(event.id(), index);
+    }
+
+    /// Indexes from `from` on, ascending, among which all events are that the selection may hold.
+    fn candidates(&self, scope: &Scope, query: &Query, from: usize) -> Vec<usize> {
+        let later = |indexes: &[usize]| {
+            let begin = indexes.partition_point(|&index| index < from);
+            indexes.get(begin..).unwrap_or_default().to_vec()
+        };
+        if let Scope::Stream(stream) = scope {
+            return later(self.of_stream(stream));
+        }
+        let Query::Items(items) = query else {
+            return (from..self.events.len()).collect();
+        };
+        let mut indexes = Vec::new();
+        for item in items {
+            // An event of an item carries all its tags, so the rarest is enough; without tags it has one of the types.
+            let of_tag = |tag| self.tags.get(tag).map_or(&[][..], Vec::as_slice);
+            match item
+                .tag_list()
+                .iter()
+                .map(of_tag)
+                .min_by_key(|list| list.len())
+            {
+                Some(rarest) => indexes.extend(later(rarest)),
+                None => {
+                    let lists = item
+                        .type_list()
+                        .iter()
+                        .filter_map(|kind| self.types.get(kind));
+                    lists.for_each(|list| indexes.extend(later(list)));
+                }
+            }
+        }
+        indexes.sort_unstable();
+        indexes.dedup();
+        indexes
+    }
+
     /// Whether an event is part of a selection.
     fn selects(event: &RecordedEvent, scope: &Scope, query: &Query) -> bool {
         let in_scope = match scope {
             Scope::Stream(stream) => event.stream == *stream,
-            Scope::Category(category) => event.stream.category() == *category,
+            Scope::Category(category) => event.stream.category_str() == category.as_str(),
             _ => true,
         };
         in_scope && query.matches(&event.event_type, &event.tags)
@@ -280,20 +336,34 @@ impl State {
             return Err(ReadError::Invalid { reason });
         }
         let forwards = read.direction == Direction::Forwards;
-        let begins = |event: &&RecordedEvent| match read.from {
-            ReadFrom::End => true,
-            ReadFrom::Position(from) if forwards => event.position >= from,
-            ReadFrom::Position(from) => event.position <= from,
-            ReadFrom::Revision(from) if forwards => event.revision >= from,
-            ReadFrom::Revision(from) => event.revision <= from,
+        let mut candidates = self.candidates(&read.scope, &read.query, 0);
+        // Along the candidates positions rise, and so do the revisions of one stream: both ends can be cut off.
+        let (before, through) = match read.from {
+            ReadFrom::End => (0, candidates.len()),
+            ReadFrom::Position(from) => {
+                let index = usize::try_from(from.get()).unwrap_or(usize::MAX);
+                let before = candidates.partition_point(|&i| i + 1 < index);
+                (before, candidates.partition_point(|&i| i < index))
+            }
+            ReadFrom::Revision(from) => {
+                let nth = usize::try_from(from.get()).unwrap_or(usize::MAX);
+                (nth, nth.saturating_add(1))
+            }
         };
-        let selected = self
-            .events
-            .iter()
-            .filter(|event| Self::selects(event, &read.scope, &read.query));
-        let mut positions: Vec<_> = selected
-            .filter(begins)
-            .map(|event| event.position)
+        if forwards {
+            candidates.drain(..before.min(candidates.len()));
+        } else {
+            candidates.truncate(through);
+        }
+        let all_of_stream = matches!((&read.scope, &read.query), (Scope::Stream(_), Query::All));
+        let selected = |index: &usize| {
+            let event = self.events.get(*index);
+            all_of_stream || event.is_some_and(|e| Self::selects(e, &read.scope, &read.query))
+        };
+        candidates.retain(selected);
+        let mut positions: Vec<_> = candidates
+            .into_iter()
+            .map(|index| Position::new(index as u64 + 1))
             .collect();
         if !forwards {
             positions.reverse();
@@ -337,24 +407,24 @@ impl EventStore for MemoryStore {
                 let shared = Arc::clone(&shared);
                 async move {
                     let state = shared.lock();
-                    let (positions, token, begun) = match reading {
-                        Reading::NotBegun(read) => (state.select(&read)?, state.head(), false),
+                    let (mut positions, token, begun) = match reading {
+                        Reading::NotBegun(read) => {
+                            let positions = state.select(&read)?.into_iter();
+                            (positions, state.head(), false)
+                        }
                         Reading::Rest(positions, token) => (positions, token, true),
                     };
-                    if begun && positions.is_empty() {
+                    if begun && positions.len() == 0 {
                         return Ok(None);
                     }
-                    let count = positions.len().min(BATCH_EVENTS_MAX);
-                    let (now, rest) = positions.split_at_checked(count).unwrap_or_default();
-                    let events = now
-                        .iter()
-                        .filter_map(|&position| state.event(position))
-                        .collect();
+                    let mut events = Vec::with_capacity(positions.len().min(BATCH_EVENTS_MAX));
+                    let next = positions.by_ref().take(BATCH_EVENTS_MAX);
+                    events.extend(next.filter_map(|position| state.event(position)));
                     let batch = ReadBatch {
                         events,
                         token: token.into(),
                     };
-                    Ok(Some((batch, Reading::Rest(rest.to_vec(), token))))
+                    Ok(Some((batch, Reading::Rest(positions, token))))
                 }
             },
         ))
@@ -458,7 +528,7 @@ impl EventStore for MemoryStore {
 
 enum Reading {
     NotBegun(Read),
-    Rest(Vec<Position>, Position),
+    Rest(std::vec::IntoIter<Position>, Position),
 }
 
 /// The store was closed.

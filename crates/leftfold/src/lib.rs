@@ -77,6 +77,7 @@ mod aggregate;
 mod decide;
 mod event;
 mod execute;
+mod kept;
 mod load;
 mod metadata;
 mod panicked;

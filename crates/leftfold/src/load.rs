@@ -193,8 +193,10 @@ pub(crate) fn stream_of<A: Aggregate>(id: &str) -> Result<StreamName, LoadError>
         id: id.chars().take(64).collect(),
         source,
     };
-    // An empty id would make a valid stream name, and every forgotten id would share it.
-    StreamName::new(id).map_err(invalid)?;
+    if id.is_empty() {
+        // It would make a valid stream name, and every forgotten id would share it.
+        return StreamName::new(id).map_err(invalid);
+    }
     StreamName::new(format!("{}-{id}", A::CATEGORY)).map_err(invalid)
 }
 
@@ -211,11 +213,11 @@ pub(crate) async fn replay<A: Aggregate>(
     }
     let mut batches = store.read(read);
     while let Some(batch) = batches.next().await {
-        for event in batch?.events {
-            if at.is_some_and(|at| !at.includes(&event)) {
+        for event in &batch?.events {
+            if at.is_some_and(|at| !at.includes(event)) {
                 return Ok(loaded);
             }
-            apply(&mut loaded, &event)?;
+            apply(&mut loaded, event)?;
         }
     }
     Ok(loaded)
@@ -236,10 +238,10 @@ pub(crate) async fn replay_after<A: Aggregate>(
     };
     let mut batches = store.read(Read::stream(stream.clone()).from_revision(last.revision));
     while let Some(batch) = batches.next().await {
-        for event in batch?.events {
+        for event in &batch?.events {
             if loaded.last.is_some() {
-                apply(&mut loaded, &event)?;
-            } else if Last::of(&event) == last {
+                apply(&mut loaded, event)?;
+            } else if Last::of(event) == last {
                 loaded.last = Some(last);
             } else {
                 return Ok(None);

@@ -10,8 +10,9 @@ use leftfold_model::{Append, StreamName};
 use tracing::{Instrument, Span, field, info_span};
 
 use crate::{
-    Aggregate, At, Committed, ExecuteError, IntoEvents, LoadError, Loaded, Metadata, Snapshot,
-    Store,
+    Aggregate, At, Committed, Event, ExecuteError, IntoEvents, LoadError, Loaded, Metadata,
+    Snapshot, Store,
+    kept::Kept,
     load::{replay, stream_of},
     snapshot::Snapshots,
     terms::{Key, Terms, pause},
@@ -23,6 +24,7 @@ use crate::{
 pub struct Repository<A> {
     terms: Terms,
     snapshots: Option<Arc<Snapshots<A>>>,
+    kept: Option<Arc<Kept<A>>>,
     of: PhantomData<fn() -> A>,
 }
 
@@ -37,6 +39,7 @@ impl<A> Repository<A> {
         Self {
             terms,
             snapshots: self.snapshots.clone(),
+            kept: self.kept.clone(),
             of: PhantomData,
         }
     }
@@ -47,6 +50,7 @@ impl<A: Aggregate> Repository<A> {
         Self {
             terms: Terms::of(store),
             snapshots: None,
+            kept: None,
             of: PhantomData,
         }
     }
@@ -85,6 +89,21 @@ impl<A: Aggregate> Repository<A> {
         let kept = self.terms.store.events().snapshots();
         Self {
             snapshots: Some(Arc::new(Snapshots::of(kept))),
+            ..self.clone()
+        }
+    }
+
+    /// The same repository, which keeps the states of at most so many aggregates in memory, for its next commands.
+    ///
+    /// A command then decides on the kept state first, without reading. Its events are appended only if nothing else was
+    /// meanwhile, as always; a refusal, and that there is nothing to do, are believed only after a fresh load. Loads are
+    /// not answered from it. Clones of the repository share it.
+    ///
+    /// Worth its memory where few processes, best one, execute commands on the same aggregates again and again.
+    #[must_use]
+    pub fn with_states_kept(&self, states: usize) -> Self {
+        Self {
+            kept: Some(Arc::new(Kept::of(states))),
             ..self.clone()
         }
     }
@@ -235,14 +254,18 @@ impl<A: Aggregate> Repository<A> {
         {
             return Ok(earlier);
         }
-        let loaded = self.load_stream(stream).await?;
-        if let (true, Some(revision)) = (new, loaded.revision()) {
-            let stream = stream.clone();
-            return Err(ExecuteError::Exists { stream, revision });
-        }
-        let events = decide(&loaded.state)
-            .map_err(ExecuteError::Rejected)?
-            .into_events();
+        let (loaded, events) = match self.decide_on_kept(stream, new, attempts, decide) {
+            Some(decided) => decided,
+            None => {
+                let loaded = self.load_stream(stream).await?;
+                if let (true, Some(revision)) = (new, loaded.revision()) {
+                    let stream = stream.clone();
+                    return Err(ExecuteError::Exists { stream, revision });
+                }
+                let decided = decide(&loaded.state).map_err(ExecuteError::Rejected)?;
+                (loaded, decided.into_events())
+            }
+        };
         let mut committed = Committed {
             events,
             revision: loaded.revision(),
@@ -258,11 +281,36 @@ impl<A: Aggregate> Repository<A> {
         if let Some(key) = key {
             append = append.with_condition(key.unused()?)?;
         }
-        let appended = self.terms.append(append, attempts).await?;
+        let appended = self.terms.append(&append, attempts).await?;
         committed.revision = appended.streams.first().map(|&(_, revision)| revision);
         committed.position = Some(appended.last);
         committed.repeated = appended.repeated;
+        if let Some(kept) = &self.kept
+            && !appended.repeated
+        {
+            let versions = committed.events.iter().map(Event::version);
+            kept.put(stream, loaded, append.events().zip(versions), &appended);
+        }
         Ok(committed)
+    }
+
+    /// What a command decides on the state that is kept, if that is worth appending.
+    fn decide_on_kept<R, E>(
+        &self,
+        stream: &StreamName,
+        new: bool,
+        attempts: u32,
+        decide: &mut (impl FnMut(&A) -> Result<R, E> + Send),
+    ) -> Option<(Loaded<A>, Vec<A::Event>)>
+    where
+        R: IntoEvents<A::Event>,
+    {
+        if new || attempts > 1 {
+            return None;
+        }
+        let loaded = self.kept.as_ref()?.take(stream)?;
+        let events = decide(&loaded.state).ok()?.into_events();
+        (!events.is_empty()).then_some((loaded, events))
     }
 
     /// The aggregate of this id, to take part in a command on several: see [`Store::together`].

@@ -179,7 +179,7 @@ impl Terms {
     /// Appends, asking again with the same event ids while the outcome is unknown.
     pub(crate) async fn append<E>(
         &self,
-        append: Append,
+        append: &Append,
         attempts: u32,
     ) -> Result<Appended, ExecuteError<E>> {
         let mut asked = 0;

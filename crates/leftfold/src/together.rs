@@ -241,7 +241,7 @@ impl<M: Members> Together<M> {
         }
         let conditions = key.map(Key::unused).transpose()?;
         let append = Append::new(writes, conditions.into_iter().collect())?;
-        let appended = self.terms.append(append, attempts).await?;
+        let appended = self.terms.append(&append, attempts).await?;
         Ok(CommittedTogether {
             streams: appended.streams,
             position: Some(appended.last),

@@ -36,7 +36,7 @@ pub(crate) async fn load(store: &Store, account: &str) -> anyhow::Result<()> {
 }
 
 /// Streams of each caller, so that histories stay short.
-pub(crate) const STREAMS_EACH: u64 = 500;
+pub(crate) const STREAMS_EACH: u64 = 50;
 
 /// Appends under an exact revision, each caller to streams of its own.
 pub(crate) async fn appends(store: &Store, callers: u64, seconds: f64) -> anyhow::Result<f64> {

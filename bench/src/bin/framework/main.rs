@@ -8,7 +8,7 @@ mod bare;
 mod ours;
 mod peers;
 
-use std::{future::Future, time::Instant};
+use std::{future::Future, ops::Range, time::Instant};
 
 use clap::Parser;
 
@@ -126,74 +126,121 @@ async fn loads(runs: usize) -> anyhow::Result<()> {
 }
 
 async fn executes(runs: usize) -> anyhow::Result<()> {
-    let mut row = Row::default();
+    let (mut plain, mut kept) = (Row::default(), Row::default());
     for _ in 0..runs {
         let directory = tempfile::tempdir()?;
         let store = leftfold::Store::open(directory.path()).await?;
-        row.beside.push(bare::appends(&store, 64, 1.0).await?);
+        let bare = bare::appends(&store, 64, 1.0).await?;
         store.close().await?;
-        let directory = tempfile::tempdir()?;
-        let store = leftfold::Store::open(directory.path()).await?;
-        row.ours.push(ours::executes(&store, 64, 1.0).await?);
-        store.close().await?;
+        for (keeps, row) in [(0, &mut plain), (100_000, &mut kept)] {
+            let directory = tempfile::tempdir()?;
+            let store = leftfold::Store::open(directory.path()).await?;
+            let mut accounts = store.repository::<bank::Account>();
+            if keeps > 0 {
+                accounts = accounts.with_states_kept(keeps);
+            }
+            row.ours.push(ours::executes(&accounts, 64, 1.0).await?);
+            row.beside.push(bare);
+            store.close().await?;
+        }
     }
-    show(
-        "execute by 64 callers",
-        "conditional appends by 64 callers",
-        &row,
-    );
+    let beside = "conditional appends by 64 callers";
+    show("execute by 64 callers", beside, &plain);
+    show("execute by 64 callers, states kept", beside, &kept);
     Ok(())
 }
 
-async fn bank_in_memory(runs: usize) -> anyhow::Result<()> {
-    let work = bank::workload();
-    let store = leftfold::Store::memory();
-    ours::fill_bank(&store, &work).await?;
-    let peer = peers::cqrs::filled(&work).await?;
-    let (mut plain, mut kept) = (Row::default(), Row::default());
-    for _ in 0..runs {
-        let theirs = rate(1.5, |n| peers::cqrs::deposit(&peer, n)).await?;
-        let accounts = store.repository::<bank::Account>();
-        plain
-            .ours
-            .push(rate(1.5, |n| ours::deposit(&accounts, n)).await?);
-        let accounts = accounts.with_snapshots();
-        kept.ours
-            .push(rate(1.5, |n| ours::deposit(&accounts, n)).await?);
-        plain.beside.push(theirs);
-        kept.beside.push(theirs);
+/// Our side of the bank: as it is, with snapshots, with states kept; each on a store of its own, beside the same peer.
+struct Bank {
+    sides: Vec<(&'static str, leftfold::Repository<bank::Account>, Row)>,
+}
+
+impl Bank {
+    async fn over(stores: [leftfold::Store; 3]) -> anyhow::Result<Self> {
+        let work = bank::workload();
+        let [plain, snapshots, kept] = stores;
+        for store in [&plain, &snapshots, &kept] {
+            ours::fill_bank(store, &work).await?;
+        }
+        let sides = vec![
+            ("", plain.repository(), Row::default()),
+            (
+                ", snapshots",
+                snapshots.repository().with_snapshots(),
+                Row::default(),
+            ),
+            (
+                ", states kept",
+                kept.repository().with_states_kept(10_000),
+                Row::default(),
+            ),
+        ];
+        Ok(Self { sides })
     }
-    show("bank in memory", "cqrs-es 0.5", &plain);
-    show("bank in memory, snapshots", "cqrs-es 0.5", &kept);
+
+    /// Carries out these commands, which the peer carried out at this rate.
+    async fn run(&mut self, commands: Range<u64>, theirs: f64) -> anyhow::Result<()> {
+        for (_, accounts, row) in &mut self.sides {
+            row.ours
+                .push(timed(commands.clone(), |n| ours::deposit(accounts, n)).await?);
+            row.beside.push(theirs);
+        }
+        Ok(())
+    }
+
+    fn show(&self, name: &str, beside: &str) {
+        for (how, _, row) in &self.sides {
+            show(&format!("{name}{how}"), beside, row);
+        }
+    }
+}
+
+/// How many of these operations are done in a second.
+async fn timed<F: Future<Output = anyhow::Result<()>>>(
+    operations: Range<u64>,
+    mut operation: impl FnMut(u64) -> F,
+) -> anyhow::Result<f64> {
+    let begun = Instant::now();
+    let count = operations.end - operations.start;
+    for nth in operations {
+        operation(nth).await?;
+    }
+    Ok(count as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// The commands of each run: so many, and others in each.
+fn commands(run: usize, each: u64) -> Range<u64> {
+    let first = run as u64 * each;
+    first..first + each
+}
+
+async fn bank_in_memory(runs: usize) -> anyhow::Result<()> {
+    let peer = peers::cqrs::filled(&bank::workload()).await?;
+    let mut bank = Bank::over(std::array::from_fn(|_| leftfold::Store::memory())).await?;
+    for run in 0..runs {
+        let commands = commands(run, 10_000);
+        let theirs = timed(commands.clone(), |n| peers::cqrs::deposit(&peer, n)).await?;
+        bank.run(commands, theirs).await?;
+    }
+    bank.show("bank in memory", "cqrs-es 0.5");
     Ok(())
 }
 
 async fn bank_durable(runs: usize, python: &std::path::Path) -> anyhow::Result<()> {
-    let work = bank::workload();
     let directory = tempfile::tempdir()?;
-    let store = leftfold::Store::open(directory.path()).await?;
-    ours::fill_bank(&store, &work).await?;
-    let beside = tempfile::tempdir()?;
-    let peer = peers::python::filled(python, beside.path())?;
-    let (mut plain, mut kept) = (Row::default(), Row::default());
-    for _ in 0..runs {
-        let theirs = peer.run(1.5)?;
-        let accounts = store.repository::<bank::Account>();
-        plain
-            .ours
-            .push(rate(1.5, |n| ours::deposit(&accounts, n)).await?);
-        let accounts = accounts.with_snapshots();
-        kept.ours
-            .push(rate(1.5, |n| ours::deposit(&accounts, n)).await?);
-        plain.beside.push(theirs);
-        kept.beside.push(theirs);
+    let open = |name: &str| leftfold::Store::open(directory.path().join(name));
+    let stores = [
+        open("plain").await?,
+        open("snapshots").await?,
+        open("kept").await?,
+    ];
+    let mut bank = Bank::over(stores).await?;
+    let peer = peers::python::filled(python, &directory.path().join("bank.db"))?;
+    for run in 0..runs {
+        let commands = commands(run, 1_000);
+        let theirs = peer.run(&commands)?;
+        bank.run(commands, theirs).await?;
     }
-    show("bank durable", "eventsourcing 9.5 on SQLite", &plain);
-    show(
-        "bank durable, snapshots",
-        "eventsourcing 9.5 on SQLite",
-        &kept,
-    );
-    store.close().await?;
+    bank.show("bank durable", "eventsourcing 9.5 on SQLite");
     Ok(())
 }

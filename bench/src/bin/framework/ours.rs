@@ -49,11 +49,15 @@ pub(crate) async fn deposit(accounts: &Repository<Account>, command: u64) -> any
 }
 
 /// Executes commands, each caller on accounts of its own.
-pub(crate) async fn executes(store: &Store, callers: u64, seconds: f64) -> anyhow::Result<f64> {
+pub(crate) async fn executes(
+    accounts: &Repository<Account>,
+    callers: u64,
+    seconds: f64,
+) -> anyhow::Result<f64> {
     let begun = Instant::now();
     let tasks: Vec<_> = (0..callers)
         .map(|caller| {
-            let accounts = store.repository::<Account>();
+            let accounts = accounts.clone();
             tokio::spawn(async move {
                 let mut count = 0;
                 while begun.elapsed().as_secs_f64() < seconds {

@@ -163,8 +163,9 @@ impl Cursor {
         self.view.head
     }
 
-    /// Whether there is certainly nothing more.
-    pub(crate) fn is_done(&self) -> bool {
+    /// Whether there is certainly nothing more. `false` does not mean that there is.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
         self.next.is_none() || self.remaining == 0
     }
 }

@@ -30,6 +30,7 @@ pub mod listing;
 pub mod queries;
 pub mod reads;
 pub mod revisions;
+pub mod snapshots;
 mod story;
 pub mod subscriptions;
 
@@ -51,6 +52,12 @@ macro_rules! conformance {
     ($module:ident, $fixture:expr) => {
         mod $module {
             use super::*;
+            $crate::__conformance_group!($fixture, snapshots:
+                a_snapshot_comes_back_as_it_was_kept_and_only_for_its_stream,
+                of_one_program_the_newest_snapshot_stays,
+                a_snapshot_of_another_program_takes_the_place_of_any,
+                a_removed_snapshot_is_gone_and_removing_none_is_no_error,
+            );
             $crate::__conformance_group!($fixture, revisions:
                 any_appends_to_a_new_and_to_an_old_stream,
                 no_stream_holds_only_before_the_first_event,

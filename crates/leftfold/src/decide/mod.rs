@@ -152,7 +152,7 @@ impl<M: Models> Decision<M> {
             conditions.push(key.unused()?);
         }
         let append = Append::new(vec![write], conditions)?;
-        let appended = self.terms.append(append, attempts).await?;
+        let appended = self.terms.append(&append, attempts).await?;
         committed.revision = appended.streams.first().map(|&(_, revision)| revision);
         committed.position = Some(appended.last);
         committed.repeated = appended.repeated;

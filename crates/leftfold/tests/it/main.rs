@@ -15,6 +15,7 @@ mod decide;
 mod execute;
 mod faulty;
 mod fixtures;
+mod kept;
 mod observe;
 mod snapshots;
 mod upcast;

@@ -1,10 +1,11 @@
 //! `eventsourcing` for Python, on SQLite.
 //!
 //! **Owns:** the process that runs it. **Does not know:** Python.
-//! **Invariants:** one process for all runs, told by lines how long to go on; it answers with a rate.
+//! **Invariants:** one process for all runs, told by lines which commands to carry out; it answers with a rate.
 
 use std::{
     io::{BufRead, BufReader, Write},
+    ops::Range,
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Mutex,
@@ -18,11 +19,11 @@ pub(crate) struct Peer {
 }
 
 /// Starts it, and has it fill its database.
-pub(crate) fn filled(python: &Path, directory: &Path) -> anyhow::Result<Peer> {
+pub(crate) fn filled(python: &Path, database: &Path) -> anyhow::Result<Peer> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/bank.py");
     let mut child = Command::new(python)
         .arg(script)
-        .arg(directory.join("bank.db"))
+        .arg(database)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -37,11 +38,11 @@ pub(crate) fn filled(python: &Path, directory: &Path) -> anyhow::Result<Peer> {
 }
 
 impl Peer {
-    /// Commands per second, over so many seconds.
-    pub(crate) fn run(&self, seconds: f64) -> anyhow::Result<f64> {
+    /// Commands per second, over these.
+    pub(crate) fn run(&self, commands: &Range<u64>) -> anyhow::Result<f64> {
         let mut pipes = self.pipes.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
         let (input, output) = &mut *pipes;
-        writeln!(input, "{seconds}")?;
+        writeln!(input, "{} {}", commands.start, commands.end)?;
         input.flush()?;
         let mut line = String::new();
         output.read_line(&mut line)?;
