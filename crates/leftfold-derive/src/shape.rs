@@ -47,7 +47,7 @@ fn body(data: &Data, input: &DeriveInput) -> Result<TokenStream, Error> {
     }
 }
 
-/// Statements that describe fields to `shapes`. Strict: a type that has no [`Shape`] is a mistake, unless it is marked
+/// Statements that describe fields to `shapes`. Strict: a type that has no `Shape` is a mistake, unless it is marked
 /// `#[snapshot(opaque)]`; otherwise such a type is described by its name.
 pub(crate) fn fields(fields: &Fields, strict: bool) -> Result<TokenStream, Error> {
     let described = fields.iter().enumerate().map(|(index, field)| {

@@ -38,10 +38,19 @@ pub(crate) struct FileSnapshots {
 
 struct Shared {
     path: PathBuf,
-    /// `None`: not opened yet, or closed.
-    database: Mutex<Option<Arc<Database>>>,
+    file: Mutex<File>,
     cache: Cache<StreamName, SavedSnapshot, BySize>,
     saved: AtomicU64,
+}
+
+/// Whether the file is open.
+#[derive(Default)]
+enum File {
+    #[default]
+    NotYet,
+    Open(Arc<Database>),
+    /// For good: what comes later is not kept.
+    Closed,
 }
 
 impl std::fmt::Debug for Shared {
@@ -72,7 +81,7 @@ impl FileSnapshots {
     pub(crate) fn at(path: PathBuf, runtime: Handle) -> Self {
         let shared = Shared {
             path,
-            database: Mutex::default(),
+            file: Mutex::default(),
             cache: Cache::with_weighter(1_024, CACHE_BYTES as u64, BySize),
             saved: AtomicU64::new(0),
         };
@@ -82,10 +91,10 @@ impl FileSnapshots {
         }
     }
 
-    /// Closes the file; syncs it first.
+    /// Closes the file; syncs it first. Later loads find nothing, and later saves keep nothing.
     pub(crate) fn close(&self) {
-        let database = self.shared.database().take();
-        if let Some(database) = database {
+        let file = std::mem::replace(&mut *self.shared.file(), File::Closed);
+        if let File::Open(database) = file {
             // What is lost here costs time only.
             let _ = database.begin_write().map(|write| write.commit());
         }
@@ -102,21 +111,23 @@ impl FileSnapshots {
 }
 
 impl Shared {
-    fn database(&self) -> std::sync::MutexGuard<'_, Option<Arc<Database>>> {
-        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    fn file(&self) -> std::sync::MutexGuard<'_, File> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file, opened; `None` if there is none and none is to be made.
+    /// The file, opened; `None` if it was closed, or if there is none and none is to be made.
     fn open(&self, make: bool) -> Result<Option<Arc<Database>>, SnapshotError> {
-        let mut database = self.database();
-        if let Some(open) = database.as_ref() {
-            return Ok(Some(Arc::clone(open)));
+        let mut file = self.file();
+        match &*file {
+            File::Open(database) => Ok(Some(Arc::clone(database))),
+            File::Closed => Ok(None),
+            File::NotYet if !make && !self.path.exists() => Ok(None),
+            File::NotYet => {
+                let database = Arc::new(open_or_replace(&self.path)?);
+                *file = File::Open(Arc::clone(&database));
+                Ok(Some(database))
+            }
         }
-        if !make && !self.path.exists() {
-            return Ok(None);
-        }
-        let opened = open_or_replace(&self.path)?;
-        Ok(Some(Arc::clone(database.insert(Arc::new(opened)))))
     }
 
     fn load(&self, stream: &StreamName) -> Result<Option<SavedSnapshot>, SnapshotError> {
@@ -292,6 +303,8 @@ mod tests {
         kept.save(&stream, five.clone()).await.unwrap();
         kept.save(&stream, saved(4, 1)).await.unwrap();
         kept.close();
+        // Someone is late: the file is not opened again behind the next owner's back.
+        kept.save(&stream, saved(9, 1)).await.unwrap();
         let kept = FileSnapshots::at(path, Handle::current());
         assert_eq!(kept.load(&stream).await.unwrap(), Some(five));
         let other = saved(3, 2);

@@ -65,10 +65,33 @@
 //! # }
 //! ```
 //!
-//! **Owns:** the typed framework: [`Event`], [`Aggregate`], [`Repository`], [`Store`].
+//! # Where to go from here
+//!
+//! | for | see |
+//! |---|---|
+//! | events: names, versions, tags, formats, unknown types | [`Event`], [`Upcasts`] |
+//! | state without a default, created once | [`Created`], [`Repository::create`] |
+//! | the past, metadata, idempotency keys | [`Repository::load_at`], [`Metadata`], [`Repository::with_key`] |
+//! | several aggregates in one append | [`Store::together`] |
+//! | rules that rest on more than one stream | [`Store::decide`], [`Model`], [`Boundary`] |
+//! | not replaying everything each time | [`Snapshot`], [`Repository::with_snapshots`], [`Repository::with_states_kept`] |
+//! | reads, appends and subscriptions without types | [`Store::events`], [`stores::EventStore`], [`model`] |
+//!
+//! The guide, `docs/guide` in the repository, carries one bank account through all of it.
+//!
+//! # Features
+//!
+//! | feature | gives |
+//! |---|---|
+//! | `testing` | the module `testing`: fixtures, a steady clock, the lock file of stored shapes; for `dev-dependencies` |
+//! | `messagepack`, `cbor` | more formats of event data |
+//!
+//! # For those who read the code
+//!
+//! **Owns:** the typed framework: [`Event`], [`Aggregate`], [`Repository`], [`Model`], [`Store`].
 //! **Does not know:** how any store works; all go through [`leftfold_store::EventStore`].
 //! **Invariants:** domain code does no I/O, is not async and names no store; a domain error reaches the caller as it is;
-//! what cannot be decoded is an error, never skipped.
+//! what cannot be decoded is an error, never skipped unless the enum says so.
 
 // The derive macro names this crate from inside of it too.
 extern crate self as leftfold;
