@@ -28,7 +28,7 @@ use crate::{
 /// How many of the newest events are remembered by id; as in the engine.
 const RECENT_IDS: usize = 65_536;
 /// Events of a batch, at most.
-const BATCH_EVENTS_MAX: usize = 512;
+const BATCH_EVENTS_MAX: usize = 128;
 /// Streams of a batch, at most.
 const BATCH_STREAMS_MAX: usize = 512;
 
@@ -237,15 +237,18 @@ impl State {
         let first = self.head().next();
         let mut streams = Vec::new();
         for write in append.writes() {
+            let stream = shared(self.streams.get_key_value(&write.stream), &write.stream);
             for event in &write.events {
-                let revision = self.current(&write.stream).next();
-                self.note(&write.stream, event);
+                let revision = self.current(&stream).next();
+                let event_type = event.event_type();
+                let event_type = shared(self.types.get_key_value(event_type), event_type);
+                self.note(&stream, &event_type, event);
                 self.events.push(RecordedEvent {
                     position: self.head().next(),
-                    stream: write.stream.clone(),
+                    stream: stream.clone(),
                     revision,
                     id: event.id(),
-                    event_type: event.event_type().clone(),
+                    event_type,
                     content_type: event.content_type(),
                     data: event.data().clone(),
                     metadata: event.metadata().clone(),
@@ -267,13 +270,13 @@ impl State {
     }
 
     /// Enters the next event into the indexes.
-    fn note(&mut self, stream: &StreamName, event: &NewEvent) {
+    fn note(&mut self, stream: &StreamName, event_type: &EventType, event: &NewEvent) {
         let index = self.events.len();
         match self.streams.get_mut(stream) {
             Some(indexes) => indexes.push(index),
             None => drop(self.streams.insert(stream.clone(), vec![index])),
         }
-        let of_type = self.types.entry(event.event_type().clone());
+        let of_type = self.types.entry(event_type.clone());
         of_type.or_default().push(index);
         for tag in event.tags() {
             self.tags.entry(tag.clone()).or_default().push(index);
@@ -374,11 +377,15 @@ impl State {
         Ok(positions)
     }
 
-    fn event(&self, position: Position) -> Option<RecordedEvent> {
+    fn event(&self, position: Position) -> Option<&RecordedEvent> {
         self.events
             .get(usize::try_from(position.get()).ok()?.checked_sub(1)?)
-            .cloned()
     }
+}
+
+/// A name as an index holds it, if it does: then it is one text in memory for all events.
+fn shared<K: Clone, V>(held: Option<(&K, &V)>, name: &K) -> K {
+    held.map_or(name, |(held, _)| held).clone()
 }
 
 impl EventStore for MemoryStore {
@@ -419,7 +426,7 @@ impl EventStore for MemoryStore {
                     }
                     let mut events = Vec::with_capacity(positions.len().min(BATCH_EVENTS_MAX));
                     let next = positions.by_ref().take(BATCH_EVENTS_MAX);
-                    events.extend(next.filter_map(|position| state.event(position)));
+                    events.extend(next.filter_map(|position| state.event(position)).cloned());
                     let batch = ReadBatch {
                         events,
                         token: token.into(),

@@ -34,13 +34,13 @@ use crate::{
 /// ```
 ///
 /// Whatever changes the fields of the state, or the events it is made of, makes older snapshots worthless by itself. If
-/// **what `apply` computes** changes and the fields do not, raise the version: that cannot be seen from outside.
+/// **what `apply` or an upcast computes** changes and the fields do not, raise the version: that cannot be seen from outside.
 #[diagnostic::on_unimplemented(
     message = "no snapshots can be taken of `{Self}`",
     note = "write `#[derive(leftfold::Snapshot, serde::Serialize, serde::Deserialize)]` above it"
 )]
 pub trait Snapshot: Shape + Serialize + DeserializeOwned {
-    /// To be raised when `apply` computes something else from the same events.
+    /// To be raised when `apply` or an upcast computes something else from the same events.
     const VERSION: u32;
     /// After how many events the next one is taken.
     const EVERY: u32;
