@@ -74,8 +74,9 @@ step "foreign conformance" tests cargo test --locked --ignore-rust-version --man
 step "node for payloads" need npm nodejs npm
 step "real payloads" bash scripts/real-payloads.sh
 step "acceptance" bash scripts/acceptance.sh
-# Not for the figures: that every store of the table still builds and answers.
+# Not for the figures: that every store and framework of the tables still builds and answers.
 step "bench beside peers" bash scripts/bench.sh --quick --runs 1 --only "128 B, 8 writers"
+step "framework beside peers" bash scripts/bench-framework.sh --runs 1
 
 echo
 printf '%s' "$times"

@@ -130,7 +130,7 @@ async fn executes(runs: usize) -> anyhow::Result<()> {
     for _ in 0..runs {
         let directory = tempfile::tempdir()?;
         let store = leftfold::Store::open(directory.path()).await?;
-        let bare = bare::appends(&store, 64, 1.0).await?;
+        let bare = bare::appends(&store, 64, 2.0).await?;
         store.close().await?;
         for (keeps, row) in [(0, &mut plain), (100_000, &mut kept)] {
             let directory = tempfile::tempdir()?;
@@ -139,7 +139,7 @@ async fn executes(runs: usize) -> anyhow::Result<()> {
             if keeps > 0 {
                 accounts = accounts.with_states_kept(keeps);
             }
-            row.ours.push(ours::executes(&accounts, 64, 1.0).await?);
+            row.ours.push(ours::executes(&accounts, 64, 2.0).await?);
             row.beside.push(bare);
             store.close().await?;
         }
