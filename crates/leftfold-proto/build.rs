@@ -1,0 +1,31 @@
+//! Compiles the wire contracts.
+//!
+//! **Owns:** the list of files and how their types look in Rust. **Does not know:** who speaks them.
+//! **Invariants:** no compiler outside of cargo is needed.
+
+use std::error::Error;
+
+const FILES: &[&str] = &[
+    "event_store/client/gossip.proto",
+    "event_store/client/monitoring.proto",
+    "event_store/client/operations.proto",
+    "event_store/client/server_features.proto",
+    "event_store/client/shared.proto",
+    "event_store/client/streams.proto",
+    "google/rpc/status.proto",
+    "kurrentdb/protocol/v2/errors.proto",
+    "kurrentdb/protocol/v2/streams.proto",
+    "umadb/v1/umadb.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(FILES, ["proto"])?;
+    tonic_prost_build::configure()
+        // Event data is shared, not copied.
+        .bytes(".")
+        .build_client(true)
+        .build_server(true)
+        .compile_fds(files)?;
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! What can go wrong while a server starts and runs.
+//!
+//! **Owns:** [`BindError`], [`ServeError`]. **Does not know:** errors of single requests; each protocol has its own.
+
+use std::{io, net::SocketAddr};
+
+use leftfold_store::AppendError;
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Everyone who can reach the address could read and write everything.
+    #[error(
+        "{address} can be reached from other machines, and nothing is encrypted or asks who is there; \
+         listen on a loopback address, or set `insecure` if the network keeps strangers out"
+    )]
+    Exposed {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// The system refused the address.
+    #[error("cannot listen on {address}")]
+    Refused {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why a server ended badly.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The store did not close cleanly. What was acknowledged is safe.
+    #[error("the store did not close cleanly")]
+    Close(#[source] AppendError),
+}

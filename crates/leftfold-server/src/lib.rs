@@ -1,0 +1,22 @@
+//! The server: one port on which existing clients find the store they know.
+//!
+//! **Owns:** [`Server`], [`Settings`], the protocols, and the limits of what strangers may ask for.
+//! **Does not know:** how events are stored; rules about streams: it translates and never decides.
+//! **Invariants:** every limit is set and has a name in [`Settings`]; what was accepted is finished before the server ends;
+//! no type that was generated from a wire contract leaves this crate.
+//! **Reading order:** [`Server`], [`Settings`], `net`, then the protocols: `kurrent`, `umadb`, `native`, `http`.
+
+mod error;
+mod http;
+mod kurrent;
+mod native;
+mod net;
+mod scavenges;
+mod server;
+mod settings;
+mod shared;
+mod umadb;
+
+pub use error::{BindError, ServeError};
+pub use server::Server;
+pub use settings::{Setting, SettingError, Settings};

@@ -1,0 +1,12 @@
+//! Leftfold's own protocol: the store contract over the wire.
+//!
+//! **Owns:** its services. **Does not know:** rules about streams.
+
+use std::sync::Arc;
+
+use tonic::service::RoutesBuilder;
+
+use crate::shared::Shared;
+
+/// Adds the services of this protocol.
+pub(crate) fn add_to(_routes: &mut RoutesBuilder, _shared: &Arc<Shared>) {}

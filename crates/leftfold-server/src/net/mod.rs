@@ -1,0 +1,169 @@
+//! Connections: taking them, telling their protocols apart, bounding them, and letting them go.
+//!
+//! **Owns:** the accept loop. **Does not know:** what is asked on a connection.
+//! **Invariants:** a connection over a limit is closed at once; one that says nothing is closed in time; no failure of one
+//! connection ends the loop.
+
+mod door;
+mod sniff;
+mod steer;
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::server::conn::{http1, http2};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
+
+use self::{door::Door, sniff::Spoken, steer::Steer};
+use crate::{Settings, shared::Shared};
+
+/// How long the loop rests when the system has no more descriptors.
+const PAUSE_WHEN_REFUSED: Duration = Duration::from_millis(100);
+
+/// Serves connections until `stop` resolves; then waits for those that are open, but not for ever.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    shared: &Arc<Shared>,
+    stop: impl Future<Output = ()>,
+) {
+    let service = Steer::new(shared);
+    let door = Door::new(&shared.settings);
+    let connections = TaskTracker::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                let Some(pass) = door.admit(peer.ip()) else {
+                    tracing::warn!(%peer, "too many connections, closed one");
+                    continue;
+                };
+                let connection = Connection {
+                    socket,
+                    peer,
+                    service: service.clone(),
+                    shared: Arc::clone(shared),
+                };
+                connections.spawn(async move {
+                    connection.serve().await;
+                    drop(pass);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot take a connection"
+                );
+                tokio::time::sleep(PAUSE_WHEN_REFUSED).await;
+            }
+        }
+    }
+    drop(listener);
+    shared.stopping.cancel();
+    connections.close();
+    if timeout(shared.settings.shutdown_timeout, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            open = connections.len(),
+            "connections were cut, their calls had no more time"
+        );
+    }
+}
+
+/// One connection.
+struct Connection {
+    socket: TcpStream,
+    peer: SocketAddr,
+    service: Steer,
+    shared: Arc<Shared>,
+}
+
+impl Connection {
+    async fn serve(self) {
+        let Self {
+            socket,
+            peer,
+            service,
+            shared,
+        } = self;
+        // Answers are small and awaited; a refusal costs only time.
+        let _ = socket.set_nodelay(true);
+        let spoken = tokio::select! {
+            () = shared.stopping.cancelled() => return,
+            spoken = sniff::spoken(&socket, shared.settings.handshake_timeout) => spoken,
+        };
+        let ended = match spoken {
+            Some(Spoken::Http2) => serve_http2(socket, service, &shared).await,
+            Some(Spoken::Http1) => serve_http1(socket, service, &shared).await,
+            None => return,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended");
+        }
+    }
+}
+
+async fn serve_http2(
+    socket: TcpStream,
+    service: Steer,
+    shared: &Shared,
+) -> Result<(), hyper::Error> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    bound_http2(&mut builder, &shared.settings);
+    let connection =
+        builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return ended,
+        () = shared.stopping.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
+}
+
+fn bound_http2(builder: &mut http2::Builder<TokioExecutor>, settings: &Settings) {
+    let headers = u32::try_from(settings.headers_bytes_max.0).unwrap_or(u32::MAX);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.streams_per_connection_max)
+        .max_header_list_size(headers)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(1024)
+        .max_frame_size(64 * 1024)
+        .initial_stream_window_size(1024 * 1024)
+        .initial_connection_window_size(4 * 1024 * 1024)
+        .max_send_buf_size(512 * 1024)
+        .keep_alive_interval(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout);
+}
+
+async fn serve_http1(
+    socket: TcpStream,
+    service: Steer,
+    shared: &Shared,
+) -> Result<(), hyper::Error> {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.settings.handshake_timeout)
+        .max_buf_size(shared.settings.headers_bytes_max.len().max(8 * 1024))
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return ended,
+        () = shared.stopping.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
+}

@@ -1,0 +1,78 @@
+//! A server, from its address to its end.
+//!
+//! **Owns:** [`Server`]: binding, running, stopping. **Does not know:** protocols, connections.
+//! **Invariants:** nothing listens on an address that others reach unless that was asked for; when told to stop the server
+//! takes nothing new, finishes what it accepted, and closes the store.
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use leftfold_store::EventStore;
+use tokio::net::TcpListener;
+
+use crate::{BindError, ServeError, Settings, net, shared::Shared};
+
+/// A server that has its address and can begin.
+///
+/// ```
+/// use std::sync::Arc;
+/// use leftfold_server::{Server, Settings};
+/// use leftfold_store::MemoryStore;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut settings = Settings::default();
+/// settings.set("listen", "127.0.0.1:0")?;
+/// let server = Server::bind(Arc::new(MemoryStore::new()), settings).await?;
+/// println!("serving on {}", server.address());
+/// let stop = async {}; // In earnest: until a signal comes.
+/// server.run(stop).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Takes the address. Connections wait from now on until [`Self::run`] takes them.
+    ///
+    /// # Errors
+    /// [`BindError`]: the address is exposed, or the system refuses it.
+    pub async fn bind(store: Arc<dyn EventStore>, settings: Settings) -> Result<Self, BindError> {
+        let address = settings.listen;
+        if !address.ip().is_loopback() && !settings.insecure {
+            return Err(BindError::Exposed { address });
+        }
+        let refused = |source| BindError::Refused { address, source };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let actual = listener.local_addr().map_err(refused)?;
+        Ok(Self {
+            listener,
+            shared: Shared::new(store, settings, actual),
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// Serves until `stop` resolves, then ends: subscriptions are told, calls under way may finish, accepted appends do,
+    /// and the store closes.
+    ///
+    /// # Errors
+    /// [`ServeError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the server without waiting for anything; accepted appends are still written.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServeError> {
+        let Self { listener, shared } = self;
+        net::serve(listener, &shared, stop).await;
+        shared.tasks.close();
+        shared.tasks.wait().await;
+        shared.store.close().await.map_err(ServeError::Close)
+    }
+}
