@@ -76,16 +76,20 @@ struct Pacer<'a> {
 impl Pacer<'_> {
     fn pass(&self, bytes: u64) -> Result<(), ScavengeError> {
         let owed = self.owed.get().saturating_add(bytes);
-        let nanos = match self.bytes_per_second {
-            Some(rate) => u128::from(owed) * 1_000_000_000 / u128::from(rate.max(1)),
-            None => 0,
-        };
-        let pause = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        let waits = pause >= PAUSE;
-        self.owed.set(if waits { 0 } else { owed });
-        self.scavenging
-            .pause(if waits { pause } else { Duration::ZERO })
+        let pause = pause_for(owed, self.bytes_per_second);
+        self.owed.set(if pause.is_zero() { owed } else { 0 });
+        self.scavenging.pause(pause)
     }
+}
+
+/// How long these bytes have to be waited for; not at all while that is so short that they can be gathered.
+fn pause_for(bytes: u64, bytes_per_second: Option<u64>) -> Duration {
+    let Some(rate) = bytes_per_second else {
+        return Duration::ZERO;
+    };
+    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
+    let pause = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+    if pause < PAUSE { Duration::ZERO } else { pause }
 }
 
 impl Shared {
@@ -286,5 +290,39 @@ fn not_sealed(error: AppendError) -> ScavengeError {
             ScavengeError::Storage { cause }
         }
         _ => ScavengeError::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_wait_as_long_as_the_bound_asks_and_few_bytes_are_gathered_first() {
+        let pause = |bytes, rate| pause_for(bytes, Some(rate));
+        assert_eq!(pause(5_000_000, 1_000_000), Duration::from_secs(5));
+        assert_eq!(pause(20_000, 1_000_000), PAUSE);
+        assert_eq!(pause(19_999, 1_000_000), Duration::ZERO);
+        assert_eq!(pause_for(u64::MAX, None), Duration::ZERO);
+        assert!(pause(u64::MAX, 0) > Duration::from_secs(1_000_000_000));
+    }
+
+    #[test]
+    fn gathered_bytes_are_waited_for_once_and_none_after_the_end() {
+        let scavenging = Scavenging::default();
+        let pacer = Pacer {
+            scavenging: &scavenging,
+            bytes_per_second: Some(100_000),
+            owed: Cell::new(0),
+        };
+        let mut owed = Vec::new();
+        for _ in 0..4 {
+            pacer.pass(700).unwrap();
+            owed.push(pacer.owed.get());
+        }
+        assert_eq!(owed, [700, 1_400, 0, 700]);
+        *scavenging.stopped() = true;
+        let ended = pacer.pass(u64::MAX / 2);
+        assert!(matches!(ended, Err(ScavengeError::Closed)));
     }
 }
