@@ -18,7 +18,7 @@ use crate::{
     record::{
         LogId, Seal, event,
         frame::{self, FrameHeader},
-        header::{Erased, SEGMENT_HEADER_BYTES, SegmentHeader},
+        header::{Erased, SegmentHeader},
         names::Known,
     },
     segment::{
@@ -142,16 +142,18 @@ fn walk(
     let (mut known, mut erased) = (Known::default(), Erased::default());
     let mut records = Vec::new();
     loop {
-        let (offset, header, frame) = match scan.step()? {
-            Step::Frame(offset, header, frame) => (offset, header, frame),
+        let (header, frame) = match scan.step()? {
+            Step::Frame(_, header, frame) => (header, frame),
             Step::End(end, why) => {
                 let count = scan.next_position().get() - segment.first.get();
                 let is_whole = end == u64::from(segment.locations.end())
                     && count == u64::from(segment.locations.count());
-                if is_whole && erased == segment.erased {
-                    return Ok(());
-                }
-                return Err(StorageError::corrupt(&name, end, why).into());
+                let what = match is_whole {
+                    true if erased == segment.erased => return Ok(()),
+                    true => "other events are erased than the header speaks of",
+                    false => why,
+                };
+                return Err(StorageError::corrupt(&name, end, what).into());
             }
         };
         pace(header.frame_bytes() as u64)?;
@@ -174,10 +176,6 @@ fn walk(
                 was_erased,
             });
         }
-        debug_assert!(
-            offset >= SEGMENT_HEADER_BYTES as u64,
-            "frames follow the header"
-        );
         each(&header, &records)?;
     }
 }
@@ -314,15 +312,11 @@ pub(crate) fn put_in_place(
 ) -> Result<(), StorageError> {
     let header = rewritten.header;
     let located = name(handles, old, &rewritten).inspect_err(|_| {
-        let temporary = FileName::temporary(kind(&header));
-        let located = FileName::of(locations::kind(
-            header.first,
-            header.generation,
-            header.erased,
-        ));
-        for name in [temporary, FileName::of(kind(&header)), located] {
+        let located = locations::kind(header.first, header.generation, header.erased);
+        for kind in [kind(&header), located] {
             // What cannot be removed now is removed by the next open, or is the whole segment and counts then.
-            let _ = handles.disk().remove(&name);
+            let _ = handles.disk().remove(&FileName::temporary(kind));
+            let _ = handles.disk().remove(&FileName::of(kind));
         }
     })?;
     let new = Arc::new(Segment::of(&header, Locations::File(located)));
