@@ -25,6 +25,8 @@ pub struct Report {
     pub recoveries: u64,
     /// How many appends were acknowledged.
     pub appends: u64,
+    /// How many events were erased.
+    pub erased: u64,
     /// Kinds of trouble, and how often.
     pub seen: BTreeMap<&'static str, u64>,
     /// The disk's trace; see [`SimDisk::trace`].
@@ -351,7 +353,7 @@ impl Run {
     pub fn scavenge(
         &mut self,
         cuts: &[Cut],
-        options: &ScavengeOptions,
+        options: ScavengeOptions,
         segments: u64,
     ) -> Result<(), Broken> {
         self.open()?;
@@ -369,6 +371,9 @@ impl Run {
                 ControlFlow::Continue(())
             }
         });
+        if let Ok(done) = &scavenged {
+            self.report.erased += done.events_erased;
+        }
         match scavenged {
             Ok(done) if done.is_finished() => self.judge.erased(cuts, done.through),
             Ok(done) if done.segments_done == segments => {}
@@ -395,7 +400,7 @@ impl Run {
         if cuts.is_empty() {
             return Ok(());
         }
-        self.scavenge(&cuts, &ScavengeOptions::default(), u64::MAX)
+        self.scavenge(&cuts, ScavengeOptions::default(), u64::MAX)
     }
 
     /// Stops, and reads every byte on the disk.
@@ -486,7 +491,7 @@ impl Run {
                     options = options.with_seal_newest();
                 }
                 let segments = 1 + self.chance.below(4);
-                self.scavenge(&cuts, &options, segments)
+                self.scavenge(&cuts, options, segments)
             }
             75..83 => self.repeat(),
             83..87 => self.settle(),

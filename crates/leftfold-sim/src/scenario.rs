@@ -177,7 +177,7 @@ fn scavenge(run: &mut Run) -> Result<(), Broken> {
     fill(run)?;
     let cuts = [Run::cut(0, 7), Run::cut(3, 100)];
     let options = ScavengeOptions::default().with_seal_newest();
-    run.scavenge(&cuts, &options, u64::MAX)?;
+    run.scavenge(&cuts, options, u64::MAX)?;
     if run.disk.is_crashed() {
         return Ok(());
     }
@@ -188,7 +188,7 @@ fn scavenge_in_parts(run: &mut Run) -> Result<(), Broken> {
     fill(run)?;
     for before in [4, 9, 9, 20] {
         let cuts = [Run::cut(1, before), Run::cut(2, before)];
-        run.scavenge(&cuts, &ScavengeOptions::default(), 1)?;
+        run.scavenge(&cuts, ScavengeOptions::default(), 1)?;
         let append = run.request(2, 2, 60);
         run.commit(&[append])?;
         run.repeat()?;
@@ -205,7 +205,7 @@ fn scavenge_with_failed_syncs(run: &mut Run) -> Result<(), Broken> {
         (Op::SyncDir, 2),
     ] {
         run.disk.fail(Some(Fault { op, nth }));
-        run.scavenge(&[Run::cut(0, 100)], &ScavengeOptions::default(), u64::MAX)?;
+        run.scavenge(&[Run::cut(0, 100)], ScavengeOptions::default(), u64::MAX)?;
         run.disk.fail(None);
         let append = run.request(1, 1, 60);
         run.commit(&[append])?;

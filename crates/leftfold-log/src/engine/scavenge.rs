@@ -111,7 +111,7 @@ impl Shared {
     fn scavenge(
         &self,
         cuts: &Cuts,
-        options: &ScavengeOptions,
+        options: ScavengeOptions,
         tell: Tell<'_>,
     ) -> Result<ScavengeProgress, ScavengeError> {
         {
@@ -152,7 +152,7 @@ impl Shared {
         first: Position,
         share: Erased,
         cuts: &Cuts,
-        options: &ScavengeOptions,
+        options: ScavengeOptions,
         progress: &mut ScavengeProgress,
         pace: Pace<'_>,
     ) -> Result<(), ScavengeError> {
@@ -208,7 +208,7 @@ impl Core {
     pub fn scavenge(
         &mut self,
         cuts: &[Cut],
-        options: &ScavengeOptions,
+        options: ScavengeOptions,
         progress: &mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>,
     ) -> Result<ScavengeProgress, ScavengeError> {
         let cuts = Cuts::of(cuts);
@@ -242,7 +242,7 @@ impl Log {
     /// log.append(Append::to(account.clone(), ExpectedRevision::Any, vec![deposit(), deposit()])?)?;
     /// let cuts = [Cut { stream: account.clone(), before: Revision::new(1) }];
     /// let options = ScavengeOptions::default().with_seal_newest();
-    /// let done = log.scavenge(&cuts, &options, &mut |_| ControlFlow::Continue(()))?;
+    /// let done = log.scavenge(&cuts, options, &mut |_| ControlFlow::Continue(()))?;
     /// assert_eq!(done.events_erased, 1);
     /// let events = log.read(&Read::stream(account))?.next_batch()?.unwrap_or_default();
     /// assert_eq!(events.len(), 1);
@@ -266,7 +266,7 @@ impl Log {
     pub fn scavenge(
         &self,
         cuts: &[Cut],
-        options: &ScavengeOptions,
+        options: ScavengeOptions,
         progress: &mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>,
     ) -> Result<ScavengeProgress, ScavengeError> {
         let cuts = Cuts::of(cuts);

@@ -29,7 +29,7 @@ pub struct Cut {
 }
 
 /// How scavenging goes about it.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct ScavengeOptions {
     /// Bytes of the log read and written per second, at most; `None` unless set: as fast as the disk allows.

@@ -53,7 +53,7 @@ pub(crate) fn rewrite(
     log: LogId,
     segment: &Segment,
     cuts: &Cuts,
-    options: &ScavengeOptions,
+    options: ScavengeOptions,
     pace: Pace<'_>,
 ) -> Result<Option<Rewritten>, ScavengeError> {
     let mut survey = Survey::default();
@@ -353,10 +353,11 @@ fn name(
 
 /// Removes the files of a segment that another one took the place of.
 fn remove(handles: &Handles, old: &Segment) -> Result<(), StorageError> {
-    for name in [old.name(), old.locations_name()] {
+    let remove = |name: FileName| {
         let removed = handles.disk().remove(&name);
         handles.forget(&name);
-        removed.map_err(|e| StorageError::io("remove", &name, e))?;
-    }
-    Ok(())
+        removed.map_err(|e| StorageError::io("remove", &name, e))
+    };
+    let (segment, locations) = (remove(old.name()), remove(old.locations_name()));
+    segment.and(locations)
 }

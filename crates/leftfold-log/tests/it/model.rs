@@ -55,7 +55,7 @@ fn scavenge(log: &Log, stream: &StreamName, before: u64) {
         before: Revision::new(before),
     };
     let options = ScavengeOptions::default().with_seal_newest();
-    let done = log.scavenge(&[cut], &options, &mut |_| ControlFlow::Continue(()));
+    let done = log.scavenge(&[cut], options, &mut |_| ControlFlow::Continue(()));
     assert!(done.unwrap().is_finished());
 }
 

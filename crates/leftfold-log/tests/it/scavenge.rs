@@ -3,8 +3,8 @@
 use std::{ops::ControlFlow, path::Path, sync::Arc};
 
 use leftfold_log::{
-    AppendError, Cut, Log, RECENT_IDS, ScavengeError, ScavengeOptions, ScavengeProgress,
-    VerifyReport,
+    AppendError, Cut, Log, LogOptions, RECENT_IDS, ScavengeError, ScavengeOptions,
+    ScavengeProgress, VerifyReport,
     disk::{Disk, real::RealDisk},
     verify,
 };
@@ -40,7 +40,7 @@ fn cut(name: &str, before: u64) -> Cut {
 
 fn scavenge(log: &Log, cuts: &[Cut]) -> ScavengeProgress {
     let options = ScavengeOptions::default().with_seal_newest();
-    let done = log.scavenge(cuts, &options, &mut |_| ControlFlow::Continue(()));
+    let done = log.scavenge(cuts, options, &mut |_| ControlFlow::Continue(()));
     done.unwrap()
 }
 
@@ -221,7 +221,7 @@ fn what_lies_in_the_newest_segment_goes_with_a_later_run() {
     log.append(append("s-0", Any, 0..10)).unwrap();
     let options = ScavengeOptions::default();
     let cuts = [cut("s-0", 5)];
-    let done = log.scavenge(&cuts, &options, &mut |_| ControlFlow::Continue(()));
+    let done = log.scavenge(&cuts, options, &mut |_| ControlFlow::Continue(()));
     let done = done.unwrap();
     assert_eq!((done.segments_total, done.through), (0, Position::START));
     assert_eq!(read(&log, &Read::all()).len(), 10);
@@ -244,7 +244,7 @@ fn a_run_that_was_ended_goes_on_where_it_stopped_and_a_done_one_has_nothing_to_d
     while left > 0 {
         let options = ScavengeOptions::default().with_seal_newest();
         let done = log
-            .scavenge(&cuts, &options, &mut |_| ControlFlow::Break(()))
+            .scavenge(&cuts, options, &mut |_| ControlFlow::Break(()))
             .unwrap();
         assert!(
             done.segments_done <= 1 && done.segments_total < left,
@@ -402,7 +402,7 @@ fn segments_that_would_give_back_too_little_are_left_alone() {
     let directory = directory();
     let log = filled(&directory);
     let options = ScavengeOptions::default().with_segment_bytes_min(1_000_000);
-    let done = log.scavenge(&[cut("s-1", 150)], &options, &mut |_| {
+    let done = log.scavenge(&[cut("s-1", 150)], options, &mut |_| {
         ControlFlow::Continue(())
     });
     let done = done.unwrap();
@@ -419,7 +419,7 @@ fn closing_ends_a_scavenge_that_takes_its_time() {
         let scavenger = log.clone();
         let ended = scope.spawn(move || {
             let options = ScavengeOptions::default().with_bytes_per_second(20_000);
-            scavenger.scavenge(&[cut("s-1", 150)], &options, &mut |_| {
+            scavenger.scavenge(&[cut("s-1", 150)], options, &mut |_| {
                 let _ = begun.send(());
                 ControlFlow::Continue(())
             })
@@ -428,7 +428,7 @@ fn closing_ends_a_scavenge_that_takes_its_time() {
         log.close().unwrap();
         assert!(matches!(ended.join().unwrap(), Err(ScavengeError::Closed)));
     });
-    let again = log.scavenge(&[cut("s-1", 150)], &ScavengeOptions::default(), &mut |_| {
+    let again = log.scavenge(&[cut("s-1", 150)], ScavengeOptions::default(), &mut |_| {
         ControlFlow::Continue(())
     });
     assert!(matches!(again, Err(ScavengeError::Closed)));
@@ -457,4 +457,54 @@ fn only_rewritten_segments_are_of_the_newer_format() {
     scavenge(&log, &[cut("s-1", 60)]);
     assert_eq!(formats(), [1, 2]);
     assert_eq!(event(1).event_type().as_str(), "T1");
+}
+
+#[test]
+fn two_scavenges_at_once_erase_each_event_once() {
+    let directory = directory();
+    let log = filled(&directory);
+    let before = read(&log, &Read::all());
+    let erased: u64 = std::thread::scope(|scope| {
+        let run = |cuts: Vec<Cut>| {
+            let log = log.clone();
+            scope.spawn(move || scavenge(&log, &cuts).events_erased)
+        };
+        let runs = [
+            run(vec![cut("s-0", 130)]),
+            run(vec![cut("s-0", 130), cut("s-2", 70)]),
+            run(vec![cut("s-2", 110)]),
+        ];
+        runs.into_iter().map(|run| run.join().unwrap()).sum()
+    });
+    assert_eq!((erased, log.stats().erased), (240, 240));
+    check(&log, &without(&without(&before, "s-0", 130), "s-2", 110));
+    assert_eq!(
+        scavenge(&log, &[cut("s-0", 130), cut("s-2", 110)]).segments_total,
+        0
+    );
+}
+
+#[test]
+fn a_small_read_finds_its_events_behind_many_erased_ones() {
+    let directory = directory();
+    let log = Log::open(directory.path(), LogOptions::default()).unwrap();
+    for n in 0..20 {
+        log.append(append("a", Any, n * 1_000..(n + 1) * 1_000))
+            .unwrap();
+    }
+    scavenge(&log, &[cut("a", 19_990)]);
+    let first = read(&log, &Read::stream(stream("a")).limit(1));
+    assert_eq!((first.len(), first[0].revision), (1, Revision::new(19_990)));
+    let from_below = Read::stream(stream("a"))
+        .from_revision(Revision::new(5))
+        .limit(4);
+    let revisions: Vec<_> = read(&log, &from_below)
+        .iter()
+        .map(|e| e.revision.get())
+        .collect();
+    assert_eq!(revisions, [19_990, 19_991, 19_992, 19_993]);
+    let below = Read::stream(stream("a"))
+        .from_revision(Revision::new(5))
+        .backwards();
+    assert!(read(&log, &below).is_empty());
 }

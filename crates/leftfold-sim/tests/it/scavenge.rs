@@ -52,7 +52,7 @@ fn cuts() -> [Cut; 1] {
 }
 
 fn scavenge(core: &mut Core) -> Result<ScavengeProgress, ScavengeError> {
-    core.scavenge(&cuts(), &ScavengeOptions::default(), &mut |_| {
+    core.scavenge(&cuts(), ScavengeOptions::default(), &mut |_| {
         ControlFlow::Continue(())
     })
 }
