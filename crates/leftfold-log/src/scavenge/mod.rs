@@ -1,11 +1,11 @@
 //! Scavenging: giving back the room of events that nobody can read any more.
 //!
 //! **Owns:** which segments hold such events ([`Cuts::shares`]) and how one of them is written anew without them
-//! ([`rewrite`]). **Does not know:** why an event is dead, threads, views; when readers see the new file.
+//! ([`rewrite()`]). **Does not know:** why an event is dead, threads, views; when readers see the new file.
 //! **Invariants:** an erased event keeps its position, revision, id, names and time, and loses data and metadata; nothing
 //! else changes; only sealed segments are rewritten; the old file is whole and named until the new one is durable, named
 //! and was read back; whatever fails before that leaves the log as it was.
-//! **Reading order:** [`Cut`], [`Cuts`], [`rewrite`].
+//! **Reading order:** [`Cut`], [`Cuts`], [`rewrite()`].
 
 mod cuts;
 mod rewrite;
