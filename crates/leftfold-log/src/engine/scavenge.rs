@@ -20,6 +20,7 @@ use crate::{
     scavenge::{
         Cut, Cuts, Pace, ScavengeError, ScavengeOptions, ScavengeProgress, put_in_place, rewrite,
     },
+    segment::{Locations, Segment},
 };
 
 /// Shorter pauses than this are gathered until they are as long: threads cannot sleep so shortly.
@@ -107,7 +108,7 @@ impl Shared {
         Ok(shares.last().is_some_and(|share| !share.is_none()))
     }
 
-    /// Erases what lies under the cuts in all segments but the newest.
+    /// Erases what lies under the cuts in all segments that can be sealed: all but the newest.
     fn scavenge(
         &self,
         cuts: &Cuts,
@@ -122,10 +123,10 @@ impl Shared {
         let view = self.view();
         let shares = cuts.shares(&view.segments, &view.sources, view.head)?;
         let due = due(&view, &shares);
-        let newest = view.segments.list.last();
+        let first_left = view.segments.list.get(sealed(&view));
         let mut progress = ScavengeProgress {
             segments_total: due.len() as u64,
-            through: newest.map_or(Position::START, |newest| newest.first.previous()),
+            through: first_left.map_or(view.head, |left| left.first.previous()),
             ..ScavengeProgress::default()
         };
         drop(view);
@@ -191,10 +192,15 @@ impl Shared {
     }
 }
 
-/// The segments that hold something under the cuts that is not erased, and their share of it.
+/// How many segments, from the oldest on, are sealed and stay as they are: whoever seals is done with them.
+fn sealed(view: &View) -> usize {
+    let is_sealed = |segment: &&Arc<Segment>| matches!(segment.locations, Locations::File(_));
+    view.segments.list.iter().take_while(is_sealed).count()
+}
+
+/// The sealed segments that hold something under the cuts that is not erased, and their share of it.
 fn due(view: &View, shares: &[Erased]) -> Vec<(Position, Erased)> {
-    let sealed = view.segments.list.len().saturating_sub(1);
-    let all = view.segments.list.iter().take(sealed).zip(shares);
+    let all = view.segments.list.iter().take(sealed(view)).zip(shares);
     all.filter(|(segment, share)| !share.is_none() && segment.erased != **share)
         .map(|(segment, share)| (segment.first, *share))
         .collect()
@@ -295,7 +301,10 @@ fn not_sealed(error: AppendError) -> ScavengeError {
 
 #[cfg(test)]
 mod tests {
+    use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, Revision, StreamName};
+
     use super::*;
+    use crate::{clock::SystemClock, disk::real::RealDisk, limits::LogOptions};
 
     #[test]
     fn bytes_wait_as_long_as_the_bound_asks_and_few_bytes_are_gathered_first() {
@@ -305,6 +314,33 @@ mod tests {
         assert_eq!(pause(19_999, 1_000_000), Duration::ZERO);
         assert_eq!(pause_for(u64::MAX, None), Duration::ZERO);
         assert!(pause(u64::MAX, 0) > Duration::from_secs(1_000_000_000));
+    }
+
+    #[test]
+    fn a_segment_that_someone_may_be_sealing_is_not_due() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Arc::new(RealDisk::at(directory.path()).unwrap());
+        let options = LogOptions::default().with_segment_events(10);
+        let mut core = Core::open(disk, options, Arc::new(SystemClock)).unwrap();
+        let stream = StreamName::new("s").unwrap();
+        let event = || NewEvent::json(EventType::new("T").unwrap(), "{}");
+        for _ in 0..35 {
+            let append = Append::to(stream.clone(), ExpectedRevision::Any, vec![event()]);
+            core.commit(&[append.unwrap()]).remove(0).unwrap();
+        }
+        let before = Revision::new(u64::MAX);
+        let cuts = Cuts::of(&[Cut { stream, before }]);
+        let due_now = |core: &Core| {
+            let view = core.shared().view();
+            let shares = cuts.shares(&view.segments, &view.sources, view.head);
+            let due = due(&view, &shares.unwrap());
+            due.into_iter()
+                .map(|(first, _)| first.get())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(due_now(&core), [0; 0], "nothing is sealed yet");
+        core.shared().seal_all().unwrap();
+        assert_eq!(due_now(&core), [1, 11, 21], "all but the newest");
     }
 
     #[test]

@@ -1,6 +1,13 @@
 //! Scavenging on real files: what goes, what stays, and who notices.
 
-use std::{ops::ControlFlow, path::Path, sync::Arc};
+use std::{
+    ops::ControlFlow,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use leftfold_log::{
     AppendError, Cut, Log, LogOptions, RECENT_IDS, ScavengeError, ScavengeOptions,
@@ -507,4 +514,36 @@ fn a_small_read_finds_its_events_behind_many_erased_ones() {
         .from_revision(Revision::new(5))
         .backwards();
     assert!(read(&log, &below).is_empty());
+}
+
+#[test]
+fn segments_that_fill_meanwhile_are_sealed_and_scavenged_without_meeting() {
+    let directory = directory();
+    let log = open(&directory);
+    let done = AtomicBool::new(false);
+    let events = 4_000;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..events {
+                log.append(append("w", Any, [n])).unwrap();
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        while !done.load(Ordering::SeqCst) {
+            let before = log.head().get();
+            let options = ScavengeOptions::default();
+            let cuts = [cut("w", before)];
+            let done = log.scavenge(&cuts, options, &mut |_| ControlFlow::Continue(()));
+            let through = done.unwrap().through.get().min(before);
+            let left = read(&log, &Read::stream(stream("w")));
+            assert!(left.iter().all(|event| event.position.get() > through));
+            assert!(left.is_sorted_by(|a, b| a.revision.next() == b.revision));
+        }
+    });
+    assert!(log.upkeep_error().is_none());
+    scavenge(&log, &[cut("w", events - 1)]);
+    assert_eq!(read(&log, &Read::all()).len(), 1);
+    log.close().unwrap();
+    drop(log);
+    assert_eq!(verified(directory.path()).erased, events - 1);
 }
