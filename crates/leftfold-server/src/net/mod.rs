@@ -5,6 +5,7 @@
 //! connection ends the loop.
 
 mod door;
+mod intake;
 mod sniff;
 mod steer;
 
@@ -142,9 +143,9 @@ fn bound_http2(builder: &mut http2::Builder<TokioExecutor>, settings: &Settings)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(1024)
         .max_frame_size(64 * 1024)
-        .initial_stream_window_size(1024 * 1024)
-        .initial_connection_window_size(4 * 1024 * 1024)
-        .max_send_buf_size(512 * 1024)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(128 * 1024)
         .keep_alive_interval(settings.keepalive_interval)
         .keep_alive_timeout(settings.keepalive_timeout);
 }

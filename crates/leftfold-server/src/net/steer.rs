@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tonic::service::Routes;
 use tower::Service;
 
+use super::intake::{Framing, Intake};
 use crate::{http as plain, kurrent, native, shared::Shared, umadb};
 
 /// All protocols.
@@ -22,6 +23,7 @@ use crate::{http as plain, kurrent, native, shared::Shared, umadb};
 pub(super) struct Steer {
     grpc: Router,
     plain: Router,
+    intake: Intake,
 }
 
 impl Steer {
@@ -33,6 +35,7 @@ impl Steer {
         Self {
             grpc: routes.routes().prepare().into_axum_router(),
             plain: plain::router(shared),
+            intake: Intake::new(&shared.settings),
         }
     }
 }
@@ -51,11 +54,11 @@ impl Service<Request<Incoming>> for Steer {
             .headers()
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        let router = if is_grpc {
-            &mut self.grpc
+        let (router, framing) = if is_grpc {
+            (&mut self.grpc, Framing::Grpc)
         } else {
-            &mut self.plain
+            (&mut self.plain, Framing::Whole)
         };
-        router.call(request.map(Body::new))
+        router.call(request.map(|body| Body::new(self.intake.measure(body, framing))))
     }
 }
