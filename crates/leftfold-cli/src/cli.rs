@@ -5,6 +5,7 @@
 
 use std::{path::PathBuf, str::FromStr};
 
+use crate::given::Given;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use leftfold_model::{
     Category, EventId, EventType, ExpectedRevision, Query, QueryItem, Revision, StreamName, Tag,
@@ -80,6 +81,12 @@ pub(crate) enum Command {
         leftfold bench scan --events 1000000\n  leftfold bench stream-read --readers 8"
     )]
     Bench(Bench),
+    /// Serves a store to clients over the network, on one port.
+    #[command(
+        after_help = "A setting is looked for in the flags, the environment, the file, in this order (docs/settings.md).\n\n\
+        Examples:\n  leftfold serve --data data\n  leftfold serve --memory --listen 127.0.0.1:0"
+    )]
+    Serve(Serve),
     /// Prints completions for a shell.
     #[command(
         after_help = "Example:\n  leftfold completions bash > /etc/bash_completion.d/leftfold"
@@ -328,6 +335,29 @@ pub(crate) struct Verify {
     /// Print the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The directory of the store; made if it is not there.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "LEFTFOLD_DATA",
+        required_unless_present_any = ["memory", "settings"]
+    )]
+    pub(crate) data: Option<PathBuf>,
+    /// Keep events in memory; they are gone when the server ends.
+    #[arg(long)]
+    pub(crate) memory: bool,
+    /// A file of settings, TOML.
+    #[arg(long, value_name = "FILE", env = "LEFTFOLD_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print every setting with its default and meaning as a table, and end.
+    #[arg(long)]
+    pub(crate) settings: bool,
+    #[command(flatten)]
+    pub(crate) given: Given,
 }
 
 #[derive(Debug, Args)]

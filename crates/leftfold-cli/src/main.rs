@@ -7,6 +7,7 @@
 mod cli;
 mod command;
 mod fail;
+mod given;
 mod line;
 mod open;
 mod show;

@@ -15,8 +15,9 @@ mod scavenges;
 mod server;
 mod settings;
 mod shared;
+pub mod telemetry;
 mod umadb;
 
 pub use error::{BindError, ServeError};
 pub use server::Server;
-pub use settings::{Setting, SettingError, Settings};
+pub use settings::{Bytes, LogFormat, Setting, SettingError, Settings};

@@ -12,6 +12,7 @@ mod import;
 mod metadata;
 mod read;
 mod scavenge;
+mod serve;
 mod stats;
 mod streams;
 mod tail;
@@ -41,6 +42,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Delete(arguments) => delete::run(arguments).await?,
         Command::Scavenge(arguments) => scavenge::run(arguments).await?,
         Command::Verify(arguments) => verify::run(&arguments)?,
+        Command::Serve(arguments) => serve::run(arguments).await?,
         Command::Bench(arguments) => bench::run(arguments).await?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "leftfold", &mut stdout());

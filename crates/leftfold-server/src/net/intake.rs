@@ -217,7 +217,11 @@ impl Prefix {
         }
         self.filled = 0;
         let [_, length @ ..] = self.bytes;
-        Some((u32::from_be_bytes(length) as usize, rest))
+        // The wire's order of bytes, highest first.
+        let length = length
+            .iter()
+            .fold(0, |sum, &byte| sum << 8 | usize::from(byte));
+        Some((length, rest))
     }
 }
 

@@ -20,13 +20,15 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use self::{door::Door, sniff::Spoken, steer::Steer};
 use crate::{Settings, shared::Shared};
 
 /// How long the loop rests when the system has no more descriptors.
 const PAUSE_WHEN_REFUSED: Duration = Duration::from_millis(100);
+/// How often the log says that strangers may come in.
+const EXPOSED_WARNING_EVERY: Duration = Duration::from_secs(60);
 
 /// Serves connections until `stop` resolves; then waits for those that are open, but not for ever.
 pub(crate) async fn serve(
@@ -38,6 +40,7 @@ pub(crate) async fn serve(
     let door = Door::new(&shared.settings);
     let connections = TaskTracker::new();
     let mut stop = std::pin::pin!(stop);
+    let _ends_with_the_loop = warn_if_exposed(shared);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
@@ -81,6 +84,18 @@ pub(crate) async fn serve(
             "connections were cut, their calls had no more time"
         );
     }
+}
+
+/// Says again and again that strangers may come in, if they may.
+fn warn_if_exposed(shared: &Shared) -> Option<AbortOnDropHandle<()>> {
+    let address = shared.address;
+    let warn = async move {
+        loop {
+            tracing::warn!(%address, "INSECURE: everyone who reaches this address can read and write everything");
+            tokio::time::sleep(EXPOSED_WARNING_EVERY).await;
+        }
+    };
+    (!address.ip().is_loopback()).then(|| AbortOnDropHandle::new(tokio::spawn(warn)))
 }
 
 /// One connection.

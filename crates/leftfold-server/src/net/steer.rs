@@ -9,14 +9,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, routing::future::RouteFuture};
 use http::{Request, Response, header::CONTENT_TYPE};
 use hyper::body::Incoming;
 use tonic::service::Routes;
 use tower::Service;
+use tracing::{Instrument, Span, instrument::Instrumented};
 
 use super::intake::{Framing, Intake};
-use crate::{http as plain, kurrent, native, shared::Shared, umadb};
+use crate::{http as plain, kurrent, native, shared::Shared, telemetry, umadb};
 
 /// All protocols.
 #[derive(Debug, Clone)]
@@ -24,6 +25,7 @@ pub(super) struct Steer {
     grpc: Router,
     plain: Router,
     intake: Intake,
+    traced: bool,
 }
 
 impl Steer {
@@ -36,6 +38,7 @@ impl Steer {
             grpc: routes.routes().prepare().into_axum_router(),
             plain: plain::router(shared),
             intake: Intake::new(&shared.settings),
+            traced: !shared.settings.otlp_endpoint.is_empty(),
         }
     }
 }
@@ -43,7 +46,7 @@ impl Steer {
 impl Service<Request<Incoming>> for Steer {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = axum::routing::future::RouteFuture<Infallible>;
+    type Future = Instrumented<RouteFuture<Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -59,6 +62,12 @@ impl Service<Request<Incoming>> for Steer {
         } else {
             (&mut self.plain, Framing::Whole)
         };
-        router.call(request.map(|body| Body::new(self.intake.measure(body, framing))))
+        let span = if self.traced {
+            telemetry::span(&request)
+        } else {
+            Span::none()
+        };
+        let request = request.map(|body| Body::new(self.intake.measure(body, framing)));
+        router.call(request).instrument(span)
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::Bytes;
+use super::{Bytes, LogFormat};
 
 /// Why a setting was not set.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
@@ -73,6 +73,17 @@ impl Kind for String {
     const NAME: &'static str = "text";
     fn read(text: &str) -> Option<Self> {
         Some(text.to_owned())
+    }
+}
+
+impl Kind for LogFormat {
+    const NAME: &'static str = "text or json";
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
     }
 }
 

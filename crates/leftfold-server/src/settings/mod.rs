@@ -25,6 +25,14 @@ pub struct Setting {
     pub help: &'static str,
 }
 
+impl Setting {
+    /// Whether it is on or off.
+    #[must_use]
+    pub fn is_switch(&self) -> bool {
+        self.kind == bool::NAME
+    }
+}
+
 macro_rules! settings {
     ($($(#[doc = $help:literal])+ $name:ident: $type:ty = $default:literal,)+) => {
         /// How a server behaves: where it listens, and what it grants.
@@ -95,6 +103,12 @@ settings! {
     shutdown_timeout: Duration = "10s",
     /// How many events a page of an HTTP answer may have.
     page_events_max: u32 = "1000",
+    /// What is logged: error, warn, info, debug or trace; also by part, as in `info,leftfold_server=debug`.
+    log: String = "info",
+    /// How logs are written to standard error.
+    log_format: LogFormat = "text",
+    /// Where traces are sent by OTLP over gRPC, as in `http://127.0.0.1:4317`; empty: nowhere.
+    otlp_endpoint: String = "",
     /// How many bytes per second a scavenge may read and write; 0: as many as it can.
     scavenge_bytes_per_second: Bytes = "0",
 }
@@ -117,6 +131,16 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// One line each, for people.
+    Text,
+    /// One JSON object each, for machines.
+    Json,
 }
 
 /// A number of bytes.

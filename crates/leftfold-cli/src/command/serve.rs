@@ -1,0 +1,135 @@
+//! `leftfold serve`: a store for clients over the network.
+//!
+//! **Owns:** gathering the settings, telling where the server is, and when it stops. **Does not know:** protocols.
+//! **Invariants:** the first line on standard output is printed once clients can connect, and names the address; a first
+//! signal ends the server in order, a second one at once.
+
+use std::{fmt::Write as _, fs, io::Write, sync::Arc};
+
+use anyhow::Context;
+use leftfold_server::{Server, Settings, telemetry};
+use leftfold_store::{EventStore, MemoryStore};
+
+use super::output;
+use crate::{
+    cli::{self, Data},
+    given, open,
+};
+
+pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
+    if arguments.settings {
+        let mut out = output();
+        out.write_all(settings_table().as_bytes())?;
+        return Ok(out.flush()?);
+    }
+    let settings = settings(&arguments)?;
+    let _flushed_at_the_end = telemetry::start(&settings)?;
+    let store = store(&arguments).await?;
+    let server = Server::bind(store, settings).await?;
+    announce(&server, &arguments)?;
+    Ok(server.run(stop()).await?)
+}
+
+fn settings(arguments: &cli::Serve) -> anyhow::Result<Settings> {
+    let mut settings = Settings::default();
+    if let Some(file) = &arguments.config {
+        let text =
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        settings
+            .set_from_toml(&text)
+            .with_context(|| format!("in {}", file.display()))?;
+    }
+    arguments.given.apply(&mut settings)?;
+    Ok(settings)
+}
+
+async fn store(arguments: &cli::Serve) -> anyhow::Result<Arc<dyn EventStore>> {
+    match &arguments.data {
+        Some(data) if !arguments.memory => open::for_writing(&Data { data: data.clone() }).await,
+        _ => Ok(Arc::new(MemoryStore::new())),
+    }
+}
+
+fn announce(server: &Server, arguments: &cli::Serve) -> anyhow::Result<()> {
+    let address = server.address();
+    let what = match &arguments.data {
+        Some(data) if !arguments.memory => data.display().to_string(),
+        _ => "events in memory, gone when it ends,".to_owned(),
+    };
+    let mut out = output();
+    writeln!(out, "leftfold serves {what} on {address}")?;
+    writeln!(out)?;
+    writeln!(
+        out,
+        "  KurrentDB's clients:  kurrentdb://{address}?tls=false"
+    )?;
+    writeln!(out, "  UmaDB's clients:      http://{address}")?;
+    writeln!(out, "  Leftfold's client:    leftfold://{address}")?;
+    writeln!(out, "  people and scripts:   http://{address}/api/v1/docs")?;
+    writeln!(out)?;
+    writeln!(
+        out,
+        "  const {{ KurrentDBClient }} = require(\"@kurrent/kurrentdb-client\");"
+    )?;
+    writeln!(
+        out,
+        "  const client = KurrentDBClient.connectionString(\"kurrentdb://{address}?tls=false\");"
+    )?;
+    Ok(out.flush()?)
+}
+
+/// Resolves when the process is told to end. From then on, a second signal ends it at once.
+async fn stop() {
+    signal().await;
+    tracing::info!("stopping: calls under way may finish");
+    tokio::spawn(async {
+        signal().await;
+        std::process::exit(130);
+    });
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return ctrl_c().await;
+    };
+    tokio::select! {
+        () = ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    ctrl_c().await;
+}
+
+async fn ctrl_c() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without signals the server runs until it is killed.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// All settings as a table for the documentation.
+fn settings_table() -> String {
+    let mut table = String::from(
+        "| setting | flag | environment | default | meaning |\n|---|---|---|---|---|\n",
+    );
+    for setting in Settings::ALL {
+        let (flag, variable) = (given::flag(setting), given::variable(setting));
+        let help = setting.help.trim();
+        let default = match setting.default {
+            "" => String::new(),
+            default => format!("`{default}`"),
+        };
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            table,
+            "| `{}` | `--{flag}` | `{variable}` | {default} | {help} |",
+            setting.name
+        );
+    }
+    table
+}
