@@ -21,11 +21,14 @@ const FILES: &[&str] = &[
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(FILES, ["proto"])?;
+    // Details of errors carry the name of their type.
+    let mut names = tonic_prost_build::Config::new();
+    names.enable_type_names();
     tonic_prost_build::configure()
         // Event data is shared, not copied.
         .bytes(".")
         .build_client(true)
         .build_server(true)
-        .compile_fds(files)?;
+        .compile_fds_with_config(files, names)?;
     Ok(())
 }

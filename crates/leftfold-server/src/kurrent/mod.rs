@@ -1,12 +1,56 @@
-//! The protocol of KurrentDB's clients.
+//! The first and the second protocol of KurrentDB's clients.
 //!
-//! **Owns:** its services. **Does not know:** rules about streams.
+//! **Owns:** their services. **Does not know:** rules about streams, how events are stored.
+//! **Invariants:** statuses, trailers and messages are those that the clients' own code looks for (docs/protocol.md); a
+//! position on this wire is the store's position, as commit and as prepare position.
+//! **Reading order:** `event`, `errors`, `read`, `follow`, `append`, `batch`, `delete`, then the small services.
+
+mod append;
+mod batch;
+mod delete;
+mod errors;
+mod event;
+mod features;
+mod filter;
+mod follow;
+mod gossip;
+mod links;
+mod monitoring;
+mod operations;
+mod origin;
+mod read;
+mod streams;
+mod tags;
 
 use std::sync::Arc;
 
+pub(crate) use self::gossip::CameBy;
+
+use leftfold_proto::event_store::client::{
+    gossip::gossip_server::GossipServer, monitoring::monitoring_server::MonitoringServer,
+    operations::operations_server::OperationsServer,
+    server_features::server_features_server::ServerFeaturesServer,
+    streams::streams_server::StreamsServer,
+};
 use tonic::service::RoutesBuilder;
 
 use crate::shared::Shared;
 
-/// Adds the services of this protocol.
-pub(crate) fn add_to(_routes: &mut RoutesBuilder, _shared: &Arc<Shared>) {}
+/// What these clients take as one message.
+const SENT_BYTES_MAX: usize = 17 * 1024 * 1024;
+
+/// Adds the services of these protocols.
+pub(crate) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {
+    let received = shared.settings.message_bytes_max.len();
+    let share = || Arc::clone(shared);
+    routes
+        .add_service(
+            StreamsServer::new(streams::Streams::over(share()))
+                .max_decoding_message_size(received)
+                .max_encoding_message_size(SENT_BYTES_MAX),
+        )
+        .add_service(ServerFeaturesServer::new(features::Features))
+        .add_service(GossipServer::new(gossip::Gossip(share())))
+        .add_service(MonitoringServer::new(monitoring::Monitoring(share())))
+        .add_service(OperationsServer::new(operations::Operations(share())));
+}

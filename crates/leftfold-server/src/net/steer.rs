@@ -17,7 +17,13 @@ use tower::Service;
 use tracing::{Instrument, Span, instrument::Instrumented};
 
 use super::intake::{Framing, Intake};
-use crate::{http as plain, kurrent, native, shared::Shared, telemetry, umadb};
+use crate::{
+    http as plain,
+    kurrent::{self, CameBy},
+    native,
+    shared::Shared,
+    telemetry, umadb,
+};
 
 /// All protocols.
 #[derive(Debug, Clone)]
@@ -52,7 +58,9 @@ impl Service<Request<Incoming>> for Steer {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        let came_by = CameBy(request.uri().clone());
+        request.extensions_mut().insert(came_by);
         let is_grpc = request
             .headers()
             .get(CONTENT_TYPE)

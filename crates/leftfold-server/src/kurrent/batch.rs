@@ -1,0 +1,458 @@
+//! Appending in a stream of batches: many appends on one call, answered as they finish.
+//!
+//! **Owns:** `BatchAppend`: gathering batches by their ids, deadlines, answers. **Does not know:** what an append does.
+//! **Invariants:** appends begin in the order in which their last parts came; a batch that was refused takes nothing more; what
+//! waits on one call is bounded in number and bytes; an error of one append is its answer and does not end the call.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+use futures_util::{FutureExt, Stream, StreamExt, poll, stream, stream::FuturesUnordered};
+use leftfold_model::{CurrentRevision, ExpectedRevision, Revision, limits};
+use leftfold_proto::{
+    event_store::client::{
+        AllStreamPosition, BadRequest, MaximumAppendEventSizeExceeded, MaximumAppendSizeExceeded,
+        StreamDeleted, StreamIdentifier, Timeout, Unknown, Uuid, WrongExpectedVersion,
+        streams::{
+            BatchAppendReq, BatchAppendResp,
+            batch_append_req::{
+                Options,
+                options::{DeadlineOption, ExpectedStreamPosition as Expected},
+            },
+            batch_append_resp::{
+                self, ExpectedStreamPosition, Success,
+                success::{CurrentRevisionOption as Current, PositionOption},
+            },
+        },
+        wrong_expected_version as wrong,
+    },
+    google::rpc::Status as Refusal,
+    prost::{Message, Name},
+    prost_types::Any,
+};
+use leftfold_store::AppendError;
+use tokio::time::{Instant, timeout_at};
+use tonic::{Code, Status, Streaming};
+
+use super::{
+    append::{Outcome, Wanted},
+    errors,
+    event::{self, Proposed},
+};
+use crate::shared::Shared;
+
+/// Appends under way on one call; the client waits beyond them.
+const UNDER_WAY_MAX: usize = 1_024;
+/// Batches begun and not finished on one call.
+const BEGUN_MAX: usize = 1_024;
+
+/// The answers to the batches of one call.
+pub(super) fn answers(
+    shared: Arc<Shared>,
+    requests: Streaming<BatchAppendReq>,
+) -> impl Stream<Item = Result<BatchAppendResp, Status>> + Send {
+    let call = Call {
+        shared,
+        requests: Some(requests),
+        begun: HashMap::new(),
+        begun_bytes: 0,
+        under_way: FuturesUnordered::new(),
+    };
+    stream::unfold(call, |mut call| async move {
+        let answer = call.next().await?;
+        Some((answer, call))
+    })
+}
+
+/// One call.
+struct Call {
+    shared: Arc<Shared>,
+    /// `None`: the client has said everything.
+    requests: Option<Streaming<BatchAppendReq>>,
+    begun: HashMap<Bytes, Begun>,
+    /// Bytes of all batches begun.
+    begun_bytes: usize,
+    under_way: FuturesUnordered<BoxFuture<'static, BatchAppendResp>>,
+}
+
+/// A batch of which parts have come.
+struct Begun {
+    head: Head,
+    wanted: Result<Wanted, Refusal>,
+    size: usize,
+    deadline: Instant,
+}
+
+/// What every answer about a batch repeats.
+#[derive(Clone)]
+struct Head {
+    id: Option<Uuid>,
+    stream: Option<StreamIdentifier>,
+    expected: Option<Expected>,
+}
+
+impl Call {
+    /// The next answer; `None` at the end of the call.
+    async fn next(&mut self) -> Option<Result<BatchAppendResp, Status>> {
+        loop {
+            let open = self.requests.is_some() && self.under_way.len() < UNDER_WAY_MAX;
+            let request = async {
+                match &mut self.requests {
+                    Some(requests) if open => requests.message().await,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(answer) = self.under_way.next() => return Some(Ok(answer)),
+                request = request => match request {
+                    Ok(Some(request)) => {
+                        if let Some(answer) = self.take(request).await {
+                            return Some(Ok(answer));
+                        }
+                    }
+                    Ok(None) => self.requests = None,
+                    Err(status) => {
+                        self.requests = None;
+                        tracing::debug!(%status, "a client left in the middle of its appends");
+                    }
+                },
+                else => return None,
+            }
+            if self.requests.is_none() && self.under_way.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    /// Takes a part, and begins the append if it was the last. An answer, if it is there at once.
+    async fn take(&mut self, request: BatchAppendReq) -> Option<BatchAppendResp> {
+        let key = Bytes::from(
+            request
+                .correlation_id
+                .clone()
+                .unwrap_or_default()
+                .encode_to_vec(),
+        );
+        let is_final = request.is_final;
+        if let Some(options) = request.options.clone() {
+            if self.begun.len() >= BEGUN_MAX {
+                let head = Head::of(&request);
+                let reason = format!("more than {BEGUN_MAX} batches are begun and not finished");
+                return Some(head.refused(bad_request(reason)));
+            }
+            let begun = Begun::from_wire(&request, options, self.shared.settings.call_timeout);
+            self.drop_begun(&key);
+            self.begun.insert(key.clone(), begun);
+        }
+        let Some(begun) = self.begun.get_mut(&key) else {
+            let head = Head::of(&request);
+            return Some(head.refused(bad_request(
+                "the first part of a batch has to hold its options",
+            )));
+        };
+        let before = begun.size;
+        begun.add(request, self.begun_bytes);
+        self.begun_bytes += begun.size - before;
+        if !is_final {
+            return None;
+        }
+        let begun = self.drop_begun(&key)?;
+        let mut append = begin(Arc::clone(&self.shared), begun).boxed();
+        // Begun here and now, so that appends begin in the order in which they came.
+        match poll!(append.as_mut()) {
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => {
+                self.under_way.push(append);
+                None
+            }
+        }
+    }
+
+    fn drop_begun(&mut self, key: &Bytes) -> Option<Begun> {
+        let begun = self.begun.remove(key)?;
+        self.begun_bytes -= begun.size;
+        Some(begun)
+    }
+}
+
+impl Begun {
+    fn from_wire(request: &BatchAppendReq, options: Options, longest: Duration) -> Self {
+        let head = Head::of(request);
+        let deadline = Instant::now() + allowed(options.deadline_option.as_ref(), longest);
+        let expected = match options.expected_stream_position {
+            Some(Expected::StreamPosition(at)) => Ok(ExpectedRevision::Exact(Revision::new(at))),
+            Some(Expected::NoStream(())) => Ok(ExpectedRevision::NoStream),
+            Some(Expected::StreamExists(())) => Ok(ExpectedRevision::StreamExists),
+            Some(Expected::Any(())) => Ok(ExpectedRevision::Any),
+            None => Err(bad_request("expected_stream_position is missing")),
+        };
+        let stream = event::stream(options.stream_identifier).map_err(|status| refusal(&status));
+        let wanted = stream.and_then(|stream| {
+            Ok(Wanted {
+                stream,
+                expected: expected?,
+                events: Vec::new(),
+            })
+        });
+        Self {
+            head,
+            wanted,
+            size: 0,
+            deadline,
+        }
+    }
+
+    /// Adds a part, unless the batch is refused already.
+    fn add(&mut self, request: BatchAppendReq, begun_bytes: usize) {
+        let Ok(wanted) = &mut self.wanted else {
+            return;
+        };
+        let mut grown = begun_bytes;
+        for message in request.proposed_messages {
+            let proposed = Proposed {
+                id: message.id,
+                metadata: message.metadata,
+                custom_metadata: message.custom_metadata,
+                data: message.data,
+            };
+            let size = proposed.size();
+            grown += size;
+            let refused = if grown > limits::APPEND_BYTES_MAX {
+                Some(too_large())
+            } else {
+                match proposed.into_event() {
+                    Ok(event) => {
+                        wanted.events.push(event);
+                        self.size += size;
+                        None
+                    }
+                    Err(status) => Some(refusal(&status)),
+                }
+            };
+            if let Some(refused) = refused {
+                self.wanted = Err(refused);
+                return;
+            }
+        }
+    }
+}
+
+/// How long an append may take: what the client grants, but no longer than the server does.
+fn allowed(asked: Option<&DeadlineOption>, longest: Duration) -> Duration {
+    let asked = match asked {
+        Some(DeadlineOption::Deadline21100(at)) => {
+            let at = SystemTime::try_from(*at).unwrap_or(SystemTime::UNIX_EPOCH);
+            at.duration_since(SystemTime::now()).unwrap_or_default()
+        }
+        // A negative time is over.
+        Some(DeadlineOption::Deadline(within)) => Duration::try_from(*within).unwrap_or_default(),
+        None => longest,
+    };
+    asked.min(longest)
+}
+
+async fn begin(shared: Arc<Shared>, begun: Begun) -> BatchAppendResp {
+    let Begun {
+        head,
+        wanted,
+        deadline,
+        ..
+    } = begun;
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(refused) => return head.refused(refused),
+    };
+    if deadline <= Instant::now() {
+        return head.refused(late());
+    }
+    let expected = wanted.expected;
+    match timeout_at(deadline, wanted.carry_out(&shared)).await {
+        Ok(Ok(Outcome::Done(revision, position))) => {
+            let current = match revision {
+                Some(revision) => Current::CurrentRevision(revision.get()),
+                None => Current::NoStream(()),
+            };
+            let position = match position {
+                Some(position) => PositionOption::Position(AllStreamPosition {
+                    commit_position: position.get(),
+                    prepare_position: position.get(),
+                }),
+                None => PositionOption::NoPosition(()),
+            };
+            head.answer(batch_append_resp::Result::Success(Success {
+                current_revision_option: Some(current),
+                position_option: Some(position),
+            }))
+        }
+        Ok(Ok(Outcome::Wrong(actual))) => head.refused(wrong_version(expected, actual)),
+        Ok(Ok(Outcome::Deleted)) => {
+            let stream_identifier = head.stream.clone();
+            head.refused(told(
+                Code::NotFound,
+                "Event stream is deleted.",
+                &StreamDeleted { stream_identifier },
+            ))
+        }
+        Ok(Err(error)) => head.refused(failed(&error)),
+        Err(_) => head.refused(late()),
+    }
+}
+
+impl Head {
+    fn of(request: &BatchAppendReq) -> Self {
+        let options = request.options.as_ref();
+        Self {
+            id: request.correlation_id.clone(),
+            stream: options.and_then(|options| options.stream_identifier.clone()),
+            expected: options.and_then(|options| options.expected_stream_position),
+        }
+    }
+
+    fn refused(self, refusal: Refusal) -> BatchAppendResp {
+        self.answer(batch_append_resp::Result::Error(refusal))
+    }
+
+    fn answer(self, result: batch_append_resp::Result) -> BatchAppendResp {
+        let expected = self.expected.map(|expected| match expected {
+            Expected::StreamPosition(at) => ExpectedStreamPosition::StreamPosition(at),
+            Expected::NoStream(()) => ExpectedStreamPosition::NoStream(()),
+            Expected::Any(()) => ExpectedStreamPosition::Any(()),
+            Expected::StreamExists(()) => ExpectedStreamPosition::StreamExists(()),
+        });
+        BatchAppendResp {
+            correlation_id: self.id,
+            stream_identifier: self.stream,
+            expected_stream_position: expected,
+            result: Some(result),
+        }
+    }
+}
+
+/// An error inside of an answer.
+fn told<M: Message + Name>(code: Code, message: impl Into<String>, detail: &M) -> Refusal {
+    let name = M::full_name();
+    Refusal {
+        code: code as i32,
+        message: message.into(),
+        details: vec![Any {
+            type_url: format!("type.googleapis.com/{name}"),
+            value: detail.encode_to_vec(),
+        }],
+    }
+}
+
+fn bad_request(message: impl Into<String>) -> Refusal {
+    let message = message.into();
+    let detail = BadRequest {
+        message: message.clone(),
+    };
+    told(Code::InvalidArgument, message, &detail)
+}
+
+fn late() -> Refusal {
+    told(Code::DeadlineExceeded, "Timeout", &Timeout {})
+}
+
+fn too_large() -> Refusal {
+    let max = limits::APPEND_BYTES_MAX;
+    let detail = MaximumAppendSizeExceeded {
+        max_append_size: u32::try_from(max).unwrap_or(u32::MAX),
+    };
+    told(
+        Code::InvalidArgument,
+        errors::append_too_large(max).message(),
+        &detail,
+    )
+}
+
+/// What was found wrong with a part, as an error inside of an answer.
+fn refusal(status: &Status) -> Refusal {
+    let trailer = |name: &str| {
+        let value = status.metadata().get(name)?;
+        value.to_str().ok()
+    };
+    let number = |name: &str| {
+        trailer(name)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(u32::MAX)
+    };
+    match trailer("event-id") {
+        Some(id) => {
+            let detail = MaximumAppendEventSizeExceeded {
+                event_id: id.to_owned(),
+                proposed_event_size: number("proposed-append-event-size"),
+                max_append_event_size: number("maximum-append-event-size"),
+            };
+            told(Code::InvalidArgument, status.message(), &detail)
+        }
+        None => bad_request(status.message()),
+    }
+}
+
+fn failed(error: &AppendError) -> Refusal {
+    match error {
+        AppendError::Invalid { reason } => bad_request(reason.clone()),
+        // Whether it happened is not known: that is what a timeout means to clients.
+        AppendError::OutcomeUnknown { .. } => late(),
+        error => told(Code::Unknown, error.to_string(), &Unknown {}),
+    }
+}
+
+fn wrong_version(expected: ExpectedRevision, actual: CurrentRevision) -> Refusal {
+    use wrong::{CurrentStreamRevisionOption as Current, ExpectedStreamPositionOption as Expected};
+    let current = match actual.0 {
+        Some(at) => Current::CurrentStreamRevision(at.get()),
+        None => Current::CurrentNoStream(()),
+    };
+    let expected = match expected {
+        ExpectedRevision::Exact(at) => Expected::ExpectedStreamPosition(at.get()),
+        ExpectedRevision::Any => Expected::ExpectedAny(()),
+        ExpectedRevision::StreamExists => Expected::ExpectedStreamExists(()),
+        ExpectedRevision::NoStream => Expected::ExpectedNoStream(()),
+    };
+    let detail = WrongExpectedVersion {
+        current_stream_revision_option: Some(current),
+        expected_stream_position_option: Some(expected),
+    };
+    told(Code::AlreadyExists, "WrongExpectedVersion", &detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use leftfold_proto::prost_types;
+
+    use super::*;
+
+    #[test]
+    fn deadlines_are_cut_to_what_the_server_grants() {
+        let longest = Duration::from_secs(30);
+        let within = |seconds: i64| {
+            let duration = prost_types::Duration { seconds, nanos: 0 };
+            allowed(Some(&DeadlineOption::Deadline(duration)), longest)
+        };
+        assert_eq!(within(315_576_000_000), longest);
+        assert_eq!(within(5), Duration::from_secs(5));
+        assert_eq!(within(-5), Duration::ZERO);
+        assert_eq!(allowed(None, longest), longest);
+        let at = prost_types::Timestamp {
+            seconds: 1,
+            nanos: 0,
+        };
+        assert_eq!(
+            allowed(Some(&DeadlineOption::Deadline21100(at)), longest),
+            Duration::ZERO
+        );
+        let far = prost_types::Timestamp {
+            seconds: i64::MAX,
+            nanos: 0,
+        };
+        let granted = allowed(Some(&DeadlineOption::Deadline21100(far)), longest);
+        assert!(granted == longest || granted == Duration::ZERO);
+    }
+}

@@ -1,0 +1,81 @@
+//! Deleting streams.
+//!
+//! **Owns:** `Delete` and `Tombstone`. **Does not know:** what either does to a stream.
+
+use leftfold_model::{Conflict, ExpectedRevision, Position, Revision};
+use leftfold_proto::event_store::client::streams::{
+    DeleteReq, DeleteResp, TombstoneReq, TombstoneResp, delete_req, delete_resp, tombstone_req,
+    tombstone_resp,
+};
+use leftfold_store::{AppendError, Delete};
+use tokio::time::timeout;
+use tonic::Status;
+
+use super::{errors, event};
+use crate::shared::Shared;
+
+/// `Delete`: the stream can come back.
+pub(super) async fn delete(shared: &Shared, request: DeleteReq) -> Result<DeleteResp, Status> {
+    use delete_req::options::ExpectedStreamRevision as Expected;
+    let options = request.options.ok_or_else(|| errors::missing("options"))?;
+    let expected = match options.expected_stream_revision {
+        Some(Expected::Revision(at)) => ExpectedRevision::Exact(Revision::new(at)),
+        Some(Expected::NoStream(_)) => ExpectedRevision::NoStream,
+        Some(Expected::StreamExists(_)) => ExpectedRevision::StreamExists,
+        Some(Expected::Any(_)) => ExpectedRevision::Any,
+        None => return Err(errors::missing("expected_stream_revision")),
+    };
+    let stream = event::stream(options.stream_identifier)?;
+    let at = end(shared, Delete::stream(stream, expected)).await?.get();
+    let position = delete_resp::Position {
+        commit_position: at,
+        prepare_position: at,
+    };
+    Ok(DeleteResp {
+        position_option: Some(delete_resp::PositionOption::Position(position)),
+    })
+}
+
+/// `Tombstone`: the stream never comes back.
+pub(super) async fn tombstone(
+    shared: &Shared,
+    request: TombstoneReq,
+) -> Result<TombstoneResp, Status> {
+    use tombstone_req::options::ExpectedStreamRevision as Expected;
+    let options = request.options.ok_or_else(|| errors::missing("options"))?;
+    let expected = match options.expected_stream_revision {
+        Some(Expected::Revision(at)) => ExpectedRevision::Exact(Revision::new(at)),
+        Some(Expected::NoStream(_)) => ExpectedRevision::NoStream,
+        Some(Expected::StreamExists(_)) => ExpectedRevision::StreamExists,
+        Some(Expected::Any(_)) => ExpectedRevision::Any,
+        None => return Err(errors::missing("expected_stream_revision")),
+    };
+    let stream = event::stream(options.stream_identifier)?;
+    let at = end(shared, Delete::for_good(stream, expected)).await?.get();
+    let position = tombstone_resp::Position {
+        commit_position: at,
+        prepare_position: at,
+    };
+    Ok(TombstoneResp {
+        position_option: Some(tombstone_resp::PositionOption::Position(position)),
+    })
+}
+
+async fn end(shared: &Shared, delete: Delete) -> Result<Position, Status> {
+    let bound = shared.settings.call_timeout;
+    let deleted = timeout(bound, shared.store.delete(delete)).await;
+    let deleted = deleted
+        .map_err(|_| Status::aborted(format!("Operation timed out: not done within {bound:?}")))?;
+    match deleted {
+        Ok(appended) => Ok(appended.last),
+        Err(AppendError::Conflict(Conflict::WrongRevision {
+            stream,
+            expected,
+            actual,
+        })) => Err(errors::wrong_expected_version(&stream, expected, actual)),
+        Err(AppendError::Conflict(Conflict::StreamDeleted { stream })) => {
+            Err(errors::stream_deleted(&stream))
+        }
+        Err(error) => Err(errors::of_append(&error)),
+    }
+}

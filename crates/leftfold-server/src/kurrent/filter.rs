@@ -1,0 +1,168 @@
+//! Filters of $all: by stream name or by event type, by prefixes or by a regular expression.
+//!
+//! **Owns:** understanding and applying them. **Does not know:** reads.
+//! **Invariants:** an expression takes a bounded number of steps per event; what takes more is an error, not a mismatch.
+
+use fancy_regex::{Regex, RegexBuilder};
+use leftfold_model::{Category, RecordedEvent, Scope};
+use leftfold_proto::event_store::client::streams::read_req::options::{
+    FilterOptions,
+    filter_options::{Expression, Filter as On, Window},
+};
+use tonic::Status;
+
+use super::errors;
+
+/// Steps back that matching one name may take.
+const BACKTRACKS_MAX: usize = 100_000;
+/// Bytes of an expression.
+const EXPRESSION_BYTES_MAX: usize = 8 * 1024;
+/// Events looked at between two checkpoints, unless the client says so.
+const WINDOW: u32 = 32;
+
+/// A filter, ready to be applied.
+#[derive(Debug)]
+pub(super) struct Filter {
+    on: Property,
+    by: Pattern,
+    /// How many positions go by between two checkpoints.
+    pub(super) checkpoint_every: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Property {
+    Stream,
+    Type,
+}
+
+#[derive(Debug)]
+enum Pattern {
+    Prefixes(Vec<String>),
+    Regex(Box<Regex>),
+}
+
+impl Filter {
+    pub(super) fn from_wire(options: FilterOptions) -> Result<Self, Status> {
+        let (on, expression) = match options.filter {
+            Some(On::StreamIdentifier(expression)) => (Property::Stream, expression),
+            Some(On::EventType(expression)) => (Property::Type, expression),
+            None => return Err(errors::missing("filter")),
+        };
+        let window = match options.window {
+            Some(Window::Max(max)) => max,
+            Some(Window::Count(_)) | None => WINDOW,
+        };
+        let times = options.checkpoint_interval_multiplier.max(1);
+        Ok(Self {
+            on,
+            by: Pattern::from_wire(expression)?,
+            checkpoint_every: u64::from(window.max(1)) * u64::from(times),
+        })
+    }
+
+    /// Whether the event passes.
+    pub(super) fn passes(&self, event: &RecordedEvent) -> Result<bool, Status> {
+        let name = match self.on {
+            Property::Stream => event.stream.as_str(),
+            Property::Type => event.event_type.as_str(),
+        };
+        self.by.matches(name)
+    }
+
+    /// A part of the log outside of which nothing passes.
+    pub(super) fn scope(&self) -> Scope {
+        if let (Property::Stream, Pattern::Prefixes(prefixes)) = (self.on, &self.by)
+            && let [prefix] = prefixes.as_slice()
+            && let Some((category, "")) = prefix.split_once('-')
+            && let Ok(category) = Category::new(category)
+        {
+            return Scope::Category(category);
+        }
+        Scope::All
+    }
+}
+
+impl Pattern {
+    fn from_wire(expression: Expression) -> Result<Self, Status> {
+        if expression.regex.is_empty() {
+            return Ok(Self::Prefixes(expression.prefix));
+        }
+        let length = expression.regex.len();
+        if length > EXPRESSION_BYTES_MAX {
+            return Err(Status::invalid_argument(format!(
+                "filter: the regular expression has {length} bytes, allowed are {EXPRESSION_BYTES_MAX}"
+            )));
+        }
+        let regex = RegexBuilder::new(&expression.regex)
+            .backtrack_limit(BACKTRACKS_MAX)
+            .build();
+        match regex {
+            Ok(regex) => Ok(Self::Regex(Box::new(regex))),
+            Err(error) => Err(Status::invalid_argument(format!(
+                "filter: {:?} is not a regular expression: {error}",
+                expression.regex
+            ))),
+        }
+    }
+
+    fn matches(&self, name: &str) -> Result<bool, Status> {
+        match self {
+            Self::Prefixes(prefixes) => Ok(prefixes
+                .iter()
+                .any(|prefix| name.starts_with(prefix.as_str()))),
+            Self::Regex(regex) => regex.is_match(name).map_err(|error| {
+                Status::invalid_argument(format!(
+                    "filter: {regex} takes too long on {name:?}: {error}"
+                ))
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn regex(text: &str) -> Result<Pattern, Status> {
+        Pattern::from_wire(Expression {
+            regex: text.into(),
+            prefix: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn expressions_may_look_ahead() {
+        let pattern = regex(r"^(?!(\$.+$|PersistentConfig\d+$))").unwrap();
+        assert!(pattern.matches("Deposited").unwrap());
+        assert!(!pattern.matches("$metadata").unwrap());
+        assert!(!pattern.matches("PersistentConfig1").unwrap());
+        assert!(regex(r"^[^\$].*").unwrap().matches("a").unwrap());
+    }
+
+    #[test]
+    fn an_expression_that_is_none_or_never_ends_is_an_error() {
+        assert!(regex("(").is_err());
+        assert!(regex(&"a".repeat(9_000)).is_err());
+        let slow = regex(r"^(a|b|ab)*(?=c)$").unwrap();
+        assert!(slow.matches(&"ab".repeat(400)).is_err());
+    }
+
+    #[test]
+    fn a_prefix_that_is_a_category_narrows_the_scope() {
+        let scope = |prefixes: &[&str]| {
+            let filter = Filter {
+                on: Property::Stream,
+                by: Pattern::Prefixes(prefixes.iter().map(|&p| p.into()).collect()),
+                checkpoint_every: 1,
+            };
+            filter.scope()
+        };
+        assert_eq!(
+            scope(&["account-"]),
+            Scope::Category(Category::new("account").unwrap())
+        );
+        for other in [&["account"][..], &["-"], &["a-b-"], &["a-", "b-"], &[]] {
+            assert_eq!(scope(other), Scope::All, "{other:?}");
+        }
+    }
+}

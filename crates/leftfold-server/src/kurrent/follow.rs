@@ -1,0 +1,242 @@
+//! Subscriptions: what is stored, then what comes.
+//!
+//! **Owns:** the messages around the events: confirmed, caught up, checkpoint. **Does not know:** reads that end.
+//! **Invariants:** the first message is the confirmation; checkpoints come only with a filter, and everything up to one has
+//! been delivered.
+
+use std::{sync::Arc, time::SystemTime};
+
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, future, stream};
+use leftfold_model::{Position, Read, RecordedEvent, Revision, Scope, StreamName};
+use leftfold_proto::event_store::client::streams::read_resp::{
+    CaughtUp, Checkpoint, Content, SubscriptionConfirmation,
+};
+use leftfold_store::{Delivery, EventStore, ReadError, StreamStatus, Subscription};
+use tonic::Status;
+use uuid::Uuid;
+
+use super::{
+    errors, event,
+    filter::Filter,
+    links, origin,
+    read::{Answers, Form, From},
+};
+use crate::shared::Shared;
+
+/// A subscriber that had caught up and has to be given this many events at once has fallen behind meanwhile.
+const BEHIND: usize = 32;
+
+/// Follows one stream.
+pub(super) async fn stream(
+    shared: &Shared,
+    name: StreamName,
+    after: From<Revision>,
+    form: Form,
+) -> Result<Answers, Status> {
+    let store = &shared.store;
+    let state = store.stream_state(name.clone()).await;
+    let state = state.map_err(errors::of_read)?;
+    if state.status == StreamStatus::Tombstoned {
+        return Err(errors::stream_deleted(&name));
+    }
+    let (checkpoint, behind) = match after {
+        From::Start => (Position::START, None),
+        From::End => (store.head().await.map_err(errors::of_read)?, None),
+        From::At(revision) => {
+            let position = position_of(&**store, &name, revision).await;
+            (position.map_err(errors::of_read)?, Some(revision))
+        }
+    };
+    let deliveries = store.subscribe(Subscription::after(checkpoint).scope(Scope::Stream(name)));
+    let deliveries = deliveries.map_ok(move |mut delivery| {
+        let is_new = |event: &RecordedEvent| behind.is_none_or(|behind| event.revision > behind);
+        delivery.events.retain(is_new);
+        delivery
+    });
+    let following = Following {
+        told: Told::Stream(state.last),
+        ..Following::new(shared, form)
+    };
+    Ok(following.answers(deliveries.boxed(), None))
+}
+
+/// Where a subscription of a stream begins that has dealt with everything up to a revision.
+async fn position_of(
+    store: &dyn EventStore,
+    stream: &StreamName,
+    revision: Revision,
+) -> Result<Position, ReadError> {
+    let newest = Read::stream(stream.clone())
+        .from_revision(revision)
+        .backwards()
+        .limit(1);
+    let batch = store.read(newest).try_next().await?;
+    let event = batch.and_then(|batch| batch.events.into_iter().next());
+    Ok(event.map_or(Position::START, |event| event.position))
+}
+
+/// Follows everything.
+pub(super) async fn all(
+    shared: &Shared,
+    after: From<Position>,
+    filter: Option<Filter>,
+    form: Form,
+) -> Result<Answers, Status> {
+    let store = &shared.store;
+    let checkpoint = match after {
+        From::Start => Position::START,
+        From::At(position) => position,
+        From::End => store.head().await.map_err(errors::of_read)?,
+    };
+    let scope = filter.as_ref().map(Filter::scope).unwrap_or_default();
+    let deliveries = store.subscribe(Subscription::after(checkpoint).scope(scope));
+    let origin = match after {
+        From::Start => Some(origin::event().map_err(|error| errors::invalid(&error))?),
+        From::At(_) | From::End => None,
+    };
+    let following = Following {
+        told: Told::All,
+        checkpointed: checkpoint,
+        filter,
+        ..Following::new(shared, form)
+    };
+    Ok(following.answers(deliveries, origin))
+}
+
+/// A subscription on its way.
+struct Following {
+    store: Arc<dyn EventStore>,
+    form: Form,
+    filter: Option<Filter>,
+    told: Told,
+    live: bool,
+    /// The newest checkpoint told, or where the subscription began.
+    checkpointed: Position,
+}
+
+/// What "caught up" is told about.
+enum Told {
+    All,
+    /// The revision of the newest event of the stream.
+    Stream(Option<Revision>),
+}
+
+impl Following {
+    fn new(shared: &Shared, form: Form) -> Self {
+        Self {
+            store: Arc::clone(&shared.store),
+            form,
+            filter: None,
+            told: Told::All,
+            live: false,
+            checkpointed: Position::START,
+        }
+    }
+
+    fn answers(
+        mut self,
+        deliveries: BoxStream<'static, Result<Delivery, ReadError>>,
+        origin: Option<RecordedEvent>,
+    ) -> Answers {
+        let confirmed = event::content(Content::Confirmation(SubscriptionConfirmation {
+            subscription_id: Uuid::new_v4().to_string(),
+        }));
+        let first = origin.map(|origin| {
+            Ok(Delivery {
+                events: vec![origin],
+                through: Position::START,
+                caught_up: false,
+            })
+        });
+        let (store, form) = (Arc::clone(&self.store), self.form);
+        let messages = stream::iter(first)
+            .chain(deliveries)
+            .map_err(errors::of_read)
+            .and_then(move |delivery| future::ready(self.messages(delivery)))
+            .map_ok(|messages| stream::iter(messages.into_iter().map(Ok)))
+            .try_flatten()
+            .and_then(move |message| match message {
+                Message::Event(event) => future::Either::Left(links::one(&store, *event, form)),
+                Message::Word(content) => {
+                    future::Either::Right(future::ready(Ok(event::content(content))))
+                }
+            });
+        // A store that closes ends its subscriptions; to clients the server is not there any more.
+        let ended = stream::once(future::ready(Err(errors::stopping())));
+        stream::once(future::ready(Ok(confirmed)))
+            .chain(messages)
+            .chain(ended)
+            .boxed()
+    }
+
+    fn messages(&mut self, delivery: Delivery) -> Result<Vec<Message>, Status> {
+        let mut messages = Vec::with_capacity(delivery.events.len() + 2);
+        if self.live && !delivery.caught_up && delivery.events.len() >= BEHIND {
+            self.live = false;
+        }
+        for event in delivery.events {
+            if let Told::Stream(last) = &mut self.told {
+                *last = Some(event.revision);
+            }
+            let passes = match &self.filter {
+                Some(filter) => filter.passes(&event)?,
+                None => true,
+            };
+            let position = event.position;
+            if passes {
+                messages.push(Message::Event(Box::new(event)));
+            }
+            self.checkpoint(position, &mut messages);
+        }
+        self.checkpoint(delivery.through, &mut messages);
+        if delivery.caught_up && !self.live {
+            self.live = true;
+            if self.filter.is_some() && self.checkpointed < delivery.through {
+                self.tell_checkpoint(delivery.through, &mut messages);
+            }
+            messages.push(Message::Word(self.caught_up(delivery.through)));
+        }
+        Ok(messages)
+    }
+
+    /// Tells how far the subscription is, if it has come far enough since the last time.
+    fn checkpoint(&mut self, through: Position, messages: &mut Vec<Message>) {
+        let due = self.filter.as_ref().is_some_and(|filter| {
+            through.get().saturating_sub(self.checkpointed.get()) >= filter.checkpoint_every
+        });
+        if due {
+            self.tell_checkpoint(through, messages);
+        }
+    }
+
+    fn tell_checkpoint(&mut self, through: Position, messages: &mut Vec<Message>) {
+        self.checkpointed = through;
+        messages.push(Message::Word(Content::Checkpoint(Checkpoint {
+            commit_position: through.get(),
+            prepare_position: through.get(),
+            timestamp: Some(SystemTime::now().into()),
+        })));
+    }
+
+    fn caught_up(&self, through: Position) -> Content {
+        let (stream_revision, position) = match self.told {
+            Told::All => (None, Some(event::read_position(through))),
+            Told::Stream(last) => {
+                let revision = last.map(|last| i64::try_from(last.get()).unwrap_or(i64::MAX));
+                (revision, None)
+            }
+        };
+        Content::CaughtUp(CaughtUp {
+            timestamp: Some(SystemTime::now().into()),
+            stream_revision,
+            position,
+        })
+    }
+}
+
+/// What is sent, before links are resolved.
+enum Message {
+    Event(Box<RecordedEvent>),
+    Word(Content),
+}

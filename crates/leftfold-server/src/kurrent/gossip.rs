@@ -1,0 +1,68 @@
+//! Who belongs to the cluster: this server, which leads it.
+//!
+//! **Owns:** the one member. **Does not know:** others; there are none.
+
+use std::{sync::Arc, time::SystemTime};
+
+use leftfold_model::EventId;
+use leftfold_proto::event_store::client::{
+    Empty,
+    gossip::{ClusterInfo, EndPoint, MemberInfo, gossip_server, member_info::VNodeState},
+};
+use tonic::{Request, Response, Status, async_trait};
+
+use super::event::{self, IdForm};
+use crate::shared::Shared;
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Gossip(pub(super) Arc<Shared>);
+
+#[async_trait]
+impl gossip_server::Gossip for Gossip {
+    async fn read(&self, request: Request<Empty>) -> Result<Response<ClusterInfo>, Status> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        // Hundreds of nanoseconds since the year 1, as these clients count.
+        let ticks = now.map_or(0, |since| since.as_nanos() / 100) + 621_355_968_000_000_000;
+        let id = EventId::from_bytes(*self.0.instance.as_bytes());
+        let member = MemberInfo {
+            instance_id: Some(event::id_to_wire(id, IdForm::Text)),
+            time_stamp: i64::try_from(ticks).unwrap_or(i64::MAX),
+            state: VNodeState::Leader.into(),
+            is_alive: true,
+            http_end_point: Some(self.end_point(&request)),
+        };
+        Ok(Response::new(ClusterInfo {
+            members: vec![member],
+        }))
+    }
+}
+
+impl Gossip {
+    /// Where clients are to connect: as they were told, or as they came.
+    fn end_point<T>(&self, request: &Request<T>) -> EndPoint {
+        let shared = &self.0;
+        let own = (shared.address.ip().to_string(), shared.address.port());
+        let told = &shared.settings.advertised_host;
+        let (address, port) = if told.is_empty() {
+            came_by(request).unwrap_or(own)
+        } else {
+            (told.clone(), own.1)
+        };
+        EndPoint {
+            address,
+            port: port.into(),
+        }
+    }
+}
+
+/// The host and port that the client used.
+fn came_by<T>(request: &Request<T>) -> Option<(String, u16)> {
+    let uri = request.extensions().get::<CameBy>()?;
+    let authority = uri.0.authority()?;
+    Some((authority.host().to_owned(), authority.port_u16()?))
+}
+
+/// The address of a request, kept for those who answer with addresses.
+#[derive(Debug, Clone)]
+pub(crate) struct CameBy(pub(crate) http::Uri);

@@ -1,0 +1,351 @@
+//! Reading: one stream or everything, in both directions.
+//!
+//! **Owns:** what a request to read asks for, and the answers of reads that end. **Does not know:** subscriptions' answers.
+//! **Invariants:** what is known before the first event is an error without a message before it; one batch of the store is
+//! in memory per read.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, future, stream};
+use leftfold_model::{Direction, Position, Read, RecordedEvent, Revision, StreamName};
+use leftfold_proto::event_store::client::streams::{
+    ReadReq, ReadResp,
+    read_req::{
+        Options,
+        options::{
+            self, CountOption, FilterOption, ReadDirection, StreamOption, all_options::AllOption,
+            stream_options::RevisionOption, uuid_option::Content,
+        },
+    },
+    read_resp::{Content as Answer, StreamNotFound},
+};
+use leftfold_store::{StreamState, StreamStatus};
+use tonic::Status;
+
+use super::{
+    errors,
+    event::{self, IdForm},
+    filter::Filter,
+    follow, links, origin,
+};
+use crate::shared::Shared;
+
+/// Answers, one message each.
+pub(super) type Answers = BoxStream<'static, Result<ReadResp, Status>>;
+
+/// What a request asks for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) part: Part,
+    direction: Direction,
+    extent: Extent,
+    pub(super) form: Form,
+    filter: Option<Filter>,
+}
+
+/// How events are to be shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    pub(super) ids: IdForm,
+    pub(super) resolve_links: bool,
+    /// Whether the client understands messages about the ends of a stream.
+    pub(super) tells_ends: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Part {
+    Stream(StreamName, From<Revision>),
+    All(From<Position>),
+}
+
+/// Where to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From<T> {
+    Start,
+    At(T),
+    End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Count(u64),
+    Subscription,
+}
+
+impl Asked {
+    pub(super) fn from_wire(request: ReadReq) -> Result<Self, Status> {
+        let options = request.options.ok_or_else(|| errors::missing("options"))?;
+        let ids = match options.uuid_option.and_then(|option| option.content) {
+            Some(Content::String(_)) => IdForm::Text,
+            Some(Content::Structured(_)) => IdForm::Halves,
+            None => return Err(errors::missing("uuid_option")),
+        };
+        let direction = match ReadDirection::try_from(options.read_direction) {
+            Ok(ReadDirection::Forwards) => Direction::Forwards,
+            Ok(ReadDirection::Backwards) => Direction::Backwards,
+            Err(_) => {
+                return Err(Status::invalid_argument(
+                    "read_direction is neither of the two",
+                ));
+            }
+        };
+        let form = Form {
+            ids,
+            resolve_links: options.resolve_links,
+            tells_ends: options
+                .control_option
+                .is_some_and(|control| control.compatibility >= 1),
+        };
+        let (extent, part, filter) = what(options)?;
+        Ok(Self {
+            part,
+            direction,
+            extent,
+            form,
+            filter,
+        })
+    }
+}
+
+fn what(options: Options) -> Result<(Extent, Part, Option<Filter>), Status> {
+    let extent = match options.count_option {
+        Some(CountOption::Count(count)) => Extent::Count(count),
+        Some(CountOption::Subscription(_)) => Extent::Subscription,
+        None => return Err(errors::missing("count_option")),
+    };
+    let filter = match options.filter_option {
+        Some(FilterOption::Filter(filter)) => Some(Filter::from_wire(filter)?),
+        Some(FilterOption::NoFilter(_)) | None => None,
+    };
+    let part = match options.stream_option {
+        Some(StreamOption::Stream(stream)) => {
+            let from = match stream.revision_option {
+                Some(RevisionOption::Revision(u64::MAX) | RevisionOption::End(_)) => From::End,
+                Some(RevisionOption::Revision(revision)) => From::At(Revision::new(revision)),
+                Some(RevisionOption::Start(_)) | None => From::Start,
+            };
+            Part::Stream(event::stream(stream.stream_identifier)?, from)
+        }
+        Some(StreamOption::All(all)) => Part::All(position(&all)?),
+        None => return Err(errors::missing("stream_option")),
+    };
+    if filter.is_some() && matches!(part, Part::Stream(..)) {
+        return Err(Status::invalid_argument(
+            "a filter is for $all, not for one stream",
+        ));
+    }
+    Ok((extent, part, filter))
+}
+
+fn position(all: &options::AllOptions) -> Result<From<Position>, Status> {
+    Ok(match &all.all_option {
+        Some(AllOption::Position(at)) if at.commit_position == u64::MAX => From::End,
+        Some(AllOption::Position(at)) if at.commit_position != at.prepare_position => {
+            return Err(errors::invalid_position());
+        }
+        Some(AllOption::Position(at)) => From::At(Position::new(at.commit_position)),
+        Some(AllOption::Start(_)) | None => From::Start,
+        Some(AllOption::End(_)) => From::End,
+    })
+}
+
+/// The answers to a request.
+pub(super) async fn answer(shared: &Shared, asked: Asked) -> Result<Answers, Status> {
+    if shared.stopping.is_cancelled() {
+        return Err(errors::stopping());
+    }
+    if let Part::All(From::At(position)) = asked.part
+        && position > shared.store.head().await.map_err(errors::of_read)?
+    {
+        return Err(errors::invalid_position());
+    }
+    let Asked {
+        part,
+        direction,
+        extent,
+        form,
+        filter,
+    } = asked;
+    let answers = match (extent, part) {
+        (Extent::Subscription, _) if direction == Direction::Backwards => {
+            return Err(Status::invalid_argument(
+                "a subscription cannot go backwards",
+            ));
+        }
+        (Extent::Subscription, Part::Stream(stream, after)) => {
+            follow::stream(shared, stream, after, form).await?
+        }
+        (Extent::Subscription, Part::All(after)) => {
+            follow::all(shared, after, filter, form).await?
+        }
+        (Extent::Count(count), Part::Stream(stream, from)) => {
+            one_stream(shared, stream, (from, direction, count), form).await?
+        }
+        (Extent::Count(count), Part::All(from)) => {
+            everything(shared, (from, direction, count), filter, form)?
+        }
+    };
+    let stopping = shared.stopping.clone();
+    let stop = async move { stopping.cancelled().await };
+    let told = stream::once(future::ready(Err(errors::stopping())));
+    let ended = answers.map(Some).chain(stream::once(future::ready(None)));
+    // The end of the answers is the end, not a reason to say that the server stops.
+    let until = ended
+        .take_until(stop)
+        .chain(told.map(Some))
+        .take_while(|answer| future::ready(answer.is_some()))
+        .filter_map(future::ready);
+    Ok(stop_after_error(until).boxed())
+}
+
+/// Nothing comes behind an error.
+fn stop_after_error(
+    answers: impl futures_core::Stream<Item = Result<ReadResp, Status>> + Send,
+) -> impl futures_core::Stream<Item = Result<ReadResp, Status>> + Send {
+    answers.scan(false, |failed, answer| {
+        let next = (!*failed).then_some(answer);
+        *failed = matches!(&next, Some(Err(_)));
+        future::ready(next)
+    })
+}
+
+async fn one_stream(
+    shared: &Shared,
+    name: StreamName,
+    (from, direction, count): (From<Revision>, Direction, u64),
+    form: Form,
+) -> Result<Answers, Status> {
+    let state = shared.store.stream_state(name.clone()).await;
+    let state = state.map_err(errors::of_read)?;
+    match state.status {
+        StreamStatus::Tombstoned => return Err(errors::stream_deleted(&name)),
+        StreamStatus::Absent | StreamStatus::Deleted => {
+            let not_found = StreamNotFound {
+                stream_identifier: Some(event::identifier(&name)),
+            };
+            let told = event::content(Answer::StreamNotFound(not_found));
+            return Ok(stream::once(future::ready(Ok(told))).boxed());
+        }
+        StreamStatus::Present => {}
+    }
+    let read = Read::stream(name).limit(count);
+    let read = match (direction, from) {
+        (Direction::Forwards, From::Start) => read,
+        (Direction::Forwards, From::At(revision)) => read.from_revision(revision),
+        (Direction::Forwards, From::End) => read.limit(0),
+        (Direction::Backwards, From::Start) => read.from_revision(Revision::FIRST).backwards(),
+        (Direction::Backwards, From::At(revision)) => read.from_revision(revision).backwards(),
+        (Direction::Backwards, From::End) => read.backwards(),
+    };
+    let (first, last) = ends(&state, from, direction, form);
+    let events = events(shared, read);
+    let shown = links::shown(shared, events, form);
+    // A read that stops at its count does not know that it stands at an end.
+    let seen = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&seen);
+    let counted = shown.inspect_ok(move |_| {
+        counting.fetch_add(1, Ordering::Relaxed);
+    });
+    let at_end = stream::once(async move { last.filter(|_| seen.load(Ordering::Relaxed) < count) });
+    Ok(stream::iter(first)
+        .chain(counted)
+        .chain(at_end.filter_map(future::ready))
+        .boxed())
+}
+
+type Ends = Option<Result<ReadResp, Status>>;
+
+/// What is said about the ends of a stream before and behind its events.
+fn ends(
+    state: &StreamState,
+    from: From<Revision>,
+    direction: Direction,
+    form: Form,
+) -> (Ends, Ends) {
+    if !form.tells_ends {
+        return (None, None);
+    }
+    let before_first = match from {
+        From::Start => state.first > Revision::FIRST,
+        From::At(revision) => revision < state.first,
+        From::End => false,
+    };
+    let first = (direction == Direction::Forwards && before_first).then(|| {
+        Ok(event::content(Answer::FirstStreamPosition(
+            state.first.get(),
+        )))
+    });
+    let last = state
+        .last
+        .map(|last| Ok(event::content(Answer::LastStreamPosition(last.get()))));
+    (first, last)
+}
+
+fn everything(
+    shared: &Shared,
+    (from, direction, count): (From<Position>, Direction, u64),
+    filter: Option<Filter>,
+    form: Form,
+) -> Result<Answers, Status> {
+    let origin = origin::event().map_err(|error| errors::invalid(&error))?;
+    let scope = filter.as_ref().map(Filter::scope).unwrap_or_default();
+    let mut read = Read {
+        scope,
+        direction,
+        ..Read::all()
+    };
+    if filter.is_none() {
+        read = read.limit(count);
+    }
+    let with_origin = match (direction, from) {
+        (Direction::Forwards, From::At(position)) => {
+            read = read.from_position(position.max(Position::FIRST));
+            position == Position::START
+        }
+        (Direction::Forwards, From::Start) | (Direction::Backwards, From::End) => true,
+        (Direction::Forwards, From::End) | (Direction::Backwards, From::Start) => {
+            return Ok(stream::empty().boxed());
+        }
+        // Backwards, the position named is where the reading stands: what comes is before it.
+        (Direction::Backwards, From::At(Position::START)) => return Ok(stream::empty().boxed()),
+        (Direction::Backwards, From::At(Position::FIRST)) => {
+            read = read.limit(0);
+            true
+        }
+        (Direction::Backwards, From::At(position)) => {
+            read = read.from_position(position.previous());
+            true
+        }
+    };
+    let stored = events(shared, read);
+    let origin = stream::iter(with_origin.then_some(Ok(origin)));
+    let all = match direction {
+        Direction::Forwards => origin.chain(stored).left_stream(),
+        Direction::Backwards => stored.chain(origin).right_stream(),
+    };
+    let passing = all.try_filter_map(move |event| {
+        let passes = filter
+            .as_ref()
+            .map_or(Ok(true), |filter| filter.passes(&event));
+        future::ready(passes.map(|passes| passes.then_some(event)))
+    });
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    Ok(links::shown(shared, passing.take(count), form))
+}
+
+/// The events of a read, one by one.
+fn events(
+    shared: &Shared,
+    read: Read,
+) -> impl futures_core::Stream<Item = Result<RecordedEvent, Status>> + Send + 'static {
+    shared
+        .store
+        .read(read)
+        .map_ok(|batch| stream::iter(batch.events.into_iter().map(Ok)))
+        .map_err(errors::of_read)
+        .try_flatten()
+}

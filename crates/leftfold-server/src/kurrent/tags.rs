@@ -1,0 +1,98 @@
+//! Tags of events, which this wire has no place for but metadata.
+//!
+//! **Owns:** the key `$tags` of an event's metadata. **Does not know:** what tags mean.
+//! **Invariants:** metadata is stored as it came; it is completed only where it is shown, and only if it is a JSON object.
+
+use bytes::Bytes;
+use leftfold_model::{ModelError, Tag};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+const KEY: &str = "$tags";
+
+#[derive(Deserialize)]
+struct Tagged {
+    #[serde(rename = "$tags", default)]
+    tags: Vec<String>,
+}
+
+/// The tags that metadata names; none if it does not name a list of texts.
+pub(super) fn named_in(metadata: &[u8]) -> Result<Vec<Tag>, ModelError> {
+    if !names_tags(metadata) {
+        return Ok(Vec::new());
+    }
+    let Ok(Tagged { mut tags }) = serde_json::from_slice(metadata) else {
+        return Ok(Vec::new());
+    };
+    tags.sort_unstable();
+    tags.dedup();
+    tags.into_iter().map(Tag::new).collect()
+}
+
+/// Metadata that shows these tags.
+pub(super) fn shown(metadata: Bytes, tags: &[Tag]) -> Bytes {
+    if tags.is_empty() || names_tags(&metadata) {
+        return metadata;
+    }
+    let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+    let list = serde_json::Value::from(names);
+    let trimmed = metadata.trim_ascii();
+    if trimmed.is_empty() {
+        return format!("{{\"{KEY}\":{list}}}").into();
+    }
+    let is_json = serde_json::from_slice::<&RawValue>(trimmed).is_ok();
+    match trimmed.strip_prefix(b"{") {
+        Some(rest) if is_json => {
+            let rest = rest.trim_ascii();
+            let comma = if rest == b"}" { "" } else { "," };
+            let mut all = format!("{{\"{KEY}\":{list}{comma}").into_bytes();
+            all.extend_from_slice(rest);
+            all.into()
+        }
+        _ => metadata,
+    }
+}
+
+fn names_tags(metadata: &[u8]) -> bool {
+    metadata
+        .windows(KEY.len())
+        .any(|window| window == KEY.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(names: &[&str]) -> Vec<Tag> {
+        names.iter().map(|name| Tag::new(*name).unwrap()).collect()
+    }
+
+    #[test]
+    fn tags_are_taken_from_a_list_of_texts_and_from_nothing_else() {
+        let named = |json: &str| named_in(json.as_bytes()).unwrap();
+        assert_eq!(named(r#"{"$tags":["b","a","b"],"x":1}"#), tags(&["a", "b"]));
+        for other in [
+            r#"{"$tags":"a"}"#,
+            r#"{"$tags":[1]}"#,
+            r#"["$tags"]"#,
+            "",
+            "$tags",
+            "{}",
+        ] {
+            assert_eq!(named(other), tags(&[]), "{other}");
+        }
+        assert!(named_in(br#"{"$tags":[""]}"#).is_err());
+    }
+
+    #[test]
+    fn tags_are_shown_in_objects_that_do_not_show_them() {
+        let show = |metadata: &'static str| shown(metadata.into(), &tags(&["a", "\"b"]));
+        assert_eq!(show(""), r#"{"$tags":["a","\"b"]}"#);
+        assert_eq!(show("{ }"), r#"{"$tags":["a","\"b"]}"#);
+        assert_eq!(show(r#" {"x":1} "#), r#"{"$tags":["a","\"b"],"x":1}"#);
+        for untouched in ["[1]", "bytes", "{broken", r#"{"$tags":[]}"#] {
+            assert_eq!(show(untouched), untouched);
+        }
+        assert_eq!(shown("{}".into(), &[]), "{}");
+    }
+}
