@@ -189,10 +189,10 @@ await step("several streams are appended to at once, with checks on others", asy
   assert.equal(responses.length, 2);
   await assert.rejects(transfer(NO_STREAM));
   assert.deepEqual(await revisions(to), [0]);
-  const records = [{ streamName: from, record: withdrawn(1) }, { streamName: to, record: deposited(1) }];
-  await client.appendRecords(records, [{ type: "streamState", streamName: limit, expectedState: NO_STREAM }]);
+  const records = () => [{ streamName: from, record: withdrawn(1) }, { streamName: to, record: deposited(1) }];
+  await client.appendRecords(records(), [{ type: "streamState", streamName: limit, expectedState: NO_STREAM }]);
   await assert.rejects(
-    client.appendRecords(records, [{ type: "streamState", streamName: limit, expectedState: STREAM_EXISTS }]),
+    client.appendRecords(records(), [{ type: "streamState", streamName: limit, expectedState: STREAM_EXISTS }]),
     AppendConsistencyViolationError,
   );
   assert.deepEqual(await revisions(to), [0, 1]);

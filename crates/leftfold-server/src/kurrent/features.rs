@@ -27,6 +27,16 @@ const METHODS: &[(&str, &str, &[&str])] = &[
     ),
     ("event_store.client.streams.streams", "delete", &[]),
     ("event_store.client.streams.streams", "tombstone", &[]),
+    (
+        "kurrentdb.protocol.v2.streams.streamsservice",
+        "appendsession",
+        &[],
+    ),
+    (
+        "kurrentdb.protocol.v2.streams.streamsservice",
+        "appendrecords",
+        &[],
+    ),
     ("event_store.client.gossip.gossip", "read", &[]),
     ("event_store.client.monitoring.monitoring", "stats", &[]),
     (

@@ -21,16 +21,20 @@ mod origin;
 mod read;
 mod streams;
 mod tags;
+mod v2;
 
 use std::sync::Arc;
 
 pub(crate) use self::gossip::CameBy;
 
-use leftfold_proto::event_store::client::{
-    gossip::gossip_server::GossipServer, monitoring::monitoring_server::MonitoringServer,
-    operations::operations_server::OperationsServer,
-    server_features::server_features_server::ServerFeaturesServer,
-    streams::streams_server::StreamsServer,
+use leftfold_proto::{
+    event_store::client::{
+        gossip::gossip_server::GossipServer, monitoring::monitoring_server::MonitoringServer,
+        operations::operations_server::OperationsServer,
+        server_features::server_features_server::ServerFeaturesServer,
+        streams::streams_server::StreamsServer,
+    },
+    kurrentdb::protocol::v2::streams::streams_service_server::StreamsServiceServer,
 };
 use tonic::service::RoutesBuilder;
 
@@ -46,6 +50,11 @@ pub(crate) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {
     routes
         .add_service(
             StreamsServer::new(streams::Streams::over(share()))
+                .max_decoding_message_size(received)
+                .max_encoding_message_size(SENT_BYTES_MAX),
+        )
+        .add_service(
+            StreamsServiceServer::new(v2::StreamsService(share()))
                 .max_decoding_message_size(received)
                 .max_encoding_message_size(SENT_BYTES_MAX),
         )
