@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use tonic::service::Routes;
 use tower::Service;
 
-use crate::{http as plain, kurrent, native, shared::Shared, umadb};
+use crate::{health, http as plain, kurrent, native, shared::Shared, umadb};
 
 /// All protocols.
 #[derive(Debug, Clone)]
@@ -30,6 +30,7 @@ impl Steer {
         kurrent::add_to(&mut routes, shared);
         umadb::add_to(&mut routes, shared);
         native::add_to(&mut routes, shared);
+        health::add_to(&mut routes, shared);
         Self {
             grpc: routes.routes().prepare().into_axum_router(),
             plain: plain::router(shared),
