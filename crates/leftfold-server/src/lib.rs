@@ -6,7 +6,9 @@
 //! no type that was generated from a wire contract leaves this crate.
 //! **Reading order:** [`Server`], [`Settings`], `net`, then the protocols: `kurrent`, `umadb`, `native`, `http`.
 
+mod call;
 mod error;
+mod health;
 mod http;
 mod kurrent;
 mod native;

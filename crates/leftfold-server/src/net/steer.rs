@@ -18,7 +18,7 @@ use tracing::{Instrument, Span, instrument::Instrumented};
 
 use super::intake::{Framing, Intake};
 use crate::{
-    http as plain,
+    health, http as plain,
     kurrent::{self, CameBy},
     native,
     shared::Shared,
@@ -40,6 +40,7 @@ impl Steer {
         kurrent::add_to(&mut routes, shared);
         umadb::add_to(&mut routes, shared);
         native::add_to(&mut routes, shared);
+        health::add_to(&mut routes, shared);
         Self {
             grpc: routes.routes().prepare().into_axum_router(),
             plain: plain::router(shared),

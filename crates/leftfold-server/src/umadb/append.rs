@@ -1,0 +1,201 @@
+//! Appends: events, a condition and progress, together or not at all.
+//!
+//! **Owns:** [`Appending`]: from the request to the position. **Does not know:** how an append is decided.
+//! **Invariants:** an append that is repeated with the same event ids is answered with its first position, also when its
+//! condition fails because of itself; progress that does not advance is refused.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use leftfold_model::{
+    Append, AppendCondition, Conflict, EventId, ExpectedRevision, ModelError, NewEvent, Position,
+    Read, StreamName, StreamWrite,
+};
+use leftfold_proto::umadb::v1 as wire;
+use leftfold_store::{AppendError, EventStore};
+use tonic::Status;
+
+use super::{
+    event, is_shown, query, status,
+    tracking::{self, Noted, Track},
+};
+
+/// How often an append is tried anew because others note progress of the same source.
+const ATTEMPTS: u32 = 64;
+
+/// An append that was asked for.
+#[derive(Debug)]
+pub(super) struct Appending {
+    events: Vec<NewEvent>,
+    /// Whether the client gave all ids, so that it can mean the same append again.
+    has_ids: bool,
+    condition: Option<AppendCondition>,
+    progress: Option<Progress>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    told: wire::TrackingInfo,
+    track: Track,
+    /// The id of the event that will note it.
+    id: EventId,
+}
+
+impl Appending {
+    pub(super) fn asked(request: wire::AppendRequest) -> Result<Self, Status> {
+        let told = request.tracking_info;
+        let has_ids = request.events.iter().all(|event| !event.uuid.is_empty());
+        let events: Vec<_> = request
+            .events
+            .into_iter()
+            .map(|event| event::given(event, told.as_ref()))
+            .collect::<Result<_, _>>()?;
+        let condition = request.condition.map(query::condition).transpose();
+        let progress = told.map(|told| {
+            Ok::<_, Status>(Progress {
+                track: Track::of(&told.source)?,
+                id: tracking::id_for(&told, &events),
+                told,
+            })
+        });
+        Ok(Self {
+            has_ids,
+            condition: condition.map_err(|error| status::of_model(&error))?,
+            progress: progress.transpose()?,
+            events,
+        })
+    }
+
+    /// The position of the last event; 0 if there is none to append.
+    pub(super) async fn carry_out(self, store: &Arc<dyn EventStore>) -> Result<u64, Status> {
+        if self.events.is_empty() && self.progress.is_none() {
+            return self.only_ask(store).await;
+        }
+        for _ in 0..ATTEMPTS {
+            let newest = match &self.progress {
+                Some(progress) => progress.track.newest(store).await?,
+                None => None,
+            };
+            if let Some((progress, newest)) = self.progress.as_ref().zip(newest.as_ref())
+                && progress.told.position <= newest.position
+            {
+                return self.behind(store, progress, newest).await;
+            }
+            let append = self.append(newest.as_ref())?;
+            match store.append(append).await {
+                Ok(_) if self.events.is_empty() => return Ok(0),
+                Ok(appended) => return Ok(appended.last.get()),
+                Err(error) if self.is_overtaken(&error) => {}
+                Err(error @ AppendError::Conflict(Conflict::ConditionFailed { .. })) => {
+                    let before = self.repeated(store).await?;
+                    return before.ok_or_else(|| status::of_append(&error));
+                }
+                Err(error) => return Err(status::of_append(&error)),
+            }
+        }
+        Err(Status::unavailable(
+            "too many others track the same source, nothing was written",
+        ))
+    }
+
+    fn append(&self, newest: Option<&Noted>) -> Result<Append, Status> {
+        let mut writes = Vec::new();
+        // In front of the events, so that the last position is that of an event the client knows.
+        if let Some(Progress { told, track, id }) = &self.progress {
+            writes.push(track.write(told, newest, *id)?);
+        }
+        if !self.events.is_empty() {
+            writes.push(StreamWrite {
+                stream: StreamName::unnamed(),
+                expected: ExpectedRevision::Any,
+                events: self.events.clone(),
+            });
+        }
+        let append = Append::new(writes, self.condition.iter().cloned().collect());
+        append.map_err(|error: ModelError| status::of_model(&error))
+    }
+
+    /// Whether somebody else noted progress of the same source in between.
+    fn is_overtaken(&self, error: &AppendError) -> bool {
+        let (Some(progress), AppendError::Conflict(Conflict::WrongRevision { stream, .. })) =
+            (&self.progress, error)
+        else {
+            return false;
+        };
+        stream == progress.track.stream()
+    }
+
+    /// The progress has been made already: by this very append, or it does not advance.
+    async fn behind(
+        &self,
+        store: &Arc<dyn EventStore>,
+        progress: &Progress,
+        newest: &Noted,
+    ) -> Result<u64, Status> {
+        if newest.event == progress.id {
+            return Ok(newest.at.plus(self.events.len() as u64).get());
+        }
+        if let Some(before) = self.repeated(store).await? {
+            return Ok(before);
+        }
+        let wire::TrackingInfo { source, position } = &progress.told;
+        let newest = newest.position;
+        Err(status::integrity(format!(
+            "tracking position of source {source:?} does not advance: {position} after {newest}"
+        )))
+    }
+
+    /// Where this append stands already, if what its condition matches is itself, however long ago that was.
+    async fn repeated(&self, store: &Arc<dyn EventStore>) -> Result<Option<u64>, Status> {
+        let Some(condition) = self.condition.as_ref().filter(|_| self.has_ids) else {
+            return Ok(None);
+        };
+        let matching = Read::query(condition.fail_if_match.clone());
+        let mut batches = store.read(matching.from_position(unseen(condition)));
+        let mut given = self.events.iter();
+        let mut last = None;
+        while let Some(batch) = batches
+            .try_next()
+            .await
+            .map_err(|error| status::of_read(&error))?
+        {
+            for event in batch.events.iter().filter(|event| is_shown(event)) {
+                let Some(next) = given.next() else {
+                    return Ok(last);
+                };
+                if next.id() != event.id {
+                    return Ok(None);
+                }
+                last = Some(event.position.get());
+            }
+        }
+        Ok(last.filter(|_| given.next().is_none()))
+    }
+
+    /// There is nothing to append: only the condition is asked about.
+    async fn only_ask(&self, store: &Arc<dyn EventStore>) -> Result<u64, Status> {
+        let Some(condition) = &self.condition else {
+            return Ok(0);
+        };
+        let matching = Read::query(condition.fail_if_match.clone());
+        let first = store.read(matching.from_position(unseen(condition)).limit(1));
+        let batches: Vec<_> = first
+            .try_collect()
+            .await
+            .map_err(|error| status::of_read(&error))?;
+        match batches.iter().flat_map(|batch| &batch.events).next() {
+            None => Ok(0),
+            Some(event) => Err(status::of_append(&AppendError::Conflict(
+                Conflict::ConditionFailed {
+                    condition: 0,
+                    position: event.position,
+                },
+            ))),
+        }
+    }
+}
+
+/// The first position that a condition speaks of.
+fn unseen(condition: &AppendCondition) -> Position {
+    condition.after.seen_through().next()
+}

@@ -1,0 +1,82 @@
+//! Events to and from the wire.
+//!
+//! **Owns:** the translation. **Does not know:** where events go.
+//! **Invariants:** data passes unchanged; an event without an id gets one.
+
+use leftfold_model::{ContentType, EventId, EventType, NewEvent, RecordedEvent, Tag};
+use leftfold_proto::umadb::v1 as wire;
+use serde::de::IgnoredAny;
+use tonic::Status;
+
+use super::{metadata, status};
+
+/// An event as a client gives it. `tracking` is noted with it.
+pub(super) fn given(
+    event: wire::Event,
+    tracking: Option<&wire::TrackingInfo>,
+) -> Result<NewEvent, Status> {
+    let refused = |error| status::of_model(&error);
+    let event_type = EventType::new(event.event_type).map_err(refused)?;
+    let tags: Vec<_> = event
+        .tags
+        .into_iter()
+        .map(Tag::new)
+        .collect::<Result<_, _>>()
+        .map_err(refused)?;
+    let metadata = metadata::to_json(&event.metadata, tracking).map_err(status::invalid)?;
+    let content_type = content_type(&event.data);
+    let new = NewEvent::new(event_type, content_type, event.data).with_metadata(metadata);
+    let new = match event.uuid.as_str() {
+        "" => new,
+        id => new.with_id(id.parse::<EventId>().map_err(refused)?),
+    };
+    new.with_tags(tags).map_err(refused)
+}
+
+/// The wire does not tell what data is. What reads as a JSON object or list is taken for one, so that clients that ask for
+/// JSON get it.
+fn content_type(data: &[u8]) -> ContentType {
+    let begins = data.iter().find(|byte| !byte.is_ascii_whitespace());
+    let is_json =
+        matches!(begins, Some(b'{' | b'[')) && serde_json::from_slice::<IgnoredAny>(data).is_ok();
+    if is_json {
+        ContentType::Json
+    } else {
+        ContentType::Binary
+    }
+}
+
+/// An event as a client gets it.
+pub(super) fn shown(event: RecordedEvent) -> wire::SequencedEvent {
+    let (metadata, tracking_info) = metadata::from_json(&event.metadata);
+    wire::SequencedEvent {
+        position: event.position.get(),
+        event: Some(wire::Event {
+            event_type: event.event_type.as_str().to_owned(),
+            tags: event
+                .tags
+                .iter()
+                .map(|tag| tag.as_str().to_owned())
+                .collect(),
+            data: event.data,
+            uuid: event.id.to_string(),
+            metadata,
+        }),
+        tracking_info,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_json_objects_and_lists_are_taken_for_json() {
+        for json in [&b"{}"[..], b" [1]\n", b"{\"a\":1}"] {
+            assert_eq!(content_type(json), ContentType::Json);
+        }
+        for other in [&b""[..], b"1", b"\"text\"", b"{", b"{}}", b"\xff"] {
+            assert_eq!(content_type(other), ContentType::Binary);
+        }
+    }
+}

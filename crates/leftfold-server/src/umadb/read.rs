@@ -1,0 +1,126 @@
+//! Reads: what is stored now, in either direction.
+//!
+//! **Owns:** [`Reading`]: from the request to the last message. **Does not know:** how a query is answered.
+//! **Invariants:** events that are not shown use no limit up; nothing that was committed after the read began is sent; the
+//! first message comes also when nothing matches, since it tells the head.
+
+use std::sync::Arc;
+
+use futures_core::stream::BoxStream;
+use futures_util::{Stream, TryStreamExt, stream};
+use leftfold_model::{Direction, Position, Read};
+use leftfold_proto::umadb::v1 as wire;
+use leftfold_store::{EventStore, ReadBatch, ReadError};
+use tonic::Status;
+
+use super::{is_shown, pack::Pack, query, status};
+
+/// A read on its way.
+struct Reading {
+    store: Arc<dyn EventStore>,
+    read: Read,
+    batches: BoxStream<'static, Result<ReadBatch, ReadError>>,
+    /// How many events may still be sent; `None`: all.
+    remaining: Option<u64>,
+    /// How many events the store gave since it was asked last.
+    given: u64,
+    last: Position,
+    head: Option<Position>,
+    pack: Pack,
+    begun: bool,
+    ended: bool,
+}
+
+/// The messages that answer a request.
+pub(super) fn read(
+    store: &Arc<dyn EventStore>,
+    asked: wire::ReadRequest,
+) -> Result<impl Stream<Item = Result<wire::ReadResponse, Status>> + Send + 'static, Status> {
+    #[expect(deprecated, reason = "to tell clients that still use it what to use")]
+    let follows = asked.subscribe.unwrap_or(false);
+    if follows {
+        return Err(status::invalid(
+            "a read does not subscribe any more: call Subscribe instead",
+        ));
+    }
+    let query = query::query(asked.query).map_err(|error| status::of_model(&error))?;
+    let mut read = Read::query(query);
+    if let Some(start) = asked.start {
+        read = read.from_position(Position::new(start));
+    }
+    if asked.backwards.unwrap_or(false) {
+        read = read.backwards();
+    }
+    let remaining = asked.limit.map(u64::from);
+    read.limit = remaining;
+    let begin = Reading {
+        store: Arc::clone(store),
+        batches: store.read(read.clone()),
+        read,
+        remaining,
+        given: 0,
+        last: Position::START,
+        head: None,
+        pack: Pack::of(asked.batch_size),
+        begun: false,
+        ended: false,
+    };
+    Ok(stream::try_unfold(begin, Reading::step))
+}
+
+impl Reading {
+    async fn step(mut self) -> Result<Option<(wire::ReadResponse, Self)>, Status> {
+        while !(self.ended || self.pack.is_full()) {
+            let next = self.batches.try_next().await;
+            match next.map_err(|error| status::of_read(&error))? {
+                Some(batch) => self.take_in(batch),
+                None => self.go_on(),
+            }
+        }
+        if self.begun && self.pack.is_empty() {
+            return Ok(None);
+        }
+        self.begun = true;
+        let events = self.pack.take();
+        let head = match self.remaining {
+            // Whoever asks for a few wants to go on behind them.
+            Some(_) => events.last().map(|event| event.position),
+            None => self.head.map(Position::get).filter(|&head| head > 0),
+        };
+        Ok(Some((wire::ReadResponse { events, head }, self)))
+    }
+
+    fn take_in(&mut self, batch: ReadBatch) {
+        let head = *self.head.get_or_insert(batch.token.seen_through());
+        for event in batch.events {
+            self.given += 1;
+            self.last = event.position;
+            if event.position > head {
+                self.ended = true;
+                return;
+            }
+            if is_shown(&event) {
+                self.pack.add(event);
+                if let Some(remaining) = &mut self.remaining {
+                    *remaining = remaining.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    /// The store gave all it was asked for. If some of that is not shown, there may be more that is.
+    fn go_on(&mut self) {
+        let cut_short = self.read.limit.is_some_and(|limit| self.given >= limit);
+        let Some(missing) = self.remaining.filter(|&missing| missing > 0 && cut_short) else {
+            self.ended = true;
+            return;
+        };
+        let from = match self.read.direction {
+            Direction::Forwards => self.last.next(),
+            Direction::Backwards => self.last.previous(),
+        };
+        self.read = self.read.clone().from_position(from).limit(missing);
+        self.given = 0;
+        self.batches = self.store.read(self.read.clone());
+    }
+}

@@ -1,0 +1,75 @@
+//! The service itself: each method, its limits, and its answer.
+//!
+//! **Owns:** [`Dcb`]. **Does not know:** how any of it is done.
+//! **Invariants:** what is begun is finished, whether the client waits for it or not.
+
+use std::sync::Arc;
+
+use futures_core::stream::BoxStream;
+use futures_util::StreamExt;
+use leftfold_model::Position;
+use leftfold_proto::umadb::v1::{
+    AppendRequest, AppendResponse, HeadRequest, HeadResponse, ReadRequest, ReadResponse,
+    SubscribeRequest, SubscribeResponse, TrackingRequest, TrackingResponse, dcb_server,
+};
+use tonic::{Request, Response, Status};
+
+use super::{append::Appending, read, status, subscribe, tracking::Track};
+use crate::{call, shared::Shared};
+
+type Answer<T> = Result<Response<T>, Status>;
+type Answers<T> = Result<Response<BoxStream<'static, Result<T, Status>>>, Status>;
+
+/// Reading by query and appending under conditions.
+#[derive(Debug)]
+pub(super) struct Dcb {
+    shared: Arc<Shared>,
+}
+
+impl Dcb {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        let shared = Arc::clone(shared);
+        Self { shared }
+    }
+}
+
+#[tonic::async_trait]
+impl dcb_server::Dcb for Dcb {
+    type ReadStream = BoxStream<'static, Result<ReadResponse, Status>>;
+    type SubscribeStream = BoxStream<'static, Result<SubscribeResponse, Status>>;
+
+    async fn read(&self, request: Request<ReadRequest>) -> Answers<ReadResponse> {
+        let messages = read::read(&self.shared.store, request.into_inner())?;
+        Ok(Response::new(messages.boxed()))
+    }
+
+    async fn subscribe(&self, request: Request<SubscribeRequest>) -> Answers<SubscribeResponse> {
+        let messages = subscribe::subscribe(&self.shared, request.into_inner())?;
+        Ok(Response::new(messages.boxed()))
+    }
+
+    async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
+        let appending = Appending::asked(request.into_inner())?;
+        let store = Arc::clone(&self.shared.store);
+        let append = async move { appending.carry_out(&store).await };
+        let position = call::finish(&self.shared, append).await??;
+        Ok(Response::new(AppendResponse { position }))
+    }
+
+    async fn head(&self, _: Request<HeadRequest>) -> Answer<HeadResponse> {
+        let head = self.shared.store.head().await;
+        let head = head.map_err(|error| status::of_read(&error))?;
+        let position = (head > Position::START).then_some(head.get());
+        Ok(Response::new(HeadResponse { position }))
+    }
+
+    async fn get_tracking_info(
+        &self,
+        request: Request<TrackingRequest>,
+    ) -> Answer<TrackingResponse> {
+        let track = Track::of(&request.into_inner().source)?;
+        let newest = track.newest(&self.shared.store).await?;
+        let position = newest.map(|noted| noted.position);
+        Ok(Response::new(TrackingResponse { position }))
+    }
+}

@@ -1,0 +1,86 @@
+//! Errors in the words of UmaDB's clients.
+//!
+//! **Owns:** which error becomes which kind and status. **Does not know:** what was asked.
+//! **Invariants:** a client tells errors apart by the message in the details, or by the status if there are none: an
+//! outage has none, so that it is taken for one.
+
+use leftfold_model::{Conflict, ModelError};
+use leftfold_proto::{
+    prost::Message,
+    umadb::v1::{ErrorResponse, error_response::ErrorType},
+};
+use leftfold_store::{AppendError, ReadError};
+use tonic::{Code, Status};
+
+/// What was sent breaks a rule; sending it again cannot help.
+pub(super) fn invalid(reason: impl ToString) -> Status {
+    detailed(
+        Code::InvalidArgument,
+        ErrorType::InvalidArgument,
+        reason.to_string(),
+    )
+}
+
+pub(super) fn of_model(error: &ModelError) -> Status {
+    invalid(error)
+}
+
+/// A condition failed, or something like one: read again and decide again.
+pub(super) fn integrity(reason: impl ToString) -> Status {
+    detailed(
+        Code::FailedPrecondition,
+        ErrorType::Integrity,
+        reason.to_string(),
+    )
+}
+
+pub(super) fn of_append(error: &AppendError) -> Status {
+    match error {
+        AppendError::Conflict(conflict @ Conflict::StreamDeleted { .. }) => detailed(
+            Code::FailedPrecondition,
+            ErrorType::Io,
+            conflict.to_string(),
+        ),
+        AppendError::Conflict(conflict) => integrity(conflict),
+        AppendError::Invalid { .. } => invalid(error),
+        AppendError::OutcomeUnknown { .. } => Status::unknown(format!(
+            "{error}: repeat the append with the same event ids to find out"
+        )),
+        _ => {
+            tracing::warn!(error = error as &dyn std::error::Error, "append failed");
+            Status::unavailable(error.to_string())
+        }
+    }
+}
+
+pub(super) fn of_read(error: &ReadError) -> Status {
+    match error {
+        ReadError::Invalid { .. } => invalid(error),
+        ReadError::Corrupt { .. } => {
+            tracing::error!(error = error as &dyn std::error::Error, "read failed");
+            damaged(error)
+        }
+        _ => {
+            tracing::warn!(error = error as &dyn std::error::Error, "read failed");
+            Status::unavailable(error.to_string())
+        }
+    }
+}
+
+/// What is stored cannot be what was stored.
+pub(super) fn damaged(reason: impl ToString) -> Status {
+    detailed(Code::DataLoss, ErrorType::Corruption, reason.to_string())
+}
+
+/// The server stops.
+pub(super) fn stopping() -> Status {
+    Status::unavailable("server is stopping")
+}
+
+fn detailed(code: Code, kind: ErrorType, message: String) -> Status {
+    let details = ErrorResponse {
+        message: message.clone(),
+        error_type: kind.into(),
+    };
+    Status::with_details(code, message, details.encode_to_vec().into())
+}

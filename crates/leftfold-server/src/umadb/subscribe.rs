@@ -1,0 +1,64 @@
+//! Subscriptions: what is stored, then what is committed, until the client goes or the server stops.
+//!
+//! **Owns:** the messages of a subscription. **Does not know:** how the log is followed.
+//! **Invariants:** nothing is taken from the store before what was taken is sent, so a slow client holds one delivery; the
+//! stream never ends without saying why.
+
+use std::sync::Arc;
+
+use futures_core::stream::BoxStream;
+use futures_util::{Stream, StreamExt, stream};
+use leftfold_model::Position;
+use leftfold_proto::umadb::v1 as wire;
+use leftfold_store::{Delivery, ReadError, Subscription};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::{is_shown, pack::Pack, query, status};
+use crate::shared::Shared;
+
+/// A subscription on its way.
+struct Following {
+    deliveries: BoxStream<'static, Result<Delivery, ReadError>>,
+    stopping: CancellationToken,
+    pack: Pack,
+}
+
+/// The messages that answer a request.
+pub(super) fn subscribe(
+    shared: &Arc<Shared>,
+    asked: wire::SubscribeRequest,
+) -> Result<impl Stream<Item = Result<wire::SubscribeResponse, Status>> + Send + 'static, Status> {
+    let query = query::query(asked.query).map_err(|error| status::of_model(&error))?;
+    let after = Position::new(asked.after.unwrap_or_default());
+    let begin = Following {
+        deliveries: shared
+            .store
+            .subscribe(Subscription::after(after).matching(query)),
+        stopping: shared.stopping.clone(),
+        pack: Pack::of(asked.batch_size),
+    };
+    Ok(stream::try_unfold(begin, Following::step))
+}
+
+impl Following {
+    async fn step(mut self) -> Result<Option<(wire::SubscribeResponse, Self)>, Status> {
+        while self.pack.is_empty() {
+            let next = tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => return Err(status::stopping()),
+                next = self.deliveries.next() => next,
+            };
+            // Only a store that is closed ends the stream, and then the server is stopping.
+            let delivery = next.ok_or_else(status::stopping)?;
+            let delivery = delivery.map_err(|error| status::of_read(&error))?;
+            let shown = delivery.events.into_iter().filter(is_shown);
+            shown.for_each(|event| self.pack.add(event));
+        }
+        if self.stopping.is_cancelled() {
+            return Err(status::stopping());
+        }
+        let events = self.pack.take();
+        Ok(Some((wire::SubscribeResponse { events }, self)))
+    }
+}

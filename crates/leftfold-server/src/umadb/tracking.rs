@@ -1,0 +1,134 @@
+//! Progress of clients: how far a source of events outside of this store has been dealt with.
+//!
+//! **Owns:** how progress is stored: as events of a system stream per source. **Does not know:** what is tracked.
+//! **Invariants:** progress is written together with the events it belongs to, under the revision at which it was read, so
+//! it never goes back.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use leftfold_model::{
+    EventId, EventType, ExpectedRevision, NewEvent, Position, Query, QueryItem, Read,
+    RecordedEvent, Revision, StreamName, StreamWrite,
+};
+use leftfold_proto::umadb::v1::TrackingInfo;
+use leftfold_store::EventStore;
+use serde::{Deserialize, Serialize};
+use tonic::Status;
+
+use super::status;
+
+/// What stands before a source's name in the name of its stream.
+const PREFIX: &str = "$tracking-";
+/// The type of events that note progress.
+const NOTED_TYPE: &str = "$tracking";
+/// Bytes of a source's name, at most.
+const SOURCE_BYTES_MAX: usize = 255;
+
+/// The stream of a source.
+#[derive(Debug, Clone)]
+pub(super) struct Track(StreamName);
+
+/// The newest progress of a source.
+#[derive(Debug)]
+pub(super) struct Noted {
+    /// How far the source has been dealt with.
+    pub(super) position: u64,
+    /// The event that says so.
+    pub(super) event: EventId,
+    /// Where that stands.
+    pub(super) at: Position,
+    revision: Revision,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Data {
+    position: u64,
+}
+
+impl Track {
+    pub(super) fn of(source: &str) -> Result<Self, Status> {
+        if source.len() > SOURCE_BYTES_MAX {
+            return Err(status::invalid(format!(
+                "tracking source has {} bytes; allowed are 0 to {SOURCE_BYTES_MAX}",
+                source.len()
+            )));
+        }
+        let name = StreamName::new([PREFIX, source].concat());
+        name.map(Self).map_err(|error| status::of_model(&error))
+    }
+
+    pub(super) fn stream(&self) -> &StreamName {
+        &self.0
+    }
+
+    /// The newest progress; none if nothing was noted yet.
+    pub(super) async fn newest(
+        &self,
+        store: &Arc<dyn EventStore>,
+    ) -> Result<Option<Noted>, Status> {
+        let noted = noted_type()
+            .and_then(|name| QueryItem::types([name]))
+            .and_then(|item| Query::items([item]))
+            .map_err(|error| status::of_model(&error))?;
+        let newest = Read::stream(self.0.clone()).matching(noted);
+        let batches = store.read(newest.backwards().limit(1));
+        let batches: Vec<_> = batches
+            .try_collect()
+            .await
+            .map_err(|error| status::of_read(&error))?;
+        let newest = batches.into_iter().flat_map(|batch| batch.events).next();
+        newest.as_ref().map(read).transpose()
+    }
+
+    /// The write that notes progress, if `newest` still is the newest.
+    pub(super) fn write(
+        &self,
+        tracking: &TrackingInfo,
+        newest: Option<&Noted>,
+        id: EventId,
+    ) -> Result<StreamWrite, Status> {
+        let position = tracking.position;
+        let data = serde_json::to_vec(&Data { position }).map_err(status::invalid)?;
+        let event_type = noted_type().map_err(|error| status::of_model(&error))?;
+        Ok(StreamWrite {
+            stream: self.0.clone(),
+            expected: newest.map_or(ExpectedRevision::NoStream, |noted| {
+                ExpectedRevision::Exact(noted.revision)
+            }),
+            events: vec![NewEvent::json(event_type, data).with_id(id)],
+        })
+    }
+}
+
+fn noted_type() -> Result<EventType, leftfold_model::ModelError> {
+    EventType::new(NOTED_TYPE)
+}
+
+fn read(event: &RecordedEvent) -> Result<Noted, Status> {
+    let Ok(Data { position }) = serde_json::from_slice(&event.data) else {
+        return Err(status::damaged(format!(
+            "stream {} notes no position at revision {}",
+            event.stream, event.revision
+        )));
+    };
+    Ok(Noted {
+        position,
+        event: event.id,
+        at: event.position,
+        revision: event.revision,
+    })
+}
+
+/// The id of the event that notes `tracking` together with these events: repeating the append gives the same.
+pub(super) fn id_for(tracking: &TrackingInfo, events: &[NewEvent]) -> EventId {
+    let Some(first) = events.first() else {
+        return EventId::fresh();
+    };
+    let mut name = tracking.position.to_le_bytes().to_vec();
+    name.extend_from_slice(tracking.source.as_bytes());
+    for event in events {
+        name.extend_from_slice(event.id().as_bytes());
+    }
+    EventId::derived(first.id(), &name)
+}
