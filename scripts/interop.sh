@@ -43,6 +43,8 @@ flow() {
 node() {
   cp -r interop/node "$work/node-flow"
   (cd "$work/node-flow" && npm install --silent --no-audit --no-fund && flow node node flow.js)
+  cp examples/javascript/bank-account.js "$work/node-flow"
+  (cd "$work/node-flow" && flow bank-account node bank-account.js)
 }
 
 python_tools() {

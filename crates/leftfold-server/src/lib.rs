@@ -7,6 +7,7 @@
 //! **Reading order:** [`Server`], [`Settings`], `net`, then the protocols: `kurrent`, `umadb`, `native`, `http`.
 
 mod call;
+mod clock;
 mod error;
 mod health;
 mod http;

@@ -3,6 +3,13 @@
 //! **Owns:** what can be sent below any protocol. **Does not know:** methods.
 //! **Invariants:** each test ends by asking the same server for its health.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests stop at the first surprise"
+)]
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use leftfold_server::{ServeError, Server, Settings};

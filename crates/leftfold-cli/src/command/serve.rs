@@ -79,6 +79,7 @@ fn announce(server: &Server, arguments: &cli::Serve) -> anyhow::Result<()> {
 }
 
 /// Resolves when the process is told to end. From then on, a second signal ends it at once.
+#[expect(clippy::exit, reason = "whoever asks twice does not want to wait")]
 async fn stop() {
     signal().await;
     tracing::info!("stopping: calls under way may finish");

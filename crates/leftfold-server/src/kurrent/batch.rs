@@ -45,7 +45,7 @@ use super::{
     errors,
     event::{self, Proposed},
 };
-use crate::shared::Shared;
+use crate::{clock, shared::Shared};
 
 /// Appends under way on one call; the client waits beyond them.
 const UNDER_WAY_MAX: usize = 1_024;
@@ -248,7 +248,7 @@ fn allowed(asked: Option<&DeadlineOption>, longest: Duration) -> Duration {
     let asked = match asked {
         Some(DeadlineOption::Deadline21100(at)) => {
             let at = SystemTime::try_from(*at).unwrap_or(SystemTime::UNIX_EPOCH);
-            at.duration_since(SystemTime::now()).unwrap_or_default()
+            at.duration_since(clock::now()).unwrap_or_default()
         }
         // A negative time is over.
         Some(DeadlineOption::Deadline(within)) => Duration::try_from(*within).unwrap_or_default(),

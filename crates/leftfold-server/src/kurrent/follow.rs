@@ -4,7 +4,7 @@
 //! **Invariants:** the first message is the confirmation; checkpoints come only with a filter, and everything up to one has
 //! been delivered.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
@@ -22,7 +22,7 @@ use super::{
     links, origin,
     read::{Answers, Form, From},
 };
-use crate::shared::Shared;
+use crate::{clock, shared::Shared};
 
 /// A subscriber that had caught up and has to be given this many events at once has fallen behind meanwhile.
 const BEHIND: usize = 32;
@@ -159,7 +159,7 @@ impl Following {
             .and_then(move |message| match message {
                 Message::Event(event) => future::Either::Left(links::one(&store, *event, form)),
                 Message::Word(content) => {
-                    future::Either::Right(future::ready(Ok(event::content(content))))
+                    future::Either::Right(future::ready(Ok(event::content(*content))))
                 }
             });
         // A store that closes ends its subscriptions; to clients the server is not there any more.
@@ -195,7 +195,7 @@ impl Following {
             if self.filter.is_some() && self.checkpointed < delivery.through {
                 self.tell_checkpoint(delivery.through, &mut messages);
             }
-            messages.push(Message::Word(self.caught_up(delivery.through)));
+            messages.push(Message::Word(Box::new(self.caught_up(delivery.through))));
         }
         Ok(messages)
     }
@@ -212,11 +212,11 @@ impl Following {
 
     fn tell_checkpoint(&mut self, through: Position, messages: &mut Vec<Message>) {
         self.checkpointed = through;
-        messages.push(Message::Word(Content::Checkpoint(Checkpoint {
+        messages.push(Message::Word(Box::new(Content::Checkpoint(Checkpoint {
             commit_position: through.get(),
             prepare_position: through.get(),
-            timestamp: Some(SystemTime::now().into()),
-        })));
+            timestamp: Some(clock::now().into()),
+        }))));
     }
 
     fn caught_up(&self, through: Position) -> Content {
@@ -228,7 +228,7 @@ impl Following {
             }
         };
         Content::CaughtUp(CaughtUp {
-            timestamp: Some(SystemTime::now().into()),
+            timestamp: Some(clock::now().into()),
             stream_revision,
             position,
         })
@@ -238,5 +238,5 @@ impl Following {
 /// What is sent, before links are resolved.
 enum Message {
     Event(Box<RecordedEvent>),
-    Word(Content),
+    Word(Box<Content>),
 }

@@ -12,7 +12,7 @@ use leftfold_proto::event_store::client::{
 use tonic::{Request, Response, Status, async_trait};
 
 use super::event::{self, IdForm};
-use crate::shared::Shared;
+use crate::{clock, shared::Shared};
 
 /// The service.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Gossip(pub(super) Arc<Shared>);
 #[async_trait]
 impl gossip_server::Gossip for Gossip {
     async fn read(&self, request: Request<Empty>) -> Result<Response<ClusterInfo>, Status> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = clock::now().duration_since(SystemTime::UNIX_EPOCH);
         // Hundreds of nanoseconds since the year 1, as these clients count.
         let ticks = now.map_or(0, |since| since.as_nanos() / 100) + 621_355_968_000_000_000;
         let id = EventId::from_bytes(*self.0.instance.as_bytes());

@@ -394,6 +394,16 @@ pub async fn what_is_appended_behind_a_deletion_is_always_read(fixture: &impl Fi
     );
 }
 
+pub async fn metadata_of_a_deleted_stream_is_still_there(fixture: &impl Fixture) {
+    let store = stored(fixture).await;
+    delete(&store).await;
+    let described = store.stream_state(stream("$$a-1")).await.unwrap();
+    assert_eq!(described.status, StreamStatus::Present);
+    assert_eq!(revisions(&store, Read::stream(stream("$$a-1"))).await, [0]);
+    let gone = store.stream_state(stream("a-1")).await.unwrap();
+    assert_eq!(gone.status, StreamStatus::Deleted);
+}
+
 pub async fn reclaiming_takes_only_what_no_stream_read_gives(fixture: &impl Fixture) {
     let store = stored(fixture).await;
     for event in events(20) {

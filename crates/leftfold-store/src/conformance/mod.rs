@@ -175,6 +175,7 @@ macro_rules! conformance {
                 a_subscription_of_a_stream_begins_within_what_is_kept,
                 a_subscription_of_a_stream_ends_when_it_is_deleted_for_good,
                 what_is_appended_behind_a_deletion_is_always_read,
+                metadata_of_a_deleted_stream_is_still_there,
                 reclaiming_takes_only_what_no_stream_read_gives,
                 a_subscription_goes_on_over_what_was_reclaimed,
             );

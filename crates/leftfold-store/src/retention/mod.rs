@@ -87,6 +87,8 @@ impl<B: Backend> Retained<B> {
         let next = last.map_or(Revision::FIRST, Revision::next);
         let status = match (window.life.phase, last) {
             (Phase::Tombstoned, _) => StreamStatus::Tombstoned,
+            // The metadata of a deleted stream is still there: it tells of the deletion.
+            (Phase::Deleted, Some(_)) if stream.is_metadata_stream() => StreamStatus::Present,
             (Phase::Deleted, _) => StreamStatus::Deleted,
             (Phase::Live, None) => StreamStatus::Absent,
             (Phase::Live, Some(_)) => StreamStatus::Present,
