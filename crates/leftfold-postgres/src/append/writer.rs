@@ -1,0 +1,139 @@
+//! The task that writes: takes what callers wait for, and sends it as one transaction.
+//!
+//! **Owns:** [`Writer`]: the queue, groups in flight, and answers. **Does not know:** SQL beyond one call.
+//! **Invariants:** every append that entered the queue is answered, unless its runtime ends; a failure that proves nothing
+//! was written is tried again append by append, so that one cannot spoil the others; any other failure is told as unknown.
+
+use std::sync::Arc;
+
+use leftfold_model::{Append, Appended};
+use leftfold_store::AppendError;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    answer::outcomes,
+    columns::{Columns, call},
+    group::Group,
+};
+use crate::{error::Failure, follow::Heads, pool::Pool, schema::quoted};
+
+/// Appends that wait at most; more wait with their callers.
+const QUEUE: usize = 1_024;
+
+/// One append and where its outcome is awaited.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) append: Append,
+    pub(crate) answer: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+/// The writing side of a store.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pool: Arc<Pool>,
+    heads: Arc<Heads>,
+    call: String,
+}
+
+impl Writer {
+    /// Starts the task. It ends when every sender is gone and all appends are answered.
+    pub(crate) fn start(
+        pool: Arc<Pool>,
+        heads: Arc<Heads>,
+    ) -> (mpsc::Sender<Pending>, tokio::task::JoinHandle<()>) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let call = call(&quoted(pool.options().schema()));
+        let writer = Self { pool, heads, call };
+        (sender, tokio::spawn(writer.run(queue)))
+    }
+
+    async fn run(self, mut queue: mpsc::Receiver<Pending>) {
+        let mut left_over = None;
+        loop {
+            let first = match left_over.take() {
+                Some(pending) => pending,
+                None => match queue.recv().await {
+                    Some(pending) => pending,
+                    None => return,
+                },
+            };
+            let mut answers = vec![first.answer];
+            let mut group = Group::of(first.append);
+            while let Ok(next) = queue.try_recv() {
+                if !group.admits(&next.append) {
+                    left_over = Some(next);
+                    break;
+                }
+                group.take(next.append);
+                answers.push(next.answer);
+            }
+            self.write(&group, answers).await;
+        }
+    }
+
+    /// Writes a group and answers all.
+    async fn write(
+        &self,
+        group: &Group,
+        answers: Vec<oneshot::Sender<Result<Appended, AppendError>>>,
+    ) {
+        let outcomes = match self.send(group).await {
+            Err(failure) if group.appends().len() > 1 && failure.proves_nothing_written() => {
+                let mut outcomes = Vec::with_capacity(answers.len());
+                for append in group.appends() {
+                    outcomes.extend(self.send_retrying(&Group::of(append.clone())).await);
+                }
+                outcomes
+            }
+            Err(failure) => vec![Err(failure.into_append_error()); answers.len()],
+            Ok(outcomes) => outcomes,
+        };
+        for (answer, outcome) in answers.into_iter().zip(outcomes) {
+            // A caller that went away does not want to know.
+            let _ = answer.send(outcome);
+        }
+    }
+
+    async fn send_retrying(&self, group: &Group) -> Vec<Result<Appended, AppendError>> {
+        match self.send(group).await {
+            Ok(outcomes) => outcomes,
+            Err(failure) => vec![Err(failure.into_append_error()); group.appends().len()],
+        }
+    }
+
+    async fn send(&self, group: &Group) -> Result<Vec<Result<Appended, AppendError>>, Failure> {
+        let lent = self.pool.get().await?;
+        let link = lent.link()?;
+        // A warning that came before, to whomever, is not about this group.
+        let _ = link.doubt();
+        let columns = Columns::of(group, !self.pool.options().lost_commits);
+        let answered = link.query(&self.call, &columns.params()).await;
+        if let Some(doubt) = link.doubt() {
+            return Err(Failure::NotReplicated(doubt));
+        }
+        let rows = match answered {
+            Ok(rows) => rows,
+            Err(failure) => {
+                if failure.is_of_connection() {
+                    self.pool.forget_idle();
+                }
+                return Err(failure);
+            }
+        };
+        let row = rows
+            .first()
+            .ok_or_else(|| Failure::Foreign("no row".to_owned()))?;
+        let outcomes = outcomes(row, group.appends())?;
+        let written = outcomes
+            .iter()
+            .flatten()
+            .filter(|appended| !appended.repeated);
+        if let Some(last) = written.map(|appended| appended.last).max() {
+            self.heads.committed(last);
+        }
+        Ok(outcomes
+            .into_iter()
+            .map(|outcome| outcome.map_err(AppendError::from))
+            .collect())
+    }
+}
