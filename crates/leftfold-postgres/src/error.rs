@@ -139,6 +139,15 @@ impl Failure {
         }
     }
 
+    /// Whether an append was refused for an id that is stored, and which was not looked up.
+    pub(crate) fn is_known_id(&self) -> bool {
+        let Self::Statement(error) = self else {
+            return false;
+        };
+        let code = error.code().map(SqlState::code);
+        matches!(code, Some("23505" | "LF004"))
+    }
+
     /// Whether another connection may do better.
     pub(crate) fn is_of_connection(&self) -> bool {
         match self {

@@ -28,17 +28,22 @@ struct Answer {
     known: HashMap<EventId, Known>,
 }
 
+/// The head of the log before the group.
+pub(crate) fn head_before(row: &Row) -> Result<Position, Failure> {
+    Ok(Position::new(number(row.try_get(0)?)))
+}
+
 /// The outcome of each append, in their order.
 pub(crate) fn outcomes(
     row: &Row,
     appends: &[Append],
 ) -> Result<Vec<Result<Appended, Conflict>>, Failure> {
     let answer = Answer {
-        firsts: row.try_get(0)?,
-        revisions: row.try_get(1)?,
-        refusals: row.try_get(2)?,
-        places: row.try_get(3)?,
-        details: row.try_get(4)?,
+        firsts: row.try_get(1)?,
+        revisions: row.try_get(2)?,
+        refusals: row.try_get(3)?,
+        places: row.try_get(4)?,
+        details: row.try_get(5)?,
         known: known(row)?,
     };
     let mut write = 0;
@@ -53,12 +58,12 @@ pub(crate) fn outcomes(
 }
 
 fn known(row: &Row) -> Result<HashMap<EventId, Known>, Failure> {
-    let Some(ids) = row.try_get::<_, Option<Vec<Uuid>>>(5)? else {
+    let Some(ids) = row.try_get::<_, Option<Vec<Uuid>>>(6)? else {
         return Ok(HashMap::new());
     };
-    let positions: Vec<i64> = row.try_get(6)?;
-    let streams: Vec<&str> = row.try_get(7)?;
-    let revisions: Vec<i64> = row.try_get(8)?;
+    let positions: Vec<i64> = row.try_get(7)?;
+    let streams: Vec<&str> = row.try_get(8)?;
+    let revisions: Vec<i64> = row.try_get(9)?;
     let places = positions.into_iter().zip(streams).zip(revisions);
     let entries = ids
         .into_iter()

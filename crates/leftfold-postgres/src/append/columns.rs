@@ -9,7 +9,10 @@ use leftfold_model::{ConflictToken, ContentType, ExpectedRevision, QueryItem};
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
-use super::group::{Group, items};
+use super::{
+    group::{Group, items},
+    seen::Seen,
+};
 use crate::{
     name::stored,
     value::{Moment, place},
@@ -17,7 +20,7 @@ use crate::{
 
 /// How the function is called.
 pub(crate) fn call(schema: &str) -> String {
-    let params: Vec<String> = (1..=25).map(|n| format!("${n}")).collect();
+    let params: Vec<String> = (1..=28).map(|n| format!("${n}")).collect();
     format!("select * from {schema}.append({})", params.join(", "))
 }
 
@@ -48,12 +51,17 @@ pub(crate) struct Columns<'a> {
     clash_item: Vec<i32>,
     clash_write: Vec<i32>,
     clash_nth: Vec<i32>,
+    seen_head: Option<i64>,
+    seen_revisions: Vec<Option<i64>>,
+    look_up_ids: bool,
     durable: bool,
 }
 
 impl<'a> Columns<'a> {
-    pub(crate) fn of(group: &'a Group, durable: bool) -> Self {
+    pub(crate) fn of(group: &'a Group, seen: &Seen, look_up_ids: bool, durable: bool) -> Self {
         let mut columns = Self {
+            seen_head: seen.head(),
+            look_up_ids,
             durable,
             ..Self::default()
         };
@@ -67,6 +75,7 @@ impl<'a> Columns<'a> {
                 let name = stored(write.stream.as_str());
                 if number == next {
                     columns.streams.push(name.clone());
+                    columns.seen_revisions.push(seen.revision(&write.stream));
                 }
                 columns.write_stream.push(number);
                 columns.write_expected.push(expected(write.expected));
@@ -96,6 +105,16 @@ impl<'a> Columns<'a> {
                 }
             }
         }
+        // Arrays of nothing but null are left out; the function takes what is missing for null.
+        if columns.event_tags.iter().all(Option::is_none) {
+            columns.event_tags.clear();
+        }
+        if columns.event_metadata.iter().all(Option::is_none) {
+            columns.event_metadata.clear();
+        }
+        if columns.event_times.iter().all(Option::is_none) {
+            columns.event_times.clear();
+        }
         columns
     }
 
@@ -124,7 +143,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    pub(crate) fn params(&self) -> [(&(dyn ToSql + Sync), Type); 25] {
+    pub(crate) fn params(&self) -> [(&(dyn ToSql + Sync), Type); 28] {
         [
             (&self.streams, Type::TEXT_ARRAY),
             (&self.append_writes, Type::INT4_ARRAY),
@@ -150,6 +169,9 @@ impl<'a> Columns<'a> {
             (&self.clash_item, Type::INT4_ARRAY),
             (&self.clash_write, Type::INT4_ARRAY),
             (&self.clash_nth, Type::INT4_ARRAY),
+            (&self.seen_head, Type::INT8),
+            (&self.seen_revisions, Type::INT8_ARRAY),
+            (&self.look_up_ids, Type::BOOL),
             (&self.durable, Type::BOOL),
         ]
     }

@@ -8,6 +8,7 @@ mod answer;
 mod columns;
 mod group;
 mod own;
+mod seen;
 mod writer;
 
 pub(crate) use own::append_in;

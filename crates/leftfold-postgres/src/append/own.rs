@@ -14,6 +14,7 @@ use super::{
     answer::outcomes,
     columns::{Columns, call},
     group::Group,
+    seen::Seen,
 };
 use crate::{PostgresOptions, error::Failure, follow, schema::quoted};
 
@@ -39,7 +40,7 @@ async fn write(
     group: &Group,
     options: &PostgresOptions,
 ) -> Result<Result<Appended, leftfold_model::Conflict>, Failure> {
-    let columns = Columns::of(group, !options.lost_commits);
+    let columns = Columns::of(group, &Seen::default(), true, !options.lost_commits);
     let call = call(&quoted(options.schema()));
     let params = columns.params();
     let limit = options.idle_timeout.as_millis().to_string();

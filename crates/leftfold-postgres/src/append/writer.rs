@@ -6,19 +6,24 @@
 
 use std::sync::Arc;
 
-use leftfold_model::{Append, Appended};
+use leftfold_model::{Append, Appended, Conflict};
 use leftfold_store::AppendError;
 use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::Row;
 
 use super::{
-    answer::outcomes,
+    answer::{head_before, outcomes},
     columns::{Columns, call},
     group::Group,
+    seen::Seen,
 };
 use crate::{error::Failure, follow::Heads, pool::Pool, schema::quoted};
 
 /// Appends that wait at most; more wait with their callers.
 const QUEUE: usize = 1_024;
+
+/// How often the task steps aside while the queue still grows; a fraction of a millisecond in all.
+const YIELDS_MAX: usize = 16;
 
 /// One append and where its outcome is awaited.
 #[derive(Debug)]
@@ -33,6 +38,7 @@ pub(crate) struct Writer {
     pool: Arc<Pool>,
     heads: Arc<Heads>,
     call: String,
+    seen: Seen,
 }
 
 impl Writer {
@@ -43,11 +49,16 @@ impl Writer {
     ) -> (mpsc::Sender<Pending>, tokio::task::JoinHandle<()>) {
         let (sender, queue) = mpsc::channel(QUEUE);
         let call = call(&quoted(pool.options().schema()));
-        let writer = Self { pool, heads, call };
+        let writer = Self {
+            pool,
+            heads,
+            call,
+            seen: Seen::default(),
+        };
         (sender, tokio::spawn(writer.run(queue)))
     }
 
-    async fn run(self, mut queue: mpsc::Receiver<Pending>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Pending>) {
         let mut left_over = None;
         loop {
             let first = match left_over.take() {
@@ -57,6 +68,7 @@ impl Writer {
                     None => return,
                 },
             };
+            self.gather(&queue).await;
             let mut answers = vec![first.answer];
             let mut group = Group::of(first.append);
             while let Ok(next) = queue.try_recv() {
@@ -71,9 +83,21 @@ impl Writer {
         }
     }
 
+    /// Lets those who were just answered come back first: else every other group would hold one append only.
+    async fn gather(&self, queue: &mpsc::Receiver<Pending>) {
+        let mut waiting = queue.len();
+        for _ in 0..YIELDS_MAX {
+            tokio::task::yield_now().await;
+            if queue.len() == waiting {
+                return;
+            }
+            waiting = queue.len();
+        }
+    }
+
     /// Writes a group and answers all.
     async fn write(
-        &self,
+        &mut self,
         group: &Group,
         answers: Vec<oneshot::Sender<Result<Appended, AppendError>>>,
     ) {
@@ -94,46 +118,47 @@ impl Writer {
         }
     }
 
-    async fn send_retrying(&self, group: &Group) -> Vec<Result<Appended, AppendError>> {
+    async fn send_retrying(&mut self, group: &Group) -> Vec<Result<Appended, AppendError>> {
         match self.send(group).await {
             Ok(outcomes) => outcomes,
             Err(failure) => vec![Err(failure.into_append_error()); group.appends().len()],
         }
     }
 
-    async fn send(&self, group: &Group) -> Result<Vec<Result<Appended, AppendError>>, Failure> {
+    async fn send(&mut self, group: &Group) -> Result<Vec<Result<Appended, AppendError>>, Failure> {
+        let partitioned = self.pool.options().partition.is_some();
+        let mut answered = self.call(group, partitioned).await;
+        if answered.as_ref().is_err_and(Failure::is_known_id) {
+            answered = self.call(group, true).await;
+        }
+        let row = answered.inspect_err(|failure| {
+            self.seen.forget();
+            if failure.is_of_connection() {
+                self.pool.forget_idle();
+            }
+        })?;
+        let outcomes = outcomes(&row, group.appends())?;
+        self.seen.note(head_before(&row)?, &outcomes);
+        let written = outcomes.iter().flatten().filter(|done| !done.repeated);
+        if let Some(last) = written.map(|appended| appended.last).max() {
+            self.heads.committed(last);
+        }
+        let contract = |outcome: Result<_, Conflict>| outcome.map_err(AppendError::from);
+        Ok(outcomes.into_iter().map(contract).collect())
+    }
+
+    async fn call(&self, group: &Group, look_up_ids: bool) -> Result<Row, Failure> {
         let lent = self.pool.get().await?;
         let link = lent.link()?;
         // A warning that came before, to whomever, is not about this group.
         let _ = link.doubt();
-        let columns = Columns::of(group, !self.pool.options().lost_commits);
+        let durable = !self.pool.options().lost_commits;
+        let columns = Columns::of(group, &self.seen, look_up_ids, durable);
         let answered = link.query(&self.call, &columns.params()).await;
         if let Some(doubt) = link.doubt() {
             return Err(Failure::NotReplicated(doubt));
         }
-        let rows = match answered {
-            Ok(rows) => rows,
-            Err(failure) => {
-                if failure.is_of_connection() {
-                    self.pool.forget_idle();
-                }
-                return Err(failure);
-            }
-        };
-        let row = rows
-            .first()
-            .ok_or_else(|| Failure::Foreign("no row".to_owned()))?;
-        let outcomes = outcomes(row, group.appends())?;
-        let written = outcomes
-            .iter()
-            .flatten()
-            .filter(|appended| !appended.repeated);
-        if let Some(last) = written.map(|appended| appended.last).max() {
-            self.heads.committed(last);
-        }
-        Ok(outcomes
-            .into_iter()
-            .map(|outcome| outcome.map_err(AppendError::from))
-            .collect())
+        let row = answered?.into_iter().next();
+        row.ok_or_else(|| Failure::Foreign("no row".to_owned()))
     }
 }

@@ -3,6 +3,9 @@
 -- Names come escaped (no character U+0000); positions and revisions beyond bigint come as its maximum.
 -- appends, writes, events, items and clashes are parallel arrays: one element each.
 -- Expected revisions: -3 any, -2 stream exists, -1 no stream, else exactly this.
+-- What the caller has seen: the head after its last append, and at that head the revisions of these streams, or null.
+-- Where the log still ends there, nothing is looked up. Ids are looked up first if asked for; if not, a known one ends in
+-- an error (of the index of ids, or LF004), and the caller asks again.
 -- Refusals: 0 accepted, 1 an id is known, 2 wrong revision (place: write, detail: revision, -1 none),
 -- 3 condition failed (place: condition, detail: position).
 
@@ -14,7 +17,9 @@ create function :schema.append(
     event_contents smallint[], event_data bytea[], event_metadata bytea[], event_tags text[], event_times timestamptz[],
     item_append int[], item_condition int[], item_after bigint[], item_types text[], item_tags text[],
     clash_item int[], clash_write int[], clash_nth int[],
-    durable boolean,
+    seen_head bigint, seen_revisions bigint[],
+    look_up_ids boolean, durable boolean,
+    out head bigint,
     out firsts bigint[], out revisions bigint[],
     out refusals smallint[], out places int[], out details bigint[],
     out known_ids uuid[], out known_positions bigint[], out known_streams text[], out known_revisions bigint[]
@@ -27,8 +32,6 @@ declare
     appends constant int := cardinality(append_writes);
     items constant int := cardinality(item_append);
     clashes constant int := cardinality(clash_item);
-    tagged constant boolean := exists (select from unnest(event_tags) t where t is not null);
-    head bigint;
     next bigint;
     heads bigint[];
     positions bigint[] := array_fill(null::bigint, array[cardinality(write_stream)]);
@@ -38,10 +41,12 @@ declare
     w_first int;
     i_end int;
     at bigint;
+    refusal int;
     want bigint;
     hit bigint;
     found bigint;
     failed int;
+    known boolean;
     types text[];
     tags text[];
     moment timestamptz;
@@ -66,27 +71,39 @@ begin
     refusals := array_fill(0::smallint, array[appends]);
     places := array_fill(0, array[appends]);
     details := array_fill(0::bigint, array[appends]);
-    heads := array(
-        select coalesce((select e.revision from :schema.events e where e.stream = s.stream
-                         order by e.revision desc limit 1), -1)
-        from unnest(streams) with ordinality s(stream, n) order by s.n);
-    select array_agg(e.id), array_agg(e.position), array_agg(e.stream), array_agg(e.revision)
-        into known_ids, known_positions, known_streams, known_revisions
-        from unnest(event_ids) x(id) join :schema.events e on e.id = x.id;
+    if head = seen_head and array_position(seen_revisions, null) is null then
+        heads := seen_revisions;
+    else
+        heads := array(
+            select coalesce(case when head = seen_head then s.seen end,
+                            (select e.revision from :schema.events e where e.stream = s.stream
+                             order by e.revision desc limit 1), -1)
+            from unnest(streams, seen_revisions) with ordinality s(stream, seen, n) order by s.n);
+    end if;
+    if look_up_ids then
+        select array_agg(e.id), array_agg(e.position), array_agg(e.stream), array_agg(e.revision)
+            into known_ids, known_positions, known_streams, known_revisions
+            from unnest(event_ids) x(id) join :schema.events e on e.id = x.id;
+    end if;
 
     for a in 1 .. appends loop
         w_first := w;
-        if known_ids is not null and exists (
-            select from unnest(event_ids, event_write) x(id, write)
-            where x.write >= w and x.write < w + append_writes[a] and x.id = any (known_ids)) then
-            refusals[a] := 1;
+        refusal := 0;
+        known := false;
+        if known_ids is not null then
+            known := exists (
+                select from unnest(event_ids, event_write) x(id, write)
+                where x.write >= w and x.write < w + append_writes[a] and x.id = any (known_ids));
+        end if;
+        if known then
+            refusal := 1;
             w := w + append_writes[a];
         else
             while w < w_first + append_writes[a] loop
                 at := heads[write_stream[w]];
                 want := write_expected[w];
                 if want <> at and want <> -3 and (want <> -2 or at < 0) then
-                    refusals[a] := 2;
+                    refusal := 2;
                     places[a] := w - w_first;
                     details[a] := at;
                     exit;
@@ -101,7 +118,7 @@ begin
         failed := null;
         hit := null;
         while i <= items and item_append[i] = a loop
-            if refusals[a] = 0 and (failed is null or failed = item_condition[i]) then
+            if refusal = 0 and (failed is null or failed = item_condition[i]) then
                 types := item_types[i]::text[];
                 tags := item_tags[i]::text[];
                 found := null;
@@ -145,23 +162,31 @@ begin
             i := i + 1;
         end loop;
         if failed is not null then
-            refusals[a] := 3;
+            refusal := 3;
             places[a] := failed;
             details[a] := hit;
         end if;
 
-        if refusals[a] = 0 then
+        if refusal = 0 then
             firsts[a] := next;
             for v in w_first .. w - 1 loop
                 positions[v] := next;
                 next := next + write_events[v];
             end loop;
-        elsif refusals[a] > 1 then
-            -- What this append did to the streams is taken back, last first.
-            for v in reverse w - 1 .. w_first loop
-                heads[write_stream[v]] := revisions[v] - 1;
-            end loop;
-            w := w_first + append_writes[a];
+        else
+            refusals[a] := refusal;
+            if refusal > 1 then
+                if not look_up_ids and exists (
+                    select from unnest(event_ids, event_write) x(id, write) join :schema.events e on e.id = x.id
+                    where x.write >= w_first and x.write < w_first + append_writes[a]) then
+                    raise exception 'an id is known' using errcode = 'LF004';
+                end if;
+                -- What this append did to the streams is taken back, last first.
+                for v in reverse w - 1 .. w_first loop
+                    heads[write_stream[v]] := revisions[v] - 1;
+                end loop;
+                w := w_first + append_writes[a];
+            end if;
         end if;
     end loop;
 
@@ -173,7 +198,7 @@ begin
                         event_data, event_metadata, event_tags)
                  x(write, nth, id, time, content, stream, type, data, metadata, tags)
             where positions[x.write] is not null;
-        if tagged then
+        if array_length(event_tags, 1) > 0 then
             insert into :schema.event_tags (tag, position)
                 select t.tag, positions[x.write] + x.nth
                 from unnest(event_write, event_nth, event_tags) x(write, nth, tags),
