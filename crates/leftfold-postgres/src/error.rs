@@ -90,6 +90,23 @@ impl OpenError {
     }
 }
 
+/// A statement beside the log failed. What it would have written may or may not be there, if the connection was lost.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the database could not be asked")]
+pub struct DatabaseError(#[source] Failure);
+
+impl From<Failure> for DatabaseError {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+
+impl From<tokio_postgres::Error> for DatabaseError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self(error.into())
+    }
+}
+
 /// Why a statement of the store failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Failure {

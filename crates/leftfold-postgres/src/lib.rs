@@ -9,12 +9,15 @@
 //! **Reading order:** [`PostgresOptions`], [`PostgresStore`], `append`, `read`, `follow`, then `schema/sql`.
 
 mod append;
+mod checkpoints;
 mod connect;
 mod error;
 mod follow;
+mod leases;
 mod listing;
 mod name;
 mod options;
+mod parked;
 mod pool;
 mod read;
 mod schema;
@@ -24,12 +27,17 @@ mod store;
 pub mod testing;
 mod tls;
 mod value;
+mod verify;
 
-pub use error::OpenError;
+pub use checkpoints::Checkpoints;
+pub use error::{DatabaseError, OpenError};
+pub use leases::{Lease, Leases};
 pub use options::PostgresOptions;
+pub use parked::{Parked, ParkedEvent};
 pub use pool::Connection;
 pub use schema::{Migration, SCHEMA_VERSION};
 pub use store::PostgresStore;
+pub use verify::{Finding, Report};
 
 /// The driver, for applications that write their own tables beside events.
 pub use tokio_postgres;

@@ -93,6 +93,13 @@ impl PostgresOptions {
         self
     }
 
+    /// The same options; the server's lists of sessions show this name. Default: `leftfold`.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.config.application_name(name);
+        self
+    }
+
     /// The same options; an older schema is refused instead of migrated when the store is opened.
     #[must_use]
     pub fn without_migrating(mut self) -> Self {

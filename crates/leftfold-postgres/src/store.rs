@@ -18,7 +18,8 @@ use tokio::{
 use tokio_postgres::Transaction;
 
 use crate::{
-    Connection, Migration, OpenError, PostgresOptions,
+    Checkpoints, Connection, DatabaseError, Leases, Migration, OpenError, Parked, PostgresOptions,
+    Report,
     append::{self, Pending, Writer},
     connect::Link,
     error::Failure,
@@ -27,6 +28,7 @@ use crate::{
     pool::Pool,
     read, schema,
     snapshots::PostgresSnapshots,
+    verify,
 };
 
 /// A store in a PostgreSQL database. Several processes may share one; so may several stores, each in its schema.
@@ -72,10 +74,11 @@ impl PostgresStore {
     pub async fn open_with(options: PostgresOptions) -> Result<Self, OpenError> {
         let link = Link::open(&options).await?;
         schema::settle(&link, &options).await?;
+        let partitioned = schema::is_partitioned(&link, &options).await?;
         drop(link);
         let pool = Pool::new(options);
         let heads = Heads::new(Arc::clone(&pool));
-        let (queue, writing) = Writer::start(Arc::clone(&pool), Arc::clone(&heads));
+        let (queue, writing) = Writer::start(Arc::clone(&pool), Arc::clone(&heads), partitioned);
         Ok(Self {
             inner: Arc::new(Inner {
                 snapshots: Arc::new(PostgresSnapshots::new(Arc::clone(&pool))),
@@ -132,6 +135,34 @@ impl PostgresStore {
         append: Append,
     ) -> Result<Appended, AppendError> {
         append::append_in(transaction, append, self.inner.pool.options()).await
+    }
+
+    /// Where consumers keep how far they are.
+    #[must_use]
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(Arc::clone(&self.inner.pool))
+    }
+
+    /// Who does what, when only one process may.
+    #[must_use]
+    pub fn leases(&self) -> Leases {
+        Leases::new(Arc::clone(&self.inner.pool))
+    }
+
+    /// Events that a consumer has put aside.
+    #[must_use]
+    pub fn parked(&self) -> Parked {
+        Parked::new(Arc::clone(&self.inner.pool))
+    }
+
+    /// Reads all of the log and compares what must agree; changes nothing.
+    ///
+    /// # Errors
+    /// [`DatabaseError`]. What does not agree is no error but a [`Report::findings`].
+    /// # Cost
+    /// Several passes over tables and indexes, without a limit of time.
+    pub async fn verify(&self) -> Result<Report, DatabaseError> {
+        Ok(verify::verify(&self.inner.pool).await?)
     }
 
     fn closed() -> AppendError {

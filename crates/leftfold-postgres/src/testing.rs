@@ -13,6 +13,7 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -28,16 +29,19 @@ const PLACES: [&str; 5] = [
     "/usr/lib/postgresql/13/bin",
 ];
 
+/// The port, of which no more than the name of a socket is used unless the settings listen on TCP.
+const PORT: u16 = 5432;
+
 /// Runs the server until its standard input ends, which it does when the process that started it ends.
 const WATCH: &str = r#"
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses="$3" >"$2/log" 2>&1 &
+"$1/postgres" -D "$2/data" -k "$2" >>"$2/log" 2>&1 &
 server=$!
 echo "$server" >"$2/pid"
 trap '' INT TERM HUP
-read -r _ || true
+read -r word || word=end
 kill -QUIT "$server" 2>/dev/null
 wait "$server" 2>/dev/null
-rm -rf "$2"
+[ "$word" = keep ] || rm -rf "$2"
 "#;
 
 /// A running server. It ends, and its directory goes, when this is dropped.
@@ -46,7 +50,7 @@ pub struct Server {
     directory: PathBuf,
     programs: PathBuf,
     owner: Option<(u32, u32)>,
-    listen: String,
+    port: u16,
     watch: Child,
     databases: AtomicU32,
 }
@@ -59,9 +63,15 @@ impl Server {
         Self::start_with("")
     }
 
-    /// The same; it also listens on TCP at these addresses, on the port [`Self::port`], and has these lines in its settings.
+    /// The same, with these lines in its settings.
     #[must_use]
     pub fn start_with(settings: &str) -> Self {
+        Self::start_at(PORT, settings)
+    }
+
+    /// The same; on this port, which is a part of the socket's name, and of TCP's use if the settings listen there.
+    #[must_use]
+    pub fn start_at(port: u16, settings: &str) -> Self {
         let programs = programs();
         let owner = owner();
         let directory = tempfile::Builder::new()
@@ -78,27 +88,24 @@ impl Server {
             directory,
             programs,
             owner,
-            listen: String::new(),
+            port,
             databases: AtomicU32::new(0),
         };
         let data = server.directory.join("data");
-        server.run(
-            "initdb",
-            &[
-                "-D",
-                &data.to_string_lossy(),
-                "-U",
-                "leftfold",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--locale=C",
-                "-N",
-            ],
-        );
-        let lines = "shared_buffers = 128MB\nmax_connections = 200\nlc_messages = 'C'\nunix_socket_permissions = 0777\n";
-        server.configure(&format!("{lines}{settings}\n"));
+        let mut make = Command::new(server.programs.join("initdb"));
+        make.arg("-D").arg(&data).args([
+            "-U",
+            "leftfold",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-N",
+        ]);
+        server.finish(make);
+        let lines = "listen_addresses = ''\nshared_buffers = 128MB\nmax_connections = 200\nlc_messages = 'C'\nunix_socket_permissions = 0777\n";
+        server.configure(&format!("{lines}port = {port}\n{settings}\n"));
         server.launch();
         server
     }
@@ -112,15 +119,14 @@ impl Server {
 
     /// Starts the server again after it was stopped or killed.
     pub fn launch(&mut self) {
-        end(&mut self.watch);
+        end(&mut self.watch, "keep\n");
         let _ = fs::remove_file(self.directory.join("data/postmaster.pid"));
         let mut command = Command::new("sh");
         let (programs, directory) = (self.programs.as_os_str(), self.directory.as_os_str());
         command
             .args(["-c", WATCH, "watch"])
             .arg(programs)
-            .arg(directory)
-            .arg(&self.listen);
+            .arg(directory);
         self.own(&mut command);
         command
             .stdin(Stdio::piped())
@@ -132,11 +138,18 @@ impl Server {
 
     fn await_ready(&mut self) {
         for _ in 0..600 {
-            let mut command = Command::new(self.programs.join("psql"));
-            command
-                .args(["-X", "-h"])
-                .arg(&self.directory)
-                .args(["-U", "leftfold", "-d", "postgres", "-c", "select 1"]);
+            let mut command = Command::new(client("psql"));
+            command.args(["-X", "-h"]).arg(&self.directory);
+            command.args([
+                "-p",
+                &self.port.to_string(),
+                "-U",
+                "leftfold",
+                "-d",
+                "postgres",
+                "-c",
+                "select 1",
+            ]);
             let ready = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
             if ready.is_ok_and(|status| status.success()) {
                 return;
@@ -148,20 +161,10 @@ impl Server {
 
     /// Kills the server's main process as a crash would: nothing is finished, nothing is told.
     pub fn kill(&mut self) {
-        let id = self.process();
-        signal("KILL", id);
+        signal("KILL", self.process());
         // Its children see it gone and end; only then may another one be started on the same data.
         for _ in 0..600 {
-            let listed = Command::new("ps")
-                .args(["-e", "-o", "args="])
-                .output()
-                .expect("ps runs");
-            let mine = self.directory.to_string_lossy().into_owned();
-            let children = String::from_utf8_lossy(&listed.stdout)
-                .lines()
-                .any(|line| line.starts_with("postgres") && line.contains(&mine));
-            let alive = Path::new(&format!("/proc/{id}/task")).exists();
-            if !children && !alive && !self.socket_answers() {
+            if !self.is_running() {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
@@ -169,8 +172,13 @@ impl Server {
         panic!("the server does not end");
     }
 
-    fn socket_answers(&self) -> bool {
-        std::os::unix::net::UnixStream::connect(self.directory.join(".s.PGSQL.5432")).is_ok()
+    /// Whether a process of the server is alive: all of them work in the directory of its data.
+    fn is_running(&self) -> bool {
+        let data = self.directory.join("data");
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let mut places =
+            processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok());
+        places.any(|place| place == data)
     }
 
     /// The number of the server's main process.
@@ -197,7 +205,7 @@ impl Server {
     #[must_use]
     pub fn address(&self, database: &str) -> String {
         let host = self.directory.to_string_lossy().replace('/', "%2F");
-        format!("postgres://leftfold@{host}/{database}")
+        format!("postgres://leftfold@{host}:{}/{database}", self.port)
     }
 
     /// The directory with the socket.
@@ -206,10 +214,16 @@ impl Server {
         &self.directory
     }
 
-    /// The directory with the server's programs.
+    /// The port.
     #[must_use]
-    pub fn programs(&self) -> &Path {
-        &self.programs
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The user and group whom servers run as, if not this one.
+    #[must_use]
+    pub fn user() -> Option<(u32, u32)> {
+        owner()
     }
 
     /// What the server wrote about itself.
@@ -218,9 +232,10 @@ impl Server {
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
-    /// Runs a statement with the server's own client; answers its output.
+    /// Runs a statement with PostgreSQL's own client; answers its output.
+    ///
+    /// The client is Debian's, of whatever version the server is.
     pub fn psql(&self, database: &str, sql: &str) -> String {
-        let host = self.directory.to_string_lossy().into_owned();
         self.run(
             "psql",
             &[
@@ -230,10 +245,6 @@ impl Server {
                 "-t",
                 "-v",
                 "ON_ERROR_STOP=1",
-                "-h",
-                &host,
-                "-U",
-                "leftfold",
                 "-d",
                 database,
                 "-c",
@@ -242,19 +253,29 @@ impl Server {
         )
     }
 
-    /// Runs one of the server's programs to its end; answers its output.
+    /// Runs a client program, told where the server is, to its end; answers its output.
     pub fn run(&self, program: &str, arguments: &[&str]) -> String {
-        let mut command = Command::new(self.programs.join(program));
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .current_dir("/tmp");
+        let mut command = Command::new(client(program));
+        command.arg("-h").arg(&self.directory).args([
+            "-p",
+            &self.port.to_string(),
+            "-U",
+            "leftfold",
+        ]);
+        command.args(arguments);
+        self.finish(command)
+    }
+
+    /// Runs a program as the server's user, to its end.
+    fn finish(&self, mut command: Command) -> String {
+        command.stdin(Stdio::null()).current_dir("/tmp");
         self.own(&mut command);
+        let name = command.get_program().to_string_lossy().into_owned();
         let output = command
             .output()
-            .unwrap_or_else(|error| panic!("{program} does not run: {error}"));
+            .unwrap_or_else(|error| panic!("{name} does not run: {error}"));
         let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{program} fails: {told}");
+        assert!(output.status.success(), "{name} fails: {told}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -267,14 +288,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        end(&mut self.watch);
+        end(&mut self.watch, "end\n");
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
 /// Lets the process that watches see the end of its input, and waits until it is done.
-fn end(watch: &mut Child) {
-    drop(watch.stdin.take());
+fn end(watch: &mut Child, word: &str) {
+    if let Some(mut input) = watch.stdin.take() {
+        // It may be gone already.
+        let _ = input.write_all(word.as_bytes());
+    }
     let _ = watch.wait();
 }
 
@@ -294,15 +318,22 @@ fn signal(name: &str, process: u32) {
 }
 
 fn programs() -> PathBuf {
-    if let Some(named) = std::env::var_os("LEFTFOLD_POSTGRES_BIN") {
-        return named.into();
-    }
-    let found = PLACES
-        .iter()
-        .map(Path::new)
-        .find(|place| place.join("initdb").exists());
+    std::env::var_os("LEFTFOLD_POSTGRES_BIN").map_or_else(|| installed("initdb"), PathBuf::from)
+}
+
+/// One of Debian's client programs.
+fn client(program: &str) -> PathBuf {
+    installed(program).join(program)
+}
+
+/// The directory of the newest of Debian's versions that has this program.
+fn installed(program: &str) -> PathBuf {
+    let places = PLACES.iter().map(Path::new);
+    let found = places
+        .into_iter()
+        .find(|place| place.join(program).exists());
     found.map(Path::to_owned).unwrap_or_else(|| {
-        panic!("PostgreSQL is not installed (on Debian: apt-get install postgresql), and LEFTFOLD_POSTGRES_BIN names no directory")
+        panic!("PostgreSQL's {program} is not installed (on Debian: apt-get install postgresql)")
     })
 }
 

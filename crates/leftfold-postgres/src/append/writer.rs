@@ -38,6 +38,8 @@ pub(crate) struct Writer {
     pool: Arc<Pool>,
     heads: Arc<Heads>,
     call: String,
+    /// Whether ids must be looked up always, since no index of all ids refuses a second one.
+    look_up_ids: bool,
     seen: Seen,
 }
 
@@ -46,6 +48,7 @@ impl Writer {
     pub(crate) fn start(
         pool: Arc<Pool>,
         heads: Arc<Heads>,
+        look_up_ids: bool,
     ) -> (mpsc::Sender<Pending>, tokio::task::JoinHandle<()>) {
         let (sender, queue) = mpsc::channel(QUEUE);
         let call = call(&quoted(pool.options().schema()));
@@ -53,6 +56,7 @@ impl Writer {
             pool,
             heads,
             call,
+            look_up_ids,
             seen: Seen::default(),
         };
         (sender, tokio::spawn(writer.run(queue)))
@@ -126,8 +130,7 @@ impl Writer {
     }
 
     async fn send(&mut self, group: &Group) -> Result<Vec<Result<Appended, AppendError>>, Failure> {
-        let partitioned = self.pool.options().partition.is_some();
-        let mut answered = self.call(group, partitioned).await;
+        let mut answered = self.call(group, self.look_up_ids).await;
         if answered.as_ref().is_err_and(Failure::is_known_id) {
             answered = self.call(group, true).await;
         }

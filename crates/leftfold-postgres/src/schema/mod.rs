@@ -37,6 +37,15 @@ pub(crate) fn migrations(options: &PostgresOptions) -> Vec<Migration> {
         name,
         sql: sql.replace(":schema", &schema),
     };
+    // Looked at only where a group crosses into the last partition that is there.
+    let extend = match options.partition {
+        None => "-- The log is one table.",
+        Some(_) => {
+            "if (next - 1) / (select p.positions from :schema.partitioning p) > head / (select p.positions from :schema.partitioning p) then
+            perform :schema.extend(next - 1);
+        end if;"
+        }
+    };
     let log = match options.partition {
         None => LOG.replace(" :partition", "") + WHOLE,
         Some(size) => {
@@ -46,7 +55,7 @@ pub(crate) fn migrations(options: &PostgresOptions) -> Vec<Migration> {
     };
     vec![
         of(1, "log", log),
-        of(2, "append", APPEND.to_owned()),
+        of(2, "append", APPEND.replace(":extend", extend)),
         of(3, "beside", BESIDE.to_owned()),
     ]
 }
@@ -59,13 +68,7 @@ pub(crate) fn quoted(name: &str) -> String {
 /// Brings the schema to the needed version, or refuses.
 pub(crate) async fn settle(link: &Link, options: &PostgresOptions) -> Result<(), OpenError> {
     let found = version(&link.client, options).await?;
-    if found > SCHEMA_VERSION {
-        return Err(OpenError::Newer {
-            schema: options.schema.clone(),
-            found,
-            known: SCHEMA_VERSION,
-        });
-    }
+    refuse_newer(found, options)?;
     if found == SCHEMA_VERSION {
         return Ok(());
     }
@@ -77,6 +80,17 @@ pub(crate) async fn settle(link: &Link, options: &PostgresOptions) -> Result<(),
         });
     }
     migrate(link, options).await.map(drop)
+}
+
+fn refuse_newer(found: i32, options: &PostgresOptions) -> Result<(), OpenError> {
+    if found > SCHEMA_VERSION {
+        return Err(OpenError::Newer {
+            schema: options.schema.clone(),
+            found,
+            known: SCHEMA_VERSION,
+        });
+    }
+    Ok(())
 }
 
 /// The version of the schema; 0 if there is none.
@@ -96,6 +110,23 @@ pub(crate) async fn version(client: &Client, options: &PostgresOptions) -> Resul
     let newest = format!("select coalesce(max(version), 0) from {table}");
     let row = client
         .query_typed_one(&newest, &[])
+        .await
+        .map_err(OpenError::connect)?;
+    row.try_get(0).map_err(OpenError::connect)
+}
+
+/// Whether the log is divided into partitions, whatever the options say.
+pub(crate) async fn is_partitioned(
+    link: &Link,
+    options: &PostgresOptions,
+) -> Result<bool, OpenError> {
+    let sql = format!(
+        "select relkind = 'p' from pg_class where oid = '{}.events'::regclass",
+        quoted(&options.schema)
+    );
+    let row = link
+        .client
+        .query_typed_one(&sql, &[])
         .await
         .map_err(OpenError::connect)?;
     row.try_get(0).map_err(OpenError::connect)
@@ -125,6 +156,7 @@ pub(crate) async fn migrate(
     let run = async {
         client.batch_execute(&begin).await.map_err(failed(0))?;
         let found = version(client, options).await?;
+        refuse_newer(found, options)?;
         let mut run = Vec::new();
         for step in migrations(options)
             .into_iter()

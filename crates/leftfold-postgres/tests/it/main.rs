@@ -1,6 +1,21 @@
-//! The store over PostgreSQL, on a server that the tests start by themselves.
+//! The store over PostgreSQL, on servers that the tests start by themselves.
 
-#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests stop at the first surprise, and measure their own patience"
+)]
 
+mod beside;
 mod conformance;
+mod crashes;
+mod encrypted;
+mod held;
+mod pooler;
+mod promises;
+mod rights;
+mod schema;
 mod server;
+mod soak;
+mod story;
+mod wire;

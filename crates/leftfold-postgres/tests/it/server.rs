@@ -17,9 +17,13 @@ pub(crate) fn server() -> &'static Server {
     &SERVER
 }
 
+/// The name of a schema that no other test uses.
+pub(crate) fn schema() -> String {
+    format!("s{}", SCHEMAS.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Options for a store of its own.
 pub(crate) fn fresh() -> PostgresOptions {
     let options: PostgresOptions = SERVER.address("postgres").parse().unwrap();
-    let schema = format!("s{}", SCHEMAS.fetch_add(1, Ordering::Relaxed));
-    options.with_schema(schema).with_connections(4)
+    options.with_schema(schema()).with_connections(4)
 }

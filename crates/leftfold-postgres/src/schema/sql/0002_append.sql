@@ -191,6 +191,7 @@ begin
     end loop;
 
     if next > head + 1 then
+        :extend
         insert into :schema.events (position, revision, id, time, content, stream, type, data, metadata, tags)
             select positions[x.write] + x.nth, revisions[x.write] + x.nth, x.id, coalesce(x.time, moment), x.content,
                    x.stream, x.type, x.data, x.metadata, x.tags::text[]
