@@ -1,4 +1,4 @@
-//! The store over PostgreSQL beside plain SQL and beside other frameworks, on one private server, in one run.
+//! The store over PostgreSQL beside plain SQL and other frameworks, on one server, in one run.
 //!
 //! **Owns:** the rows and their medians. **Does not know:** how a peer is driven.
 //! **Invariants:** both sides of a row alternate, run by run, on the same server, in databases of their own.

@@ -19,7 +19,10 @@ use crate::{
 };
 
 /// 110 bytes, as in the rows beside it.
-pub(crate) const DATA: &str = r#"{"account":"7f3a9c","amount":1250,"currency":"EUR","note":"a deposit of the usual kind, made at the counter"}"#;
+pub(crate) const DATA: &str = concat!(
+    r#"{"account":"7f3a9c","amount":1250,"currency":"EUR","#,
+    r#""note":"a deposit of the usual kind, made at the counter"}"#
+);
 
 pub(crate) async fn open(address: &str) -> anyhow::Result<Arc<PostgresStore>> {
     Ok(Arc::new(PostgresStore::open(address).await?))

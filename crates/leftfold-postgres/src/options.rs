@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// | word | meaning | default |
 /// |---|---|---|
-/// | `sslmode` | `disable`, or `require`: encrypted, the server's certificate and name checked (so do `verify-ca`, `verify-full`) | `disable` for a unix socket or loopback, else `require` |
+/// | `sslmode` | `disable`, or `require`: encrypted and the server's name checked, as do `verify-ca`, `verify-full` | see below |
 /// | `sslrootcert` | file of certificates to trust | those of the system |
 /// | `leftfold_schema` | the schema that holds the store | `leftfold` |
 /// | `leftfold_connections` | connections at most, besides one that listens | 8 |
@@ -45,6 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// | `leftfold_migrate` | `false`: never change the schema, refuse an older one | `true` |
 /// | `leftfold_partition` | for a new store: positions per partition of the log | none |
 /// | `unsafe_allow_lost_commits` | `true`: run on a server that may lose what it committed | `false` |
+///
+/// Without `sslmode`, a unix socket or loopback address is spoken to in clear, any other machine in cipher.
 #[derive(Clone)]
 pub struct PostgresOptions {
     pub(crate) config: Config,

@@ -8,6 +8,7 @@
     clippy::missing_panics_doc,
     clippy::expect_used,
     clippy::panic,
+    clippy::disallowed_methods,
     reason = "a test without its server stops at once and says why"
 )]
 
@@ -104,7 +105,8 @@ impl Server {
             "-N",
         ]);
         server.finish(make);
-        let lines = "listen_addresses = ''\nshared_buffers = 128MB\nmax_connections = 200\nlc_messages = 'C'\nunix_socket_permissions = 0777\n";
+        let lines = "listen_addresses = ''\nshared_buffers = 128MB\nmax_connections = 200\n\
+                     lc_messages = 'C'\nunix_socket_permissions = 0777\n";
         server.configure(&format!("{lines}port = {port}\n{settings}\n"));
         server.launch();
         server

@@ -8,6 +8,7 @@ mod bench;
 mod demo;
 mod export;
 mod import;
+mod migrate;
 mod read;
 mod stats;
 mod streams;
@@ -34,7 +35,8 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Stats(arguments) => stats::run(arguments).await?,
         Command::Import(arguments) => import::run(arguments).await?,
         Command::Export(arguments) => export::run(arguments).await?,
-        Command::Verify(arguments) => verify::run(&arguments)?,
+        Command::Verify(arguments) => verify::run(&arguments).await?,
+        Command::Migrate(arguments) => migrate::run(&arguments).await?,
         Command::Bench(arguments) => bench::run(arguments).await?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "leftfold", &mut stdout());

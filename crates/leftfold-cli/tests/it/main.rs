@@ -9,6 +9,7 @@
 mod bad_input;
 mod commands;
 mod import;
+mod postgres;
 
 use std::path::Path;
 

@@ -17,6 +17,12 @@ const PARTED: &str = include_str!("sql/0001_parted.sql");
 const APPEND: &str = include_str!("sql/0002_append.sql");
 const BESIDE: &str = include_str!("sql/0003_beside.sql");
 
+/// The part of the append function that makes partitions.
+const EXTEND: &str =
+    "if (select (next - 1) / p.positions > head / p.positions from :schema.partitioning p) then
+            perform :schema.extend(next - 1);
+        end if;";
+
 /// One step of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -40,11 +46,7 @@ pub(crate) fn migrations(options: &PostgresOptions) -> Vec<Migration> {
     // Looked at only where a group crosses into the last partition that is there.
     let extend = match options.partition {
         None => "-- The log is one table.",
-        Some(_) => {
-            "if (next - 1) / (select p.positions from :schema.partitioning p) > head / (select p.positions from :schema.partitioning p) then
-            perform :schema.extend(next - 1);
-        end if;"
-        }
+        Some(_) => EXTEND,
     };
     let log = match options.partition {
         None => LOG.replace(" :partition", "") + WHOLE,

@@ -1,4 +1,4 @@
-//! Writers that are held up, roll back, or write beside the log: nothing is skipped, nothing is doubled.
+//! Writers that are held up, roll back, or write beside the log: nothing skipped, nothing doubled.
 //!
 //! **Owns:** these stories. **Does not know:** crashes; they are in `crashes`.
 
@@ -58,8 +58,10 @@ async fn an_insert_that_is_slow_within_the_server_lets_no_later_one_pass() {
     let schema = options.schema().to_owned();
     let store = PostgresStore::open_with(options.clone()).await.unwrap();
     let sql = format!(
-        "create function {schema}.slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.05); return new; end $$;
-         create trigger slow before insert on {schema}.events for each row when (new.type = 'Slow') execute function {schema}.slow()"
+        "create function {schema}.slow() returns trigger language plpgsql as $$
+         begin perform pg_sleep(0.05); return new; end $$;
+         create trigger slow before insert on {schema}.events for each row
+         when (new.type = 'Slow') execute function {schema}.slow()"
     );
     server().psql("postgres", &sql);
     let mut writers = Vec::new();
@@ -223,8 +225,10 @@ async fn an_event_that_the_server_cannot_take_does_not_spoil_the_others_of_its_g
     let schema = options.schema().to_owned();
     let store = PostgresStore::open_with(options).await.unwrap();
     let sql = format!(
-        "create function {schema}.odd() returns trigger language plpgsql as $$ begin raise exception 'odd'; end $$;
-         create trigger odd before insert on {schema}.events for each row when (new.type = 'Odd') execute function {schema}.odd()"
+        "create function {schema}.odd() returns trigger language plpgsql as $$
+         begin raise exception 'odd'; end $$;
+         create trigger odd before insert on {schema}.events for each row
+         when (new.type = 'Odd') execute function {schema}.odd()"
     );
     server().psql("postgres", &sql);
     let mut client = store.connection().await.unwrap();

@@ -2,6 +2,8 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "tests stop at the first surprise, and measure their own patience"
 )]
@@ -10,6 +12,7 @@ mod beside;
 mod conformance;
 mod crashes;
 mod encrypted;
+mod example;
 mod held;
 mod pooler;
 mod promises;

@@ -6,7 +6,7 @@
 use std::{
     fs,
     os::unix::{fs::chown, process::CommandExt},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::LazyLock,
 };
@@ -17,9 +17,19 @@ use crate::server::{schema, server};
 
 const PORT: u16 = 6432;
 
-static POOLER: LazyLock<Child> = LazyLock::new(start);
+static POOLER: LazyLock<Child> = LazyLock::new(|| {
+    let (child, socket) = start();
+    for _ in 0..600 {
+        if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+            return child;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("PgBouncer does not start");
+});
 
-fn start() -> Child {
+/// The process, and where it will listen.
+fn start() -> (Child, PathBuf) {
     let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"]
         .into_iter()
         .find(|path| Path::new(path).exists());
@@ -45,15 +55,8 @@ fn start() -> Child {
         chown(&settings, Some(user), Some(group)).unwrap();
         command.uid(user).gid(group);
     }
-    let child = command.spawn().unwrap();
     let socket = directory.join(format!(".s.PGSQL.{PORT}"));
-    for _ in 0..600 {
-        if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
-            return child;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    panic!("PgBouncer does not start");
+    (command.spawn().unwrap(), socket)
 }
 
 /// Options for a store of its own, behind the pooler.
