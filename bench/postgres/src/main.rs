@@ -112,9 +112,7 @@ async fn main() -> anyhow::Result<()> {
     }
     let name = "catch up";
     if wants(name) {
-        catch_up(&server, &arguments)
-            .await?
-            .show(name, "psql, copy to");
+        catch_up(&server, &arguments, name).await?;
     }
     Ok(())
 }
@@ -163,17 +161,21 @@ async fn bank_rows(
     Ok(())
 }
 
-async fn catch_up(server: &Server, arguments: &Arguments) -> anyhow::Result<Row> {
+async fn catch_up(server: &Server, arguments: &Arguments, name: &str) -> anyhow::Result<()> {
     let address = server.database();
     let store = ours::open(&address).await?;
     ours::fill(&store, arguments.events).await?;
     plain::settle(server, &address);
-    let mut row = Row::default();
+    let (mut text, mut binary) = (Row::default(), Row::default());
     for _ in 0..arguments.runs {
-        row.ours
-            .push(ours::read_all(&store, arguments.events).await?);
-        row.beside
-            .push(plain::copy_out(server, &address, arguments.events)?);
+        let ours = ours::read_all(&store, arguments.events).await?;
+        for (row, format) in [(&mut text, "text"), (&mut binary, "binary")] {
+            row.ours.push(ours);
+            let copied = plain::copy_out(server, &address, arguments.events, format)?;
+            row.beside.push(copied);
+        }
     }
-    Ok(row)
+    text.show(name, "psql, copy to, text");
+    binary.show(name, "psql, copy to, binary");
+    Ok(())
 }

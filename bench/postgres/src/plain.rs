@@ -83,13 +83,21 @@ pub(crate) fn settle(server: &Server, address: &str) {
     server.psql(name(address), "checkpoint");
 }
 
-/// All events by `copy to`; per second.
-pub(crate) fn copy_out(server: &Server, address: &str, events: u64) -> anyhow::Result<f64> {
+/// All events by `copy to`, in this format; per second.
+pub(crate) fn copy_out(
+    server: &Server,
+    address: &str,
+    events: u64,
+    format: &str,
+) -> anyhow::Result<f64> {
     let begun = Instant::now();
     let output = server.directory().join("copied");
     let select = "select position, revision, id, time, content, stream, type, data, metadata, tags \
                   from leftfold.events order by position";
-    let copy = format!("\\copy ({select}) to '{}'", output.display());
+    let copy = format!(
+        "\\copy ({select}) to '{}' (format {format})",
+        output.display()
+    );
     server.psql(name(address), &copy);
     let elapsed = begun.elapsed().as_secs_f64();
     fs::remove_file(output)?;
