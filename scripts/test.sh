@@ -62,10 +62,8 @@ tests() {
 
 # postgres: makes sure that PostgreSQL's programs are there; the tests start servers of their own.
 postgres() {
-  # Debian's versions stand side by side, and not where commands are looked for.
-  local programs
-  programs=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)
-  need "${programs:-/usr/lib/postgresql}/initdb" postgresql || ls /usr/lib/postgresql/*/bin/initdb
+  # The servers' programs stand side by side, each in the folder of its version; this one is there with any of them.
+  need pg_ctlcluster postgresql && ls /usr/lib/postgresql/*/bin/initdb
 }
 
 # newer_postgres: the tests of that store once more, on a server newer than Debian's.

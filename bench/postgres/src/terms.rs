@@ -30,15 +30,15 @@ const TABLES: &str = "
             insert into tag_rows select t, position from written, unnest(tags) t;
         end if;
     end $body$;
-    select count(fill('gin')) from generate_series(1, 5000);
-    select count(fill('table')) from generate_series(1, 5000);
+    select count(fill('gin')) from generate_series(1, :rounds);
+    select count(fill('table')) from generate_series(1, :rounds);
     analyze;";
 
 const QUESTIONS: [(&str, &str, &str); 2] = [
     (
         "condition near the head",
-        "select min(position) from by_gin where tags @> array['shop:' || :shop] and position > 500050",
-        "select position from tag_rows where tag = 'shop:' || :shop and position > 500050 order by position limit 1",
+        "select min(position) from by_gin where tags @> array['shop:' || :shop] and position > :near",
+        "select position from tag_rows where tag = 'shop:' || :shop and position > :near order by position limit 1",
     ),
     (
         "two tags, first event",
@@ -73,12 +73,16 @@ pub(crate) async fn rows(
     }
     let address = server.database();
     let database = address.rsplit('/').next().unwrap_or_default();
-    server.psql(database, TABLES);
+    // Half as many events as the catch-up reads, 100 at a time.
+    let rounds = (arguments.events / 200).max(1);
+    server.psql(database, &TABLES.replace(":rounds", &rounds.to_string()));
     for (name, gin, table) in tasks {
         let mut row = Row::default();
         for _ in 0..arguments.runs {
-            row.ours.push(pgbench(server, database, table, arguments)?);
-            row.beside.push(pgbench(server, database, gin, arguments)?);
+            row.ours
+                .push(pgbench(server, database, table, rounds, arguments)?);
+            row.beside
+                .push(pgbench(server, database, gin, rounds, arguments)?);
         }
         row.show(&format!("tags: {name}, by table"), "by GIN index");
     }
@@ -89,8 +93,10 @@ fn pgbench(
     server: &Server,
     database: &str,
     sql: &str,
+    rounds: u64,
     arguments: &Arguments,
 ) -> anyhow::Result<f64> {
+    let sql = sql.replace(":near", &(rounds * 100 + 50).to_string());
     let script = server.directory().join("terms.sql");
     fs::write(&script, format!("\\set shop random(0, 499)\n{sql};\n"))?;
     let host = server.directory().to_string_lossy().into_owned();
