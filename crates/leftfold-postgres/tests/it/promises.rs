@@ -113,7 +113,7 @@ async fn a_commit_that_may_not_be_on_the_standby_is_an_unknown_outcome() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_takes_too_long_is_ended_and_wrote_nothing() {
-    let options = fresh().with_statement_timeout(std::time::Duration::from_millis(100));
+    let options = fresh().with_statement_timeout(std::time::Duration::from_secs(1));
     let store = PostgresStore::open_with(options).await.unwrap();
     let mut client = store.connection().await.unwrap();
     let transaction = client.transaction().await.unwrap();
@@ -132,7 +132,7 @@ async fn a_statement_that_takes_too_long_is_ended_and_wrote_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_holds_the_lock_and_does_nothing_is_ended_by_the_server() {
-    let options = fresh().with_idle_timeout(std::time::Duration::from_millis(100));
+    let options = fresh().with_idle_timeout(std::time::Duration::from_secs(1));
     let store = PostgresStore::open_with(options).await.unwrap();
     let mut client = store.connection().await.unwrap();
     let transaction = client.transaction().await.unwrap();

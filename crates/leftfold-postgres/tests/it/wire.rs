@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     server::{schema, server},
-    story::{dense, followed, surely, to, types},
+    story::{dense, followed, surely, to, types, until},
 };
 
 /// Passes bytes on, until it is told to swallow the next answer and cut the connection.
@@ -81,8 +81,18 @@ async fn pass(client: tokio::net::TcpStream, socket: PathBuf, cut: Arc<AtomicBoo
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_lost_leaves_the_outcome_unknown_and_a_repetition_finds_it() {
     let relay = Relay::start().await;
-    let store = PostgresStore::open_with(relay.options()).await.unwrap();
+    let options = relay.options();
+    let name = format!("cut {}", options.schema());
+    let store = PostgresStore::open_with(options.named(&name))
+        .await
+        .unwrap();
     store.append(to("a", Any, "First")).await.unwrap();
+    // Other processes are told a moment later; after that there is one connection, and it is idle.
+    let told = format!(
+        "select count(*) from pg_stat_activity where application_name = '{name}' and state = 'idle' \
+         and query like '%pg_notify%'"
+    );
+    until(|| async { server().psql("postgres", &told).trim() == "1" }).await;
     let append = to("a", Any, "Second");
     relay.cut(true);
     let unknown = store.append(append.clone()).await.unwrap_err();
