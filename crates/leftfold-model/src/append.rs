@@ -44,7 +44,16 @@ impl AppendCondition {
     }
 }
 
-/// One or more writes to one or more streams, all or nothing, under any number of conditions.
+/// What must hold for a stream that an append need not write to, as it stands before the append.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamCheck {
+    /// The stream.
+    pub stream: StreamName,
+    /// What must hold for it.
+    pub expected: ExpectedRevision,
+}
+
+/// One or more writes to one or more streams, all or nothing, under any number of checks and conditions.
 ///
 /// ```
 /// use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, StreamName};
@@ -56,6 +65,7 @@ impl AppendCondition {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Append {
     writes: Vec<StreamWrite>,
+    checks: Vec<StreamCheck>,
     conditions: Vec<AppendCondition>,
 }
 
@@ -68,7 +78,11 @@ impl Append {
         writes: Vec<StreamWrite>,
         conditions: Vec<AppendCondition>,
     ) -> Result<Self, ModelError> {
-        let append = Self { writes, conditions };
+        let append = Self {
+            writes,
+            checks: Vec::new(),
+            conditions,
+        };
         append.check()?;
         Ok(append)
     }
@@ -102,10 +116,53 @@ impl Append {
         Ok(self)
     }
 
+    /// The same append, only if this holds for `stream` before it.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_check(
+        self,
+        stream: StreamName,
+        expected: ExpectedRevision,
+    ) -> Result<Self, ModelError> {
+        self.with_checks([StreamCheck { stream, expected }])
+    }
+
+    /// The same append under these checks too.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_checks(
+        mut self,
+        checks: impl IntoIterator<Item = StreamCheck>,
+    ) -> Result<Self, ModelError> {
+        self.checks.extend(checks);
+        let bounds = (0, limits::APPEND_CHECKS_MAX);
+        let got = self.checks.len();
+        in_range(
+            || "append".into(),
+            "checks",
+            got,
+            bounds,
+            "APPEND_CHECKS_MAX",
+        )?;
+        Ok(self)
+    }
+
     /// The writes, in order.
     #[must_use]
     pub fn writes(&self) -> &[StreamWrite] {
         &self.writes
+    }
+    /// The checks, in order.
+    #[must_use]
+    pub fn checks(&self) -> &[StreamCheck] {
+        &self.checks
+    }
+    /// Takes the append apart: writes, checks and conditions.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<StreamWrite>, Vec<StreamCheck>, Vec<AppendCondition>) {
+        (self.writes, self.checks, self.conditions)
     }
     /// The conditions.
     #[must_use]
@@ -208,6 +265,12 @@ pub enum Conflict {
         expected: ExpectedRevision,
         /// Where it is.
         actual: CurrentRevision,
+    },
+    /// The stream was deleted, for good or while the caller expects it to be there. Deciding again cannot help.
+    #[error("stream {stream} is deleted")]
+    StreamDeleted {
+        /// The stream.
+        stream: StreamName,
     },
     /// An event matches a condition of the append. Read again and decide again.
     #[error("condition {condition} fails: event {position} matches its query")]

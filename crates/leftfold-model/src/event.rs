@@ -108,6 +108,13 @@ impl NewEvent {
         self
     }
 
+    /// The same event with these bytes as its data, in the same encoding.
+    #[must_use]
+    pub fn with_data(mut self, data: impl Into<Bytes>) -> Self {
+        self.data = data.into();
+        self
+    }
+
     /// The same event with this metadata: by convention a JSON object of correlation, causation and the like.
     #[must_use]
     pub fn with_metadata(mut self, metadata: impl Into<Bytes>) -> Self {

@@ -19,7 +19,7 @@ mod query;
 mod read;
 mod time;
 
-pub use append::{Append, AppendCondition, Appended, Conflict, StreamWrite};
+pub use append::{Append, AppendCondition, Appended, Conflict, StreamCheck, StreamWrite};
 pub use error::ModelError;
 pub use event::{ContentType, NewEvent, RecordedEvent};
 pub use id::EventId;

@@ -21,6 +21,8 @@ pub const APPEND_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const APPEND_EVENTS_MAX: usize = 10_000;
 /// Conditions of one append, at most. All are checked on the one thread that decides appends.
 pub const APPEND_CONDITIONS_MAX: usize = 64;
+/// Streams an append may check, at most: one for each it may write, and as many again that a store adds by itself.
+pub const APPEND_CHECKS_MAX: usize = 2 * APPEND_EVENTS_MAX;
 /// Items of one query, at most.
 pub const QUERY_ITEMS_MAX: usize = 256;
 /// Types of one query item, at most.

@@ -8,8 +8,11 @@ use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use crate::{
     error::{ModelError, in_range, shown},
-    limits,
+    limits::{self, STREAM_NAME_BYTES_MAX},
 };
+
+/// What stands before a stream's name in the name of its metadata stream.
+const METADATA_PREFIX: &str = "$$";
 
 /// Declares a checked, cheaply cloned text type. The four names differ in words and limit only.
 macro_rules! name_type {
@@ -126,6 +129,28 @@ impl StreamName {
         Self("default".into())
     }
 
+    /// The stream that holds this stream's metadata: its name behind `$$`. `None` for a stream that holds metadata itself,
+    /// and for a name so long that there is no room for `$$`: such streams have no metadata and cannot be deleted.
+    #[must_use]
+    pub fn metadata_stream(&self) -> Option<Self> {
+        let room = self.0.len() + METADATA_PREFIX.len() <= STREAM_NAME_BYTES_MAX;
+        let own = self.is_metadata_stream();
+        (room && !own).then(|| Self([METADATA_PREFIX, &self.0].concat().into()))
+    }
+
+    /// Whether this stream holds the metadata of another.
+    #[must_use]
+    pub fn is_metadata_stream(&self) -> bool {
+        self.0.len() > METADATA_PREFIX.len() && self.0.starts_with(METADATA_PREFIX)
+    }
+
+    /// The stream whose metadata this stream holds, if it is one that does.
+    #[must_use]
+    pub fn described_stream(&self) -> Option<Self> {
+        let described = self.0.strip_prefix(METADATA_PREFIX)?;
+        (!described.is_empty()).then(|| Self(described.into()))
+    }
+
     /// The name up to the first `-`; the whole name if it has no `-` or begins with one.
     #[must_use]
     pub fn category(&self) -> Category {
@@ -170,6 +195,18 @@ mod tests {
                 at: 2
             }
         );
+    }
+
+    #[test]
+    fn a_metadata_stream_names_the_stream_it_describes_and_has_none_itself() {
+        let name = |text: &str| StreamName::new(text).unwrap();
+        let metadata = name("account-1").metadata_stream().unwrap();
+        assert_eq!(metadata.as_str(), "$$account-1");
+        assert_eq!(metadata.described_stream(), Some(name("account-1")));
+        assert_eq!(metadata.metadata_stream(), None);
+        assert_eq!(name("$$").described_stream(), None);
+        assert!(name(&"s".repeat(1_022)).metadata_stream().is_some());
+        assert_eq!(name(&"s".repeat(1_023)).metadata_stream(), None);
     }
 
     #[test]

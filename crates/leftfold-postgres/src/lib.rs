@@ -6,11 +6,13 @@
 //! **Invariants:** positions are dense and follow commits, because appends take one lock last and hold it to the end of
 //! their transaction; one function of the database is the only door for events; no session state is needed, so a
 //! pooler in transaction mode may stand in between.
-//! **Reading order:** [`PostgresOptions`], [`PostgresStore`], `append`, `read`, `follow`, then `schema/sql`.
+//! **Reading order:** [`PostgresOptions`], [`PostgresStore`], `backend`, `append`, `read`, `follow`, `erase`, then `schema/sql`.
 
 mod append;
+mod backend;
 mod checkpoints;
 mod connect;
+mod erase;
 mod error;
 mod follow;
 mod leases;

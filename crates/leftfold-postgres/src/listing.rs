@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use futures_core::stream::BoxStream;
 use futures_util::stream;
-use leftfold_model::{Position, Revision, StreamName};
+use leftfold_model::{CurrentRevision, Position, Revision, StreamName};
 use leftfold_store::{ListStreams, ReadError, StoreStats, StreamInfo};
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::{GenericClient, Row, types::Type};
 
 use crate::{
+    PostgresOptions,
     error::Failure,
     name::{restored, stored},
     pool::Pool,
@@ -90,6 +91,24 @@ fn info(row: &Row) -> Result<StreamInfo, Failure> {
         position: Position::new(number(row.try_get(2)?)),
         time: row.try_get::<_, Moment>(3)?.0,
     })
+}
+
+/// The revision of a stream's newest event, as the connection sees it, be it erased or not.
+pub(crate) async fn current(
+    client: &impl GenericClient,
+    options: &PostgresOptions,
+    stream: &StreamName,
+) -> Result<CurrentRevision, Failure> {
+    let sql = format!(
+        "select e.revision from {}.events e where e.stream = $1 order by e.revision desc limit 1",
+        quoted(options.schema())
+    );
+    let name = stored(stream.as_str());
+    let rows = client.query_typed(&sql, &[(&name, Type::TEXT)]).await?;
+    let last = rows.first().map(|row| row.try_get(0)).transpose()?;
+    Ok(CurrentRevision(
+        last.map(|last| Revision::new(number(last))),
+    ))
 }
 
 /// Counts and sizes.

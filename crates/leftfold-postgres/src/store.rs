@@ -3,32 +3,20 @@
 //! **Owns:** [`PostgresStore`]. **Does not know:** SQL; the rooms below do.
 //! **Invariants:** clones are the same store; nothing waits for a lock of this process while it waits for the server.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
-use leftfold_model::{Append, Appended, Position, Read};
+use leftfold_model::{Append, Appended, Position, Read, StreamName};
 use leftfold_store::{
-    AppendError, Capabilities, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
-    SnapshotStore, StoreStats, StreamInfo, Subscription,
-};
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
+    AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
+    Retained, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState,
+    Subscription,
 };
 use tokio_postgres::Transaction;
 
 use crate::{
     Checkpoints, Connection, DatabaseError, Leases, Migration, OpenError, Parked, PostgresOptions,
-    Report,
-    append::{self, Pending, Writer},
-    connect::Link,
-    error::Failure,
-    follow::{self, Heads},
-    listing,
-    pool::Pool,
-    read, schema,
-    snapshots::PostgresSnapshots,
-    verify,
+    Report, append, backend::PostgresBackend, connect::Link, pool::Pool, schema, verify,
 };
 
 /// A store in a PostgreSQL database. Several processes may share one; so may several stores, each in its schema.
@@ -45,17 +33,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct PostgresStore {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    pool: Arc<Pool>,
-    heads: Arc<Heads>,
-    snapshots: Arc<PostgresSnapshots>,
-    /// The way to the writing task, until the store is closed.
-    queue: Mutex<Option<mpsc::Sender<Pending>>>,
-    writing: Mutex<Option<JoinHandle<()>>>,
+    retained: Retained<PostgresBackend>,
 }
 
 impl PostgresStore {
@@ -72,21 +50,9 @@ impl PostgresStore {
     /// # Errors
     /// [`OpenError`]: not reached, not safe, not suited, or of another version.
     pub async fn open_with(options: PostgresOptions) -> Result<Self, OpenError> {
-        let link = Link::open(&options).await?;
-        schema::settle(&link, &options).await?;
-        let partitioned = schema::is_partitioned(&link, &options).await?;
-        drop(link);
-        let pool = Pool::new(options);
-        let heads = Heads::new(Arc::clone(&pool));
-        let (queue, writing) = Writer::start(Arc::clone(&pool), Arc::clone(&heads), partitioned);
+        let backend = PostgresBackend::open(options).await?;
         Ok(Self {
-            inner: Arc::new(Inner {
-                snapshots: Arc::new(PostgresSnapshots::new(Arc::clone(&pool))),
-                pool,
-                heads,
-                queue: Mutex::new(Some(queue)),
-                writing: Mutex::new(Some(writing)),
-            }),
+            retained: Retained::over_backend(backend),
         })
     }
 
@@ -112,7 +78,7 @@ impl PostgresStore {
     /// # Errors
     /// [`OpenError`].
     pub async fn connection(&self) -> Result<Connection, OpenError> {
-        Connection::open(self.inner.pool.options()).await
+        Connection::open(self.pool().options()).await
     }
 
     /// Appends as a part of an application's own transaction: both are committed, or neither is.
@@ -134,25 +100,29 @@ impl PostgresStore {
         transaction: &Transaction<'_>,
         append: Append,
     ) -> Result<Appended, AppendError> {
-        append::append_in(transaction, append, self.inner.pool.options()).await
+        append::append_in(transaction, append, self.pool().options()).await
+    }
+
+    fn pool(&self) -> &Arc<Pool> {
+        self.retained.backend().pool()
     }
 
     /// Where consumers keep how far they are.
     #[must_use]
     pub fn checkpoints(&self) -> Checkpoints {
-        Checkpoints::new(Arc::clone(&self.inner.pool))
+        Checkpoints::new(Arc::clone(self.pool()))
     }
 
     /// Who does what, when only one process may.
     #[must_use]
     pub fn leases(&self) -> Leases {
-        Leases::new(Arc::clone(&self.inner.pool))
+        Leases::new(Arc::clone(self.pool()))
     }
 
     /// Events that a consumer has put aside.
     #[must_use]
     pub fn parked(&self) -> Parked {
-        Parked::new(Arc::clone(&self.inner.pool))
+        Parked::new(Arc::clone(self.pool()))
     }
 
     /// Reads all of the log and compares what must agree; changes nothing.
@@ -162,102 +132,62 @@ impl PostgresStore {
     /// # Cost
     /// Several passes over tables and indexes, without a limit of time.
     pub async fn verify(&self) -> Result<Report, DatabaseError> {
-        Ok(verify::verify(&self.inner.pool).await?)
-    }
-
-    fn closed() -> AppendError {
-        AppendError::Unavailable {
-            cause: Arc::new(Failure::Closed),
-        }
-    }
-
-    fn queue(&self) -> Result<mpsc::Sender<Pending>, AppendError> {
-        let queue = self
-            .inner
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        queue.clone().ok_or_else(Self::closed)
+        Ok(verify::verify(self.pool()).await?)
     }
 }
 
 impl EventStore for PostgresStore {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
-        Box::pin(async move {
-            let (answer, outcome) = oneshot::channel();
-            let queued = self.queue()?.send(Pending { append, answer }).await;
-            queued.map_err(|_| Self::closed())?;
-            // A sender that is dropped without an answer went down with its runtime, maybe in the middle of a commit.
-            outcome
-                .await
-                .unwrap_or_else(|_| Err(Failure::Gone.into_append_error()))
-        })
+        self.retained.append(append)
     }
 
     fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
-        read::read(Arc::clone(&self.inner.pool), read)
+        self.retained.read(read)
     }
 
     fn subscribe(
         &self,
         subscription: Subscription,
     ) -> BoxStream<'static, Result<Delivery, ReadError>> {
-        follow::subscribe(
-            Arc::clone(&self.inner.pool),
-            &self.inner.heads,
-            subscription,
-        )
+        self.retained.subscribe(subscription)
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
-        let pool = &self.inner.pool;
-        Box::pin(read::patiently(pool, move || async move {
-            let lent = pool.get().await?;
-            read::head(lent.link()?, pool.options().schema()).await
-        }))
+        self.retained.head()
+    }
+
+    fn stream_state(&self, stream: StreamName) -> BoxFuture<'_, Result<StreamState, ReadError>> {
+        self.retained.stream_state(stream)
+    }
+
+    fn delete(&self, delete: Delete) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        self.retained.delete(delete)
+    }
+
+    fn scavenge(
+        &self,
+        scavenge: Scavenge,
+    ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
+        self.retained.scavenge(scavenge)
     }
 
     fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
-        listing::streams(Arc::clone(&self.inner.pool), list)
+        self.retained.streams(list)
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
-        let pool = &self.inner.pool;
-        Box::pin(read::patiently(pool, move || listing::stats(pool)))
+        self.retained.stats()
     }
 
     fn capabilities(&self) -> Capabilities {
-        // Ids are unique for ever.
-        Capabilities::new(!self.inner.pool.options().lost_commits, u64::MAX)
+        self.retained.capabilities()
     }
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
-        Arc::clone(&self.inner.snapshots) as Arc<dyn SnapshotStore>
+        self.retained.snapshots()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
-        Box::pin(async move {
-            drop(
-                self.inner
-                    .queue
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take(),
-            );
-            let writing = self
-                .inner
-                .writing
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            let finished = match writing {
-                Some(writing) => writing.await,
-                None => Ok(()),
-            };
-            self.inner.heads.close();
-            finished.map_err(|error| AppendError::Unavailable {
-                cause: Arc::new(error),
-            })
-        })
+        self.retained.close()
     }
 }

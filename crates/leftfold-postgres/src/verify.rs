@@ -15,6 +15,8 @@ use crate::{connect::Link, error::Failure, pool::Pool, schema::quoted, value::nu
 pub struct Report {
     /// Events that were counted.
     pub events: u64,
+    /// Events that were erased: their places are still taken.
+    pub erased: u64,
     /// The newest position.
     pub head: Position,
     /// What does not agree; empty if all is well.
@@ -31,19 +33,23 @@ pub struct Finding {
     pub rows: u64,
 }
 
+/// All places that are taken, by events and by erased ones.
+const PLACES: &str = "(select stream, revision, position, id from {s}.events \
+                      union all select stream, revision, position, id from {s}.erased)";
+
 const RULES: [(&str, &str); 5] = [
     (
         "positions are dense from 1",
-        "select coalesce(max(position), 0) - count(*) + count(*) filter (where position < 1) from {s}.events",
+        "select coalesce(max(position), 0) - count(*) + count(*) filter (where position < 1) from {places} p",
     ),
     (
         "revisions of a stream are dense from 0 and rise with positions",
         "select count(*) from (select revision, row_number() over (partition by stream order by position) - 1 as should \
-         from {s}.events) r where revision <> should",
+         from {places} p) r where revision <> should",
     ),
     (
         "ids are unique",
-        "select count(*) - count(distinct id) from {s}.events",
+        "select count(*) - count(distinct id) from {places} p",
     ),
     (
         "every tag of an event is in the table of tags",
@@ -63,14 +69,20 @@ pub(crate) async fn verify(pool: &Arc<Pool>) -> Result<Report, Failure> {
     let begin = "begin isolation level repeatable read read only; set local statement_timeout = 0";
     link.client.batch_execute(begin).await?;
     let schema = quoted(pool.options().schema());
+    let there = format!("select count(*) from {schema}.events where content > 0");
+    let emptied = format!(
+        "select (select count(*) from {schema}.erased) + (select count(*) from {schema}.events where content = 0)"
+    );
     let mut report = Report {
-        events: count(&link, &format!("select count(*) from {schema}.events")).await?,
+        events: count(&link, &there).await?,
+        erased: count(&link, &emptied).await?,
         ..Report::default()
     };
     let head = format!("select coalesce(max(position), 0) from {schema}.events");
     report.head = Position::new(count(&link, &head).await?);
     for (rule, sql) in RULES {
-        let rows = count(&link, &sql.replace("{s}", &schema)).await?;
+        let sql = sql.replace("{places}", PLACES).replace("{s}", &schema);
+        let rows = count(&link, &sql).await?;
         if rows > 0 {
             report.findings.push(Finding { rule, rows });
         }

@@ -13,7 +13,9 @@ use leftfold_model::{
     StreamName, Timestamp,
 };
 
-use crate::{AppendError, ReadError, SnapshotStore};
+use crate::{
+    AppendError, Delete, ReadError, Scavenge, ScavengeProgress, SnapshotStore, StreamState,
+};
 
 /// A store of events. Cheap to share behind an `Arc`; every method may be called from many tasks at once.
 pub trait EventStore: Debug + Send + Sync + 'static {
@@ -35,6 +37,9 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
     /// Reads events as of the moment of the first poll.
+    ///
+    /// A read of one stream keeps to what its metadata leaves of it ([`crate::StreamMetadata`]); every other read gives all
+    /// events that have not been reclaimed by [`Self::scavenge`].
     ///
     /// Yields at least one batch, also when nothing matches, so that the caller gets a
     /// [`ReadBatch::token`]. All batches of one read carry the same token. An error ends the stream.
@@ -60,7 +65,36 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     /// [`ReadError::Unavailable`].
     fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>>;
 
-    /// Lists streams in the byte order of their names.
+    /// What a stream is now: there, absent or deleted, from where it can be read, and its metadata.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn stream_state(&self, stream: StreamName) -> BoxFuture<'_, Result<StreamState, ReadError>>;
+
+    /// Deletes a stream, or what stands in it by now: see [`Delete`]. Resolves when that is durable.
+    ///
+    /// # Errors
+    /// [`AppendError`]: a wrong revision if the stream is not as expected or not there at all, a deleted stream if it is
+    /// deleted for good.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take back the deletion.
+    fn delete(&self, delete: Delete) -> BoxFuture<'_, Result<Appended, AppendError>>;
+
+    /// Reclaims the space of events that no stream read can deliver any more, while the store goes on working.
+    /// Positions and revisions stay; reads of the log and queries lose these events too.
+    ///
+    /// Dropping the stream stops the work after the part that is under way; what is done stays done, and the next run
+    /// does the rest.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn scavenge(
+        &self,
+        scavenge: Scavenge,
+    ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>>;
+
+    /// Lists streams in the byte order of their names, without those that are deleted.
     ///
     /// # Errors
     /// [`ReadError`].

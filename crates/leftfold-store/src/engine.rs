@@ -1,6 +1,6 @@
-//! The embedded engine as an [`EventStore`].
+//! The embedded engine as a [`Backend`].
 //!
-//! **Owns:** [`EngineStore`]: the bridge between blocking reads and async callers. **Does not know:** files.
+//! **Owns:** [`EngineBackend`]: the bridge between blocking reads and async callers. **Does not know:** files.
 //! **Invariants:** no read blocks a runtime thread: each batch is read on the blocking pool; appends wait in the engine's
 //! own bounded queue, and callers beyond its bound wait here, holding nothing but their append.
 
@@ -13,12 +13,13 @@ use leftfold_log::{
     Cursor, Follower, Log, LogOptions, OpenError, Streams,
     disk::{FileKind, FileName},
 };
-use leftfold_model::{Append, Appended, Position, Read};
+use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamName};
 use tokio::{runtime::Handle, task};
 
 use crate::{
-    AppendError, Capabilities, Delivery, EventStore, ListStreams, MemorySnapshots, ReadBatch,
-    ReadError, SnapshotStore, StoreStats, StreamInfo, Subscription, snapshot_file::FileSnapshots,
+    AppendError, Backend, Capabilities, Cut, Delivery, ListStreams, MemorySnapshots, ReadBatch,
+    ReadError, Retained, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, Subscription,
+    snapshot_file::FileSnapshots,
 };
 
 /// Streams of a batch: each costs the read of one event.
@@ -30,8 +31,11 @@ const BUSY_PAUSE: Duration = Duration::from_millis(1);
 ///
 /// Must be opened inside a tokio runtime with time enabled, which must live as long; any task or thread may then
 /// use it. The directory belongs to one store at a time; clones share it.
+pub type EngineStore = Retained<EngineBackend>;
+
+/// The storage of an [`EngineStore`].
 #[derive(Clone, Debug)]
-pub struct EngineStore {
+pub struct EngineBackend {
     log: Log,
     /// Where blocking reads run, so that callers may be of any runtime or none.
     runtime: Handle,
@@ -55,11 +59,11 @@ impl EngineStore {
         match opened {
             Ok(log) => {
                 let file = FileSnapshots::at(beside, Handle::current());
-                Ok(Self {
+                Ok(Self::over_backend(EngineBackend {
                     snapshots: Arc::new(file.clone()),
                     file: Some(file),
-                    ..Self::over(log?)
-                })
+                    ..EngineBackend::over(log?)
+                }))
             }
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
@@ -71,6 +75,18 @@ impl EngineStore {
     /// If it is called outside of a tokio runtime.
     #[must_use]
     pub fn over(log: Log) -> Self {
+        Self::over_backend(EngineBackend::over(log))
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.backend().log
+    }
+}
+
+impl EngineBackend {
+    fn over(log: Log) -> Self {
         Self {
             log,
             runtime: Handle::current(),
@@ -87,15 +103,9 @@ impl EngineStore {
             .spawn(async { tokio::time::sleep(BUSY_PAUSE).await })
             .await;
     }
-
-    /// The log.
-    #[must_use]
-    pub fn log(&self) -> &Log {
-        &self.log
-    }
 }
 
-impl EventStore for EngineStore {
+impl Backend for EngineBackend {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
             loop {
@@ -215,6 +225,30 @@ impl EventStore for EngineStore {
                 }),
             }
         })
+    }
+
+    fn current(&self, stream: StreamName) -> BoxFuture<'_, Result<CurrentRevision, ReadError>> {
+        let (log, runtime) = (self.log.clone(), self.runtime.clone());
+        Box::pin(blocking(runtime, move || {
+            log.revision(&stream).map_err(read_error)
+        }))
+    }
+
+    fn erase(
+        &self,
+        _cuts: Vec<Cut>,
+        _bytes_per_second: Option<u64>,
+    ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
+        // The engine does not give space back yet: everything stays where it is.
+        let nothing = ScavengeProgress {
+            finished: true,
+            ..ScavengeProgress::default()
+        };
+        Box::pin(stream::once(async move { Ok(nothing) }))
+    }
+
+    fn is_exclusive(&self) -> bool {
+        true
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::{error::Error, sync::Arc};
 
-use leftfold_model::Conflict;
+use leftfold_model::{Conflict, StreamName};
 
 /// The store's own error, kept whole behind the contract's.
 pub type Cause = Arc<dyn Error + Send + Sync>;
@@ -19,6 +19,12 @@ pub enum AppendError {
     /// The append lost against what is stored; nothing was written. Reload and decide again.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// The append breaks a rule that only a store can check. Nothing was written, and repeating it cannot help.
+    #[error("append is not valid: {reason}")]
+    Invalid {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The store cannot take the append; nothing was written. Retrying later may succeed.
     #[error("store is unavailable, nothing was written")]
     Unavailable {
@@ -58,6 +64,12 @@ pub enum ReadError {
     Invalid {
         /// What is wrong with it.
         reason: String,
+    },
+    /// The stream was deleted for good.
+    #[error("stream {stream} is deleted")]
+    StreamDeleted {
+        /// The stream.
+        stream: StreamName,
     },
     /// What is stored is damaged. Nothing damaged was delivered; reads of other parts may still work.
     #[error("stored data is damaged")]

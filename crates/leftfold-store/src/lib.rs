@@ -6,6 +6,7 @@
 //! conformance suite against every store; a difference between stores is a bug or a [`Capabilities`] entry.
 //! **Reading order:** [`EventStore`], [`AppendError`], [`ReadError`], [`MemoryStore`].
 
+mod backend;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
@@ -13,18 +14,24 @@ mod contract;
 mod engine;
 mod error;
 mod memory;
+mod retention;
 #[cfg(feature = "engine")]
 mod snapshot_file;
 mod snapshots;
 
+pub use backend::{Backend, Cut, Door};
 pub use contract::{
     Capabilities, Delivery, EventStore, ListStreams, ReadBatch, StoreStats, StreamInfo,
     Subscription,
 };
 #[cfg(feature = "engine")]
-pub use engine::EngineStore;
+pub use engine::{EngineBackend, EngineStore};
 pub use error::{AppendError, Cause, ReadError};
 #[cfg(feature = "engine")]
 pub use leftfold_log::{LogOptions, OpenError};
-pub use memory::MemoryStore;
+pub use memory::{MemoryBackend, MemoryStore};
+pub use retention::{
+    Delete, Retained, Scavenge, ScavengeProgress, StreamMetadata, StreamState, StreamStatus,
+    append_through,
+};
 pub use snapshots::{MemorySnapshots, SavedSnapshot, SnapshotError, SnapshotStore};

@@ -203,18 +203,18 @@ impl Terms {
                     }
                     pause(asked).await;
                 }
-                // After an unknown outcome a refusal says nothing of the first try.
-                Err(AppendError::Unavailable { cause }) if asked == 1 => {
-                    return Err(ExecuteError::Unavailable { cause });
-                }
-                Err(AppendError::Unavailable { cause }) => {
-                    let attempts = asked;
-                    return Err(ExecuteError::OutcomeUnknown { attempts, cause });
-                }
-                Err(other) => {
-                    return Err(ExecuteError::OutcomeUnknown {
-                        attempts: asked,
-                        cause: Arc::new(other),
+                Err(refused) => {
+                    let certain = refused.is_definitely_not_written();
+                    let cause = match refused {
+                        AppendError::Unavailable { cause } => cause,
+                        other => Arc::new(other),
+                    };
+                    // After an unknown outcome a refusal says nothing of the first try.
+                    return Err(if certain && asked == 1 {
+                        ExecuteError::Unavailable { cause }
+                    } else {
+                        let attempts = asked;
+                        ExecuteError::OutcomeUnknown { attempts, cause }
                     });
                 }
             }

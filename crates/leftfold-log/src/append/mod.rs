@@ -57,6 +57,8 @@ pub(crate) struct Prepared {
     newest: Arc<Tail>,
     /// For each write, how many events its stream has in all older sources.
     older_events: Vec<u64>,
+    /// The same for each check.
+    older_checked: Vec<u64>,
 }
 
 impl Prepared {
@@ -64,37 +66,52 @@ impl Prepared {
     /// decision will meet again.
     pub(crate) fn of(append: &Append, sources: &Sources) -> Option<Self> {
         let newest = Arc::clone(sources.tails.last()?);
-        let mut older_events = Vec::with_capacity(append.writes().len());
-        for write in append.writes() {
-            let term = Term::stream(&write.stream);
-            let known = newest.count(term.as_bytes(), Position::MAX).is_some();
-            older_events.push(if known {
-                0
-            } else {
-                sources.older_stream_events(&term, Position::MAX).ok()?
-            });
-        }
+        let older = |stream: &StreamName| {
+            let term = Term::stream(stream);
+            match newest.count(term.as_bytes(), Position::MAX) {
+                Some(_) => Some(0),
+                None => sources.older_stream_events(&term, Position::MAX).ok(),
+            }
+        };
+        let writes = append.writes().iter();
+        let older_events = writes
+            .map(|write| older(&write.stream))
+            .collect::<Option<_>>()?;
+        let checks = append.checks().iter();
+        let older_checked = checks
+            .map(|check| older(&check.stream))
+            .collect::<Option<_>>()?;
         Some(Self {
             newest,
             older_events,
+            older_checked,
         })
+    }
+
+    /// Whether what was looked up still holds.
+    fn holds(&self, sources: &Sources) -> bool {
+        let newest = sources.tails.last();
+        newest.is_some_and(|tail| Arc::ptr_eq(tail, &self.newest))
     }
 
     /// How many events the stream of this write has in all sources but the newest tail, if that still holds.
     fn older_events(&self, sources: &Sources, write: usize) -> Option<u64> {
-        let same = sources
-            .tails
-            .last()
-            .is_some_and(|tail| Arc::ptr_eq(tail, &self.newest));
-        self.older_events.get(write).copied().filter(|_| same)
+        let events = self.older_events.get(write).copied();
+        events.filter(|_| self.holds(sources))
+    }
+
+    /// The same for the stream of this check.
+    fn older_checked(&self, sources: &Sources, check: usize) -> Option<u64> {
+        let events = self.older_checked.get(check).copied();
+        events.filter(|_| self.holds(sources))
     }
 }
 
 impl Decider {
     /// Decides an append. Changes nothing.
     ///
-    /// The order of the checks is part of the contract: repetition, then expected revisions in the order of the
-    /// writes, then conditions in their order (docs/queries.md).
+    /// The order is part of the contract: repetition, then expected revisions in the order of the writes, then checks,
+    /// then conditions, each in their order (docs/queries.md).
     pub(crate) fn decide(
         &self,
         append: &Append,
@@ -108,6 +125,18 @@ impl Decider {
         for (write, &actual) in append.writes().iter().zip(&current) {
             if !write.expected.allows(actual) {
                 let (stream, expected) = (write.stream.clone(), write.expected);
+                return Ok(Decision::Refused(Conflict::WrongRevision {
+                    stream,
+                    expected,
+                    actual,
+                }));
+            }
+        }
+        for (nth, check) in append.checks().iter().enumerate() {
+            let known = prepared.and_then(|prepared| prepared.older_checked(seen.sources, nth));
+            let actual = last_of(stream_events(&check.stream, known, seen.sources)?);
+            if !check.expected.allows(actual) {
+                let (stream, expected) = (check.stream.clone(), check.expected);
                 return Ok(Decision::Refused(Conflict::WrongRevision {
                     stream,
                     expected,
@@ -233,6 +262,29 @@ impl Decider {
     }
 }
 
+/// How many events a stream has, decided ones included; `older`: how many of them are not in the newest tail, if known
+/// (none of them matter if the newest tail knows the stream).
+fn stream_events(
+    stream: &StreamName,
+    older: Option<u64>,
+    sources: &Sources,
+) -> Result<u64, StorageError> {
+    let term = Term::stream(stream);
+    let newest = sources.tails.last();
+    match newest.and_then(|tail| tail.count(term.as_bytes(), Position::MAX)) {
+        Some((base, count)) => Ok(base + count),
+        None => match older {
+            Some(events) => Ok(events),
+            None => sources.older_stream_events(&term, Position::MAX),
+        },
+    }
+}
+
+/// The revision of the last of so many events.
+fn last_of(events: u64) -> CurrentRevision {
+    CurrentRevision(events.checked_sub(1).map(Revision::new))
+}
+
 /// For each write, the revision of its stream's last event: decided appends and earlier writes included.
 fn current_revisions(
     append: &Append,
@@ -240,20 +292,12 @@ fn current_revisions(
     seen: Seen<'_>,
 ) -> Result<Vec<CurrentRevision>, StorageError> {
     let sources = seen.sources;
-    let stored = |nth: usize, write: &StreamWrite| -> Result<u64, StorageError> {
-        let term = Term::stream(&write.stream);
-        let newest = sources.tails.last();
-        match newest.and_then(|tail| tail.count(term.as_bytes(), Position::MAX)) {
-            Some((base, count)) => Ok(base + count),
-            None => match prepared.and_then(|prepared| prepared.older_events(sources, nth)) {
-                Some(events) => Ok(events),
-                None => sources.older_stream_events(&term, Position::MAX),
-            },
-        }
+    let stored = |nth: usize, write: &StreamWrite| {
+        let known = prepared.and_then(|prepared| prepared.older_events(sources, nth));
+        stream_events(&write.stream, known, sources)
     };
-    let current = |events: u64| CurrentRevision(events.checked_sub(1).map(Revision::new));
     if let [write] = append.writes() {
-        return Ok(vec![current(stored(0, write)?)]);
+        return Ok(vec![last_of(stored(0, write)?)]);
     }
     let mut events: HashMap<&StreamName, u64, RandomState> = HashMap::default();
     let mut all = Vec::with_capacity(append.writes().len());
@@ -262,7 +306,7 @@ fn current_revisions(
             Some(&before) => before,
             None => stored(nth, write)?,
         };
-        all.push(current(before));
+        all.push(last_of(before));
         events.insert(&write.stream, before + write.events.len() as u64);
     }
     Ok(all)

@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use leftfold_model::{Append, Appended, Position, Query, Read, Scope, StreamName};
+use leftfold_model::{Append, Appended, CurrentRevision, Position, Query, Read, Scope, StreamName};
 
 use super::{
     Core, LogStats, Ticket,
@@ -168,6 +168,14 @@ impl Log {
     #[must_use]
     pub fn follow(&self, scope: Scope, query: Query, after: Position) -> Follower {
         self.running.reader.follow(scope, query, after)
+    }
+
+    /// The revision of a stream's newest event; see [`Reader::revision`].
+    ///
+    /// # Errors
+    /// [`ReadError::Storage`].
+    pub fn revision(&self, stream: &StreamName) -> Result<CurrentRevision, ReadError> {
+        self.running.reader.revision(stream)
     }
 
     /// Lists streams; see [`Reader::streams`].

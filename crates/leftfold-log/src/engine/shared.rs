@@ -12,12 +12,12 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 use event_listener::{Event, EventListener};
-use leftfold_model::{Position, Query, Read, Scope, StreamName};
+use leftfold_model::{CurrentRevision, Position, Query, Read, Revision, Scope, StreamName};
 
 use crate::{
     disk::{FileKind, FileName},
     error::StorageError,
-    index::{Frozen, Sources, Tail, merge_due},
+    index::{Frozen, Sources, Tail, Term, merge_due},
     limits::LogOptions,
     read::{Cursor, Follower, ReadError, Streams, View, Views},
     record::LogId,
@@ -346,6 +346,18 @@ impl Reader {
     #[must_use]
     pub fn head(&self) -> Position {
         self.shared.view().head
+    }
+
+    /// The revision of a stream's newest durable event. Reads no event.
+    ///
+    /// # Errors
+    /// [`ReadError::Storage`].
+    pub fn revision(&self, stream: &StreamName) -> Result<CurrentRevision, ReadError> {
+        let view = self.shared.view();
+        let events = view
+            .sources
+            .stream_events(&Term::stream(stream), view.head)?;
+        Ok(CurrentRevision(events.checked_sub(1).map(Revision::new)))
     }
 
     /// Lists the streams whose names begin with `prefix` and come behind `after`, in the byte order of names.

@@ -52,7 +52,7 @@ pub(crate) fn outcomes(
         let outcome = answer.outcome(index, write, append);
         outcomes
             .push(outcome.ok_or_else(|| Failure::Foreign(format!("outcome of append {index}")))?);
-        write += append.writes().len();
+        write += append.writes().len() + append.checks().len();
     }
     Ok(outcomes)
 }
@@ -94,10 +94,12 @@ impl Answer {
             0 => self.accepted(index, write, append).map(Ok),
             1 => self.repetition(append),
             2 => {
-                let refused = append.writes().get(place)?;
+                let written = append.writes().iter().map(|it| (&it.stream, it.expected));
+                let checked = append.checks().iter().map(|it| (&it.stream, it.expected));
+                let (stream, expected) = written.chain(checked).nth(place)?;
                 Some(Err(Conflict::WrongRevision {
-                    stream: refused.stream.clone(),
-                    expected: refused.expected,
+                    stream: stream.clone(),
+                    expected,
                     actual: CurrentRevision(u64::try_from(detail).ok().map(Revision::new)),
                 }))
             }

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use leftfold_model::{ConflictToken, ContentType, ExpectedRevision, QueryItem};
+use leftfold_model::{ConflictToken, ContentType, ExpectedRevision, QueryItem, StreamName};
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
@@ -67,19 +67,13 @@ impl<'a> Columns<'a> {
         };
         let mut numbers: HashMap<&str, i32> = HashMap::new();
         for (index, append) in group.appends().iter().enumerate() {
-            columns.append_writes.push(count(append.writes().len()));
+            let parts = append.writes().len() + append.checks().len();
+            columns.append_writes.push(count(parts));
             columns.append_events.push(count(append.event_count()));
             for write in append.writes() {
-                let next = count(numbers.len() + 1);
-                let number = *numbers.entry(write.stream.as_str()).or_insert(next);
-                let name = stored(write.stream.as_str());
-                if number == next {
-                    columns.streams.push(name.clone());
-                    columns.seen_revisions.push(seen.revision(&write.stream));
-                }
-                columns.write_stream.push(number);
-                columns.write_expected.push(expected(write.expected));
-                columns.write_events.push(count(write.events.len()));
+                let events = write.events.len();
+                let name =
+                    columns.push_write(&mut numbers, seen, &write.stream, write.expected, events);
                 for (nth, event) in write.events.iter().enumerate() {
                     columns.event_write.push(count(columns.write_stream.len()));
                     columns.event_nth.push(count(nth));
@@ -99,6 +93,9 @@ impl<'a> Columns<'a> {
                     columns.event_times.push(event.time().map(Moment));
                 }
             }
+            for check in append.checks() {
+                columns.push_write(&mut numbers, seen, &check.stream, check.expected, 0);
+            }
             for (number, condition) in append.conditions().iter().enumerate() {
                 for item in items(&condition.fail_if_match) {
                     columns.push_item(group, index, (number, condition.after), item);
@@ -116,6 +113,28 @@ impl<'a> Columns<'a> {
             columns.event_times.clear();
         }
         columns
+    }
+
+    /// A write, or a check, which is one of no events. Gives the stream's name as it is stored.
+    fn push_write(
+        &mut self,
+        numbers: &mut HashMap<&'a str, i32>,
+        seen: &Seen,
+        stream: &'a StreamName,
+        expectation: ExpectedRevision,
+        events: usize,
+    ) -> Cow<'a, str> {
+        let next = count(numbers.len() + 1);
+        let number = *numbers.entry(stream.as_str()).or_insert(next);
+        let name = stored(stream.as_str());
+        if number == next {
+            self.streams.push(name.clone());
+            self.seen_revisions.push(seen.revision(stream));
+        }
+        self.write_stream.push(number);
+        self.write_expected.push(expected(expectation));
+        self.write_events.push(count(events));
+        name
     }
 
     fn push_item(

@@ -51,7 +51,7 @@ impl Group {
 
     /// The events of earlier appends that an item of a condition of append `index` asks for: of each append the last.
     ///
-    /// Each as the number of its write in the whole group and its place in that write.
+    /// Each as the number of its write in the whole group, checks counted too, and its place in that write.
     pub(crate) fn clashes(&self, index: usize, item: &QueryItem) -> Vec<(usize, usize)> {
         let mut found = Vec::new();
         let mut write_number = 0;
@@ -62,6 +62,7 @@ impl Group {
                 last = place.map(|place| (write_number, place)).or(last);
                 write_number += 1;
             }
+            write_number += append.checks().len();
             found.extend(last);
         }
         found

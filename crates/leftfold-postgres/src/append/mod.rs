@@ -2,7 +2,7 @@
 //!
 //! **Owns:** the rooms of appending. **Does not know:** reads.
 //! **Invariants:** one group is one transaction; a refused append of a group does not touch the others.
-//! **Reading order:** `writer`, `group`, `columns`, `answer`, then `schema/sql/0002_append.sql`.
+//! **Reading order:** `writer`, `group`, `columns`, `answer`, then `schema/sql/0004_append.sql`.
 
 mod answer;
 mod columns;

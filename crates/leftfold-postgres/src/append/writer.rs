@@ -141,7 +141,8 @@ impl Writer {
             }
         })?;
         let outcomes = outcomes(&row, group.appends())?;
-        self.seen.note(head_before(&row)?, &outcomes);
+        self.seen
+            .note(head_before(&row)?, group.appends(), &outcomes);
         let written = outcomes.iter().flatten().filter(|done| !done.repeated);
         if let Some(last) = written.map(|appended| appended.last).max() {
             self.heads.committed(last);

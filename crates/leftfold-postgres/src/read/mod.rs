@@ -10,6 +10,6 @@ mod page;
 mod reader;
 mod select;
 
-pub(crate) use page::{Wanted, fetch, head, patiently};
+pub(crate) use page::{Wanted, events, fetch, head, patiently};
 pub(crate) use reader::read;
-pub(crate) use select::Bounds;
+pub(crate) use select::{Bounds, Select};

@@ -11,6 +11,7 @@ use futures_util::TryStreamExt;
 use leftfold_model::{Direction, Position, Query, RecordedEvent, Scope};
 use leftfold_store::ReadError;
 use tokio::time::{Instant, sleep};
+use tokio_postgres::Row;
 
 use super::{
     decode::{self, Names},
@@ -88,6 +89,14 @@ pub(crate) async fn head(link: &Link, schema: &str) -> Result<Position, Failure>
         .first()
         .ok_or_else(|| Failure::Foreign("no head".to_owned()))?;
     Ok(Position::new(number(row.try_get(0)?)))
+}
+
+/// The events of rows.
+pub(crate) fn events(rows: &[Row]) -> Result<Vec<RecordedEvent>, Failure> {
+    let mut names = Names::default();
+    let event =
+        |row| decode::event(row, &mut names).map_err(|damaged| Failure::Damaged(Arc::new(damaged)));
+    rows.iter().map(event).collect()
 }
 
 async fn fetch_once(pool: &Arc<Pool>, wanted: &Wanted) -> Result<Page, Failure> {

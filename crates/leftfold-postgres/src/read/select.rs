@@ -122,7 +122,7 @@ impl Builder<'_> {
             .category(scope, "e")
             .map_or(String::new(), |filter| format!("{filter} and "));
         self.finish(format!(
-            "select {COLUMNS} from {schema}.events e where {category}e.position between ${lower} and ${upper} \
+            "select {COLUMNS} from {schema}.events e where {category}e.content > 0 and e.position between ${lower} and ${upper} \
              order by e.position {order} limit ${limit}"
         ))
     }
@@ -149,7 +149,7 @@ impl Builder<'_> {
             filter += &format!(" and ({})", items.join(" or "));
         }
         self.finish(format!(
-            "select {COLUMNS} from {schema}.events e where e.stream = ${stream} \
+            "select {COLUMNS} from {schema}.events e where e.stream = ${stream} and e.content > 0 \
              and e.revision between ${first} and ${last}{filter} order by e.revision {order} limit ${limit}"
         ))
     }

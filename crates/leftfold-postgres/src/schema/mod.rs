@@ -9,13 +9,14 @@ use tokio_postgres::Client;
 use crate::{OpenError, PostgresOptions, connect::Link};
 
 /// The version that this program needs.
-pub const SCHEMA_VERSION: i32 = 3;
+pub const SCHEMA_VERSION: i32 = 4;
 
 const LOG: &str = include_str!("sql/0001_log.sql");
 const WHOLE: &str = include_str!("sql/0001_whole.sql");
 const PARTED: &str = include_str!("sql/0001_parted.sql");
-const APPEND: &str = include_str!("sql/0002_append.sql");
 const BESIDE: &str = include_str!("sql/0003_beside.sql");
+const APPEND: &str = include_str!("sql/0004_append.sql");
+const ERASE: &str = include_str!("sql/0004_erase.sql");
 
 /// The part of the append function that makes partitions.
 const EXTEND: &str =
@@ -57,8 +58,10 @@ pub(crate) fn migrations(options: &PostgresOptions) -> Vec<Migration> {
     };
     vec![
         of(1, "log", log),
-        of(2, "append", APPEND.replace(":extend", extend)),
+        // The append function is that of the newest version that changed it.
+        of(2, "append", "-- See version 4.\n".to_owned()),
         of(3, "beside", BESIDE.to_owned()),
+        of(4, "lives", APPEND.replace(":extend", extend) + ERASE),
     ]
 }
 

@@ -27,6 +27,7 @@ pub mod history;
 pub mod idempotency;
 pub mod limits;
 pub mod listing;
+pub mod lives;
 pub mod queries;
 pub mod reads;
 pub mod revisions;
@@ -153,6 +154,29 @@ macro_rules! conformance {
                 stats_count_the_events,
                 the_head_is_the_last_position,
                 a_closed_store_takes_no_appends,
+            );
+            $crate::__conformance_group!($fixture, lives:
+                a_check_guards_a_stream_that_is_not_written,
+                a_check_is_about_the_stream_before_the_append,
+                metadata_is_told_and_its_newest_value_counts,
+                metadata_may_come_before_the_stream,
+                a_read_gives_only_what_truncation_leaves,
+                a_read_gives_only_the_newest_of_a_bounded_stream,
+                events_over_their_age_are_not_read,
+                a_deleted_stream_reads_as_empty_and_is_not_listed,
+                an_append_brings_a_deleted_stream_back_behind_its_old_events,
+                a_deleted_stream_does_not_exist,
+                a_repetition_of_what_brought_a_stream_back_is_recognised,
+                metadata_brings_a_deleted_stream_back_without_its_old_events,
+                one_append_may_write_a_stream_and_its_metadata,
+                a_stream_deleted_for_good_takes_and_gives_nothing,
+                metadata_of_a_stream_deleted_for_good_does_not_bring_it_back,
+                deletion_holds_to_what_it_expects,
+                a_subscription_of_a_stream_begins_within_what_is_kept,
+                a_subscription_of_a_stream_ends_when_it_is_deleted_for_good,
+                what_is_appended_behind_a_deletion_is_always_read,
+                reclaiming_takes_only_what_no_stream_read_gives,
+                a_subscription_goes_on_over_what_was_reclaimed,
             );
             $crate::__conformance_group!($fixture, history:
                 random_histories_equal_those_of_the_store_in_memory,

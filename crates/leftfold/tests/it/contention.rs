@@ -8,10 +8,11 @@ use std::sync::{
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use leftfold::{
     Store,
-    model::{Append, Appended, EventType, ExpectedRevision, NewEvent, Position, Read},
+    model::{Append, Appended, EventType, ExpectedRevision, NewEvent, Position, Read, StreamName},
     stores::{
-        AppendError, Capabilities, Delivery, EngineStore, EventStore, ListStreams, LogOptions,
-        ReadBatch, ReadError, SnapshotStore, StoreStats, StreamInfo, Subscription,
+        AppendError, Capabilities, Delete, Delivery, EngineStore, EventStore, ListStreams,
+        LogOptions, ReadBatch, ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats,
+        StreamInfo, StreamState, Subscription,
     },
 };
 
@@ -60,6 +61,15 @@ impl EventStore for Rough {
     }
     fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
         self.inner.streams(list)
+    }
+    fn stream_state(&self, stream: StreamName) -> BoxFuture<'_, Result<StreamState, ReadError>> {
+        self.inner.stream_state(stream)
+    }
+    fn delete(&self, delete: Delete) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        self.inner.delete(delete)
+    }
+    fn scavenge(&self, run: Scavenge) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
+        self.inner.scavenge(run)
     }
     fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
         self.inner.stats()

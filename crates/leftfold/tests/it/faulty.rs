@@ -9,8 +9,9 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use leftfold::{
     model::{Append, Appended, EventType, ExpectedRevision, NewEvent, Position, Read, StreamName},
     stores::{
-        AppendError, Capabilities, Delivery, EventStore, ListStreams, MemoryStore, ReadBatch,
-        ReadError, SnapshotStore, StoreStats, StreamInfo, Subscription,
+        AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, MemoryStore,
+        ReadBatch, ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
+        StreamState, Subscription,
     },
 };
 
@@ -106,6 +107,15 @@ impl EventStore for Faulty {
     }
     fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
         self.inner.streams(list)
+    }
+    fn stream_state(&self, stream: StreamName) -> BoxFuture<'_, Result<StreamState, ReadError>> {
+        self.inner.stream_state(stream)
+    }
+    fn delete(&self, delete: Delete) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        self.inner.delete(delete)
+    }
+    fn scavenge(&self, run: Scavenge) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
+        self.inner.scavenge(run)
     }
     fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
         self.inner.stats()

@@ -1,115 +1,38 @@
-//! A store in memory: the contract, written out as plainly as possible.
+//! The events of a store in memory, and what is decided by looking at them.
 //!
-//! **Owns:** [`MemoryStore`]. **Does not know:** files.
-//! **Invariants:** one lock around one list of events; every answer is computed by looking at events of that list, so this
-//! is what other stores are compared with; indexes only say where to look.
+//! **Owns:** [`State`]: the list of events and its indexes. **Does not know:** locks, callers, clocks.
+//! **Invariants:** every answer is computed by looking at events of the list; indexes only say where to look.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::{BTreeMap, HashMap};
 
-use futures_core::{future::BoxFuture, stream::BoxStream};
-use futures_util::stream;
 use leftfold_model::{
-    Append, AppendCondition, Appended, Conflict, CurrentRevision, Direction, EventId, EventType,
-    ExpectedRevision, NewEvent, Position, Query, Read, ReadFrom, RecordedEvent, Revision, Scope,
-    StreamName, StreamWrite, Tag, Timestamp,
+    Append, AppendCondition, Appended, Bytes, Conflict, CurrentRevision, Direction, EventId,
+    EventType, ExpectedRevision, NewEvent, Position, Query, Read, ReadFrom, RecordedEvent,
+    Revision, Scope, StreamName, StreamWrite, Tag, Timestamp,
 };
-use tokio::sync::watch;
 
-use crate::{
-    AppendError, Capabilities, Delivery, EventStore, ListStreams, MemorySnapshots, ReadBatch,
-    ReadError, SnapshotStore, StoreStats, StreamInfo, Subscription,
-};
+use crate::{Cut, ListStreams, ReadError, StreamInfo, Subscription};
 
 /// How many of the newest events are remembered by id; as in the engine.
-const RECENT_IDS: usize = 65_536;
+pub(super) const RECENT_IDS: usize = 65_536;
 /// Events of a batch, at most.
-const BATCH_EVENTS_MAX: usize = 128;
-/// Streams of a batch, at most.
-const BATCH_STREAMS_MAX: usize = 512;
-
-/// A store in memory. For tests and for trying things out; what it holds is gone when it is dropped.
-#[derive(Clone)]
-pub struct MemoryStore {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    /// The head, for those who wait; `None` once the store is closed.
-    head: watch::Sender<Option<Position>>,
-    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
-    snapshots: Arc<MemorySnapshots>,
-}
+pub(super) const BATCH_EVENTS_MAX: usize = 128;
 
 #[derive(Default)]
-struct State {
-    events: Vec<RecordedEvent>,
+pub(super) struct State {
+    pub(super) events: Vec<RecordedEvent>,
     /// Indexes into `events`, ascending: where to look, so that not everything is looked at.
-    streams: BTreeMap<StreamName, Vec<usize>>,
+    pub(super) streams: BTreeMap<StreamName, Vec<usize>>,
     types: HashMap<EventType, Vec<usize>>,
     tags: HashMap<Tag, Vec<usize>>,
     ids: HashMap<EventId, usize>,
-    closed: bool,
-}
-
-impl Default for MemoryStore {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for MemoryStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore")
-            .field("events", &self.shared.lock().events.len())
-            .finish()
-    }
-}
-
-impl MemoryStore {
-    /// An empty store on the system's clock.
-    #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the default clock of a store that has no other"
-    )]
-    pub fn new() -> Self {
-        Self::with_clock(|| {
-            let since = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
-        })
-    }
-
-    /// An empty store whose events are recorded at the times this clock tells.
-    pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        let (head, _) = watch::channel(Some(Position::START));
-        let shared = Shared {
-            state: Mutex::default(),
-            head,
-            clock: Box::new(clock),
-            snapshots: Arc::default(),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// Of a stream, how many of its first events were erased: they keep their places, without content.
+    erased: HashMap<StreamName, usize>,
+    pub(super) closed: bool,
 }
 
 impl State {
-    fn head(&self) -> Position {
+    pub(super) fn head(&self) -> Position {
         Position::new(self.events.len() as u64)
     }
 
@@ -117,13 +40,13 @@ impl State {
         self.streams.get(stream).map_or(&[], Vec::as_slice)
     }
 
-    fn current(&self, stream: &StreamName) -> CurrentRevision {
+    pub(super) fn current(&self, stream: &StreamName) -> CurrentRevision {
         let events = self.of_stream(stream).len() as u64;
         CurrentRevision(events.checked_sub(1).map(Revision::new))
     }
 
     /// The same order of checks as in docs/queries.md.
-    fn decide(&self, append: &Append) -> Result<Option<Appended>, Conflict> {
+    pub(super) fn decide(&self, append: &Append) -> Result<Option<Appended>, Conflict> {
         if let Some(appended) = self.repetition(append)? {
             return Ok(Some(appended));
         }
@@ -136,6 +59,17 @@ impl State {
             *before += write.events.len() as u64;
             if !write.expected.allows(actual) {
                 let (stream, expected) = (write.stream.clone(), write.expected);
+                return Err(Conflict::WrongRevision {
+                    stream,
+                    expected,
+                    actual,
+                });
+            }
+        }
+        for check in append.checks() {
+            let actual = self.current(&check.stream);
+            if !check.expected.allows(actual) {
+                let (stream, expected) = (check.stream.clone(), check.expected);
                 return Err(Conflict::WrongRevision {
                     stream,
                     expected,
@@ -233,7 +167,7 @@ impl State {
         (stored.id == event.id()).then_some((stored, true))
     }
 
-    fn write(&mut self, append: &Append, now: Timestamp) -> Appended {
+    pub(super) fn write(&mut self, append: &Append, now: Timestamp) -> Appended {
         let first = self.head().next();
         let mut streams = Vec::new();
         for write in append.writes() {
@@ -322,7 +256,7 @@ impl State {
     }
 
     /// Whether an event is part of a selection.
-    fn selects(event: &RecordedEvent, scope: &Scope, query: &Query) -> bool {
+    pub(super) fn selects(event: &RecordedEvent, scope: &Scope, query: &Query) -> bool {
         let in_scope = match scope {
             Scope::Stream(stream) => event.stream == *stream,
             Scope::Category(category) => event.stream.category_str() == category.as_str(),
@@ -332,7 +266,7 @@ impl State {
     }
 
     /// The positions a read delivers, in its order.
-    fn select(&self, read: &Read) -> Result<Vec<Position>, ReadError> {
+    pub(super) fn select(&self, read: &Read) -> Result<Vec<Position>, ReadError> {
         if matches!((&read.from, &read.scope), (ReadFrom::Revision(_), scope) if !matches!(scope, Scope::Stream(_)))
         {
             let reason = "read from a revision names no stream".to_owned();
@@ -367,6 +301,7 @@ impl State {
         let mut positions: Vec<_> = candidates
             .into_iter()
             .map(|index| Position::new(index as u64 + 1))
+            .filter(|&position| !self.event(position).is_some_and(|e| self.is_erased(e)))
             .collect();
         if !forwards {
             positions.reverse();
@@ -377,7 +312,31 @@ impl State {
         Ok(positions)
     }
 
-    fn event(&self, position: Position) -> Option<&RecordedEvent> {
+    pub(super) fn is_erased(&self, event: &RecordedEvent) -> bool {
+        let erased = self.erased.get(&event.stream);
+        erased.is_some_and(|&count| event.revision.get() < count as u64)
+    }
+
+    /// Erases the events of a cut. Gives how many they are, and their bytes.
+    pub(super) fn erase(&mut self, cut: &Cut) -> (u64, u64) {
+        let before = usize::try_from(cut.before.get()).unwrap_or(usize::MAX);
+        let erased = self.erased.entry(cut.stream.clone()).or_default();
+        let indexes = self.streams.get(&cut.stream).map_or(&[][..], Vec::as_slice);
+        let end = before.min(indexes.len());
+        let (mut events, mut bytes) = (0, 0);
+        for &index in indexes.get(*erased..end).unwrap_or_default() {
+            if let Some(event) = self.events.get_mut(index) {
+                events += 1;
+                bytes += (event.data.len() + event.metadata.len()) as u64;
+                event.data = Bytes::new();
+                event.metadata = Bytes::new();
+            }
+        }
+        *erased = end.max(*erased);
+        (events, bytes)
+    }
+
+    pub(super) fn event(&self, position: Position) -> Option<&RecordedEvent> {
         self.events
             .get(usize::try_from(position.get()).ok()?.checked_sub(1)?)
     }
@@ -388,167 +347,16 @@ fn shared<K: Clone, V>(held: Option<(&K, &V)>, name: &K) -> K {
     held.map_or(name, |(held, _)| held).clone()
 }
 
-impl EventStore for MemoryStore {
-    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
-        Box::pin(async move {
-            let mut state = self.shared.lock();
-            if state.closed {
-                return Err(AppendError::Unavailable {
-                    cause: Arc::new(Closed),
-                });
-            }
-            if let Some(repeated) = state.decide(&append)? {
-                return Ok(repeated);
-            }
-            let appended = state.write(&append, (self.shared.clock)());
-            self.shared.head.send_replace(Some(state.head()));
-            Ok(appended)
-        })
-    }
-
-    fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
-        let shared = Arc::clone(&self.shared);
-        Box::pin(stream::try_unfold(
-            Reading::NotBegun(read),
-            move |reading| {
-                let shared = Arc::clone(&shared);
-                async move {
-                    let state = shared.lock();
-                    let (mut positions, token, begun) = match reading {
-                        Reading::NotBegun(read) => {
-                            let positions = state.select(&read)?.into_iter();
-                            (positions, state.head(), false)
-                        }
-                        Reading::Rest(positions, token) => (positions, token, true),
-                    };
-                    if begun && positions.len() == 0 {
-                        return Ok(None);
-                    }
-                    let mut events = Vec::with_capacity(positions.len().min(BATCH_EVENTS_MAX));
-                    let next = positions.by_ref().take(BATCH_EVENTS_MAX);
-                    events.extend(next.filter_map(|position| state.event(position)).cloned());
-                    let batch = ReadBatch {
-                        events,
-                        token: token.into(),
-                    };
-                    Ok(Some((batch, Reading::Rest(positions, token))))
-                }
-            },
-        ))
-    }
-
-    fn subscribe(
-        &self,
-        subscription: Subscription,
-    ) -> BoxStream<'static, Result<Delivery, ReadError>> {
-        let shared = Arc::clone(&self.shared);
-        let waiting = self.shared.head.subscribe();
-        let begin = (subscription, waiting);
-        Box::pin(stream::try_unfold(
-            begin,
-            move |(mut subscription, mut waiting)| {
-                let shared = Arc::clone(&shared);
-                async move {
-                    let after = subscription.after;
-                    // An error means that the store is gone; `None` that it was closed. Both end the subscription.
-                    let moved = waiting
-                        .wait_for(|head| head.is_none_or(|head| head > after))
-                        .await;
-                    let closed = !moved.is_ok_and(|head| head.is_some());
-                    let state = shared.lock();
-                    if closed && state.head() <= after {
-                        return Ok(None);
-                    }
-                    let (events, through) = deliver(&state, &subscription);
-                    subscription.after = through;
-                    let caught_up = through == state.head();
-                    drop(state);
-                    Ok(Some((
-                        Delivery {
-                            events,
-                            through,
-                            caught_up,
-                        },
-                        (subscription, waiting),
-                    )))
-                }
-            },
-        ))
-    }
-
-    fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
-        Box::pin(async { Ok(self.shared.lock().head()) })
-    }
-
-    fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
-        let shared = Arc::clone(&self.shared);
-        let remaining = list.limit.unwrap_or(u64::MAX);
-        Box::pin(stream::try_unfold(
-            (list, remaining),
-            move |(mut list, remaining)| {
-                let shared = Arc::clone(&shared);
-                async move {
-                    let state = shared.lock();
-                    let wanted = usize::try_from(remaining)
-                        .unwrap_or(usize::MAX)
-                        .min(BATCH_STREAMS_MAX);
-                    let infos = list_streams(&state, &list, wanted);
-                    let Some(last) = infos.last() else {
-                        return Ok(None);
-                    };
-                    list.after = Some(last.stream.clone());
-                    let remaining = remaining - infos.len() as u64;
-                    Ok(Some((infos, (list, remaining))))
-                }
-            },
-        ))
-    }
-
-    fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
-        Box::pin(async {
-            let state = self.shared.lock();
-            let streams = ("streams", state.streams.len().to_string());
-            Ok(StoreStats {
-                events: state.head().get(),
-                head: state.head(),
-                details: vec![streams],
-            })
-        })
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::new(false, RECENT_IDS as u64)
-    }
-
-    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
-        Arc::clone(&self.shared.snapshots) as Arc<dyn SnapshotStore>
-    }
-
-    fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
-        Box::pin(async {
-            self.shared.lock().closed = true;
-            self.shared.head.send_replace(None);
-            Ok(())
-        })
-    }
-}
-
-enum Reading {
-    NotBegun(Read),
-    Rest(std::vec::IntoIter<Position>, Position),
-}
-
-/// The store was closed.
-#[derive(Debug, thiserror::Error)]
-#[error("store is closed")]
-struct Closed;
-
-fn deliver(state: &State, subscription: &Subscription) -> (Vec<RecordedEvent>, Position) {
+pub(super) fn deliver(
+    state: &State,
+    subscription: &Subscription,
+) -> (Vec<RecordedEvent>, Position) {
     let unseen = usize::try_from(subscription.after.get()).unwrap_or(usize::MAX);
     let unseen = state.events.get(unseen..).unwrap_or_default();
     let selected = unseen
         .iter()
-        .filter(|event| State::selects(event, &subscription.scope, &subscription.query));
+        .filter(|event| State::selects(event, &subscription.scope, &subscription.query))
+        .filter(|event| !state.is_erased(event));
     let events: Vec<_> = selected.take(BATCH_EVENTS_MAX).cloned().collect();
     match events.last() {
         Some(last) if events.len() == BATCH_EVENTS_MAX => {
@@ -559,7 +367,7 @@ fn deliver(state: &State, subscription: &Subscription) -> (Vec<RecordedEvent>, P
     }
 }
 
-fn list_streams(state: &State, list: &ListStreams, wanted: usize) -> Vec<StreamInfo> {
+pub(super) fn list_streams(state: &State, list: &ListStreams, wanted: usize) -> Vec<StreamInfo> {
     let behind = |name: &StreamName| list.after.as_ref().is_none_or(|after| name > after);
     let wanted_names = state
         .streams

@@ -2,6 +2,7 @@
 --
 -- Names come escaped (no character U+0000); positions and revisions beyond bigint come as its maximum.
 -- appends, writes, events, items and clashes are parallel arrays: one element each.
+-- A check is a write of no events, behind the writes of its append, and about the stream before that append.
 -- Expected revisions: -3 any, -2 stream exists, -1 no stream, else exactly this.
 -- What the caller has seen: the head after its last append, and at that head the revisions of these streams, or null.
 -- Where the log still ends there, nothing is looked up. Ids are looked up first if asked for; if not, a known one ends in
@@ -9,7 +10,7 @@
 -- Refusals: 0 accepted, 1 an id is known, 2 wrong revision (place: write, detail: revision, -1 none),
 -- 3 condition failed (place: condition, detail: position).
 
-create function :schema.append(
+create or replace function :schema.append(
     streams text[],
     append_writes int[], append_events int[],
     write_stream int[], write_expected bigint[], write_events int[],
@@ -34,6 +35,8 @@ declare
     clashes constant int := cardinality(clash_item);
     next bigint;
     heads bigint[];
+    befores bigint[];
+    erased_through bigint;
     positions bigint[] := array_fill(null::bigint, array[cardinality(write_stream)]);
     w int := 1;
     i int := 1;
@@ -81,15 +84,27 @@ begin
             from unnest(streams, seen_revisions) with ordinality s(stream, seen, n) order by s.n);
     end if;
     if look_up_ids then
-        select array_agg(e.id), array_agg(e.position), array_agg(e.stream), array_agg(e.revision)
+        select array_agg(k.id), array_agg(k.position), array_agg(k.stream), array_agg(k.revision)
             into known_ids, known_positions, known_streams, known_revisions
-            from unnest(event_ids) x(id) join :schema.events e on e.id = x.id;
+            from (select e.id, e.position, e.stream, e.revision
+                  from unnest(event_ids) x(id) join :schema.events e on e.id = x.id
+                  union all
+                  select e.id, e.position, e.stream, e.revision
+                  from unnest(event_ids) x(id) join :schema.erased e on e.id = x.id) k;
+    elsif exists (select from :schema.erased) and exists (
+            select from unnest(event_ids) x(id) join :schema.erased e on e.id = x.id) then
+        -- No index of the log refuses these.
+        raise exception 'an id is known' using errcode = 'LF004';
+    end if;
+    if items > 0 then
+        select e.through into erased_through from :schema.erasing e;
     end if;
 
     for a in 1 .. appends loop
         w_first := w;
         refusal := 0;
         known := false;
+        befores := heads;
         if known_ids is not null then
             known := exists (
                 select from unnest(event_ids, event_write) x(id, write)
@@ -100,7 +115,11 @@ begin
             w := w + append_writes[a];
         else
             while w < w_first + append_writes[a] loop
-                at := heads[write_stream[w]];
+                if write_events[w] > 0 then
+                    at := heads[write_stream[w]];
+                else
+                    at := befores[write_stream[w]];
+                end if;
                 want := write_expected[w];
                 if want <> at and want <> -3 and (want <> -2 or at < 0) then
                     refusal := 2;
@@ -109,7 +128,9 @@ begin
                     exit;
                 end if;
                 revisions[w] := at + 1;
-                heads[write_stream[w]] := at + write_events[w];
+                if write_events[w] > 0 then
+                    heads[write_stream[w]] := at + write_events[w];
+                end if;
                 w := w + 1;
             end loop;
         end if;
@@ -126,6 +147,9 @@ begin
                     if item_after[i] < next - 1 then
                         found := item_after[i] + 1;
                     end if;
+                elsif item_after[i] > 0 and item_after[i] < erased_through then
+                    -- What was erased may have matched, and was not seen.
+                    found := erased_through;
                 elsif item_after[i] < head then
                     if tags is null then
                         select min(o.position) into found from unnest(types) t(type), lateral (
@@ -181,10 +205,7 @@ begin
                     where x.write >= w_first and x.write < w_first + append_writes[a]) then
                     raise exception 'an id is known' using errcode = 'LF004';
                 end if;
-                -- What this append did to the streams is taken back, last first.
-                for v in reverse w - 1 .. w_first loop
-                    heads[write_stream[v]] := revisions[v] - 1;
-                end loop;
+                heads := befores;
                 w := w_first + append_writes[a];
             end if;
         end if;

@@ -1,0 +1,228 @@
+//! What the metadata of streams says, and how long that is believed.
+//!
+//! **Owns:** [`Life`], and [`Lives`], which keeps the lives that were looked up.
+//! **Does not know:** what follows from a life for appends and reads.
+//! **Invariants:** the newest event of a metadata stream tells all; a life that is kept was looked up after the last
+//! change of that metadata stream that this process knows to be over; a change whose end is not known is over never;
+//! where others write too, a kept life is a guess.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use futures_util::TryStreamExt;
+use leftfold_model::{
+    Bytes, CurrentRevision, ExpectedRevision, Read, RecordedEvent, Revision, StreamName,
+};
+use quick_cache::sync::Cache;
+use tokio::sync::OnceCell;
+
+use super::metadata::{StreamMetadata, is_metadata, is_tombstone};
+use crate::{Backend, ListStreams, ReadError};
+
+/// Lives that are kept, at most: a few MiB.
+const KEPT: usize = 16_384;
+/// Counters of changes; each is shared by the streams that hash to it.
+const CHANGES: usize = 1_024;
+/// A counter that does not count any more: what it stands for is looked up each time.
+const UNKNOWN: u64 = u64::MAX;
+
+/// What the metadata stream of a stream says.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    /// The revision of the newest event of the metadata stream.
+    pub(super) revision: CurrentRevision,
+    pub(super) phase: Phase,
+    /// The newest metadata as it is stored.
+    pub(super) json: Bytes,
+}
+
+/// Whether a stream is there, as far as its metadata tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Phase {
+    #[default]
+    Live,
+    Deleted,
+    Tombstoned,
+}
+
+impl Life {
+    /// The life that the newest event of a metadata stream tells.
+    pub(super) fn told_by(event: Option<RecordedEvent>) -> Self {
+        let Some(event) = event else {
+            return Self::default();
+        };
+        let revision = CurrentRevision(Some(event.revision));
+        let (phase, json) = if is_tombstone(&event.event_type) {
+            (Phase::Tombstoned, Bytes::new())
+        } else if is_metadata(&event.event_type) {
+            let deleted = StreamMetadata::from_json(&event.data).says_deleted();
+            let phase = if deleted { Phase::Deleted } else { Phase::Live };
+            (phase, event.data)
+        } else {
+            (Phase::Live, Bytes::new())
+        };
+        Self {
+            revision,
+            phase,
+            json,
+        }
+    }
+
+    pub(super) fn metadata(&self) -> StreamMetadata {
+        StreamMetadata::from_json(&self.json)
+    }
+
+    /// What must hold for the metadata stream for this to be the whole truth.
+    pub(super) fn expectation(&self) -> ExpectedRevision {
+        let exact = |revision: Revision| ExpectedRevision::Exact(revision);
+        self.revision.0.map_or(ExpectedRevision::NoStream, exact)
+    }
+}
+
+/// The lives of the streams of one back end.
+#[derive(Debug)]
+pub(super) struct Lives {
+    kept: Cache<StreamName, (u64, Arc<Life>)>,
+    /// How many changes of metadata are known to be over.
+    changes: Vec<AtomicU64>,
+    /// Whether there is any metadata stream: asked once, and true from the first change on.
+    any: OnceCell<AtomicBool>,
+}
+
+impl Lives {
+    pub(super) fn new() -> Self {
+        let changes = (0..CHANGES).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            kept: Cache::new(KEPT),
+            changes,
+            any: OnceCell::new(),
+        }
+    }
+
+    /// Whether it is certain, without looking, that no stream has metadata.
+    pub(super) async fn none_yet<B: Backend + ?Sized>(
+        &self,
+        backend: &B,
+    ) -> Result<bool, ReadError> {
+        if !backend.is_exclusive() {
+            return Ok(false);
+        }
+        let any = self.any.get_or_try_init(|| async {
+            let list = ListStreams {
+                prefix: "$$".into(),
+                limit: Some(1),
+                after: None,
+            };
+            let found = backend.streams(list).try_next().await?;
+            Ok::<_, ReadError>(AtomicBool::new(
+                found.is_some_and(|found| !found.is_empty()),
+            ))
+        });
+        Ok(!any.await?.load(Ordering::SeqCst))
+    }
+
+    /// The life of a stream, from memory if that is as good.
+    pub(super) async fn of<B: Backend + ?Sized>(
+        &self,
+        backend: &B,
+        stream: &StreamName,
+    ) -> Result<Arc<Life>, ReadError> {
+        let Some(metadata_stream) = stream.metadata_stream() else {
+            return Ok(Arc::default());
+        };
+        if self.none_yet(backend).await? {
+            return Ok(Arc::default());
+        }
+        let changes = self.counter(stream).load(Ordering::SeqCst);
+        let keepable = changes != UNKNOWN;
+        if keepable
+            && backend.is_exclusive()
+            && let Some((at, life)) = self.kept.get(stream)
+            && at == changes
+        {
+            return Ok(life);
+        }
+        let newest = last_event(backend, metadata_stream).await?;
+        let life = Arc::new(Life::told_by(newest));
+        if keepable || !backend.is_exclusive() {
+            self.kept
+                .insert(stream.clone(), (changes, Arc::clone(&life)));
+        }
+        Ok(life)
+    }
+
+    /// The life of a stream as it was seen last; if it never was, that of a stream without metadata, as most are.
+    ///
+    /// Where others write too it may have changed since: good for an append, whose checks tell, and for nothing else.
+    pub(super) fn remembered(&self, stream: &StreamName) -> Arc<Life> {
+        let kept = self.kept.get(stream);
+        kept.map(|(_, life)| life).unwrap_or_default()
+    }
+
+    /// Forgets what is kept of a stream.
+    pub(super) fn forget(&self, stream: &StreamName) {
+        self.kept.remove(stream);
+    }
+
+    /// Announces a change of the metadata of these streams. It is over when the value says so.
+    pub(super) fn change(&self, streams: Vec<StreamName>) -> Change<'_> {
+        if !streams.is_empty() {
+            // Not asked yet is as good: whoever asks later asks the back end.
+            if let Some(any) = self.any.get() {
+                any.store(true, Ordering::SeqCst);
+            }
+        }
+        Change {
+            lives: self,
+            streams,
+            over: false,
+        }
+    }
+
+    fn counter(&self, stream: &StreamName) -> &AtomicU64 {
+        static NEVER: AtomicU64 = AtomicU64::new(UNKNOWN);
+        let hash = crc32c::crc32c(stream.as_str().as_bytes()) as usize;
+        self.changes.get(hash % CHANGES).unwrap_or(&NEVER)
+    }
+}
+
+/// A change of metadata that is under way.
+pub(super) struct Change<'a> {
+    lives: &'a Lives,
+    streams: Vec<StreamName>,
+    over: bool,
+}
+
+impl Change<'_> {
+    /// The change has been made or will never be: what is looked up from now on can be kept.
+    pub(super) fn finish(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        for stream in &self.streams {
+            let counter = self.lives.counter(stream);
+            // Given up by its caller, it may still be made at any time.
+            let next = |changes: u64| match changes {
+                UNKNOWN => None,
+                _ if !self.over => Some(UNKNOWN),
+                changes => Some(changes + 1),
+            };
+            let _ = counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
+        }
+    }
+}
+
+/// The newest event of a stream.
+pub(super) async fn last_event<B: Backend + ?Sized>(
+    backend: &B,
+    stream: StreamName,
+) -> Result<Option<RecordedEvent>, ReadError> {
+    let newest = backend.read(Read::stream(stream).backwards().limit(1));
+    let newest: Vec<_> = newest.try_collect().await?;
+    Ok(newest.into_iter().flat_map(|batch| batch.events).next())
+}

@@ -1,0 +1,209 @@
+//! The lives of streams: metadata, retention, deletion and reclaiming, over any back end.
+//!
+//! **Owns:** [`Retained`], the one place where the rules about a stream's life are decided.
+//! **Does not know:** how a back end stores; wires and their words for these rules.
+//! **Invariants:** a stream's life is told by the newest event of its metadata stream; every append checks, atomically,
+//! that the life it was decided under still holds; only reads of one stream heed retention, the log shows everything
+//! until it is reclaimed.
+//! **Reading order:** [`Retained`], `life`, `plan`, `write`, `read`, `sweep`.
+
+mod life;
+mod metadata;
+mod plan;
+mod read;
+mod state;
+mod sweep;
+mod write;
+
+use std::{fmt, sync::Arc};
+
+use futures_core::{future::BoxFuture, stream::BoxStream};
+use futures_util::{StreamExt, TryStreamExt, future, stream};
+use leftfold_model::{Append, Appended, Position, Read, Revision, Scope, StreamName, Timestamp};
+
+use self::life::{Lives, Phase};
+pub use self::{
+    metadata::StreamMetadata,
+    state::{Delete, Scavenge, ScavengeProgress, StreamState, StreamStatus},
+    write::append_through,
+};
+use crate::{
+    AppendError, Backend, Capabilities, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
+    SnapshotStore, StoreStats, StreamInfo, Subscription,
+};
+
+/// A store: a back end, and the rules about the lives of streams.
+///
+/// Clones share it.
+pub struct Retained<B: ?Sized> {
+    lives: Arc<Lives>,
+    clock: Clock,
+    backend: Arc<B>,
+}
+
+/// Tells the time by which events grow old.
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+impl<B: ?Sized> Clone for Retained<B> {
+    fn clone(&self) -> Self {
+        Self {
+            lives: Arc::clone(&self.lives),
+            clock: Arc::clone(&self.clock),
+            backend: Arc::clone(&self.backend),
+        }
+    }
+}
+
+impl<B: fmt::Debug> fmt::Debug for Retained<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.backend.fmt(f)
+    }
+}
+
+impl<B: Backend> Retained<B> {
+    /// The store over this back end, in which events grow old by the system's clock.
+    #[must_use]
+    pub fn over_backend(backend: B) -> Self {
+        Self::with_ages_by(backend, crate::memory::system_time)
+    }
+
+    /// The store over this back end, in which events grow old by this clock.
+    #[must_use]
+    pub fn with_ages_by(backend: B, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self {
+            lives: Arc::new(Lives::new()),
+            clock: Arc::new(clock),
+            backend: Arc::new(backend),
+        }
+    }
+
+    /// The back end.
+    #[must_use]
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    async fn state(&self, stream: StreamName) -> Result<StreamState, ReadError> {
+        let window = self.window(&stream).await?;
+        let last = self.backend.current(stream.clone()).await?.0;
+        let next = last.map_or(Revision::FIRST, Revision::next);
+        let status = match (window.life.phase, last) {
+            (Phase::Tombstoned, _) => StreamStatus::Tombstoned,
+            (Phase::Deleted, _) => StreamStatus::Deleted,
+            (Phase::Live, None) => StreamStatus::Absent,
+            (Phase::Live, Some(_)) => StreamStatus::Present,
+        };
+        let first = match status {
+            StreamStatus::Present => self.first_readable(&window, &stream, next).await?,
+            _ => next,
+        };
+        Ok(StreamState {
+            status,
+            first,
+            last,
+            metadata: window.life.metadata(),
+            metadata_revision: window.life.revision.0,
+        })
+    }
+
+    /// The streams of a listing that are not deleted.
+    async fn undeleted(&self, infos: Vec<StreamInfo>) -> Result<Vec<StreamInfo>, ReadError> {
+        if self.lives.none_yet(&*self.backend).await? {
+            return Ok(infos);
+        }
+        let mut kept = Vec::with_capacity(infos.len());
+        for info in infos {
+            let life = self.lives.of(&*self.backend, &info.stream).await?;
+            if life.phase == Phase::Live {
+                kept.push(info);
+            }
+        }
+        Ok(kept)
+    }
+}
+
+impl<B: Backend> EventStore for Retained<B> {
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(self.write(append))
+    }
+
+    fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
+        let Scope::Stream(stream) = read.scope.clone() else {
+            return self.backend.read(read);
+        };
+        let this = self.clone();
+        Box::pin(stream::once(async move { this.windowed(stream, read).await }).try_flatten())
+    }
+
+    fn subscribe(
+        &self,
+        subscription: Subscription,
+    ) -> BoxStream<'static, Result<Delivery, ReadError>> {
+        let Scope::Stream(stream) = subscription.scope.clone() else {
+            return self.backend.subscribe(subscription);
+        };
+        let this = self.clone();
+        let begin = async move { this.followed(stream, subscription).await };
+        Box::pin(stream::once(begin).try_flatten())
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
+        self.backend.head()
+    }
+
+    fn stream_state(&self, stream: StreamName) -> BoxFuture<'_, Result<StreamState, ReadError>> {
+        Box::pin(self.state(stream))
+    }
+
+    fn delete(&self, delete: Delete) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(self.end(delete))
+    }
+
+    fn scavenge(
+        &self,
+        scavenge: Scavenge,
+    ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
+        self.clone().sweep(scavenge)
+    }
+
+    fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
+        let this = self.clone();
+        let limit = list.limit.unwrap_or(u64::MAX);
+        // Some of those listed may be deleted, so the back end is not bound: dropping its stream ends its work.
+        let all = self.backend.streams(ListStreams {
+            limit: None,
+            ..list
+        });
+        let undeleted = all.and_then(move |infos| {
+            let this = this.clone();
+            async move { this.undeleted(infos).await }
+        });
+        let bounded = undeleted.scan(limit, |remaining, infos| {
+            let within = infos.map(|mut infos: Vec<StreamInfo>| {
+                infos.truncate(usize::try_from(*remaining).unwrap_or(usize::MAX));
+                *remaining -= infos.len() as u64;
+                infos
+            });
+            // A batch of deleted streams is empty; a batch beyond the limit is too, and ends the listing.
+            let done = *remaining == 0 && matches!(&within, Ok(infos) if infos.is_empty());
+            future::ready((!done).then_some(within))
+        });
+        Box::pin(bounded.try_filter(|infos| future::ready(!infos.is_empty())))
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
+        self.backend.stats()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.backend.capabilities()
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        self.backend.snapshots()
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
+        self.backend.close()
+    }
+}

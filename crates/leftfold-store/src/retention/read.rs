@@ -1,0 +1,225 @@
+//! Reading and following one stream, within what is kept of it.
+//!
+//! **Owns:** which events of a stream can be read now. **Does not know:** appends.
+//! **Invariants:** a stream deleted for good is an error, not an empty stream; whether an event is too old is decided by
+//! one look at the clock for each read.
+
+use std::sync::Arc;
+
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, future, stream};
+use leftfold_model::{
+    CurrentRevision, Direction, Read, ReadFrom, RecordedEvent, Revision, Scope, StreamName,
+    Timestamp,
+};
+
+use super::{
+    Retained,
+    life::{Life, Phase},
+    metadata::is_tombstone,
+};
+use crate::{Backend, Delivery, ReadBatch, ReadError, Subscription};
+
+type Batches = BoxStream<'static, Result<ReadBatch, ReadError>>;
+type Deliveries = BoxStream<'static, Result<Delivery, ReadError>>;
+
+/// What can be read of a stream.
+#[derive(Debug)]
+pub(super) struct Window {
+    pub(super) life: Arc<Life>,
+    /// Nothing below this revision.
+    first: Revision,
+    /// Nothing recorded before this time.
+    since: Timestamp,
+}
+
+impl Window {
+    fn is_whole(&self) -> bool {
+        self.first == Revision::FIRST && self.since == Timestamp::default()
+    }
+
+    fn shows(&self, event: &RecordedEvent) -> bool {
+        event.revision >= self.first && event.time >= self.since
+    }
+}
+
+impl<B: Backend> Retained<B> {
+    /// What can be read of this stream now.
+    pub(super) async fn window(&self, stream: &StreamName) -> Result<Window, ReadError> {
+        // A metadata stream ends with the stream it describes, and only its newest event counts.
+        let described = stream.described_stream();
+        let life = self
+            .lives
+            .of(&*self.backend, described.as_ref().unwrap_or(stream))
+            .await?;
+        let metadata = life.metadata();
+        let (max_count, max_age, before) = match (&described, life.phase) {
+            (Some(_), _) => (Some(1), None, None),
+            (None, Phase::Deleted) => (None, None, Some(Revision::MAX)),
+            (None, _) => (
+                metadata.max_count(),
+                metadata.max_age(),
+                metadata.truncate_before(),
+            ),
+        };
+        let mut first = before.unwrap_or(Revision::FIRST);
+        if let Some(count) = max_count
+            && let CurrentRevision(Some(last)) = self.backend.current(stream.clone()).await?
+        {
+            first = first.max(Revision::new((last.get() + 1).saturating_sub(count)));
+        }
+        let age = |age: std::time::Duration| u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+        let since = max_age.map_or(0, |max| (self.clock)().as_micros().saturating_sub(age(max)));
+        Ok(Window {
+            life,
+            first,
+            since: Timestamp::from_micros(since),
+        })
+    }
+
+    /// The revision of the first event of a window; `next` if there is none.
+    pub(super) async fn first_readable(
+        &self,
+        window: &Window,
+        stream: &StreamName,
+        next: Revision,
+    ) -> Result<Revision, ReadError> {
+        if window.since == Timestamp::default() {
+            return Ok(window.first.min(next));
+        }
+        let read = Read::stream(stream.clone()).from_revision(window.first);
+        let mut batches = self.backend.read(read);
+        while let Some(batch) = batches.try_next().await? {
+            if let Some(event) = batch.events.iter().find(|event| window.shows(event)) {
+                return Ok(event.revision);
+            }
+        }
+        Ok(next)
+    }
+
+    /// A read of one stream, without what is not kept.
+    pub(super) async fn windowed(
+        &self,
+        stream: StreamName,
+        mut read: Read,
+    ) -> Result<Batches, ReadError> {
+        let window = self.window(&stream).await?;
+        if window.life.phase == Phase::Tombstoned {
+            return Err(ReadError::StreamDeleted { stream });
+        }
+        if window.is_whole() {
+            return Ok(self.backend.read(read));
+        }
+        if read.direction == Direction::Forwards {
+            read.from = match read.from {
+                ReadFrom::End => ReadFrom::Revision(window.first),
+                ReadFrom::Revision(from) => ReadFrom::Revision(from.max(window.first)),
+                position => position,
+            };
+        }
+        let backwards = read.direction == Direction::Backwards;
+        let remaining = read.limit.unwrap_or(u64::MAX);
+        // Events before the window must not use the limit up; where some may come first, it is only counted here.
+        let within =
+            matches!(read.from, ReadFrom::Revision(_)) && window.since == Timestamp::default();
+        if !backwards && !within && remaining > 0 {
+            read.limit = None;
+        }
+        let begin = Showing {
+            batches: self.backend.read(read),
+            window,
+            backwards,
+            remaining,
+            begun: false,
+            ended: false,
+        };
+        Ok(Box::pin(stream::try_unfold(begin, Showing::step)))
+    }
+
+    /// Follows one stream, until it is deleted for good.
+    pub(super) async fn followed(
+        &self,
+        stream: StreamName,
+        subscription: Subscription,
+    ) -> Result<Deliveries, ReadError> {
+        let window = self.window(&stream).await?;
+        if window.life.phase == Phase::Tombstoned {
+            return Err(ReadError::StreamDeleted { stream });
+        }
+        let head = self.backend.head().await?;
+        let events = self.backend.subscribe(subscription.clone());
+        // What is appended from now on is shown, whatever the stream was: it is younger than the deletion.
+        let shown = events.map_ok(move |mut delivery| {
+            let new = |event: &RecordedEvent| event.position > head;
+            delivery
+                .events
+                .retain(|event| new(event) || window.shows(event));
+            delivery
+        });
+        let Some(metadata_stream) = stream.metadata_stream() else {
+            return Ok(Box::pin(shown));
+        };
+        let changes = self
+            .backend
+            .subscribe(Subscription::after(head).scope(Scope::Stream(metadata_stream)));
+        Ok(until_tombstone(stream, shown.boxed(), changes))
+    }
+}
+
+/// A read of one stream on its way.
+struct Showing {
+    batches: Batches,
+    window: Window,
+    backwards: bool,
+    remaining: u64,
+    begun: bool,
+    ended: bool,
+}
+
+impl Showing {
+    async fn step(mut self) -> Result<Option<(ReadBatch, Self)>, ReadError> {
+        while !(self.ended || self.begun && self.remaining == 0) {
+            let Some(mut batch) = self.batches.try_next().await? else {
+                return Ok(None);
+            };
+            let whole = batch.events.len();
+            batch.events.retain(|event| self.window.shows(event));
+            // Backwards, what comes behind an event that is not kept is older still.
+            self.ended = self.backwards && batch.events.len() < whole;
+            let room = usize::try_from(self.remaining).unwrap_or(usize::MAX);
+            batch.events.truncate(room);
+            self.remaining -= batch.events.len() as u64;
+            if !batch.events.is_empty() || !self.begun {
+                self.begun = true;
+                return Ok(Some((batch, self)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Deliveries of a stream, until its metadata stream tells that it is deleted for good.
+fn until_tombstone(stream: StreamName, events: Deliveries, changes: Deliveries) -> Deliveries {
+    let tombstoned = changes.try_filter_map(move |delivery| {
+        let tombstone = |event: &RecordedEvent| is_tombstone(&event.event_type);
+        let found = delivery.events.iter().any(tombstone);
+        let stream = stream.clone();
+        future::ready(if found {
+            Err(ReadError::StreamDeleted { stream })
+        } else {
+            Ok(None)
+        })
+    });
+    // The stream of changes yields errors only; the end of the store ends the events.
+    let ends = tombstoned
+        .map_ok(|delivery: Delivery| Some(delivery))
+        .chain(stream::pending());
+    let events = events
+        .map_ok(Some)
+        .chain(stream::once(future::ready(Ok(None))));
+    let both = stream::select_with_strategy(ends, events, |(): &mut ()| stream::PollNext::Left);
+    Box::pin(
+        both.try_take_while(|delivery| future::ready(Ok(delivery.is_some())))
+            .try_filter_map(future::ok),
+    )
+}

@@ -1,0 +1,121 @@
+//! What callers ask and learn about the life of a stream.
+//!
+//! **Owns:** [`StreamState`], [`StreamStatus`], [`Delete`], [`Scavenge`], [`ScavengeProgress`].
+//! **Does not know:** how a stream's life is decided.
+
+use leftfold_model::{ExpectedRevision, Revision, StreamName};
+
+use super::metadata::StreamMetadata;
+
+/// What a stream is at some moment.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct StreamState {
+    /// Whether it is there.
+    pub status: StreamStatus,
+    /// The revision of the first event a read delivers, were it to start now: the next one's if there is none.
+    pub first: Revision,
+    /// The revision of its last event, be it readable or not; `None`: it never had one.
+    pub last: Option<Revision>,
+    /// Its metadata.
+    pub metadata: StreamMetadata,
+    /// The revision of the newest event of its metadata stream.
+    pub metadata_revision: Option<Revision>,
+}
+
+/// Whether a stream is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamStatus {
+    /// It never had an event. It may have metadata.
+    Absent,
+    /// It has events, though retention may have taken all of them.
+    Present,
+    /// It was deleted; the next append brings it back, with revisions going on where they ended.
+    Deleted,
+    /// It was deleted for good. Nobody can append to it or read it again.
+    Tombstoned,
+}
+
+/// A request to delete a stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Delete {
+    /// The stream.
+    pub stream: StreamName,
+    /// What must hold for it.
+    pub expected: ExpectedRevision,
+    /// Whether its name can never be used again.
+    pub for_good: bool,
+}
+
+impl Delete {
+    /// Deletes what stands in the stream by now. The next append to it brings it back; revisions go on.
+    #[must_use]
+    pub fn stream(stream: StreamName, expected: ExpectedRevision) -> Self {
+        Self {
+            stream,
+            expected,
+            for_good: false,
+        }
+    }
+
+    /// Deletes the stream for good: nothing can be appended to it or read from it ever again. With "any" or "no stream"
+    /// as the expectation the stream need not exist.
+    #[must_use]
+    pub fn for_good(stream: StreamName, expected: ExpectedRevision) -> Self {
+        Self {
+            stream,
+            expected,
+            for_good: true,
+        }
+    }
+}
+
+/// A request to reclaim space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Scavenge {
+    /// Bytes per second that may be read and written for it; `None`: as fast as it goes.
+    pub bytes_per_second: Option<u64>,
+}
+
+impl Scavenge {
+    /// The same, at most this fast.
+    #[must_use]
+    pub fn with_bytes_per_second(mut self, bytes: u64) -> Self {
+        self.bytes_per_second = Some(bytes);
+        self
+    }
+}
+
+/// How far a scavenge has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct ScavengeProgress {
+    /// Streams of which something can be reclaimed.
+    pub streams: u64,
+    /// Parts of the storage that are done.
+    pub parts_done: u64,
+    /// Parts there are.
+    pub parts: u64,
+    /// Events reclaimed by this run.
+    pub events: u64,
+    /// Bytes reclaimed by this run.
+    pub bytes: u64,
+    /// True in the last value of a run that came to its end.
+    pub finished: bool,
+}
+
+impl ScavengeProgress {
+    /// So many of so many parts are done, with these events and bytes reclaimed.
+    #[must_use]
+    pub fn of(parts_done: u64, parts: u64, events: u64, bytes: u64) -> Self {
+        Self {
+            parts_done,
+            parts,
+            events,
+            bytes,
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Reclaiming what no stream read can deliver any more.
+//!
+//! **Owns:** finding out, for every stream with metadata, which events those are. **Does not know:** how a back end erases.
+//! **Invariants:** an event is given up only if no read of its stream that begins now could deliver it; metadata streams
+//! keep their newest event.
+
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use leftfold_model::{CurrentRevision, Revision, StreamName};
+
+use super::{Retained, Scavenge, ScavengeProgress, life::Phase};
+use crate::{Backend, ListStreams, ReadError, backend::Cut};
+
+impl<B: Backend> Retained<B> {
+    pub(super) fn sweep(
+        self,
+        scavenge: Scavenge,
+    ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
+        let begin = async move {
+            let cuts = self.cuts().await?;
+            let streams = cuts.len() as u64;
+            if streams == 0 {
+                let nothing = ScavengeProgress {
+                    finished: true,
+                    ..ScavengeProgress::default()
+                };
+                return Ok(stream::once(async move { Ok(nothing) }).boxed());
+            }
+            let progress = self.backend.erase(cuts, scavenge.bytes_per_second);
+            Ok(progress
+                .map_ok(move |told| ScavengeProgress { streams, ..told })
+                .boxed())
+        };
+        Box::pin(stream::once(begin).try_flatten())
+    }
+
+    /// What can be given up, by stream.
+    async fn cuts(&self) -> Result<Vec<Cut>, ReadError> {
+        let mut cuts = Vec::new();
+        let mut described = self.backend.streams(ListStreams {
+            prefix: "$$".into(),
+            ..ListStreams::default()
+        });
+        while let Some(infos) = described.try_next().await? {
+            for info in infos {
+                let Some(stream) = info.stream.described_stream() else {
+                    continue;
+                };
+                if info.revision > Revision::FIRST {
+                    let before = info.revision;
+                    cuts.push(Cut {
+                        stream: info.stream,
+                        before,
+                    });
+                }
+                if let Some(before) = self.given_up(&stream).await? {
+                    cuts.push(Cut { stream, before });
+                }
+            }
+        }
+        Ok(cuts)
+    }
+
+    /// The first revision of a stream that has to stay, unless that is its very first.
+    async fn given_up(&self, stream: &StreamName) -> Result<Option<Revision>, ReadError> {
+        let window = self.window(stream).await?;
+        let CurrentRevision(Some(last)) = self.backend.current(stream.clone()).await? else {
+            return Ok(None);
+        };
+        let next = last.next();
+        let before = match window.life.phase {
+            Phase::Deleted | Phase::Tombstoned => next,
+            Phase::Live => self.first_readable(&window, stream, next).await?,
+        };
+        Ok((before > Revision::FIRST).then_some(before))
+    }
+}

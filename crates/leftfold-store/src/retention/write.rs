@@ -1,0 +1,277 @@
+//! Appending and deleting, under the rules of a stream's life.
+//!
+//! **Owns:** carrying out plans, and making new ones as long as the lives of streams change in between.
+//! **Does not know:** reads; what a life means for an append, which is in `plan`.
+//! **Invariants:** a refusal is given only after the lives that it depends on were looked up; what is only remembered may
+//! let an append pass, since the back end checks it, and never refuses one.
+
+use std::sync::Arc;
+
+use leftfold_model::{
+    Append, Appended, Conflict, CurrentRevision, ExpectedRevision, NewEvent, Revision, StreamCheck,
+    StreamName, StreamWrite,
+};
+
+use super::{
+    Retained,
+    life::{Life, Phase},
+    metadata::{metadata_type, tombstone_type},
+    plan::{Ground, Plan, Returning, deleted, exactly, invalid, unread},
+    state::Delete,
+};
+use crate::{AppendError, Backend, Door};
+
+/// How often an append is decided anew because the lives of its streams change.
+const ATTEMPTS: u32 = 64;
+
+/// A plan that was refused.
+type Refused = (Append, Conflict);
+
+/// Appends within a transaction of an application's own, under the rules of a stream's life as that transaction sees it.
+///
+/// # Errors
+/// As [`EventStore::append`](crate::EventStore::append).
+pub async fn append_through(door: &dyn Door, append: Append) -> Result<Appended, AppendError> {
+    write_on(&Within(door), &append, None).await
+}
+
+/// Appends on a ground; `refused` is a plan of which it is known that it was refused.
+async fn write_on(
+    ground: &impl Ground,
+    append: &Append,
+    mut refused: Option<Refused>,
+) -> Result<Appended, AppendError> {
+    let mut attempt = 0;
+    loop {
+        let plan = Plan::of(ground, append, Returning::No).await?;
+        let outcome = match refused.take() {
+            // The same assumptions, looked up since: they held then, too.
+            Some((same, conflict)) if same == plan.append => Err(AppendError::Conflict(conflict)),
+            _ => ground.carry_out(&plan).await,
+        };
+        match outcome {
+            Ok(appended) => return Ok(plan.answer(appended)),
+            Err(conflict) if attempt < ATTEMPTS && plan.is_void(&conflict) => {
+                attempt += 1;
+                ground.forget(&plan.assumed);
+            }
+            Err(AppendError::Conflict(conflict)) => {
+                return repeated(ground, append, conflict).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A refused append that expects "no stream" may be the repetition of one that brought a deleted stream back, whose
+/// events do not stand at its beginning.
+async fn repeated(
+    ground: &impl Ground,
+    append: &Append,
+    conflict: Conflict,
+) -> Result<Appended, AppendError> {
+    let expects_none = |write: &StreamWrite| write.expected == ExpectedRevision::NoStream;
+    let refused = Err(AppendError::Conflict(conflict));
+    if !append.writes().iter().any(expects_none) || ground.knows_no_metadata().await? {
+        return refused;
+    }
+    let plan = Plan::of(ground, append, Returning::Maybe).await?;
+    match ground.carry_out(&plan).await {
+        Ok(appended) if appended.repeated => Ok(plan.answer(appended)),
+        _ => refused,
+    }
+}
+
+impl<B: Backend> Retained<B> {
+    pub(super) async fn write(&self, append: Append) -> Result<Appended, AppendError> {
+        let mut refused = None;
+        if !self.backend.is_exclusive() {
+            match self.write_from_memory(&append).await? {
+                Ok(appended) => return Ok(appended),
+                Err(plan) => refused = plan,
+            }
+        }
+        write_on(&self.looking(), &append, refused).await
+    }
+
+    /// Appends by the lives that are remembered: nothing has to be asked where they still hold. A refusal is not final.
+    async fn write_from_memory(
+        &self,
+        append: &Append,
+    ) -> Result<Result<Appended, Option<Refused>>, AppendError> {
+        let ground = Own {
+            store: self,
+            from_memory: true,
+        };
+        let plan = match Plan::of(&ground, append, Returning::No).await {
+            Err(AppendError::Conflict(_) | AppendError::Invalid { .. }) => return Ok(Err(None)),
+            plan => plan?,
+        };
+        match ground.carry_out(&plan).await {
+            Ok(appended) => Ok(Ok(plan.answer(appended))),
+            // Conditions come after checks: what was remembered does hold.
+            Err(AppendError::Conflict(conflict))
+                if !matches!(conflict, Conflict::ConditionFailed { .. }) =>
+            {
+                Ok(Err(Some((plan.append, conflict))))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn looking(&self) -> Own<'_, B> {
+        Own {
+            store: self,
+            from_memory: false,
+        }
+    }
+
+    pub(super) async fn end(&self, delete: Delete) -> Result<Appended, AppendError> {
+        let stream = &delete.stream;
+        let metadata_stream = stream
+            .metadata_stream()
+            .ok_or_else(|| AppendError::Invalid {
+                reason: format!("stream {stream} has no metadata stream, so it cannot be deleted"),
+            })?;
+        let ground = self.looking();
+        let mut attempt = 0;
+        loop {
+            let life = ground.life(stream).await?;
+            let last = CurrentRevision(ground.last_revision(stream).await?);
+            allow(&delete, &life, last)?;
+            let event = if delete.for_good {
+                tombstone_type().map(|name| NewEvent::json(name, "{}"))
+            } else {
+                let json = life.metadata().deleted().to_json();
+                metadata_type().map(|name| NewEvent::json(name, json))
+            };
+            let assumed = StreamCheck {
+                stream: metadata_stream.clone(),
+                expected: life.expectation(),
+            };
+            let events = vec![event.map_err(invalid)?];
+            let append = Append::to(metadata_stream.clone(), assumed.expected, events);
+            let check = match delete.expected {
+                ExpectedRevision::Exact(_) => delete.expected,
+                ExpectedRevision::NoStream => exactly(last.0),
+                ExpectedRevision::Any | ExpectedRevision::StreamExists => ExpectedRevision::Any,
+            };
+            let append = append.and_then(|append| append.with_check(stream.clone(), check));
+            let plan = Plan {
+                append: append.map_err(invalid)?,
+                added: 0,
+                changed: vec![stream.clone()],
+                assumed: vec![assumed],
+            };
+            match ground.carry_out(&plan).await {
+                Err(conflict) if attempt < ATTEMPTS && plan.is_void(&conflict) => {
+                    attempt += 1;
+                    ground.forget(&plan.assumed);
+                }
+                Ok(deleted) => {
+                    // A snapshot of what is gone must not come back with the stream. It is disposable, so not being able
+                    // to remove it is no reason to call the deletion failed.
+                    let _ = self.backend.snapshots().remove(stream).await;
+                    return Ok(deleted);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The store itself.
+struct Own<'a, B> {
+    store: &'a Retained<B>,
+    /// Whether lives are taken as they were seen last, and never asked for.
+    from_memory: bool,
+}
+
+impl<B: Backend> Ground for Own<'_, B> {
+    async fn life(&self, stream: &StreamName) -> Result<Arc<Life>, AppendError> {
+        let lives = &self.store.lives;
+        if self.from_memory {
+            return Ok(lives.remembered(stream));
+        }
+        lives.of(&*self.store.backend, stream).await.map_err(unread)
+    }
+
+    async fn last_revision(&self, stream: &StreamName) -> Result<Option<Revision>, AppendError> {
+        let current = self.store.backend.current(stream.clone()).await;
+        Ok(current.map_err(unread)?.0)
+    }
+
+    async fn carry_out(&self, plan: &Plan) -> Result<Appended, AppendError> {
+        let change = self.store.lives.change(plan.changed.clone());
+        let outcome = self.store.backend.append(plan.append.clone()).await;
+        if !matches!(outcome, Err(AppendError::OutcomeUnknown { .. })) {
+            change.finish();
+        }
+        outcome
+    }
+
+    fn forget(&self, assumed: &[StreamCheck]) {
+        for check in assumed {
+            let described = check.stream.described_stream();
+            let stream = described.as_ref().unwrap_or(&check.stream);
+            self.store.lives.forget(stream);
+        }
+    }
+
+    async fn knows_no_metadata(&self) -> Result<bool, AppendError> {
+        let none = self.store.lives.none_yet(&*self.store.backend).await;
+        none.map_err(unread)
+    }
+}
+
+/// An application's own transaction.
+struct Within<'a>(&'a dyn Door);
+
+impl Ground for Within<'_> {
+    async fn life(&self, stream: &StreamName) -> Result<Arc<Life>, AppendError> {
+        let Some(metadata_stream) = stream.metadata_stream() else {
+            return Ok(Arc::default());
+        };
+        let newest = self.0.newest(metadata_stream).await.map_err(unread)?;
+        Ok(Arc::new(Life::told_by(newest)))
+    }
+
+    async fn last_revision(&self, stream: &StreamName) -> Result<Option<Revision>, AppendError> {
+        Ok(self.0.current(stream.clone()).await.map_err(unread)?.0)
+    }
+
+    async fn carry_out(&self, plan: &Plan) -> Result<Appended, AppendError> {
+        self.0.append(plan.append.clone()).await
+    }
+
+    fn forget(&self, _assumed: &[StreamCheck]) {}
+
+    async fn knows_no_metadata(&self) -> Result<bool, AppendError> {
+        Ok(false)
+    }
+}
+
+/// Whether a stream can be deleted as it is.
+fn allow(delete: &Delete, life: &Life, last: CurrentRevision) -> Result<(), AppendError> {
+    let (stream, expected) = (&delete.stream, delete.expected);
+    if life.phase == Phase::Tombstoned {
+        return Err(deleted(stream));
+    }
+    let known = last.0.is_some() || life.revision.0.is_some();
+    let gone = life.phase == Phase::Deleted;
+    let allowed = match expected {
+        ExpectedRevision::Any => known || delete.for_good,
+        ExpectedRevision::NoStream => gone || (last.0.is_none() && delete.for_good),
+        ExpectedRevision::StreamExists if gone => return Err(deleted(stream)),
+        ExpectedRevision::StreamExists => known,
+        ExpectedRevision::Exact(_) => expected.allows(last),
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(AppendError::Conflict(Conflict::WrongRevision {
+        stream: stream.clone(),
+        expected,
+        actual: last,
+    }))
+}
