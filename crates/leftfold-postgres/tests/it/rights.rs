@@ -2,11 +2,11 @@
 //!
 //! **Owns:** these stories. **Does not know:** appends.
 
-use leftfold_model::{ExpectedRevision::Any, Read};
+use leftfold_model::{ExpectedRevision::Any, Read, StreamName};
 use leftfold_postgres::{PostgresOptions, PostgresStore};
-use leftfold_store::EventStore;
+use leftfold_store::{Delete, EventStore, Scavenge};
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 
 use crate::{
     server::{fresh, server},
@@ -35,7 +35,7 @@ async fn refuses(store: &PostgresStore, statements: &[String]) {
 }
 
 fn changes(schema: &str) -> Vec<String> {
-    ["events", "event_tags"]
+    ["events", "event_tags", "erased"]
         .iter()
         .flat_map(|table| {
             [
@@ -47,12 +47,54 @@ fn changes(schema: &str) -> Vec<String> {
         .collect()
 }
 
+/// The statement that erases the first event of the stream `a`.
+fn erasing(schema: &str) -> String {
+    format!("select {schema}.erase(array['a'], array[0], array[1], 10, 10, true)")
+}
+
+#[tokio::test]
+async fn a_role_that_gives_back_space_can_do_that_and_cannot_append() {
+    let options = fresh();
+    let schema = options.schema().to_owned();
+    let owner = PostgresStore::open_with(options.clone()).await.unwrap();
+    let sweeper = role(&format!("sweeper_{schema}"), &options);
+    server().psql(
+        "postgres",
+        &format!("select {schema}.grant_scavenge('sweeper_{schema}')"),
+    );
+    let stream = StreamName::new("a").unwrap();
+    for _ in 0..3 {
+        owner.append(to("a", Any, "Written")).await.unwrap();
+    }
+    owner.delete(Delete::stream(stream, Any)).await.unwrap();
+    let store = PostgresStore::open_with(sweeper).await.unwrap();
+    let told: Vec<_> = store
+        .scavenge(Scavenge::default())
+        .try_collect()
+        .await
+        .unwrap();
+    assert_eq!(told.last().unwrap().events, 3);
+    assert!(store.append(to("b", Any, "Never")).await.is_err());
+    let mut forbidden = changes(&schema);
+    forbidden.push(format!(
+        "insert into {schema}.erased values (gen_random_uuid(), 1, 1, 'a')"
+    ));
+    refuses(&store, &forbidden).await;
+    assert!(owner.verify().await.unwrap().findings.is_empty());
+}
+
 #[tokio::test]
 async fn not_even_the_owner_changes_an_event() {
     let options = fresh();
     let store = PostgresStore::open_with(options.clone()).await.unwrap();
     store.append(to("a", Any, "Written")).await.unwrap();
-    refuses(&store, &changes(options.schema())).await;
+    let mut forbidden = changes(options.schema());
+    // What the function that erases says of its own transaction means nothing in any other.
+    forbidden.push(format!(
+        "set leftfold.erasing = 'on'; delete from {}.events",
+        options.schema()
+    ));
+    refuses(&store, &forbidden).await;
 }
 
 #[tokio::test]
@@ -103,6 +145,8 @@ async fn a_role_that_appends_can_append_and_read_and_nothing_else() {
     forbidden.push(format!("drop table {schema}.events"));
     forbidden.push(format!("alter table {schema}.events disable trigger all"));
     forbidden.push(format!("select {schema}.grant_append('public')"));
+    forbidden.push(format!("select {schema}.grant_scavenge('public')"));
+    forbidden.push(erasing(&schema));
     refuses(&store, &forbidden).await;
 }
 

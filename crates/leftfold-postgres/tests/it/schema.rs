@@ -119,3 +119,34 @@ async fn a_damaged_table_of_tags_is_found() {
         (1, 1, 1)
     );
 }
+
+#[tokio::test]
+async fn a_schema_without_erasing_is_brought_forward_with_the_rights_that_were_given() {
+    let options = fresh();
+    let schema = options.schema();
+    let psql = |sql: &str| server().psql("postgres", sql);
+    psql(&format!(
+        "create schema {schema}; create table {schema}.migrations \
+         (version int primary key, name text not null, applied_at timestamptz not null default clock_timestamp())"
+    ));
+    for step in PostgresStore::migrations(&options).iter().take(3) {
+        psql(&step.sql);
+        psql(&format!(
+            "insert into {schema}.migrations values ({}, '{}')",
+            step.version, step.name
+        ));
+    }
+    let role = format!("Früher {schema}");
+    psql(&format!(
+        "create role \"{role}\"; select {schema}.grant_read('{role}')"
+    ));
+    let run = PostgresStore::migrate(&options).await.unwrap();
+    assert_eq!(run.iter().map(|step| step.version).collect::<Vec<_>>(), [4]);
+    let may = format!(
+        "select has_table_privilege('{role}', '{schema}.erased', 'select') and \
+         has_table_privilege('{role}', '{schema}.events', 'select')"
+    );
+    assert_eq!(psql(&may).trim(), "t");
+    let store = PostgresStore::open_with(options).await.unwrap();
+    store.append(to("a", Any, "Written")).await.unwrap();
+}

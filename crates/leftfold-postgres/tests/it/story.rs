@@ -9,7 +9,7 @@ use leftfold_model::{
     Append, Appended, EventType, ExpectedRevision, NewEvent, Position, Read, StreamName,
 };
 use leftfold_postgres::PostgresStore;
-use leftfold_store::{AppendError, EventStore, Subscription};
+use leftfold_store::{AppendError, EventStore, ReadError, Subscription};
 
 /// How long something that must happen may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,12 +19,11 @@ pub(crate) fn event(kind: &str) -> NewEvent {
 }
 
 pub(crate) fn to(stream: &str, expected: ExpectedRevision, kind: &str) -> Append {
-    Append::to(
-        StreamName::new(stream).unwrap(),
-        expected,
-        vec![event(kind)],
-    )
-    .unwrap()
+    Append::to(self::stream(stream), expected, vec![event(kind)]).unwrap()
+}
+
+pub(crate) fn stream(name: &str) -> StreamName {
+    StreamName::new(name).unwrap()
 }
 
 /// Waits until `holds`, which something else brings about.
@@ -53,15 +52,24 @@ pub(crate) async fn surely(store: &PostgresStore, append: &Append) -> Appended {
         .expect("the outcome stays unknown")
 }
 
-/// The positions that a subscription delivers, up to `last`.
+/// The positions that a subscription to everything delivers, up to `last`.
 pub(crate) async fn followed(store: &PostgresStore, last: u64) -> Vec<u64> {
+    followed_all(store, Subscription::default(), Position::new(last)).await
+}
+
+/// The positions that a subscription delivers, up to `last`.
+pub(crate) async fn followed_all(
+    store: &PostgresStore,
+    subscription: Subscription,
+    last: Position,
+) -> Vec<u64> {
     let mut positions = Vec::new();
-    let mut deliveries = store.subscribe(Subscription::after(Position::START));
+    let mut deliveries = store.subscribe(subscription);
     let follow = async {
         while let Some(delivery) = deliveries.next().await {
             let delivery = delivery.unwrap();
             positions.extend(delivery.events.iter().map(|event| event.position.get()));
-            if delivery.through >= Position::new(last) {
+            if delivery.through >= last {
                 return;
             }
         }
@@ -70,6 +78,24 @@ pub(crate) async fn followed(store: &PostgresStore, last: u64) -> Vec<u64> {
         .await
         .expect("the subscription does not get there");
     positions
+}
+
+/// The revisions that a read of a stream gives.
+pub(crate) async fn revisions(store: &PostgresStore, name: &str) -> Vec<u64> {
+    try_revisions(store, name).await.unwrap()
+}
+
+/// The same, or why there are none.
+pub(crate) async fn try_revisions(
+    store: &PostgresStore,
+    name: &str,
+) -> Result<Vec<u64>, ReadError> {
+    let mut batches = store.read(Read::stream(stream(name)));
+    let mut revisions = Vec::new();
+    while let Some(batch) = batches.next().await {
+        revisions.extend(batch?.events.iter().map(|event| event.revision.get()));
+    }
+    Ok(revisions)
 }
 
 /// All types in the log, in order.
