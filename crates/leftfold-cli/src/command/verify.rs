@@ -43,7 +43,11 @@ async fn of_database(options: PostgresOptions, json: bool) -> anyhow::Result<()>
         return Err(ReadError::Corrupt { cause }.into());
     }
     show(
-        &[("events", report.events), ("head", report.head.get())],
+        &[
+            ("events", report.events),
+            ("erased", report.erased),
+            ("head", report.head.get()),
+        ],
         json,
     )
 }

@@ -1,14 +1,17 @@
-//! The lives of streams where several processes share a database, and in transactions of an application's own.
+//! The lives of streams that several processes share, and in transactions of an application's own.
 //!
 //! **Owns:** these stories. **Does not know:** the rules one store alone keeps; the conformance suite has them.
 
+use futures_util::TryStreamExt;
 use leftfold_model::{
     Conflict,
     ExpectedRevision::{self, Any, Exact, NoStream, StreamExists},
     Revision,
 };
 use leftfold_postgres::PostgresStore;
-use leftfold_store::{AppendError, Delete, EventStore, ReadError, StreamMetadata, StreamStatus};
+use leftfold_store::{
+    AppendError, Delete, EventStore, ListStreams, ReadError, StreamMetadata, StreamStatus,
+};
 
 use crate::{
     server::fresh,
@@ -258,6 +261,28 @@ async fn appends_of_one_group_meet_the_checks_of_one_another() {
     assert_eq!(won.len(), counts.iter().sum::<usize>());
     assert!(!won.is_empty());
     assert!(store.verify().await.unwrap().findings.is_empty());
+}
+
+#[tokio::test]
+async fn a_listing_leaves_out_what_any_process_deleted() {
+    let (one, two) = two().await;
+    for n in 0..10 {
+        let name = format!("b-{n}");
+        one.append(to(&name, Any, "Old")).await.unwrap();
+        // The first, the last, two in between, and one that comes back.
+        if [0, 3, 4, 7, 9].contains(&n) {
+            let delete = Delete::stream(stream(&name), Any);
+            one.delete(delete).await.unwrap();
+        }
+    }
+    two.append(to("b-7", Any, "New")).await.unwrap();
+    let list = ListStreams {
+        prefix: "b".into(),
+        ..ListStreams::default()
+    };
+    let listed: Vec<_> = two.streams(list).try_concat().await.unwrap();
+    let names: Vec<_> = listed.iter().map(|info| info.stream.as_str()).collect();
+    assert_eq!(names, ["b-1", "b-2", "b-5", "b-6", "b-7", "b-8"]);
 }
 
 #[tokio::test]

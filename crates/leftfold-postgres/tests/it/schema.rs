@@ -136,7 +136,7 @@ async fn a_schema_without_erasing_is_brought_forward_with_the_rights_that_were_g
             step.version, step.name
         ));
     }
-    let role = format!("Früher {schema}");
+    let role = format!("Earlier {schema}");
     psql(&format!(
         "create role \"{role}\"; select {schema}.grant_read('{role}')"
     ));

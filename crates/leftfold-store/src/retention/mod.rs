@@ -15,7 +15,7 @@ mod state;
 mod sweep;
 mod write;
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::{StreamExt, TryStreamExt, future, stream};
@@ -111,14 +111,44 @@ impl<B: Backend> Retained<B> {
         if self.lives.none_yet(&*self.backend).await? {
             return Ok(infos);
         }
+        let described = self.described(&infos).await?;
         let mut kept = Vec::with_capacity(infos.len());
         for info in infos {
-            let life = self.lives.of(&*self.backend, &info.stream).await?;
-            if life.phase == Phase::Live {
+            let phase = match described.contains(&info.stream) {
+                true => self.lives.of(&*self.backend, &info.stream).await?.phase,
+                false => Phase::Live,
+            };
+            if phase == Phase::Live {
                 kept.push(info);
             }
         }
         Ok(kept)
+    }
+
+    /// Those of a run of streams, in the order of their names, that may have metadata: found by one listing, not by
+    /// looking each of them up.
+    async fn described(&self, infos: &[StreamInfo]) -> Result<HashSet<StreamName>, ReadError> {
+        let mut names = infos
+            .iter()
+            .filter_map(|info| info.stream.metadata_stream());
+        let Some(first) = names.next() else {
+            return Ok(HashSet::new());
+        };
+        let last = names.next_back().unwrap_or_else(|| first.clone());
+        let mut found: HashSet<_> = first.described_stream().into_iter().collect();
+        let mut listed = self.backend.streams(ListStreams {
+            prefix: "$$".into(),
+            after: Some(first),
+            limit: None,
+        });
+        while let Some(infos) = listed.try_next().await? {
+            let within = infos.iter().take_while(|info| info.stream <= last);
+            found.extend(within.filter_map(|info| info.stream.described_stream()));
+            if infos.last().is_none_or(|info| info.stream > last) {
+                break;
+            }
+        }
+        Ok(found)
     }
 }
 
