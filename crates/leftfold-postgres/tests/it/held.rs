@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Whether somebody waits for the lock of appends in this process's server.
-async fn somebody_waits(store: &PostgresStore) -> bool {
+pub(crate) async fn somebody_waits(store: &PostgresStore) -> bool {
     let client = store.connection().await.unwrap();
     let sql = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
     client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) > 0

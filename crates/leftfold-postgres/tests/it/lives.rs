@@ -14,8 +14,9 @@ use leftfold_store::{
 };
 
 use crate::{
+    held::somebody_waits,
     server::fresh,
-    story::{revisions, stream, to},
+    story::{revisions, stream, to, until},
 };
 
 /// Two stores of one database, as two processes have them, and three events in `a-1` that both have written to.
@@ -242,7 +243,7 @@ async fn appends_of_one_group_meet_the_checks_of_one_another() {
         pair("a", "c"),
         pair("b", "d"),
     ];
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    until(|| somebody_waits(&store)).await;
     transaction.commit().await.unwrap();
     let mut won = Vec::new();
     for contender in contenders {
