@@ -31,7 +31,7 @@ const BYTES: u64 = 4 * 1024 * 1024;
 /// Streams of a batch. Most streams of a large sweep give up one or two events each.
 const STREAMS: usize = 512;
 /// What erasing an event moves beside its content: its row, its entries in indexes, and the row that keeps its place.
-const ROW_BYTES: u64 = 400;
+const ROW_BYTES: u64 = 800;
 /// The part of a second whose bytes a batch may hold, so that a slow run is an even one.
 const BATCHES_PER_SECOND: u64 = 4;
 

@@ -37,7 +37,7 @@ pub struct Finding {
 const PLACES: &str = "(select stream, revision, position, id from {s}.events \
                       union all select stream, revision, position, id from {s}.erased)";
 
-const RULES: [(&str, &str); 5] = [
+const RULES: [(&str, &str); 6] = [
     (
         "positions are dense from 1",
         "select coalesce(max(position), 0) - count(*) + count(*) filter (where position < 1) from {places} p",
@@ -60,6 +60,11 @@ const RULES: [(&str, &str); 5] = [
         "every row of the table of tags stands for a tag of an event",
         "select count(*) from {s}.event_tags g where not exists \
          (select from {s}.events e where e.position = g.position and g.tag = any (e.tags))",
+    ),
+    (
+        "every tag of an erased event stands for a place that is taken",
+        "select count(*) from {s}.erased_tags g where not exists (select from {s}.erased e where e.position = g.position) \
+         and not exists (select from {s}.events e where e.position = g.position and e.content = 0)",
     ),
 ];
 

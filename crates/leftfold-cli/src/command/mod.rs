@@ -5,11 +5,14 @@
 
 mod append;
 mod bench;
+mod delete;
 mod demo;
 mod export;
 mod import;
+mod metadata;
 mod migrate;
 mod read;
+mod scavenge;
 mod stats;
 mod streams;
 mod tail;
@@ -35,6 +38,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Stats(arguments) => stats::run(arguments).await?,
         Command::Import(arguments) => import::run(arguments).await?,
         Command::Export(arguments) => export::run(arguments).await?,
+        Command::Metadata(arguments) => metadata::run(arguments).await?,
+        Command::Delete(arguments) => delete::run(arguments).await?,
+        Command::Scavenge(arguments) => scavenge::run(arguments).await?,
         Command::Verify(arguments) => verify::run(&arguments).await?,
         Command::Migrate(arguments) => migrate::run(&arguments).await?,
         Command::Bench(arguments) => bench::run(arguments).await?,

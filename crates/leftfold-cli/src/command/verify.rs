@@ -65,6 +65,7 @@ fn of_directory(directory: &Path, json: bool) -> anyhow::Result<()> {
     let rows = [
         ("segments", report.segments),
         ("events", report.events),
+        ("erased", report.erased),
         ("log_bytes", report.log_bytes),
         ("locations_files", report.locations),
         ("index_files", report.indexes),

@@ -36,7 +36,36 @@ fn every_command_works_on_a_database_as_on_a_directory() {
     assert!(printed(leftfold(place, &["demo"])).contains("70"));
     let bench = ["bench", "scan", "--events", "1000"];
     assert!(printed(leftfold(place, &bench)).contains("events per second"));
-    assert!(printed(leftfold(place, &["verify"])).contains("everything that was read"));
+    printed(leftfold(
+        place,
+        &["metadata", "--stream", "b-1", r#"{"$maxCount":7}"#],
+    ));
+    assert_eq!(
+        printed(leftfold(place, &["metadata", "--stream", "b-1"])),
+        "{\"$maxCount\":7}\n"
+    );
+    printed(leftfold(
+        place,
+        &["delete", "--stream", "a-1", "--expect", "0"],
+    ));
+    assert_eq!(printed(leftfold(place, &["streams", "--prefix", "a-"])), "");
+    let swept = printed(leftfold(place, &["scavenge", "--rate", "100000"]));
+    assert!(swept.contains("1 events of 1 streams erased"), "{swept}");
+    said(
+        leftfold(
+            place,
+            &[
+                "append", "--stream", "a-1", "--type", "T", "--expect", "exists",
+            ],
+        ),
+        3,
+    );
+    let verified = printed(leftfold(place, &["verify"]));
+    assert!(verified.contains("everything that was read"), "{verified}");
+    assert!(
+        verified.contains("erased                                  1\n"),
+        "{verified}"
+    );
 }
 
 #[test]

@@ -197,7 +197,7 @@ impl Builder<'_> {
         } = places;
         format!(
             "select o.position from unnest(${types}) as t(type), lateral (select c.position from {schema}.events c \
-             where c.type = t.type and c.position between ${lower} and ${upper}{category} \
+             where c.type = t.type and c.content > 0 and c.position between ${lower} and ${upper}{category} \
              order by c.position {order} limit ${limit}) as o"
         )
     }

@@ -35,7 +35,7 @@ async fn refuses(store: &PostgresStore, statements: &[String]) {
 }
 
 fn changes(schema: &str) -> Vec<String> {
-    ["events", "event_tags", "erased"]
+    ["events", "event_tags", "erased", "erased_tags"]
         .iter()
         .flat_map(|table| {
             [
@@ -77,7 +77,7 @@ async fn a_role_that_gives_back_space_can_do_that_and_cannot_append() {
     assert!(store.append(to("b", Any, "Never")).await.is_err());
     let mut forbidden = changes(&schema);
     forbidden.push(format!(
-        "insert into {schema}.erased values (gen_random_uuid(), 1, 1, 'a')"
+        "insert into {schema}.erased values (gen_random_uuid(), 1, 1, 'a', 'T')"
     ));
     refuses(&store, &forbidden).await;
     assert!(owner.verify().await.unwrap().findings.is_empty());

@@ -36,7 +36,8 @@ declare
     next bigint;
     heads bigint[];
     befores bigint[];
-    erased_through bigint;
+    some_erased boolean;
+    gone bigint;
     positions bigint[] := array_fill(null::bigint, array[cardinality(write_stream)]);
     w int := 1;
     i int := 1;
@@ -83,6 +84,7 @@ begin
                              order by e.revision desc limit 1), -1)
             from unnest(streams, seen_revisions) with ordinality s(stream, seen, n) order by s.n);
     end if;
+    some_erased := exists (select from :schema.erased) or exists (select from :schema.erased_tags);
     if look_up_ids then
         select array_agg(k.id), array_agg(k.position), array_agg(k.stream), array_agg(k.revision)
             into known_ids, known_positions, known_streams, known_revisions
@@ -91,13 +93,10 @@ begin
                   union all
                   select e.id, e.position, e.stream, e.revision
                   from unnest(event_ids) x(id) join :schema.erased e on e.id = x.id) k;
-    elsif exists (select from :schema.erased) and exists (
+    elsif some_erased and exists (
             select from unnest(event_ids) x(id) join :schema.erased e on e.id = x.id) then
         -- No index of the log refuses these.
         raise exception 'an id is known' using errcode = 'LF004';
-    end if;
-    if items > 0 then
-        select e.through into erased_through from :schema.erasing e;
     end if;
 
     for a in 1 .. appends loop
@@ -147,9 +146,6 @@ begin
                     if item_after[i] < next - 1 then
                         found := item_after[i] + 1;
                     end if;
-                elsif item_after[i] > 0 and item_after[i] < erased_through then
-                    -- What was erased may have matched, and was not seen.
-                    found := erased_through;
                 elsif item_after[i] < head then
                     if tags is null then
                         select min(o.position) into found from unnest(types) t(type), lateral (
@@ -167,6 +163,29 @@ begin
                               and (types is null or exists (
                                   select from :schema.events e where e.position = g.position and e.type = any (types)))
                             order by g.position limit 1;
+                    end if;
+                    -- What was erased matches as it did: what was decided on stays decided. An event's tags stand all in
+                    -- one of the two tables; its type stands with its place.
+                    if some_erased then
+                        if tags is null then
+                            select min(o.position) into gone from unnest(types) t(type), lateral (
+                                select e.position from :schema.erased e
+                                where e.type = t.type and e.position > item_after[i] order by e.position limit 1) o;
+                        else
+                            select g.position into gone from :schema.erased_tags g
+                                where g.tag = tags[1] and g.position > item_after[i]
+                                  and not exists (
+                                      select from unnest(tags[2:]) o(tag) where not exists (
+                                          select from :schema.erased_tags x
+                                          where x.tag = o.tag and x.position = g.position))
+                                  and (types is null or exists (
+                                      select from :schema.erased e
+                                      where e.position = g.position and e.type = any (types)) or exists (
+                                      select from :schema.events e
+                                      where e.position = g.position and e.type = any (types)))
+                                order by g.position limit 1;
+                        end if;
+                        found := least(found, gone);
                     end if;
                 end if;
                 while k <= clashes and clash_item[k] < i loop

@@ -1,23 +1,28 @@
 -- Giving back the space of events that nobody is to see any more.
 -- An erased event keeps its place: a row in `erased`, or, while it is the newest of its stream, its own row, emptied, since
--- the end of the log and the ends of streams are read from there.
+-- the end of the log and the ends of streams are read from there. Its type and its tags stay where conditions look, and reads
+-- do not: a condition matches an event whether it was erased since or not.
 
 create table :schema.erased (
     id uuid primary key,
     position bigint not null,
     revision bigint not null,
-    stream text collate "C" not null
+    stream text collate "C" not null,
+    type text collate "C" not null
 );
+create index erased_by_type on :schema.erased (type, position);
 
--- The highest position that was erased: a condition that has not seen so far cannot tell what it misses.
-create table :schema.erasing (through bigint not null);
-insert into :schema.erasing values (0);
+create table :schema.erased_tags (
+    tag text collate "C" not null,
+    position bigint not null,
+    primary key (tag, position)
+);
 
 create or replace function :schema.refuse_change() returns trigger language plpgsql as $body$
 begin
     -- Said by the function below, for its own transaction alone.
     if current_setting('leftfold.erasing', true) = pg_current_xact_id()::text and tg_op <> 'TRUNCATE'
-        and tg_table_name <> 'erased' then
+        and tg_table_name not in ('erased', 'erased_tags') then
         return null;
     end if;
     raise exception 'events of % never change: % refused', tg_table_schema, lower(tg_op)
@@ -26,6 +31,8 @@ end
 $body$;
 
 create trigger places_never_change before update or delete or truncate on :schema.erased
+    for each statement execute function :schema.refuse_change();
+create trigger tags_never_change before update or delete or truncate on :schema.erased_tags
     for each statement execute function :schema.refuse_change();
 
 -- Erases events of some streams, each from one revision to before another: at most so many, and not many more bytes.
@@ -99,17 +106,18 @@ begin
     end if;
 
     perform set_config('leftfold.erasing', pg_current_xact_id()::text, true);
-    insert into :schema.erased (id, position, revision, stream)
-        select e.id, e.position, e.revision, e.stream
+    insert into :schema.erased (id, position, revision, stream, type)
+        select e.id, e.position, e.revision, e.stream, e.type
         from unnest(gone) g(position) join :schema.events e on e.position = g.position;
-    delete from :schema.event_tags g
-        using unnest(gone || emptied) p(position), :schema.events e, unnest(e.tags) t(tag)
-        where e.position = p.position and g.tag = t.tag and g.position = p.position;
+    with moved as (
+        delete from :schema.event_tags g
+            using unnest(gone || emptied) p(position), :schema.events e, unnest(e.tags) t(tag)
+            where e.position = p.position and g.tag = t.tag and g.position = p.position
+            returning g.tag, g.position)
+    insert into :schema.erased_tags (tag, position) select m.tag, m.position from moved m;
     delete from :schema.events e using unnest(gone) g(position) where e.position = g.position;
-    update :schema.events e set content = 0, type = '', data = '', metadata = null, tags = null
+    update :schema.events e set content = 0, data = '', metadata = null, tags = null
         from unnest(emptied) p(position) where e.position = p.position and e.content > 0;
-    update :schema.erasing e
-        set through = greatest(e.through, (select max(p.position) from unnest(gone || emptied) p(position)));
     perform set_config('leftfold.erasing', '', true);
 end
 $body$;
@@ -150,7 +158,7 @@ begin
         select distinct a.grantee from pg_class c, aclexplode(c.relacl) a
         where c.oid = ':schema.events'::regclass and a.privilege_type = 'SELECT' and a.grantee <> c.relowner
     loop
-        execute format('grant select on :schema.erased, :schema.erasing to %s',
+        execute format('grant select on :schema.erased, :schema.erased_tags to %s',
                        case reader when 0 then 'public' else reader::regrole::text end);
     end loop;
 end
