@@ -60,6 +60,19 @@ tests() {
   rm -f "$log"
 }
 
+# postgres: makes sure that PostgreSQL's programs are there; the tests start servers of their own.
+postgres() {
+  # The servers' programs stand side by side, each in the folder of its version; this one is there with any of them.
+  need pg_ctlcluster postgresql && ls /usr/lib/postgresql/*/bin/initdb
+}
+
+# newer_postgres: the tests of that store once more, on a server newer than Debian's.
+newer_postgres() {
+  local programs
+  programs=$(bash scripts/newer-postgres.sh) &&
+    tests env LEFTFOLD_POSTGRES_BIN="$programs" cargo test --locked -p leftfold-postgres --test it
+}
+
 if ! command -v cargo >/dev/null 2>&1; then
   echo "test: the Rust toolchain is missing; see https://rustup.rs" >&2
   echo "0 passed, 1 failed"
@@ -67,11 +80,14 @@ if ! command -v cargo >/dev/null 2>&1; then
 fi
 
 step "system tools" need cc gcc libc6-dev
+step "postgres" postgres
+step "pooler" need /usr/sbin/pgbouncer pgbouncer
 step "checks and tests" cargo run --quiet --locked --package xtask -- ci
 step "simulation" tests env LEFTFOLD_SEEDS="${LEFTFOLD_SEEDS:-20000}" cargo test --release --locked -p leftfold-sim
 # Its crates ask for a newer toolchain in their manifests than they use.
 step "foreign conformance" tests cargo test --locked --ignore-rust-version --manifest-path conformance/happenstance/Cargo.toml
 step "node for payloads" need npm nodejs npm
+step "newer postgres" newer_postgres
 step "real payloads" bash scripts/real-payloads.sh
 step "java" need mvn default-jdk-headless maven
 step "go" need go golang
@@ -81,6 +97,7 @@ step "acceptance" bash scripts/acceptance.sh
 # Not for the figures: that every store and framework of the tables still builds and answers.
 step "bench beside peers" bash scripts/bench.sh --quick --runs 1 --only "128 B, 8 writers"
 step "framework beside peers" bash scripts/bench-framework.sh --runs 1
+step "postgres beside peers" bash scripts/bench-postgres.sh --runs 1 --seconds 1 --events 50000
 
 echo
 printf '%s' "$times"

@@ -75,6 +75,13 @@ pub(crate) enum Command {
     /// Reads every byte and checks the index against the log.
     #[command(after_help = "Example:\n  leftfold verify --data data")]
     Verify(Verify),
+    /// Brings the schema of a PostgreSQL store to the version this program needs.
+    #[command(
+        after_help = "Commands that write do this by themselves, unless the address says leftfold_migrate=false.\n\n\
+        Examples:\n  leftfold migrate --data postgres://owner@localhost/shop\n  \
+        leftfold migrate --data postgres://owner@localhost/shop --show > schema.sql"
+    )]
+    Migrate(Migrate),
     /// Measures this machine and the store on it.
     #[command(
         after_help = "Examples:\n  leftfold bench append --writers 64 --seconds 5\n  \
@@ -100,15 +107,15 @@ pub(crate) enum Command {
 /// Where the events are.
 #[derive(Debug, Args)]
 pub(crate) struct Data {
-    /// The directory of the store; made if it is not there by commands that write.
-    #[arg(long, value_name = "DIR", env = "LEFTFOLD_DATA")]
+    /// The directory of the store, or a database as `postgres://...`; made if it is not there by commands that write.
+    #[arg(long, value_name = "PLACE", env = "LEFTFOLD_DATA")]
     pub(crate) data: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Keep the events in this directory; without it they are gone afterwards.
-    #[arg(long, value_name = "DIR")]
+    /// Keep the events in this directory or `postgres://...` database; without it they are gone afterwards.
+    #[arg(long, value_name = "PLACE")]
     pub(crate) data: Option<PathBuf>,
 }
 
@@ -339,10 +346,10 @@ pub(crate) struct Verify {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// The directory of the store; made if it is not there.
+    /// The directory of the store, or a database as `postgres://...`; made if it is not there.
     #[arg(
         long,
-        value_name = "DIR",
+        value_name = "PLACE",
         env = "LEFTFOLD_DATA",
         required_unless_present_any = ["memory", "settings"]
     )]
@@ -361,12 +368,22 @@ pub(crate) struct Serve {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print what a new schema is made of, and change nothing.
+    #[arg(long)]
+    pub(crate) show: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Bench {
     /// What to measure.
     #[arg(value_enum)]
     pub(crate) mode: Mode,
-    /// Where to measure; a new directory below it is used and removed. Without it, the system's temporary one.
-    #[arg(long, value_name = "DIR")]
+    /// Where to measure; a new directory below it (in a `postgres://...` database, a new schema) is used and removed.
+    /// Without it, the system's temporary directory.
+    #[arg(long, value_name = "PLACE")]
     pub(crate) data: Option<PathBuf>,
     /// Writers at the same time; each waits for its append before the next.
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=4_096))]

@@ -1,13 +1,15 @@
 //! What a kind of storage has to do; the rules about the lives of streams come on top.
 //!
-//! **Owns:** [`Backend`] and the values that only it uses.
+//! **Owns:** [`Backend`], [`Door`] and the values that only it uses.
 //! **Does not know:** metadata, retention, deletion: [`crate::Retained`] adds them, once for every back end.
 //! **Invariants:** as [`EventStore`](crate::EventStore), whose methods of the same names say what is promised.
 
 use std::{fmt::Debug, sync::Arc};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
-use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, Revision, StreamName};
+use leftfold_model::{
+    Append, Appended, CurrentRevision, Position, Read, RecordedEvent, Revision, StreamName,
+};
 
 use crate::{
     AppendError, Capabilities, Delivery, ListStreams, ReadBatch, ReadError, ScavengeProgress,
@@ -57,6 +59,20 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// Whether nobody writes to this storage but through this value and its clones. Then what was learned of streams may
     /// be kept in memory.
     fn is_exclusive(&self) -> bool;
+}
+
+/// A transaction of an application's own in the back end's storage: what it has written already counts, nobody else sees
+/// it yet. [`crate::append_through`] appends in it under the rules of a stream's life.
+pub trait Door: Send + Sync {
+    /// As [`Backend::append`]; the lives of streams cannot change any more between this and the end of the transaction.
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
+
+    /// The newest event of a stream.
+    fn newest(&self, stream: StreamName)
+    -> BoxFuture<'_, Result<Option<RecordedEvent>, ReadError>>;
+
+    /// As [`Backend::current`].
+    fn current(&self, stream: StreamName) -> BoxFuture<'_, Result<CurrentRevision, ReadError>>;
 }
 
 /// All events of a stream below a revision.

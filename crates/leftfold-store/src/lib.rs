@@ -19,7 +19,7 @@ mod retention;
 mod snapshot_file;
 mod snapshots;
 
-pub use backend::{Backend, Cut};
+pub use backend::{Backend, Cut, Door};
 pub use contract::{
     Capabilities, Delivery, EventStore, ListStreams, ReadBatch, StoreStats, StreamInfo,
     Subscription,
@@ -32,5 +32,6 @@ pub use leftfold_log::{LogOptions, OpenError};
 pub use memory::{MemoryBackend, MemoryStore};
 pub use retention::{
     Delete, Retained, Scavenge, ScavengeProgress, StreamMetadata, StreamState, StreamStatus,
+    append_through,
 };
 pub use snapshots::{MemorySnapshots, SavedSnapshot, SnapshotError, SnapshotStore};

@@ -55,6 +55,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Some(directory) => Store::open(directory).await?,
         None => Store::memory(),
     };
+    println!("balance: {}", run(&store).await?);
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "an example shows what it does")]
+pub(crate) async fn run(store: &Store) -> Result<u64, Box<dyn Error>> {
     let accounts = store.repository::<BankAccount>();
     accounts
         .execute("7f3", |account| account.deposit(100))
@@ -68,6 +74,5 @@ async fn main() -> Result<(), Box<dyn Error>> {
     {
         println!("{refused:?}");
     }
-    println!("balance: {}", accounts.load("7f3").await?.state().balance);
-    Ok(())
+    Ok(accounts.load("7f3").await?.state().balance)
 }

@@ -44,6 +44,20 @@ impl Store {
         ))
     }
 
+    /// The durable store in a PostgreSQL database, its schema made or migrated if need be.
+    ///
+    /// The address is that of other PostgreSQL programs, with a few words of its own: see
+    /// [`leftfold_postgres::PostgresOptions`]. Needs a tokio runtime with time and I/O enabled. Any number of processes can
+    /// have a database open.
+    ///
+    /// # Errors
+    /// [`leftfold_postgres::OpenError`]: not reached, not safe, not suited, or of a newer version.
+    #[cfg(feature = "postgres")]
+    pub async fn postgres(address: &str) -> Result<Self, leftfold_postgres::OpenError> {
+        let store = leftfold_postgres::PostgresStore::open(address).await?;
+        Ok(Self::over(store))
+    }
+
     /// Any other store.
     pub fn over(store: impl EventStore) -> Self {
         Self::from(Arc::new(store) as Arc<dyn EventStore>)

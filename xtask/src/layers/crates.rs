@@ -34,7 +34,14 @@ const ASYNC_AND_IO: &[&str] = &[
     "sqlx*",
     "event-listener",
 ];
-const NETWORK: &[&str] = &["tonic*", "axum*", "hyper*", "reqwest", "sqlx*"];
+const NETWORK: &[&str] = &[
+    "tonic*",
+    "axum*",
+    "hyper*",
+    "reqwest",
+    "sqlx*",
+    "tokio-postgres*",
+];
 
 const TABLE: &[Row] = &[
     Row {
@@ -63,7 +70,12 @@ const TABLE: &[Row] = &[
     },
     Row {
         name: "leftfold",
-        may_know: &["leftfold-model", "leftfold-store", "leftfold-derive"],
+        may_know: &[
+            "leftfold-model",
+            "leftfold-store",
+            "leftfold-derive",
+            "leftfold-postgres",
+        ],
         tests_may_know: &[],
         never: NETWORK,
     },
@@ -103,6 +115,7 @@ const TABLE: &[Row] = &[
             "leftfold-model",
             "leftfold-log",
             "leftfold-store",
+            "leftfold-postgres",
             "leftfold",
             "leftfold-client",
             "leftfold-server",

@@ -24,11 +24,15 @@ use leftfold_model::{
     Append, AppendCondition, ConflictToken, EventType, ExpectedRevision, NewEvent, Query,
     QueryItem, Read, StreamName, Tag,
 };
+use leftfold_postgres::{PostgresOptions, PostgresStore};
 use leftfold_store::{EngineStore, EventStore};
 use serde_json::json;
 
 use super::output;
-use crate::cli::{self, Condition, Mode};
+use crate::{
+    cli::{self, Condition, Mode},
+    open::Place,
+};
 
 /// Bytes of a raw write: about one small event.
 const RAW_BYTES: usize = 256;
@@ -51,29 +55,62 @@ struct Measured {
 
 pub(crate) async fn run(arguments: cli::Bench) -> anyhow::Result<()> {
     let parent = arguments.data.clone().unwrap_or_else(std::env::temp_dir);
+    match Place::of(&parent)? {
+        Place::Directory(parent) => in_directory(parent, arguments).await,
+        Place::Postgres(options, name) => in_database(*options, &name, arguments).await,
+    }
+}
+
+/// Measures in a new directory, which is removed.
+async fn in_directory(parent: &Path, arguments: cli::Bench) -> anyhow::Result<()> {
     let directory = tempfile::Builder::new()
         .prefix("leftfold-bench-")
-        .tempdir_in(&parent);
+        .tempdir_in(parent);
     let directory =
         directory.with_context(|| format!("cannot make a directory in {}", parent.display()))?;
     let raw = raw_rate(directory.path())?;
-    let store_directory = directory.path().join("store");
-    let log = Log::open(&store_directory, LogOptions::default())?;
+    let log = Log::open(directory.path().join("store"), LogOptions::default())?;
     let store: Arc<dyn EventStore> = Arc::new(EngineStore::over(log.clone()));
     let arguments = Arc::new(arguments);
-    let measured = match arguments.mode {
-        Mode::Append => append(&log, &store, &arguments).await?,
+    let measured = measure(Some(&log), &store, &arguments).await?;
+    store.close().await?;
+    report(&arguments, &measured, Some(raw))
+}
+
+/// Measures in a new schema, which is dropped.
+async fn in_database(
+    options: PostgresOptions,
+    name: &str,
+    arguments: cli::Bench,
+) -> anyhow::Result<()> {
+    let schema = format!("leftfold_bench_{}", std::process::id());
+    let store = PostgresStore::open_with(options.with_schema(&schema)).await;
+    let store = store.with_context(|| format!("cannot make a schema beside {name}"))?;
+    let shared: Arc<dyn EventStore> = Arc::new(store.clone());
+    let arguments = Arc::new(arguments);
+    let measured = measure(None, &shared, &arguments).await;
+    shared.close().await?;
+    let drop = format!("drop schema {schema} cascade");
+    store.connection().await?.batch_execute(&drop).await?;
+    report(&arguments, &measured?, None)
+}
+
+async fn measure(
+    log: Option<&Log>,
+    store: &Arc<dyn EventStore>,
+    arguments: &Arc<cli::Bench>,
+) -> anyhow::Result<Measured> {
+    match arguments.mode {
+        Mode::Append => append(log, store, arguments).await,
         Mode::Scan => {
-            load(&store, &arguments).await?;
-            scan(&store, &arguments).await?
+            load(store, arguments).await?;
+            scan(store, arguments).await
         }
         Mode::StreamRead => {
-            load(&store, &arguments).await?;
-            stream_read(&store, &arguments).await?
+            load(store, arguments).await?;
+            stream_read(store, arguments).await
         }
-    };
-    store.close().await?;
-    report(&arguments, &measured, raw)
+    }
 }
 
 /// Writes of 256 bytes, each synced, into a file of zeros: what any store that syncs once per commit is measured by.
@@ -167,12 +204,12 @@ fn request(
 }
 
 async fn append(
-    log: &Log,
+    log: Option<&Log>,
     store: &Arc<dyn EventStore>,
     arguments: &Arc<cli::Bench>,
 ) -> anyhow::Result<Measured> {
     let stop = Arc::new(AtomicBool::new(false));
-    let syncs = log.stats().syncs;
+    let syncs = log.map(|log| log.stats().syncs);
     let start = now();
     let mut tasks = Vec::new();
     for writer in 0..u64::from(arguments.writers) {
@@ -207,7 +244,9 @@ async fn append(
     }
     let seconds = start.elapsed().as_secs_f64();
     let operations = micros.len();
-    let syncs = Some(log.stats().syncs - syncs);
+    let syncs = log
+        .zip(syncs)
+        .map(|(log, before)| log.stats().syncs - before);
     Ok(Measured {
         operations,
         events: operations * u64::from(arguments.batch),
@@ -304,7 +343,7 @@ async fn stream_read(
     })
 }
 
-fn report(arguments: &cli::Bench, measured: &Measured, raw: f64) -> anyhow::Result<()> {
+fn report(arguments: &cli::Bench, measured: &Measured, raw: Option<f64>) -> anyhow::Result<()> {
     let operations = rate(measured.operations, measured.seconds);
     let events = rate(measured.events, measured.seconds);
     let syncs = measured.syncs.map(|syncs| rate(syncs, measured.seconds));
@@ -335,7 +374,9 @@ fn report(arguments: &cli::Bench, measured: &Measured, raw: f64) -> anyhow::Resu
         if let Some(syncs) = syncs {
             writeln!(out, "{:<28} {syncs:>14.0}", "syncs per second")?;
         }
-        writeln!(out, "{:<28} {raw:>14.0}", "raw syncs per second")?;
+        if let Some(raw) = raw {
+            writeln!(out, "{:<28} {raw:>14.0}", "raw syncs per second")?;
+        }
     }
     Ok(out.flush()?)
 }

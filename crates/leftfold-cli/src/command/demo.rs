@@ -5,13 +5,12 @@
 
 use std::{io::Write, path::PathBuf};
 
-use anyhow::Context;
 use futures_util::StreamExt;
 use leftfold::{Aggregate, Event, ExecuteError, Store, model::Read};
 use serde::{Deserialize, Serialize};
 
 use super::output;
-use crate::{cli, show};
+use crate::{cli, open, show};
 
 #[derive(Event, Serialize, Deserialize)]
 enum AccountEvent {
@@ -71,8 +70,8 @@ pub(crate) async fn run(arguments: cli::Demo) -> anyhow::Result<()> {
         .data
         .clone()
         .unwrap_or_else(|| temporary.path().to_owned());
-    let store = Store::open(&directory).await;
-    let store = store.with_context(|| format!("cannot open {}", directory.display()))?;
+    let place = open::shown(&directory)?;
+    let store = Store::from(open::at(&directory).await?);
     let accounts = store.repository::<BankAccount>();
     let mut out = output();
     let before = accounts.load(ACCOUNT).await?;
@@ -81,13 +80,12 @@ pub(crate) async fn run(arguments: cli::Demo) -> anyhow::Result<()> {
             out,
             "a new store in a temporary directory (keep it with --data DIR)"
         )?,
-        (Some(_), 0) => writeln!(out, "a new store in {}", directory.display())?,
+        (Some(_), 0) => writeln!(out, "a new store in {place}")?,
         (Some(_), events) => {
             let balance = before.state().balance;
             writeln!(
                 out,
-                "going on in {}: {events} events, balance {balance}",
-                directory.display()
+                "going on in {place}: {events} events, balance {balance}"
             )?;
         }
     }
@@ -119,7 +117,7 @@ pub(crate) async fn run(arguments: cli::Demo) -> anyhow::Result<()> {
     }
     store.close().await?;
     drop((accounts, batches, store));
-    let store = Store::open(&directory).await?;
+    let store = Store::from(open::at(&directory).await?);
     let account = store.repository::<BankAccount>().load(ACCOUNT).await?;
     writeln!(
         out,

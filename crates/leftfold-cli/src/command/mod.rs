@@ -10,6 +10,7 @@ mod demo;
 mod export;
 mod import;
 mod metadata;
+mod migrate;
 mod read;
 mod scavenge;
 mod serve;
@@ -41,8 +42,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Metadata(arguments) => metadata::run(arguments).await?,
         Command::Delete(arguments) => delete::run(arguments).await?,
         Command::Scavenge(arguments) => scavenge::run(arguments).await?,
-        Command::Verify(arguments) => verify::run(&arguments)?,
         Command::Serve(arguments) => serve::run(arguments).await?,
+        Command::Verify(arguments) => verify::run(&arguments).await?,
+        Command::Migrate(arguments) => migrate::run(&arguments).await?,
         Command::Bench(arguments) => bench::run(arguments).await?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "leftfold", &mut stdout());

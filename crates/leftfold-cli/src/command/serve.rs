@@ -11,10 +11,7 @@ use leftfold_server::{Server, Settings, telemetry};
 use leftfold_store::{EventStore, MemoryStore};
 
 use super::output;
-use crate::{
-    cli::{self, Data},
-    given, open,
-};
+use crate::{cli, given, open};
 
 pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     if arguments.settings {
@@ -45,7 +42,7 @@ fn settings(arguments: &cli::Serve) -> anyhow::Result<Settings> {
 
 async fn store(arguments: &cli::Serve) -> anyhow::Result<Arc<dyn EventStore>> {
     match &arguments.data {
-        Some(data) if !arguments.memory => open::for_writing(&Data { data: data.clone() }).await,
+        Some(data) if !arguments.memory => open::at(data).await,
         _ => Ok(Arc::new(MemoryStore::new())),
     }
 }
@@ -53,7 +50,7 @@ async fn store(arguments: &cli::Serve) -> anyhow::Result<Arc<dyn EventStore>> {
 fn announce(server: &Server, arguments: &cli::Serve) -> anyhow::Result<()> {
     let address = server.address();
     let what = match &arguments.data {
-        Some(data) if !arguments.memory => data.display().to_string(),
+        Some(data) if !arguments.memory => open::shown(data)?,
         _ => "events in memory, gone when it ends,".to_owned(),
     };
     let mut out = output();

@@ -3,18 +3,56 @@
 //! **Owns:** showing what was checked. **Does not know:** how it is checked.
 //! **Invariants:** changes nothing; damage is an error that names file and byte.
 
-use std::{io::Write, sync::Arc, time::Duration};
+use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use leftfold_log::disk::{Disk, real::RealDisk};
-use serde_json::json;
+use leftfold_postgres::{Finding, PostgresOptions, PostgresStore};
+use leftfold_store::ReadError;
 
 use super::output;
-use crate::{cli, open};
+use crate::{
+    cli,
+    open::{self, Place},
+};
 
-pub(crate) fn run(arguments: &cli::Verify) -> anyhow::Result<()> {
-    let directory = &arguments.data.data;
+/// What does not agree in a database.
+#[derive(Debug, thiserror::Error)]
+#[error("{rows} rows break the rule \"{rule}\"")]
+struct Broken {
+    rule: &'static str,
+    rows: u64,
+}
+
+pub(crate) async fn run(arguments: &cli::Verify) -> anyhow::Result<()> {
+    match Place::of(&arguments.data.data)? {
+        Place::Directory(directory) => of_directory(directory, arguments.json),
+        Place::Postgres(options, _) => {
+            of_database(options.without_migrating(), arguments.json).await
+        }
+    }
+}
+
+async fn of_database(options: PostgresOptions, json: bool) -> anyhow::Result<()> {
+    let store = PostgresStore::open_with(options).await?;
+    let report = store.verify().await?;
+    if let Some(finding) = report.findings.first() {
+        let Finding { rule, rows, .. } = *finding;
+        let cause = Arc::new(Broken { rule, rows });
+        return Err(ReadError::Corrupt { cause }.into());
+    }
+    show(
+        &[
+            ("events", report.events),
+            ("erased", report.erased),
+            ("head", report.head.get()),
+        ],
+        json,
+    )
+}
+
+fn of_directory(directory: &Path, json: bool) -> anyhow::Result<()> {
     open::must_exist(directory)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::at(directory)?);
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template(
@@ -36,11 +74,15 @@ pub(crate) fn run(arguments: &cli::Verify) -> anyhow::Result<()> {
         ("segments_without_index", report.without_index),
         ("torn_bytes", report.torn_bytes),
     ];
+    show(&rows, json)
+}
+
+fn show(rows: &[(&str, u64)], json: bool) -> anyhow::Result<()> {
     let mut out = output();
-    if arguments.json {
+    if json {
         let object: serde_json::Map<_, _> = rows
             .iter()
-            .map(|&(name, value)| (name.to_owned(), json!(value)))
+            .map(|&(name, value)| (name.to_owned(), serde_json::json!(value)))
             .collect();
         writeln!(out, "{}", serde_json::Value::Object(object))?;
     } else {

@@ -9,6 +9,7 @@
 mod bad_input;
 mod commands;
 mod import;
+mod postgres;
 mod serve;
 
 use std::path::Path;

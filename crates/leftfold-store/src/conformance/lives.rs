@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, future};
 use leftfold_model::{
-    Append, Appended, Conflict, CurrentRevision,
+    Append, AppendCondition, Appended, Conflict, CurrentRevision,
     ExpectedRevision::{self, Any, NoStream, StreamExists},
-    Position, Read, Revision, Timestamp,
+    Position, Query, QueryItem, Read, Revision, Tag, Timestamp,
 };
 
 use super::{
@@ -471,4 +471,51 @@ pub async fn a_subscription_goes_on_over_what_was_reclaimed(fixture: &impl Fixtu
         all.windows(2)
             .all(|pair| pair[0].position < pair[1].position)
     );
+}
+
+pub async fn what_was_reclaimed_still_fails_conditions_and_is_known_by_its_id(
+    fixture: &impl Fixture,
+) {
+    let store = fixture.open().await;
+    let tagged = |tag: &str| vec![event("Taken").with_tags([Tag::new(tag).unwrap()]).unwrap()];
+    let taken = to("a-1", NoStream, tagged("name:ann"));
+    let first = ok(store.append(taken.clone()).await);
+    ok(store.append(to("a-1", exact(0), tagged("name:bob"))).await);
+    ok(store.append(to("b-1", Any, events(1))).await);
+    let metadata = StreamMetadata::default().with_truncate_before(Revision::new(2));
+    describe(&store, metadata).await;
+    let told: Vec<_> = store
+        .scavenge(Scavenge::default())
+        .try_collect()
+        .await
+        .unwrap();
+    assert!(told.last().is_some_and(|last| last.finished));
+    let kind = QueryItem::types([event("Taken").event_type().clone()]).unwrap();
+    let tag = |tag: &str| QueryItem::tags([Tag::new(tag).unwrap()]).unwrap();
+    for (item, after, place) in [
+        (kind.clone(), 0, Some(1)),
+        (kind, 1, Some(2)),
+        (tag("name:ann"), 0, Some(1)),
+        (tag("name:ann"), 1, None),
+        (tag("name:bob"), 1, Some(2)),
+        (tag("name:eve"), 0, None),
+    ] {
+        let condition = AppendCondition {
+            fail_if_match: Query::items([item.clone()]).unwrap(),
+            after: Position::new(after).into(),
+        };
+        let append = to("c-1", Any, events(1)).with_condition(condition).unwrap();
+        let found = match store.append(append).await {
+            Err(AppendError::Conflict(Conflict::ConditionFailed { position, .. })) => {
+                Some(position.get())
+            }
+            appended => {
+                ok(appended);
+                None
+            }
+        };
+        assert_eq!(found, place, "{item:?} after {after}");
+    }
+    let again = ok(store.append(taken).await);
+    assert_eq!((again.repeated, again.first), (true, first.first));
 }

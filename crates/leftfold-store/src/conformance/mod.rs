@@ -178,6 +178,7 @@ macro_rules! conformance {
                 metadata_of_a_deleted_stream_is_still_there,
                 reclaiming_takes_only_what_no_stream_read_gives,
                 a_subscription_goes_on_over_what_was_reclaimed,
+                what_was_reclaimed_still_fails_conditions_and_is_known_by_its_id,
             );
             $crate::__conformance_group!($fixture, history:
                 random_histories_equal_those_of_the_store_in_memory,

@@ -3,7 +3,8 @@
 //! **Owns:** [`Life`], and [`Lives`], which keeps the lives that were looked up.
 //! **Does not know:** what follows from a life for appends and reads.
 //! **Invariants:** the newest event of a metadata stream tells all; a life that is kept was looked up after the last
-//! change of that metadata stream that this process knows to be over; a change whose end is not known is over never.
+//! change of that metadata stream that this process knows to be over; a change whose end is not known is over never;
+//! where others write too, a kept life is a guess.
 
 use std::sync::{
     Arc,
@@ -47,7 +48,8 @@ pub(super) enum Phase {
 }
 
 impl Life {
-    fn told_by(event: Option<RecordedEvent>) -> Self {
+    /// The life that the newest event of a metadata stream tells.
+    pub(super) fn told_by(event: Option<RecordedEvent>) -> Self {
         let Some(event) = event else {
             return Self::default();
         };
@@ -134,8 +136,9 @@ impl Lives {
             return Ok(Arc::default());
         }
         let changes = self.counter(stream).load(Ordering::SeqCst);
-        let believable = changes != UNKNOWN && backend.is_exclusive();
-        if believable
+        let keepable = changes != UNKNOWN;
+        if keepable
+            && backend.is_exclusive()
             && let Some((at, life)) = self.kept.get(stream)
             && at == changes
         {
@@ -143,11 +146,19 @@ impl Lives {
         }
         let newest = last_event(backend, metadata_stream).await?;
         let life = Arc::new(Life::told_by(newest));
-        if believable {
+        if keepable || !backend.is_exclusive() {
             self.kept
                 .insert(stream.clone(), (changes, Arc::clone(&life)));
         }
         Ok(life)
+    }
+
+    /// The life of a stream as it was seen last; if it never was, that of a stream without metadata, as most are.
+    ///
+    /// Where others write too it may have changed since: good for an append, whose checks tell, and for nothing else.
+    pub(super) fn remembered(&self, stream: &StreamName) -> Arc<Life> {
+        let kept = self.kept.get(stream);
+        kept.map(|(_, life)| life).unwrap_or_default()
     }
 
     /// Forgets what is kept of a stream.

@@ -5,16 +5,17 @@
 //! **Invariants:** a stream's life is told by the newest event of its metadata stream; every append checks, atomically,
 //! that the life it was decided under still holds; only reads of one stream heed retention, the log shows everything
 //! until it is reclaimed.
-//! **Reading order:** [`Retained`], `life`, `write`, `read`, `sweep`.
+//! **Reading order:** [`Retained`], `life`, `plan`, `write`, `read`, `sweep`.
 
 mod life;
 mod metadata;
+mod plan;
 mod read;
 mod state;
 mod sweep;
 mod write;
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::{StreamExt, TryStreamExt, future, stream};
@@ -24,6 +25,7 @@ use self::life::{Lives, Phase};
 pub use self::{
     metadata::StreamMetadata,
     state::{Delete, Scavenge, ScavengeProgress, StreamState, StreamStatus},
+    write::append_through,
 };
 use crate::{
     AppendError, Backend, Capabilities, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
@@ -111,14 +113,44 @@ impl<B: Backend> Retained<B> {
         if self.lives.none_yet(&*self.backend).await? {
             return Ok(infos);
         }
+        let described = self.described(&infos).await?;
         let mut kept = Vec::with_capacity(infos.len());
         for info in infos {
-            let life = self.lives.of(&*self.backend, &info.stream).await?;
-            if life.phase == Phase::Live {
+            let phase = match described.contains(&info.stream) {
+                true => self.lives.of(&*self.backend, &info.stream).await?.phase,
+                false => Phase::Live,
+            };
+            if phase == Phase::Live {
                 kept.push(info);
             }
         }
         Ok(kept)
+    }
+
+    /// Those of a run of streams, in the order of their names, that may have metadata: found by one listing, not by
+    /// looking each of them up.
+    async fn described(&self, infos: &[StreamInfo]) -> Result<HashSet<StreamName>, ReadError> {
+        let mut names = infos
+            .iter()
+            .filter_map(|info| info.stream.metadata_stream());
+        let Some(first) = names.next() else {
+            return Ok(HashSet::new());
+        };
+        let last = names.next_back().unwrap_or_else(|| first.clone());
+        let mut found: HashSet<_> = first.described_stream().into_iter().collect();
+        let mut listed = self.backend.streams(ListStreams {
+            prefix: "$$".into(),
+            after: Some(first),
+            limit: None,
+        });
+        while let Some(infos) = listed.try_next().await? {
+            let within = infos.iter().take_while(|info| info.stream <= last);
+            found.extend(within.filter_map(|info| info.stream.described_stream()));
+            if infos.last().is_none_or(|info| info.stream > last) {
+                break;
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -1,220 +1,129 @@
 //! Appending and deleting, under the rules of a stream's life.
 //!
-//! **Owns:** what becomes of an append because of what its streams are: refused, extended, or left as it is.
-//! **Does not know:** reads.
-//! **Invariants:** whatever was assumed about a life is a check of the append, so a change in between means deciding
-//! again; events that are added stand behind those of the caller, under ids that follow from the caller's.
+//! **Owns:** carrying out plans, and making new ones as long as the lives of streams change in between.
+//! **Does not know:** reads; what a life means for an append, which is in `plan`.
+//! **Invariants:** a refusal is given only after the lives that it depends on were looked up; what is only remembered may
+//! let an append pass, since the back end checks it, and never refuses one.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use leftfold_model::{
-    Append, Appended, Conflict, CurrentRevision, EventId, ExpectedRevision, ModelError, NewEvent,
-    Position, Revision, StreamCheck, StreamName, StreamWrite,
+    Append, Appended, Conflict, CurrentRevision, ExpectedRevision, NewEvent, Revision, StreamCheck,
+    StreamName, StreamWrite,
 };
 
 use super::{
     Retained,
     life::{Life, Phase},
-    metadata::{StreamMetadata, is_metadata, is_tombstone, metadata_type, tombstone_type},
+    metadata::{metadata_type, tombstone_type},
+    plan::{Ground, Plan, Returning, deleted, exactly, invalid, unread},
     state::Delete,
 };
-use crate::{AppendError, Backend, ReadError};
+use crate::{AppendError, Backend, Door};
 
 /// How often an append is decided anew because the lives of its streams change.
 const ATTEMPTS: u32 = 64;
 
-/// An append as the back end gets it.
-struct Plan {
-    append: Append,
-    /// Events behind the caller's, each in a write of its own.
-    added: usize,
-    /// Streams whose metadata it changes.
-    changed: Vec<StreamName>,
-    /// What was assumed, not asked for: if it does not hold, the plan is void.
-    assumed: Vec<StreamCheck>,
+/// A plan that was refused.
+type Refused = (Append, Conflict);
+
+/// Appends within a transaction of an application's own, under the rules of a stream's life as that transaction sees it.
+///
+/// # Errors
+/// As [`EventStore::append`](crate::EventStore::append).
+pub async fn append_through(door: &dyn Door, append: Append) -> Result<Appended, AppendError> {
+    write_on(&Within(door), &append, None).await
 }
 
-impl Plan {
-    fn is_void(&self, conflict: &AppendError) -> bool {
-        let AppendError::Conflict(Conflict::WrongRevision {
-            stream, expected, ..
-        }) = conflict
-        else {
-            return false;
+/// Appends on a ground; `refused` is a plan of which it is known that it was refused.
+async fn write_on(
+    ground: &impl Ground,
+    append: &Append,
+    mut refused: Option<Refused>,
+) -> Result<Appended, AppendError> {
+    let mut attempt = 0;
+    loop {
+        let plan = Plan::of(ground, append, Returning::No).await?;
+        let outcome = match refused.take() {
+            // The same assumptions, looked up since: they held then, too.
+            Some((same, conflict)) if same == plan.append => Err(AppendError::Conflict(conflict)),
+            _ => ground.carry_out(&plan).await,
         };
-        let assumed = |check: &StreamCheck| check.stream == *stream && check.expected == *expected;
-        self.assumed.iter().any(assumed)
+        match outcome {
+            Ok(appended) => return Ok(plan.answer(appended)),
+            Err(conflict) if attempt < ATTEMPTS && plan.is_void(&conflict) => {
+                attempt += 1;
+                ground.forget(&plan.assumed);
+            }
+            Err(AppendError::Conflict(conflict)) => {
+                return repeated(ground, append, conflict).await;
+            }
+            Err(error) => return Err(error),
+        }
     }
+}
 
-    /// The answer for the caller, who knows only of the events it gave.
-    fn answer(&self, mut appended: Appended) -> Appended {
-        let writes = appended.streams.len() - self.added.min(appended.streams.len());
-        appended.streams.truncate(writes);
-        let last = appended.last.get() - self.added as u64;
-        appended.last = Position::new(last);
-        appended
+/// A refused append that expects "no stream" may be the repetition of one that brought a deleted stream back, whose
+/// events do not stand at its beginning.
+async fn repeated(
+    ground: &impl Ground,
+    append: &Append,
+    conflict: Conflict,
+) -> Result<Appended, AppendError> {
+    let expects_none = |write: &StreamWrite| write.expected == ExpectedRevision::NoStream;
+    let refused = Err(AppendError::Conflict(conflict));
+    if !append.writes().iter().any(expects_none) || ground.knows_no_metadata().await? {
+        return refused;
+    }
+    let plan = Plan::of(ground, append, Returning::Maybe).await?;
+    match ground.carry_out(&plan).await {
+        Ok(appended) if appended.repeated => Ok(plan.answer(appended)),
+        _ => refused,
     }
 }
 
 impl<B: Backend> Retained<B> {
     pub(super) async fn write(&self, append: Append) -> Result<Appended, AppendError> {
-        let mut attempt = 0;
-        loop {
-            let plan = self.plan(&append, Returning::No).await?;
-            match self.carry_out(&plan).await {
-                Ok(appended) => return Ok(plan.answer(appended)),
-                Err(conflict) if attempt < ATTEMPTS && plan.is_void(&conflict) => {
-                    attempt += 1;
-                    self.forget(&plan.assumed);
-                }
-                Err(AppendError::Conflict(conflict)) => {
-                    return self.repeated(&append, conflict).await;
-                }
-                Err(error) => return Err(error),
+        let mut refused = None;
+        if !self.backend.is_exclusive() {
+            match self.write_from_memory(&append).await? {
+                Ok(appended) => return Ok(appended),
+                Err(plan) => refused = plan,
             }
         }
+        write_on(&self.looking(), &append, refused).await
     }
 
-    async fn carry_out(&self, plan: &Plan) -> Result<Appended, AppendError> {
-        let change = self.lives.change(plan.changed.clone());
-        let outcome = self.backend.append(plan.append.clone()).await;
-        if !matches!(outcome, Err(AppendError::OutcomeUnknown { .. })) {
-            change.finish();
-        }
-        outcome
-    }
-
-    fn forget(&self, assumed: &[StreamCheck]) {
-        for check in assumed {
-            let described = check.stream.described_stream();
-            self.lives
-                .forget(described.as_ref().unwrap_or(&check.stream));
-        }
-    }
-
-    /// A refused append that expects "no stream" may be the repetition of one that brought a deleted stream back, whose
-    /// events do not stand at its beginning.
-    async fn repeated(&self, append: &Append, conflict: Conflict) -> Result<Appended, AppendError> {
-        let expects_none = |write: &StreamWrite| write.expected == ExpectedRevision::NoStream;
-        let refused = Err(AppendError::Conflict(conflict));
-        if !append.writes().iter().any(expects_none)
-            || self.lives.none_yet(&*self.backend).await.map_err(unread)?
-        {
-            return refused;
-        }
-        let plan = self.plan(append, Returning::Maybe).await?;
-        match self.carry_out(&plan).await {
-            Ok(appended) if appended.repeated => Ok(plan.answer(appended)),
-            _ => refused,
-        }
-    }
-
-    async fn plan(&self, append: &Append, returning: Returning) -> Result<Plan, AppendError> {
-        let mut planning = Planning {
-            written: append.writes().iter().map(|write| &write.stream).collect(),
-            met: HashSet::new(),
-            writes: append.writes().to_vec(),
-            added: Vec::new(),
-            checks: append.checks().to_vec(),
-            assumed: Vec::new(),
-            changed: Vec::new(),
-        };
-        for (nth, write) in append.writes().iter().enumerate() {
-            if planning.met.insert(&write.stream) {
-                match write.stream.described_stream() {
-                    Some(described) => self.describe(&mut planning, nth, write, described).await?,
-                    None => self.extend(&mut planning, nth, write, returning).await?,
-                }
-            }
-        }
-        planning.finish(append).map_err(invalid)
-    }
-
-    /// Plans a write to a stream of events.
-    async fn extend<'a>(
+    /// Appends by the lives that are remembered: nothing has to be asked where they still hold. A refusal is not final.
+    async fn write_from_memory(
         &self,
-        planning: &mut Planning<'a>,
-        nth: usize,
-        write: &'a StreamWrite,
-        returning: Returning,
-    ) -> Result<(), AppendError> {
-        let stream = &write.stream;
-        let Some(metadata_stream) = stream.metadata_stream() else {
-            return Ok(());
+        append: &Append,
+    ) -> Result<Result<Appended, Option<Refused>>, AppendError> {
+        let ground = Own {
+            store: self,
+            from_memory: true,
         };
-        let life = self.life(stream).await?;
-        match life.phase {
-            Phase::Tombstoned => return Err(deleted(stream)),
-            Phase::Deleted => {
-                if write.expected == ExpectedRevision::StreamExists {
-                    return Err(deleted(stream));
-                }
-                let last = self.last_revision(stream).await?;
-                if matches!(
-                    write.expected,
-                    ExpectedRevision::Any | ExpectedRevision::NoStream
-                ) {
-                    planning.expect(nth, exactly(last));
-                }
-                if !planning.written.contains(&metadata_stream) {
-                    let first = write
-                        .events
-                        .first()
-                        .map_or_else(EventId::fresh, NewEvent::id);
-                    let back = back_from(&life, last).map_err(invalid)?;
-                    planning.add(&metadata_stream, &life, back.with_id(follows(first)));
-                    planning.changed.push(stream.clone());
-                }
+        let plan = match Plan::of(&ground, append, Returning::No).await {
+            Err(AppendError::Conflict(_) | AppendError::Invalid { .. }) => return Ok(Err(None)),
+            plan => plan?,
+        };
+        match ground.carry_out(&plan).await {
+            Ok(appended) => Ok(Ok(plan.answer(appended))),
+            // Conditions come after checks: what was remembered does hold.
+            Err(AppendError::Conflict(conflict))
+                if !matches!(conflict, Conflict::ConditionFailed { .. }) =>
+            {
+                Ok(Err(Some((plan.append, conflict))))
             }
-            Phase::Live => {
-                let exists = write.expected == ExpectedRevision::StreamExists;
-                if exists && life.revision.0.is_some() {
-                    planning.expect(nth, ExpectedRevision::Any);
-                }
-                let before = life.metadata().truncate_before();
-                if let (Returning::Maybe, ExpectedRevision::NoStream, Some(before)) =
-                    (returning, write.expected, before)
-                    && let Some(last) = before.get().checked_sub(1)
-                {
-                    planning.expect(nth, ExpectedRevision::Exact(Revision::new(last)));
-                    // Only what stands there already is wanted: nothing can pass this.
-                    planning.assume(stream, ExpectedRevision::Exact(Revision::MAX));
-                }
-            }
+            Err(error) => Err(error),
         }
-        planning.assume(&metadata_stream, life.expectation());
-        Ok(())
     }
 
-    /// Plans a write to a metadata stream.
-    async fn describe<'a>(
-        &self,
-        planning: &mut Planning<'a>,
-        nth: usize,
-        write: &'a StreamWrite,
-        described: StreamName,
-    ) -> Result<(), AppendError> {
-        let life = self.life(&described).await?;
-        match life.phase {
-            Phase::Live => {}
-            Phase::Deleted => {
-                let last = self.last_revision(&described).await?;
-                planning.bring_back(nth, last);
-                planning.assume(&described, exactly(last));
-            }
-            // Metadata may still be noted, but the stream stays deleted: its last word is repeated.
-            Phase::Tombstoned => {
-                if let Some(newest) = write.events.last()
-                    && !is_tombstone(newest.event_type())
-                {
-                    let again = NewEvent::json(tombstone_type().map_err(invalid)?, "{}");
-                    planning.add_behind(&write.stream, again.with_id(follows(newest.id())));
-                }
-            }
+    fn looking(&self) -> Own<'_, B> {
+        Own {
+            store: self,
+            from_memory: false,
         }
-        planning.assume(&write.stream, life.expectation());
-        planning.changed.push(described);
-        Ok(())
     }
 
     pub(super) async fn end(&self, delete: Delete) -> Result<Appended, AppendError> {
@@ -224,10 +133,11 @@ impl<B: Backend> Retained<B> {
             .ok_or_else(|| AppendError::Invalid {
                 reason: format!("stream {stream} has no metadata stream, so it cannot be deleted"),
             })?;
+        let ground = self.looking();
         let mut attempt = 0;
         loop {
-            let life = self.life(stream).await?;
-            let last = CurrentRevision(self.last_revision(stream).await?);
+            let life = ground.life(stream).await?;
+            let last = CurrentRevision(ground.last_revision(stream).await?);
             allow(&delete, &life, last)?;
             let event = if delete.for_good {
                 tombstone_type().map(|name| NewEvent::json(name, "{}"))
@@ -253,10 +163,10 @@ impl<B: Backend> Retained<B> {
                 changed: vec![stream.clone()],
                 assumed: vec![assumed],
             };
-            match self.carry_out(&plan).await {
+            match ground.carry_out(&plan).await {
                 Err(conflict) if attempt < ATTEMPTS && plan.is_void(&conflict) => {
                     attempt += 1;
-                    self.lives.forget(stream);
+                    ground.forget(&plan.assumed);
                 }
                 Ok(deleted) => {
                     // A snapshot of what is gone must not come back with the stream. It is disposable, so not being able
@@ -268,97 +178,76 @@ impl<B: Backend> Retained<B> {
             }
         }
     }
+}
 
+/// The store itself.
+struct Own<'a, B> {
+    store: &'a Retained<B>,
+    /// Whether lives are taken as they were seen last, and never asked for.
+    from_memory: bool,
+}
+
+impl<B: Backend> Ground for Own<'_, B> {
     async fn life(&self, stream: &StreamName) -> Result<Arc<Life>, AppendError> {
-        self.lives.of(&*self.backend, stream).await.map_err(unread)
+        let lives = &self.store.lives;
+        if self.from_memory {
+            return Ok(lives.remembered(stream));
+        }
+        lives.of(&*self.store.backend, stream).await.map_err(unread)
     }
 
     async fn last_revision(&self, stream: &StreamName) -> Result<Option<Revision>, AppendError> {
-        let current = self.backend.current(stream.clone()).await;
+        let current = self.store.backend.current(stream.clone()).await;
         Ok(current.map_err(unread)?.0)
     }
-}
 
-/// Whether a refused append is looked at as one that brought streams back.
-#[derive(Clone, Copy)]
-enum Returning {
-    No,
-    Maybe,
-}
+    async fn carry_out(&self, plan: &Plan) -> Result<Appended, AppendError> {
+        let change = self.store.lives.change(plan.changed.clone());
+        let outcome = self.store.backend.append(plan.append.clone()).await;
+        if !matches!(outcome, Err(AppendError::OutcomeUnknown { .. })) {
+            change.finish();
+        }
+        outcome
+    }
 
-/// A plan in the making.
-struct Planning<'a> {
-    written: HashSet<&'a StreamName>,
-    met: HashSet<&'a StreamName>,
-    writes: Vec<StreamWrite>,
-    added: Vec<StreamWrite>,
-    checks: Vec<StreamCheck>,
-    assumed: Vec<StreamCheck>,
-    changed: Vec<StreamName>,
-}
-
-impl Planning<'_> {
-    /// Replaces what the caller expects of a write by what that means for the back end.
-    fn expect(&mut self, nth: usize, expected: ExpectedRevision) {
-        if let Some(write) = self.writes.get_mut(nth) {
-            write.expected = expected;
-            let stream = write.stream.clone();
-            self.assumed.push(StreamCheck { stream, expected });
+    fn forget(&self, assumed: &[StreamCheck]) {
+        for check in assumed {
+            let described = check.stream.described_stream();
+            let stream = described.as_ref().unwrap_or(&check.stream);
+            self.store.lives.forget(stream);
         }
     }
 
-    fn assume(&mut self, stream: &StreamName, expected: ExpectedRevision) {
-        let check = StreamCheck {
-            stream: stream.clone(),
-            expected,
+    async fn knows_no_metadata(&self) -> Result<bool, AppendError> {
+        let none = self.store.lives.none_yet(&*self.store.backend).await;
+        none.map_err(unread)
+    }
+}
+
+/// An application's own transaction.
+struct Within<'a>(&'a dyn Door);
+
+impl Ground for Within<'_> {
+    async fn life(&self, stream: &StreamName) -> Result<Arc<Life>, AppendError> {
+        let Some(metadata_stream) = stream.metadata_stream() else {
+            return Ok(Arc::default());
         };
-        self.checks.push(check.clone());
-        self.assumed.push(check);
+        let newest = self.0.newest(metadata_stream).await.map_err(unread)?;
+        Ok(Arc::new(Life::told_by(newest)))
     }
 
-    fn add(&mut self, stream: &StreamName, life: &Life, event: NewEvent) {
-        self.added.push(StreamWrite {
-            stream: stream.clone(),
-            expected: life.expectation(),
-            events: vec![event],
-        });
+    async fn last_revision(&self, stream: &StreamName) -> Result<Option<Revision>, AppendError> {
+        Ok(self.0.current(stream.clone()).await.map_err(unread)?.0)
     }
 
-    /// Adds an event to a stream that the append writes to.
-    fn add_behind(&mut self, stream: &StreamName, event: NewEvent) {
-        self.added.push(StreamWrite {
-            stream: stream.clone(),
-            expected: ExpectedRevision::Any,
-            events: vec![event],
-        });
+    async fn carry_out(&self, plan: &Plan) -> Result<Appended, AppendError> {
+        self.0.append(plan.append.clone()).await
     }
 
-    /// Makes metadata for a deleted stream begin behind the events it had, unless it says itself that it is deleted.
-    fn bring_back(&mut self, nth: usize, last: Option<Revision>) {
-        let Some(write) = self.writes.get_mut(nth) else {
-            return;
-        };
-        for event in &mut write.events {
-            let metadata = StreamMetadata::from_json(event.data());
-            if is_metadata(event.event_type()) && !metadata.says_deleted() {
-                let before = last.map_or(Revision::FIRST, Revision::next);
-                let data = metadata.with_truncate_before(before).to_json();
-                *event = event.clone().with_data(data);
-            }
-        }
-    }
+    fn forget(&self, _assumed: &[StreamCheck]) {}
 
-    fn finish(self, append: &Append) -> Result<Plan, ModelError> {
-        let added = self.added.len();
-        let mut writes = self.writes;
-        writes.extend(self.added);
-        let whole = Append::new(writes, append.conditions().to_vec())?.with_checks(self.checks)?;
-        Ok(Plan {
-            append: whole,
-            added,
-            changed: self.changed,
-            assumed: self.assumed,
-        })
+    async fn knows_no_metadata(&self) -> Result<bool, AppendError> {
+        Ok(false)
     }
 }
 
@@ -385,38 +274,4 @@ fn allow(delete: &Delete, life: &Life, last: CurrentRevision) -> Result<(), Appe
         expected,
         actual: last,
     }))
-}
-
-/// The metadata event that brings a deleted stream back, behind its last event.
-fn back_from(life: &Life, last: Option<Revision>) -> Result<NewEvent, ModelError> {
-    let before = last.map_or(Revision::FIRST, Revision::next);
-    let metadata = life.metadata().with_truncate_before(before);
-    Ok(NewEvent::json(metadata_type()?, metadata.to_json()))
-}
-
-/// The id of an event that is added because of the event with this id: a repetition adds the same.
-fn follows(id: EventId) -> EventId {
-    EventId::derived(id, b"leftfold.stream-life")
-}
-
-fn exactly(last: Option<Revision>) -> ExpectedRevision {
-    last.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact)
-}
-
-fn deleted(stream: &StreamName) -> AppendError {
-    AppendError::Conflict(Conflict::StreamDeleted {
-        stream: stream.clone(),
-    })
-}
-
-fn unread(error: ReadError) -> AppendError {
-    AppendError::Unavailable {
-        cause: Arc::new(error),
-    }
-}
-
-fn invalid(error: ModelError) -> AppendError {
-    AppendError::Invalid {
-        reason: error.to_string(),
-    }
 }

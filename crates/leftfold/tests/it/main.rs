@@ -17,5 +17,6 @@ mod faulty;
 mod fixtures;
 mod kept;
 mod observe;
+mod postgres;
 mod snapshots;
 mod upcast;

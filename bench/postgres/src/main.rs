@@ -1,0 +1,181 @@
+//! The store over PostgreSQL beside plain SQL and other frameworks, on one server, in one run.
+//!
+//! **Owns:** the rows and their medians. **Does not know:** how a peer is driven.
+//! **Invariants:** both sides of a row alternate, run by run, on the same server, in databases of their own.
+
+mod bank;
+mod ours;
+mod peers;
+mod plain;
+mod terms;
+
+use std::{future::Future, time::Instant};
+
+use clap::Parser;
+use leftfold_postgres::testing::Server;
+
+/// Measures the store over PostgreSQL beside plain SQL and other frameworks.
+#[derive(Parser, Debug)]
+struct Arguments {
+    /// How often each row is measured on each side.
+    #[arg(long, default_value_t = 5)]
+    runs: u64,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Events of the catch-up read.
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u64,
+    /// Only rows whose name holds this text.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// Rates of both sides, per second.
+#[derive(Debug, Default)]
+struct Row {
+    ours: Vec<f64>,
+    beside: Vec<f64>,
+}
+
+impl Row {
+    fn show(&self, name: &str, beside: &str) {
+        let (ours, theirs) = (median(&self.ours), median(&self.beside));
+        println!(
+            "| {name} | {ours:.0} | {beside} | {theirs:.0} | {:.2} |",
+            ours / theirs
+        );
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// How many operations per second so many callers get done at the same time, over about so many seconds.
+///
+/// `operation` gets the caller and how many it has done before.
+async fn rate<F>(
+    callers: u64,
+    seconds: f64,
+    operation: impl Fn(u64, u64) -> F + Clone + Send + 'static,
+) -> anyhow::Result<f64>
+where
+    F: Future<Output = anyhow::Result<()>> + Send,
+{
+    let begun = Instant::now();
+    let caller = |caller: u64| {
+        let operation = operation.clone();
+        tokio::spawn(async move {
+            let mut count = 0_u64;
+            while begun.elapsed().as_secs_f64() < seconds {
+                operation(caller, count).await?;
+                count += 1;
+            }
+            anyhow::Ok(count)
+        })
+    };
+    let callers: Vec<_> = (0..callers).map(caller).collect();
+    let mut count = 0;
+    for caller in callers {
+        count += caller.await??;
+    }
+    Ok(count as f64 / begun.elapsed().as_secs_f64())
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let only = arguments.only.clone().unwrap_or_default();
+    let wants = |name: &str| name.contains(&only);
+    let server = Server::start();
+    println!("| row | leftfold per second | beside | per second | ratio |");
+    println!("|---|---|---|---|---|");
+    for clients in [1, 8, 64] {
+        let name = format!("append, {clients} clients");
+        if wants(&name) {
+            appends(&server, &arguments, clients)
+                .await?
+                .show(&name, "pgbench, plain insert");
+        }
+    }
+    for callers in [1, 8, 64] {
+        let name = format!("bank, {callers} callers");
+        if wants(&name) {
+            bank_rows(&server, &arguments, callers, &name).await?;
+        }
+    }
+    for tags in [false, true] {
+        terms::rows(&server, &arguments, tags, &wants).await?;
+    }
+    let name = "catch up";
+    if wants(name) {
+        catch_up(&server, &arguments, name).await?;
+    }
+    Ok(())
+}
+
+async fn appends(server: &Server, arguments: &Arguments, clients: u64) -> anyhow::Result<Row> {
+    let plain = server.database();
+    let store = ours::open(&server.database()).await?;
+    plain::prepare(server, &plain);
+    let mut row = Row::default();
+    for run in 0..arguments.runs {
+        row.ours
+            .push(ours::appends(&store, run, clients, arguments.seconds).await?);
+        row.beside.push(plain::inserts(
+            server,
+            &plain,
+            run,
+            clients,
+            arguments.seconds,
+        )?);
+    }
+    Ok(row)
+}
+
+async fn bank_rows(
+    server: &Server,
+    arguments: &Arguments,
+    callers: u64,
+    name: &str,
+) -> anyhow::Result<()> {
+    let (mut es, mut disintegrate) = (Row::default(), Row::default());
+    let accounts = ours::bank(&server.database()).await?;
+    let es_bank = peers::es::bank(&server.database()).await?;
+    let disintegrate_bank = peers::disintegrate::bank(&server.database()).await?;
+    for _ in 0..arguments.runs {
+        let ours = ours::deposits(&accounts, callers, arguments.seconds).await?;
+        es.ours.push(ours);
+        disintegrate.ours.push(ours);
+        es.beside
+            .push(peers::es::deposits(&es_bank, callers, arguments.seconds).await?);
+        disintegrate.beside.push(
+            peers::disintegrate::deposits(&disintegrate_bank, callers, arguments.seconds).await?,
+        );
+    }
+    es.show(name, "postgres-es 0.5");
+    disintegrate.show(name, "disintegrate-postgres 4");
+    Ok(())
+}
+
+async fn catch_up(server: &Server, arguments: &Arguments, name: &str) -> anyhow::Result<()> {
+    let address = server.database();
+    let store = ours::open(&address).await?;
+    ours::fill(&store, arguments.events).await?;
+    plain::settle(server, &address);
+    let (mut text, mut binary) = (Row::default(), Row::default());
+    for _ in 0..arguments.runs {
+        let ours = ours::read_all(&store, arguments.events).await?;
+        for (row, format) in [(&mut text, "text"), (&mut binary, "binary")] {
+            row.ours.push(ours);
+            let copied = plain::copy_out(server, &address, arguments.events, format)?;
+            row.beside.push(copied);
+        }
+    }
+    text.show(name, "psql, copy to, text");
+    binary.show(name, "psql, copy to, binary");
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! `leftfold migrate`: the schema of a PostgreSQL store, at the version this program needs.
+//!
+//! **Owns:** telling what was run. **Does not know:** what a migration does.
+//! **Invariants:** running it again changes nothing.
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use leftfold_postgres::{PostgresStore, SCHEMA_VERSION};
+
+use super::output;
+use crate::{cli, open::Place};
+
+pub(crate) async fn run(arguments: &cli::Migrate) -> anyhow::Result<()> {
+    let Place::Postgres(options, name) = Place::of(&arguments.data.data)? else {
+        bail!("a directory has no schema; this is for postgres://...");
+    };
+    let mut out = output();
+    if arguments.show {
+        for step in PostgresStore::migrations(&options) {
+            writeln!(out, "-- {}: {}\n{}", step.version, step.name, step.sql)?;
+        }
+        return Ok(out.flush()?);
+    }
+    let run = PostgresStore::migrate(&options).await;
+    for step in run.with_context(|| format!("cannot migrate {name}"))? {
+        writeln!(out, "{}: {}", step.version, step.name)?;
+    }
+    writeln!(out, "{name} has version {SCHEMA_VERSION}")?;
+    Ok(out.flush()?)
+}

@@ -1,0 +1,252 @@
+//! A group as the arrays that the append function takes.
+//!
+//! **Owns:** the order and meaning of its parameters. **Does not know:** what the function does with them.
+//! **Invariants:** arrays of one kind have one length; nothing is copied that can be borrowed.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use leftfold_model::{ConflictToken, ContentType, ExpectedRevision, QueryItem, StreamName};
+use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
+
+use super::{
+    group::{Group, items},
+    seen::Seen,
+};
+use crate::{
+    name::stored,
+    value::{Moment, place},
+};
+
+/// How the function is called.
+pub(crate) fn call(schema: &str) -> String {
+    let params: Vec<String> = (1..=28).map(|n| format!("${n}")).collect();
+    format!("select * from {schema}.append({})", params.join(", "))
+}
+
+/// The parameters of one call.
+#[derive(Default)]
+pub(crate) struct Columns<'a> {
+    streams: Vec<Cow<'a, str>>,
+    append_writes: Vec<i32>,
+    append_events: Vec<i32>,
+    write_stream: Vec<i32>,
+    write_expected: Vec<i64>,
+    write_events: Vec<i32>,
+    event_write: Vec<i32>,
+    event_nth: Vec<i32>,
+    event_streams: Vec<Cow<'a, str>>,
+    event_ids: Vec<Uuid>,
+    event_types: Vec<Cow<'a, str>>,
+    event_contents: Vec<i16>,
+    event_data: Vec<&'a [u8]>,
+    event_metadata: Vec<Option<&'a [u8]>>,
+    event_tags: Vec<Option<String>>,
+    event_times: Vec<Option<Moment>>,
+    item_append: Vec<i32>,
+    item_condition: Vec<i32>,
+    item_after: Vec<i64>,
+    item_types: Vec<Option<String>>,
+    item_tags: Vec<Option<String>>,
+    clash_item: Vec<i32>,
+    clash_write: Vec<i32>,
+    clash_nth: Vec<i32>,
+    seen_head: Option<i64>,
+    seen_revisions: Vec<Option<i64>>,
+    look_up_ids: bool,
+    durable: bool,
+}
+
+impl<'a> Columns<'a> {
+    pub(crate) fn of(group: &'a Group, seen: &Seen, look_up_ids: bool, durable: bool) -> Self {
+        let mut columns = Self {
+            seen_head: seen.head(),
+            look_up_ids,
+            durable,
+            ..Self::default()
+        };
+        let mut numbers: HashMap<&str, i32> = HashMap::new();
+        for (index, append) in group.appends().iter().enumerate() {
+            let parts = append.writes().len() + append.checks().len();
+            columns.append_writes.push(count(parts));
+            columns.append_events.push(count(append.event_count()));
+            for write in append.writes() {
+                let events = write.events.len();
+                let name =
+                    columns.push_write(&mut numbers, seen, &write.stream, write.expected, events);
+                for (nth, event) in write.events.iter().enumerate() {
+                    columns.event_write.push(count(columns.write_stream.len()));
+                    columns.event_nth.push(count(nth));
+                    columns.event_streams.push(name.clone());
+                    columns.event_ids.push(event.id().into());
+                    columns
+                        .event_types
+                        .push(stored(event.event_type().as_str()));
+                    columns.event_contents.push(content(event.content_type()));
+                    columns.event_data.push(event.data());
+                    columns
+                        .event_metadata
+                        .push(Some(&event.metadata()[..]).filter(|bytes| !bytes.is_empty()));
+                    columns
+                        .event_tags
+                        .push(list(event.tags().iter().map(|tag| tag.as_str())));
+                    columns.event_times.push(event.time().map(Moment));
+                }
+            }
+            for check in append.checks() {
+                columns.push_write(&mut numbers, seen, &check.stream, check.expected, 0);
+            }
+            for (number, condition) in append.conditions().iter().enumerate() {
+                for item in items(&condition.fail_if_match) {
+                    columns.push_item(group, index, (number, condition.after), item);
+                }
+            }
+        }
+        // Arrays of nothing but null are left out; the function takes what is missing for null.
+        if columns.event_tags.iter().all(Option::is_none) {
+            columns.event_tags.clear();
+        }
+        if columns.event_metadata.iter().all(Option::is_none) {
+            columns.event_metadata.clear();
+        }
+        if columns.event_times.iter().all(Option::is_none) {
+            columns.event_times.clear();
+        }
+        columns
+    }
+
+    /// A write, or a check, which is one of no events. Gives the stream's name as it is stored.
+    fn push_write(
+        &mut self,
+        numbers: &mut HashMap<&'a str, i32>,
+        seen: &Seen,
+        stream: &'a StreamName,
+        expectation: ExpectedRevision,
+        events: usize,
+    ) -> Cow<'a, str> {
+        let next = count(numbers.len() + 1);
+        let number = *numbers.entry(stream.as_str()).or_insert(next);
+        let name = stored(stream.as_str());
+        if number == next {
+            self.streams.push(name.clone());
+            self.seen_revisions.push(seen.revision(stream));
+        }
+        self.write_stream.push(number);
+        self.write_expected.push(expected(expectation));
+        self.write_events.push(count(events));
+        name
+    }
+
+    fn push_item(
+        &mut self,
+        group: &Group,
+        append: usize,
+        (condition, after): (usize, ConflictToken),
+        item: Option<&QueryItem>,
+    ) {
+        self.item_append.push(count(append + 1));
+        self.item_condition.push(count(condition));
+        self.item_after.push(place(after.seen_through().get()));
+        let types = item.map_or(&[][..], QueryItem::type_list);
+        let tags = item.map_or(&[][..], QueryItem::tag_list);
+        self.item_types
+            .push(list(types.iter().map(|kind| kind.as_str())));
+        self.item_tags
+            .push(list(tags.iter().map(|tag| tag.as_str())));
+        let number = count(self.item_append.len());
+        // An item that asks for everything needs no events to clash with: any accepted append will do.
+        for (write, nth) in item.map_or_else(Vec::new, |item| group.clashes(append, item)) {
+            self.clash_item.push(number);
+            self.clash_write.push(count(write + 1));
+            self.clash_nth.push(count(nth));
+        }
+    }
+
+    pub(crate) fn params(&self) -> [(&(dyn ToSql + Sync), Type); 28] {
+        [
+            (&self.streams, Type::TEXT_ARRAY),
+            (&self.append_writes, Type::INT4_ARRAY),
+            (&self.append_events, Type::INT4_ARRAY),
+            (&self.write_stream, Type::INT4_ARRAY),
+            (&self.write_expected, Type::INT8_ARRAY),
+            (&self.write_events, Type::INT4_ARRAY),
+            (&self.event_write, Type::INT4_ARRAY),
+            (&self.event_nth, Type::INT4_ARRAY),
+            (&self.event_streams, Type::TEXT_ARRAY),
+            (&self.event_ids, Type::UUID_ARRAY),
+            (&self.event_types, Type::TEXT_ARRAY),
+            (&self.event_contents, Type::INT2_ARRAY),
+            (&self.event_data, Type::BYTEA_ARRAY),
+            (&self.event_metadata, Type::BYTEA_ARRAY),
+            (&self.event_tags, Type::TEXT_ARRAY),
+            (&self.event_times, Type::TIMESTAMPTZ_ARRAY),
+            (&self.item_append, Type::INT4_ARRAY),
+            (&self.item_condition, Type::INT4_ARRAY),
+            (&self.item_after, Type::INT8_ARRAY),
+            (&self.item_types, Type::TEXT_ARRAY),
+            (&self.item_tags, Type::TEXT_ARRAY),
+            (&self.clash_item, Type::INT4_ARRAY),
+            (&self.clash_write, Type::INT4_ARRAY),
+            (&self.clash_nth, Type::INT4_ARRAY),
+            (&self.seen_head, Type::INT8),
+            (&self.seen_revisions, Type::INT8_ARRAY),
+            (&self.look_up_ids, Type::BOOL),
+            (&self.durable, Type::BOOL),
+        ]
+    }
+}
+
+/// A count or index within an append or a group, whose limits are far below.
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn expected(revision: ExpectedRevision) -> i64 {
+    match revision {
+        ExpectedRevision::Any => -3,
+        ExpectedRevision::StreamExists => -2,
+        ExpectedRevision::NoStream => -1,
+        ExpectedRevision::Exact(revision) => place(revision.get()),
+    }
+}
+
+fn content(kind: ContentType) -> i16 {
+    i16::from(kind.code())
+}
+
+/// Names as the text of an array; `None` for none at all.
+///
+/// Arrays of arrays must be rectangular in PostgreSQL, so lists of different lengths go as texts.
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut text = String::new();
+    for name in names {
+        text.push(if text.is_empty() { '{' } else { ',' });
+        text.push('"');
+        for character in stored(name).chars() {
+            if matches!(character, '"' | '\\') {
+                text.push('\\');
+            }
+            text.push(character);
+        }
+        text.push('"');
+    }
+    if text.is_empty() {
+        return None;
+    }
+    text.push('}');
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_quotes_what_an_array_would_take_apart() {
+        assert_eq!(
+            list(["a", "b\"c\\d", "e,{}"].into_iter()).unwrap(),
+            r#"{"a","b\"c\\d","e,{}"}"#
+        );
+        assert_eq!(list([].into_iter()), None);
+    }
+}

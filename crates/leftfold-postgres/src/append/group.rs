@@ -1,0 +1,139 @@
+//! A group of appends that are decided and written together.
+//!
+//! **Owns:** which appends may stand in one group, and which conditions of one meet events of another.
+//! **Does not know:** the database.
+//! **Invariants:** no id comes twice in a group, so an id is known to the log or to one append only; a group is within its
+//! bounds unless it is a single append.
+
+use std::collections::HashSet;
+
+use leftfold_model::{Append, EventId, NewEvent, Query, QueryItem};
+
+/// Appends of a group. More would not be faster: the commit is shared by then.
+const APPENDS_MAX: usize = 512;
+/// Events of a group.
+const EVENTS_MAX: usize = 4_096;
+/// Bytes of a group; the server holds them a few times over.
+const BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Appends of several callers, in the order in which they are decided.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    appends: Vec<Append>,
+    ids: HashSet<EventId>,
+    bytes: usize,
+}
+
+impl Group {
+    pub(crate) fn of(append: Append) -> Self {
+        let mut group = Self::default();
+        group.take(append);
+        group
+    }
+
+    pub(crate) fn appends(&self) -> &[Append] {
+        &self.appends
+    }
+
+    /// Takes the append in, or leaves it for the next group.
+    pub(crate) fn admits(&self, append: &Append) -> bool {
+        self.appends.len() < APPENDS_MAX
+            && self.ids.len() + append.event_count() <= EVENTS_MAX
+            && self.bytes + append.size() <= BYTES_MAX
+            && append.events().all(|event| !self.ids.contains(&event.id()))
+    }
+
+    pub(crate) fn take(&mut self, append: Append) {
+        self.ids.extend(append.events().map(NewEvent::id));
+        self.bytes += append.size();
+        self.appends.push(append);
+    }
+
+    /// The events of earlier appends that an item of a condition of append `index` asks for: of each append the last.
+    ///
+    /// Each as the number of its write in the whole group, checks counted too, and its place in that write.
+    pub(crate) fn clashes(&self, index: usize, item: &QueryItem) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        let mut write_number = 0;
+        for append in self.appends.iter().take(index) {
+            let mut last = None;
+            for write in append.writes() {
+                let place = write.events.iter().rposition(|event| matches(item, event));
+                last = place.map(|place| (write_number, place)).or(last);
+                write_number += 1;
+            }
+            write_number += append.checks().len();
+            found.extend(last);
+        }
+        found
+    }
+}
+
+/// Whether an event that is not stored yet matches.
+fn matches(item: &QueryItem, event: &NewEvent) -> bool {
+    let types = item.type_list();
+    (types.is_empty() || types.contains(event.event_type()))
+        && item.tag_list().iter().all(|tag| event.tags().contains(tag))
+}
+
+/// The items of a query, of which "everything" is one without types and tags.
+pub(crate) fn items(query: &Query) -> impl Iterator<Item = Option<&QueryItem>> {
+    let (all, items) = match query {
+        Query::All => (Some(None), [].as_slice()),
+        Query::Items(items) => (None, items.as_slice()),
+    };
+    all.into_iter().chain(items.iter().map(Some))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leftfold_model::{EventType, ExpectedRevision, StreamName, Tag};
+
+    fn event(kind: &str, tags: &[&str]) -> NewEvent {
+        let tags = tags.iter().map(|tag| Tag::new(*tag).unwrap());
+        NewEvent::json(EventType::new(kind).unwrap(), "{}")
+            .with_tags(tags)
+            .unwrap()
+    }
+    fn append(events: Vec<NewEvent>) -> Append {
+        Append::to(StreamName::new("a").unwrap(), ExpectedRevision::Any, events).unwrap()
+    }
+
+    #[test]
+    fn an_append_with_an_id_of_the_group_waits_for_the_next() {
+        let one = append(vec![event("A", &[])]);
+        let group = Group::of(one.clone());
+        assert!(!group.admits(&one));
+        assert!(group.admits(&append(vec![event("A", &[])])));
+    }
+
+    #[test]
+    fn a_group_is_bounded_in_appends_events_and_bytes() {
+        let mut group = Group::of(append(vec![event("A", &[])]));
+        let large = NewEvent::json(EventType::new("L").unwrap(), vec![b' '; BYTES_MAX]);
+        assert!(!group.admits(&append(vec![large])));
+        assert!(!group.admits(&append((0..EVENTS_MAX).map(|_| event("A", &[])).collect())));
+        for _ in 1..APPENDS_MAX {
+            group.take(append(vec![event("A", &[])]));
+        }
+        assert!(!group.admits(&append(vec![event("A", &[])])));
+    }
+
+    #[test]
+    fn an_item_meets_the_last_event_it_asks_for_of_each_earlier_append() {
+        let mut group = Group::of(append(vec![
+            event("A", &["x"]),
+            event("A", &["x"]),
+            event("B", &[]),
+        ]));
+        group.take(append(vec![event("B", &["x"])]));
+        group.take(append(vec![event("A", &["x"])]));
+        let item = QueryItem::tags([Tag::new("x").unwrap()]).unwrap();
+        assert_eq!(group.clashes(2, &item), [(0, 1), (1, 0)]);
+        let tags = [Tag::new("x").unwrap()];
+        let item = QueryItem::new([EventType::new("A").unwrap()], tags).unwrap();
+        assert_eq!(group.clashes(2, &item), [(0, 1)]);
+        assert!(group.clashes(0, &item).is_empty());
+    }
+}

@@ -1,0 +1,191 @@
+//! The back end: where events are stored and found again, and what holds the rooms below together.
+//!
+//! **Owns:** [`PostgresBackend`]. **Does not know:** SQL; the rooms below do. The lives of streams; they come on top.
+//! **Invariants:** clones are the same storage; nothing waits for a lock of this process while it waits for the server.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_core::{future::BoxFuture, stream::BoxStream};
+use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamName};
+use leftfold_store::{
+    AppendError, Backend, Capabilities, Cut, Delivery, ListStreams, ReadBatch, ReadError,
+    ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, Subscription,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use crate::{
+    OpenError, PostgresOptions,
+    append::{Pending, Writer},
+    connect::Link,
+    erase,
+    error::Failure,
+    follow::{self, Heads},
+    listing,
+    pool::Pool,
+    read, schema,
+    snapshots::PostgresSnapshots,
+};
+
+/// The storage of a [`crate::PostgresStore`].
+#[derive(Clone, Debug)]
+pub(crate) struct PostgresBackend {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pool: Arc<Pool>,
+    heads: Arc<Heads>,
+    snapshots: Arc<PostgresSnapshots>,
+    /// The way to the writing task, until the store is closed.
+    queue: Mutex<Option<mpsc::Sender<Pending>>>,
+    writing: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl PostgresBackend {
+    pub(crate) async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
+        let link = Link::open(&options).await?;
+        schema::settle(&link, &options).await?;
+        let partitioned = schema::is_partitioned(&link, &options).await?;
+        drop(link);
+        let pool = Pool::new(options);
+        let heads = Heads::new(Arc::clone(&pool));
+        let (queue, writing) = Writer::start(Arc::clone(&pool), Arc::clone(&heads), partitioned);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                snapshots: Arc::new(PostgresSnapshots::new(Arc::clone(&pool))),
+                pool,
+                heads,
+                queue: Mutex::new(Some(queue)),
+                writing: Mutex::new(Some(writing)),
+            }),
+        })
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.inner.pool
+    }
+
+    fn closed() -> AppendError {
+        AppendError::Unavailable {
+            cause: Arc::new(Failure::Closed),
+        }
+    }
+
+    fn queue(&self) -> Result<mpsc::Sender<Pending>, AppendError> {
+        let queue = self
+            .inner
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.clone().ok_or_else(Self::closed)
+    }
+}
+
+impl Backend for PostgresBackend {
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(async move {
+            let (answer, outcome) = oneshot::channel();
+            let queued = self.queue()?.send(Pending { append, answer }).await;
+            queued.map_err(|_| Self::closed())?;
+            // A sender that is dropped without an answer went down with its runtime, maybe in the middle of a commit.
+            outcome
+                .await
+                .unwrap_or_else(|_| Err(Failure::Gone.into_append_error()))
+        })
+    }
+
+    fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
+        read::read(Arc::clone(&self.inner.pool), read)
+    }
+
+    fn subscribe(
+        &self,
+        subscription: Subscription,
+    ) -> BoxStream<'static, Result<Delivery, ReadError>> {
+        follow::subscribe(
+            Arc::clone(&self.inner.pool),
+            &self.inner.heads,
+            subscription,
+        )
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
+        let pool = &self.inner.pool;
+        Box::pin(read::patiently(pool, move || async move {
+            let lent = pool.get().await?;
+            read::head(lent.link()?, pool.options().schema()).await
+        }))
+    }
+
+    fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
+        listing::streams(Arc::clone(&self.inner.pool), list)
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
+        let pool = &self.inner.pool;
+        Box::pin(read::patiently(pool, move || listing::stats(pool)))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        // Ids are unique for ever.
+        Capabilities::new(!self.inner.pool.options().lost_commits, u64::MAX)
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        Arc::clone(&self.inner.snapshots) as Arc<dyn SnapshotStore>
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
+        Box::pin(async move {
+            drop(
+                self.inner
+                    .queue
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take(),
+            );
+            let writing = self
+                .inner
+                .writing
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            let finished = match writing {
+                Some(writing) => writing.await,
+                None => Ok(()),
+            };
+            self.inner.heads.close();
+            finished.map_err(|error| AppendError::Unavailable {
+                cause: Arc::new(error),
+            })
+        })
+    }
+
+    fn current(&self, stream: StreamName) -> BoxFuture<'_, Result<CurrentRevision, ReadError>> {
+        let pool = &self.inner.pool;
+        Box::pin(async move {
+            read::patiently(pool, || async {
+                let lent = pool.get().await?;
+                listing::current(&lent.link()?.client, pool.options(), &stream).await
+            })
+            .await
+        })
+    }
+
+    fn erase(
+        &self,
+        cuts: Vec<Cut>,
+        bytes_per_second: Option<u64>,
+    ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
+        erase::erase(Arc::clone(&self.inner.pool), cuts, bytes_per_second)
+    }
+
+    fn is_exclusive(&self) -> bool {
+        // Any number of processes may share the database.
+        false
+    }
+}

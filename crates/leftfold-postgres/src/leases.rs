@@ -1,0 +1,101 @@
+//! Leases: one holder at a time, by the clock of the database.
+//!
+//! **Owns:** [`Leases`], [`Lease`]. **Does not know:** what is leased.
+//! **Invariants:** times are compared by the database alone; each new holder has a higher term, so that what a former
+//! holder still sends can be told from what the present one sends.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_postgres::types::Type;
+
+use crate::{DatabaseError, name::stored, pool::Pool, schema::quoted, value::number};
+
+/// Who does what, when only one process may.
+#[derive(Debug, Clone)]
+pub struct Leases {
+    pool: Arc<Pool>,
+    table: String,
+}
+
+/// A lease that was held when it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lease {
+    /// What is leased.
+    pub name: String,
+    /// Who holds it.
+    pub holder: String,
+    /// The how many-th holding this is; compare it where effects arrive.
+    pub term: u64,
+}
+
+impl Leases {
+    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+        let table = format!("{}.leases", quoted(pool.options().schema()));
+        Self { pool, table }
+    }
+
+    /// Takes the lease for so long, if it is free, has run out, or is this holder's already (then it is prolonged).
+    ///
+    /// # Errors
+    /// [`DatabaseError`]; the lease may then have been taken: ask again.
+    pub async fn acquire(
+        &self,
+        name: &str,
+        holder: &str,
+        time: Duration,
+    ) -> Result<Option<Lease>, DatabaseError> {
+        let sql = format!(
+            "insert into {} as l (name, holder, term, until) \
+             values ($1, $2, 1, clock_timestamp() + $3 * interval '1 microsecond') \
+             on conflict (name) do update set holder = excluded.holder, until = excluded.until, \
+             term = l.term + case when l.holder = excluded.holder and l.until > clock_timestamp() then 0 else 1 end \
+             where l.holder = excluded.holder or l.until <= clock_timestamp() returning term",
+            self.table
+        );
+        let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        // Times far beyond any lease would leave the range of the database.
+        let micros = micros.min(1_000_000 * 86_400 * 36_500);
+        let lent = self.pool.get().await?;
+        let params = [
+            (&stored(name) as _, Type::TEXT),
+            (&stored(holder) as _, Type::TEXT),
+            (&micros as _, Type::INT8),
+        ];
+        let rows = lent.link()?.query(&sql, &params).await?;
+        let term = rows.first().map(|row| row.try_get(0)).transpose()?;
+        Ok(term.map(|term| Lease {
+            name: name.to_owned(),
+            holder: holder.to_owned(),
+            term: number(term),
+        }))
+    }
+
+    /// Prolongs a lease; false if it was lost in the meantime.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn renew(&self, lease: &Lease, time: Duration) -> Result<bool, DatabaseError> {
+        let held = self.acquire(&lease.name, &lease.holder, time).await?;
+        Ok(held.is_some_and(|held| held.term == lease.term))
+    }
+
+    /// Gives a lease back, if it is still held.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn release(&self, lease: &Lease) -> Result<(), DatabaseError> {
+        let sql = format!(
+            "update {} set until = clock_timestamp() where name = $1 and holder = $2 and term = $3",
+            self.table
+        );
+        let lent = self.pool.get().await?;
+        let params = [
+            (&stored(&lease.name) as _, Type::TEXT),
+            (&stored(&lease.holder) as _, Type::TEXT),
+            (&crate::value::place(lease.term) as _, Type::INT8),
+        ];
+        lent.link()?.query(&sql, &params).await?;
+        Ok(())
+    }
+}

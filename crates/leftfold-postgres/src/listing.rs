@@ -1,0 +1,144 @@
+//! Listing streams, and figures of the store.
+//!
+//! **Owns:** the SQL of both. **Does not know:** events.
+//! **Invariants:** a listing steps from name to name through the index of streams: its cost is that of the streams it names,
+//! not of their events.
+
+use std::sync::Arc;
+
+use futures_core::stream::BoxStream;
+use futures_util::stream;
+use leftfold_model::{CurrentRevision, Position, Revision, StreamName};
+use leftfold_store::{ListStreams, ReadError, StoreStats, StreamInfo};
+use tokio_postgres::{GenericClient, Row, types::Type};
+
+use crate::{
+    PostgresOptions,
+    error::Failure,
+    name::{restored, stored},
+    pool::Pool,
+    read::patiently,
+    schema::quoted,
+    value::{Moment, number, place},
+};
+
+/// Streams of a batch.
+const BATCH: u64 = 512;
+
+/// Lists streams.
+pub(crate) fn streams(
+    pool: Arc<Pool>,
+    list: ListStreams,
+) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
+    let remaining = list.limit.unwrap_or(u64::MAX);
+    let begin = (pool, list, remaining);
+    Box::pin(stream::try_unfold(
+        begin,
+        |(pool, mut list, remaining)| async move {
+            let wanted = place(remaining.min(BATCH));
+            let infos = patiently(&pool, || batch(&pool, &list, wanted)).await?;
+            let Some(last) = infos.last() else {
+                return Ok(None);
+            };
+            list.after = Some(last.stream.clone());
+            let remaining = remaining - infos.len() as u64;
+            Ok(Some((infos, (pool, list, remaining))))
+        },
+    ))
+}
+
+async fn batch(
+    pool: &Arc<Pool>,
+    list: &ListStreams,
+    wanted: i64,
+) -> Result<Vec<StreamInfo>, Failure> {
+    let schema = quoted(pool.options().schema());
+    let sql = format!(
+        "with recursive names(stream) as ( \
+             (select e.stream from {schema}.events e where e.stream >= $1 and ($2 = '' or e.stream > $2) \
+              order by e.stream limit 1) \
+             union all \
+             select (select e.stream from {schema}.events e where e.stream > n.stream order by e.stream limit 1) \
+             from names n where n.stream is not null and starts_with(n.stream, $1)) \
+         select n.stream, l.revision, l.position, l.time from names n, lateral ( \
+             select e.revision, e.position, e.time from {schema}.events e \
+             where e.stream = n.stream order by e.revision desc limit 1) l \
+         where starts_with(n.stream, $1) limit $3"
+    );
+    let prefix = stored(&list.prefix).into_owned();
+    let after = list
+        .after
+        .as_ref()
+        .map_or(String::new(), |name| stored(name.as_str()).into_owned());
+    let lent = pool.get().await?;
+    let params = [
+        (&prefix as _, Type::TEXT),
+        (&after as _, Type::TEXT),
+        (&wanted as _, Type::INT8),
+    ];
+    let rows = lent.link()?.query(&sql, &params).await?;
+    rows.iter().map(info).collect()
+}
+
+fn info(row: &Row) -> Result<StreamInfo, Failure> {
+    let text: &str = row.try_get(0)?;
+    let stream = restored(text).and_then(|name| StreamName::new(&*name).ok());
+    let revision = number(row.try_get(1)?);
+    Ok(StreamInfo {
+        stream: stream.ok_or_else(|| Failure::Foreign(format!("stream name {text:?}")))?,
+        events: revision + 1,
+        revision: Revision::new(revision),
+        position: Position::new(number(row.try_get(2)?)),
+        time: row.try_get::<_, Moment>(3)?.0,
+    })
+}
+
+/// The revision of a stream's newest event, as the connection sees it, be it erased or not.
+pub(crate) async fn current(
+    client: &impl GenericClient,
+    options: &PostgresOptions,
+    stream: &StreamName,
+) -> Result<CurrentRevision, Failure> {
+    let sql = format!(
+        "select e.revision from {}.events e where e.stream = $1 order by e.revision desc limit 1",
+        quoted(options.schema())
+    );
+    let name = stored(stream.as_str());
+    let rows = client.query_typed(&sql, &[(&name, Type::TEXT)]).await?;
+    let last = rows.first().map(|row| row.try_get(0)).transpose()?;
+    Ok(CurrentRevision(
+        last.map(|last| Revision::new(number(last))),
+    ))
+}
+
+/// Counts and sizes.
+pub(crate) async fn stats(pool: &Arc<Pool>) -> Result<StoreStats, Failure> {
+    let schema = pool.options().schema();
+    let sql = format!(
+        "select coalesce((select max(position) from {0}.events), 0), \
+                coalesce((select sum(pg_relation_size(c.oid))::bigint from pg_class c, pg_namespace n \
+                          where n.oid = c.relnamespace and n.nspname = $1 and c.relkind in ('r', 't')), 0), \
+                coalesce((select sum(pg_relation_size(c.oid))::bigint from pg_class c, pg_namespace n \
+                          where n.oid = c.relnamespace and n.nspname = $1 and c.relkind = 'i'), 0), \
+                (select count(*) from pg_inherits i, pg_class c, pg_namespace n where i.inhparent = c.oid \
+                 and c.relname = 'events' and n.oid = c.relnamespace and n.nspname = $1), \
+                current_setting('server_version')",
+        quoted(schema)
+    );
+    let lent = pool.get().await?;
+    let rows = lent.link()?.query(&sql, &[(&schema, Type::TEXT)]).await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Failure::Foreign("no figures".to_owned()))?;
+    let head = number(row.try_get(0)?);
+    let mut stats = StoreStats::default();
+    stats.events = head;
+    stats.head = Position::new(head);
+    stats.details = vec![
+        ("table_bytes", row.try_get::<_, i64>(1)?.to_string()),
+        ("index_bytes", row.try_get::<_, i64>(2)?.to_string()),
+        ("partitions", row.try_get::<_, i64>(3)?.to_string()),
+        ("postgres", row.try_get(4)?),
+    ];
+    Ok(stats)
+}

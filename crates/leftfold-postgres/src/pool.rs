@@ -1,0 +1,129 @@
+//! A few connections, lent one at a time.
+//!
+//! **Owns:** [`Pool`], and [`Connection`] for applications. **Does not know:** what is asked over them.
+//! **Invariants:** never more than the bound; a connection that is broken, or that was not answered to the end, is never
+//! lent again; a borrower that is dropped gives back its place.
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::Client;
+
+use crate::{OpenError, PostgresOptions, connect::Link, error::Failure};
+
+/// Connections, lent one at a time.
+pub(crate) struct Pool {
+    options: PostgresOptions,
+    places: Arc<Semaphore>,
+    idle: Mutex<Vec<Link>>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(options: PostgresOptions) -> Arc<Self> {
+        Arc::new(Self {
+            places: Arc::new(Semaphore::new(options.connections)),
+            options,
+            idle: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn options(&self) -> &PostgresOptions {
+        &self.options
+    }
+
+    /// A connection: an idle one, or a new one. Waits while all are lent.
+    pub(crate) async fn get(self: &Arc<Self>) -> Result<Lent, Failure> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|_| Failure::Closed)?;
+        let link = loop {
+            match self.idle().pop() {
+                Some(link) if link.client.is_closed() => {}
+                Some(link) => break Some(link),
+                None => break None,
+            }
+        };
+        let link = match link {
+            Some(link) => link,
+            None => Link::open(&self.options).await?,
+        };
+        Ok(Lent {
+            link: Some(link),
+            pool: Arc::clone(self),
+            _place: place,
+        })
+    }
+
+    /// Forgets idle connections: after one was found broken the others are not better.
+    pub(crate) fn forget_idle(&self) {
+        self.idle().clear();
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Link>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection on loan.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    link: Option<Link>,
+    pool: Arc<Pool>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Lent {
+    /// Ends the connection instead of giving it back: for an answer nobody will read to its end.
+    pub(crate) fn discard(mut self) {
+        self.link = None;
+    }
+
+    pub(crate) fn link(&self) -> Result<&Link, Failure> {
+        // Taken only by `discard` and `drop`, which consume the loan.
+        self.link.as_ref().ok_or(Failure::Closed)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(link) = self.link.take().filter(|link| !link.client.is_closed()) {
+            self.pool.idle().push(link);
+        }
+    }
+}
+
+/// A connection of an application's own, for transactions that hold its tables and events.
+///
+/// It is none of the store's; it ends when it is dropped. See [`crate::PostgresStore::append_in`].
+#[derive(Debug)]
+pub struct Connection(Link);
+
+impl Connection {
+    pub(crate) async fn open(options: &PostgresOptions) -> Result<Self, OpenError> {
+        Ok(Self(Link::open(options).await?))
+    }
+}
+
+impl Deref for Connection {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.0.client
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.0.client
+    }
+}

@@ -1,0 +1,255 @@
+-- The one door for events: decides a group of appends, one after the other, and writes those that hold.
+--
+-- Names come escaped (no character U+0000); positions and revisions beyond bigint come as its maximum.
+-- appends, writes, events, items and clashes are parallel arrays: one element each.
+-- A check is a write of no events, behind the writes of its append, and about the stream before that append.
+-- Expected revisions: -3 any, -2 stream exists, -1 no stream, else exactly this.
+-- What the caller has seen: the head after its last append, and at that head the revisions of these streams, or null.
+-- Where the log still ends there, nothing is looked up. Ids are looked up first if asked for; if not, a known one ends in
+-- an error (of the index of ids, or LF004), and the caller asks again.
+-- Refusals: 0 accepted, 1 an id is known, 2 wrong revision (place: write, detail: revision, -1 none),
+-- 3 condition failed (place: condition, detail: position).
+
+create or replace function :schema.append(
+    streams text[],
+    append_writes int[], append_events int[],
+    write_stream int[], write_expected bigint[], write_events int[],
+    event_write int[], event_nth int[], event_streams text[], event_ids uuid[], event_types text[],
+    event_contents smallint[], event_data bytea[], event_metadata bytea[], event_tags text[], event_times timestamptz[],
+    item_append int[], item_condition int[], item_after bigint[], item_types text[], item_tags text[],
+    clash_item int[], clash_write int[], clash_nth int[],
+    seen_head bigint, seen_revisions bigint[],
+    look_up_ids boolean, durable boolean,
+    out head bigint,
+    out firsts bigint[], out revisions bigint[],
+    out refusals smallint[], out places int[], out details bigint[],
+    out known_ids uuid[], out known_positions bigint[], out known_streams text[], out known_revisions bigint[]
+) language plpgsql security definer
+    set search_path = pg_catalog
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
+as $body$
+declare
+    appends constant int := cardinality(append_writes);
+    items constant int := cardinality(item_append);
+    clashes constant int := cardinality(clash_item);
+    next bigint;
+    heads bigint[];
+    befores bigint[];
+    some_erased boolean;
+    gone bigint;
+    positions bigint[] := array_fill(null::bigint, array[cardinality(write_stream)]);
+    w int := 1;
+    i int := 1;
+    k int := 1;
+    w_first int;
+    i_end int;
+    at bigint;
+    refusal int;
+    want bigint;
+    hit bigint;
+    found bigint;
+    failed int;
+    known boolean;
+    types text[];
+    tags text[];
+    moment timestamptz;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'append needs the isolation level read committed, this transaction has %',
+            current_setting('transaction_isolation') using errcode = 'LF002';
+    end if;
+    if durable and (current_setting('synchronous_commit') = 'off' or current_setting('fsync') = 'off') then
+        raise exception 'this server may lose what it has committed: fsync is %, synchronous_commit is %',
+            current_setting('fsync'), current_setting('synchronous_commit') using errcode = 'LF003';
+    end if;
+
+    -- From here to the end of the transaction nobody else appends: positions follow commits.
+    perform pg_advisory_xact_lock(1279677014, ':schema.events'::regclass::oid::int);
+    head := coalesce((select max(e.position) from :schema.events e), 0);
+    next := head + 1;
+    moment := clock_timestamp();
+
+    firsts := array_fill(null::bigint, array[appends]);
+    revisions := array_fill(null::bigint, array[cardinality(write_stream)]);
+    refusals := array_fill(0::smallint, array[appends]);
+    places := array_fill(0, array[appends]);
+    details := array_fill(0::bigint, array[appends]);
+    if head = seen_head and array_position(seen_revisions, null) is null then
+        heads := seen_revisions;
+    else
+        heads := array(
+            select coalesce(case when head = seen_head then s.seen end,
+                            (select e.revision from :schema.events e where e.stream = s.stream
+                             order by e.revision desc limit 1), -1)
+            from unnest(streams, seen_revisions) with ordinality s(stream, seen, n) order by s.n);
+    end if;
+    some_erased := exists (select from :schema.erased) or exists (select from :schema.erased_tags);
+    if look_up_ids then
+        select array_agg(k.id), array_agg(k.position), array_agg(k.stream), array_agg(k.revision)
+            into known_ids, known_positions, known_streams, known_revisions
+            from (select e.id, e.position, e.stream, e.revision
+                  from unnest(event_ids) x(id) join :schema.events e on e.id = x.id
+                  union all
+                  select e.id, e.position, e.stream, e.revision
+                  from unnest(event_ids) x(id) join :schema.erased e on e.id = x.id) k;
+    elsif some_erased and exists (
+            select from unnest(event_ids) x(id) join :schema.erased e on e.id = x.id) then
+        -- No index of the log refuses these.
+        raise exception 'an id is known' using errcode = 'LF004';
+    end if;
+
+    for a in 1 .. appends loop
+        w_first := w;
+        refusal := 0;
+        known := false;
+        befores := heads;
+        if known_ids is not null then
+            known := exists (
+                select from unnest(event_ids, event_write) x(id, write)
+                where x.write >= w and x.write < w + append_writes[a] and x.id = any (known_ids));
+        end if;
+        if known then
+            refusal := 1;
+            w := w + append_writes[a];
+        else
+            while w < w_first + append_writes[a] loop
+                if write_events[w] > 0 then
+                    at := heads[write_stream[w]];
+                else
+                    at := befores[write_stream[w]];
+                end if;
+                want := write_expected[w];
+                if want <> at and want <> -3 and (want <> -2 or at < 0) then
+                    refusal := 2;
+                    places[a] := w - w_first;
+                    details[a] := at;
+                    exit;
+                end if;
+                revisions[w] := at + 1;
+                if write_events[w] > 0 then
+                    heads[write_stream[w]] := at + write_events[w];
+                end if;
+                w := w + 1;
+            end loop;
+        end if;
+
+        -- Items of this append, in the order of its conditions; of the first that fails, the earliest event.
+        failed := null;
+        hit := null;
+        while i <= items and item_append[i] = a loop
+            if refusal = 0 and (failed is null or failed = item_condition[i]) then
+                types := item_types[i]::text[];
+                tags := item_tags[i]::text[];
+                found := null;
+                if types is null and tags is null then
+                    if item_after[i] < next - 1 then
+                        found := item_after[i] + 1;
+                    end if;
+                elsif item_after[i] < head then
+                    if tags is null then
+                        select min(o.position) into found from unnest(types) t(type), lateral (
+                            select e.position from :schema.events e
+                            where e.type = t.type and e.position > item_after[i] order by e.position limit 1) o;
+                    elsif types is null and cardinality(tags) = 1 then
+                        select g.position into found from :schema.event_tags g
+                            where g.tag = tags[1] and g.position > item_after[i] order by g.position limit 1;
+                    else
+                        select g.position into found from :schema.event_tags g
+                            where g.tag = tags[1] and g.position > item_after[i]
+                              and (cardinality(tags) = 1 or not exists (
+                                  select from unnest(tags[2:]) o(tag) where not exists (
+                                      select from :schema.event_tags x where x.tag = o.tag and x.position = g.position)))
+                              and (types is null or exists (
+                                  select from :schema.events e where e.position = g.position and e.type = any (types)))
+                            order by g.position limit 1;
+                    end if;
+                    -- What was erased matches as it did: what was decided on stays decided. An event's tags stand all in
+                    -- one of the two tables; its type stands with its place.
+                    if some_erased then
+                        if tags is null then
+                            select min(o.position) into gone from unnest(types) t(type), lateral (
+                                select e.position from :schema.erased e
+                                where e.type = t.type and e.position > item_after[i] order by e.position limit 1) o;
+                        else
+                            select g.position into gone from :schema.erased_tags g
+                                where g.tag = tags[1] and g.position > item_after[i]
+                                  and not exists (
+                                      select from unnest(tags[2:]) o(tag) where not exists (
+                                          select from :schema.erased_tags x
+                                          where x.tag = o.tag and x.position = g.position))
+                                  and (types is null or exists (
+                                      select from :schema.erased e
+                                      where e.position = g.position and e.type = any (types)) or exists (
+                                      select from :schema.events e
+                                      where e.position = g.position and e.type = any (types)))
+                                order by g.position limit 1;
+                        end if;
+                        found := least(found, gone);
+                    end if;
+                end if;
+                while k <= clashes and clash_item[k] < i loop
+                    k := k + 1;
+                end loop;
+                while found is null and k <= clashes and clash_item[k] = i loop
+                    if positions[clash_write[k]] + clash_nth[k] > item_after[i] then
+                        found := positions[clash_write[k]] + clash_nth[k];
+                    end if;
+                    k := k + 1;
+                end loop;
+                if found is not null then
+                    failed := item_condition[i];
+                    hit := least(hit, found);
+                end if;
+            end if;
+            i := i + 1;
+        end loop;
+        if failed is not null then
+            refusal := 3;
+            places[a] := failed;
+            details[a] := hit;
+        end if;
+
+        if refusal = 0 then
+            firsts[a] := next;
+            for v in w_first .. w - 1 loop
+                positions[v] := next;
+                next := next + write_events[v];
+            end loop;
+        else
+            refusals[a] := refusal;
+            if refusal > 1 then
+                if not look_up_ids and exists (
+                    select from unnest(event_ids, event_write) x(id, write) join :schema.events e on e.id = x.id
+                    where x.write >= w_first and x.write < w_first + append_writes[a]) then
+                    raise exception 'an id is known' using errcode = 'LF004';
+                end if;
+                heads := befores;
+                w := w_first + append_writes[a];
+            end if;
+        end if;
+    end loop;
+
+    if next > head + 1 then
+        :extend
+        insert into :schema.events (position, revision, id, time, content, stream, type, data, metadata, tags)
+            select positions[x.write] + x.nth, revisions[x.write] + x.nth, x.id, coalesce(x.time, moment), x.content,
+                   x.stream, x.type, x.data, x.metadata, x.tags::text[]
+            from unnest(event_write, event_nth, event_ids, event_times, event_contents, event_streams, event_types,
+                        event_data, event_metadata, event_tags)
+                 x(write, nth, id, time, content, stream, type, data, metadata, tags)
+            where positions[x.write] is not null;
+        if array_length(event_tags, 1) > 0 then
+            insert into :schema.event_tags (tag, position)
+                select t.tag, positions[x.write] + x.nth
+                from unnest(event_write, event_nth, event_tags) x(write, nth, tags),
+                     unnest(x.tags::text[]) t(tag)
+                where positions[x.write] is not null;
+        end if;
+    end if;
+    if known_ids is not null and durable then
+        -- An acknowledged repetition is as durable, and as replicated, as what it repeats: a commit record behind it.
+        perform pg_logical_emit_message(true, 'leftfold', '');
+    end if;
+end
+$body$;

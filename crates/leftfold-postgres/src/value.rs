@@ -1,0 +1,81 @@
+//! Numbers and times as PostgreSQL holds them.
+//!
+//! **Owns:** [`Moment`], and the way between `u64` and `bigint`. **Does not know:** columns.
+//! **Invariants:** what is beyond the range of the database becomes its maximum, which nothing stored ever reaches.
+
+use std::error::Error;
+
+use bytes::BytesMut;
+use leftfold_model::Timestamp;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+
+/// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL counts from.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
+/// The last microsecond of the year 294276, the end of PostgreSQL's time.
+const MICROS_MAX: i64 = 9_223_371_331_199_999_999;
+
+/// A place as `bigint`: beyond its range nothing is stored, so the maximum stands for all of that.
+pub(crate) fn place(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A `bigint` that is never negative.
+pub(crate) fn number(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+/// A recorded time as `timestamptz`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment(pub(crate) Timestamp);
+
+impl ToSql for Moment {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        let since = place(self.0.as_micros()) - EPOCH_MICROS;
+        since.min(MICROS_MAX).to_sql(&Type::INT8, out)
+    }
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TIMESTAMPTZ
+    }
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Moment {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        let since = i64::from_sql(&Type::INT8, raw)?;
+        Ok(Self(Timestamp::from_micros(number(
+            since.saturating_add(EPOCH_MICROS),
+        ))))
+    }
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TIMESTAMPTZ
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(micros: u64) -> u64 {
+        let mut raw = BytesMut::new();
+        Moment(Timestamp::from_micros(micros))
+            .to_sql(&Type::TIMESTAMPTZ, &mut raw)
+            .unwrap();
+        let back = Moment::from_sql(&Type::TIMESTAMPTZ, &raw).unwrap();
+        back.0.as_micros()
+    }
+
+    #[test]
+    fn times_come_back_to_the_microsecond_and_end_with_the_database() {
+        for micros in [0, 1, 946_684_800_000_000, 1_234_567_890_123_456] {
+            assert_eq!(round(micros), micros);
+        }
+        assert_eq!(round(u64::MAX), u64::try_from(i64::MAX).unwrap());
+    }
+
+    #[test]
+    fn places_beyond_the_range_become_its_end() {
+        assert_eq!(place(7), 7);
+        assert_eq!(place(u64::MAX), i64::MAX);
+        assert_eq!(number(-1), 0);
+    }
+}

@@ -1,0 +1,198 @@
+//! Who may do what: events never change, and a role can be given no more than it needs.
+//!
+//! **Owns:** these stories. **Does not know:** appends.
+
+use leftfold_model::{ExpectedRevision::Any, Read, StreamName};
+use leftfold_postgres::{PostgresOptions, PostgresStore};
+use leftfold_store::{Delete, EventStore, Scavenge};
+
+use futures_util::{StreamExt, TryStreamExt};
+
+use crate::{
+    server::{fresh, server},
+    story::to,
+};
+
+/// A role of this name, and options to open the store of `owner` with it.
+fn role(name: &str, owner: &PostgresOptions) -> PostgresOptions {
+    server().psql("postgres", &format!("create role {name} login"));
+    let address = server()
+        .address("postgres")
+        .replace("leftfold@", &format!("{name}@"));
+    let options: PostgresOptions = address.parse().unwrap();
+    options.with_schema(owner.schema()).with_connections(2)
+}
+
+/// Whether the database refuses each of these, whoever asks.
+async fn refuses(store: &PostgresStore, statements: &[String]) {
+    let client = store.connection().await.unwrap();
+    for statement in statements {
+        assert!(
+            client.batch_execute(statement).await.is_err(),
+            "{statement}"
+        );
+    }
+}
+
+fn changes(schema: &str) -> Vec<String> {
+    ["events", "event_tags", "erased", "erased_tags"]
+        .iter()
+        .flat_map(|table| {
+            [
+                format!("update {schema}.{table} set position = 7"),
+                format!("delete from {schema}.{table}"),
+                format!("truncate {schema}.{table}"),
+            ]
+        })
+        .collect()
+}
+
+/// The statement that erases the first event of the stream `a`.
+fn erasing(schema: &str) -> String {
+    format!("select {schema}.erase(array['a'], array[0], array[1], 10, 10, true)")
+}
+
+#[tokio::test]
+async fn a_role_that_gives_back_space_can_do_that_and_cannot_append() {
+    let options = fresh();
+    let schema = options.schema().to_owned();
+    let owner = PostgresStore::open_with(options.clone()).await.unwrap();
+    let sweeper = role(&format!("sweeper_{schema}"), &options);
+    server().psql(
+        "postgres",
+        &format!("select {schema}.grant_scavenge('sweeper_{schema}')"),
+    );
+    let stream = StreamName::new("a").unwrap();
+    for _ in 0..3 {
+        owner.append(to("a", Any, "Written")).await.unwrap();
+    }
+    owner.delete(Delete::stream(stream, Any)).await.unwrap();
+    let store = PostgresStore::open_with(sweeper).await.unwrap();
+    let told: Vec<_> = store
+        .scavenge(Scavenge::default())
+        .try_collect()
+        .await
+        .unwrap();
+    assert_eq!(told.last().unwrap().events, 3);
+    assert!(store.append(to("b", Any, "Never")).await.is_err());
+    let mut forbidden = changes(&schema);
+    forbidden.push(format!(
+        "insert into {schema}.erased values (gen_random_uuid(), 1, 1, 'a', 'T')"
+    ));
+    refuses(&store, &forbidden).await;
+    assert!(owner.verify().await.unwrap().findings.is_empty());
+}
+
+#[tokio::test]
+async fn not_even_the_owner_changes_an_event() {
+    let options = fresh();
+    let store = PostgresStore::open_with(options.clone()).await.unwrap();
+    store.append(to("a", Any, "Written")).await.unwrap();
+    let mut forbidden = changes(options.schema());
+    // What the function that erases says of its own transaction means nothing in any other.
+    forbidden.push(format!(
+        "set leftfold.erasing = 'on'; delete from {}.events",
+        options.schema()
+    ));
+    refuses(&store, &forbidden).await;
+}
+
+#[tokio::test]
+async fn an_event_in_a_partition_does_not_change_either() {
+    let options = fresh().partitioned_by(10);
+    let store = PostgresStore::open_with(options.clone()).await.unwrap();
+    for _ in 0..25 {
+        store.append(to("a", Any, "Written")).await.unwrap();
+    }
+    let schema = options.schema();
+    refuses(
+        &store,
+        &[
+            format!("delete from {schema}.events_1"),
+            format!("truncate {schema}.events_1"),
+        ],
+    )
+    .await;
+    refuses(&store, &changes(schema)).await;
+    assert!(store.verify().await.unwrap().findings.is_empty());
+}
+
+#[tokio::test]
+async fn a_role_that_appends_can_append_and_read_and_nothing_else() {
+    let options = fresh();
+    let schema = options.schema().to_owned();
+    PostgresStore::open_with(options.clone()).await.unwrap();
+    let appender = role(&format!("appender_{schema}"), &options);
+    server().psql(
+        "postgres",
+        &format!("select {schema}.grant_append('appender_{schema}')"),
+    );
+    let store = PostgresStore::open_with(appender).await.unwrap();
+    store.append(to("a", Any, "Written")).await.unwrap();
+    assert_eq!(
+        store
+            .read(Read::all())
+            .next()
+            .await
+            .unwrap()
+            .unwrap()
+            .events
+            .len(),
+        1
+    );
+    let mut forbidden = changes(&schema);
+    forbidden.push(format!("insert into {schema}.event_tags values ('a', 1)"));
+    forbidden.push(format!("drop table {schema}.events"));
+    forbidden.push(format!("alter table {schema}.events disable trigger all"));
+    forbidden.push(format!("select {schema}.grant_append('public')"));
+    forbidden.push(format!("select {schema}.grant_scavenge('public')"));
+    forbidden.push(erasing(&schema));
+    refuses(&store, &forbidden).await;
+}
+
+#[tokio::test]
+async fn a_role_that_reads_cannot_append() {
+    let options = fresh();
+    let schema = options.schema().to_owned();
+    let owner = PostgresStore::open_with(options.clone()).await.unwrap();
+    owner.append(to("a", Any, "Written")).await.unwrap();
+    let reader = role(&format!("reader_{schema}"), &options);
+    server().psql(
+        "postgres",
+        &format!("select {schema}.grant_read('reader_{schema}')"),
+    );
+    let store = PostgresStore::open_with(reader).await.unwrap();
+    assert_eq!(
+        store
+            .read(Read::all())
+            .next()
+            .await
+            .unwrap()
+            .unwrap()
+            .events
+            .len(),
+        1
+    );
+    let refused = store.append(to("a", Any, "Never")).await.unwrap_err();
+    assert!(refused.is_definitely_not_written());
+}
+
+#[tokio::test]
+async fn people_read_json_and_streams_with_their_own_tools() {
+    let options = fresh();
+    let schema = options.schema().to_owned();
+    let store = PostgresStore::open_with(options).await.unwrap();
+    for stream in ["b", "a", "a"] {
+        store.append(to(stream, Any, "Written")).await.unwrap();
+    }
+    let streams = server().psql(
+        "postgres",
+        &format!("select stream, events from {schema}.streams"),
+    );
+    assert_eq!(streams.trim(), "a|2\nb|1");
+    let data = server().psql(
+        "postgres",
+        &format!("select data from {schema}.readable where position = 1"),
+    );
+    assert_eq!(data.trim(), "{}");
+}

@@ -1,0 +1,307 @@
+//! What becomes of an append because of what its streams are: refused, extended, or left as it is.
+//!
+//! **Owns:** [`Plan`], [`Ground`]. **Does not know:** how often a plan is tried, and where it goes.
+//! **Invariants:** whatever was assumed about a life is a check of the append, so a plan that was made on a wrong
+//! assumption is refused by the back end; events that are added stand behind those of the caller, under ids that follow
+//! from the caller's.
+
+use std::{collections::HashSet, future::Future, sync::Arc};
+
+use leftfold_model::{
+    Append, Appended, Conflict, EventId, ExpectedRevision, ModelError, NewEvent, Position,
+    Revision, StreamCheck, StreamName, StreamWrite,
+};
+
+use super::{
+    life::{Life, Phase},
+    metadata::{StreamMetadata, is_metadata, is_tombstone, metadata_type, tombstone_type},
+};
+use crate::{AppendError, ReadError};
+
+/// What an append is planned on, and where it goes: what is known of its streams, and who decides.
+pub(super) trait Ground: Sync {
+    /// What the metadata of a stream says.
+    fn life(
+        &self,
+        stream: &StreamName,
+    ) -> impl Future<Output = Result<Arc<Life>, AppendError>> + Send;
+
+    /// The revision of its newest event.
+    fn last_revision(
+        &self,
+        stream: &StreamName,
+    ) -> impl Future<Output = Result<Option<Revision>, AppendError>> + Send;
+
+    /// Hands a plan to the back end.
+    fn carry_out(&self, plan: &Plan) -> impl Future<Output = Result<Appended, AppendError>> + Send;
+
+    /// Makes sure that what was assumed is looked up anew.
+    fn forget(&self, assumed: &[StreamCheck]);
+
+    /// Whether it is certain, without looking, that no stream has metadata.
+    fn knows_no_metadata(&self) -> impl Future<Output = Result<bool, AppendError>> + Send;
+}
+
+/// An append as the back end gets it.
+pub(super) struct Plan {
+    pub(super) append: Append,
+    /// Events behind the caller's, each in a write of its own.
+    pub(super) added: usize,
+    /// Streams whose metadata it changes.
+    pub(super) changed: Vec<StreamName>,
+    /// What was assumed, not asked for: if it does not hold, the plan is void.
+    pub(super) assumed: Vec<StreamCheck>,
+}
+
+impl Plan {
+    /// What an append becomes on this ground.
+    pub(super) async fn of(
+        ground: &impl Ground,
+        append: &Append,
+        returning: Returning,
+    ) -> Result<Self, AppendError> {
+        let mut planning = Planning {
+            written: append.writes().iter().map(|write| &write.stream).collect(),
+            met: HashSet::new(),
+            writes: append.writes().to_vec(),
+            added: Vec::new(),
+            checks: append.checks().to_vec(),
+            assumed: Vec::new(),
+            changed: Vec::new(),
+        };
+        for (nth, write) in append.writes().iter().enumerate() {
+            if planning.met.insert(&write.stream) {
+                match write.stream.described_stream() {
+                    Some(described) => planning.describe(ground, nth, write, described).await?,
+                    None => planning.extend(ground, nth, write, returning).await?,
+                }
+            }
+        }
+        planning.finish(append).map_err(invalid)
+    }
+
+    /// Whether it was refused because an assumption did not hold.
+    pub(super) fn is_void(&self, conflict: &AppendError) -> bool {
+        let AppendError::Conflict(Conflict::WrongRevision {
+            stream, expected, ..
+        }) = conflict
+        else {
+            return false;
+        };
+        let assumed = |check: &StreamCheck| check.stream == *stream && check.expected == *expected;
+        self.assumed.iter().any(assumed)
+    }
+
+    /// The answer for the caller, who knows only of the events it gave.
+    pub(super) fn answer(&self, mut appended: Appended) -> Appended {
+        let writes = appended.streams.len() - self.added.min(appended.streams.len());
+        appended.streams.truncate(writes);
+        let last = appended.last.get() - self.added as u64;
+        appended.last = Position::new(last);
+        appended
+    }
+}
+
+/// Whether a refused append is looked at as one that brought streams back.
+#[derive(Clone, Copy)]
+pub(super) enum Returning {
+    No,
+    Maybe,
+}
+
+/// A plan in the making.
+struct Planning<'a> {
+    written: HashSet<&'a StreamName>,
+    met: HashSet<&'a StreamName>,
+    writes: Vec<StreamWrite>,
+    added: Vec<StreamWrite>,
+    checks: Vec<StreamCheck>,
+    assumed: Vec<StreamCheck>,
+    changed: Vec<StreamName>,
+}
+
+impl<'a> Planning<'a> {
+    /// Plans a write to a stream of events.
+    async fn extend(
+        &mut self,
+        ground: &impl Ground,
+        nth: usize,
+        write: &'a StreamWrite,
+        returning: Returning,
+    ) -> Result<(), AppendError> {
+        let stream = &write.stream;
+        let Some(metadata_stream) = stream.metadata_stream() else {
+            return Ok(());
+        };
+        let life = ground.life(stream).await?;
+        match life.phase {
+            Phase::Tombstoned => return Err(deleted(stream)),
+            Phase::Deleted => {
+                if write.expected == ExpectedRevision::StreamExists {
+                    return Err(deleted(stream));
+                }
+                let last = ground.last_revision(stream).await?;
+                if matches!(
+                    write.expected,
+                    ExpectedRevision::Any | ExpectedRevision::NoStream
+                ) {
+                    self.expect(nth, exactly(last));
+                }
+                if !self.written.contains(&metadata_stream) {
+                    let first = write
+                        .events
+                        .first()
+                        .map_or_else(EventId::fresh, NewEvent::id);
+                    let back = back_from(&life, last).map_err(invalid)?;
+                    self.add(&metadata_stream, &life, back.with_id(follows(first)));
+                    self.changed.push(stream.clone());
+                }
+            }
+            Phase::Live => {
+                let exists = write.expected == ExpectedRevision::StreamExists;
+                if exists && life.revision.0.is_some() {
+                    self.expect(nth, ExpectedRevision::Any);
+                }
+                let before = life.metadata().truncate_before();
+                if let (Returning::Maybe, ExpectedRevision::NoStream, Some(before)) =
+                    (returning, write.expected, before)
+                    && let Some(last) = before.get().checked_sub(1)
+                {
+                    self.expect(nth, ExpectedRevision::Exact(Revision::new(last)));
+                    // Only what stands there already is wanted: nothing can pass this.
+                    self.assume(stream, ExpectedRevision::Exact(Revision::MAX));
+                }
+            }
+        }
+        self.assume(&metadata_stream, life.expectation());
+        Ok(())
+    }
+
+    /// Plans a write to a metadata stream.
+    async fn describe(
+        &mut self,
+        ground: &impl Ground,
+        nth: usize,
+        write: &'a StreamWrite,
+        described: StreamName,
+    ) -> Result<(), AppendError> {
+        let life = ground.life(&described).await?;
+        match life.phase {
+            Phase::Live => {}
+            Phase::Deleted => {
+                let last = ground.last_revision(&described).await?;
+                self.bring_back(nth, last);
+                self.assume(&described, exactly(last));
+            }
+            // Metadata may still be noted, but the stream stays deleted: its last word is repeated.
+            Phase::Tombstoned => {
+                if let Some(newest) = write.events.last()
+                    && !is_tombstone(newest.event_type())
+                {
+                    let again = NewEvent::json(tombstone_type().map_err(invalid)?, "{}");
+                    self.add_behind(&write.stream, again.with_id(follows(newest.id())));
+                }
+            }
+        }
+        self.assume(&write.stream, life.expectation());
+        self.changed.push(described);
+        Ok(())
+    }
+
+    /// Replaces what the caller expects of a write by what that means for the back end.
+    fn expect(&mut self, nth: usize, expected: ExpectedRevision) {
+        if let Some(write) = self.writes.get_mut(nth) {
+            write.expected = expected;
+            let stream = write.stream.clone();
+            self.assumed.push(StreamCheck { stream, expected });
+        }
+    }
+
+    fn assume(&mut self, stream: &StreamName, expected: ExpectedRevision) {
+        let check = StreamCheck {
+            stream: stream.clone(),
+            expected,
+        };
+        self.checks.push(check.clone());
+        self.assumed.push(check);
+    }
+
+    fn add(&mut self, stream: &StreamName, life: &Life, event: NewEvent) {
+        self.added.push(StreamWrite {
+            stream: stream.clone(),
+            expected: life.expectation(),
+            events: vec![event],
+        });
+    }
+
+    /// Adds an event to a stream that the append writes to.
+    fn add_behind(&mut self, stream: &StreamName, event: NewEvent) {
+        self.added.push(StreamWrite {
+            stream: stream.clone(),
+            expected: ExpectedRevision::Any,
+            events: vec![event],
+        });
+    }
+
+    /// Makes metadata for a deleted stream begin behind the events it had, unless it says itself that it is deleted.
+    fn bring_back(&mut self, nth: usize, last: Option<Revision>) {
+        let Some(write) = self.writes.get_mut(nth) else {
+            return;
+        };
+        for event in &mut write.events {
+            let metadata = StreamMetadata::from_json(event.data());
+            if is_metadata(event.event_type()) && !metadata.says_deleted() {
+                let before = last.map_or(Revision::FIRST, Revision::next);
+                let data = metadata.with_truncate_before(before).to_json();
+                *event = event.clone().with_data(data);
+            }
+        }
+    }
+
+    fn finish(self, append: &Append) -> Result<Plan, ModelError> {
+        let added = self.added.len();
+        let mut writes = self.writes;
+        writes.extend(self.added);
+        let whole = Append::new(writes, append.conditions().to_vec())?.with_checks(self.checks)?;
+        Ok(Plan {
+            append: whole,
+            added,
+            changed: self.changed,
+            assumed: self.assumed,
+        })
+    }
+}
+
+/// The metadata event that brings a deleted stream back, behind its last event.
+fn back_from(life: &Life, last: Option<Revision>) -> Result<NewEvent, ModelError> {
+    let before = last.map_or(Revision::FIRST, Revision::next);
+    let metadata = life.metadata().with_truncate_before(before);
+    Ok(NewEvent::json(metadata_type()?, metadata.to_json()))
+}
+
+/// The id of an event that is added because of the event with this id: a repetition adds the same.
+fn follows(id: EventId) -> EventId {
+    EventId::derived(id, b"leftfold.stream-life")
+}
+
+pub(super) fn exactly(last: Option<Revision>) -> ExpectedRevision {
+    last.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact)
+}
+
+pub(super) fn deleted(stream: &StreamName) -> AppendError {
+    AppendError::Conflict(Conflict::StreamDeleted {
+        stream: stream.clone(),
+    })
+}
+
+pub(super) fn unread(error: ReadError) -> AppendError {
+    AppendError::Unavailable {
+        cause: Arc::new(error),
+    }
+}
+
+pub(super) fn invalid(error: ModelError) -> AppendError {
+    AppendError::Invalid {
+        reason: error.to_string(),
+    }
+}
