@@ -56,6 +56,21 @@ pub(crate) enum Command {
     /// Exports all events as JSON Lines, oldest first.
     #[command(after_help = "Example:\n  leftfold export --data data | gzip > events.jsonl.gz")]
     Export(Export),
+    /// Shows or sets the metadata of a stream: how much of it is kept, and what its users note about it.
+    #[command(
+        after_help = "Examples:\n  leftfold metadata --data data --stream account-1\n  \
+        leftfold metadata --data data --stream account-1 '{\"$maxCount\":100}'"
+    )]
+    Metadata(Metadata),
+    /// Deletes a stream. The next append brings it back, unless it is deleted for good.
+    #[command(after_help = "Example:\n  leftfold delete --data data --stream account-1")]
+    Delete(Delete),
+    /// Reclaims the space of events that no stream shows any more. Positions and revisions stay.
+    #[command(
+        after_help = "Stopped in the middle, it leaves what is done; the next run does the rest.\n\n\
+        Example:\n  leftfold scavenge --data data --rate 20000000"
+    )]
+    Scavenge(Scavenge),
     /// Reads every byte and checks the index against the log.
     #[command(after_help = "Example:\n  leftfold verify --data data")]
     Verify(Verify),
@@ -259,6 +274,51 @@ pub(crate) struct Export {
     pub(crate) data: Data,
     /// The file to write; without it, or for `-`, standard output.
     pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Metadata {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// The stream.
+    #[arg(long)]
+    pub(crate) stream: StreamName,
+    /// What must hold for the metadata when it is set: any, none, or the revision it was last set with.
+    #[arg(long, default_value = "any", value_name = "any|none|N")]
+    pub(crate) expect: Expect,
+    /// The new metadata, a JSON object that takes the place of the old one; `-` reads standard input.
+    #[arg(value_name = "JSON")]
+    pub(crate) content: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// The stream.
+    #[arg(long)]
+    pub(crate) stream: StreamName,
+    /// What must hold for the stream: any, none, exists, or the revision of its last event.
+    #[arg(long, default_value = "any", value_name = "any|none|exists|N")]
+    pub(crate) expect: Expect,
+    /// Nobody can ever use the name again.
+    #[arg(long)]
+    pub(crate) for_good: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scavenge {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Bytes per second that may be read and written for it; without it, as many as the disk allows.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rate: Option<u64>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -15,8 +15,8 @@ pub(crate) async fn for_writing(data: &Data) -> anyhow::Result<Arc<dyn EventStor
     open(&data.data).await
 }
 
-/// Opens the store for a command that reads.
-pub(crate) async fn for_reading(data: &Data) -> anyhow::Result<Arc<dyn EventStore>> {
+/// Opens the store for a command that needs something to be there.
+pub(crate) async fn existing(data: &Data) -> anyhow::Result<Arc<dyn EventStore>> {
     must_exist(&data.data)?;
     open(&data.data).await
 }

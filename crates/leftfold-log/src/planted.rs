@@ -33,6 +33,10 @@ pub enum Planted {
     MarkerBelieved,
     /// The index of a segment is put in place before it is synced.
     IndexNotSynced,
+    /// A segment that scavenging wrote anew is put in place before it is synced.
+    RewriteNotSynced,
+    /// The segment it takes the place of is removed before the new one's name is durable.
+    OldRemovedBeforeNewIsDurable,
 }
 
 #[cfg(feature = "planted")]

@@ -23,7 +23,7 @@ pub(crate) fn seal(
 ) -> Result<Arc<Segment>, StorageError> {
     let name = segment.name();
     let end = u64::from(segment.locations.end());
-    let file = handles.get(&name)?;
+    let file = segment.file(handles)?;
     if file
         .size()
         .map_err(|e| StorageError::io("measure", &name, e))?
@@ -38,21 +38,12 @@ pub(crate) fn seal(
         Locations::File(sealed) => *sealed,
         Locations::Memory(growing) => {
             let growing = growing.read().unwrap_or_else(PoisonError::into_inner);
-            discard_temporary(
-                handles.disk().as_ref(),
-                FileKind::Locations {
-                    first: segment.first,
-                },
-            );
-            locations::write(handles, log, segment.first, &growing)?
+            discard_temporary(handles.disk().as_ref(), segment.locations_name().kind());
+            locations::write(handles, &segment.header(log), &growing)?
         }
     };
-    let (first, generation) = (segment.first, segment.generation);
-    Ok(Arc::new(Segment {
-        first,
-        generation,
-        locations: Locations::File(sealed),
-    }))
+    let header = segment.header(log);
+    Ok(Arc::new(Segment::of(&header, Locations::File(sealed))))
 }
 
 /// Writes the index of a sealed segment and opens it.
@@ -88,7 +79,7 @@ pub(crate) fn freeze(
 }
 
 /// Removes what an earlier try that failed left behind.
-fn discard_temporary(disk: &dyn Disk, kind: FileKind) {
+pub(crate) fn discard_temporary(disk: &dyn Disk, kind: FileKind) {
     let _ = disk.remove(&FileName::temporary(kind));
 }
 

@@ -12,9 +12,9 @@ use crate::{
     disk::{Disk, FileKind, FileName},
     error::StorageError,
     index::{Frozen, Scan as IndexScan, Sources, Tail, Term},
-    record::{LogId, Seal},
+    record::{LogId, Seal, header::SegmentHeader},
     recover::{Gathered, Inventory, Marker, OpenError, gather, read_header},
-    segment::{Handles, LocationReader, Locations, locations, scan::Scan},
+    segment::{Handles, Locations, Segment, locations, scan::Scan},
 };
 
 /// What verifying found in order.
@@ -23,8 +23,10 @@ use crate::{
 pub struct VerifyReport {
     /// Segments read, every frame checked.
     pub segments: u64,
-    /// Events in them.
+    /// Events in them, erased ones included.
     pub events: u64,
+    /// Events of which only the place is left.
+    pub erased: u64,
     /// Bytes of frames read.
     pub log_bytes: u64,
     /// Location files compared with the log.
@@ -76,11 +78,12 @@ pub fn verify(
     for (&first, &generation) in &inventory.segments {
         let header = read_header(&handles, first, generation)?;
         let name = FileName::of(FileKind::Segment { first, generation });
-        if header.log != log || header.first != first || first != next {
+        let of_place = (header.first, header.generation) == (first, generation);
+        if header.log != log || !of_place || first != next {
             let what = format!("the segment should begin at position {next} of the same log");
             return Err(StorageError::corrupt(&name, 0, what).into());
         }
-        next = checker.segment(&name, first, &mut report)?;
+        next = checker.segment(&name, &header, &mut report)?;
         progress(report.events);
     }
     checker.finish(&mut report)?;
@@ -134,9 +137,10 @@ impl Checker<'_> {
     fn segment(
         &mut self,
         name: &FileName,
-        first: Position,
+        header: &SegmentHeader,
         report: &mut VerifyReport,
     ) -> Result<Position, StorageError> {
+        let first = header.first;
         let file = self.handles.get(name)?;
         let mut scan = Scan::of(file.as_ref(), *name, Seal::of(self.log), first)?;
         let mut revisions = Revisions {
@@ -145,10 +149,12 @@ impl Checker<'_> {
         };
         let gathered = gather(&mut scan, name, first, &mut |event| revisions.check(event))?;
         self.check_end(name, &mut scan, &gathered, report)?;
+        gathered.check_erased(name, header)?;
         report.segments += 1;
+        report.erased += u64::from(gathered.erased.events);
         report.events += gathered.growing.offsets.len() as u64;
         report.log_bytes += gathered.end;
-        self.check_locations(first, &gathered, report)?;
+        self.check_locations(header, &gathered, report)?;
         self.check_index(&gathered, first, report)?;
         Ok(gathered.next)
     }
@@ -206,15 +212,17 @@ impl Checker<'_> {
 
     fn check_locations(
         &self,
-        first: Position,
+        header: &SegmentHeader,
         gathered: &Gathered,
         report: &mut VerifyReport,
     ) -> Result<(), StorageError> {
-        if !self.inventory.locations.contains(&first) {
+        let first = header.first;
+        let kind = locations::kind(first, header.generation, header.erased);
+        let name = FileName::of(kind);
+        if !self.inventory.locations.contains(&name) {
             return Ok(());
         }
-        let name = FileName::of(FileKind::Locations { first });
-        let sealed = Locations::File(locations::open(self.handles, self.log, first)?);
+        let sealed = Locations::File(locations::open(self.handles, header)?);
         let offsets = &gathered.growing.offsets;
         if (sealed.count() as usize, sealed.end()) != (offsets.len(), gathered.growing.end) {
             return Err(StorageError::corrupt(
@@ -223,7 +231,8 @@ impl Checker<'_> {
                 "the file does not fit its segment",
             ));
         }
-        let mut reader: LocationReader<'_> = sealed.reader(self.handles, first);
+        let sealed = Segment::of(header, sealed);
+        let mut reader = sealed.location_reader(self.handles);
         let positions: Vec<Position> = (0..offsets.len() as u64).map(|n| first.plus(n)).collect();
         let mut stored = Vec::with_capacity(positions.len());
         reader.of(&positions, &mut stored)?;

@@ -5,12 +5,12 @@
 //! **Invariants:** after every step what readers see is what was acknowledged; an error that no fault explains is a
 //! broken promise.
 
-use std::{collections::BTreeMap, error::Error, sync::Arc};
+use std::{collections::BTreeMap, error::Error, ops::ControlFlow, sync::Arc};
 
-use leftfold_log::{Clock, Core, LogOptions};
+use leftfold_log::{Clock, Core, Cut, LogOptions, ScavengeOptions, disk::Disk};
 use leftfold_model::{
     Append, Appended, EventId, EventType, ExpectedRevision, NewEvent, Position, Read,
-    RecordedEvent, StreamName, StreamWrite, Tag, Timestamp,
+    RecordedEvent, Revision, StreamName, StreamWrite, Tag, Timestamp,
 };
 
 use crate::{Broken, Chance, Fault, Judge, Loss, SimDisk, disk::Op};
@@ -25,6 +25,8 @@ pub struct Report {
     pub recoveries: u64,
     /// How many appends were acknowledged.
     pub appends: u64,
+    /// How many events were erased.
+    pub erased: u64,
     /// Kinds of trouble, and how often.
     pub seen: BTreeMap<&'static str, u64>,
     /// The disk's trace; see [`SimDisk::trace`].
@@ -120,7 +122,8 @@ impl Run {
                 }
             }
             let events = self.read(&Read::all())?;
-            self.judge.recovered(&events)?;
+            let head = self.head();
+            self.judge.recovered(head, &events)?;
             self.remembered
                 .retain(|(_, appended)| appended.last.get() <= self.judge.acked());
             self.check()?;
@@ -177,16 +180,12 @@ impl Run {
         let number = self.chance.below(4);
         let stream = name(number);
         let of_stream = self.read(&Read::stream(stream.clone()))?;
-        let ids = |events: &mut dyn Iterator<Item = EventId>| events.collect::<Vec<_>>();
-        let expected = ids(&mut self.judge.stream(&stream).map(|event| event.id));
-        if ids(&mut of_stream.iter().map(|event| event.id)) != expected {
-            return Err(Broken(format!(
-                "stream {stream} has {} events, not {}",
-                of_stream.len(),
-                expected.len()
-            )));
-        }
-        Ok(())
+        self.judge.stream_holds(&stream, &of_stream)
+    }
+
+    fn head(&self) -> Position {
+        let core = self.core.as_ref();
+        core.map_or(Position::START, |core| core.reader().head())
     }
 
     /// A new event with a number of its own and this many bytes of data.
@@ -260,10 +259,7 @@ impl Run {
                 }
             }
         }
-        let head = self
-            .core
-            .as_ref()
-            .map_or(Position::START, |core| core.reader().head());
+        let head = self.head();
         if head.get() != self.judge.acked() {
             return Err(Broken(format!(
                 "readers see {head} events, {} were acknowledged",
@@ -341,6 +337,84 @@ impl Run {
         self.check()
     }
 
+    /// A cut of one of the streams.
+    #[must_use]
+    pub fn cut(stream: u64, before: u64) -> Cut {
+        Cut {
+            stream: name(stream),
+            before: Revision::new(before),
+        }
+    }
+
+    /// Erases what lies under these cuts, but ends after so many segments.
+    ///
+    /// # Errors
+    /// [`Broken`] if that fails for no reason, or not everything is gone that must be.
+    pub fn scavenge(
+        &mut self,
+        cuts: &[Cut],
+        options: ScavengeOptions,
+        segments: u64,
+    ) -> Result<(), Broken> {
+        self.open()?;
+        let trouble = self.trouble();
+        let Some(core) = &mut self.core else {
+            return Ok(());
+        };
+        self.judge.may_erase(cuts);
+        let mut left = segments;
+        let scavenged = core.scavenge(cuts, options, &mut |_| {
+            left = left.saturating_sub(1);
+            if left == 0 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        if let Ok(done) = &scavenged {
+            self.report.erased += done.events_erased;
+        }
+        match scavenged {
+            Ok(done) if done.is_finished() => self.judge.erased(cuts, done.through),
+            Ok(done) if done.segments_done == segments => {}
+            Ok(done) => return Err(Broken(format!("scavenging ended early: {done:?}"))),
+            Err(_) if self.disk.is_crashed() || self.trouble() > trouble => {}
+            // A write or sync that failed before has latched the log.
+            Err(leftfold_log::ScavengeError::ReadOnly { .. }) if trouble > 0 => {}
+            Err(error) => {
+                return Err(Broken(format!(
+                    "scavenging failed for no reason: {}",
+                    chain(&error)
+                )));
+            }
+        }
+        self.check()
+    }
+
+    /// Erases, to the end, what lies under all cuts so far: what an earlier scavenge began is finished.
+    ///
+    /// # Errors
+    /// As [`Self::scavenge`].
+    pub fn finish_scavenging(&mut self) -> Result<(), Broken> {
+        let cuts = self.judge.cuts();
+        if cuts.is_empty() {
+            return Ok(());
+        }
+        self.scavenge(&cuts, ScavengeOptions::default(), u64::MAX)
+    }
+
+    /// Stops, and reads every byte on the disk.
+    ///
+    /// # Errors
+    /// [`Broken`] if there is damage.
+    pub fn verify(&mut self) -> Result<(), Broken> {
+        self.restart(Loss::Killed);
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let verified = leftfold_log::verify(&disk, &mut |_| {});
+        let broken = |error| Broken(format!("the log does not verify: {}", chain(&error)));
+        verified.map(drop).map_err(broken)
+    }
+
     /// Stops cleanly; the next step opens again.
     ///
     /// # Errors
@@ -384,7 +458,9 @@ impl Run {
         }
         self.open()?;
         self.settle()?;
-        self.check()
+        self.finish_scavenging()?;
+        self.check()?;
+        self.verify()
     }
 
     fn step(&mut self) -> Result<(), Broken> {
@@ -402,9 +478,20 @@ impl Run {
                 }
                 self.commit(&group)
             }
-            55..75 => {
+            55..71 => {
                 let steps = 1 + self.chance.below(3);
                 self.maintain(steps)
+            }
+            71..75 => {
+                let cuts: Vec<Cut> = (0..1 + self.chance.below(2))
+                    .map(|_| Self::cut(self.chance.below(4), self.chance.below(20)))
+                    .collect();
+                let mut options = ScavengeOptions::default();
+                if self.chance.percent(40) {
+                    options = options.with_seal_newest();
+                }
+                let segments = 1 + self.chance.below(4);
+                self.scavenge(&cuts, options, segments)
             }
             75..83 => self.repeat(),
             83..87 => self.settle(),

@@ -3,6 +3,8 @@
 //! **Owns:** the scripts, and [`exhaust`]: every crash point of a script in every kind of loss. **Does not know:** seeds.
 //! **Invariants:** a script is the same list of operations each time until the crash, so crash point N is one place.
 
+use leftfold_log::ScavengeOptions;
+
 use crate::{Broken, Fault, Loss, Run, disk::Op};
 
 /// A script.
@@ -22,6 +24,9 @@ pub const ALL: &[(&str, Script)] = &[
     ("failed sync, restart, power cut", failed_sync),
     ("power cut twice", power_cut_twice),
     ("repeated appends over restarts", repeated_appends),
+    ("scavenge of several segments", scavenge),
+    ("scavenge, part by part, between appends", scavenge_in_parts),
+    ("scavenge with failed syncs", scavenge_with_failed_syncs),
 ];
 
 fn one_append(run: &mut Run) -> Result<(), Broken> {
@@ -159,9 +164,59 @@ fn repeated_appends(run: &mut Run) -> Result<(), Broken> {
     Ok(())
 }
 
+/// Fills three segments and a bit.
+fn fill(run: &mut Run) -> Result<(), Broken> {
+    for _ in 0..3 {
+        let group = [run.request(4, 3, 90), run.request(4, 3, 10)];
+        run.commit(&group)?;
+    }
+    run.maintain(20)
+}
+
+fn scavenge(run: &mut Run) -> Result<(), Broken> {
+    fill(run)?;
+    let cuts = [Run::cut(0, 7), Run::cut(3, 100)];
+    let options = ScavengeOptions::default().with_seal_newest();
+    run.scavenge(&cuts, options, u64::MAX)?;
+    if run.disk.is_crashed() {
+        return Ok(());
+    }
+    run.close()
+}
+
+fn scavenge_in_parts(run: &mut Run) -> Result<(), Broken> {
+    fill(run)?;
+    for before in [4, 9, 9, 20] {
+        let cuts = [Run::cut(1, before), Run::cut(2, before)];
+        run.scavenge(&cuts, ScavengeOptions::default(), 1)?;
+        let append = run.request(2, 2, 60);
+        run.commit(&[append])?;
+        run.repeat()?;
+    }
+    run.maintain(20)
+}
+
+fn scavenge_with_failed_syncs(run: &mut Run) -> Result<(), Broken> {
+    fill(run)?;
+    for (op, nth) in [
+        (Op::Sync, 1),
+        (Op::Sync, 2),
+        (Op::SyncDir, 1),
+        (Op::SyncDir, 2),
+    ] {
+        run.disk.fail(Some(Fault { op, nth }));
+        run.scavenge(&[Run::cut(0, 100)], ScavengeOptions::default(), u64::MAX)?;
+        run.disk.fail(None);
+        let append = run.request(1, 1, 60);
+        run.commit(&[append])?;
+    }
+    run.finish_scavenging()
+}
+
 /// Plays a script with a crash in each of its operations in turn, for one kind of loss; gives the number of crash points.
 ///
-/// After the crash the log is recovered, what was open is asked for again, and the script is not continued. With
+/// After the crash the log is recovered, what was open is asked for again, a scavenge that was begun is finished, and the
+/// script is not continued. With
 /// `again`, the recovery is stopped too, after that many operations.
 ///
 /// # Errors
@@ -185,9 +240,13 @@ pub fn exhaust(script: Script, loss: Loss, again: Option<u64>) -> Result<u64, Br
         if let Some(again) = again {
             run.disk.crash_at(run.disk.ops() + again);
         }
-        run.open().and_then(|()| run.settle()).map_err(at)?;
+        let recovered = run.open().and_then(|()| run.settle());
+        recovered
+            .and_then(|()| run.finish_scavenging())
+            .map_err(at)?;
         run.restart(Loss::All);
         run.open().and_then(|()| run.check()).map_err(at)?;
+        run.verify().map_err(at)?;
     }
     Ok(0)
 }

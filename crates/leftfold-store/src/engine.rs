@@ -4,17 +4,17 @@
 //! **Invariants:** no read blocks a runtime thread: each batch is read on the blocking pool; appends wait in the engine's
 //! own bounded queue, and callers beyond its bound wait here, holding nothing but their append.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use leftfold_log as log;
 use leftfold_log::{
-    Cursor, Follower, Log, LogOptions, OpenError, Streams,
+    Cursor, Follower, Log, LogOptions, OpenError, ScavengeOptions, Streams,
     disk::{FileKind, FileName},
 };
 use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamName};
-use tokio::{runtime::Handle, task};
+use tokio::{runtime::Handle, sync::mpsc, task};
 
 use crate::{
     AppendError, Backend, Capabilities, Cut, Delivery, ListStreams, MemorySnapshots, ReadBatch,
@@ -24,6 +24,8 @@ use crate::{
 
 /// Streams of a batch: each costs the read of one event.
 const BATCH_STREAMS: usize = 256;
+/// Steps of an erasure that may be told ahead of whoever listens.
+const ERASE_TOLD: usize = 4;
 /// How long an append waits before it asks a full queue again.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
@@ -184,6 +186,7 @@ impl Backend for EngineBackend {
         Box::pin(async {
             let stats = self.log.stats();
             let details = vec![
+                ("erased", stats.erased.to_string()),
                 ("segments", stats.segments.to_string()),
                 ("log_bytes", stats.log_bytes.to_string()),
                 ("index_files", stats.index_files.to_string()),
@@ -236,20 +239,76 @@ impl Backend for EngineBackend {
 
     fn erase(
         &self,
-        _cuts: Vec<Cut>,
-        _bytes_per_second: Option<u64>,
+        cuts: Vec<Cut>,
+        bytes_per_second: Option<u64>,
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
-        // The engine does not give space back yet: everything stays where it is.
-        let nothing = ScavengeProgress {
-            finished: true,
-            ..ScavengeProgress::default()
+        let (log, runtime) = (self.log.clone(), self.runtime.clone());
+        let begin = async move {
+            let (tell, told) = mpsc::channel(ERASE_TOLD);
+            let options = erase_options(bytes_per_second);
+            // The task ends by itself when nobody listens any more.
+            drop(runtime.spawn_blocking(move || erase(&log, &cuts, options, &tell)));
+            stream::unfold(told, |mut told| async move {
+                let next = told.recv().await?;
+                Some((next, told))
+            })
         };
-        Box::pin(stream::once(async move { Ok(nothing) }))
+        Box::pin(stream::once(begin).flatten())
     }
 
     fn is_exclusive(&self) -> bool {
         true
     }
+}
+
+/// Everything under the cuts is to go, so the newest segment is closed if need be.
+fn erase_options(bytes_per_second: Option<u64>) -> ScavengeOptions {
+    let options = ScavengeOptions::default().with_seal_newest();
+    match bytes_per_second {
+        Some(bytes) => options.with_bytes_per_second(bytes),
+        None => options,
+    }
+}
+
+/// Scavenges the log and tells how far it is, until it is done or nobody listens.
+fn erase(
+    log: &Log,
+    cuts: &[Cut],
+    options: ScavengeOptions,
+    tell: &mpsc::Sender<Result<ScavengeProgress, ReadError>>,
+) {
+    let cuts: Vec<_> = cuts
+        .iter()
+        .map(|cut| log::Cut {
+            stream: cut.stream.clone(),
+            before: cut.before,
+        })
+        .collect();
+    let progress = |done: &log::ScavengeProgress| {
+        ScavengeProgress::of(
+            done.segments_done,
+            done.segments_total,
+            done.events_erased,
+            done.bytes_reclaimed,
+        )
+    };
+    let ended = log.scavenge(&cuts, options, &mut |done| match tell
+        .blocking_send(Ok(progress(done)))
+    {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    });
+    let last = match ended {
+        Ok(done) => Ok(ScavengeProgress {
+            finished: done.is_finished(),
+            ..progress(&done)
+        }),
+        Err(error) => Err(ReadError::Unavailable {
+            cause: Arc::new(error),
+        }),
+    };
+    // If nobody listens any more, nobody wants to know.
+    let _ = tell.blocking_send(last);
 }
 
 /// Runs a blocking step off the runtime's threads.

@@ -60,6 +60,11 @@ pub(crate) async fn run(arguments: cli::Append) -> anyhow::Result<()> {
     Ok(store.close().await?)
 }
 
+/// JSON as it was given, or from standard input.
+pub(super) fn json_from(content: String) -> anyhow::Result<Vec<u8>> {
+    data(Some(content), ContentType::Json)
+}
+
 fn data(content: Option<String>, content_type: ContentType) -> anyhow::Result<Vec<u8>> {
     let is_json = content_type == ContentType::Json;
     let data = match content {

@@ -19,7 +19,7 @@ use super::output;
 use crate::{cli, line, open};
 
 pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
-    let store = open::for_reading(&arguments.data).await?;
+    let store = open::existing(&arguments.data).await?;
     match arguments.file.filter(|path| path != Path::new("-")) {
         None => {
             let mut out = output();

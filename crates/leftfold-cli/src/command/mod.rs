@@ -5,10 +5,13 @@
 
 mod append;
 mod bench;
+mod delete;
 mod demo;
 mod export;
 mod import;
+mod metadata;
 mod read;
+mod scavenge;
 mod stats;
 mod streams;
 mod tail;
@@ -34,6 +37,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Stats(arguments) => stats::run(arguments).await?,
         Command::Import(arguments) => import::run(arguments).await?,
         Command::Export(arguments) => export::run(arguments).await?,
+        Command::Metadata(arguments) => metadata::run(arguments).await?,
+        Command::Delete(arguments) => delete::run(arguments).await?,
+        Command::Scavenge(arguments) => scavenge::run(arguments).await?,
         Command::Verify(arguments) => verify::run(&arguments)?,
         Command::Bench(arguments) => bench::run(arguments).await?,
         Command::Completions { shell } => {

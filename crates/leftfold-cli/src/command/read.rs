@@ -29,7 +29,7 @@ pub(crate) async fn run(arguments: cli::Read) -> anyhow::Result<()> {
         read = read.backwards();
     }
     read.scope = scope(arguments.filter);
-    let store = open::for_reading(&arguments.data).await?;
+    let store = open::existing(&arguments.data).await?;
     let mut out = output();
     let mut batches = store.read(read);
     while let Some(batch) = batches.next().await {

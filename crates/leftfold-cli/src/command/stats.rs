@@ -11,7 +11,7 @@ use super::output;
 use crate::{cli, open};
 
 pub(crate) async fn run(arguments: cli::Stats) -> anyhow::Result<()> {
-    let store = open::for_reading(&arguments.data).await?;
+    let store = open::existing(&arguments.data).await?;
     let stats = store.stats().await?;
     let mut rows = vec![
         ("events", stats.events.to_string()),

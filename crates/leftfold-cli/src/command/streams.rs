@@ -13,7 +13,7 @@ use super::output;
 use crate::{cli, line::time_text, open, show};
 
 pub(crate) async fn run(arguments: cli::Streams) -> anyhow::Result<()> {
-    let store = open::for_reading(&arguments.data).await?;
+    let store = open::existing(&arguments.data).await?;
     let mut out = output();
     let list = ListStreams {
         prefix: arguments.prefix,

@@ -13,7 +13,7 @@ use super::{output, read::scope};
 use crate::{cli, line, open, show};
 
 pub(crate) async fn run(arguments: cli::Tail) -> anyhow::Result<()> {
-    let store = open::for_reading(&arguments.data).await?;
+    let store = open::existing(&arguments.data).await?;
     let head = store.head().await?;
     let after = arguments.from.map_or(head, Position::new);
     if arguments.until_caught_up && after >= head {

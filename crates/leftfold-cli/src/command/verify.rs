@@ -27,6 +27,7 @@ pub(crate) fn run(arguments: &cli::Verify) -> anyhow::Result<()> {
     let rows = [
         ("segments", report.segments),
         ("events", report.events),
+        ("erased", report.erased),
         ("log_bytes", report.log_bytes),
         ("locations_files", report.locations),
         ("index_files", report.indexes),

@@ -168,3 +168,61 @@ fn every_command_has_help_with_an_example_and_shells_get_completions() {
         assert!(printed(script).contains("leftfold"));
     }
 }
+
+#[test]
+fn a_deleted_stream_is_gone_and_a_scavenge_gives_its_room_back() {
+    let data = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| printed(leftfold(data.path(), arguments));
+    for _ in 0..3 {
+        run(&[
+            "append",
+            "--stream",
+            "a-1",
+            "--type",
+            "Noted",
+            r#"{"text":"something long enough to matter"}"#,
+        ]);
+    }
+    run(&["append", "--stream", "b-1", "--type", "Noted"]);
+    assert_eq!(run(&["metadata", "--stream", "b-1"]), "{}\n");
+    run(&[
+        "metadata",
+        "--stream",
+        "b-1",
+        "--expect",
+        "none",
+        r#"{"$maxCount":7,"owner":"ann"}"#,
+    ]);
+    assert_eq!(
+        run(&["metadata", "--stream", "b-1"]),
+        "{\"$maxCount\":7,\"owner\":\"ann\"}\n"
+    );
+    assert_eq!(
+        run(&["delete", "--stream", "a-1", "--expect", "2"]),
+        "deleted, position 6\n"
+    );
+    assert_eq!(run(&["streams", "--prefix", "a"]), "");
+    let told = run(&["scavenge", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (&told["events"], &told["finished"]),
+        (&3.into(), &true.into())
+    );
+    assert_eq!(
+        run(&["scavenge"]),
+        "0 events of 1 streams erased, 0 bytes reclaimed\n"
+    );
+    let all = run(&["read", "--json"]);
+    assert!(!all.contains("something long"), "{all}");
+    assert!(run(&["verify"]).contains("erased                                  3\n"));
+    assert_eq!(
+        run(&["append", "--stream", "a-1", "--type", "Noted"]),
+        "position 7, revision 3\n"
+    );
+    run(&["delete", "--stream", "a-1", "--for-good"]);
+    leftfold(
+        data.path(),
+        &["append", "--stream", "a-1", "--type", "Noted"],
+    )
+    .code(3);
+}

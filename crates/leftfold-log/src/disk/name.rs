@@ -34,6 +34,8 @@ pub enum FileKind {
     Locations {
         /// As in the segment.
         first: Position,
+        /// That of a segment with erased events; 0 for others.
+        generation: u32,
     },
     /// Index of the events from `first` to `last`.
     Index {
@@ -126,7 +128,14 @@ impl FileName {
                 first,
                 last: position(right)?,
             }),
-            ("loc", None) => Some(FileKind::Locations { first }),
+            ("loc", None) => Some(FileKind::Locations {
+                first,
+                generation: 0,
+            }),
+            ("loc", Some(right)) => Some(FileKind::Locations {
+                first,
+                generation: u32::from_str_radix(right, 16).ok()?,
+            }),
             _ => None,
         }
     }
@@ -152,7 +161,13 @@ impl fmt::Display for FileName {
             FileKind::Index { first, last } => {
                 write!(f, "{:016x}-{:016x}.idx", first.get(), last.get())?
             }
-            FileKind::Locations { first } => write!(f, "{:016x}.loc", first.get())?,
+            FileKind::Locations {
+                first,
+                generation: 0,
+            } => write!(f, "{:016x}.loc", first.get())?,
+            FileKind::Locations { first, generation } => {
+                write!(f, "{:016x}-{generation:08x}.loc", first.get())?;
+            }
         }
         f.write_str(if self.temporary { ".tmp" } else { "" })
     }
@@ -179,7 +194,14 @@ mod tests {
                 generation: 0,
             },
             FileKind::Index { first, last },
-            FileKind::Locations { first },
+            FileKind::Locations {
+                first,
+                generation: 0,
+            },
+            FileKind::Locations {
+                first,
+                generation: 3,
+            },
         ];
         for kind in kinds {
             for name in [FileName::of(kind), FileName::temporary(kind)] {
@@ -193,6 +215,7 @@ mod tests {
         for text in [
             "1f-7.seg",
             "000000000000001F.loc",
+            "000000000000001f-00000000.loc",
             "notes.txt",
             "",
             "../lock",

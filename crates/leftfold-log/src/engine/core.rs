@@ -27,7 +27,7 @@ use crate::{
         Seal,
         event::{self, Placement},
         frame,
-        header::SEGMENT_HEADER_BYTES,
+        header::{Erased, SEGMENT_HEADER_BYTES, SegmentHeader},
         names::Written,
     },
     recover::{Marker, OpenError, OpenReport, recover},
@@ -426,6 +426,24 @@ impl Core {
             .map_err(|error| self.refuse(error))
     }
 
+    /// Why the log takes no changes, if it does not.
+    pub(crate) fn latched(&self) -> Option<&Arc<StorageError>> {
+        self.latched.as_ref()
+    }
+
+    /// Starts the next segment if there are events in the newest one. Nothing may be staged or being written.
+    pub(crate) fn seal_newest(&mut self) -> Result<(), AppendError> {
+        if let Some(cause) = &self.latched {
+            let cause = Arc::clone(cause);
+            return Err(AppendError::ReadOnly { cause });
+        }
+        if self.active.events == 0 {
+            return Ok(());
+        }
+        self.unmark()?;
+        self.start_segment(0).map_err(|error| self.refuse(error))
+    }
+
     fn start_segment(&mut self, frame_bytes: usize) -> Result<(), StorageError> {
         let view = self.shared.view();
         let needed = (SEGMENT_HEADER_BYTES + frame_bytes + frame::ALIGNMENT) as u64;
@@ -445,11 +463,13 @@ impl Core {
             end,
         };
         let locations = Locations::Memory(Arc::new(RwLock::new(growing)));
-        let segment = Arc::new(Segment {
-            first,
+        let header = SegmentHeader {
+            log,
             generation: 0,
-            locations,
-        });
+            first,
+            erased: Erased::default(),
+        };
+        let segment = Arc::new(Segment::of(&header, locations));
         let tail = Arc::new(Tail::new(first));
         self.names.clear();
         self.active = Active::open(&segment, Arc::clone(&tail), &view, capacity)?;
@@ -505,6 +525,7 @@ impl Core {
     /// [`CloseError`]; everything acknowledged is safe anyway.
     pub fn close(mut self) -> Result<(), CloseError> {
         self.shared.close();
+        self.shared.stop_scavenging();
         if let Some(cause) = self.latched {
             return Err(CloseError::ReadOnly { cause });
         }

@@ -30,7 +30,7 @@ use super::{
     shared::Shared,
     upkeep::Upkeep,
 };
-use crate::{append::Prepared, read::Views};
+use crate::{append::Prepared, error::StorageError, read::Views};
 
 /// Bytes of a group, one append more or less. More: longer syncs for all; less: more of them.
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -247,10 +247,34 @@ impl Line {
     }
 
     /// Starts the next segment when everything before it is durable.
-    fn roll<'a>(
+    fn roll<'a>(&'a self, state: Guard<'a>, frame_bytes: usize) -> Result<Guard<'a>, AppendError> {
+        self.when_quiet(state, |core| core.roll(frame_bytes))
+    }
+
+    /// Starts the next segment if there are events in the newest one.
+    pub(crate) fn seal_newest(&self) -> Result<(), AppendError> {
+        let _end_on_panic = EndOnPanic(self);
+        let mut state = self.lock();
+        while state.rolling {
+            state = self.wait_for_room(state);
+        }
+        if state.closed {
+            return Err(AppendError::Closed);
+        }
+        self.when_quiet(state, Core::seal_newest).map(drop)
+    }
+
+    /// Why the log takes no changes, if it does not.
+    pub(crate) fn latched(&self) -> Option<Arc<StorageError>> {
+        let state = self.lock();
+        state.core.as_ref().and_then(|core| core.latched().cloned())
+    }
+
+    /// Does something to the core when everything that was staged is durable.
+    fn when_quiet<'a>(
         &'a self,
         mut state: Guard<'a>,
-        frame_bytes: usize,
+        change: impl FnOnce(&mut Core) -> Result<(), AppendError>,
     ) -> Result<Guard<'a>, AppendError> {
         state.rolling = true;
         while state.busy {
@@ -260,7 +284,7 @@ impl Line {
         state = self.write_group(state);
         state.busy = false;
         let rolled = match state.core.as_mut() {
-            Some(core) => core.roll(frame_bytes),
+            Some(core) => change(core),
             None => Err(AppendError::Closed),
         };
         state.rolling = false;
@@ -344,6 +368,7 @@ impl Line {
         let core = state.core.take();
         drop(state);
         self.shared.close();
+        self.shared.stop_scavenging();
         drop(core);
         self.due.notify_all();
         self.room.notify_all();

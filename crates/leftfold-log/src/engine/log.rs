@@ -46,13 +46,13 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Log {
-    running: Arc<Running>,
+    pub(super) running: Arc<Running>,
 }
 
 #[derive(Debug)]
-struct Running {
-    reader: Reader,
-    line: Arc<Line>,
+pub(super) struct Running {
+    pub(super) reader: Reader,
+    pub(super) line: Arc<Line>,
     queue: Arc<Queue>,
     upkeep: Arc<Upkeep>,
     joiner: Arc<Upkeep>,
@@ -233,6 +233,7 @@ impl Running {
         self.upkeep.stop();
         self.joiner.stop();
         self.reader.shared.stop_joining();
+        self.reader.shared.stop_scavenging();
         let _ = threads.sealer.join();
         let _ = threads.joiner.join();
         self.queue.close();

@@ -13,6 +13,7 @@ mod group;
 mod line;
 mod log;
 mod queue;
+mod scavenge;
 mod shared;
 mod stats;
 mod upkeep;

@@ -25,6 +25,8 @@ use crate::{
     upkeep,
 };
 
+use super::scavenge::Scavenging;
+
 /// Memory of the indexes of segments that wait for their files, about.
 const TAILS_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Segments that may wait for their files.
@@ -47,6 +49,7 @@ pub(crate) struct Shared {
     joining: Mutex<()>,
     /// The file that becomes the next segment, if it is prepared.
     spare: Mutex<Option<create::Spare>>,
+    pub(super) scavenging: Scavenging,
     committed: Event,
     closed: AtomicBool,
     /// Whether what takes long is to be given up.
@@ -67,6 +70,7 @@ impl Shared {
             upkeep: Mutex::default(),
             joining: Mutex::default(),
             spare: Mutex::default(),
+            scavenging: Scavenging::default(),
             committed: Event::new(),
             closed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -77,7 +81,7 @@ impl Shared {
     }
 
     /// Replaces the view by a changed one.
-    fn change(&self, change: impl FnOnce(&mut View)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut View)) {
         let _guard = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let mut view = View::clone(&self.view.load());
         change(&mut view);
@@ -229,6 +233,8 @@ impl Shared {
             Locations::File(_) => Arc::clone(segment),
         };
         let frozen = upkeep::freeze(handles, self.log, &sealed, tail)?;
+        // Who looks at an older view finds the way when scavenging takes the files.
+        segment.replace(Arc::clone(&sealed));
         self.change(|view| {
             let same = |other: &Arc<Segment>| {
                 if other.first == sealed.first {

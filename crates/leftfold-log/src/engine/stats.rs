@@ -14,8 +14,10 @@ use crate::read::Views;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct LogStats {
-    /// How many events are stored.
+    /// How many events were appended, erased ones included.
     pub events: u64,
+    /// Of how many of them only the place is left.
+    pub erased: u64,
     /// Position of the newest event.
     pub head: Position,
     /// How many segment files there are.
@@ -39,6 +41,12 @@ impl LogStats {
         let frozen = view.sources.frozen.iter();
         Self {
             events: view.head.get(),
+            erased: view
+                .segments
+                .list
+                .iter()
+                .map(|segment| u64::from(segment.erased.events))
+                .sum(),
             head: view.head,
             segments: view.segments.list.len() as u64,
             log_bytes: segments

@@ -2,7 +2,7 @@
 //!
 //! **Owns:** [`Cursor`]: a read in progress. **Does not know:** how events got there.
 //! **Invariants:** all batches see the log as of the moment the cursor was made; a batch is bounded in events and
-//! bytes; an error never looks like the end.
+//! bytes; an error never looks like the end; erased events are never delivered and never counted.
 
 use std::sync::Arc;
 
@@ -109,23 +109,32 @@ impl Cursor {
         Ok(Some(EventRefs { fetched }).filter(|refs| !refs.is_empty()))
     }
 
-    /// Reads what comes next, and tells where to look behind it.
-    fn fetch(&mut self, buffer: Vec<u8>) -> Result<Option<(Fetched, Option<Position>)>, ReadError> {
-        if self.next.is_none() || self.remaining == 0 {
-            return Ok(None);
+    /// Reads what comes next, and tells where to look behind it. Goes on where it finds erased events only.
+    fn fetch(
+        &mut self,
+        mut buffer: Vec<u8>,
+    ) -> Result<Option<(Fetched, Option<Position>)>, ReadError> {
+        let mut wanted = usize::try_from(self.remaining).unwrap_or(usize::MAX);
+        while self.next.is_some() && self.remaining > 0 {
+            wanted = wanted.min(BATCH_EVENTS_MAX);
+            let positions = self.positions(wanted)?;
+            let segments = &self.view.segments;
+            let mut fetched = segments.fetch(&positions, BATCH_BYTES_MAX, buffer)?;
+            fetched.skip_erased(self.remaining)?;
+            let last = fetched.last();
+            let more = fetched.cut || positions.len() == wanted;
+            let next = last
+                .filter(|_| more)
+                .and_then(|last| behind(last, self.direction));
+            if fetched.len() > 0 || next.is_none() {
+                return Ok(Some((fetched, next)));
+            }
+            self.next = next;
+            buffer = fetched.into_buffer();
+            // There may be many more of them: a read of one event must not look at them one by one.
+            wanted = wanted.saturating_mul(4);
         }
-        let wanted = usize::try_from(self.remaining)
-            .unwrap_or(usize::MAX)
-            .min(BATCH_EVENTS_MAX);
-        let positions = self.positions(wanted)?;
-        let segments = &self.view.segments;
-        let fetched = segments.fetch(&positions, BATCH_BYTES_MAX, buffer)?;
-        let last = fetched.last();
-        let more = fetched.cut || positions.len() == wanted;
-        let next = last
-            .filter(|_| more)
-            .and_then(|last| behind(last, self.direction));
-        Ok(Some((fetched, next)))
+        Ok(None)
     }
 
     /// Up to `count` positions of what comes next.

@@ -18,7 +18,7 @@ use crate::{
 pub struct StreamEntry {
     /// Its name.
     pub stream: StreamName,
-    /// How many events it has.
+    /// How many events were appended to it, those that were erased since included: the revision of its last one, and one.
     pub events: u64,
     /// The revision of its last event.
     pub revision: Revision,

@@ -5,10 +5,10 @@
 //! whatever lies around it; `decode(encode(e)) == e`; a record that decodes obeys every limit of the model.
 //!
 //! Layout: `crc u32 | length varint | flags u8 | time u64 | id [16] | revision varint | names | metadata | data`.
-//! Flags: the content type in the lowest three bits; 8: the names are a reference; 16: there is metadata. Names are
-//! stream, type, tag count varint, tags, each a varint length and bytes; or how many events before they stand, a varint.
-//! Metadata is a varint length and bytes, or nothing; data is what remains. The checksum covers everything behind
-//! itself.
+//! Flags: the content type in the lowest three bits; 8: the names are a reference; 16: there is metadata; 32: the event
+//! is erased. Names are stream, type, tag count varint, tags, each a varint length and bytes; or how many events before
+//! they stand, a varint. Metadata is a varint length and bytes, or nothing; data is what remains. An erased event has
+//! neither. The checksum covers everything behind itself.
 
 use bytes::Bytes;
 use leftfold_model::{
@@ -50,6 +50,7 @@ pub(crate) struct Placement<'a> {
 const CONTENT_BITS: u8 = 0b111;
 const NAMES_ARE_ELSEWHERE: u8 = 8;
 const HAS_METADATA: u8 = 16;
+const IS_ERASED: u8 = 32;
 
 /// Appends the record of `event` to `out`.
 pub(crate) fn encode(
@@ -80,12 +81,7 @@ pub(crate) fn encode(
         out.extend_from_slice(metadata);
     }
     out.extend_from_slice(event.data());
-    if let Some((crc, rest)) = out
-        .get_mut(start..)
-        .and_then(|r| r.split_first_chunk_mut::<CRC_BYTES>())
-    {
-        *crc = seal.checksum(at.position, rest).to_le_bytes();
-    }
+    fill_checksum(out, start, seal, at.position);
 }
 
 fn body_length(at: Placement<'_>, event: &NewEvent, naming: &Naming<()>) -> usize {
@@ -148,6 +144,8 @@ pub(crate) struct Record<'a> {
     id: EventId,
     content_type: ContentType,
     time: Timestamp,
+    /// Whether only the place of the event is left.
+    pub(crate) is_erased: bool,
     pub(crate) naming: Naming<Names<'a>>,
     metadata: &'a [u8],
     data: &'a [u8],
@@ -161,7 +159,7 @@ pub(crate) fn parse(record: &[u8]) -> Result<Record<'_>, Malformed> {
         return Err(malformed("a record's length does not fit"));
     }
     let [flags] = take_array(&mut rest)?;
-    if flags & !(CONTENT_BITS | NAMES_ARE_ELSEWHERE | HAS_METADATA) != 0 {
+    if flags & !(CONTENT_BITS | NAMES_ARE_ELSEWHERE | HAS_METADATA | IS_ERASED) != 0 {
         return Err(malformed("a record's flags are unknown to this version"));
     }
     let content_type = ContentType::from_code(flags & CONTENT_BITS)
@@ -180,33 +178,103 @@ pub(crate) fn parse(record: &[u8]) -> Result<Record<'_>, Malformed> {
         let length = varint::take_length(&mut rest)?;
         take(&mut rest, length)?
     };
+    let is_erased = flags & IS_ERASED != 0;
+    if is_erased && (flags & HAS_METADATA != 0 || !rest.is_empty()) {
+        return Err(malformed("an erased event holds data"));
+    }
     Ok(Record {
         revision,
         id,
         content_type,
         time,
+        is_erased,
         naming,
         metadata,
         data: rest,
     })
 }
 
-/// How many events before its own the names of a record stand, if they stand elsewhere. Believes the bytes: what it
-/// says is only where to read ahead.
-pub(crate) fn peek_back(bytes: &[u8]) -> Option<u64> {
+/// What a record says of itself before it was checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Peeked {
+    /// How many events before its own its names stand, if they stand elsewhere.
+    pub(crate) back: Option<u64>,
+    pub(crate) is_erased: bool,
+}
+
+/// Looks at the front of a record. Believes the bytes: what they say is only where to read ahead, and what to check.
+pub(crate) fn peek(bytes: &[u8]) -> Peeked {
     let mut rest = bytes;
-    take(&mut rest, CRC_BYTES).ok()?;
-    varint::take(&mut rest).ok()?;
-    let [flags] = take_array(&mut rest).ok()?;
-    if flags & NAMES_ARE_ELSEWHERE == 0 {
-        return None;
+    let mut flags = || -> Result<u8, Malformed> {
+        take(&mut rest, CRC_BYTES)?;
+        varint::take(&mut rest)?;
+        let [flags] = take_array(&mut rest)?;
+        Ok(flags)
+    };
+    let flags = flags().unwrap_or_default();
+    let mut back = || {
+        take(&mut rest, 8 + 16).ok()?;
+        varint::take(&mut rest).ok()?;
+        names::take_back(&mut rest).ok()
+    };
+    Peeked {
+        back: (flags & NAMES_ARE_ELSEWHERE != 0).then(&mut back).flatten(),
+        is_erased: flags & IS_ERASED != 0,
     }
-    take(&mut rest, 8 + 16).ok()?;
-    varint::take(&mut rest).ok()?;
-    names::take_back(&mut rest).ok()
+}
+
+/// How many bytes of a record that [`parse`] can look into go when its event is erased, about.
+pub(crate) fn erasable_bytes(record: &[u8]) -> u64 {
+    parse(record).map_or(0, |record| {
+        (record.metadata.len() + record.data.len()) as u64
+    })
+}
+
+/// Appends to `out` what is left of a record that [`check`] or [`take_record`] returned when its event is erased: all but
+/// metadata and data. Names stay where they are, so that records that refer to them still do.
+pub(crate) fn erase(
+    out: &mut Vec<u8>,
+    seal: Seal,
+    position: Position,
+    record: &[u8],
+) -> Result<(), Malformed> {
+    let mut rest = record;
+    take(&mut rest, CRC_BYTES)?;
+    varint::take(&mut rest)?;
+    let body = rest;
+    let [flags] = take_array(&mut rest)?;
+    let fields = rest;
+    take(&mut rest, 8 + 16)?;
+    varint::take(&mut rest)?;
+    if flags & NAMES_ARE_ELSEWHERE == 0 {
+        Names::take(&mut rest)?;
+    } else {
+        names::take_back(&mut rest)?;
+    }
+    let kept = body.len() - rest.len();
+    let start = out.len();
+    out.extend_from_slice(&[0; CRC_BYTES]);
+    varint::put(out, kept as u64);
+    out.push(flags & !HAS_METADATA | IS_ERASED);
+    out.extend_from_slice(take(&mut { fields }, kept - 1)?);
+    fill_checksum(out, start, seal, position);
+    Ok(())
+}
+
+/// Fills in the checksum of the record that begins at `start` and ends `out`.
+fn fill_checksum(out: &mut [u8], start: usize, seal: Seal, position: Position) {
+    let record = out.get_mut(start..);
+    if let Some((crc, rest)) = record.and_then(|r| r.split_first_chunk_mut::<CRC_BYTES>()) {
+        *crc = seal.checksum(position, rest).to_le_bytes();
+    }
 }
 
 impl<'a> Record<'a> {
+    /// The event's place in its stream.
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+
     /// The event, with the names it has or refers to.
     pub(crate) fn with(self, position: Position, names: Names<'a>) -> EventRef<'a> {
         EventRef {
@@ -339,6 +407,30 @@ mod tests {
         }
 
         #[test]
+        fn an_erased_record_keeps_all_but_data_and_metadata(
+            event in event(), position in 1_u64.., revision: u64,
+        ) {
+            let (stream, seal) = (StreamName::new("s").unwrap(), Seal::of(LogId([3; 16])));
+            let whole = encoded(&event, &stream, position, revision);
+            let position = Position::new(position);
+            let mut stub = Vec::new();
+            erase(&mut stub, seal, position, &whole).unwrap();
+            prop_assert!(stub.len() <= whole.len());
+            let mut stub = Bytes::from(stub);
+            let stub = take_record(&mut stub, seal, position).unwrap();
+            let parsed = parse(&stub).unwrap();
+            prop_assert!(parsed.is_erased && !parse(&whole).unwrap().is_erased);
+            let names = Known::default().resolve(position, &parsed.naming).unwrap();
+            let left = decode(&stub, &parsed, position, names);
+            prop_assert!(left.data.is_empty() && left.metadata.is_empty());
+            prop_assert_eq!((left.id, left.revision.get(), left.stream), (event.id(), revision, stream));
+            prop_assert_eq!((&left.event_type, left.tags.as_slice()), (event.event_type(), event.tags()));
+            let mut again = Vec::new();
+            erase(&mut again, seal, position, &stub).unwrap();
+            prop_assert_eq!(&again[..], &stub[..], "erasing twice changes nothing");
+        }
+
+        #[test]
         fn names_that_are_referred_to_decode_as_if_they_were_repeated(
             events in prop::collection::vec((0_usize..3, 0_usize..2), 1..60), gap in 0_u64..1_500,
         ) {
@@ -355,7 +447,10 @@ mod tests {
                 let mut out = Vec::new();
                 encode(&mut out, seal, Placement { position, stream, revision, time }, &event, &naming);
                 let mut bytes = Bytes::from(out);
-                prop_assert_eq!(peek_back(&bytes).is_some(), matches!(naming, Naming::Back(_)));
+                prop_assert_eq!(peek(&bytes).back.is_some(), matches!(naming, Naming::Back(_)));
+                let mut stub = Vec::new();
+                erase(&mut stub, seal, position, &bytes).unwrap();
+                prop_assert_eq!(peek(&stub), Peeked { is_erased: true, ..peek(&bytes) });
                 let record = take_record(&mut bytes, seal, position).unwrap();
                 let parsed = parse(&record).unwrap();
                 let names = known.resolve(position, &parsed.naming).unwrap();
@@ -371,7 +466,8 @@ mod tests {
         fn any_bytes_decode_or_are_refused(bytes: Vec<u8>) {
             let _ = size(&bytes);
             let bytes = Bytes::from(bytes);
-            let _ = peek_back(&bytes);
+            let _ = peek(&bytes);
+            let _ = erase(&mut Vec::new(), Seal::of(LogId([0; 16])), Position::FIRST, &bytes);
             if let Ok(record) = parse(&bytes) {
                 let _ = Known::default().resolve(Position::FIRST, &record.naming);
             }

@@ -20,9 +20,9 @@ use crate::{
     limits::{LogOptions, RECENT_IDS},
     planted::{self, Planted},
     record::{
-        LogId, Seal,
+        Seal,
         event::{self, EventRef},
-        header::SEGMENT_HEADER_BYTES,
+        header::{Erased, SEGMENT_HEADER_BYTES, SegmentHeader},
         names::Known,
     },
     segment::{
@@ -82,6 +82,8 @@ pub(crate) struct Gathered {
     pub(crate) tail: Tail,
     pub(crate) growing: Growing,
     pub(crate) recent: VecDeque<Recent>,
+    /// Which events are erased.
+    pub(crate) erased: Erased,
     pub(crate) next: Position,
     /// Offset behind the last good frame, and why there is none.
     pub(crate) end: u64,
@@ -101,6 +103,7 @@ pub(crate) fn gather(
         tail: Tail::new(first),
         growing: Growing::default(),
         recent: VecDeque::new(),
+        erased: Erased::default(),
         next: first,
         end: SEGMENT_HEADER_BYTES as u64,
         why: "",
@@ -111,6 +114,9 @@ pub(crate) fn gather(
             Step::Frame(offset, header, records) => {
                 for (position, at, record) in records {
                     let event = event::parse(&record).and_then(|parsed| {
+                        if parsed.is_erased {
+                            gathered.erased.add(position);
+                        }
                         let names = known.resolve(position, &parsed.naming)?;
                         Ok(event::decode(&record, &parsed, position, names))
                     });
@@ -146,6 +152,24 @@ pub(crate) fn gather(
     }
 }
 
+impl Gathered {
+    /// Checks that the erased events are those that the segment's header speaks of.
+    pub(crate) fn check_erased(
+        &self,
+        name: &FileName,
+        header: &SegmentHeader,
+    ) -> Result<(), StorageError> {
+        if self.erased == header.erased {
+            return Ok(());
+        }
+        let what = format!(
+            "{} events are erased, but not the {} that the header speaks of",
+            self.erased.events, header.erased.events
+        );
+        Err(StorageError::corrupt(name, 0, what))
+    }
+}
+
 /// Adds a stored event to a tail. The first event of a stream in a segment tells how many came before.
 fn index(tail: &Tail, term: &mut Vec<u8>, event: &RecordedEvent) {
     write_term(term, TermKind::Stream, event.stream.as_str());
@@ -163,17 +187,13 @@ fn index(tail: &Tail, term: &mut Vec<u8>, event: &RecordedEvent) {
 /// Opens the newest segment.
 pub(crate) fn open(
     handles: &Handles,
-    log: LogId,
+    header: &SegmentHeader,
     inventory: &Inventory,
     marker: Option<Marker>,
     options: &LogOptions,
     report: &mut OpenReport,
 ) -> Result<Active, OpenError> {
-    let Some((&first, &generation)) = inventory.segments.last_key_value() else {
-        return Err(
-            StorageError::corrupt(&FileName::of(FileKind::Lock), 0, "there is no segment").into(),
-        );
-    };
+    let (first, generation) = (header.first, header.generation);
     check_marker_is_not_ahead(marker, inventory)?;
     let name = FileName::of(FileKind::Segment { first, generation });
     let file = handles.get(&name)?;
@@ -184,9 +204,10 @@ pub(crate) fn open(
         .disk()
         .sync_dir()
         .map_err(|e| StorageError::directory("sync", e))?;
-    let mut scan = Scan::of(file.as_ref(), name, Seal::of(log), first)?;
+    let mut scan = Scan::of(file.as_ref(), name, Seal::of(header.log), first)?;
     let size = scan.size();
     let gathered = gather(&mut scan, &name, first, &mut |_| Ok(()))?;
+    gathered.check_erased(&name, header)?;
     let end = gathered.end;
     let here = marker.filter(|marker| (marker.first, marker.generation) == (first, generation));
     if here.is_some_and(|marker| end < marker.end) && !planted::is(Planted::MarkerBelieved) {
@@ -216,7 +237,7 @@ pub(crate) fn open(
     let (generation, capacity) = if report.clean || planted::is(Planted::TailNotCopied) {
         (generation, size)
     } else {
-        copy_forward(handles, log, (first, generation), end, options, inventory)?
+        copy_forward(handles, header, end, options, inventory)?
     };
     let Gathered {
         tail,
@@ -226,11 +247,11 @@ pub(crate) fn open(
         ..
     } = gathered;
     let locations = Locations::Memory(Arc::new(RwLock::new(growing)));
-    let segment = Arc::new(Segment {
-        first,
+    let header = SegmentHeader {
         generation,
-        locations,
-    });
+        ..*header
+    };
+    let segment = Arc::new(Segment::of(&header, locations));
     Ok(Active {
         segment,
         tail,
@@ -299,12 +320,12 @@ fn save_cut(
 /// Writes the good frames into the segment's next generation and removes the old one. Gives generation and bytes.
 fn copy_forward(
     handles: &Handles,
-    log: LogId,
-    (first, generation): (Position, u32),
+    header: &SegmentHeader,
     end: u64,
     options: &LogOptions,
     inventory: &Inventory,
 ) -> Result<(u32, u64), StorageError> {
+    let (first, generation) = (header.first, header.generation);
     let name = FileName::of(FileKind::Segment { first, generation });
     let start = SEGMENT_HEADER_BYTES as u64;
     let mut frames = vec![0; usize::try_from(end - start).unwrap_or(0)];
@@ -314,12 +335,16 @@ fn copy_forward(
         .bytes_of_segment(inventory.segments.len() - 1)
         .max(end);
     let disk = handles.disk().as_ref();
-    let next = FileKind::Segment {
-        first,
+    let next = SegmentHeader {
         generation: generation + 1,
+        ..*header
     };
-    let _ = disk.remove(&FileName::temporary(next));
-    create::copy(disk, log, (first, generation + 1), &frames, capacity)?;
+    let temporary = FileName::temporary(FileKind::Segment {
+        first,
+        generation: next.generation,
+    });
+    let _ = disk.remove(&temporary);
+    create::copy(disk, &next, &frames, capacity)?;
     handles.forget(&name);
     disk.remove(&name)
         .map_err(|e| StorageError::io("remove", &name, e))?;

@@ -18,8 +18,8 @@ use crate::{
 pub(crate) struct Inventory {
     /// The highest generation of each segment, by first position.
     pub(crate) segments: BTreeMap<Position, u32>,
-    /// First positions of the locations files.
-    pub(crate) locations: BTreeSet<Position>,
+    /// The locations files.
+    pub(crate) locations: BTreeSet<FileName>,
     /// Ranges of the index files.
     pub(crate) indexes: Vec<(Position, Position)>,
     /// Whether there is a clean-stop marker.
@@ -51,8 +51,8 @@ impl Inventory {
                 FileKind::Segment { first, generation } => {
                     generations.entry(first).or_default().insert(generation);
                 }
-                FileKind::Locations { first } => {
-                    inventory.locations.insert(first);
+                FileKind::Locations { .. } => {
+                    inventory.locations.insert(name);
                 }
                 FileKind::Index { first, last } => inventory.indexes.push((first, last)),
                 FileKind::CleanStop => inventory.marker = true,

@@ -11,7 +11,10 @@ mod inventory;
 mod marker;
 mod sealed;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use leftfold_model::{EventId, Position};
 
@@ -28,9 +31,9 @@ use crate::{
     planted::{self, Planted},
     record::{
         LogId, Seal,
-        header::{FORMAT, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader},
+        header::{Erased, FORMAT, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader},
     },
-    segment::{Handles, Segment, Segments, create},
+    segment::{Handles, Segment, Segments, create, locations},
 };
 
 /// Why a log could not be opened. Nothing was changed that matters: opening again may be tried.
@@ -97,8 +100,8 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
     let Some((&first, &generation)) = inventory.segments.first_key_value() else {
         return create_log(disk, handles, &inventory, options);
     };
-    let header = read_header(&handles, first, generation)?;
-    let log = header.log;
+    let log = read_header(&handles, first, generation)?.log;
+    let mut headers = Vec::with_capacity(inventory.segments.len());
     for (&first, &generation) in &inventory.segments {
         let other = read_header(&handles, first, generation)?;
         if other.log != log || other.first != first || other.generation != generation {
@@ -110,6 +113,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
             )
             .into());
         }
+        headers.push(other);
     }
     if first != Position::FIRST {
         let name = FileName::of(FileKind::Segment { first, generation });
@@ -118,9 +122,13 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
     }
     let mut report = OpenReport::default();
     let marker = Marker::read_if(inventory.marker, disk.as_ref(), log)?;
-    let sealed = sealed::open(&handles, log, &inventory, &mut report)?;
-    let active = active::open(&handles, log, &inventory, marker, options, &mut report)?;
-    remove_leftovers(disk.as_ref(), &inventory, &sealed.frozen)?;
+    let sealed = sealed::open(&handles, &headers, &inventory, &mut report)?;
+    let Some(newest) = headers.last() else {
+        let lock = FileName::of(FileKind::Lock);
+        return Err(StorageError::corrupt(&lock, 0, "there is no segment").into());
+    };
+    let active = active::open(&handles, newest, &inventory, marker, options, &mut report)?;
+    remove_leftovers(disk.as_ref(), &inventory, &headers, &sealed.frozen)?;
     let mut list = sealed.segments;
     list.push(Arc::clone(&active.segment));
     let segments = Segments {
@@ -171,11 +179,13 @@ fn create_log(
     let log = LogId(options.log_id.unwrap_or(*EventId::fresh().as_bytes()));
     let capacity = options.bytes_of_segment(0);
     create::segment(disk.as_ref(), log, (Position::FIRST, 0), capacity, None)?;
-    let segment = Segment {
-        first: Position::FIRST,
+    let header = SegmentHeader {
+        log,
         generation: 0,
-        locations: active::empty_locations(),
+        first: Position::FIRST,
+        erased: Erased::default(),
     };
+    let segment = Segment::of(&header, active::empty_locations());
     let tail = Arc::new(Tail::new(Position::FIRST));
     Ok(Recovered {
         log,
@@ -230,10 +240,12 @@ pub(crate) fn read_header(
     })
 }
 
-/// Removes what is not needed any more: half-written files, replaced generations, indexes that others cover.
+/// Removes what is not needed any more: half-written files, replaced generations and their locations, indexes that
+/// others cover.
 fn remove_leftovers(
     disk: &dyn Disk,
     inventory: &Inventory,
+    headers: &[SegmentHeader],
     used: &[Arc<Frozen>],
 ) -> Result<(), OpenError> {
     let covered = inventory.indexes.iter().filter(|&&(first, last)| {
@@ -242,7 +254,15 @@ fn remove_leftovers(
             .any(|frozen| (frozen.first(), frozen.last()) == (first, last))
     });
     let covered = covered.map(|&(first, last)| FileName::of(FileKind::Index { first, last }));
-    for name in inventory.leftovers.iter().copied().chain(covered) {
+    let located =
+        |of: &SegmentHeader| FileName::of(locations::kind(of.first, of.generation, of.erased));
+    let located: HashSet<FileName> = headers.iter().map(located).collect();
+    let replaced = inventory
+        .locations
+        .iter()
+        .filter(|&name| !located.contains(name));
+    let leftovers = inventory.leftovers.iter().chain(replaced).copied();
+    for name in leftovers.chain(covered) {
         match disk.remove(&name) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StorageError::io("remove", &name, error).into());

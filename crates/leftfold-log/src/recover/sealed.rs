@@ -12,7 +12,7 @@ use crate::{
     disk::{FileKind, FileName},
     error::StorageError,
     index::{Frozen, Tail},
-    record::{LogId, Seal},
+    record::{LogId, Seal, header::SegmentHeader},
     segment::{Handles, Locations, Segment, locations, scan::Scan},
     upkeep,
 };
@@ -26,20 +26,19 @@ pub(crate) struct Older {
 
 pub(crate) fn open(
     handles: &Handles,
-    log: LogId,
+    headers: &[SegmentHeader],
     inventory: &Inventory,
     report: &mut OpenReport,
 ) -> Result<Older, StorageError> {
-    let all: Vec<(Position, u32)> = inventory.segments.iter().map(|(&f, &g)| (f, g)).collect();
     let mut older = Older {
         segments: Vec::new(),
         frozen: Vec::new(),
     };
-    for pair in all.windows(2) {
-        let [(first, generation), (next, _)] = *pair else {
+    for pair in headers.windows(2) {
+        let [header, SegmentHeader { first: next, .. }] = pair else {
             continue;
         };
-        let range = (first, next.previous());
+        let range = (header.first, next.previous());
         let covered = older
             .frozen
             .last()
@@ -47,33 +46,31 @@ pub(crate) fn open(
         let index = if covered {
             None
         } else {
-            widest_index(handles, log, inventory, &all, first)
+            widest_index(handles, inventory, headers, header)
         };
-        let locations = stored_locations(handles, log, inventory, first)?;
+        let locations = stored_locations(handles, inventory, header)?;
         match (locations, covered || index.is_some()) {
             (Some(locations), true) => {
-                older.segments.push(Arc::new(Segment {
-                    first,
-                    generation,
-                    locations,
-                }));
+                older
+                    .segments
+                    .push(Arc::new(Segment::of(header, locations)));
                 older.frozen.extend(index);
             }
             (locations, indexed) => {
                 report.indexes_rebuilt += 1;
-                let (segment, tail) = rebuild(handles, log, (first, generation), locations)?;
+                let (segment, tail) = rebuild(handles, header, locations)?;
                 match index {
                     None if !indexed => {
                         older
                             .frozen
-                            .push(upkeep::freeze(handles, log, &segment, &tail)?);
+                            .push(upkeep::freeze(handles, header.log, &segment, &tail)?);
                     }
                     index => older.frozen.extend(index),
                 }
                 older.segments.push(segment);
             }
         }
-        check_joint(older.segments.last(), next)?;
+        check_joint(older.segments.last(), *next)?;
     }
     Ok(older)
 }
@@ -98,14 +95,14 @@ fn check_joint(segment: Option<&Arc<Segment>>, next: Position) -> Result<(), Sto
 /// The locations file of a segment, if it is there and sound.
 fn stored_locations(
     handles: &Handles,
-    log: LogId,
     inventory: &Inventory,
-    first: Position,
+    header: &SegmentHeader,
 ) -> Result<Option<Locations>, StorageError> {
-    if !inventory.locations.contains(&first) {
+    let kind = locations::kind(header.first, header.generation, header.erased);
+    if !inventory.locations.contains(&FileName::of(kind)) {
         return Ok(None);
     }
-    match locations::open(handles, log, first) {
+    match locations::open(handles, header) {
         Ok(sealed) => Ok(Some(Locations::File(sealed))),
         Err(error) if error.is_corruption() => Ok(None),
         Err(error) => Err(error),
@@ -115,12 +112,12 @@ fn stored_locations(
 /// The sound index file that begins at `first`, ends where a segment does, and covers the most.
 fn widest_index(
     handles: &Handles,
-    log: LogId,
     inventory: &Inventory,
-    segments: &[(Position, u32)],
-    first: Position,
+    headers: &[SegmentHeader],
+    of: &SegmentHeader,
 ) -> Option<Arc<Frozen>> {
-    let ends_a_segment = |last: Position| segments.iter().any(|&(first, _)| first == last.next());
+    let (first, log): (Position, LogId) = (of.first, of.log);
+    let ends_a_segment = |last: Position| headers.iter().any(|of| of.first == last.next());
     // Sorted by first, the widest of each first.
     let candidates = inventory
         .indexes
@@ -135,10 +132,10 @@ fn widest_index(
 /// Makes the locations of a segment anew, and gathers its index, from its frames.
 fn rebuild(
     handles: &Handles,
-    log: LogId,
-    (first, generation): (Position, u32),
+    header: &SegmentHeader,
     stored: Option<Locations>,
 ) -> Result<(Arc<Segment>, Tail), StorageError> {
+    let (first, generation, log) = (header.first, header.generation, header.log);
     let name = FileName::of(FileKind::Segment { first, generation });
     let file = handles.get(&name)?;
     let mut scan = Scan::of(file.as_ref(), name, Seal::of(log), first)?;
@@ -147,21 +144,15 @@ fn rebuild(
     if data_end > gathered.end || gathered.growing.offsets.is_empty() {
         return Err(StorageError::corrupt(&name, gathered.end, gathered.why));
     }
-    handles.forget(&FileName::of(FileKind::Locations { first }));
+    gathered.check_erased(&name, header)?;
+    let kind = locations::kind(first, generation, header.erased);
+    handles.forget(&FileName::of(kind));
     let locations = Locations::Memory(Arc::new(RwLock::new(gathered.growing)));
     let locations = stored
         .filter(|stored| stored.count() == locations.count())
         .unwrap_or(locations);
     Ok((
-        upkeep::seal(
-            handles,
-            log,
-            &Segment {
-                first,
-                generation,
-                locations,
-            },
-        )?,
+        upkeep::seal(handles, log, &Segment::of(header, locations))?,
         gathered.tail,
     ))
 }

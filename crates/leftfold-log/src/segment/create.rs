@@ -17,7 +17,7 @@ use crate::{
     planted::{self, Planted},
     record::{
         LogId,
-        header::{SEGMENT_HEADER_BYTES, SegmentHeader},
+        header::{Erased, SEGMENT_HEADER_BYTES, SegmentHeader},
     },
 };
 
@@ -118,6 +118,7 @@ pub(crate) fn segment(
         log,
         generation,
         first,
+        erased: Erased::default(),
     }
     .encode();
     file.write_all_at(&header, 0)
@@ -133,28 +134,25 @@ pub(crate) fn segment(
     Ok(name)
 }
 
-/// Writes `frames` (the bytes behind the header) into a new generation of a segment, and puts it in place.
+/// Writes `frames` (the bytes behind the header) into the generation of a segment with this header, and puts it in place.
 ///
 /// What a failed sync left in the system's cache is not on disk, and a later sync does not bring it there: only
 /// bytes written anew are known to be durable (docs/durability.md).
 pub(crate) fn copy(
     disk: &dyn Disk,
-    log: LogId,
-    (first, generation): (Position, u32),
+    header: &SegmentHeader,
     frames: &[u8],
     bytes: u64,
 ) -> Result<FileName, StorageError> {
-    let kind = FileKind::Segment { first, generation };
+    let kind = FileKind::Segment {
+        first: header.first,
+        generation: header.generation,
+    };
     let (name, temporary) = (FileName::of(kind), FileName::temporary(kind));
     let file = disk
         .create(&temporary)
         .map_err(|e| StorageError::io("create", &temporary, e))?;
-    let header = SegmentHeader {
-        log,
-        generation,
-        first,
-    }
-    .encode();
+    let header = header.encode();
     let io = |operation, e| StorageError::io(operation, &temporary, e);
     file.write_all_at(&header, 0).map_err(|e| io("write", e))?;
     file.write_all_at(frames, SEGMENT_HEADER_BYTES as u64)

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use leftfold_model::{Position, RecordedEvent};
 
-use super::{LocationReader, Segments};
+use super::{LocationReader, Segment, Segments};
 use crate::{
     disk::{DiskFile, FileName},
     error::StorageError,
@@ -43,6 +43,11 @@ pub(crate) struct Fetched {
     places: Vec<(Position, u64)>,
     /// Events that these refer to for their names, and that are not among them.
     named: Option<Box<Fetched>>,
+    /// Which of the places, counted from 0, say that their events are erased.
+    erased: Vec<usize>,
+    /// How many of the places are shown, and whether erased events are among what is shown.
+    shown: usize,
+    shows_erased: bool,
     /// Whether these are not all that were asked for.
     pub(crate) cut: bool,
 }
@@ -77,7 +82,7 @@ impl Run {
 
 impl Segments {
     /// Reads the events at these positions, which must all rise or all fall, or so many of them that they have about
-    /// `bytes_max` bytes. `buffer` is memory to use, whatever it holds.
+    /// `bytes_max` bytes; erased ones are among them. `buffer` is memory to use, whatever it holds.
     pub(crate) fn fetch(
         &self,
         positions: &[Position],
@@ -88,7 +93,7 @@ impl Segments {
         let mut fetched = self.locate(positions, bytes_max)?;
         fetched.cut = fetched.places.len() < positions.len();
         fetched.read(buffer)?;
-        let missing = fetched.missing_names();
+        let missing = fetched.look();
         if !missing.is_empty() {
             let mut named = self.locate(&missing, u64::MAX)?;
             named.read(Vec::new())?;
@@ -97,7 +102,7 @@ impl Segments {
         Ok(fetched)
     }
 
-    /// Reads one event.
+    /// Reads one event, also if it is erased: then it has no data.
     pub(crate) fn event(&self, position: Position) -> Result<Option<RecordedEvent>, StorageError> {
         let fetched = self.fetch(&[position], u64::MAX, Vec::new())?;
         Ok(fetched.into_events()?.pop())
@@ -111,6 +116,9 @@ impl Segments {
             runs: Vec::new(),
             places: Vec::with_capacity(positions.len()),
             named: None,
+            erased: Vec::new(),
+            shown: usize::MAX,
+            shows_erased: true,
             cut: false,
         };
         let mut bytes = 0;
@@ -123,21 +131,40 @@ impl Segments {
             };
             let count = rest.iter().take_while(|p| range.contains(p)).count();
             let (here, behind) = rest.split_at(count);
-            let mut locations = segment.locations.reader(&self.handles, segment.first);
-            locations.prepare(here)?;
-            let (name, file) = (segment.name(), self.handles.get(&segment.name())?);
-            let new_run = |start, end| Run {
-                file: Arc::clone(&file),
-                name,
-                from: start,
-                to: end,
-                within: 0,
-                places_end: 0,
+            bytes += loop {
+                let current = segment.current();
+                match self.locate_in(current, here, bytes_max - bytes, &mut fetched) {
+                    // Its files went while they were looked for: there are newer ones.
+                    Err(_) if !std::ptr::eq(current, segment.current()) => {}
+                    located => break located?,
+                }
             };
-            bytes += fetched.add(here, &mut locations, &new_run, bytes_max - bytes)?;
             rest = behind;
         }
         Ok(fetched)
+    }
+
+    /// Finds out where events of one segment lie, until they have `bytes_max` bytes. Gives their bytes. An error leaves
+    /// `fetched` as it was.
+    fn locate_in(
+        &self,
+        segment: &Segment,
+        positions: &[Position],
+        bytes_max: u64,
+        fetched: &mut Fetched,
+    ) -> Result<u64, StorageError> {
+        let mut locations = segment.location_reader(&self.handles);
+        locations.prepare(positions)?;
+        let (name, file) = (segment.name(), segment.file(&self.handles)?);
+        let new_run = |start, end| Run {
+            file: Arc::clone(&file),
+            name,
+            from: start,
+            to: end,
+            within: 0,
+            places_end: 0,
+        };
+        fetched.add(positions, &mut locations, &new_run, bytes_max)
     }
 }
 
@@ -218,12 +245,40 @@ impl Fetched {
         Ok(())
     }
 
-    /// How many events there are.
+    /// How many events are shown.
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        let shown = self.places.len().min(self.shown);
+        if self.shows_erased {
+            shown
+        } else {
+            shown - self.erased.partition_point(|&nth| nth < shown)
+        }
     }
 
-    /// The position of the last event.
+    /// Shows no erased events from now on, and of the others `most` at most.
+    pub(crate) fn skip_erased(&mut self, most: u64) -> Result<(), StorageError> {
+        // What is not delivered must not rest on bytes that nobody checked.
+        let mut erased = self.erased.iter().copied().peekable();
+        for (nth, (run, position, start, within)) in self.each().enumerate() {
+            if erased.peek().is_none() {
+                break;
+            }
+            if erased.next_if_eq(&nth).is_some() {
+                let bytes = self.bytes.get(within..).unwrap_or_default();
+                let checked = event::check(bytes, self.seal, position).and_then(event::parse);
+                checked.map_err(|malformed| damaged(run, start, &malformed))?;
+            }
+        }
+        self.shows_erased = false;
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if self.len() > most {
+            let live = (0..self.places.len()).filter(|nth| self.erased.binary_search(nth).is_err());
+            self.shown = live.take(most).last().map_or(0, |nth| nth + 1);
+        }
+        Ok(())
+    }
+
+    /// The position of the last event, shown or not.
     pub(crate) fn last(&self) -> Option<Position> {
         self.places.last().map(|&(position, _)| position)
     }
@@ -245,18 +300,32 @@ impl Fetched {
             })
     }
 
-    /// The positions, rising, of events that hold names of these and are not among them.
-    fn missing_names(&self) -> Vec<Position> {
-        let mut missing = Vec::new();
-        for (_, position, _, within) in self.each() {
+    /// Those of [`Self::each`] that are shown.
+    fn each_shown(&self) -> impl Iterator<Item = (&Run, Position, u64, usize)> {
+        let hides = |nth: &usize| !self.shows_erased && self.erased.binary_search(nth).is_ok();
+        let all = self.each().enumerate().take(self.shown);
+        all.filter(move |(nth, _)| !hides(nth))
+            .map(|(_, place)| place)
+    }
+
+    /// Takes note of the erased events, and gives the positions, rising, of events that hold names of these and are not
+    /// among them.
+    fn look(&mut self) -> Vec<Position> {
+        let (mut missing, mut erased) = (Vec::new(), Vec::new());
+        for (nth, (_, position, _, within)) in self.each().enumerate() {
             let bytes = self.bytes.get(within..).unwrap_or_default();
-            if let Some(events) = event::peek_back(bytes) {
+            let peeked = event::peek(bytes);
+            if peeked.is_erased {
+                erased.push(nth);
+            }
+            if let Some(events) = peeked.back {
                 let at = position.get().saturating_sub(events);
                 if at > 0 && self.index_of(Position::new(at)).is_none() {
                     missing.push(Position::new(at));
                 }
             }
         }
+        self.erased = erased;
         missing.sort_unstable();
         missing.dedup();
         missing
@@ -311,9 +380,9 @@ impl Fetched {
         }
     }
 
-    /// The events, borrowed, each checked when it is reached.
+    /// The events that are shown, borrowed, each checked when it is reached.
     pub(crate) fn refs(&self) -> impl Iterator<Item = Result<EventRef<'_>, StorageError>> {
-        self.each().map(|(run, position, start, within)| {
+        self.each_shown().map(|(run, position, start, within)| {
             let bytes = self.bytes.get(within..).unwrap_or_default();
             let event = event::check(bytes, self.seal, position)
                 .and_then(event::parse)
@@ -330,11 +399,11 @@ impl Fetched {
         self.bytes.into()
     }
 
-    /// The events; their data and metadata share the memory.
+    /// The events that are shown; their data and metadata share the memory.
     pub(crate) fn into_events(self) -> Result<Vec<RecordedEvent>, StorageError> {
         let mut owned = HashMap::default();
         let mut events = Vec::with_capacity(self.len());
-        for (run, position, start, within) in self.each() {
+        for (run, position, start, within) in self.each_shown() {
             let event = self.event(position, within, &mut owned);
             events.push(event.map_err(|malformed| damaged(run, start, &malformed))?);
         }

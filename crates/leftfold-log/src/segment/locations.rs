@@ -2,28 +2,35 @@
 //!
 //! **Owns:** [`Locations`], in memory for the newest segment and in a file for sealed ones, and the file's layout
 //! (docs/format.md section 5). **Does not know:** what lies at an offset.
-//! **Invariants:** derived from the segment and rebuilt if missing; offsets rise; every block is checksummed.
+//! **Invariants:** derived from the segment and rebuilt if missing; offsets rise; every block is checksummed; the file says
+//! which events of its segment are erased, so that one of another generation is not taken for it.
 //!
-//! File: header of 64 bytes `magic [8] | format u32 | count u32 | log id [16] | first u64 | end u64 | zeros [12] | crc
-//! u32`, then blocks of 4 KiB: 1,023 offsets of 32 bits and a checksum.
+//! File: header of 64 bytes `magic [8] | format u32 | count u32 | log id [16] | first u64 | end u64 | erased sum u64 | zeros
+//! [4] | crc u32`, then blocks of 4 KiB: 1,023 offsets of 32 bits and a checksum. The format is 1 and the sum 0 if nothing
+//! is erased.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use leftfold_model::Position;
 
-use super::Handles;
+use super::{Handles, Segment};
 use crate::{
     cache::FileId,
     disk::{FileKind, FileName},
     error::StorageError,
-    record::{LogId, Malformed, Seal, malformed, take, take_array},
+    record::{
+        Malformed, Seal,
+        header::{Erased, SegmentHeader},
+        malformed, take, take_array,
+    },
 };
 
 const HEADER_BYTES: usize = 64;
 const BLOCK_BYTES: usize = 4_096;
 const BLOCK_OFFSETS: usize = (BLOCK_BYTES - 4) / 4;
 const MAGIC: [u8; 8] = *b"LFLOCATE";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+const FORMAT_WHOLE: u32 = 1;
 
 /// Where the events of one segment lie.
 #[derive(Debug, Clone)]
@@ -72,17 +79,15 @@ impl Locations {
             Self::File(sealed) => sealed.end,
         }
     }
+}
 
-    /// Looks up several positions of the segment that begins at `first`.
-    pub(crate) fn reader<'a>(
-        &'a self,
-        handles: &'a Handles,
-        first: Position,
-    ) -> LocationReader<'a> {
+impl Segment {
+    /// Looks up several positions of this segment.
+    pub(crate) fn location_reader<'a>(&'a self, handles: &'a Handles) -> LocationReader<'a> {
         LocationReader {
-            locations: self,
+            segment: self,
             handles,
-            first,
+            first: self.first,
             blocks: Vec::new(),
             offsets: Vec::new(),
         }
@@ -92,7 +97,7 @@ impl Locations {
 /// Looks up positions of one segment; keeps the blocks it saw.
 #[derive(Debug)]
 pub(crate) struct LocationReader<'a> {
-    locations: &'a Locations,
+    segment: &'a Segment,
     handles: &'a Handles,
     first: Position,
     blocks: Vec<(usize, Arc<[u8]>)>,
@@ -115,7 +120,7 @@ impl LocationReader<'_> {
             self.offsets(index, run.len())?;
             let found = self.offsets.len().checked_sub(1);
             if found != Some(run.len()) || !self.offsets.is_sorted_by(|a, b| a < b) {
-                let name = FileName::of(FileKind::Locations { first: self.first });
+                let name = self.segment.locations_name();
                 let what = format!("no sound location for position {first}");
                 return Err(StorageError::corrupt(&name, 0, what));
             }
@@ -133,7 +138,7 @@ impl LocationReader<'_> {
         let mut offsets = std::mem::take(&mut self.offsets);
         offsets.clear();
         let wanted = index..index.saturating_add(count).saturating_add(1);
-        match self.locations {
+        match &self.segment.locations {
             Locations::Memory(growing) => {
                 let growing = growing.read().unwrap_or_else(PoisonError::into_inner);
                 let known =
@@ -144,11 +149,10 @@ impl LocationReader<'_> {
                 }
             }
             Locations::File(sealed) => {
-                let name = FileName::of(FileKind::Locations { first: self.first });
                 let end = wanted.end.min(sealed.count as usize);
                 let mut at = wanted.start;
                 while at < end {
-                    let block = self.block(sealed, &name, at / BLOCK_OFFSETS)?;
+                    let block = self.block(sealed, at / BLOCK_OFFSETS)?;
                     let within = at % BLOCK_OFFSETS;
                     let some = (end - at).min(BLOCK_OFFSETS - within);
                     let bytes = block.get(within * 4..(within + some) * 4);
@@ -165,18 +169,13 @@ impl LocationReader<'_> {
         Ok(())
     }
 
-    fn block(
-        &mut self,
-        sealed: &Sealed,
-        name: &FileName,
-        number: usize,
-    ) -> Result<Arc<[u8]>, StorageError> {
+    fn block(&mut self, sealed: &Sealed, number: usize) -> Result<Arc<[u8]>, StorageError> {
         let held = self.blocks.iter().rev().find(|(held, _)| *held == number);
         if let Some((_, block)) = held {
             return Ok(Arc::clone(block));
         }
         let offset = block_offset(number);
-        let read = || self.read_block(sealed, name, number, offset);
+        let read = || self.read_block(sealed, number, offset);
         let block = self.handles.blocks().get(sealed.id, offset, read)?;
         self.blocks.push((number, Arc::clone(&block)));
         Ok(block)
@@ -192,7 +191,7 @@ impl LocationReader<'_> {
     /// Gets hold of the blocks for these positions that are in the cache, and announces those that will be read, if
     /// there are several.
     pub(crate) fn prepare(&mut self, positions: &[Position]) -> Result<(), StorageError> {
-        let Locations::File(sealed) = self.locations else {
+        let Locations::File(sealed) = &self.segment.locations else {
             return Ok(());
         };
         let first = self.first.get();
@@ -211,8 +210,7 @@ impl LocationReader<'_> {
             }
         }
         if missing.len() > 1 {
-            let name = FileName::of(FileKind::Locations { first: self.first });
-            let file = self.handles.get(&name)?;
+            let file = self.handles.get(&self.segment.locations_name())?;
             for number in missing {
                 file.will_read(block_offset(number), BLOCK_BYTES as u64);
             }
@@ -223,12 +221,13 @@ impl LocationReader<'_> {
     fn read_block(
         &self,
         sealed: &Sealed,
-        name: &FileName,
         number: usize,
         offset: u64,
     ) -> Result<Vec<u8>, StorageError> {
         let mut block = vec![0; BLOCK_BYTES];
-        let read = self.handles.get(name)?.read_exact_at(&mut block, offset);
+        let name = &self.segment.locations_name();
+        let file = self.handles.get(name)?;
+        let read = file.read_exact_at(&mut block, offset);
         read.map_err(|e| match e.kind() {
             std::io::ErrorKind::UnexpectedEof => {
                 StorageError::corrupt(name, offset, "the file is cut short")
@@ -257,14 +256,27 @@ fn check_block(block: &[u8], seal: Seal, first: Position, number: usize) -> Resu
     }
 }
 
-fn header(log: LogId, first: Position, count: u32, end: u32) -> Vec<u8> {
+/// What the locations file of a segment is: one of a rewritten segment has a name of its own, for the file it takes the
+/// place of may still be read.
+pub(crate) fn kind(first: Position, generation: u32, erased: Erased) -> FileKind {
+    let generation = if erased.is_none() { 0 } else { generation };
+    FileKind::Locations { first, generation }
+}
+
+fn header(of: &SegmentHeader, count: u32, end: u32) -> Vec<u8> {
+    let format = if of.erased.is_none() {
+        FORMAT_WHOLE
+    } else {
+        FORMAT
+    };
     let mut out = Vec::with_capacity(HEADER_BYTES);
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&FORMAT.to_le_bytes());
+    out.extend_from_slice(&format.to_le_bytes());
     out.extend_from_slice(&count.to_le_bytes());
-    out.extend_from_slice(&log.0);
-    out.extend_from_slice(&first.get().to_le_bytes());
+    out.extend_from_slice(&of.log.0);
+    out.extend_from_slice(&of.first.get().to_le_bytes());
     out.extend_from_slice(&u64::from(end).to_le_bytes());
+    out.extend_from_slice(&of.erased.sum.to_le_bytes());
     out.resize(HEADER_BYTES - 4, 0);
     out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
     out
@@ -273,23 +285,22 @@ fn header(log: LogId, first: Position, count: u32, end: u32) -> Vec<u8> {
 /// Writes the locations of a sealed segment and makes them durable.
 pub(crate) fn write(
     handles: &Handles,
-    log: LogId,
-    first: Position,
+    of: &SegmentHeader,
     growing: &Growing,
 ) -> Result<Sealed, StorageError> {
     let disk = handles.disk().as_ref();
-    let kind = FileKind::Locations { first };
+    let kind = kind(of.first, of.generation, of.erased);
     let (name, temporary) = (FileName::of(kind), FileName::temporary(kind));
     let count = u32::try_from(growing.offsets.len()).unwrap_or(u32::MAX);
-    let seal = Seal::of(log);
-    let mut bytes = header(log, first, count, growing.end);
+    let seal = Seal::of(of.log);
+    let mut bytes = header(of, count, growing.end);
     for (number, offsets) in growing.offsets.chunks(BLOCK_OFFSETS).enumerate() {
         let mut block = Vec::with_capacity(BLOCK_BYTES);
         offsets
             .iter()
             .for_each(|offset| block.extend_from_slice(&offset.to_le_bytes()));
         block.resize(BLOCK_BYTES - 4, 0);
-        let crc = seal.checksum(place(first, number), &block);
+        let crc = seal.checksum(place(of.first, number), &block);
         block.extend_from_slice(&crc.to_le_bytes());
         bytes.extend_from_slice(&block);
     }
@@ -313,8 +324,8 @@ pub(crate) fn write(
 }
 
 /// Opens the locations file of a sealed segment.
-pub(crate) fn open(handles: &Handles, log: LogId, first: Position) -> Result<Sealed, StorageError> {
-    let name = FileName::of(FileKind::Locations { first });
+pub(crate) fn open(handles: &Handles, of: &SegmentHeader) -> Result<Sealed, StorageError> {
+    let name = FileName::of(kind(of.first, of.generation, of.erased));
     let file = handles.get(&name)?;
     let size = file
         .size()
@@ -329,7 +340,7 @@ pub(crate) fn open(handles: &Handles, log: LogId, first: Position) -> Result<Sea
         decode_counts(&bytes).map_err(|m| StorageError::corrupt(&name, 0, m.what))?;
     let blocks = u64::from(count).div_ceil(BLOCK_OFFSETS as u64);
     let fits = size == HEADER_BYTES as u64 + blocks * BLOCK_BYTES as u64;
-    if bytes != header(log, first, count, end) || !fits {
+    if bytes != header(of, count, end) || !fits {
         return Err(StorageError::corrupt(
             &name,
             0,
@@ -339,7 +350,7 @@ pub(crate) fn open(handles: &Handles, log: LogId, first: Position) -> Result<Sea
     Ok(Sealed {
         count,
         end,
-        seal: Seal::of(log),
+        seal: Seal::of(of.log),
         id: handles.blocks().file(),
     })
 }

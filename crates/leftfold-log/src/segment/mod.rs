@@ -2,8 +2,9 @@
 //!
 //! **Owns:** how a segment is made, found, scanned and read; where in it each event lies.
 //! **Does not know:** which appends are allowed, what the index holds, threads.
-//! **Invariants:** a segment has its full length from the start, so a sync changes no metadata; sealed segments never
-//! change; a read checks every record it returns.
+//! **Invariants:** a segment has its full length from the start, so a sync changes no metadata; the file of a sealed
+//! segment never changes: scavenging writes another one, of the next generation, and who looks at an older view is led
+//! to that; a read checks every record it returns.
 //! **Reading order:** [`Segment`], [`Segments`], [`Locations`], [`fetch`], [`scan`], [`create`].
 
 pub(crate) mod create;
@@ -12,7 +13,10 @@ mod handles;
 pub(crate) mod locations;
 pub(crate) mod scan;
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use leftfold_model::Position;
 
@@ -21,8 +25,12 @@ pub(crate) use handles::Handles;
 pub(crate) use locations::{LocationReader, Locations};
 
 use crate::{
-    disk::{FileKind, FileName},
-    record::Seal,
+    disk::{DiskFile, FileKind, FileName},
+    error::StorageError,
+    record::{
+        LogId, Seal,
+        header::{Erased, SegmentHeader},
+    },
 };
 
 /// One segment, as readers see it.
@@ -30,15 +38,67 @@ use crate::{
 pub(crate) struct Segment {
     pub(crate) first: Position,
     pub(crate) generation: u32,
+    /// Which of its events are erased.
+    pub(crate) erased: Erased,
     pub(crate) locations: Locations,
+    /// The same segment, once sealed or with more events erased, that took this one's place.
+    replaced_by: OnceLock<Arc<Segment>>,
 }
 
 impl Segment {
+    /// The segment with this header.
+    pub(crate) fn of(header: &SegmentHeader, locations: Locations) -> Self {
+        Self {
+            first: header.first,
+            generation: header.generation,
+            erased: header.erased,
+            locations,
+            replaced_by: OnceLock::new(),
+        }
+    }
+
+    /// What its file says of itself in a log with this id.
+    pub(crate) fn header(&self, log: LogId) -> SegmentHeader {
+        SegmentHeader {
+            log,
+            generation: self.generation,
+            first: self.first,
+            erased: self.erased,
+        }
+    }
+
     pub(crate) fn name(&self) -> FileName {
         FileName::of(FileKind::Segment {
             first: self.first,
             generation: self.generation,
         })
+    }
+
+    /// The name of its locations file, when it has one.
+    pub(crate) fn locations_name(&self) -> FileName {
+        FileName::of(locations::kind(self.first, self.generation, self.erased))
+    }
+
+    /// Its file.
+    pub(crate) fn file(&self, handles: &Handles) -> Result<Arc<dyn DiskFile>, StorageError> {
+        handles.get(&self.name())
+    }
+
+    /// Says what takes this one's place. Afterwards its files may go.
+    pub(crate) fn replace(&self, by: Arc<Self>) {
+        if !std::ptr::eq(self, &raw const *by) {
+            // Nobody else does: what is sealed and what is rewritten is one at a time.
+            let _ = self.replaced_by.set(by);
+        }
+    }
+
+    /// What took this one's place, or itself.
+    fn current(&self) -> &Self {
+        let mut current = self;
+        while let Some(newer) = current.replaced_by.get() {
+            current = newer;
+        }
+        current
     }
 }
 

@@ -169,7 +169,7 @@ fn a_newer_format_is_refused_by_name() {
         .find(|p| p.extension().is_some_and(|e| e == "seg"))
         .unwrap();
     let mut bytes = std::fs::read(&segment).unwrap();
-    bytes[8..12].copy_from_slice(&2_u32.to_le_bytes());
+    bytes[8..12].copy_from_slice(&3_u32.to_le_bytes());
     let crc = crc32c::crc32c(&bytes[..60]);
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     std::fs::write(&segment, &bytes).unwrap();
@@ -178,8 +178,8 @@ fn a_newer_format_is_refused_by_name() {
         matches!(
             refused,
             OpenError::NewerFormat {
-                found: 2,
-                newest: 1,
+                found: 3,
+                newest: 2,
                 ..
             }
         ),

@@ -9,4 +9,5 @@
 mod damage;
 mod lifecycle;
 mod model;
+mod scavenge;
 mod story;

@@ -1,8 +1,8 @@
-//! Random histories against a naive model, with restarts in between.
+//! Random histories against a naive model, with restarts and scavenges in between.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
-use leftfold_log::AppendError;
+use leftfold_log::{AppendError, Cut, Log, ScavengeOptions};
 use leftfold_model::{
     AppendCondition, Conflict, CurrentRevision, ExpectedRevision, Position, Query, QueryItem, Read,
     RecordedEvent, Revision, StreamName, Tag,
@@ -20,6 +20,10 @@ enum Step {
         unless: Option<(u8, u8)>,
     },
     Reopen,
+    Scavenge {
+        stream: u8,
+        before: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -39,7 +43,38 @@ fn step() -> impl Strategy<Value = Step> {
                 unless,
             }
         });
-    prop_oneof![15 => appends, 1 => Just(Step::Reopen)]
+    let scavenges =
+        (0_u8..4, 0_u64..30).prop_map(|(stream, before)| Step::Scavenge { stream, before });
+    prop_oneof![15 => appends, 1 => Just(Step::Reopen), 1 => scavenges]
+}
+
+/// Erases the events of a stream below a revision.
+fn scavenge(log: &Log, stream: &StreamName, before: u64) {
+    let cut = Cut {
+        stream: stream.clone(),
+        before: Revision::new(before),
+    };
+    let options = ScavengeOptions::default().with_seal_newest();
+    let done = log.scavenge(&[cut], options, &mut |_| ControlFlow::Continue(()));
+    assert!(done.unwrap().is_finished());
+}
+
+/// The first events of each kind of read, and the last.
+fn ends(log: &Log, read_of: &Read, limit: u64) -> [Vec<RecordedEvent>; 2] {
+    [
+        read(log, &read_of.clone().limit(limit)),
+        read(log, &read_of.clone().backwards().limit(limit)),
+    ]
+}
+
+/// The same of events that are known.
+fn ends_of(events: &[RecordedEvent], limit: u64) -> [Vec<RecordedEvent>; 2] {
+    let limit = usize::try_from(limit).unwrap();
+    let last = events.iter().rev().take(limit);
+    [
+        events.iter().take(limit).cloned().collect(),
+        last.cloned().collect(),
+    ]
 }
 
 proptest! {
@@ -51,12 +86,25 @@ proptest! {
         let mut log = open(&directory);
         let mut heads: BTreeMap<StreamName, u64> = BTreeMap::new();
         let mut stored: Vec<RecordedEvent> = Vec::new();
+        let mut cuts: BTreeMap<StreamName, u64> = BTreeMap::new();
         let mut next_id = 0;
         for step in steps {
-            let Step::Append { stream: number, expected, count, unless } = step else {
-                drop(log);
-                log = open(&directory);
-                continue;
+            let (number, expected, count, unless) = match step {
+                Step::Append { stream, expected, count, unless } => (stream, expected, count, unless),
+                Step::Reopen => {
+                    drop(log);
+                    log = open(&directory);
+                    continue;
+                }
+                Step::Scavenge { stream: number, before } => {
+                    let name = stream(&format!("s-{number}"));
+                    scavenge(&log, &name, before);
+                    // What the stream did not have yet was not erased.
+                    let before = before.min(heads.get(&name).copied().unwrap_or(0));
+                    let cut = cuts.entry(name).or_default();
+                    *cut = before.max(*cut);
+                    continue;
+                }
             };
             let name = stream(&format!("s-{number}"));
             let ids = next_id..next_id + u64::from(count);
@@ -90,11 +138,17 @@ proptest! {
                 Err(other) => prop_assert!(false, "{other}"),
             }
         }
+        stored.retain(|e| e.revision.get() >= cuts.get(&e.stream).copied().unwrap_or(0));
         prop_assert_eq!(read(&log, &Read::all()), stored.clone());
+        for limit in [1, 7, 100] {
+            prop_assert_eq!(ends(&log, &Read::all(), limit), ends_of(&stored, limit));
+        }
         for (name, events) in heads {
             let of_stream = read(&log, &Read::stream(name.clone()));
-            prop_assert_eq!(of_stream.len() as u64, events);
-            prop_assert!(of_stream.iter().zip(0..).all(|(e, r)| e.revision == Revision::new(r) && e.stream == name));
+            let from = cuts.get(&name).copied().unwrap_or(0);
+            prop_assert_eq!(of_stream.len() as u64, events - from);
+            prop_assert!(of_stream.iter().zip(from..).all(|(e, r)| e.revision == Revision::new(r) && e.stream == name));
+            prop_assert_eq!(ends(&log, &Read::stream(name), 3), ends_of(&of_stream, 3));
         }
     }
 }

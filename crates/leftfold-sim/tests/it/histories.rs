@@ -23,7 +23,7 @@ const MUST_BE_SEEN: &[&str] = &[
 #[test]
 fn no_seed_breaks_a_promise_and_every_kind_of_trouble_is_met() {
     let mut seen: BTreeMap<&'static str, u64> = BTreeMap::new();
-    let (mut recoveries, mut appends) = (0, 0);
+    let (mut recoveries, mut appends, mut erased) = (0, 0, 0);
     let seeds = seeds();
     for seed in seeds.clone() {
         let mut run = Run::of(seed);
@@ -33,16 +33,18 @@ fn no_seed_breaks_a_promise_and_every_kind_of_trouble_is_met() {
         let report = run.report();
         recoveries += report.recoveries;
         appends += report.appends;
+        erased += report.erased;
         report
             .seen
             .into_iter()
             .for_each(|(what, times)| *seen.entry(what).or_default() += times);
     }
     println!(
-        "{} seeds, {recoveries} recoveries, {appends} appends, {seen:#?}",
+        "{} seeds, {recoveries} recoveries, {appends} appends, {erased} events erased, {seen:#?}",
         seeds.end - seeds.start
     );
     if seeds.end - seeds.start > 100 {
+        assert!(erased > seeds.end, "{erased} events erased");
         for kind in MUST_BE_SEEN {
             assert!(seen.contains_key(kind), "no seed met: {kind}");
         }

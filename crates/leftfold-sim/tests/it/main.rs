@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod histories;
 mod planted;
+mod scavenge;
 mod scenarios;
 
 /// How many seeds to try: more in an optimised build, or as many as `LEFTFOLD_SEEDS` says.

@@ -21,6 +21,8 @@ const BUGS: &[Planted] = &[
     Planted::PublishedBeforeSync,
     Planted::MarkerBelieved,
     Planted::IndexNotSynced,
+    Planted::RewriteNotSynced,
+    Planted::OldRemovedBeforeNewIsDurable,
 ];
 
 /// Turns a bug off again, also when a test fails.

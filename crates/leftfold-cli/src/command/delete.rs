@@ -1,0 +1,30 @@
+//! `leftfold delete`: the end of a stream.
+//!
+//! **Owns:** the words of the answer. **Does not know:** what deleting means; the store does.
+
+use std::io::Write;
+
+use leftfold_store::Delete;
+use serde_json::json;
+
+use super::output;
+use crate::{cli, open};
+
+pub(crate) async fn run(arguments: cli::Delete) -> anyhow::Result<()> {
+    let (stream, expected) = (arguments.stream, arguments.expect.0);
+    let store = open::existing(&arguments.data).await?;
+    let delete = if arguments.for_good {
+        Delete::for_good(stream, expected)
+    } else {
+        Delete::stream(stream, expected)
+    };
+    let deleted = store.delete(delete).await?;
+    let mut out = output();
+    if arguments.json {
+        writeln!(out, "{}", json!({ "position": deleted.last.get() }))?;
+    } else {
+        writeln!(out, "deleted, position {}", deleted.last)?;
+    }
+    out.flush()?;
+    Ok(store.close().await?)
+}

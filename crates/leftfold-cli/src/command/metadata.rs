@@ -1,0 +1,43 @@
+//! `leftfold metadata`: what is known about a stream beside its events.
+//!
+//! **Owns:** showing and setting it as JSON. **Does not know:** what the keys do.
+//! **Invariants:** what does not parse is not stored.
+
+use std::io::Write;
+
+use anyhow::Context;
+use leftfold_store::StreamMetadata;
+use serde_json::{Map, Value};
+
+use super::{append, output};
+use crate::{cli, open};
+
+pub(crate) async fn run(arguments: cli::Metadata) -> anyhow::Result<()> {
+    match arguments.content.clone() {
+        None => show(arguments).await,
+        Some(content) => set(arguments, content).await,
+    }
+}
+
+async fn show(arguments: cli::Metadata) -> anyhow::Result<()> {
+    let store = open::existing(&arguments.data).await?;
+    let state = store.stream_state(arguments.stream).await?;
+    let mut out = output();
+    out.write_all(&state.metadata.to_json())?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+async fn set(arguments: cli::Metadata, content: String) -> anyhow::Result<()> {
+    let json = append::json_from(content)?;
+    serde_json::from_slice::<Map<String, Value>>(&json)
+        .context("metadata of a stream is a JSON object")?;
+    let append =
+        StreamMetadata::from_json(&json).append_for(&arguments.stream, arguments.expect.0)?;
+    let store = open::for_writing(&arguments.data).await?;
+    let appended = store.append(append).await?;
+    let mut out = output();
+    writeln!(out, "position {}", appended.last)?;
+    out.flush()?;
+    Ok(store.close().await?)
+}

@@ -1,0 +1,48 @@
+//! `leftfold scavenge`: giving back the room of what was deleted.
+//!
+//! **Owns:** showing how far it is. **Does not know:** what can be reclaimed, and how.
+//! **Invariants:** the last line says what was done, whether or not all of it was.
+
+use std::io::Write;
+
+use futures_util::TryStreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use leftfold_store::{Scavenge, ScavengeProgress};
+use serde_json::json;
+
+use super::output;
+use crate::{cli, open};
+
+pub(crate) async fn run(arguments: cli::Scavenge) -> anyhow::Result<()> {
+    let store = open::existing(&arguments.data).await?;
+    let scavenge = match arguments.rate {
+        Some(bytes) => Scavenge::default().with_bytes_per_second(bytes),
+        None => Scavenge::default(),
+    };
+    let bar = ProgressBar::no_length().with_style(ProgressStyle::with_template(
+        "{wide_bar} {pos}/{len} parts, {msg}",
+    )?);
+    let mut last = ScavengeProgress::default();
+    let mut told = store.scavenge(scavenge);
+    while let Some(progress) = told.try_next().await? {
+        bar.set_length(progress.parts);
+        bar.set_position(progress.parts_done);
+        bar.set_message(format!("{} bytes", progress.bytes));
+        last = progress;
+    }
+    bar.finish_and_clear();
+    let mut out = output();
+    if arguments.json {
+        let line = json!({ "streams": last.streams, "events": last.events, "bytes": last.bytes,
+            "finished": last.finished });
+        writeln!(out, "{line}")?;
+    } else {
+        writeln!(
+            out,
+            "{} events of {} streams erased, {} bytes reclaimed",
+            last.events, last.streams, last.bytes
+        )?;
+    }
+    out.flush()?;
+    Ok(store.close().await?)
+}

@@ -1,0 +1,364 @@
+//! Scavenging an open log: one segment after the other, beside everything else.
+//!
+//! **Owns:** [`Log::scavenge`] and [`Core::scavenge`]; the pace, the end when the log closes, the change of the view.
+//! **Does not know:** how a segment is written anew. **Invariants:** one segment is rewritten at a time, and none any
+//! more when the log is closed; a failure to rewrite never latches the log.
+
+use std::{
+    cell::Cell,
+    ops::ControlFlow,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use leftfold_model::Position;
+
+use super::{AppendError, Core, Log, shared::Shared};
+use crate::{
+    read::{View, Views},
+    record::header::Erased,
+    scavenge::{
+        Cut, Cuts, Pace, ScavengeError, ScavengeOptions, ScavengeProgress, put_in_place, rewrite,
+    },
+    segment::{Locations, Segment},
+};
+
+/// Shorter pauses than this are gathered until they are as long: threads cannot sleep so shortly.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Told of each segment that is done; may end the run.
+type Tell<'a> = &'a mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>;
+
+/// Who scavenges, and whether that has to end.
+#[derive(Debug, Default)]
+pub(crate) struct Scavenging {
+    /// Held for one segment.
+    one_at_a_time: Mutex<()>,
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Scavenging {
+    fn stopped(&self) -> MutexGuard<'_, bool> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn segment(&self) -> MutexGuard<'_, ()> {
+        self.one_at_a_time
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits so long, or until it has to end.
+    fn pause(&self, pause: Duration) -> Result<(), ScavengeError> {
+        let mut stopped = self.stopped();
+        if !pause.is_zero() {
+            let changed = &self.changed;
+            let waited = changed.wait_timeout_while(stopped, pause, |stopped| !*stopped);
+            stopped = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if *stopped {
+            Err(ScavengeError::Closed)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// How fast bytes may go by.
+#[derive(Debug)]
+struct Pacer<'a> {
+    scavenging: &'a Scavenging,
+    bytes_per_second: Option<u64>,
+    /// Bytes that were not waited for yet.
+    owed: Cell<u64>,
+}
+
+impl Pacer<'_> {
+    fn pass(&self, bytes: u64) -> Result<(), ScavengeError> {
+        let owed = self.owed.get().saturating_add(bytes);
+        let pause = pause_for(owed, self.bytes_per_second);
+        self.owed.set(if pause.is_zero() { owed } else { 0 });
+        self.scavenging.pause(pause)
+    }
+}
+
+/// How long these bytes have to be waited for; not at all while that is so short that they can be gathered.
+fn pause_for(bytes: u64, bytes_per_second: Option<u64>) -> Duration {
+    let Some(rate) = bytes_per_second else {
+        return Duration::ZERO;
+    };
+    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
+    let pause = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+    if pause < PAUSE { Duration::ZERO } else { pause }
+}
+
+impl Shared {
+    /// Ends a scavenge that is under way, and waits until it has let go of the files. None begins any more.
+    pub(crate) fn stop_scavenging(&self) {
+        *self.scavenging.stopped() = true;
+        self.scavenging.changed.notify_all();
+        drop(self.scavenging.segment());
+    }
+
+    /// Whether events under the cuts lie in the newest segment.
+    fn newest_is_cut(&self, cuts: &Cuts) -> Result<bool, ScavengeError> {
+        let view = self.view();
+        let shares = cuts.shares(&view.segments, &view.sources, view.head)?;
+        Ok(shares.last().is_some_and(|share| !share.is_none()))
+    }
+
+    /// Erases what lies under the cuts in all segments that can be sealed: all but the newest.
+    fn scavenge(
+        &self,
+        cuts: &Cuts,
+        options: ScavengeOptions,
+        tell: Tell<'_>,
+    ) -> Result<ScavengeProgress, ScavengeError> {
+        {
+            let _not_while_closing = self.scavenging.segment();
+            self.scavenging.pause(Duration::ZERO)?;
+            self.seal_all()?;
+        }
+        let view = self.view();
+        let shares = cuts.shares(&view.segments, &view.sources, view.head)?;
+        let due = due(&view, &shares);
+        let first_left = view.segments.list.get(sealed(&view));
+        let mut progress = ScavengeProgress {
+            segments_total: due.len() as u64,
+            through: first_left.map_or(view.head, |left| left.first.previous()),
+            ..ScavengeProgress::default()
+        };
+        drop(view);
+        let pacer = Pacer {
+            scavenging: &self.scavenging,
+            bytes_per_second: options.bytes_per_second,
+            owed: Cell::new(0),
+        };
+        for (first, share) in due {
+            self.scavenge_segment(first, share, cuts, options, &mut progress, &|bytes| {
+                pacer.pass(bytes)
+            })?;
+            progress.segments_done += 1;
+            if tell(&progress).is_break() {
+                break;
+            }
+        }
+        Ok(progress)
+    }
+
+    /// Rewrites one segment and shows it, unless another run has done so meanwhile.
+    fn scavenge_segment(
+        &self,
+        first: Position,
+        share: Erased,
+        cuts: &Cuts,
+        options: ScavengeOptions,
+        progress: &mut ScavengeProgress,
+        pace: Pace<'_>,
+    ) -> Result<(), ScavengeError> {
+        let _one_at_a_time = self.scavenging.segment();
+        pace(0)?;
+        let view = self.view();
+        let handles = &view.segments.handles;
+        let index = view.segments.list.partition_point(|s| s.first < first);
+        let Some(segment) = view.segments.list.get(index) else {
+            return Ok(());
+        };
+        if segment.erased == share {
+            return Ok(());
+        }
+        let rewritten = rewrite(handles, self.log, segment, cuts, options, pace)?;
+        let Some(rewritten) = rewritten else {
+            return Ok(());
+        };
+        let (events, bytes) = (rewritten.events, rewritten.bytes);
+        let mut shown = false;
+        let placed = put_in_place(handles, segment, rewritten, |new| {
+            self.change(|view| {
+                let mut list = view.segments.list.to_vec();
+                for segment in list.iter_mut().filter(|segment| segment.first == first) {
+                    *segment = Arc::clone(&new);
+                }
+                view.segments.list = list.into();
+            });
+            shown = true;
+        });
+        if shown {
+            progress.events_erased += events;
+            progress.bytes_reclaimed += bytes;
+        }
+        Ok(placed?)
+    }
+}
+
+/// How many segments, from the oldest on, are sealed and stay as they are: whoever seals is done with them.
+fn sealed(view: &View) -> usize {
+    let is_sealed = |segment: &&Arc<Segment>| matches!(segment.locations, Locations::File(_));
+    view.segments.list.iter().take_while(is_sealed).count()
+}
+
+/// The sealed segments that hold something under the cuts that is not erased, and their share of it.
+fn due(view: &View, shares: &[Erased]) -> Vec<(Position, Erased)> {
+    let all = view.segments.list.iter().take(sealed(view)).zip(shares);
+    all.filter(|(segment, share)| !share.is_none() && segment.erased != **share)
+        .map(|(segment, share)| (segment.first, *share))
+        .collect()
+}
+
+impl Core {
+    /// As [`Log::scavenge`].
+    ///
+    /// # Errors
+    /// [`ScavengeError`].
+    pub fn scavenge(
+        &mut self,
+        cuts: &[Cut],
+        options: ScavengeOptions,
+        progress: &mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>,
+    ) -> Result<ScavengeProgress, ScavengeError> {
+        let cuts = Cuts::of(cuts);
+        if let Some(cause) = self.latched() {
+            let cause = Arc::clone(cause);
+            return Err(ScavengeError::ReadOnly { cause });
+        }
+        let shared = Arc::clone(self.shared());
+        if options.seal_newest && shared.newest_is_cut(&cuts)? {
+            self.seal_newest().map_err(not_sealed)?;
+        }
+        shared.scavenge(&cuts, options, progress)
+    }
+}
+
+impl Log {
+    /// Erases events nobody can read any more, and gives back their room. Blocks; appends, reads and followers go on.
+    ///
+    /// Every sealed segment with events under the cuts is written anew, oldest first; the newest segment is left alone
+    /// unless [`ScavengeOptions::seal_newest`] says otherwise. `progress` is told of each segment that is done and may
+    /// end the run there; what is done stays done, and the next run goes on where this one ended.
+    ///
+    /// ```
+    /// # use std::ops::ControlFlow;
+    /// # use leftfold_log::{Cut, Log, LogOptions, ScavengeOptions};
+    /// # use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, Read, Revision, StreamName};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = Log::open(directory.path(), LogOptions::default())?;
+    /// # let deposit = || NewEvent::json(EventType::new("DepositMade").unwrap(), r#"{"amount":100}"#);
+    /// let account = StreamName::new("account-1")?;
+    /// log.append(Append::to(account.clone(), ExpectedRevision::Any, vec![deposit(), deposit()])?)?;
+    /// let cuts = [Cut { stream: account.clone(), before: Revision::new(1) }];
+    /// let options = ScavengeOptions::default().with_seal_newest();
+    /// let done = log.scavenge(&cuts, options, &mut |_| ControlFlow::Continue(()))?;
+    /// assert_eq!(done.events_erased, 1);
+    /// let events = log.read(&Read::stream(account))?.next_batch()?.unwrap_or_default();
+    /// assert_eq!(events.len(), 1);
+    /// assert_eq!(events[0].revision, Revision::new(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Guarantees
+    /// An erased event keeps position, revision, id, stream, type, tags and time, and loses data and metadata. Reads and
+    /// followers pass over it, those under way too if they have not come to it. It counts in expected revisions, and
+    /// in the counts of [`Log::streams`]; append conditions match it and a repeated append of it is recognised, so no
+    /// decision depends on what was scavenged (docs/durability.md, *Erased events*).
+    ///
+    /// # Errors
+    /// [`ScavengeError`]: the run ended early, everything done stays done. A failure of the disk leaves the log as usable
+    /// as before, but for one: if the next segment cannot be started ([`ScavengeOptions::seal_newest`]) for another
+    /// reason than a full disk, the log takes no more appends.
+    /// # Cost
+    /// A look at the index for every event under the cuts; for each segment that is rewritten, it is read twice, and
+    /// what stays is written, synced and read once.
+    pub fn scavenge(
+        &self,
+        cuts: &[Cut],
+        options: ScavengeOptions,
+        progress: &mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>,
+    ) -> Result<ScavengeProgress, ScavengeError> {
+        let cuts = Cuts::of(cuts);
+        let running = &self.running;
+        if let Some(cause) = running.line.latched() {
+            return Err(ScavengeError::ReadOnly { cause });
+        }
+        let shared = &running.reader.shared;
+        if options.seal_newest && shared.newest_is_cut(&cuts)? {
+            running.line.seal_newest().map_err(not_sealed)?;
+        }
+        shared.scavenge(&cuts, options, progress)
+    }
+}
+
+/// Why the next segment was not started.
+fn not_sealed(error: AppendError) -> ScavengeError {
+    match error {
+        AppendError::ReadOnly { cause } => ScavengeError::ReadOnly { cause },
+        AppendError::DiskFull { cause } | AppendError::Unreadable { cause } => {
+            ScavengeError::Storage { cause }
+        }
+        _ => ScavengeError::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, Revision, StreamName};
+
+    use super::*;
+    use crate::{clock::SystemClock, disk::real::RealDisk, limits::LogOptions};
+
+    #[test]
+    fn bytes_wait_as_long_as_the_bound_asks_and_few_bytes_are_gathered_first() {
+        let pause = |bytes, rate| pause_for(bytes, Some(rate));
+        assert_eq!(pause(5_000_000, 1_000_000), Duration::from_secs(5));
+        assert_eq!(pause(20_000, 1_000_000), PAUSE);
+        assert_eq!(pause(19_999, 1_000_000), Duration::ZERO);
+        assert_eq!(pause_for(u64::MAX, None), Duration::ZERO);
+        assert!(pause(u64::MAX, 0) > Duration::from_secs(1_000_000_000));
+    }
+
+    #[test]
+    fn a_segment_that_someone_may_be_sealing_is_not_due() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Arc::new(RealDisk::at(directory.path()).unwrap());
+        let options = LogOptions::default().with_segment_events(10);
+        let mut core = Core::open(disk, options, Arc::new(SystemClock)).unwrap();
+        let stream = StreamName::new("s").unwrap();
+        let event = || NewEvent::json(EventType::new("T").unwrap(), "{}");
+        for _ in 0..35 {
+            let append = Append::to(stream.clone(), ExpectedRevision::Any, vec![event()]);
+            core.commit(&[append.unwrap()]).remove(0).unwrap();
+        }
+        let before = Revision::new(u64::MAX);
+        let cuts = Cuts::of(&[Cut { stream, before }]);
+        let due_now = |core: &Core| {
+            let view = core.shared().view();
+            let shares = cuts.shares(&view.segments, &view.sources, view.head);
+            let due = due(&view, &shares.unwrap());
+            due.into_iter()
+                .map(|(first, _)| first.get())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(due_now(&core), [0; 0], "nothing is sealed yet");
+        core.shared().seal_all().unwrap();
+        assert_eq!(due_now(&core), [1, 11, 21], "all but the newest");
+    }
+
+    #[test]
+    fn gathered_bytes_are_waited_for_once_and_none_after_the_end() {
+        let scavenging = Scavenging::default();
+        let pacer = Pacer {
+            scavenging: &scavenging,
+            bytes_per_second: Some(100_000),
+            owed: Cell::new(0),
+        };
+        let mut owed = Vec::new();
+        for _ in 0..4 {
+            pacer.pass(700).unwrap();
+            owed.push(pacer.owed.get());
+        }
+        assert_eq!(owed, [700, 1_400, 0, 700]);
+        *scavenging.stopped() = true;
+        let ended = pacer.pass(u64::MAX / 2);
+        assert!(matches!(ended, Err(ScavengeError::Closed)));
+    }
+}

@@ -1,0 +1,122 @@
+//! Scavenging: giving back the room of events that nobody can read any more.
+//!
+//! **Owns:** which segments hold such events ([`Cuts::shares`]) and how one of them is written anew without them
+//! ([`rewrite()`]). **Does not know:** why an event is dead, threads, views; when readers see the new file.
+//! **Invariants:** an erased event keeps its position, revision, id, names and time, and loses data and metadata; nothing
+//! else changes; only sealed segments are rewritten; the old file is whole and named until the new one is durable, named
+//! and was read back; whatever fails before that leaves the log as it was.
+//! **Reading order:** [`Cut`], [`Cuts`], [`rewrite()`].
+
+mod cuts;
+mod rewrite;
+
+use std::sync::Arc;
+
+use leftfold_model::{Position, Revision, StreamName};
+
+pub(crate) use cuts::Cuts;
+pub(crate) use rewrite::{Pace, put_in_place, rewrite};
+
+use crate::error::StorageError;
+
+/// Events of `stream` with a revision below `before` are to be erased.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// The stream.
+    pub stream: StreamName,
+    /// The revision of the first event that stays. May lie behind the stream's end: then all its events go.
+    pub before: Revision,
+}
+
+/// How scavenging goes about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct ScavengeOptions {
+    /// Bytes of the log read and written per second, at most; `None` unless set: as fast as the disk allows.
+    pub bytes_per_second: Option<u64>,
+    /// A segment is rewritten only if that gives back this many bytes; 0 unless set. More: less is written, some erased
+    /// events stay readable.
+    pub segment_bytes_min: u64,
+    /// Whether the newest segment is closed first if it holds events to erase; not unless set. Then everything under the
+    /// cuts goes, not only what lies in older segments.
+    pub seal_newest: bool,
+}
+
+impl ScavengeOptions {
+    /// The same options with this many bytes per second at most; 0 counts as 1.
+    #[must_use]
+    pub fn with_bytes_per_second(mut self, bytes: u64) -> Self {
+        self.bytes_per_second = Some(bytes.max(1));
+        self
+    }
+
+    /// The same options; segments that would give back fewer bytes are left alone.
+    #[must_use]
+    pub fn with_segment_bytes_min(mut self, bytes: u64) -> Self {
+        self.segment_bytes_min = bytes;
+        self
+    }
+
+    /// The same options; the newest segment is closed first if it holds events to erase.
+    #[must_use]
+    pub fn with_seal_newest(mut self) -> Self {
+        self.seal_newest = true;
+        self
+    }
+}
+
+/// How far scavenging has come.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct ScavengeProgress {
+    /// Segments looked into by this run, rewritten or not.
+    pub segments_done: u64,
+    /// Segments that held something to erase when the run began.
+    pub segments_total: u64,
+    /// Events erased by this run.
+    pub events_erased: u64,
+    /// Bytes given back by this run.
+    pub bytes_reclaimed: u64,
+    /// The newest position this run could reach: when it is done, events under a cut up to here are erased, but for
+    /// those in segments below [`ScavengeOptions::segment_bytes_min`].
+    pub through: Position,
+}
+
+impl ScavengeProgress {
+    /// Whether every segment was looked into.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.segments_done == self.segments_total
+    }
+}
+
+/// Why scavenging ended early. What was done stays done; the log is as usable as before.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScavengeError {
+    /// The log was closed meanwhile.
+    #[error("log is closed")]
+    Closed,
+    /// The log takes no changes since an earlier failure of the disk.
+    #[error("log is read-only since a failure of the disk")]
+    ReadOnly {
+        /// What the disk reported then.
+        #[source]
+        cause: Arc<StorageError>,
+    },
+    /// A segment could not be read or rewritten, for example for want of room, or is damaged. It stays as it was.
+    #[error("log could not be scavenged")]
+    Storage {
+        /// What went wrong.
+        #[source]
+        cause: Arc<StorageError>,
+    },
+}
+
+impl From<StorageError> for ScavengeError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage {
+            cause: Arc::new(error),
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! Writing a segment anew without the data of dead events.
+//!
+//! **Owns:** [`rewrite`] and [`put_in_place`]: what a rewritten segment holds, and the order in which it takes the old
+//! one's place. **Does not know:** views; who reads the old file meanwhile.
+//! **Invariants:** frames, positions and names stay; memory is one frame and a window; the old file is read whole and
+//! checked before anything is written; the new one is synced and read back before it gets its name.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use leftfold_model::Position;
+
+use super::{Cuts, ScavengeError, ScavengeOptions};
+use crate::{
+    disk::{DiskFile, FileKind, FileName},
+    error::StorageError,
+    planted::{self, Planted},
+    record::{
+        LogId, Seal, event,
+        frame::{self, FrameHeader},
+        header::{Erased, SegmentHeader},
+        names::Known,
+    },
+    segment::{
+        Handles, Locations, Segment,
+        locations::{self, Growing},
+        scan::{Scan, Step},
+    },
+    upkeep,
+};
+
+/// Bytes that are gathered before they are written.
+const WINDOW_BYTES: usize = 1024 * 1024;
+
+/// Told of bytes before they are read or written; may wait, or end it all.
+pub(crate) type Pace<'a> = &'a dyn Fn(u64) -> Result<(), ScavengeError>;
+
+/// A segment that was written anew, durable under its temporary name.
+#[derive(Debug)]
+pub(crate) struct Rewritten {
+    header: SegmentHeader,
+    growing: Growing,
+    /// How many events were erased that were not before.
+    pub(crate) events: u64,
+    /// How many bytes that gives back.
+    pub(crate) bytes: u64,
+}
+
+/// Writes a sealed segment anew, without data and metadata of the events under the cuts. `None`: it holds too little of
+/// that, so nothing was written.
+pub(crate) fn rewrite(
+    handles: &Handles,
+    log: LogId,
+    segment: &Segment,
+    cuts: &Cuts,
+    options: ScavengeOptions,
+    pace: Pace<'_>,
+) -> Result<Option<Rewritten>, ScavengeError> {
+    let mut survey = Survey::default();
+    walk(handles, log, segment, cuts, pace, &mut |_, records| {
+        records.iter().for_each(|record| survey.take(record));
+        Ok(())
+    })?;
+    if survey.events == 0 || survey.bytes < options.segment_bytes_min {
+        return Ok(None);
+    }
+    let header = SegmentHeader {
+        generation: segment.generation.saturating_add(1),
+        erased: survey.erased,
+        ..segment.header(log)
+    };
+    let temporary = FileName::temporary(kind(&header));
+    let written = write(handles, segment, cuts, &header, pace);
+    let written = written.and_then(|growing| {
+        read_back(handles, &header, &growing, pace)?;
+        Ok(growing)
+    });
+    if written.is_err() {
+        // What cannot be removed now is removed by the next open.
+        let _ = handles.disk().remove(&temporary);
+    }
+    let growing = written?;
+    Ok(Some(Rewritten {
+        header,
+        events: survey.events,
+        bytes: u64::from(segment.locations.end().saturating_sub(growing.end)),
+        growing,
+    }))
+}
+
+fn kind(header: &SegmentHeader) -> FileKind {
+    FileKind::Segment {
+        first: header.first,
+        generation: header.generation,
+    }
+}
+
+/// A record of the old file.
+#[derive(Debug)]
+struct Old {
+    position: Position,
+    bytes: Bytes,
+    /// Whether its event is under a cut, and whether it was erased before.
+    goes: bool,
+    was_erased: bool,
+}
+
+/// What is done with a frame of the old file.
+type Each<'a> = &'a mut dyn FnMut(&FrameHeader, &[Old]) -> Result<(), ScavengeError>;
+
+/// What a rewrite would come to.
+#[derive(Debug, Default)]
+struct Survey {
+    erased: Erased,
+    events: u64,
+    bytes: u64,
+}
+
+impl Survey {
+    fn take(&mut self, record: &Old) {
+        if record.goes || record.was_erased {
+            self.erased.add(record.position);
+        }
+        if record.goes && !record.was_erased {
+            self.events += 1;
+            self.bytes += event::erasable_bytes(&record.bytes);
+        }
+    }
+}
+
+/// Walks over the frames of a sealed segment and checks that they are all there.
+fn walk(
+    handles: &Handles,
+    log: LogId,
+    segment: &Segment,
+    cuts: &Cuts,
+    pace: Pace<'_>,
+    each: Each<'_>,
+) -> Result<(), ScavengeError> {
+    let (file, name) = (segment.file(handles)?, segment.name());
+    let mut scan = Scan::of(file.as_ref(), name, Seal::of(log), segment.first)?;
+    let (mut known, mut erased) = (Known::default(), Erased::default());
+    let mut records = Vec::new();
+    loop {
+        let (header, frame) = match scan.step()? {
+            Step::Frame(_, header, frame) => (header, frame),
+            Step::End(end, why) => {
+                let count = scan.next_position().get() - segment.first.get();
+                let is_whole = end == u64::from(segment.locations.end())
+                    && count == u64::from(segment.locations.count());
+                let what = match is_whole {
+                    true if erased == segment.erased => return Ok(()),
+                    true => "other events are erased than the header speaks of",
+                    false => why,
+                };
+                return Err(StorageError::corrupt(&name, end, what).into());
+            }
+        };
+        pace(header.frame_bytes() as u64)?;
+        records.clear();
+        for (position, at, bytes) in frame {
+            let looked = event::parse(&bytes).and_then(|record| {
+                let names = known.resolve(position, &record.naming)?;
+                let goes = cuts.covers(&names.stream, record.revision());
+                Ok((goes, record.is_erased))
+            });
+            let looked = looked.map_err(|m| StorageError::corrupt(&name, at, m.what));
+            let (goes, was_erased) = looked?;
+            if was_erased {
+                erased.add(position);
+            }
+            records.push(Old {
+                position,
+                bytes,
+                goes,
+                was_erased,
+            });
+        }
+        each(&header, &records)?;
+    }
+}
+
+/// A file that is written from front to end.
+struct Output<'a> {
+    file: Arc<dyn DiskFile>,
+    name: &'a FileName,
+    /// What is gathered, and how much was written before it.
+    window: Vec<u8>,
+    written: u64,
+}
+
+impl Output<'_> {
+    fn at(&self) -> u64 {
+        self.written + self.window.len() as u64
+    }
+
+    fn flush(&mut self, pace: Pace<'_>) -> Result<(), ScavengeError> {
+        pace(self.window.len() as u64)?;
+        let written = self.file.write_all_at(&self.window, self.written);
+        written.map_err(|e| StorageError::io("write", self.name, e))?;
+        self.written = self.at();
+        self.window.clear();
+        Ok(())
+    }
+}
+
+/// Writes the new file under its temporary name and makes it durable.
+fn write(
+    handles: &Handles,
+    segment: &Segment,
+    cuts: &Cuts,
+    header: &SegmentHeader,
+    pace: Pace<'_>,
+) -> Result<Growing, ScavengeError> {
+    let name = FileName::temporary(kind(header));
+    let disk = handles.disk();
+    upkeep::discard_temporary(disk.as_ref(), name.kind());
+    let file = disk.create(&name);
+    let mut output = Output {
+        file: file.map_err(|e| StorageError::io("create", &name, e))?,
+        name: &name,
+        window: header.encode().to_vec(),
+        written: 0,
+    };
+    let seal = Seal::of(header.log);
+    let mut offsets = Vec::new();
+    walk(
+        handles,
+        header.log,
+        segment,
+        cuts,
+        pace,
+        &mut |frame, records| {
+            let start = frame::begin(&mut output.window);
+            for record in records {
+                let at = output.at();
+                offsets.push(u32::try_from(at).unwrap_or(u32::MAX));
+                if record.goes {
+                    let erased =
+                        event::erase(&mut output.window, seal, record.position, &record.bytes);
+                    erased.map_err(|m| StorageError::corrupt(&segment.name(), at, m.what))?;
+                } else {
+                    output.window.extend_from_slice(&record.bytes);
+                }
+            }
+            // Everything in front of a frame is durable before the file gets its name.
+            frame::finish(&mut output.window, start, seal, frame.first, frame.count, 0);
+            if output.window.len() >= WINDOW_BYTES {
+                output.flush(pace)?;
+            }
+            Ok(())
+        },
+    )?;
+    output.flush(pace)?;
+    if !planted::is(Planted::RewriteNotSynced) {
+        let synced = output.file.sync_data();
+        synced.map_err(|e| StorageError::io("sync", &name, e))?;
+    }
+    Ok(Growing {
+        offsets,
+        end: u32::try_from(output.written).unwrap_or(u32::MAX),
+    })
+}
+
+/// Reads the new file and checks that it holds the same positions, each record where it was put, the right ones erased.
+fn read_back(
+    handles: &Handles,
+    header: &SegmentHeader,
+    growing: &Growing,
+    pace: Pace<'_>,
+) -> Result<(), ScavengeError> {
+    let name = FileName::temporary(kind(header));
+    let file = handles.disk().open(&name);
+    let file = file.map_err(|e| StorageError::io("open", &name, e))?;
+    let mut scan = Scan::of(file.as_ref(), name, Seal::of(header.log), header.first)?;
+    let mut expected = growing.offsets.iter().map(|&offset| u64::from(offset));
+    let mut erased = Erased::default();
+    loop {
+        match scan.step()? {
+            Step::Frame(_, frame, records) => {
+                pace(frame.frame_bytes() as u64)?;
+                for (position, at, record) in records {
+                    let parsed = event::parse(&record);
+                    let parsed = parsed.map_err(|m| StorageError::corrupt(&name, at, m.what))?;
+                    if parsed.is_erased {
+                        erased.add(position);
+                    }
+                    if expected.next() != Some(at) {
+                        let what = "a record does not lie where it was written";
+                        return Err(StorageError::corrupt(&name, at, what).into());
+                    }
+                }
+            }
+            Step::End(end, why) => {
+                let is_whole = end == u64::from(growing.end) && end == scan.size();
+                if is_whole && expected.next().is_none() && erased == header.erased {
+                    return Ok(());
+                }
+                return Err(StorageError::corrupt(&name, end, why).into());
+            }
+        }
+    }
+}
+
+/// Gives a rewritten segment its name and its locations file, durably. `show` is then called with it, so that whoever
+/// begins to read reads it; then the old files go. An error before that leaves the old segment in place.
+pub(crate) fn put_in_place(
+    handles: &Handles,
+    old: &Segment,
+    rewritten: Rewritten,
+    show: impl FnOnce(Arc<Segment>),
+) -> Result<(), StorageError> {
+    let header = rewritten.header;
+    let located = name(handles, old, &rewritten).inspect_err(|_| {
+        let located = locations::kind(header.first, header.generation, header.erased);
+        for kind in [kind(&header), located] {
+            // What cannot be removed now is removed by the next open, or is the whole segment and counts then.
+            let _ = handles.disk().remove(&FileName::temporary(kind));
+            let _ = handles.disk().remove(&FileName::of(kind));
+        }
+    })?;
+    let new = Arc::new(Segment::of(&header, Locations::File(located)));
+    old.replace(Arc::clone(&new));
+    show(new);
+    if planted::is(Planted::OldRemovedBeforeNewIsDurable) {
+        return Ok(());
+    }
+    remove(handles, old)
+}
+
+fn name(
+    handles: &Handles,
+    old: &Segment,
+    rewritten: &Rewritten,
+) -> Result<locations::Sealed, StorageError> {
+    let (disk, header) = (handles.disk().as_ref(), &rewritten.header);
+    let located = locations::kind(header.first, header.generation, header.erased);
+    upkeep::discard_temporary(disk, located);
+    let located = locations::write(handles, header, &rewritten.growing)?;
+    let (temporary, name) = (
+        FileName::temporary(kind(header)),
+        FileName::of(kind(header)),
+    );
+    let renamed = disk.rename(&temporary, &name);
+    renamed.map_err(|e| StorageError::io("rename", &temporary, e))?;
+    if planted::is(Planted::OldRemovedBeforeNewIsDurable) {
+        remove(handles, old)?;
+    }
+    disk.sync_dir()
+        .map_err(|e| StorageError::directory("sync", e))?;
+    Ok(located)
+}
+
+/// Removes the files of a segment that another one took the place of.
+fn remove(handles: &Handles, old: &Segment) -> Result<(), StorageError> {
+    let remove = |name: FileName| {
+        let removed = handles.disk().remove(&name);
+        handles.forget(&name);
+        removed.map_err(|e| StorageError::io("remove", &name, e))
+    };
+    let (segment, locations) = (remove(old.name()), remove(old.locations_name()));
+    segment.and(locations)
+}
