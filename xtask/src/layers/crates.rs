@@ -63,8 +63,13 @@ const TABLE: &[Row] = &[
     },
     Row {
         name: "leftfold",
-        may_know: &["leftfold-model", "leftfold-store", "leftfold-derive"],
-        tests_may_know: &[],
+        may_know: &[
+            "leftfold-model",
+            "leftfold-store",
+            "leftfold-derive",
+            "leftfold-client",
+        ],
+        tests_may_know: &["leftfold-server"],
         never: NETWORK,
     },
     Row {
