@@ -15,6 +15,7 @@ const FILES: &[&str] = &[
     "google/rpc/status.proto",
     "kurrentdb/protocol/v2/errors.proto",
     "kurrentdb/protocol/v2/streams.proto",
+    "leftfold/v1/store.proto",
     "umadb/v1/umadb.proto",
 ];
 

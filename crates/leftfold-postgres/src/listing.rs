@@ -135,10 +135,10 @@ pub(crate) async fn stats(pool: &Arc<Pool>) -> Result<StoreStats, Failure> {
     stats.events = head;
     stats.head = Position::new(head);
     stats.details = vec![
-        ("table_bytes", row.try_get::<_, i64>(1)?.to_string()),
-        ("index_bytes", row.try_get::<_, i64>(2)?.to_string()),
-        ("partitions", row.try_get::<_, i64>(3)?.to_string()),
-        ("postgres", row.try_get(4)?),
+        ("table_bytes".into(), row.try_get::<_, i64>(1)?.to_string()),
+        ("index_bytes".into(), row.try_get::<_, i64>(2)?.to_string()),
+        ("partitions".into(), row.try_get::<_, i64>(3)?.to_string()),
+        ("postgres".into(), row.try_get(4)?),
     ];
     Ok(stats)
 }

@@ -64,6 +64,14 @@ pub mod google {
     }
 }
 
+/// Leftfold's own protocol.
+pub mod leftfold {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("leftfold.v1");
+    }
+}
+
 /// The protocol of UmaDB's clients.
 pub mod umadb {
     /// Version 1.

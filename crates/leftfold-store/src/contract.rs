@@ -5,7 +5,7 @@
 //! **Invariants:** object-safe, so that no caller carries a store type parameter; every stream is lazy and
 //! holds a bounded number of bytes; dropping a future or a stream releases what it holds.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{borrow::Cow, fmt::Debug, sync::Arc};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{
@@ -229,5 +229,5 @@ pub struct StoreStats {
     /// Position of the newest event.
     pub head: Position,
     /// Further figures, each with its name and unit, in a fixed order: for display.
-    pub details: Vec<(&'static str, String)>,
+    pub details: Vec<(Cow<'static, str>, String)>,
 }

@@ -186,13 +186,13 @@ impl Backend for EngineBackend {
         Box::pin(async {
             let stats = self.log.stats();
             let details = vec![
-                ("erased", stats.erased.to_string()),
-                ("segments", stats.segments.to_string()),
-                ("log_bytes", stats.log_bytes.to_string()),
-                ("index_files", stats.index_files.to_string()),
-                ("index_bytes", stats.index_bytes.to_string()),
-                ("appends_since_open", stats.appends.to_string()),
-                ("syncs_since_open", stats.syncs.to_string()),
+                ("erased".into(), stats.erased.to_string()),
+                ("segments".into(), stats.segments.to_string()),
+                ("log_bytes".into(), stats.log_bytes.to_string()),
+                ("index_files".into(), stats.index_files.to_string()),
+                ("index_bytes".into(), stats.index_bytes.to_string()),
+                ("appends_since_open".into(), stats.appends.to_string()),
+                ("syncs_since_open".into(), stats.syncs.to_string()),
             ];
             Ok(StoreStats {
                 events: stats.events,

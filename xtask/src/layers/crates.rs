@@ -74,9 +74,10 @@ const TABLE: &[Row] = &[
             "leftfold-model",
             "leftfold-store",
             "leftfold-derive",
+            "leftfold-client",
             "leftfold-postgres",
         ],
-        tests_may_know: &[],
+        tests_may_know: &["leftfold-server"],
         never: NETWORK,
     },
     Row {

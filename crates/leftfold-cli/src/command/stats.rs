@@ -3,7 +3,7 @@
 //! **Owns:** how figures are shown. **Does not know:** how they are taken.
 //! **Invariants:** the JSON form has the same figures as the other.
 
-use std::io::Write;
+use std::{borrow::Cow, io::Write};
 
 use serde_json::{Map, Value};
 
@@ -13,9 +13,9 @@ use crate::{cli, open};
 pub(crate) async fn run(arguments: cli::Stats) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;
     let stats = store.stats().await?;
-    let mut rows = vec![
-        ("events", stats.events.to_string()),
-        ("head", stats.head.to_string()),
+    let mut rows: Vec<(Cow<'static, str>, String)> = vec![
+        ("events".into(), stats.events.to_string()),
+        ("head".into(), stats.head.to_string()),
     ];
     rows.extend(stats.details);
     let mut out = output();
@@ -23,7 +23,7 @@ pub(crate) async fn run(arguments: cli::Stats) -> anyhow::Result<()> {
         let number = |text: String| text.parse::<u64>().map_or(Value::String(text), Value::from);
         let object: Map<_, _> = rows
             .into_iter()
-            .map(|(name, value)| (name.to_owned(), number(value)))
+            .map(|(name, value)| (name.into_owned(), number(value)))
             .collect();
         writeln!(out, "{}", Value::Object(object))?;
     } else {

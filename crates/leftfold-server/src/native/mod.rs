@@ -1,12 +1,29 @@
 //! Leftfold's own protocol: the store contract over the wire.
 //!
 //! **Owns:** its services. **Does not know:** rules about streams.
+//! **Invariants:** an append that was begun is finished, whether or not anybody waits for it; what fails is told so that the
+//! client can rebuild the same error.
+//! **Reading order:** `service`, `session`, then the translations: `decode`, `encode`, `refusal`.
+
+mod decode;
+mod encode;
+mod parts;
+mod refusal;
+mod service;
+mod session;
 
 use std::sync::Arc;
 
+use leftfold_proto::leftfold::v1::store_server::StoreServer;
 use tonic::service::RoutesBuilder;
 
+use self::service::Native;
 use crate::shared::Shared;
 
 /// Adds the services of this protocol.
-pub(crate) fn add_to(_routes: &mut RoutesBuilder, _shared: &Arc<Shared>) {}
+pub(crate) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {
+    let service = StoreServer::new(Native::over(shared))
+        .max_decoding_message_size(shared.settings.message_bytes_max.len())
+        .max_encoding_message_size(usize::MAX);
+    routes.add_service(service);
+}

@@ -217,7 +217,7 @@ impl Backend for MemoryBackend {
     fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
         Box::pin(async {
             let state = self.shared.lock();
-            let streams = ("streams", state.streams.len().to_string());
+            let streams = ("streams".into(), state.streams.len().to_string());
             Ok(StoreStats {
                 events: state.head().get(),
                 head: state.head(),

@@ -23,6 +23,25 @@ pub struct StreamState {
     pub metadata_revision: Option<Revision>,
 }
 
+impl StreamState {
+    /// The state with these values: for stores that are told it by another.
+    #[must_use]
+    pub fn new(
+        status: StreamStatus,
+        (first, last): (Revision, Option<Revision>),
+        metadata: StreamMetadata,
+        metadata_revision: Option<Revision>,
+    ) -> Self {
+        Self {
+            status,
+            first,
+            last,
+            metadata,
+            metadata_revision,
+        }
+    }
+}
+
 /// Whether a stream is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamStatus {

@@ -1,0 +1,123 @@
+//! Where a server is.
+//!
+//! **Owns:** the form `leftfold://host:port`. **Does not know:** connections.
+//! **Invariants:** what is not of that form is refused by name, not guessed at.
+
+use std::{fmt, str::FromStr};
+
+use tonic::transport::Uri;
+
+use crate::ConnectError;
+
+const SCHEME: &str = "leftfold";
+/// Where a server listens unless it is told otherwise.
+const PORT: u16 = 2113;
+
+/// Host and port of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    host: String,
+    port: u16,
+}
+
+impl Address {
+    /// The address as the HTTP library takes it.
+    pub(crate) fn http(&self) -> String {
+        format!("http://{}:{}", self.host, self.port)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}://{}:{}", self.host, self.port)
+    }
+}
+
+impl FromStr for Address {
+    type Err = ConnectError;
+
+    fn from_str(text: &str) -> Result<Self, ConnectError> {
+        let refused = |reason| ConnectError::Address {
+            // Whatever stands before an `@` may be a secret.
+            given: text.rsplit('@').next().unwrap_or_default().to_owned(),
+            reason,
+        };
+        let uri: Uri = text
+            .parse()
+            .map_err(|_| refused("it is not of the form leftfold://host:port"))?;
+        if uri.scheme_str() != Some(SCHEME) {
+            return Err(refused("it does not begin with leftfold://"));
+        }
+        let authority = uri
+            .authority()
+            .filter(|authority| !authority.host().is_empty())
+            .ok_or_else(|| refused("it names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(refused("a server does not take a user's name"));
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(refused("nothing may follow the port"));
+        }
+        let after_host = authority.as_str().get(authority.host().len()..);
+        let port = match (authority.port_u16(), after_host) {
+            (Some(port), _) if port > 0 => port,
+            (None, Some("")) => PORT,
+            _ => return Err(refused("its port is not a number from 1 to 65535")),
+        };
+        Ok(Self {
+            host: authority.host().to_owned(),
+            port,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<String, String> {
+        let address: Result<Address, _> = text.parse();
+        address
+            .map(|address| address.http())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn hosts_with_and_without_a_port_are_understood() {
+        for (text, http) in [
+            ("leftfold://localhost:2113", "http://localhost:2113"),
+            ("leftfold://127.0.0.1:80/", "http://127.0.0.1:80"),
+            ("leftfold://events.example", "http://events.example:2113"),
+            ("leftfold://[::1]:9", "http://[::1]:9"),
+        ] {
+            assert_eq!(parsed(text).as_deref(), Ok(http), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_the_address_and_the_reason() {
+        for (text, reason) in [
+            ("", "form"),
+            ("localhost:2113", "begin"),
+            ("http://localhost:2113", "begin"),
+            ("kurrentdb://localhost:2113?tls=false", "begin"),
+            ("leftfold://", "form"),
+            ("leftfold://:2113", "host"),
+            ("leftfold://a:2113/b", "follow"),
+            ("leftfold://a:2113?b=c", "follow"),
+            ("leftfold://a:0", "port"),
+            ("leftfold://a:70000", "port"),
+            ("leftfold://a b:1", "form"),
+        ] {
+            let refused = parsed(text).unwrap_err();
+            assert!(refused.contains(text), "{refused}");
+            assert!(refused.contains(reason), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_repeated() {
+        let refused = parsed("leftfold://ann:hunter2@a:1").unwrap_err();
+        assert!(!refused.contains("hunter2"), "{refused}");
+    }
+}

@@ -1,0 +1,257 @@
+//! Appends: sending them, and being honest about what became of them.
+//!
+//! **Owns:** when an append is sent again, and what its outcome is when no answer came. **Does not know:** connections.
+//! **Invariants:** an append is sent again only if that cannot write it twice; "nothing was written" is said only if that is
+//! certain; no append waits for ever.
+//!
+//! **When an append is sent again.** Always if the server certainly did nothing: it was not sent, or the server said that it
+//! stops and had not begun it. If it may have arrived, only if each of its writes expects an exact revision or no
+//! stream: such a repetition is recognised for ever. Repetitions of "any" and "stream exists" are recognised among the
+//! newest events only, and how many others write meanwhile the client cannot know; so their outcome is unknown, and the
+//! caller, who knows more, may repeat them.
+//!
+//! **What a refusal means after an unknown outcome.** Nothing was written only if the refusal would have met the first attempt
+//! too whenever it came; any other leaves the outcome unknown.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use leftfold_model::{Append, Appended, Conflict, ExpectedRevision};
+use leftfold_proto::{
+    leftfold::v1::{self as wire, AppendPart, Failure, failure::Kind},
+    prost::Message,
+};
+use leftfold_store::{AppendError, Cause, Delete};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::timeout,
+};
+
+use crate::{
+    Trouble,
+    call::{Link, Links},
+    decode, encode,
+    failure::{self, Said},
+    pause::Pauses,
+    session::{Fate, Hold, Item},
+};
+
+/// Writes to the server.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) links: Arc<Links>,
+    /// A permit for each append that may be under way; closed with the client.
+    pub(crate) room: Semaphore,
+    /// Bytes of one message, at most.
+    pub(crate) message_bytes: usize,
+}
+
+/// What is known of one append.
+#[derive(Debug, Default)]
+struct Story {
+    /// The attempt that is under way.
+    attempt: Option<Arc<Hold>>,
+    /// Why an attempt may have arrived that was not answered.
+    unknown: Option<Cause>,
+    /// What was last in the way.
+    trouble: Option<Cause>,
+}
+
+impl Writer {
+    pub(crate) async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        let mut story = Story::default();
+        let after = self.links.options.append_timeout;
+        match timeout(after, self.attempts(&append, &mut story)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(story.out_of_time(after)),
+        }
+    }
+
+    async fn attempts(&self, append: &Append, story: &mut Story) -> Result<Appended, AppendError> {
+        let closed = || AppendError::Unavailable {
+            cause: Trouble::Closed.cause(),
+        };
+        let Ok(_permit) = self.room.acquire().await else {
+            return Err(closed());
+        };
+        let mut pauses = Pauses::of(&self.links.options);
+        loop {
+            let link = self.links.next().ok_or_else(closed)?;
+            let hold = Arc::new(Hold::default());
+            story.attempt = Some(Arc::clone(&hold));
+            match self.attempt(link, append, hold).await {
+                Fate::Appended(answer) => {
+                    let appended = decode::appended(append, answer);
+                    return appended.map_err(|trouble| AppendError::OutcomeUnknown {
+                        cause: trouble.cause(),
+                    });
+                }
+                Fate::Failed(Failure {
+                    kind: Some(Kind::Stopping(_)),
+                }) => story.trouble = Some(Trouble::Stopping.cause()),
+                Fate::Failed(failure) => return Err(story.judge(failure::append_error(failure))),
+                Fate::NotBegun => story.trouble = link.trouble.get(),
+                Fate::Lost(cause) if is_repeatable(append) => story.unknown = Some(cause),
+                Fate::Lost(cause) => return Err(AppendError::OutcomeUnknown { cause }),
+            }
+            story.attempt = None;
+            pauses.wait().await;
+        }
+    }
+
+    async fn attempt(&self, link: &Link, append: &Append, hold: Arc<Hold>) -> Fate {
+        let request = encode::append(append);
+        let bytes = request.encoded_len();
+        if bytes > self.message_bytes {
+            return self.in_parts(link, &request, hold).await;
+        }
+        let (fate, told) = oneshot::channel();
+        let item = Item {
+            append: request,
+            bytes,
+            hold,
+            fate,
+        };
+        if link.appends.send(item).await.is_err() {
+            return Fate::NotBegun;
+        }
+        told.await
+            .unwrap_or_else(|_| Fate::Lost(Trouble::Closed.cause()))
+    }
+
+    /// Sends an append that is longer than a message. It counts as sent once its last part is given away.
+    async fn in_parts(&self, link: &Link, request: &wire::AppendRequest, hold: Arc<Hold>) -> Fate {
+        let whole = Bytes::from(request.encode_to_vec());
+        let parts = parts(whole, self.message_bytes, Arc::clone(&hold));
+        match link
+            .calls
+            .clone()
+            .append_in_parts(stream::iter(parts))
+            .await
+        {
+            Ok(response) => Fate::Appended(response.into_inner()),
+            Err(status) => match Said::of(status, &self.links.address) {
+                Said::Failure(failure) => Fate::Failed(failure),
+                Said::Stopping => Fate::NotBegun,
+                Said::NotTaken(cause) | Said::Nothing(cause) => {
+                    link.trouble.note(Some(Arc::clone(&cause)));
+                    if hold.withdraw() {
+                        Fate::NotBegun
+                    } else {
+                        Fate::Lost(cause)
+                    }
+                }
+            },
+        }
+    }
+
+    /// Deletes a stream. Nothing recognises a repeated deletion, so it is sent once, over a connection that just answered.
+    pub(crate) async fn delete(&self, delete: Delete) -> Result<Appended, AppendError> {
+        let unavailable = |cause| AppendError::Unavailable { cause };
+        let Ok(_permit) = self.room.acquire().await else {
+            return Err(unavailable(Trouble::Closed.cause()));
+        };
+        self.links
+            .head()
+            .await
+            .map_err(|error| unavailable(Arc::new(error)))?;
+        let Some(link) = self.links.next() else {
+            return Err(unavailable(Trouble::Closed.cause()));
+        };
+        let mut calls = link.calls.clone();
+        let after = self.links.options.append_timeout;
+        let answered = timeout(after, calls.delete(encode::delete(&delete))).await;
+        let unknown = |cause| Err(AppendError::OutcomeUnknown { cause });
+        match answered {
+            Ok(Ok(response)) => {
+                decode::deleted(response.into_inner()).or_else(|trouble| unknown(trouble.cause()))
+            }
+            Ok(Err(status)) => match Said::of(status, &self.links.address) {
+                Said::Failure(failure) => Err(failure::append_error(failure)),
+                Said::Stopping => Err(unavailable(Trouble::Stopping.cause())),
+                Said::NotTaken(cause) | Said::Nothing(cause) => unknown(cause),
+            },
+            Err(_) => unknown(Trouble::NoAnswer { after, cause: None }.cause()),
+        }
+    }
+}
+
+/// The parts of an encoded append, made as they are asked for.
+fn parts(
+    whole: Bytes,
+    part_bytes: usize,
+    hold: Arc<Hold>,
+) -> impl Iterator<Item = AppendPart> + Send + 'static {
+    let mut given = 0_usize;
+    std::iter::from_fn(move || {
+        let start = given;
+        let end = start.saturating_add(part_bytes).min(whole.len());
+        let is_last = end == whole.len();
+        if start == end || is_last && !hold.take() {
+            return None;
+        }
+        given = end;
+        Some(AppendPart {
+            bytes: whole.slice(start..end),
+            total_bytes: whole.len() as u64,
+        })
+    })
+}
+
+/// Whether a repetition of this append is recognised however much later it comes.
+fn is_repeatable(append: &Append) -> bool {
+    append.writes().iter().all(|write| {
+        matches!(
+            write.expected,
+            ExpectedRevision::NoStream | ExpectedRevision::Exact(_)
+        )
+    })
+}
+
+impl Story {
+    /// What the refusal of this attempt says of all attempts.
+    fn judge(&self, refusal: AppendError) -> AppendError {
+        if self.unknown.is_none() {
+            return refusal;
+        }
+        match refusal {
+            AppendError::Conflict(conflict) if is_final(&conflict) => {
+                AppendError::Conflict(conflict)
+            }
+            AppendError::OutcomeUnknown { cause } => AppendError::OutcomeUnknown { cause },
+            other => AppendError::OutcomeUnknown {
+                cause: Arc::new(other),
+            },
+        }
+    }
+
+    fn out_of_time(self, after: std::time::Duration) -> AppendError {
+        let withdrawn = self.attempt.is_none_or(|attempt| attempt.withdraw());
+        let cause = Trouble::NoAnswer {
+            after,
+            cause: self.unknown.clone().or(self.trouble),
+        }
+        .cause();
+        if withdrawn && self.unknown.is_none() {
+            AppendError::Unavailable { cause }
+        } else {
+            AppendError::OutcomeUnknown { cause }
+        }
+    }
+}
+
+/// Whether a conflict stays one, so that an attempt that is still on its way meets it too.
+fn is_final(conflict: &Conflict) -> bool {
+    match conflict {
+        Conflict::WrongRevision {
+            expected, actual, ..
+        } => match (expected, actual.0) {
+            (ExpectedRevision::Exact(expected), Some(actual)) => actual > *expected,
+            (ExpectedRevision::NoStream, Some(_)) => true,
+            _ => false,
+        },
+        Conflict::ConditionFailed { .. } | Conflict::PartlyStored { .. } => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,274 @@
+//! A client, from its address to its end.
+//!
+//! **Owns:** [`Client`]: connecting, closing, and who answers which method. **Does not know:** what an outcome means.
+
+use std::{fmt, sync::Arc};
+
+use futures_core::{future::BoxFuture, stream::BoxStream};
+use leftfold_model::{Append, Appended, Position, Read, StreamName};
+use leftfold_proto::leftfold::v1 as wire;
+use leftfold_store::{
+    AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
+    Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState, Subscription,
+};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{
+    ClientOptions, ConnectError, Trouble,
+    address::Address,
+    append::Writer,
+    call::{Calls, Latest, Link, Links},
+    decode,
+    failure::{self, Said},
+    follow, list,
+    pause::Pauses,
+    read,
+    session::Sender,
+    snapshots::RemoteSnapshots,
+};
+
+/// Bytes of one message of appends, at most. More would make small appends wait behind large ones.
+const MESSAGE_BYTES: usize = 256 * 1024;
+/// Appends that wait to be sent, for each connection.
+const QUEUE: usize = 1024;
+/// Bytes that may be under way on one connection. Reads are bounded one by one, so that none that is not consumed holds
+/// up the others.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+
+/// A store that is a server. Cheap to clone; clones share the connections.
+///
+/// ```no_run
+/// use leftfold_client::Client;
+/// use leftfold_store::EventStore;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = Client::connect("leftfold://127.0.0.1:2113").await?;
+/// println!("the log ends at {}", store.head().await?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    links: Arc<Links>,
+    writer: Arc<Writer>,
+    capabilities: Capabilities,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("address", &self.links.address)
+            .field("capabilities", &self.capabilities)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Connects to the server at `leftfold://host:port`; without a port, 2113.
+    ///
+    /// The server has to be there now. Later it may go and come back: see the crate's documentation.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: the address is not one, nobody answers, or not a Leftfold server.
+    ///
+    /// # Panics
+    /// If it is called outside of a tokio runtime with time and I/O enabled.
+    pub async fn connect(address: &str) -> Result<Self, ConnectError> {
+        Self::connect_with(address, ClientOptions::default()).await
+    }
+
+    /// Connects with these options.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    ///
+    /// # Panics
+    /// As [`Self::connect`].
+    pub async fn connect_with(address: &str, options: ClientOptions) -> Result<Self, ConnectError> {
+        let parsed: Address = address.parse()?;
+        let (connections, appends) = (options.connections, options.appends_max);
+        // Fields can be set past the methods that keep them sensible.
+        let options = options
+            .with_connections(connections)
+            .with_appends_max(appends);
+        let address = parsed.to_string();
+        let endpoint = endpoint(&parsed, &options)?;
+        let first = endpoint.connect().await;
+        let first = first.map_err(|source| ConnectError::Unreachable {
+            address: address.clone(),
+            cause: Arc::new(source),
+        })?;
+        let described = describe(calls(first.clone(), &options), &address, &options).await?;
+        let taken = usize::try_from(described.message_bytes_max).unwrap_or(usize::MAX);
+        // Whatever is about as long as that still fits.
+        let message_bytes = (taken / 2).clamp(1, MESSAGE_BYTES);
+        let more = (1..options.connections).map(|_| endpoint.connect_lazy());
+        let links: Vec<_> = std::iter::once(first)
+            .chain(more)
+            .map(|channel| link(calls(channel, &options), &address, &options, message_bytes))
+            .collect();
+        let room = Semaphore::new(options.appends_max);
+        let links = Links::new(address, options, links, CancellationToken::new());
+        let links = Arc::new(links);
+        Ok(Self {
+            writer: Arc::new(Writer {
+                links: Arc::clone(&links),
+                room,
+                message_bytes,
+            }),
+            links,
+            capabilities: Capabilities::new(described.durable, described.recent_ids),
+        })
+    }
+}
+
+fn endpoint(address: &Address, options: &ClientOptions) -> Result<Endpoint, ConnectError> {
+    let refused = |_| ConnectError::Address {
+        given: address.to_string(),
+        reason: "it is not of the form leftfold://host:port",
+    };
+    let agent = concat!("leftfold-client/", env!("CARGO_PKG_VERSION"));
+    Ok(Endpoint::from_shared(address.http())
+        .map_err(refused)?
+        .user_agent(agent)
+        .map_err(refused)?
+        .connect_timeout(options.connect_timeout)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(options.keepalive_interval)
+        .keep_alive_timeout(options.keepalive_timeout)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(options.window_bytes)
+        .initial_connection_window_size(CONNECTION_WINDOW))
+}
+
+fn calls(channel: Channel, options: &ClientOptions) -> Calls {
+    Calls::new(channel)
+        .max_decoding_message_size(options.message_bytes_max)
+        .max_encoding_message_size(usize::MAX)
+}
+
+async fn describe(
+    mut calls: Calls,
+    address: &str,
+    options: &ClientOptions,
+) -> Result<wire::Description, ConnectError> {
+    let described = timeout(
+        options.connect_timeout,
+        calls.describe(wire::DescribeRequest {}),
+    );
+    let cause = match described.await {
+        Ok(Ok(described)) => return Ok(described.into_inner()),
+        Ok(Err(status)) => match Said::of(status, address) {
+            Said::Failure(failure) => Arc::new(failure::read_error(failure)),
+            Said::Stopping => Trouble::Stopping.cause(),
+            Said::NotTaken(cause) | Said::Nothing(cause) => cause,
+        },
+        Err(_) => Trouble::NoAnswer {
+            after: options.connect_timeout,
+            cause: None,
+        }
+        .cause(),
+    };
+    let address = address.to_owned();
+    Err(ConnectError::NotSpoken { address, cause })
+}
+
+/// A connection, with the task that sends its appends. It ends with the client.
+fn link(calls: Calls, address: &str, options: &ClientOptions, message_bytes: usize) -> Link {
+    let (appends, queue) = mpsc::channel(QUEUE);
+    let trouble = Arc::new(Latest::default());
+    let sender = Sender {
+        calls: calls.clone(),
+        address: address.to_owned(),
+        queue,
+        trouble: Arc::clone(&trouble),
+        pauses: Pauses::of(options),
+        message_bytes,
+    };
+    tokio::spawn(sender.run());
+    Link {
+        calls,
+        appends,
+        trouble,
+    }
+}
+
+impl EventStore for Client {
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(self.writer.append(append))
+    }
+
+    fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
+        read::read(Arc::clone(&self.links), read)
+    }
+
+    fn subscribe(
+        &self,
+        subscription: Subscription,
+    ) -> BoxStream<'static, Result<Delivery, ReadError>> {
+        follow::subscribe(Arc::clone(&self.links), subscription)
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
+        Box::pin(self.links.head())
+    }
+
+    fn stream_state(&self, stream: StreamName) -> BoxFuture<'_, Result<StreamState, ReadError>> {
+        Box::pin(async move {
+            let ask = |mut calls: Calls| {
+                let stream = stream.to_string();
+                async move { calls.state(wire::StateRequest { stream }).await }
+            };
+            let answer = self.links.ask_to_read(ask).await?;
+            decode::state(answer).map_err(failure::unreadable)
+        })
+    }
+
+    fn delete(&self, delete: Delete) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(self.writer.delete(delete))
+    }
+
+    fn scavenge(
+        &self,
+        scavenge: Scavenge,
+    ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
+        list::scavenge(Arc::clone(&self.links), scavenge)
+    }
+
+    fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
+        list::list(Arc::clone(&self.links), list)
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
+        Box::pin(async {
+            let ask = |mut calls: Calls| async move { calls.stats(wire::StatsRequest {}).await };
+            self.links.ask_to_read(ask).await.map(decode::stats)
+        })
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        Arc::new(RemoteSnapshots(Arc::clone(&self.links)))
+    }
+
+    /// Closes this client and its clones; the server's store stays open.
+    fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
+        Box::pin(async {
+            let all = u32::try_from(self.links.options.appends_max).unwrap_or(u32::MAX);
+            // Once all permits are here, nothing is under way. Appends that come now wait behind this and are refused. An error
+            // says that it was closed before.
+            let _under_way = self.writer.room.acquire_many(all).await;
+            self.writer.room.close();
+            self.links.closed.cancel();
+            Ok(())
+        })
+    }
+}

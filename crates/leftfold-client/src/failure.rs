@@ -1,0 +1,194 @@
+//! What a server says when it does not do what it was asked.
+//!
+//! **Owns:** rebuilding the contract's errors from messages. **Does not know:** whether to try again.
+//! **Invariants:** a status without a failure message is not taken for the store's word.
+
+use std::sync::Arc;
+
+use leftfold_model::{
+    Conflict, CurrentRevision, EventId, ExpectedRevision, ModelError, Position, Revision,
+    StreamName,
+};
+use leftfold_proto::{
+    google::rpc,
+    leftfold::v1::{
+        Failure,
+        failure::{Caused, Kind},
+    },
+    prost::Message,
+};
+use leftfold_store::{AppendError, Cause, ReadError, SnapshotError};
+use tonic::{Code, Status};
+
+use crate::{Trouble, decode};
+
+const FAILURE_TYPE: &str = "leftfold.v1.Failure";
+
+/// What a status means.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// The store answered.
+    Failure(Failure),
+    /// The server did not begin, because it stops.
+    Stopping,
+    /// The request was not understood or not allowed; asking again does not help.
+    NotTaken(Cause),
+    /// Nobody answered.
+    Nothing(Cause),
+}
+
+impl Said {
+    pub(crate) fn of(status: Status, address: &str) -> Self {
+        if let Some(failure) = failure(&status) {
+            return match failure.kind {
+                Some(Kind::Stopping(_)) => Self::Stopping,
+                _ => Self::Failure(failure),
+            };
+        }
+        let not_taken = matches!(
+            status.code(),
+            Code::Unimplemented
+                | Code::InvalidArgument
+                | Code::OutOfRange
+                | Code::ResourceExhausted
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::NotFound
+        );
+        let cause: Cause = Arc::new(status);
+        if not_taken {
+            Self::NotTaken(Trouble::NotTaken { cause }.cause())
+        } else {
+            let address = address.to_owned();
+            Self::Nothing(Trouble::Connection { address, cause }.cause())
+        }
+    }
+}
+
+fn failure(status: &Status) -> Option<Failure> {
+    let whole = rpc::Status::decode(status.details()).ok()?;
+    let detail = whole
+        .details
+        .into_iter()
+        .find(|detail| detail.type_url.ends_with(FAILURE_TYPE))?;
+    Failure::decode(detail.value.as_slice()).ok()
+}
+
+/// The error of an append.
+pub(crate) fn append_error(failure: Failure) -> AppendError {
+    match failure.kind {
+        Some(Kind::Invalid(invalid)) => AppendError::Invalid {
+            reason: invalid.reason,
+        },
+        Some(Kind::Unavailable(caused)) => AppendError::Unavailable {
+            cause: told(caused),
+        },
+        Some(Kind::Stopping(_)) => AppendError::Unavailable {
+            cause: Trouble::Stopping.cause(),
+        },
+        Some(Kind::OutcomeUnknown(caused)) => AppendError::OutcomeUnknown {
+            cause: told(caused),
+        },
+        Some(kind) => match conflict(kind) {
+            Ok(Some(conflict)) => AppendError::Conflict(conflict),
+            Ok(None) => unknown("it is no answer to an append"),
+            Err(error) => unknown(error.to_string()),
+        },
+        None => unknown("a failure without a kind"),
+    }
+}
+
+fn unknown(what: impl Into<String>) -> AppendError {
+    AppendError::OutcomeUnknown {
+        cause: Trouble::not_understood(what).cause(),
+    }
+}
+
+fn conflict(kind: Kind) -> Result<Option<Conflict>, ModelError> {
+    Ok(Some(match kind {
+        Kind::WrongRevision(wrong) => Conflict::WrongRevision {
+            stream: StreamName::new(wrong.stream)?,
+            expected: wrong
+                .expected
+                .map_or(ExpectedRevision::Any, decode::expected),
+            actual: CurrentRevision(wrong.actual.map(Revision::new)),
+        },
+        Kind::StreamDeleted(deleted) => Conflict::StreamDeleted {
+            stream: StreamName::new(deleted.stream)?,
+        },
+        Kind::ConditionFailed(failed) => Conflict::ConditionFailed {
+            condition: usize::try_from(failed.condition).unwrap_or(usize::MAX),
+            position: Position::new(failed.position),
+        },
+        Kind::PartlyStored(partly) => Conflict::PartlyStored {
+            id: EventId::from(uuid::Uuid::from_u64_pair(partly.id_high, partly.id_low)),
+            position: Position::new(partly.position),
+        },
+        _ => return Ok(None),
+    }))
+}
+
+/// The error of a read.
+pub(crate) fn read_error(failure: Failure) -> ReadError {
+    match failure.kind {
+        Some(Kind::Invalid(invalid)) => ReadError::Invalid {
+            reason: invalid.reason,
+        },
+        Some(Kind::StreamDeleted(deleted)) => match StreamName::new(deleted.stream) {
+            Ok(stream) => ReadError::StreamDeleted { stream },
+            Err(error) => unreadable(Trouble::not_understood(error.to_string())),
+        },
+        Some(Kind::Corrupt(caused)) => ReadError::Corrupt {
+            cause: told(caused),
+        },
+        Some(Kind::Unavailable(caused)) => ReadError::Unavailable {
+            cause: told(caused),
+        },
+        Some(Kind::Stopping(_)) => unreadable(Trouble::Stopping),
+        _ => unreadable(Trouble::not_understood("it is no answer to a read")),
+    }
+}
+
+/// A store that cannot be read because of this.
+pub(crate) fn unreadable(trouble: Trouble) -> ReadError {
+    ReadError::Unavailable {
+        cause: trouble.cause(),
+    }
+}
+
+/// The error of a read that ends with this.
+pub(crate) fn unread(said: Said) -> ReadError {
+    match said {
+        Said::Failure(failure) => read_error(failure),
+        Said::NotTaken(cause) | Said::Nothing(cause) => ReadError::Unavailable { cause },
+        Said::Stopping => unreadable(Trouble::Stopping),
+    }
+}
+
+/// The error of a snapshot.
+pub(crate) fn snapshot_error(failure: Failure) -> SnapshotError {
+    let cause = match failure.kind {
+        Some(Kind::SnapshotDamaged(damaged)) => match StreamName::new(damaged.stream) {
+            Ok(stream) => return SnapshotError::Damaged { stream },
+            Err(error) => Trouble::not_understood(error.to_string()).cause(),
+        },
+        Some(Kind::Unavailable(caused)) => told(caused),
+        Some(Kind::Invalid(invalid)) => Trouble::Told {
+            text: invalid.reason,
+            cause: None,
+        }
+        .cause(),
+        Some(Kind::Stopping(_)) => Trouble::Stopping.cause(),
+        _ => Trouble::not_understood("it is no answer about a snapshot").cause(),
+    };
+    SnapshotError::Unavailable { cause }
+}
+
+/// The chain of causes that the server told.
+fn told(caused: Caused) -> Cause {
+    let chain = caused.causes.into_iter().rev();
+    let whole = chain.fold(None, |cause, text| {
+        Some(Trouble::Told { text, cause }.cause())
+    });
+    whole.unwrap_or_else(|| Trouble::not_understood("a failure without a cause").cause())
+}

@@ -1,0 +1,29 @@
+//! The client of Leftfold's server: the store contract over the wire.
+//!
+//! **Owns:** [`Client`], connections and their loss, and what an append's outcome is when an answer does not come.
+//! **Does not know:** rules about streams; how the server stores.
+//! **Invariants:** an append is reported as not written only if that is certain; a read never continues as something else
+//! than it began; a subscription has no gap and no repetition, however often it connects anew; no type that was generated
+//! from the wire contract leaves this crate.
+//! **Reading order:** [`Client`], [`ClientOptions`], `append`, `session`, `read`, `follow`, then `call` and the
+//! translations.
+
+mod address;
+mod append;
+mod call;
+mod client;
+mod decode;
+mod encode;
+mod error;
+mod failure;
+mod follow;
+mod list;
+mod options;
+mod pause;
+mod read;
+mod session;
+mod snapshots;
+
+pub use client::Client;
+pub use error::{ConnectError, Trouble};
+pub use options::ClientOptions;

@@ -1,0 +1,274 @@
+//! The call over which one connection's appends go.
+//!
+//! **Owns:** sending what waits, together where it can be, and telling each append its [`Fate`]. **Does not know:** whether
+//! an append may be sent again; `append` decides.
+//! **Invariants:** an append is given to the connection at most once; whoever sent one learns whether it may have arrived;
+//! what nobody waits for any more is not sent.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use futures_util::stream;
+use leftfold_proto::leftfold::v1::{
+    self as wire, AppendAnswers, Failure, NumberedAppend, NumberedAppends, append_answer::Outcome,
+};
+use leftfold_store::Cause;
+use tokio::sync::{mpsc, oneshot};
+use tonic::Streaming;
+
+use crate::{
+    Trouble,
+    call::{Calls, Latest},
+    failure::Said,
+    pause::Pauses,
+};
+
+/// Appends of one message, at most.
+const MESSAGE_APPENDS: usize = 512;
+
+/// An append that waits to be sent.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) append: wire::AppendRequest,
+    pub(crate) bytes: usize,
+    pub(crate) hold: Arc<Hold>,
+    pub(crate) fate: oneshot::Sender<Fate>,
+}
+
+/// What became of an append that was sent.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    Appended(wire::Appended),
+    Failed(Failure),
+    /// The server certainly did nothing.
+    NotBegun,
+    /// The connection ended before the answer came.
+    Lost(Cause),
+}
+
+/// Who has an append: the one who waits for it, or the connection.
+#[derive(Debug, Default)]
+pub(crate) struct Hold(AtomicU8);
+
+const WAITING: u8 = 0;
+const TAKEN: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+impl Hold {
+    /// Gives it to the connection; false if it was withdrawn.
+    pub(crate) fn take(&self) -> bool {
+        self.leave_waiting(TAKEN)
+    }
+
+    /// Takes it back; false if the connection has it.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.leave_waiting(WITHDRAWN)
+    }
+
+    fn leave_waiting(&self, to: u8) -> bool {
+        let left = self
+            .0
+            .compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire);
+        left.is_ok()
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.0.load(Ordering::Acquire) == WAITING
+    }
+}
+
+/// Sends the appends of one connection.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    pub(crate) calls: Calls,
+    pub(crate) address: String,
+    pub(crate) queue: mpsc::Receiver<Item>,
+    pub(crate) trouble: Arc<Latest>,
+    pub(crate) pauses: Pauses,
+    /// Bytes of one message, about.
+    pub(crate) message_bytes: usize,
+}
+
+/// A call that is open.
+struct Open {
+    outgoing: mpsc::Sender<NumberedAppends>,
+    incoming: Streaming<AppendAnswers>,
+    newest: u64,
+    unanswered: BTreeMap<u64, oneshot::Sender<Fate>>,
+}
+
+/// What happens next in an open call.
+enum Step {
+    Answers(AppendAnswers),
+    Append(Box<Item>),
+    /// There is no client any more.
+    Unwanted,
+    Over(Cause),
+}
+
+impl Sender {
+    /// Sends appends for as long as there is a client.
+    pub(crate) async fn run(mut self) {
+        while let Some(first) = self.queue.recv().await {
+            if !first.hold.is_waiting() {
+                continue;
+            }
+            match self.open().await {
+                Ok(open) => self.serve(open, first).await,
+                Err(cause) => {
+                    // Whoever waits for it puts it here again.
+                    let _ = first.fate.send(Fate::NotBegun);
+                    self.trouble.note(Some(cause));
+                    self.pauses.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<Open, Cause> {
+        let (outgoing, queue) = mpsc::channel(1);
+        let messages = stream::unfold(queue, |mut queue| async move {
+            let next: NumberedAppends = queue.recv().await?;
+            Some((next, queue))
+        });
+        match self.calls.appends(messages).await {
+            Ok(response) => Ok(Open {
+                outgoing,
+                incoming: response.into_inner(),
+                newest: 0,
+                unanswered: BTreeMap::new(),
+            }),
+            Err(status) => Err(said(Said::of(status, &self.address))),
+        }
+    }
+
+    /// Sends and hears until the call ends.
+    async fn serve(&mut self, mut open: Open, first: Item) {
+        let mut first = Some(first);
+        let cause = loop {
+            match self.step(&mut open, &mut first).await {
+                Step::Answers(answers) => {
+                    self.pauses.reset();
+                    self.trouble.note(None);
+                    if open.hear(answers) {
+                        break Trouble::Stopping.cause();
+                    }
+                }
+                Step::Append(item) => self.send(&mut open, *item),
+                Step::Unwanted => return open.finish().await,
+                Step::Over(cause) => break cause,
+            }
+        };
+        self.trouble.note(Some(Arc::clone(&cause)));
+        for (_, fate) in open.unanswered {
+            let _ = fate.send(Fate::Lost(Arc::clone(&cause)));
+        }
+        if let Some(item) = first {
+            let _ = item.fate.send(Fate::NotBegun);
+        }
+        self.pauses.wait().await;
+    }
+
+    async fn step(&mut self, open: &mut Open, first: &mut Option<Item>) -> Step {
+        let Open {
+            outgoing, incoming, ..
+        } = open;
+        let queue = &mut self.queue;
+        let next = async {
+            // Room first: what comes while the connection is busy goes together.
+            outgoing.reserve().await.ok()?;
+            match first.take() {
+                Some(item) => Some(Some(item)),
+                None => Some(queue.recv().await),
+            }
+        };
+        tokio::select! {
+            biased;
+            heard = incoming.message() => match heard {
+                Ok(Some(answers)) => Step::Answers(answers),
+                Ok(None) => Step::Over(Trouble::Stopping.cause()),
+                Err(status) => Step::Over(said(Said::of(status, &self.address))),
+            },
+            next = next => match next {
+                Some(Some(item)) => Step::Append(Box::new(item)),
+                Some(None) => Step::Unwanted,
+                None => Step::Over(Trouble::Stopping.cause()),
+            },
+        }
+    }
+
+    /// Sends an append and what waits behind it, in one message.
+    fn send(&mut self, open: &mut Open, first: Item) {
+        let mut message = NumberedAppends::default();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(item) = next {
+            bytes += item.bytes;
+            if item.hold.take() {
+                open.newest += 1;
+                open.unanswered.insert(open.newest, item.fate);
+                message.appends.push(NumberedAppend {
+                    number: open.newest,
+                    append: Some(item.append),
+                });
+            }
+            let has_room = bytes < self.message_bytes && message.appends.len() < MESSAGE_APPENDS;
+            next = has_room.then(|| self.queue.try_recv().ok()).flatten();
+        }
+        if !message.appends.is_empty() {
+            // There is room, unless the call is over; then the next step tells.
+            let _ = open.outgoing.try_send(message);
+        }
+    }
+}
+
+impl Open {
+    /// Tells those who wait; true if the server takes no more.
+    fn hear(&mut self, answers: AppendAnswers) -> bool {
+        for answer in answers.answers {
+            let Some(fate) = self.unanswered.remove(&answer.number) else {
+                continue;
+            };
+            let told = match answer.outcome {
+                Some(Outcome::Appended(appended)) => Fate::Appended(appended),
+                Some(Outcome::Failure(failure)) => Fate::Failed(failure),
+                None => Fate::Lost(Trouble::not_understood("an answer without an outcome").cause()),
+            };
+            let _ = fate.send(told);
+        }
+        let Some(taken_through) = answers.taken_through else {
+            return false;
+        };
+        let not_begun = self.unanswered.split_off(&taken_through.saturating_add(1));
+        for (_, fate) in not_begun {
+            let _ = fate.send(Fate::NotBegun);
+        }
+        true
+    }
+
+    /// Hears the last answers; nothing more is sent.
+    async fn finish(mut self) {
+        drop(self.outgoing);
+        while !self.unanswered.is_empty() {
+            let Ok(Some(answers)) = self.incoming.message().await else {
+                return;
+            };
+            for answer in answers.answers {
+                self.unanswered.remove(&answer.number);
+            }
+        }
+    }
+}
+
+fn said(said: Said) -> Cause {
+    match said {
+        Said::Nothing(cause) | Said::NotTaken(cause) => cause,
+        Said::Stopping => Trouble::Stopping.cause(),
+        Said::Failure(failure) => Arc::new(crate::failure::append_error(failure)),
+    }
+}

@@ -1,0 +1,87 @@
+//! Snapshots on the server.
+//!
+//! **Owns:** the calls about them. **Does not know:** what a state is.
+//! **Invariants:** each may be asked twice: of two snapshots the newer stays, and removing what is gone is no error.
+
+use std::{fmt, sync::Arc};
+
+use futures_core::future::BoxFuture;
+use leftfold_model::StreamName;
+use leftfold_proto::leftfold::v1 as wire;
+use leftfold_store::{SavedSnapshot, SnapshotError, SnapshotStore};
+
+use crate::{
+    Trouble,
+    call::{Calls, Links, Unanswered},
+    decode, encode, failure,
+};
+
+/// The snapshots beside the server's log.
+pub(crate) struct RemoteSnapshots(pub(crate) Arc<Links>);
+
+impl fmt::Debug for RemoteSnapshots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RemoteSnapshots")
+            .field(&self.0.address)
+            .finish()
+    }
+}
+
+impl SnapshotStore for RemoteSnapshots {
+    fn load<'a>(
+        &'a self,
+        stream: &'a StreamName,
+    ) -> BoxFuture<'a, Result<Option<SavedSnapshot>, SnapshotError>> {
+        Box::pin(async move {
+            let ask = |mut calls: Calls| async move {
+                let stream = stream.to_string();
+                calls
+                    .load_snapshot(wire::LoadSnapshotRequest { stream })
+                    .await
+            };
+            let answer: wire::LoadSnapshotAnswer = self.0.ask(ask).await.map_err(refused)?;
+            let snapshot = answer.snapshot.map(decode::snapshot).transpose();
+            snapshot.map_err(|trouble: Trouble| SnapshotError::Unavailable {
+                cause: trouble.cause(),
+            })
+        })
+    }
+
+    fn save<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        snapshot: SavedSnapshot,
+    ) -> BoxFuture<'a, Result<(), SnapshotError>> {
+        Box::pin(async move {
+            let request = wire::SaveSnapshotRequest {
+                stream: stream.to_string(),
+                snapshot: Some(encode::snapshot(&snapshot)),
+            };
+            let ask = |mut calls: Calls| {
+                let request = request.clone();
+                async move { calls.save_snapshot(request).await }
+            };
+            self.0.ask(ask).await.map(drop).map_err(refused)
+        })
+    }
+
+    fn remove<'a>(&'a self, stream: &'a StreamName) -> BoxFuture<'a, Result<(), SnapshotError>> {
+        Box::pin(async move {
+            let ask = |mut calls: Calls| async move {
+                let stream = stream.to_string();
+                let request = wire::RemoveSnapshotRequest { stream };
+                calls.remove_snapshot(request).await
+            };
+            self.0.ask(ask).await.map(drop).map_err(refused)
+        })
+    }
+}
+
+fn refused(unanswered: Unanswered) -> SnapshotError {
+    match unanswered {
+        Unanswered::Failure(failure) => failure::snapshot_error(failure),
+        Unanswered::NotTaken(cause) | Unanswered::Silence(cause) => {
+            SnapshotError::Unavailable { cause }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Connecting, and what is said when it fails.
+//!
+//! **Owns:** addresses, strangers that answer, closing. **Does not know:** lost connections.
+
+use std::{sync::Arc, time::Duration};
+
+use leftfold_client::{Client, ClientOptions, ConnectError};
+use leftfold_model::Position;
+use leftfold_store::{EventStore, MemoryStore, ReadError};
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+use crate::running::{in_time, serve};
+
+#[tokio::test]
+async fn what_the_store_promises_is_known_at_once() {
+    let memory = MemoryStore::new();
+    let promised = memory.capabilities();
+    let address = serve(Arc::new(memory), &[]).await;
+    let client = Client::connect(&address).await.unwrap();
+    assert_eq!(client.capabilities(), promised);
+    assert!(format!("{client:?}").contains(&address));
+}
+
+#[tokio::test]
+async fn nobody_there_is_told_with_the_address() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("leftfold://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = in_time(Client::connect(&address)).await.unwrap_err();
+    assert!(
+        matches!(error, ConnectError::Unreachable { .. }),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains(&address), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_of_another_kind_is_told_apart() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("leftfold://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            socket
+                .write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+                .await
+                .unwrap();
+        }
+    });
+    let error = in_time(Client::connect(&address)).await.unwrap_err();
+    assert!(matches!(error, ConnectError::NotSpoken { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_not_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("leftfold://{}", listener.local_addr().unwrap());
+    let options = ClientOptions::default().with_connect_timeout(Duration::from_millis(50));
+    let connecting = Client::connect_with(&address, options);
+    let error = in_time(connecting).await.unwrap_err();
+    assert!(matches!(error, ConnectError::NotSpoken { .. }), "{error:?}");
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_closed_client_refuses_and_leaves_the_server_as_it_is() {
+    let address = serve(Arc::new(MemoryStore::new()), &[]).await;
+    let client = Client::connect(&address).await.unwrap();
+    client.close().await.unwrap();
+    client.close().await.unwrap();
+    let refused = client.head().await.unwrap_err();
+    assert!(
+        matches!(refused, ReadError::Unavailable { .. }),
+        "{refused:?}"
+    );
+    let another = Client::connect(&address).await.unwrap();
+    assert_eq!(another.head().await.unwrap(), Position::START);
+}

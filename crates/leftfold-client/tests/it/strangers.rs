@@ -1,0 +1,253 @@
+//! Requests that no careful client sends, by the bare protocol.
+//!
+//! **Owns:** what the server answers to them. **Does not know:** the client of this crate.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use leftfold_model::Position;
+use leftfold_proto::{
+    leftfold::v1::{
+        self as wire, append_answer::Outcome, failure::Kind, store_client::StoreClient,
+    },
+    prost::Message,
+};
+use leftfold_store::{EventStore, MemoryStore};
+use tonic::{Code, Status, transport::Channel};
+
+use crate::running::{in_time, serve};
+
+async fn bare(settings: &[(&str, &str)]) -> (Arc<MemoryStore>, StoreClient<Channel>) {
+    let store = Arc::new(MemoryStore::new());
+    let shared: Arc<dyn EventStore> = store.clone();
+    let address = serve(shared, settings).await.replace("leftfold", "http");
+    (store, StoreClient::connect(address).await.unwrap())
+}
+
+fn event(bytes: usize) -> wire::NewEvent {
+    wire::NewEvent {
+        r#type: "Noted".into(),
+        content_type: 1,
+        data: vec![b'1'; bytes].into(),
+        id_low: rand_low(),
+        ..wire::NewEvent::default()
+    }
+}
+
+fn rand_low() -> u64 {
+    uuid::Uuid::from(leftfold_model::EventId::fresh())
+        .as_u64_pair()
+        .1
+}
+
+fn append(stream: &str, event: wire::NewEvent) -> wire::AppendRequest {
+    wire::AppendRequest {
+        writes: vec![wire::Write {
+            stream: stream.into(),
+            expected: None,
+            events: vec![event],
+        }],
+        ..wire::AppendRequest::default()
+    }
+}
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, words: &[&str]) {
+    let status = answer.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    for word in words {
+        assert!(status.message().contains(word), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_single_append_needs_no_session() {
+    let (store, mut calls) = bare(&[]).await;
+    let answer = calls.append(append("a", event(2))).await.unwrap();
+    let appended = answer.into_inner();
+    assert_eq!((appended.first, appended.last), (1, 1));
+    assert_eq!(appended.revisions, [0]);
+    assert_eq!(store.head().await.unwrap(), Position::FIRST);
+}
+
+#[tokio::test]
+async fn what_is_not_an_append_is_refused_with_its_reason_and_writes_nothing() {
+    let (store, mut calls) = bare(&[]).await;
+    let nothing = wire::AppendRequest::default();
+    refused(
+        calls.append(nothing).await,
+        &["0 events", "APPEND_EVENTS_MAX"],
+    );
+    let long = "x".repeat(1_025);
+    let named = append(&long, event(2));
+    refused(
+        calls.append(named).await,
+        &["1025 bytes", "STREAM_NAME_BYTES_MAX"],
+    );
+    let unknown = wire::NewEvent {
+        content_type: 99,
+        ..event(2)
+    };
+    refused(
+        calls.append(append("a", unknown)).await,
+        &["content type 99"],
+    );
+    let tags = (0..65).map(|n| n.to_string()).collect();
+    let tagged = wire::NewEvent { tags, ..event(2) };
+    refused(calls.append(append("a", tagged)).await, &["65 tags"]);
+    let empty_item = wire::Query {
+        items: vec![wire::QueryItem::default()],
+    };
+    let mut conditioned = append("a", event(2));
+    conditioned.conditions = vec![wire::Condition {
+        fail_if_match: Some(empty_item),
+        token: 0,
+    }];
+    refused(
+        calls.append(conditioned).await,
+        &["neither a type nor a tag"],
+    );
+    assert_eq!(store.head().await.unwrap(), Position::START);
+}
+
+#[tokio::test]
+async fn reads_and_snapshots_that_make_no_sense_are_refused() {
+    let (_store, mut calls) = bare(&[]).await;
+    let from = Some(wire::read_request::From::Revision(3));
+    let read = wire::ReadRequest {
+        from,
+        ..wire::ReadRequest::default()
+    };
+    let mut batches = calls.read(read).await.unwrap().into_inner();
+    refused(batches.message().await, &["revision"]);
+    let state = wire::StateRequest::default();
+    refused(calls.state(state).await, &["stream name", "0 bytes"]);
+    let save = |fingerprint: &'static [u8]| wire::SaveSnapshotRequest {
+        stream: "a".into(),
+        snapshot: Some(wire::Snapshot {
+            fingerprint: Bytes::from_static(fingerprint),
+            ..wire::Snapshot::default()
+        }),
+    };
+    refused(
+        calls.save_snapshot(save(b"short")).await,
+        &["5 bytes", "16"],
+    );
+    let none = wire::SaveSnapshotRequest {
+        stream: "a".into(),
+        snapshot: None,
+    };
+    refused(calls.save_snapshot(none).await, &["snapshot is missing"]);
+}
+
+fn numbered(number: u64, append: Option<wire::AppendRequest>) -> wire::NumberedAppend {
+    wire::NumberedAppend { number, append }
+}
+
+#[tokio::test]
+async fn one_bad_append_of_a_session_does_not_harm_the_others() {
+    let (store, mut calls) = bare(&[]).await;
+    let message = wire::NumberedAppends {
+        appends: vec![
+            numbered(1, Some(append("a", event(2)))),
+            numbered(2, None),
+            numbered(3, Some(append("b", event(2)))),
+        ],
+    };
+    let answers = calls.appends(stream::iter([message])).await.unwrap();
+    let mut answers = answers.into_inner();
+    let mut outcomes = Vec::new();
+    while let Some(message) = in_time(answers.message()).await.unwrap() {
+        outcomes.extend(message.answers);
+    }
+    outcomes.sort_by_key(|answer| answer.number);
+    let is_written: Vec<_> = outcomes
+        .iter()
+        .map(|answer| matches!(answer.outcome, Some(Outcome::Appended(_))))
+        .collect();
+    assert_eq!(is_written, [true, false, true]);
+    assert_eq!(store.head().await.unwrap(), Position::new(2));
+}
+
+#[tokio::test]
+async fn a_session_with_a_wrong_number_ends_and_what_was_begun_is_answered() {
+    let (store, mut calls) = bare(&[]).await;
+    let message = wire::NumberedAppends {
+        appends: vec![
+            numbered(1, Some(append("a", event(2)))),
+            numbered(7, Some(append("a", event(2)))),
+        ],
+    };
+    let answers = calls.appends(stream::iter([message])).await.unwrap();
+    let mut answers = answers.into_inner();
+    let mut told = Vec::new();
+    let status = loop {
+        match in_time(answers.message()).await {
+            Ok(message) => told.extend(message.unwrap().answers),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(told.len(), 1);
+    refused::<()>(Err(status), &["number 7", "number 2"]);
+    assert_eq!(store.head().await.unwrap(), Position::FIRST);
+}
+
+fn part(bytes: Bytes, total: usize) -> wire::AppendPart {
+    wire::AppendPart {
+        bytes,
+        total_bytes: total as u64,
+    }
+}
+
+#[tokio::test]
+async fn an_append_in_parts_is_written_when_all_are_there_and_not_before() {
+    let (store, mut calls) = bare(&[("message_bytes_max", "64KiB")]).await;
+    let whole = Bytes::from(append("a", event(300_000)).encode_to_vec());
+    let total = whole.len();
+    let parts: Vec<_> = whole.chunks(50_000).map(Bytes::copy_from_slice).collect();
+    let parts: Vec<_> = parts.into_iter().map(|bytes| part(bytes, total)).collect();
+    let cut = parts[..parts.len() - 1].to_vec();
+    let answer = calls.append_in_parts(stream::iter(cut)).await;
+    refused(answer, &["nothing was written", &total.to_string()]);
+    assert_eq!(store.head().await.unwrap(), Position::START);
+    let answer = calls.append_in_parts(stream::iter(parts)).await.unwrap();
+    assert_eq!(answer.into_inner().first, 1);
+}
+
+#[tokio::test]
+async fn parts_of_no_append_are_refused() {
+    let (store, mut calls) = bare(&[]).await;
+    let none = stream::iter(Vec::new());
+    refused(calls.append_in_parts(none).await, &["no part"]);
+    let huge = vec![part(Bytes::new(), usize::MAX)];
+    let answer = calls.append_in_parts(stream::iter(huge)).await;
+    refused(answer, &["allowed are"]);
+    let more = vec![part(Bytes::from_static(&[1; 20]), 10)];
+    let answer = calls.append_in_parts(stream::iter(more)).await;
+    refused(answer, &["longer than the 10 bytes"]);
+    let garbage = vec![part(Bytes::from_static(&[0xff; 10]), 10)];
+    refused(calls.append_in_parts(stream::iter(garbage)).await, &[]);
+    assert_eq!(store.head().await.unwrap(), Position::START);
+}
+
+#[tokio::test]
+async fn a_failure_in_a_session_is_the_one_of_a_single_append() {
+    let (_store, mut calls) = bare(&[]).await;
+    let message = wire::NumberedAppends {
+        appends: vec![numbered(1, Some(wire::AppendRequest::default()))],
+    };
+    let answers = calls.appends(stream::iter([message])).await.unwrap();
+    let told = in_time(answers.into_inner().message())
+        .await
+        .unwrap()
+        .unwrap();
+    let Some(Outcome::Failure(failure)) = &told.answers[0].outcome else {
+        panic!("{told:?}");
+    };
+    let Some(Kind::Invalid(invalid)) = &failure.kind else {
+        panic!("{failure:?}");
+    };
+    let single = calls.append(wire::AppendRequest::default()).await;
+    assert_eq!(single.unwrap_err().message(), invalid.reason);
+}

@@ -1,0 +1,259 @@
+//! The calls of the protocol.
+//!
+//! **Owns:** [`Native`]. **Does not know:** the forms of messages; see `decode` and `encode`.
+//! **Invariants:** calls that write go on when their client hangs up; those that read stop; all are told when the server
+//! stops.
+
+use std::{future::Future, sync::Arc};
+
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, stream};
+use leftfold_model::{Append, Appended, StreamName};
+use leftfold_proto::leftfold::v1::{self as wire, store_server::Store};
+use leftfold_store::{AppendError, Scavenge};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{decode, encode, parts::Parts, refusal::Refusal, session};
+use crate::shared::Shared;
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Native {
+    shared: Arc<Shared>,
+    parts: Parts,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Messages<T> = BoxStream<'static, Result<T, Status>>;
+
+impl Native {
+    pub(super) fn over(shared: &Arc<Shared>) -> Self {
+        Self {
+            parts: Parts::new(&shared.settings),
+            shared: Arc::clone(shared),
+        }
+    }
+
+    async fn write(&self, append: Append) -> Answer<wire::Appended> {
+        let store = Arc::clone(&self.shared.store);
+        let appended = self
+            .finish(async move { store.append(append).await })
+            .await?;
+        Ok(Response::new(encode::appended(&appended)))
+    }
+
+    /// Carries out what writes, also when nobody waits for it any more.
+    async fn finish(
+        &self,
+        work: impl Future<Output = Result<Appended, AppendError>> + Send + 'static,
+    ) -> Result<Appended, Refusal> {
+        if self.shared.stopping.is_cancelled() {
+            return Err(Refusal::stopping());
+        }
+        let work = self.shared.tasks.spawn(work);
+        let outcome = match timeout(self.shared.settings.call_timeout, work).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panicked)) => Err(AppendError::OutcomeUnknown {
+                cause: Arc::new(panicked),
+            }),
+            Err(elapsed) => Err(AppendError::OutcomeUnknown {
+                cause: Arc::new(elapsed),
+            }),
+        };
+        Ok(outcome?)
+    }
+
+    /// Waits for an answer that takes no writing, but not for ever.
+    async fn answer<T, E: Into<Refusal>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Status> {
+        let patience = self.shared.settings.call_timeout;
+        tokio::select! {
+            () = self.shared.stopping.cancelled() => Err(Refusal::stopping().into()),
+            outcome = timeout(patience, work) => match outcome {
+                Ok(outcome) => outcome.map_err(|error| error.into().into()),
+                Err(_) => Err(Status::deadline_exceeded(format!("no answer within {patience:?}"))),
+            },
+        }
+    }
+
+    /// The messages of a stream, until the server stops.
+    fn messages<T: Send + 'static, M: Send + 'static, E: Into<Refusal> + Send + 'static>(
+        &self,
+        items: BoxStream<'static, Result<T, E>>,
+        messages: impl Fn(&T) -> Vec<M> + Send + 'static,
+    ) -> Response<Messages<M>> {
+        let each = items.flat_map(move |item| {
+            let told: Vec<Result<M, Status>> = match item {
+                Ok(item) => messages(&item).into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error.into().into())],
+            };
+            stream::iter(told)
+        });
+        Response::new(until(self.shared.stopping.clone(), each.boxed()))
+    }
+}
+
+/// The stream until its end, or until the token is cancelled; then its last item says so.
+fn until<M: Send + 'static>(stopping: CancellationToken, messages: Messages<M>) -> Messages<M> {
+    Box::pin(stream::unfold(Some(messages), move |messages| {
+        let stopping = stopping.clone();
+        async move {
+            let mut messages = messages?;
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => Some((Err(Refusal::stopping().into()), None)),
+                next = messages.next() => match next? {
+                    Ok(message) => Some((Ok(message), Some(messages))),
+                    Err(status) => Some((Err(status), None)),
+                },
+            }
+        }
+    }))
+}
+
+fn name(stream: String) -> Result<StreamName, Refusal> {
+    Ok(StreamName::new(stream)?)
+}
+
+#[tonic::async_trait]
+impl Store for Native {
+    type AppendsStream = Messages<wire::AppendAnswers>;
+    type ReadStream = Messages<wire::ReadBatch>;
+    type SubscribeStream = Messages<wire::Delivery>;
+    type ListStream = Messages<wire::Listing>;
+    type ScavengeStream = Messages<wire::ScavengeProgress>;
+
+    async fn describe(&self, _: Request<wire::DescribeRequest>) -> Answer<wire::Description> {
+        let store = &self.shared.store;
+        let head = self.answer(store.head()).await?;
+        let capabilities = store.capabilities();
+        Ok(Response::new(wire::Description {
+            durable: capabilities.durable,
+            recent_ids: capabilities.recent_ids,
+            head: head.get(),
+            message_bytes_max: self.shared.settings.message_bytes_max.0,
+        }))
+    }
+
+    async fn append(&self, request: Request<wire::AppendRequest>) -> Answer<wire::Appended> {
+        let append = decode::append(request.into_inner())?;
+        self.write(append).await
+    }
+
+    async fn append_in_parts(
+        &self,
+        request: Request<Streaming<wire::AppendPart>>,
+    ) -> Answer<wire::Appended> {
+        let whole = self.parts.join(request.into_inner()).await?;
+        let append = decode::append(whole)?;
+        self.write(append).await
+    }
+
+    async fn appends(
+        &self,
+        request: Request<Streaming<wire::NumberedAppends>>,
+    ) -> Answer<Self::AppendsStream> {
+        let answers = session::run(&self.shared, request.into_inner());
+        Ok(Response::new(answers))
+    }
+
+    async fn read(&self, request: Request<wire::ReadRequest>) -> Answer<Self::ReadStream> {
+        let read = decode::read(request.into_inner())?;
+        Ok(self.messages(self.shared.store.read(read), encode::read_batch))
+    }
+
+    async fn subscribe(
+        &self,
+        request: Request<wire::SubscribeRequest>,
+    ) -> Answer<Self::SubscribeStream> {
+        let subscription = decode::subscription(request.into_inner())?;
+        let deliveries = self.shared.store.subscribe(subscription);
+        let followed = self.messages(deliveries, encode::delivery).into_inner();
+        // It ends by itself only when the store closes, and that happens when the server stops.
+        let end = stream::once(async { Err(Refusal::stopping().into()) });
+        Ok(Response::new(followed.chain(end).boxed()))
+    }
+
+    async fn head(&self, _: Request<wire::HeadRequest>) -> Answer<wire::HeadAnswer> {
+        let position = self.answer(self.shared.store.head()).await?.get();
+        Ok(Response::new(wire::HeadAnswer { position }))
+    }
+
+    async fn state(&self, request: Request<wire::StateRequest>) -> Answer<wire::StateAnswer> {
+        let stream = name(request.into_inner().stream)?;
+        let state = self.answer(self.shared.store.stream_state(stream)).await?;
+        Ok(Response::new(encode::state(&state)))
+    }
+
+    async fn delete(&self, request: Request<wire::DeleteRequest>) -> Answer<wire::Appended> {
+        let delete = decode::delete(request.into_inner())?;
+        let store = Arc::clone(&self.shared.store);
+        let deleted = self
+            .finish(async move { store.delete(delete).await })
+            .await?;
+        Ok(Response::new(encode::deleted(&deleted)))
+    }
+
+    async fn list(&self, request: Request<wire::ListRequest>) -> Answer<Self::ListStream> {
+        let list = decode::list(request.into_inner())?;
+        let infos = self.shared.store.streams(list);
+        Ok(self.messages(infos, |infos| encode::listing(infos)))
+    }
+
+    async fn stats(&self, _: Request<wire::StatsRequest>) -> Answer<wire::StatsAnswer> {
+        let stats = self.answer(self.shared.store.stats()).await?;
+        Ok(Response::new(encode::stats(stats)))
+    }
+
+    async fn scavenge(
+        &self,
+        request: Request<wire::ScavengeRequest>,
+    ) -> Answer<Self::ScavengeStream> {
+        let bound = self.shared.settings.scavenge_bytes_per_second.0;
+        let asked = request.into_inner().bytes_per_second;
+        let allowed = Some(bound).filter(|bytes| *bytes > 0);
+        let scavenge = match asked.into_iter().chain(allowed).min() {
+            Some(bytes) => Scavenge::default().with_bytes_per_second(bytes),
+            None => Scavenge::default(),
+        };
+        let told = self.shared.store.scavenge(scavenge);
+        Ok(self.messages(told, |progress| vec![encode::progress(progress)]))
+    }
+
+    async fn load_snapshot(
+        &self,
+        request: Request<wire::LoadSnapshotRequest>,
+    ) -> Answer<wire::LoadSnapshotAnswer> {
+        let stream = name(request.into_inner().stream)?;
+        let snapshots = self.shared.store.snapshots();
+        let snapshot = self.answer(snapshots.load(&stream)).await?;
+        Ok(Response::new(wire::LoadSnapshotAnswer {
+            snapshot: snapshot.map(encode::snapshot),
+        }))
+    }
+
+    async fn save_snapshot(
+        &self,
+        request: Request<wire::SaveSnapshotRequest>,
+    ) -> Answer<wire::SaveSnapshotAnswer> {
+        let wire::SaveSnapshotRequest { stream, snapshot } = request.into_inner();
+        let (stream, snapshot) = (name(stream)?, decode::snapshot(snapshot)?);
+        let snapshots = self.shared.store.snapshots();
+        self.answer(snapshots.save(&stream, snapshot)).await?;
+        Ok(Response::new(wire::SaveSnapshotAnswer {}))
+    }
+
+    async fn remove_snapshot(
+        &self,
+        request: Request<wire::RemoveSnapshotRequest>,
+    ) -> Answer<wire::RemoveSnapshotAnswer> {
+        let stream = name(request.into_inner().stream)?;
+        let snapshots = self.shared.store.snapshots();
+        self.answer(snapshots.remove(&stream)).await?;
+        Ok(Response::new(wire::RemoveSnapshotAnswer {}))
+    }
+}

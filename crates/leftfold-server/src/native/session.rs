@@ -1,0 +1,162 @@
+//! Many appends over one call.
+//!
+//! **Owns:** [`run`]: taking appends as they come and answering them as they are done. **Does not know:** what they hold.
+//! **Invariants:** a bounded number is under way; a client that does not listen is not read from; what was begun is
+//! finished though the client be gone; a server that stops says how far it came.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use futures_core::{future::BoxFuture, stream::BoxStream};
+use futures_util::{FutureExt, StreamExt, stream, stream::FuturesUnordered};
+use leftfold_proto::leftfold::v1::{
+    AppendAnswer, AppendAnswers, NumberedAppend, NumberedAppends, append_answer::Outcome,
+};
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use super::{decode, encode, refusal::Refusal};
+use crate::shared::Shared;
+
+/// Appends of one session that are under way or answered and not yet told. More would only wait in the store.
+const APPENDS_MAX: usize = 1024;
+
+type Answers = Result<AppendAnswers, Status>;
+
+/// Begins a session; its work outlives the stream of answers.
+pub(super) fn run(
+    shared: &Arc<Shared>,
+    incoming: Streaming<NumberedAppends>,
+) -> BoxStream<'static, Answers> {
+    let (tell, told) = mpsc::channel(1);
+    let session = Session {
+        shared: Arc::clone(shared),
+        tell,
+        waiting: VecDeque::new(),
+        begun: 0,
+        under_way: FuturesUnordered::new(),
+        answers: Vec::new(),
+    };
+    shared.tasks.spawn(session.serve(incoming));
+    Box::pin(stream::unfold(told, |mut told| async move {
+        let next = told.recv().await?;
+        Some((next, told))
+    }))
+}
+
+/// How taking appends ended.
+enum End {
+    /// The client has no more, or is gone.
+    Client,
+    Stopping,
+    Broken(Refusal),
+}
+
+struct Session {
+    shared: Arc<Shared>,
+    tell: mpsc::Sender<Answers>,
+    /// Received and not begun.
+    waiting: VecDeque<NumberedAppend>,
+    /// The number of the newest append that was begun.
+    begun: u64,
+    under_way: FuturesUnordered<BoxFuture<'static, AppendAnswer>>,
+    answers: Vec<AppendAnswer>,
+}
+
+impl Session {
+    async fn serve(mut self, incoming: Streaming<NumberedAppends>) {
+        let end = self.take(incoming).await;
+        while let Some(answer) = self.under_way.next().await {
+            self.answers.push(answer);
+        }
+        let taken_through = matches!(end, End::Stopping).then_some(self.begun);
+        let last = AppendAnswers {
+            answers: std::mem::take(&mut self.answers),
+            taken_through,
+        };
+        // A client that is gone cannot be told.
+        let _ = self.tell.send(Ok(last)).await;
+        let refusal = match end {
+            End::Client => return,
+            End::Stopping => Refusal::stopping(),
+            End::Broken(refusal) => refusal,
+        };
+        let _ = self.tell.send(Err(refusal.into())).await;
+    }
+
+    /// Takes and answers appends until there are no more to take.
+    async fn take(&mut self, mut incoming: Streaming<NumberedAppends>) -> End {
+        let stopping = self.shared.stopping.clone();
+        loop {
+            if let Err(refusal) = self.begin_waiting() {
+                return End::Broken(refusal);
+            }
+            let has_room = self.waiting.is_empty() && self.open() < APPENDS_MAX;
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return End::Stopping,
+                permit = self.tell.reserve(), if !self.answers.is_empty() => match permit {
+                    Ok(permit) => permit.send(Ok(AppendAnswers {
+                        answers: std::mem::take(&mut self.answers),
+                        taken_through: None,
+                    })),
+                    Err(_) => return End::Client,
+                },
+                Some(answer) = self.under_way.next(), if !self.under_way.is_empty() => {
+                    self.answers.push(answer);
+                    while let Some(Some(answer)) = self.under_way.next().now_or_never() {
+                        self.answers.push(answer);
+                    }
+                }
+                message = incoming.message(), if has_room => match message {
+                    Ok(Some(message)) => self.waiting.extend(message.appends),
+                    Ok(None) | Err(_) => return End::Client,
+                },
+            }
+        }
+    }
+
+    fn open(&self) -> usize {
+        self.under_way.len() + self.answers.len()
+    }
+
+    /// Begins as many as there is room for.
+    fn begin_waiting(&mut self) -> Result<(), Refusal> {
+        while self.open() < APPENDS_MAX
+            && let Some(next) = self.waiting.pop_front()
+        {
+            let due = self.begun + 1;
+            if next.number != due {
+                return Err(Refusal::invalid(format!(
+                    "append is number {}, but number {due} is due",
+                    next.number
+                )));
+            }
+            self.begun = due;
+            self.begin(next);
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, next: NumberedAppend) {
+        let number = next.number;
+        match decode::append(next.append.unwrap_or_default()) {
+            Ok(append) => {
+                let store = Arc::clone(&self.shared.store);
+                self.under_way.push(Box::pin(async move {
+                    let outcome = match store.append(append).await {
+                        Ok(appended) => Outcome::Appended(encode::appended(&appended)),
+                        Err(error) => Outcome::Failure(Refusal::from(error).into_failure()),
+                    };
+                    AppendAnswer {
+                        number,
+                        outcome: Some(outcome),
+                    }
+                }));
+            }
+            Err(refusal) => self.answers.push(AppendAnswer {
+                number,
+                outcome: Some(Outcome::Failure(refusal.into_failure())),
+            }),
+        }
+    }
+}
