@@ -11,10 +11,16 @@ use leftfold_log::disk::{Disk, real::RealDisk};
 use serde_json::json;
 
 use super::output;
-use crate::{cli, open};
+use crate::{
+    cli,
+    open::{self, Place, PlaceError},
+};
 
 pub(crate) fn run(arguments: &cli::Verify) -> anyhow::Result<()> {
-    let directory = &arguments.data.data;
+    let Place::Directory(directory) = Place::of(&arguments.data)? else {
+        return Err(PlaceError::NeedsFiles.into());
+    };
+    let directory = directory.as_path();
     open::must_exist(directory)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::at(directory)?);
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template(

@@ -9,6 +9,7 @@
 mod bad_input;
 mod commands;
 mod import;
+mod url;
 
 use std::path::Path;
 
