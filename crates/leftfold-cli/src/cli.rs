@@ -39,8 +39,11 @@ pub(crate) enum Command {
         leftfold read --data data --category account --type DepositMade --backwards --limit 5 --json"
     )]
     Read(Read),
-    /// Follows the log: shows what is stored, then what is appended by this process's store.
-    #[command(after_help = "Example:\n  leftfold tail --data data --from 100 --json")]
+    /// Follows the log: shows what is stored, then what is appended. On a server, that is what anybody appends.
+    #[command(
+        after_help = "Examples:\n  leftfold tail --url leftfold://localhost:2113\n  \
+        leftfold tail --data data --from 100 --json"
+    )]
     Tail(Tail),
     /// Lists streams with their event counts and last times.
     #[command(after_help = "Example:\n  leftfold streams --data data --prefix account-")]
@@ -72,7 +75,7 @@ pub(crate) enum Command {
         Example:\n  leftfold scavenge --data data --rate 20000000"
     )]
     Scavenge(Scavenge),
-    /// Reads every byte and checks the index against the log.
+    /// Reads every byte and checks the index against the log. It needs the files, so it works on --data only.
     #[command(after_help = "Example:\n  leftfold verify --data data")]
     Verify(Verify),
     /// Brings the schema of a PostgreSQL store to the version this program needs.
@@ -104,19 +107,27 @@ pub(crate) enum Command {
     },
 }
 
-/// Where the events are.
+/// Where the events are. A flag counts more than the environment, which clap cannot tell apart; see `open`.
 #[derive(Debug, Args)]
+#[group(multiple = false)]
 pub(crate) struct Data {
     /// The directory of the store, or a database as `postgres://...`; made if it is not there by commands that write.
-    #[arg(long, value_name = "PLACE", env = "LEFTFOLD_DATA")]
-    pub(crate) data: PathBuf,
+    /// [env: LEFTFOLD_DATA]
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) data: Option<PathBuf>,
+    /// The server of the store, as `leftfold://host:port`. [env: LEFTFOLD_URL]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Keep the events in this directory or `postgres://...` database; without it they are gone afterwards.
-    #[arg(long, value_name = "PLACE")]
+    /// Keep the events in this directory or `postgres://...` database; without it and --url they are gone afterwards.
+    #[arg(long, value_name = "PLACE", conflicts_with = "url")]
     pub(crate) data: Option<PathBuf>,
+    /// Keep the events on this server, `leftfold://host:port`.
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -9,12 +9,15 @@ use leftfold_log::{OpenError, StorageError};
 use leftfold_model::Conflict;
 use leftfold_store::{AppendError, ReadError};
 
+use crate::open::PlaceError;
+
 /// What a command ends with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Exit {
     Ok = 0,
     Failed = 1,
+    Usage = 2,
     Conflict = 3,
     Corruption = 4,
 }
@@ -39,6 +42,9 @@ pub(crate) fn text(error: &anyhow::Error) -> String {
 
 pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
+        if cause.is::<PlaceError>() {
+            return Exit::Usage;
+        }
         let corrupt = cause
             .downcast_ref::<StorageError>()
             .is_some_and(StorageError::is_corruption)

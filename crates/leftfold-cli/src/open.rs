@@ -1,34 +1,81 @@
 //! Opening the store that a command works on.
 //!
-//! **Owns:** the way from `--data` to a store. **Does not know:** commands.
-//! **Invariants:** commands see a store, never which one; commands that only read refuse to make one.
+//! **Owns:** the way from `--data` and `--url` to a store. **Does not know:** commands.
+//! **Invariants:** commands see a store, never which one; commands that only read refuse to make one; a flag counts more
+//! than the environment; no message shows a password.
 
-use std::{path::Path, sync::Arc};
+use std::{env, fmt, path::Path, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
+use leftfold_client::Client;
 use leftfold_postgres::{PostgresOptions, PostgresStore};
 use leftfold_store::{EngineStore, EventStore, LogOptions};
 
 use crate::cli::Data;
 
-/// What `--data` names.
+/// Where a store is.
 #[derive(Debug, Clone)]
-pub(crate) enum Place<'a> {
-    Directory(&'a Path),
+pub(crate) enum Place {
+    Directory(PathBuf),
     /// With the name under which messages speak of it: never its password.
     Postgres(Box<PostgresOptions>, String),
+    /// At an address.
+    Server(String),
 }
 
-impl<'a> Place<'a> {
-    /// Reads an address, or takes anything else for a directory.
-    pub(crate) fn of(data: &'a Path) -> anyhow::Result<Self> {
-        let address = data.to_str().filter(|text| is_postgres(text));
-        let Some(address) = address else {
-            return Ok(Self::Directory(data));
+/// Why there is no place to work on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlaceError {
+    #[error(
+        "no store is named: give --data PLACE or --url leftfold://host:port, or set LEFTFOLD_DATA or LEFTFOLD_URL"
+    )]
+    Missing,
+    #[error(
+        "LEFTFOLD_DATA and LEFTFOLD_URL are both set: choose with --data PLACE or --url leftfold://host:port"
+    )]
+    Two,
+    #[error(
+        "this command reads what a store consists of, which a server does not show: give --data PLACE"
+    )]
+    NeedsFiles,
+}
+
+impl Place {
+    /// The place that the flags name, or else the environment.
+    pub(crate) fn of(data: &Data) -> anyhow::Result<Self> {
+        let named = (data.data.clone(), data.url.clone());
+        let (place, url) = match named {
+            (None, None) => (
+                env::var_os("LEFTFOLD_DATA").map(PathBuf::from),
+                env::var("LEFTFOLD_URL").ok(),
+            ),
+            named => named,
+        };
+        match (place, url) {
+            (Some(_), Some(_)) => Err(PlaceError::Two.into()),
+            (Some(place), None) => Self::at(&place),
+            (None, Some(url)) => Ok(Self::Server(url)),
+            (None, None) => Err(PlaceError::Missing.into()),
+        }
+    }
+
+    /// What `--data` names: the address of a database, or else a directory.
+    pub(crate) fn at(data: &Path) -> anyhow::Result<Self> {
+        let Some(address) = data.to_str().filter(|text| is_postgres(text)) else {
+            return Ok(Self::Directory(data.to_owned()));
         };
         let options: PostgresOptions = address.parse()?;
         let name = format!("the schema {} of the database", options.schema());
         Ok(Self::Postgres(Box::new(options), name))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(directory) => directory.display().fmt(f),
+            Self::Postgres(_, name) | Self::Server(name) => name.fmt(f),
+        }
     }
 }
 
@@ -40,20 +87,22 @@ fn is_postgres(text: &str) -> bool {
 
 /// Opens the store for a command that writes; makes it if it is not there.
 pub(crate) async fn for_writing(data: &Data) -> anyhow::Result<Arc<dyn EventStore>> {
-    at(&data.data).await
+    at(&Place::of(data)?).await
 }
 
 /// Opens the store for a command that needs something to be there.
 pub(crate) async fn existing(data: &Data) -> anyhow::Result<Arc<dyn EventStore>> {
-    match Place::of(&data.data)? {
+    let place = match Place::of(data)? {
         Place::Directory(directory) => {
-            must_exist(directory)?;
-            open(Place::Directory(directory)).await
+            must_exist(&directory)?;
+            Place::Directory(directory)
         }
         Place::Postgres(options, name) => {
-            open(Place::Postgres(Box::new(options.without_migrating()), name)).await
+            Place::Postgres(Box::new(options.without_migrating()), name)
         }
-    }
+        server @ Place::Server(_) => server,
+    };
+    at(&place).await
 }
 
 /// Refuses a directory that is not there: a typing mistake must not look like an empty store.
@@ -64,32 +113,18 @@ pub(crate) fn must_exist(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The place as people may see it.
-pub(crate) fn shown(data: &Path) -> anyhow::Result<String> {
-    Ok(match Place::of(data)? {
-        Place::Directory(directory) => directory.display().to_string(),
-        Place::Postgres(_, name) => name,
-    })
-}
-
 /// Opens the store at a place; makes it if it is not there.
-pub(crate) async fn at(data: &Path) -> anyhow::Result<Arc<dyn EventStore>> {
-    open(Place::of(data)?).await
-}
-
-async fn open(place: Place<'_>) -> anyhow::Result<Arc<dyn EventStore>> {
+pub(crate) async fn at(place: &Place) -> anyhow::Result<Arc<dyn EventStore>> {
+    let cannot = || format!("cannot open {place}");
     match place {
         Place::Directory(directory) => {
             let store = EngineStore::open(directory, LogOptions::default()).await;
-            Ok(Arc::new(store.with_context(|| {
-                format!("cannot open {}", directory.display())
-            })?))
+            Ok(Arc::new(store.with_context(cannot)?))
         }
-        Place::Postgres(options, name) => {
-            let store = PostgresStore::open_with(*options).await;
-            Ok(Arc::new(
-                store.with_context(|| format!("cannot open {name}"))?,
-            ))
+        Place::Postgres(options, _) => {
+            let store = PostgresStore::open_with((**options).clone()).await;
+            Ok(Arc::new(store.with_context(cannot)?))
         }
+        Place::Server(address) => Ok(Arc::new(Client::connect(address).await?)),
     }
 }

@@ -58,6 +58,18 @@ impl Store {
         Ok(Self::over(store))
     }
 
+    /// The store of a server, at `leftfold://host:port`.
+    ///
+    /// Needs a tokio runtime with time and I/O enabled. The server has to be there now; later it may go and come back, which
+    /// commands outlast.
+    ///
+    /// # Errors
+    /// [`leftfold_client::ConnectError`]: not an address, nobody there, or no Leftfold server.
+    #[cfg(feature = "client")]
+    pub async fn connect(address: &str) -> Result<Self, leftfold_client::ConnectError> {
+        Ok(Self::over(leftfold_client::Client::connect(address).await?))
+    }
+
     /// Any other store.
     pub fn over(store: impl EventStore) -> Self {
         Self::from(Arc::new(store) as Arc<dyn EventStore>)

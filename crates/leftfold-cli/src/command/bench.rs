@@ -31,7 +31,7 @@ use serde_json::json;
 use super::output;
 use crate::{
     cli::{self, Condition, Mode},
-    open::Place,
+    open::{Place, PlaceError},
 };
 
 /// Bytes of a raw write: about one small event.
@@ -55,9 +55,10 @@ struct Measured {
 
 pub(crate) async fn run(arguments: cli::Bench) -> anyhow::Result<()> {
     let parent = arguments.data.clone().unwrap_or_else(std::env::temp_dir);
-    match Place::of(&parent)? {
-        Place::Directory(parent) => in_directory(parent, arguments).await,
+    match Place::at(&parent)? {
+        Place::Directory(parent) => in_directory(&parent, arguments).await,
         Place::Postgres(options, name) => in_database(*options, &name, arguments).await,
+        Place::Server(_) => Err(PlaceError::NeedsFiles.into()),
     }
 }
 

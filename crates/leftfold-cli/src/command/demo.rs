@@ -3,14 +3,18 @@
 //! **Owns:** the story. **Does not know:** anything the framework's users do not know.
 //! **Invariants:** the last line is the balance, computed by replaying stored events.
 
-use std::{io::Write, path::PathBuf};
+use std::io::Write;
 
 use futures_util::StreamExt;
 use leftfold::{Aggregate, Event, ExecuteError, Store, model::Read};
 use serde::{Deserialize, Serialize};
 
 use super::output;
-use crate::{cli, open, show};
+use crate::{
+    cli,
+    open::{self, Place},
+    show,
+};
 
 #[derive(Event, Serialize, Deserialize)]
 enum AccountEvent {
@@ -66,22 +70,23 @@ const ACCOUNT: &str = "123";
 
 pub(crate) async fn run(arguments: cli::Demo) -> anyhow::Result<()> {
     let temporary = tempfile::tempdir()?;
-    let directory: PathBuf = arguments
-        .data
-        .clone()
-        .unwrap_or_else(|| temporary.path().to_owned());
-    let place = open::shown(&directory)?;
-    let store = Store::from(open::at(&directory).await?);
+    let is_kept = arguments.data.is_some() || arguments.url.is_some();
+    let place = match (arguments.url, arguments.data) {
+        (Some(url), _) => Place::Server(url),
+        (None, Some(data)) => Place::at(&data)?,
+        (None, None) => Place::Directory(temporary.path().to_owned()),
+    };
+    let store = Store::from(open::at(&place).await?);
     let accounts = store.repository::<BankAccount>();
     let mut out = output();
     let before = accounts.load(ACCOUNT).await?;
-    match (&arguments.data, before.events()) {
-        (None, _) => writeln!(
+    match (is_kept, before.events()) {
+        (false, _) => writeln!(
             out,
             "a new store in a temporary directory (keep it with --data DIR)"
         )?,
-        (Some(_), 0) => writeln!(out, "a new store in {place}")?,
-        (Some(_), events) => {
+        (true, 0) => writeln!(out, "a new store in {place}")?,
+        (true, events) => {
             let balance = before.state().balance;
             writeln!(
                 out,
@@ -117,7 +122,7 @@ pub(crate) async fn run(arguments: cli::Demo) -> anyhow::Result<()> {
     }
     store.close().await?;
     drop((accounts, batches, store));
-    let store = Store::from(open::at(&directory).await?);
+    let store = Store::from(open::at(&place).await?);
     let account = store.repository::<BankAccount>().load(ACCOUNT).await?;
     writeln!(
         out,

@@ -12,8 +12,8 @@ use super::output;
 use crate::{cli, open::Place};
 
 pub(crate) async fn run(arguments: &cli::Migrate) -> anyhow::Result<()> {
-    let Place::Postgres(options, name) = Place::of(&arguments.data.data)? else {
-        bail!("a directory has no schema; this is for postgres://...");
+    let Place::Postgres(options, name) = Place::of(&arguments.data)? else {
+        bail!("only a database has a schema; this is for postgres://...");
     };
     let mut out = output();
     if arguments.show {

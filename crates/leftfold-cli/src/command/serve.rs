@@ -11,7 +11,10 @@ use leftfold_server::{Server, Settings, telemetry};
 use leftfold_store::{EventStore, MemoryStore};
 
 use super::output;
-use crate::{cli, given, open};
+use crate::{
+    cli, given,
+    open::{self, Place},
+};
 
 pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     if arguments.settings {
@@ -42,7 +45,7 @@ fn settings(arguments: &cli::Serve) -> anyhow::Result<Settings> {
 
 async fn store(arguments: &cli::Serve) -> anyhow::Result<Arc<dyn EventStore>> {
     match &arguments.data {
-        Some(data) if !arguments.memory => open::at(data).await,
+        Some(data) if !arguments.memory => open::at(&Place::at(data)?).await,
         _ => Ok(Arc::new(MemoryStore::new())),
     }
 }
@@ -50,7 +53,7 @@ async fn store(arguments: &cli::Serve) -> anyhow::Result<Arc<dyn EventStore>> {
 fn announce(server: &Server, arguments: &cli::Serve) -> anyhow::Result<()> {
     let address = server.address();
     let what = match &arguments.data {
-        Some(data) if !arguments.memory => open::shown(data)?,
+        Some(data) if !arguments.memory => Place::at(data)?.to_string(),
         _ => "events in memory, gone when it ends,".to_owned(),
     };
     let mut out = output();

@@ -18,6 +18,8 @@ use crate::{
 
 /// Bytes after which a connection breaks: from the middle of the greeting to some messages.
 const BYTES: (u64, u64) = (150, 6_000);
+/// The same, where one message of 256 KiB of events passes, and all of them together do not.
+const WITH_A_MESSAGE: (u64, u64) = (350_000, 700_000);
 
 /// A store in memory, its server behind a proxy, and a client through it.
 async fn behind_cuts(seed: u64, bytes: (u64, u64)) -> (Arc<MemoryStore>, Proxy, Client) {
@@ -75,29 +77,25 @@ async fn what_eight_writers_were_told_over_breaking_connections_is_true() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscription_over_breaking_connections_has_no_gap_and_no_repetition() {
-    let (store, proxy, client) = behind_cuts(11, (400, 30_000)).await;
+    let (store, proxy, client) = behind_cuts(11, WITH_A_MESSAGE).await;
     let mut deliveries = client.subscribe(Subscription::after(Position::START));
+    let writing = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { fill(&store, "a", 10_000).await })
+    };
     let mut seen = Vec::new();
-    // In pieces of which any passes whole through some connection, or no new one would ever come further.
-    for written in (50..=1_000).step_by(50) {
-        let writing = {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move { fill(&store, "a", 50).await })
-        };
-        while seen.len() < written {
-            let delivery = in_time(deliveries.next()).await.unwrap().unwrap();
-            seen.extend(delivery.events.iter().map(|event| event.position.get()));
-        }
-        writing.await.unwrap();
+    while seen.len() < 10_000 {
+        let delivery = in_time(deliveries.next()).await.unwrap().unwrap();
+        seen.extend(delivery.events.iter().map(|event| event.position.get()));
     }
-    assert!(proxy.cuts() > 0);
-    assert!(seen.into_iter().eq(1..=1_000));
+    writing.await.unwrap();
+    assert!(proxy.cuts() > 2, "only {} connections broke", proxy.cuts());
+    assert!(seen.into_iter().eq(1..=10_000));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_over_breaking_connections_is_the_read_that_began() {
-    // One batch of 256 KiB passes, all of them together do not.
-    let (store, proxy, client) = behind_cuts(13, (350_000, 700_000)).await;
+    let (store, proxy, client) = behind_cuts(13, WITH_A_MESSAGE).await;
     for _ in 0..10 {
         fill(&store, "a", 1_000).await;
     }

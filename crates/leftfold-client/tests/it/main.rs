@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::print_stderr,
     reason = "tests stop at the first surprise, and print their seeds"
 )]

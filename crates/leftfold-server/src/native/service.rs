@@ -81,11 +81,16 @@ impl Native {
     }
 
     /// The messages of a stream, until the server stops.
-    fn messages<T: Send + 'static, M: Send + 'static, E: Into<Refusal> + Send + 'static>(
+    fn messages<T, M, E>(
         &self,
         items: BoxStream<'static, Result<T, E>>,
         messages: impl Fn(&T) -> Vec<M> + Send + 'static,
-    ) -> Response<Messages<M>> {
+    ) -> Response<Messages<M>>
+    where
+        T: Send + 'static,
+        M: Send + 'static,
+        E: Into<Refusal> + Send + 'static,
+    {
         let each = items.flat_map(move |item| {
             let told: Vec<Result<M, Status>> = match item {
                 Ok(item) => messages(&item).into_iter().map(Ok).collect(),

@@ -7,6 +7,7 @@
 )]
 
 mod account;
+mod client;
 mod codec;
 mod commands;
 mod compile_fail;
