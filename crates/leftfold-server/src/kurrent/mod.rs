@@ -2,6 +2,8 @@
 //!
 //! **Owns:** its services. **Does not know:** rules about streams.
 
+mod v2;
+
 use std::sync::Arc;
 
 use tonic::service::RoutesBuilder;
@@ -9,4 +11,6 @@ use tonic::service::RoutesBuilder;
 use crate::shared::Shared;
 
 /// Adds the services of this protocol.
-pub(crate) fn add_to(_routes: &mut RoutesBuilder, _shared: &Arc<Shared>) {}
+pub(crate) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {
+    v2::add_to(routes, shared);
+}

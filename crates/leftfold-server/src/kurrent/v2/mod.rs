@@ -1,0 +1,29 @@
+//! The second protocol of KurrentDB's clients: appends to several streams, and checks of streams that are not written.
+//!
+//! **Owns:** its service. **Does not know:** rules about streams, the first protocol.
+//! **Reading order:** `service`, `session` and `records` (one for each method), `checks`; `record` and `status` translate.
+
+mod checks;
+mod record;
+mod records;
+mod service;
+mod session;
+mod status;
+
+use std::sync::Arc;
+
+use leftfold_proto::kurrentdb::protocol::v2::streams::streams_service_server::StreamsServiceServer;
+use tonic::service::RoutesBuilder;
+
+use self::service::Streams;
+use crate::shared::Shared;
+
+/// What a message may have beside the record it carries, so that a record that is too large is told so.
+const MESSAGE_ROOM: usize = 1024 * 1024;
+
+/// Adds the service of this protocol.
+pub(super) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {
+    let bytes = shared.settings.message_bytes_max.len();
+    let service = StreamsServiceServer::new(Streams::new(shared));
+    routes.add_service(service.max_decoding_message_size(bytes.saturating_add(MESSAGE_ROOM)));
+}
