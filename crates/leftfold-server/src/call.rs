@@ -76,7 +76,38 @@ pub(crate) async fn finish<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use leftfold_store::MemoryStore;
+    use tonic::Code;
+
     use super::*;
+    use crate::Settings;
+
+    #[tokio::test]
+    async fn a_call_may_take_as_long_as_both_sides_allow_and_is_not_begun_too_late() {
+        let mut settings = Settings::default();
+        settings.set("call_timeout", "10s").unwrap();
+        let address = settings.listen;
+        let shared = Shared::new(Arc::new(MemoryStore::new()), settings, address);
+        let until = |timeout: Option<&str>| {
+            let mut metadata = MetadataMap::new();
+            if let Some(timeout) = timeout {
+                metadata.insert(TIMEOUT, timeout.parse().unwrap());
+            }
+            deadline(&shared, &metadata).map_err(|refused| refused.code())
+        };
+        // Time stands still, so that what is allowed can be told.
+        tokio::time::pause();
+        let now = Instant::now();
+        assert_eq!(until(None), Ok(now + Duration::from_secs(10)));
+        assert_eq!(until(Some("1H")), Ok(now + Duration::from_secs(10)));
+        assert_eq!(until(Some("3S")), Ok(now + Duration::from_secs(3)));
+        assert_eq!(until(Some("0n")), Err(Code::DeadlineExceeded));
+        assert_eq!(until(Some("soon")), Err(Code::InvalidArgument));
+        let never = finish(&shared, now, std::future::pending::<()>()).await;
+        assert_eq!(never.unwrap_err().code(), Code::DeadlineExceeded);
+    }
 
     #[test]
     fn timeouts_are_read_in_every_unit_and_nothing_else_is() {

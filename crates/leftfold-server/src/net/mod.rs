@@ -7,6 +7,7 @@
 mod door;
 mod sniff;
 mod steer;
+mod whole;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -10,11 +10,12 @@ use std::{
 };
 
 use axum::{Router, body::Body};
-use http::{Request, Response, header::CONTENT_TYPE};
+use http::{Request, Response, Version, header::CONTENT_TYPE};
 use hyper::body::Incoming;
 use tonic::service::Routes;
 use tower::Service;
 
+use super::whole::Whole;
 use crate::{health, http as plain, kurrent, native, shared::Shared, umadb};
 
 /// All protocols.
@@ -57,6 +58,10 @@ impl Service<Request<Incoming>> for Steer {
         } else {
             &mut self.plain
         };
-        router.call(request.map(Body::new))
+        router.call(if request.version() == Version::HTTP_2 {
+            request.map(|body| Body::new(Whole(body)))
+        } else {
+            request.map(Body::new)
+        })
     }
 }

@@ -126,3 +126,36 @@ fn answer(writes: &[StreamWrite], appended: &Appended) -> AppendSessionResponse 
         position: status::of_position(appended.last),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use leftfold_model::EventType;
+    use leftfold_proto::{
+        google::rpc,
+        kurrentdb::protocol::v2::streams::errors::AppendTransactionSizeExceededErrorDetails,
+        prost::Message,
+    };
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn an_append_that_grows_too_large_is_told_with_both_sizes() {
+        let stream = StreamName::unnamed();
+        let event = NewEvent::json(EventType::new("T").unwrap(), vec![b'x'; 1000]);
+        let mut bytes = limits::APPEND_BYTES_MAX - 2000;
+        bound_bytes(&mut bytes, &event, &stream).unwrap();
+        let refused = bound_bytes(&mut bytes, &event, &stream).unwrap_err();
+        assert_eq!(refused.code(), Code::Aborted);
+        let told = rpc::Status::decode(refused.details()).unwrap();
+        assert!(
+            told.details[0]
+                .type_url
+                .ends_with(".AppendTransactionSizeExceededErrorDetails")
+        );
+        let told =
+            AppendTransactionSizeExceededErrorDetails::decode(&told.details[0].value[..]).unwrap();
+        assert_eq!(usize::try_from(told.max_size), Ok(limits::APPEND_BYTES_MAX));
+        assert!(told.size > told.max_size);
+    }
+}
