@@ -12,7 +12,8 @@ use tonic::Code;
 
 use crate::{
     asking::{
-        Asking, assert_is, assert_is_integrity_error, event, of, query, reading, under, with_id,
+        Asking, assert_is, assert_is_integrity_error, entry, event, of, query, reading, under,
+        with_id,
     },
     running::Running,
 };
@@ -176,7 +177,10 @@ async fn what_breaks_a_limit_is_refused_by_name_value_and_limit() {
     let many: Vec<String> = (0..65).map(|n| format!("tag:{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let too_long = "t".repeat(256);
+    let mut twice = event("A", &[]);
+    twice.metadata = vec![entry("k", "1"), entry("k", "2")];
     let cases = [
+        (of([twice]), "the key \"k\" twice"),
         (of([unknown]), "\"seven\" is not a UUID"),
         (of([event("", &[])]), "EVENT_TYPE_BYTES_MAX"),
         (of([event(&too_long, &[])]), "256 bytes"),
