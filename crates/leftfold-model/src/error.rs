@@ -34,9 +34,9 @@ pub enum ModelError {
         at: usize,
     },
     /// An event id is not a UUID.
-    #[error("event id {value:?} is not a UUID")]
+    #[error("event id {value} is not a UUID")]
     NotAnEventId {
-        /// The text given, shortened.
+        /// The text given, quoted and shortened.
         value: String,
     },
     /// A query item without types and tags would match everything; `Query::All` says that explicitly.

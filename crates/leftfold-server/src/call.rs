@@ -1,31 +1,125 @@
 //! Calls that change something.
 //!
-//! **Owns:** [`finish`]. **Does not know:** what is changed.
-//! **Invariants:** a call that was begun is finished, also when its client is gone or has waited long enough.
+//! **Owns:** [`deadline`] and [`finish`]. **Does not know:** what is changed.
+//! **Invariants:** a call that was begun is finished, also when its client is gone or has waited long enough; a call whose
+//! time is over when it arrives is not begun.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
-use tonic::Status;
+use tokio::time::{Instant, timeout_at};
+use tonic::{Status, metadata::MetadataMap};
 
 use crate::shared::Shared;
 
-/// Carries out a call, and waits for its end as long as a call may take.
+/// Where a client says how long it waits: digits and a unit.
+const TIMEOUT: &str = "grpc-timeout";
+/// Digits of that, at most.
+const TIMEOUT_DIGITS_MAX: usize = 8;
+
+/// Until when a client waits for a call: as long as it says, but no longer than the server allows.
+pub(crate) fn deadline(shared: &Shared, metadata: &MetadataMap) -> Result<Instant, Status> {
+    let allowed = shared.settings.call_timeout;
+    let asked = match metadata.get(TIMEOUT) {
+        None => allowed,
+        Some(value) => value.to_str().ok().and_then(read_timeout).ok_or_else(|| {
+            Status::invalid_argument(format!(
+                "{TIMEOUT} is {value:?}; expected 1 to {TIMEOUT_DIGITS_MAX} digits and one of H M S m u n"
+            ))
+        })?,
+    };
+    if asked.is_zero() {
+        return Err(Status::deadline_exceeded(
+            "the time for the call was over before it began; nothing was done",
+        ));
+    }
+    Ok(Instant::now() + asked.min(allowed))
+}
+
+fn read_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let well_formed = (1..=TIMEOUT_DIGITS_MAX).contains(&digits.len())
+        && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let number: u64 = digits.parse().ok().filter(|_| well_formed)?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+/// Carries out a call to its end, and waits for that until `deadline`.
 pub(crate) async fn finish<T: Send + 'static>(
     shared: &Shared,
+    deadline: Instant,
     call: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Status> {
-    let within = shared.settings.call_timeout;
-    match tokio::time::timeout(within, shared.tasks.spawn(call)).await {
+    match timeout_at(deadline, shared.tasks.spawn(call)).await {
         Ok(Ok(outcome)) => Ok(outcome),
         Ok(Err(panicked)) => {
-            tracing::error!(error = &panicked as &dyn std::error::Error, "call panicked");
+            tracing::error!(
+                error = &panicked as &dyn std::error::Error,
+                "a call panicked"
+            );
             Err(Status::internal(
                 "the call broke off; its outcome is unknown",
             ))
         }
-        Err(_) => Err(Status::deadline_exceeded(format!(
-            "not done after {} ms; it goes on, and its outcome is unknown",
-            within.as_millis()
-        ))),
+        Err(_) => Err(Status::deadline_exceeded(
+            "not done in time; it goes on, and its outcome is unknown",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use leftfold_store::MemoryStore;
+    use tonic::Code;
+
+    use super::*;
+    use crate::Settings;
+
+    #[tokio::test]
+    async fn a_call_may_take_as_long_as_both_sides_allow_and_is_not_begun_too_late() {
+        let mut settings = Settings::default();
+        settings.set("call_timeout", "10s").unwrap();
+        let address = settings.listen;
+        let shared = Shared::new(Arc::new(MemoryStore::new()), settings, address);
+        let until = |timeout: Option<&str>| {
+            let mut metadata = MetadataMap::new();
+            if let Some(timeout) = timeout {
+                metadata.insert(TIMEOUT, timeout.parse().unwrap());
+            }
+            deadline(&shared, &metadata).map_err(|refused| refused.code())
+        };
+        // Time stands still, so that what is allowed can be told.
+        tokio::time::pause();
+        let now = Instant::now();
+        assert_eq!(until(None), Ok(now + Duration::from_secs(10)));
+        assert_eq!(until(Some("1H")), Ok(now + Duration::from_secs(10)));
+        assert_eq!(until(Some("3S")), Ok(now + Duration::from_secs(3)));
+        assert_eq!(until(Some("0n")), Err(Code::DeadlineExceeded));
+        assert_eq!(until(Some("soon")), Err(Code::InvalidArgument));
+        let never = finish(&shared, now, std::future::pending::<()>()).await;
+        assert_eq!(never.unwrap_err().code(), Code::DeadlineExceeded);
+    }
+
+    #[test]
+    fn timeouts_are_read_in_every_unit_and_nothing_else_is() {
+        let read = |text| read_timeout(text).map(|timeout| timeout.as_nanos());
+        assert_eq!(read("2H"), Some(7_200_000_000_000));
+        assert_eq!(read("2M"), Some(120_000_000_000));
+        assert_eq!(read("2S"), Some(2_000_000_000));
+        assert_eq!(read("2m"), Some(2_000_000));
+        assert_eq!(read("2u"), Some(2_000));
+        assert_eq!(read("99999999n"), Some(99_999_999));
+        for wrong in ["", "S", "-1S", "+1S", "1s", "100000000S", "1.5S", "1\u{fc}"] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
     }
 }

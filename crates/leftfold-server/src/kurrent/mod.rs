@@ -27,14 +27,11 @@ use std::sync::Arc;
 
 pub(crate) use self::gossip::CameBy;
 
-use leftfold_proto::{
-    event_store::client::{
-        gossip::gossip_server::GossipServer, monitoring::monitoring_server::MonitoringServer,
-        operations::operations_server::OperationsServer,
-        server_features::server_features_server::ServerFeaturesServer,
-        streams::streams_server::StreamsServer,
-    },
-    kurrentdb::protocol::v2::streams::streams_service_server::StreamsServiceServer,
+use leftfold_proto::event_store::client::{
+    gossip::gossip_server::GossipServer, monitoring::monitoring_server::MonitoringServer,
+    operations::operations_server::OperationsServer,
+    server_features::server_features_server::ServerFeaturesServer,
+    streams::streams_server::StreamsServer,
 };
 use tonic::service::RoutesBuilder;
 
@@ -47,14 +44,10 @@ const SENT_BYTES_MAX: usize = 17 * 1024 * 1024;
 pub(crate) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {
     let received = shared.settings.message_bytes_max.len();
     let share = || Arc::clone(shared);
+    v2::add_to(routes, shared);
     routes
         .add_service(
             StreamsServer::new(streams::Streams::over(share()))
-                .max_decoding_message_size(received)
-                .max_encoding_message_size(SENT_BYTES_MAX),
-        )
-        .add_service(
-            StreamsServiceServer::new(v2::StreamsService(share()))
                 .max_decoding_message_size(received)
                 .max_encoding_message_size(SENT_BYTES_MAX),
         )

@@ -50,9 +50,9 @@ pub(crate) enum IntakeError {
     /// The client stopped in the middle.
     #[error("the request did not arrive within {0:?}")]
     TooSlow(Duration),
-    /// The connection failed.
+    /// The connection failed, or the client broke the request off.
     #[error(transparent)]
-    Connection(#[from] hyper::Error),
+    Broken(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Intake {
@@ -153,7 +153,7 @@ impl<B> Measured<B> {
 
 impl<B> Body for Measured<B>
 where
-    B: Body<Data = Bytes, Error = hyper::Error> + Unpin,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Unpin,
 {
     type Data = Bytes;
     type Error = IntakeError;
@@ -184,7 +184,7 @@ where
         {
             this.note(data);
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(IntakeError::from)))
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| IntakeError::Broken(Box::new(error)))))
     }
 
     fn is_end_stream(&self) -> bool {

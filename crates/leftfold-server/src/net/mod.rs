@@ -8,6 +8,7 @@ mod door;
 mod intake;
 mod sniff;
 mod steer;
+mod whole;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 

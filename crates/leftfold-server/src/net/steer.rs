@@ -10,13 +10,16 @@ use std::{
 };
 
 use axum::{Router, body::Body, routing::future::RouteFuture};
-use http::{Request, Response, header::CONTENT_TYPE};
+use http::{Request, Response, Version, header::CONTENT_TYPE};
 use hyper::body::Incoming;
 use tonic::service::Routes;
 use tower::Service;
 use tracing::{Instrument, Span, instrument::Instrumented};
 
-use super::intake::{Framing, Intake};
+use super::{
+    intake::{Framing, Intake},
+    whole::Whole,
+};
 use crate::{
     health, http as plain,
     kurrent::{self, CameBy},
@@ -76,7 +79,14 @@ impl Service<Request<Incoming>> for Steer {
         } else {
             Span::none()
         };
-        let request = request.map(|body| Body::new(self.intake.measure(body, framing)));
+        let is_http2 = request.version() == Version::HTTP_2;
+        let request = request.map(|body| {
+            if is_http2 {
+                Body::new(self.intake.measure(Whole(body), framing))
+            } else {
+                Body::new(self.intake.measure(body, framing))
+            }
+        });
         router.call(request).instrument(span)
     }
 }

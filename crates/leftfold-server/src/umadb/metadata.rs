@@ -1,10 +1,11 @@
 //! An event's metadata: pairs of texts on this wire, a JSON object in the store.
 //!
-//! **Owns:** the way there and back. **Does not know:** what the pairs mean, but for the one under [`TRACKING`].
-//! **Invariants:** pairs come back as they were given, in their order, doubles included; metadata that others wrote is shown
-//! as far as pairs of texts can show it, and never an error.
+//! **Owns:** the way there and back; what else has to be kept with an event for this wire: its progress, the order of its tags.
+//! **Does not know:** what the pairs mean.
+//! **Invariants:** pairs come back as they were given, in their order; metadata that others wrote is shown as far as pairs of
+//! texts can show it, and never an error.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use leftfold_model::Bytes;
@@ -18,45 +19,70 @@ use serde_json::value::RawValue;
 
 /// The key under which an event tells of which progress it is part. Its value is an object, so no pair of a client is meant.
 const TRACKING: &str = "$tracking";
+/// The key under which tags are kept in the order in which they were given, if that is not their own. Its value is a list.
+const TAGS: &str = "$tags";
 /// The key under which metadata is shown that is no JSON object but text.
 const TEXT: &str = "$metadata";
 /// The key under which metadata is shown that is not even text.
 const BINARY: &str = "$metadata.base64";
 
-/// The JSON form; nothing if there is nothing to say.
-pub(super) fn to_json(
-    pairs: &[MetadataEntry],
-    tracking: Option<&TrackingInfo>,
-) -> Result<Bytes, serde_json::Error> {
-    if pairs.is_empty() && tracking.is_none() {
-        return Ok(Bytes::new());
-    }
-    serde_json::to_vec(&Told { pairs, tracking }).map(Bytes::from)
+/// What is kept of an event beside its type, data and tags.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Kept {
+    pub(super) pairs: Vec<MetadataEntry>,
+    pub(super) tracking: Option<TrackingInfo>,
+    /// The tags in the order in which they were given, if that is to be kept.
+    pub(super) tags: Option<Vec<String>>,
 }
 
-/// The pairs of an event's metadata, and of which progress it is part.
-pub(super) fn from_json(metadata: &[u8]) -> (Vec<MetadataEntry>, Option<TrackingInfo>) {
-    if metadata.is_empty() {
-        return (Vec::new(), None);
+impl Kept {
+    /// The JSON form; nothing if there is nothing to say. The error says what is wrong with the pairs.
+    pub(super) fn to_json(&self) -> Result<Bytes, String> {
+        if *self == Self::default() {
+            return Ok(Bytes::new());
+        }
+        let mut keys = HashSet::with_capacity(self.pairs.len());
+        if let Some(twice) = self.pairs.iter().find(|pair| !keys.insert(&pair.key)) {
+            return Err(format!("metadata has the key {:?} twice", twice.key));
+        }
+        let json = serde_json::to_vec(self).map_err(|error| error.to_string())?;
+        Ok(json.into())
     }
-    let Ok(text) = std::str::from_utf8(metadata) else {
-        return (vec![pair(BINARY, BASE64_STANDARD.encode(metadata))], None);
-    };
-    let Ok(Members(members)) = serde_json::from_str(text) else {
-        return (vec![pair(TEXT, text)], None);
-    };
-    let mut tracking = None;
-    let mut pairs = Vec::with_capacity(members.len());
-    for (key, value) in members {
+
+    /// What an event's metadata says.
+    pub(super) fn from_json(metadata: &[u8]) -> Self {
+        let mut kept = Self::default();
+        if metadata.is_empty() {
+            return kept;
+        }
+        let Ok(text) = std::str::from_utf8(metadata) else {
+            kept.pairs = vec![pair(BINARY, BASE64_STANDARD.encode(metadata))];
+            return kept;
+        };
+        let Ok(Members(members)) = serde_json::from_str(text) else {
+            kept.pairs = vec![pair(TEXT, text)];
+            return kept;
+        };
+        for (key, value) in members {
+            kept.take_in(key, value);
+        }
+        kept
+    }
+
+    fn take_in(&mut self, key: String, value: &RawValue) {
+        let json = value.get();
         if key == TRACKING
-            && let Ok(Noted { source, position }) = serde_json::from_str(value.get())
+            && let Ok(Noted { source, position }) = serde_json::from_str(json)
         {
-            tracking = Some(TrackingInfo { source, position });
+            self.tracking = Some(TrackingInfo { source, position });
+        } else if key == TAGS
+            && let Ok(tags) = serde_json::from_str(json)
+        {
+            self.tags = Some(tags);
         } else {
-            pairs.push(pair(key, shown(value)));
+            self.pairs.push(pair(key, shown(value)));
         }
     }
-    (pairs, tracking)
 }
 
 fn pair(key: impl Into<String>, value: impl Into<String>) -> MetadataEntry {
@@ -71,20 +97,18 @@ fn shown(value: &RawValue) -> String {
     serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
 }
 
-struct Told<'a> {
-    pairs: &'a [MetadataEntry],
-    tracking: Option<&'a TrackingInfo>,
-}
-
-impl Serialize for Told<'_> {
+impl Serialize for Kept {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for MetadataEntry { key, value } in self.pairs {
+        for MetadataEntry { key, value } in &self.pairs {
             map.serialize_entry(key, value)?;
         }
-        if let Some(TrackingInfo { source, position }) = self.tracking {
+        if let Some(TrackingInfo { source, position }) = &self.tracking {
             let (source, position) = (source.clone(), *position);
             map.serialize_entry(TRACKING, &Noted { source, position })?;
+        }
+        if let Some(tags) = &self.tags {
+            map.serialize_entry(TAGS, tags)?;
         }
         map.end()
     }
@@ -130,30 +154,46 @@ mod tests {
             .collect()
     }
 
+    fn of(pairs: Vec<MetadataEntry>) -> Kept {
+        Kept {
+            pairs,
+            ..Kept::default()
+        }
+    }
+
     #[test]
-    fn pairs_come_back_in_their_order_with_doubles_and_tracking() {
-        let pairs = vec![pair("b", "1"), pair("a", "\"q\" \u{fc}"), pair("b", "2")];
+    fn what_is_kept_comes_back_in_its_order() {
         let tracking = TrackingInfo {
             source: "upstream".into(),
             position: u64::MAX,
         };
-        let json = to_json(&pairs, Some(&tracking)).unwrap();
-        assert_eq!(from_json(&json), (pairs.clone(), Some(tracking)));
-        let json = to_json(&pairs, None).unwrap();
-        assert_eq!(from_json(&json), (pairs, None));
-        assert!(to_json(&[], None).unwrap().is_empty());
+        let kept = Kept {
+            pairs: vec![pair("b", "1"), pair("a", "\"q\" \u{fc}"), pair("", "")],
+            tracking: Some(tracking),
+            tags: Some(vec!["y".into(), "x".into(), "y".into()]),
+        };
+        assert_eq!(Kept::from_json(&kept.to_json().unwrap()), kept);
+        assert!(Kept::default().to_json().unwrap().is_empty());
+        assert_eq!(Kept::from_json(b""), Kept::default());
     }
 
     #[test]
-    fn a_pair_under_the_key_of_tracking_stays_a_pair() {
-        let pairs = vec![pair(TRACKING, "{\"source\":\"s\",\"position\":1}")];
-        let json = to_json(&pairs, None).unwrap();
-        assert_eq!(from_json(&json), (pairs, None));
+    fn pairs_under_the_keys_of_the_server_stay_pairs() {
+        let progress = "{\"source\":\"s\",\"position\":1}";
+        let kept = of(vec![pair(TRACKING, progress), pair(TAGS, "[\"x\"]")]);
+        assert_eq!(Kept::from_json(&kept.to_json().unwrap()), kept);
+    }
+
+    #[test]
+    fn a_key_that_comes_twice_is_refused() {
+        let refused = of(vec![pair("a", "1"), pair("b", ""), pair("a", "1")]).to_json();
+        assert!(refused.unwrap_err().contains("\"a\" twice"));
     }
 
     #[test]
     fn metadata_of_others_is_shown_as_far_as_pairs_can() {
-        let (pairs, _) = from_json(br#"{"text":"t","number":1.50,"list":[1, 2],"none":null}"#);
+        let shown = |json: &[u8]| Kept::from_json(json).pairs;
+        let pairs = shown(br#"{"text":"t","number":1.50,"list":[1, 2],"none":null}"#);
         let expected = [
             ("text", "t"),
             ("number", "1.50"),
@@ -161,10 +201,9 @@ mod tests {
             ("none", "null"),
         ];
         assert_eq!(plain(&pairs), expected);
-        assert_eq!(plain(&from_json(b"[1]").0), [("$metadata", "[1]")]);
-        assert_eq!(
-            plain(&from_json(b"\xff\0").0),
-            [("$metadata.base64", "/wA=")]
-        );
+        assert_eq!(plain(&shown(b"[1]")), [("$metadata", "[1]")]);
+        assert_eq!(plain(&shown(b"\xff\0")), [("$metadata.base64", "/wA=")]);
+        let odd = shown(br#"{"$tracking":7,"$tags":[7]}"#);
+        assert_eq!(plain(&odd), [("$tracking", "7"), ("$tags", "[7]")]);
     }
 }

@@ -49,10 +49,11 @@ impl dcb_server::Dcb for Dcb {
     }
 
     async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
+        let deadline = call::deadline(&self.shared, request.metadata())?;
         let appending = Appending::asked(request.into_inner())?;
         let store = Arc::clone(&self.shared.store);
         let append = async move { appending.carry_out(&store).await };
-        let position = call::finish(&self.shared, append).await??;
+        let position = call::finish(&self.shared, deadline, append).await??;
         Ok(Response::new(AppendResponse { position }))
     }
 

@@ -62,3 +62,57 @@ impl Following {
         Ok(Some((wire::SubscribeResponse { events }, self)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use leftfold_model::{
+        Bytes, ContentType, EventId, RecordedEvent, Revision, StreamName, Timestamp,
+    };
+
+    use super::*;
+
+    fn delivery(position: u64) -> Delivery {
+        let event = |revision| RecordedEvent {
+            position: Position::new(position),
+            stream: StreamName::unnamed(),
+            revision: Revision::new(revision),
+            id: EventId::fresh(),
+            event_type: "T".try_into().unwrap(),
+            content_type: ContentType::Binary,
+            data: Bytes::new(),
+            metadata: Bytes::new(),
+            tags: Vec::new(),
+            time: Timestamp::default(),
+        };
+        Delivery {
+            events: (0..3).map(event).collect(),
+            through: Position::new(position),
+            caught_up: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_taken_from_the_store_before_what_was_taken_is_sent() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&taken);
+        let deliveries = stream::iter(1..=100).map(move |position| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Ok(delivery(position))
+        });
+        let mut following = Following {
+            deliveries: deliveries.boxed(),
+            stopping: CancellationToken::new(),
+            pack: Pack::of(Some(2)),
+        };
+        for (sent, deliveries) in [(2, 1), (1, 1), (2, 2), (1, 2)] {
+            let (message, next) = following.step().await.unwrap().unwrap();
+            assert_eq!(message.events.len(), sent);
+            assert_eq!(taken.load(Ordering::SeqCst), deliveries);
+            following = next;
+        }
+        following.stopping.cancel();
+        assert!(following.step().await.is_err());
+    }
+}

@@ -1,113 +1,183 @@
-//! Records between the second protocol and the model.
+//! Records from the wire: events with properties and a schema.
 //!
-//! **Owns:** what properties and schemas look like in an event's metadata. **Does not know:** requests.
-//! **Invariants:** what was a property is a key of the metadata, so that the first protocol shows it too.
+//! **Owns:** how properties and schema become metadata and tags. **Does not know:** where a record goes.
+//! **Invariants:** what a record says of itself is kept in its metadata, where the first protocol shows it.
 
-use leftfold_model::{ContentType, EventId, EventType, NewEvent, StreamName, limits};
+use std::collections::HashMap;
+
+use leftfold_model::{ContentType, EventId, EventType, NewEvent, StreamName, Tag, limits};
 use leftfold_proto::{
-    kurrentdb::protocol::v2::streams::{AppendRecord, SchemaFormat, SchemaInfo},
-    prost_types::{Value, value::Kind},
+    kurrentdb::protocol::v2::streams::{AppendRecord, SchemaFormat},
+    prost_types::{self, value::Kind},
 };
-use serde_json::{Map, Number, Value as Json};
+use serde_json::{Map, Number, Value};
 use tonic::Status;
 
-use super::{super::tags, errors};
+use super::status;
 
-/// The event of a record.
+/// The property whose texts become tags.
+const TAGS: &str = "$tags";
+const SCHEMA_FORMAT: &str = "$schema.format";
+const SCHEMA_NAME: &str = "$schema.name";
+const SCHEMA_ID: &str = "$schema.id";
+/// Bytes of a record, at most: data and properties.
+const RECORD_BYTES_MAX: usize = limits::DATA_BYTES_MAX;
+
+/// A stream's name.
+pub(super) fn stream(name: String) -> Result<StreamName, Status> {
+    if name == "$$" {
+        return Err(Status::invalid_argument(
+            "stream name \"$$\" is that of no stream's metadata",
+        ));
+    }
+    StreamName::new(name).map_err(|error| status::of_model(&error))
+}
+
+/// A record as an event for `stream`.
 pub(super) fn event(record: AppendRecord, stream: &StreamName) -> Result<NewEvent, Status> {
-    let schema = record.schema.ok_or_else(|| {
-        Status::invalid_argument("a record needs a schema, for its name and format")
-    })?;
+    let refused = |error| status::of_model(&error);
     let id = match record.record_id.as_deref() {
         None | Some("") => EventId::fresh(),
-        Some(text) => text.parse().map_err(|error| errors::invalid(&error))?,
+        Some(id) => id.parse().map_err(refused)?,
     };
-    let size = record.data.len();
-    if size > limits::DATA_BYTES_MAX {
-        return Err(errors::record_too_large(stream, id, size));
+    let missing =
+        |what| Status::invalid_argument(format!("record {id} for stream {stream} names no {what}"));
+    let schema = record.schema.ok_or_else(|| missing("schema"))?;
+    let (format, content_type) =
+        format(schema.format).ok_or_else(|| missing("schema format that is known"))?;
+    let event_type = EventType::new(schema.name.clone()).map_err(refused)?;
+
+    let mut properties = properties(record.properties)
+        .map_err(|what| Status::invalid_argument(format!("record {id}: {what}")))?;
+    let tags = tags(properties.get(TAGS))
+        .map_err(|what| Status::invalid_argument(format!("record {id}: {what}")))?;
+    properties.insert(SCHEMA_FORMAT.to_owned(), format.into());
+    properties.insert(SCHEMA_NAME.to_owned(), schema.name.into());
+    if let Some(schema_id) = schema.id {
+        properties.insert(SCHEMA_ID.to_owned(), schema_id.into());
     }
-    let event_type =
-        EventType::new(schema.name.as_str()).map_err(|error| errors::invalid(&error))?;
-    let format = schema.format();
-    let content_type = match format {
-        SchemaFormat::Json => ContentType::Json,
-        SchemaFormat::Protobuf | SchemaFormat::Avro | SchemaFormat::Bytes => ContentType::Binary,
-        SchemaFormat::Unspecified => {
-            return Err(Status::invalid_argument(
-                "the schema of a record needs a format",
-            ));
-        }
-    };
-    let properties = record.properties.into_iter();
-    let mut metadata: Map<String, Json> =
-        properties.map(|(key, value)| (key, json(value))).collect();
-    note(&mut metadata, &schema, format);
-    let metadata = Json::Object(metadata).to_string();
-    let tags = tags::named_in(metadata.as_bytes()).map_err(|error| errors::invalid(&error))?;
+    let metadata = Value::Object(properties).to_string();
+
+    let size = record.data.len() + metadata.len();
+    if size > RECORD_BYTES_MAX {
+        let id = id.to_string();
+        return Err(status::record_too_large(stream, id, size, RECORD_BYTES_MAX));
+    }
     NewEvent::new(event_type, content_type, record.data)
         .with_id(id)
         .with_metadata(metadata)
         .with_tags(tags)
-        .map_err(|error| errors::invalid(&error))
+        .map_err(refused)
 }
 
-fn note(metadata: &mut Map<String, Json>, schema: &SchemaInfo, format: SchemaFormat) {
-    let format = match format {
-        SchemaFormat::Json => "Json",
-        SchemaFormat::Protobuf => "Protobuf",
-        SchemaFormat::Avro => "Avro",
-        SchemaFormat::Bytes | SchemaFormat::Unspecified => "Bytes",
+fn format(number: i32) -> Option<(&'static str, ContentType)> {
+    match SchemaFormat::try_from(number).ok()? {
+        SchemaFormat::Unspecified => None,
+        SchemaFormat::Json => Some(("Json", ContentType::Json)),
+        SchemaFormat::Protobuf => Some(("Protobuf", ContentType::Binary)),
+        SchemaFormat::Avro => Some(("Avro", ContentType::Binary)),
+        SchemaFormat::Bytes => Some(("Bytes", ContentType::Binary)),
+    }
+}
+
+fn properties(given: HashMap<String, prost_types::Value>) -> Result<Map<String, Value>, String> {
+    let property = |(key, value): (String, prost_types::Value)| match json(value) {
+        Some(value) => Ok((key, value)),
+        None => Err(format!("property {key:?} holds a number that JSON cannot")),
     };
-    metadata.insert("$schema.format".into(), format.into());
-    metadata.insert("$schema.name".into(), schema.name.as_str().into());
-    if let Some(id) = &schema.id {
-        metadata.insert("$schema.id".into(), id.as_str().into());
-    }
+    given.into_iter().map(property).collect()
 }
 
-/// A property as JSON. What JSON has no number for is null.
-fn json(value: Value) -> Json {
-    match value.kind {
-        None | Some(Kind::NullValue(_)) => Json::Null,
-        Some(Kind::BoolValue(truth)) => truth.into(),
+/// The same value in JSON; `None` for numbers that JSON does not have.
+fn json(value: prost_types::Value) -> Option<Value> {
+    Some(match value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(value)) => value.into(),
+        Some(Kind::NumberValue(number)) => Value::Number(self::number(number)?),
         Some(Kind::StringValue(text)) => text.into(),
-        Some(Kind::NumberValue(number)) => whole(number).map_or_else(
-            || Number::from_f64(number).map_or(Json::Null, Json::Number),
-            Json::from,
-        ),
-        Some(Kind::ListValue(list)) => list.values.into_iter().map(json).collect(),
-        Some(Kind::StructValue(fields)) => {
-            let fields = fields.fields.into_iter();
-            Json::Object(fields.map(|(key, value)| (key, json(value))).collect())
+        Some(Kind::ListValue(list)) => {
+            Value::Array(list.values.into_iter().map(json).collect::<Option<_>>()?)
         }
-    }
+        Some(Kind::StructValue(members)) => {
+            let member = |(key, value)| Some((key, json(value)?));
+            Value::Object(
+                members
+                    .fields
+                    .into_iter()
+                    .map(member)
+                    .collect::<Option<_>>()?,
+            )
+        }
+    })
 }
 
-/// A number without a fraction, which this wire has no form of its own for, as one.
-fn whole(number: f64) -> Option<i64> {
-    /// Beyond these, not every whole number has a form with a fraction.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "bounded, and without a fraction"
-    )]
-    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
+/// Whole numbers without a fraction, as people and programs write them.
+fn number(number: f64) -> Option<Number> {
+    const EXACT_TO: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() <= EXACT_TO {
+        // Up to there every whole number has digits of its own.
+        return format!("{number:.0}").parse::<i64>().ok().map(Number::from);
+    }
+    Number::from_f64(number)
+}
+
+/// The tags that a property tells: a list of texts; or a text that is a JSON list of texts, or one tag, for clients whose
+/// properties are texts.
+fn tags(property: Option<&Value>) -> Result<Vec<Tag>, String> {
+    let told = |list: &[Value]| {
+        let texts: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
+        texts.map(|texts| texts.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let texts = match property {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(list)) => told(list),
+        Some(Value::String(text)) => match serde_json::from_str(text) {
+            Ok(Value::Array(list)) => told(&list),
+            _ => Some(vec![text.clone()]),
+        },
+        Some(_) => None,
+    };
+    let texts = texts.ok_or_else(|| format!("property {TAGS} is not a list of texts"))?;
+    let tag = |text: String| Tag::new(text).map_err(|error| error.to_string());
+    texts.into_iter().map(tag).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn value(kind: Kind) -> prost_types::Value {
+        prost_types::Value { kind: Some(kind) }
+    }
+
     #[test]
-    fn numbers_without_a_fraction_stay_whole() {
-        let number = |number| {
-            json(Value {
-                kind: Some(Kind::NumberValue(number)),
-            })
+    fn numbers_are_written_as_people_write_them() {
+        let told = |number| self::number(number).map(|number| number.to_string());
+        assert_eq!(told(5.0).as_deref(), Some("5"));
+        assert_eq!(told(-0.0).as_deref(), Some("0"));
+        assert_eq!(told(-7.25).as_deref(), Some("-7.25"));
+        assert_eq!(told(1e300).as_deref(), Some("1e+300"));
+        assert_eq!(told(f64::NAN), None);
+        assert_eq!(told(f64::INFINITY), None);
+    }
+
+    #[test]
+    fn a_number_that_json_does_not_have_is_refused_by_the_name_of_its_property() {
+        let nan = HashMap::from([("x".to_owned(), value(Kind::NumberValue(f64::NAN)))]);
+        assert!(properties(nan).unwrap_err().contains("\"x\""));
+    }
+
+    #[test]
+    fn tags_come_as_a_list_as_json_or_alone() {
+        let texts = |property: Value| {
+            let tags = tags(Some(&property)).unwrap();
+            tags.iter().map(Tag::to_string).collect::<Vec<_>>()
         };
-        assert_eq!(number(3.0).to_string(), "3");
-        assert_eq!(number(-3.5).to_string(), "-3.5");
-        assert_eq!(number(f64::NAN), Json::Null);
-        assert_eq!(number(1e300).as_f64(), Some(1e300));
+        assert_eq!(texts(serde_json::json!(["a", "b"])), ["a", "b"]);
+        assert_eq!(texts("[\"a\",\"b\"]".into()), ["a", "b"]);
+        assert_eq!(texts("course:c1".into()), ["course:c1"]);
+        for wrong in [serde_json::json!([1]), 1.into(), serde_json::json!([""])] {
+            assert!(tags(Some(&wrong)).is_err(), "{wrong}");
+        }
     }
 }

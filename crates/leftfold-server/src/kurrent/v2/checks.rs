@@ -1,0 +1,206 @@
+//! Consistency checks: what must hold for streams, written or not.
+//!
+//! **Owns:** [`Checks`]: what the numbers ask for, which checks fail, and how the others are held until the append is
+//! decided. **Does not know:** what is appended.
+//! **Invariants:** all checks that fail are told, not only the first; a check that was seen to hold holds when the append is
+//! written, or all are looked at again.
+
+use std::collections::BTreeMap;
+
+use leftfold_model::{Conflict, ExpectedRevision, Revision, StreamCheck, StreamName};
+use leftfold_proto::kurrentdb::protocol::v2::streams::{
+    ConsistencyCheck, consistency_check,
+    errors::{
+        ConsistencyViolation, consistency_violation, consistency_violation::StreamStateViolation,
+    },
+};
+use leftfold_store::{EventStore, ReadError, StreamState, StreamStatus};
+use tonic::Status;
+
+use super::{record, status};
+
+/// Checks of one append, at most: each is looked up.
+const CHECKS_MAX: usize = 1_000;
+
+/// The checks of one append.
+#[derive(Debug)]
+pub(super) struct Checks(Vec<Check>);
+
+#[derive(Debug)]
+struct Check {
+    stream: StreamName,
+    wanted: Wanted,
+    /// What the client wrote.
+    number: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Any,
+    Absent,
+    Present,
+    Deleted,
+    Tombstoned,
+    At(Revision),
+}
+
+/// How streams are, against the checks.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// What fails.
+    pub(super) violations: Vec<ConsistencyViolation>,
+    /// What must still be so when the append is decided.
+    pub(super) held: Vec<StreamCheck>,
+}
+
+impl Seen {
+    /// Whether an append was refused because a stream is not any more as it was seen.
+    pub(super) fn is_outdated(&self, conflict: &Conflict) -> bool {
+        let Conflict::WrongRevision {
+            stream, expected, ..
+        } = conflict
+        else {
+            return false;
+        };
+        let same = |check: &StreamCheck| check.stream == *stream && check.expected == *expected;
+        self.held.iter().any(same)
+    }
+
+    /// What no store can fulfil, so that an append under it is only recognised if it is a repetition.
+    pub(super) fn never(&self) -> Option<StreamCheck> {
+        let violation = self.violations.first()?;
+        let Some(consistency_violation::Type::StreamState(state)) = &violation.r#type else {
+            return None;
+        };
+        let stream = StreamName::new(state.stream.clone()).ok()?;
+        let expected = ExpectedRevision::Exact(Revision::MAX);
+        Some(StreamCheck { stream, expected })
+    }
+}
+
+impl Checks {
+    pub(super) fn asked(checks: Vec<ConsistencyCheck>) -> Result<Self, Status> {
+        if checks.len() > CHECKS_MAX {
+            return Err(Status::invalid_argument(format!(
+                "the append has {} checks; allowed are {CHECKS_MAX}",
+                checks.len()
+            )));
+        }
+        let checks = checks.into_iter().enumerate().map(|(index, check)| {
+            let Some(consistency_check::Type::StreamState(check)) = check.r#type else {
+                return Err(Status::invalid_argument(format!(
+                    "check {index} is of no kind that is known"
+                )));
+            };
+            let number = check.expected_state;
+            let stream = record::stream(check.stream)?;
+            let wanted = wanted(number).ok_or_else(|| {
+                Status::invalid_argument(format!(
+                    "check {index} of stream {stream} expects state {number}, which is neither a revision \
+                     nor one of -1, -2, -4, -5, -6"
+                ))
+            })?;
+            Ok(Check {
+                stream,
+                wanted,
+                number,
+            })
+        });
+        checks.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Looks at the streams.
+    pub(super) async fn look(&self, store: &dyn EventStore) -> Result<Seen, ReadError> {
+        let mut states = BTreeMap::new();
+        for check in self.0.iter().filter(|check| check.wanted != Wanted::Any) {
+            if !states.contains_key(&check.stream) {
+                let state = store.stream_state(check.stream.clone()).await?;
+                states.insert(check.stream.clone(), state);
+            }
+        }
+        let mut seen = Seen::default();
+        for (index, check) in self.0.iter().enumerate() {
+            let Some(state) = states.get(&check.stream) else {
+                continue;
+            };
+            if check.holds(state) {
+                seen.held.extend(check.held(state));
+            } else {
+                seen.violations.push(check.violated(index, state));
+            }
+        }
+        Ok(seen)
+    }
+}
+
+fn wanted(number: i64) -> Option<Wanted> {
+    match number {
+        status::ANY => Some(Wanted::Any),
+        status::NO_STREAM => Some(Wanted::Absent),
+        status::EXISTS => Some(Wanted::Present),
+        status::DELETED => Some(Wanted::Deleted),
+        status::TOMBSTONED => Some(Wanted::Tombstoned),
+        number => Some(Wanted::At(Revision::new(u64::try_from(number).ok()?))),
+    }
+}
+
+impl Check {
+    /// As for an append that expects the same: a deleted stream counts as absent and still has its last revision, and a
+    /// stream of which there is metadata alone counts as present.
+    fn holds(&self, state: &StreamState) -> bool {
+        let (status, last) = (state.status, state.last);
+        match self.wanted {
+            Wanted::Any => true,
+            Wanted::Tombstoned => status == StreamStatus::Tombstoned,
+            _ if status == StreamStatus::Tombstoned => false,
+            Wanted::Deleted => status == StreamStatus::Deleted,
+            Wanted::Absent => status != StreamStatus::Present,
+            Wanted::Present => match status {
+                StreamStatus::Absent => state.metadata_revision.is_some(),
+                status => status == StreamStatus::Present,
+            },
+            Wanted::At(revision) => last == Some(revision),
+        }
+    }
+
+    /// What tells that the stream is still as it was seen.
+    fn held(&self, state: &StreamState) -> Vec<StreamCheck> {
+        let exactly = |last: Option<Revision>| {
+            last.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact)
+        };
+        let itself = match (self.wanted, state.status) {
+            (Wanted::Any, _) => return Vec::new(),
+            (Wanted::Tombstoned, _) => ExpectedRevision::Any,
+            (Wanted::Present, StreamStatus::Present) => ExpectedRevision::StreamExists,
+            // It may get events: then it is present all the more.
+            (Wanted::Present, _) => ExpectedRevision::Any,
+            _ => exactly(state.last),
+        };
+        let mut held = vec![StreamCheck {
+            stream: self.stream.clone(),
+            expected: itself,
+        }];
+        held.extend(self.stream.metadata_stream().map(|stream| StreamCheck {
+            stream,
+            expected: exactly(state.metadata_revision),
+        }));
+        held
+    }
+
+    fn violated(&self, index: usize, state: &StreamState) -> ConsistencyViolation {
+        let actual_state = match state.status {
+            StreamStatus::Tombstoned => status::TOMBSTONED,
+            StreamStatus::Deleted => status::DELETED,
+            StreamStatus::Absent | StreamStatus::Present => status::of_current(state.last),
+        };
+        let violation = StreamStateViolation {
+            stream: self.stream.to_string(),
+            expected_state: self.number,
+            actual_state,
+        };
+        ConsistencyViolation {
+            check_index: i32::try_from(index).unwrap_or(i32::MAX),
+            r#type: Some(consistency_violation::Type::StreamState(violation)),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `AppendRecords`: records of several streams in the order given, under checks of any streams.
+//!
+//! **Owns:** [`Records`]: from the request to the answer. **Does not know:** what a check asks for.
+//! **Invariants:** records keep their order also between streams; a repeated request is answered like the first, although its
+//! checks may not hold any more because of it.
+
+use std::sync::Arc;
+
+use leftfold_model::{Append, Appended, ExpectedRevision, StreamCheck, StreamName, StreamWrite};
+use leftfold_proto::kurrentdb::protocol::v2::streams::{
+    AppendRecordsRequest, AppendRecordsResponse, StreamRevision,
+};
+use leftfold_store::{AppendError, EventStore};
+use tonic::Status;
+
+use super::{
+    checks::{Checks, Seen},
+    record,
+    session::{bound_bytes, bound_events},
+    status,
+};
+
+/// How often the checks are looked at anew because streams change meanwhile.
+const ATTEMPTS: u32 = 64;
+
+/// Records that are to be appended.
+#[derive(Debug)]
+pub(super) struct Records {
+    append: Append,
+    checks: Checks,
+    /// Whether the client gave all ids, so that it can mean the same append again.
+    has_ids: bool,
+}
+
+impl Records {
+    pub(super) fn asked(request: AppendRecordsRequest) -> Result<Self, Status> {
+        let checks = Checks::asked(request.checks)?;
+        let (mut events, mut bytes, mut has_ids) = (0, 0, true);
+        bound_events(&mut events, request.records.len())?;
+        let mut writes: Vec<StreamWrite> = Vec::new();
+        for mut record in request.records {
+            has_ids &= record.record_id.as_ref().is_some_and(|id| !id.is_empty());
+            let stream = record::stream(std::mem::take(&mut record.stream))?;
+            let event = record::event(record, &stream)?;
+            bound_bytes(&mut bytes, &event, &stream)?;
+            match writes.last_mut().filter(|write| write.stream == stream) {
+                Some(write) => write.events.push(event),
+                None => writes.push(StreamWrite {
+                    stream,
+                    expected: ExpectedRevision::Any,
+                    events: vec![event],
+                }),
+            }
+        }
+        let append = Append::new(writes, Vec::new());
+        Ok(Self {
+            append: append.map_err(|error| status::of_model(&error))?,
+            checks,
+            has_ids,
+        })
+    }
+
+    /// Appends them, if the checks hold.
+    pub(super) async fn carry_out(
+        self,
+        store: Arc<dyn EventStore>,
+    ) -> Result<AppendRecordsResponse, Status> {
+        for _ in 0..ATTEMPTS {
+            let seen = self.checks.look(&*store).await;
+            let seen = seen.map_err(|error| status::of_read(&error))?;
+            if !seen.violations.is_empty() {
+                return self.repeated(&*store, seen).await;
+            }
+            let append = self.under(seen.held.clone())?;
+            match store.append(append).await {
+                Ok(appended) => return Ok(answer(&appended)),
+                Err(AppendError::Conflict(conflict)) if seen.is_outdated(&conflict) => {}
+                Err(error) => {
+                    return Err(status::of_append(&*store, self.append.writes(), error).await);
+                }
+            }
+        }
+        Err(Status::unavailable(
+            "the streams that are checked change too often, nothing was written",
+        ))
+    }
+
+    fn under(&self, checks: Vec<StreamCheck>) -> Result<Append, Status> {
+        let append = self.append.clone().with_checks(checks);
+        append.map_err(|error| status::of_model(&error))
+    }
+
+    /// The checks do not hold: perhaps because these records stand there already.
+    async fn repeated(
+        &self,
+        store: &dyn EventStore,
+        seen: Seen,
+    ) -> Result<AppendRecordsResponse, Status> {
+        if let Some(never) = seen.never().filter(|_| self.has_ids)
+            && let Ok(appended) = store.append(self.under(vec![never])?).await
+        {
+            return Ok(answer(&appended));
+        }
+        Err(status::violated(seen.violations))
+    }
+}
+
+/// Where the streams are now, each once.
+fn answer(appended: &Appended) -> AppendRecordsResponse {
+    let mut revisions: Vec<StreamRevision> = Vec::new();
+    let known = |revisions: &[StreamRevision], stream: &StreamName| {
+        revisions
+            .iter()
+            .position(|known| known.stream == stream.as_str())
+    };
+    for (stream, revision) in &appended.streams {
+        let revision = status::of_revision(*revision);
+        match known(&revisions, stream).and_then(|index| revisions.get_mut(index)) {
+            Some(known) => known.revision = revision,
+            None => revisions.push(StreamRevision {
+                stream: stream.to_string(),
+                revision,
+            }),
+        }
+    }
+    AppendRecordsResponse {
+        revisions,
+        position: status::of_position(appended.last),
+    }
+}

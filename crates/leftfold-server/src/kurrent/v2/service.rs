@@ -1,0 +1,58 @@
+//! The service itself: each method, its limits, and its answer.
+//!
+//! **Owns:** [`Streams`]. **Does not know:** how any of it is done.
+//! **Invariants:** what is begun is finished, whether the client waits for it or not; a session that the client does not end
+//! in time writes nothing.
+
+use std::sync::Arc;
+
+use leftfold_proto::kurrentdb::protocol::v2::streams::{
+    AppendRecordsRequest, AppendRecordsResponse, AppendRequest, AppendSessionResponse,
+    streams_service_server,
+};
+use tokio::time::timeout_at;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{records::Records, session::Session};
+use crate::{call, shared::Shared};
+
+/// Appends to several streams.
+#[derive(Debug)]
+pub(super) struct Streams {
+    shared: Arc<Shared>,
+}
+
+impl Streams {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        let shared = Arc::clone(shared);
+        Self { shared }
+    }
+}
+
+#[tonic::async_trait]
+impl streams_service_server::StreamsService for Streams {
+    async fn append_session(
+        &self,
+        request: Request<Streaming<AppendRequest>>,
+    ) -> Result<Response<AppendSessionResponse>, Status> {
+        let deadline = call::deadline(&self.shared, request.metadata())?;
+        let session = timeout_at(deadline, Session::gather(request.into_inner())).await;
+        let session = session.map_err(|_| {
+            Status::deadline_exceeded("the session was not ended in time, nothing was written")
+        })??;
+        let append = session.carry_out(Arc::clone(&self.shared.store));
+        let answer = call::finish(&self.shared, deadline, append).await??;
+        Ok(Response::new(answer))
+    }
+
+    async fn append_records(
+        &self,
+        request: Request<AppendRecordsRequest>,
+    ) -> Result<Response<AppendRecordsResponse>, Status> {
+        let deadline = call::deadline(&self.shared, request.metadata())?;
+        let records = Records::asked(request.into_inner())?;
+        let append = records.carry_out(Arc::clone(&self.shared.store));
+        let answer = call::finish(&self.shared, deadline, append).await??;
+        Ok(Response::new(answer))
+    }
+}

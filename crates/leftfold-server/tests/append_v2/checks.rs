@@ -1,0 +1,206 @@
+//! Consistency checks: which hold, how failing ones are told, and that they are held.
+//!
+//! **Owns:** tests. **Does not know:** what is appended.
+
+use leftfold_model::ExpectedRevision;
+use leftfold_proto::kurrentdb::protocol::v2::streams::{
+    AppendRecordsRequest, ConsistencyCheck,
+    errors::{AppendConsistencyViolationErrorDetails, consistency_violation},
+};
+use leftfold_store::{Delete, EventStore, StreamMetadata};
+use tonic::{Code, Status};
+
+use crate::{
+    asking::{Asking, all, detail, fill, name, record, to},
+    running::Running,
+};
+
+/// Streams in every state: `none`, `there` with 3 events, `noted` with metadata alone, `soft`, `hard`.
+async fn streams(store: &dyn EventStore) {
+    for stream in ["there", "soft", "hard"] {
+        fill(store, stream, 3).await;
+    }
+    let metadata = StreamMetadata::default().with_max_count(9);
+    let noted = metadata.append_for(&name("noted"), ExpectedRevision::Any);
+    store.append(noted.unwrap()).await.unwrap();
+    let soft = Delete::stream(name("soft"), ExpectedRevision::Any);
+    store.delete(soft).await.unwrap();
+    let hard = Delete::for_good(name("hard"), ExpectedRevision::Any);
+    store.delete(hard).await.unwrap();
+}
+
+/// Index, stream, expected and actual state of each violation.
+fn violations(status: &Status) -> Vec<(i32, String, i64, i64)> {
+    let told: AppendConsistencyViolationErrorDetails = detail(
+        status,
+        Code::FailedPrecondition,
+        "AppendConsistencyViolationErrorDetails",
+    );
+    let each = told.violations.into_iter().map(|violation| {
+        let Some(consistency_violation::Type::StreamState(state)) = violation.r#type else {
+            panic!("{violation:?}")
+        };
+        (
+            violation.check_index,
+            state.stream,
+            state.expected_state,
+            state.actual_state,
+        )
+    });
+    each.collect()
+}
+
+#[tokio::test]
+async fn checks_that_hold_let_the_append_pass() {
+    let server = Running::start().await;
+    let mut client = Asking::of(&server).await;
+    streams(&*server.store).await;
+    let holds: &[(&str, &[i64])] = &[
+        ("none", &[-2, -1]),
+        ("there", &[-2, -4, 2]),
+        ("noted", &[-2, -1, -4]),
+        ("soft", &[-2, -1, -5, 2]),
+        ("hard", &[-2, -6]),
+    ];
+    for (stream, states) in holds {
+        for state in *states {
+            let checks = [(*stream, *state)];
+            let appended = client.records([to("log", record("T"))], &checks).await;
+            appended.unwrap();
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn all_checks_that_fail_are_told_with_what_is_there() {
+    let server = Running::start().await;
+    let mut client = Asking::of(&server).await;
+    streams(&*server.store).await;
+    let before = server.store.head().await.unwrap();
+    let fails: &[(&str, i64, i64)] = &[
+        ("none", -4, -1),
+        ("none", 0, -1),
+        ("none", -5, -1),
+        ("there", -1, 2),
+        ("there", 3, 2),
+        ("there", 1, 2),
+        ("there", -6, 2),
+        ("noted", 0, -1),
+        ("soft", -4, -5),
+        ("soft", 1, -5),
+        ("soft", -6, -5),
+        ("hard", -1, -6),
+        ("hard", -4, -6),
+        ("hard", 2, -6),
+        ("hard", -5, -6),
+    ];
+    // Every second check holds.
+    let checks: Vec<_> = fails
+        .iter()
+        .flat_map(|&(stream, state, _)| [(stream, state), ("there", -4)])
+        .collect();
+    let refused = client.records([to("log", record("T"))], &checks).await;
+    let expected: Vec<_> = (0..)
+        .zip(fails)
+        .map(|(index, &(stream, state, actual))| (2 * index, stream.to_owned(), state, actual))
+        .collect();
+    assert_eq!(violations(&refused.unwrap_err()), expected);
+    assert_eq!(server.store.head().await.unwrap(), before);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_written_is_checked_as_it_is_before() {
+    let server = Running::start().await;
+    let mut client = Asking::of(&server).await;
+    for revision in -1..3 {
+        let records = ["a", "log", "a"].map(|stream| to(stream, record("T")));
+        let checks = [("a", if revision < 0 { -1 } else { 2 * revision + 1 })];
+        let answer = client.records(records, &checks).await.unwrap();
+        assert_eq!(answer.revisions[0].revision, 2 * revision + 3);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_stream_comes_back_under_a_check_of_its_deletion() {
+    let server = Running::start().await;
+    let mut client = Asking::of(&server).await;
+    streams(&*server.store).await;
+    let answer = client
+        .records([to("soft", record("T"))], &[("soft", -5)])
+        .await;
+    assert_eq!(answer.unwrap().revisions[0].revision, 3);
+    let refused = client
+        .records([to("soft", record("T"))], &[("soft", -5)])
+        .await;
+    let told = violations(&refused.unwrap_err());
+    assert_eq!(told, [(0, "soft".to_owned(), -5, 3)]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn of_many_under_the_same_check_one_wins() {
+    let server = Running::start().await;
+    let attempts = (0..16).map(|_| async {
+        let mut client = Asking::of(&server).await;
+        let records = [to("seat", record("Taken")), to("log", record("Taken"))];
+        client.records(records, &[("seat", -1)]).await
+    });
+    let outcomes = futures_util::future::join_all(attempts).await;
+    let (won, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert_eq!((won.len(), lost.len()), (1, 15));
+    for refused in lost {
+        let told = violations(&refused.unwrap_err());
+        assert_eq!(told, [(0, "seat".to_owned(), -1, 0)]);
+    }
+    assert_eq!(all(&*server.store).await.len(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_check_of_existence_does_not_mind_that_the_stream_grows() {
+    let server = Running::start().await;
+    fill(&*server.store, "busy", 1).await;
+    let attempts = (0..16).map(|_| async {
+        let mut client = Asking::of(&server).await;
+        let answer = client
+            .records([to("busy", record("T"))], &[("busy", -4)])
+            .await;
+        answer.unwrap()
+    });
+    futures_util::future::join_all(attempts).await;
+    assert_eq!(all(&*server.store).await.len(), 17);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_check_that_makes_no_sense_is_refused_by_its_index() {
+    let server = Running::start().await;
+    let mut client = Asking::of(&server).await;
+    for (checks, says) in [
+        (
+            vec![("a", -1), ("a", -3)],
+            "check 1 of stream a expects state -3",
+        ),
+        (vec![("", -1)], "STREAM_NAME_BYTES_MAX"),
+        (vec![("a", -2); 1001], "1001 checks"),
+    ] {
+        let refused = client.records([to("a", record("T"))], &checks).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert!(refused.message().contains(says), "{refused:?}");
+    }
+    let unknown = AppendRecordsRequest {
+        records: vec![to("a", record("T"))],
+        checks: vec![ConsistencyCheck::default()],
+    };
+    let refused = client.client.append_records(unknown).await.unwrap_err();
+    assert!(
+        refused.message().contains("check 0 is of no kind"),
+        "{refused:?}"
+    );
+    assert!(all(&*server.store).await.is_empty());
+    server.stop().await;
+}

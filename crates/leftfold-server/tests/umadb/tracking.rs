@@ -1,0 +1,223 @@
+//! Progress: noted with events or not at all, and never going back.
+//!
+//! **Owns:** tests. **Does not know:** how progress is stored.
+
+use std::sync::Arc;
+
+use leftfold_proto::umadb::v1::{
+    AppendRequest, Event, ReadRequest, TrackingRequest, error_response::ErrorType,
+};
+use leftfold_store::{EngineStore, EventStore, LogOptions};
+use tonic::Code;
+
+use crate::{
+    asking::{
+        Asking, assert_is, assert_is_integrity_error, event, of, progress, query, under, with_id,
+    },
+    running::Running,
+};
+
+fn tracked(events: impl IntoIterator<Item = Event>, source: &str, position: u64) -> AppendRequest {
+    AppendRequest {
+        tracking_info: progress(source, position),
+        ..of(events)
+    }
+}
+
+#[tokio::test]
+async fn progress_is_noted_with_the_events_and_shown_with_each_of_them() {
+    let server = Running::start().await;
+    let mut client = Asking::of(&server).await;
+    assert_eq!(client.tracked("upstream").await, None);
+    let request = tracked([event("A", &[]), event("B", &[])], "upstream", 5);
+    let position = client.append(request).await.unwrap();
+    assert_eq!(client.head().await, Some(position));
+    assert_eq!(client.tracked("upstream").await, Some(5));
+    assert_eq!(client.tracked("other").await, None);
+    client
+        .append(tracked([event("C", &[])], "other", 1))
+        .await
+        .unwrap();
+    client.put(&[("D", &[])]).await;
+
+    let events = client.read(ReadRequest::default()).await;
+    let told: Vec<_> = events.iter().map(|e| e.tracking_info.clone()).collect();
+    let upstream = progress("upstream", 5);
+    assert_eq!(
+        told,
+        [upstream.clone(), upstream, progress("other", 1), None]
+    );
+    assert_eq!(events[1].position, position);
+    assert!(
+        events
+            .iter()
+            .all(|e| e.event.as_ref().unwrap().metadata.is_empty())
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn progress_that_does_not_advance_is_an_integrity_error_and_nothing_is_written() {
+    let server = Running::start().await;
+    let mut client = Asking::of(&server).await;
+    client
+        .append(tracked([event("A", &[])], "s", 5))
+        .await
+        .unwrap();
+    let head = client.head().await;
+    for position in [5, 4, 0] {
+        let refused = client
+            .append(tracked([event("A", &[])], "s", position))
+            .await;
+        assert_is(
+            &refused.unwrap_err(),
+            Code::FailedPrecondition,
+            ErrorType::Integrity,
+            "does not advance",
+        );
+    }
+    assert_eq!(client.head().await, head);
+    client
+        .append(tracked([event("A", &[])], "s", 6))
+        .await
+        .unwrap();
+    client
+        .append(tracked([event("A", &[])], "s", u64::MAX))
+        .await
+        .unwrap();
+    assert_eq!(client.tracked("s").await, Some(u64::MAX));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_condition_leaves_progress_where_it_was() {
+    let server = Running::start().await;
+    let mut client = Asking::of(&server).await;
+    client
+        .append(tracked([event("A", &["x"])], "s", 1))
+        .await
+        .unwrap();
+    let request = AppendRequest {
+        tracking_info: progress("s", 2),
+        ..under([event("A", &["x"])], query(&[(&[], &["x"])]), None)
+    };
+    assert_is_integrity_error(&client.append(request).await.unwrap_err());
+    assert_eq!(client.tracked("s").await, Some(1));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_repeated_append_with_progress_gets_the_first_answer() {
+    let server = Running::start().await;
+    let mut client = Asking::of(&server).await;
+    let events = || [1, 2].map(|id| with_id(event("A", &["x"]), id));
+    let first = client.append(tracked(events(), "s", 1)).await.unwrap();
+    assert_eq!(
+        client.append(tracked(events(), "s", 1)).await.unwrap(),
+        first
+    );
+    client
+        .append(tracked([event("B", &[])], "s", 2))
+        .await
+        .unwrap();
+    let head = client.head().await;
+    // Later it is only told by its condition; other progress is another append.
+    let conditional = AppendRequest {
+        tracking_info: progress("s", 1),
+        ..under(events(), query(&[(&[], &["x"])]), None)
+    };
+    assert_eq!(client.append(conditional).await.unwrap(), first);
+    assert_is_integrity_error(&client.append(tracked(events(), "s", 1)).await.unwrap_err());
+    assert_is_integrity_error(&client.append(tracked(events(), "s", 3)).await.unwrap_err());
+    assert_eq!(client.head().await, head);
+    assert_eq!(client.tracked("s").await, Some(2));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn progress_may_be_noted_without_events() {
+    let server = Running::start().await;
+    let mut client = Asking::of(&server).await;
+    assert_eq!(client.append(tracked([], "s", 3)).await.unwrap(), 0);
+    assert_eq!(client.tracked("s").await, Some(3));
+    assert!(client.read(ReadRequest::default()).await.is_empty());
+    assert_is_integrity_error(&client.append(tracked([], "s", 3)).await.unwrap_err());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_is_any_text_up_to_its_limit() {
+    let server = Running::start().await;
+    let mut client = Asking::of(&server).await;
+    for source in ["", "a b/\u{fc}-$$", &"s".repeat(255)] {
+        client
+            .append(tracked([event("A", &[])], source, 1))
+            .await
+            .unwrap();
+        assert_eq!(client.tracked(source).await, Some(1));
+    }
+    let source = "s".repeat(256);
+    let refused = client.append(tracked([event("A", &[])], &source, 1)).await;
+    let asked = client.client.get_tracking_info(TrackingRequest { source });
+    for refused in [refused.unwrap_err(), asked.await.unwrap_err()] {
+        assert_is(
+            &refused,
+            Code::InvalidArgument,
+            ErrorType::InvalidArgument,
+            "256 bytes",
+        );
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn of_many_who_track_the_same_source_each_advances_it_or_is_refused() {
+    let server = Running::start().await;
+    let attempts = (1..=24).map(|position| {
+        let server = &server;
+        async move {
+            let mut client = Asking::of(server).await;
+            let request = tracked([event("A", &[])], "s", position);
+            client.append(request).await
+        }
+    });
+    let outcomes = futures_util::future::join_all(attempts).await;
+    let mut client = Asking::of(&server).await;
+    assert_eq!(client.tracked("s").await, Some(24));
+    let events = client.read(ReadRequest::default()).await;
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| event.tracking_info.as_ref().unwrap().position)
+        .collect();
+    assert!(told.is_sorted_by(|a, b| a < b), "{told:?}");
+    let won = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(told.len(), won);
+    for refused in outcomes.into_iter().filter_map(Result::err) {
+        assert_is_integrity_error(&refused);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn progress_and_repetitions_survive_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || async {
+        let store = EngineStore::open(directory.path(), LogOptions::default()).await;
+        Arc::new(store.unwrap()) as Arc<dyn EventStore>
+    };
+    let request = || tracked([with_id(event("A", &["x"]), 1)], "s", 7);
+    let server = Running::over(open().await, &[]).await;
+    let mut client = Asking::of(&server).await;
+    let first = client.append(request()).await.unwrap();
+    drop(client);
+    server.stop().await;
+
+    let server = Running::over(open().await, &[]).await;
+    let mut client = Asking::of(&server).await;
+    assert_eq!(client.tracked("s").await, Some(7));
+    assert_eq!(client.append(request()).await.unwrap(), first);
+    assert_eq!(client.head().await, Some(first));
+    let events = client.read(ReadRequest::default()).await;
+    assert_eq!(events[0].tracking_info, progress("s", 7));
+    server.stop().await;
+}
