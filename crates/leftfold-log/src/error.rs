@@ -8,6 +8,9 @@ use std::io;
 
 use crate::disk::FileName;
 
+/// Stands for the directory where an error names a file.
+const DIRECTORY: &str = "directory";
+
 /// A file could not be used, or does not hold what was written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -49,7 +52,7 @@ impl StorageError {
     pub(crate) fn directory(operation: &'static str, source: io::Error) -> Self {
         Self::Io {
             operation,
-            file: "directory".into(),
+            file: DIRECTORY.into(),
             source,
         }
     }
@@ -63,9 +66,32 @@ impl StorageError {
         }
     }
 
+    /// Whether a file had no room to grow, so that nothing was changed. A directory that could not be synced does not count,
+    /// whatever the reason: its new names are seen now and may be gone later.
+    pub(crate) fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { file, source, .. }
+            if file != DIRECTORY && matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
     /// Whether this is damage, not a refusal of the system.
     #[must_use]
     pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Corrupt { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::FileKind;
+
+    #[test]
+    fn only_a_file_without_room_counts_as_a_full_disk() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let spare = FileName::of(FileKind::Spare);
+        assert!(StorageError::io("write", &spare, full()).is_full());
+        assert!(!StorageError::directory("sync", full()).is_full());
+        assert!(!StorageError::io("write", &spare, io::ErrorKind::Other.into()).is_full());
     }
 }

@@ -491,8 +491,7 @@ impl Core {
 
     /// Sorts a failure to make room: a full disk passes, anything else is not trusted again.
     fn refuse(&mut self, error: StorageError) -> AppendError {
-        let full = matches!(&error, StorageError::Io { source, .. }
-            if matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded));
+        let full = error.is_full();
         let cause = Arc::new(error);
         if full {
             return AppendError::DiskFull { cause };

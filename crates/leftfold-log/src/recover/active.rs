@@ -14,7 +14,7 @@ use leftfold_model::{EventId, Position, RecordedEvent, Revision, StreamName};
 
 use super::{Marker, OpenError, OpenReport, inventory::Inventory};
 use crate::{
-    disk::{DiskFile, FileKind, FileName},
+    disk::{Disk, DiskFile, FileKind, FileName},
     error::StorageError,
     index::{Tail, TermKind, write_term},
     limits::{LogOptions, RECENT_IDS},
@@ -200,6 +200,7 @@ pub(crate) fn open(
     // Brings to light an error that the system still holds for an earlier, failed write.
     file.sync_data()
         .map_err(|e| StorageError::io("sync", &name, e))?;
+    remove_locations(handles.disk().as_ref(), first, inventory)?;
     handles
         .disk()
         .sync_dir()
@@ -260,6 +261,20 @@ pub(crate) fn open(
         end,
         capacity,
     })
+}
+
+/// Removes the locations files of the newest segment. It has one if it was sealed and the name of its successor, which
+/// was still empty, did not outlive a power cut; as soon as the segment grows the file is wrong.
+fn remove_locations(
+    disk: &dyn Disk,
+    newest: Position,
+    inventory: &Inventory,
+) -> Result<(), StorageError> {
+    for name in inventory.locations_of(newest) {
+        disk.remove(name)
+            .map_err(|e| StorageError::io("remove", name, e))?;
+    }
+    Ok(())
 }
 
 /// A marker of a segment that is not there means that the newest segments are missing.

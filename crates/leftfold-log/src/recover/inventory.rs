@@ -37,6 +37,12 @@ impl Inventory {
             && !self.marker
     }
 
+    /// The locations files of one segment, of whatever generation.
+    pub(crate) fn locations_of(&self, segment: Position) -> impl Iterator<Item = &FileName> {
+        let is_of = move |name: &&FileName| matches!(name.kind(), FileKind::Locations { first, .. } if first == segment);
+        self.locations.iter().filter(is_of)
+    }
+
     pub(crate) fn of(disk: &dyn Disk) -> Result<Self, OpenError> {
         let mut inventory = Self::default();
         let mut generations: BTreeMap<Position, BTreeSet<u32>> = BTreeMap::new();

@@ -48,7 +48,7 @@ pub(crate) fn open(
         } else {
             widest_index(handles, inventory, headers, header)
         };
-        let locations = stored_locations(handles, inventory, header)?;
+        let locations = stored_locations(handles, inventory, header, *next)?;
         match (locations, covered || index.is_some()) {
             (Some(locations), true) => {
                 older
@@ -92,18 +92,22 @@ fn check_joint(segment: Option<&Arc<Segment>>, next: Position) -> Result<(), Sto
     ))
 }
 
-/// The locations file of a segment, if it is there and sound.
+/// The locations file of a segment, if it is there, sound, and of all events up to the next segment.
 fn stored_locations(
     handles: &Handles,
     inventory: &Inventory,
     header: &SegmentHeader,
+    next: Position,
 ) -> Result<Option<Locations>, StorageError> {
     let kind = locations::kind(header.first, header.generation, header.erased);
     if !inventory.locations.contains(&FileName::of(kind)) {
         return Ok(None);
     }
     match locations::open(handles, header) {
-        Ok(sealed) => Ok(Some(Locations::File(sealed))),
+        Ok(sealed) => {
+            let is_whole = header.first.plus(u64::from(sealed.count)) == next;
+            Ok(is_whole.then_some(Locations::File(sealed)))
+        }
         Err(error) if error.is_corruption() => Ok(None),
         Err(error) => Err(error),
     }

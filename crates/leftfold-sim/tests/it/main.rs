@@ -5,9 +5,11 @@
 mod damage;
 mod disk;
 mod histories;
+mod lost_name;
 mod planted;
 mod scavenge;
 mod scenarios;
+mod small_log;
 
 /// How many seeds to try: more in an optimised build, or as many as `LEFTFOLD_SEEDS` says.
 fn seeds() -> std::ops::Range<u64> {

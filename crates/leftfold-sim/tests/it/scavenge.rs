@@ -3,46 +3,19 @@
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use leftfold_log::{
-    Clock, Core, Cut, LogOptions, ScavengeError, ScavengeOptions, ScavengeProgress,
+    Core, Cut, ScavengeError, ScavengeOptions, ScavengeProgress,
     disk::{Disk, FileKind, FileName},
     verify,
 };
-use leftfold_model::{
-    Append, EventId, EventType, ExpectedRevision, NewEvent, Position, Read, RecordedEvent,
-    Revision, StreamName, Timestamp,
-};
+use leftfold_model::{Position, RecordedEvent, Revision, StreamName};
 use leftfold_sim::{Chance, Fault, Loss, Op, SimDisk};
+
+use crate::small_log::{append, open, read};
 
 /// Events in the logs below.
 const EVENTS: u64 = 100;
 /// How many of them are erased: those of one stream of two, below this revision.
 const BEFORE: u64 = 40;
-
-#[derive(Debug)]
-struct StillClock;
-
-impl Clock for StillClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1)
-    }
-}
-
-fn open(disk: &SimDisk) -> Core {
-    let options = LogOptions::default()
-        .with_segment_bytes(64 * 1024)
-        .with_segment_events(24)
-        .with_log_id([5; 16]);
-    Core::open(Arc::new(disk.clone()), options, Arc::new(StillClock)).unwrap()
-}
-
-fn append(core: &mut Core, n: u64) -> Result<Position, String> {
-    let event = NewEvent::json(EventType::new("T").unwrap(), vec![b'1'; 200])
-        .with_id(EventId::from_bytes(u128::from(n + 1).to_le_bytes()));
-    let stream = StreamName::new(if n.is_multiple_of(2) { "dead" } else { "live" }).unwrap();
-    let append = Append::to(stream, ExpectedRevision::Any, vec![event]).unwrap();
-    let appended = core.commit(&[append]).remove(0);
-    appended.map(|a| a.first).map_err(|error| error.to_string())
-}
 
 fn cuts() -> [Cut; 1] {
     [Cut {
@@ -55,15 +28,6 @@ fn scavenge(core: &mut Core) -> Result<ScavengeProgress, ScavengeError> {
     core.scavenge(&cuts(), ScavengeOptions::default(), &mut |_| {
         ControlFlow::Continue(())
     })
-}
-
-fn read(core: &Core) -> Vec<RecordedEvent> {
-    let mut cursor = core.reader().read(&Read::all()).unwrap();
-    let mut events = Vec::new();
-    while let Some(batch) = cursor.next_batch().unwrap() {
-        events.extend(batch);
-    }
-    events
 }
 
 fn is_dead(event: &RecordedEvent) -> bool {
