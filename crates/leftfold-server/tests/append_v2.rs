@@ -2,6 +2,8 @@
 //!
 //! **Owns:** the wiring of these tests. **Does not know:** clients other than the generated one.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "append_v2/asking.rs"]
 mod asking;
 #[path = "append_v2/checks.rs"]
