@@ -12,13 +12,13 @@ use tonic::Code;
 
 use crate::{
     asking::{
-        Asking, assert_is, assert_is_integrity_error, entry, event, of, query, reading, under,
-        with_id,
+        Asking, Item, assert_is, assert_is_integrity_error, entry, event, of, query, reading,
+        under, with_id,
     },
     running::Running,
 };
 
-const COURSE: &[(&[&str], &[&str])] = &[(&[], &["course:c1"])];
+const COURSE: &[Item<'_>] = &[(&[], &["course:c1"])];
 
 #[tokio::test]
 async fn an_empty_store_has_no_head_and_its_first_event_is_position_1() {
@@ -87,7 +87,7 @@ async fn a_condition_may_ask_for_types_for_tags_for_both_or_for_everything() {
     let server = Running::start().await;
     let mut client = Asking::of(&server).await;
     client.put(&[("A", &["x"]), ("B", &["y"])]).await;
-    let fails: &[&[(&[&str], &[&str])]] = &[
+    let fails: &[&[Item<'_>]] = &[
         &[(&["A"], &[])],
         &[(&["A"], &["x"])],
         &[(&["C"], &[]), (&[], &["y"])],
@@ -98,8 +98,7 @@ async fn a_condition_may_ask_for_types_for_tags_for_both_or_for_everything() {
         let refused = client.append(under([event("C", &[])], query(items), None));
         assert_is_integrity_error(&refused.await.unwrap_err());
     }
-    let passes: &[&[(&[&str], &[&str])]] =
-        &[&[(&["C"], &[])], &[(&["A"], &["y"])], &[(&[], &["x", "y"])]];
+    let passes: &[&[Item<'_>]] = &[&[(&["C"], &[])], &[(&["A"], &["y"])], &[(&[], &["x", "y"])]];
     for items in passes {
         let event = event("D", &[]);
         client

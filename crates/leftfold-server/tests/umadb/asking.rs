@@ -119,8 +119,11 @@ pub(crate) fn progress(source: &str, position: u64) -> Option<TrackingInfo> {
     Some(TrackingInfo { source, position })
 }
 
-/// A query of items, each of types and tags.
-pub(crate) fn query(items: &[(&[&str], &[&str])]) -> Query {
+/// The types and the tags of an item.
+pub(crate) type Item<'a> = (&'a [&'a str], &'a [&'a str]);
+
+/// A query of items.
+pub(crate) fn query(items: &[Item<'_>]) -> Query {
     let texts = |list: &[&str]| list.iter().map(|&text| text.into()).collect();
     let items = items.iter().map(|(types, tags)| QueryItem {
         types: texts(types),
@@ -131,7 +134,7 @@ pub(crate) fn query(items: &[(&[&str], &[&str])]) -> Query {
     }
 }
 
-pub(crate) fn reading(items: &[(&[&str], &[&str])]) -> ReadRequest {
+pub(crate) fn reading(items: &[Item<'_>]) -> ReadRequest {
     ReadRequest {
         query: Some(query(items)),
         ..ReadRequest::default()

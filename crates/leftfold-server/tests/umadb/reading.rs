@@ -8,7 +8,7 @@ use leftfold_store::StreamMetadata;
 use tonic::Code;
 
 use crate::{
-    asking::{Asking, assert_is, entry, event, of, reading, with_id},
+    asking::{Asking, Item, assert_is, entry, event, of, reading, with_id},
     running::Running,
 };
 
@@ -38,7 +38,7 @@ async fn an_item_needs_one_of_its_types_and_all_of_its_tags() {
     client
         .put(&[("A", &["x", "y"]), ("B", &["x"]), ("A", &[]), ("C", &["y"])])
         .await;
-    let cases: &[(&[(&[&str], &[&str])], &[u64])] = &[
+    let cases: &[(&[Item<'_>], &[u64])] = &[
         (&[], &[1, 2, 3, 4]),
         (&[(&[], &[])], &[1, 2, 3, 4]),
         (&[(&["D"], &[]), (&[], &[])], &[1, 2, 3, 4]),

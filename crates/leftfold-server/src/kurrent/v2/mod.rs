@@ -1,4 +1,4 @@
-//! The second protocol of KurrentDB's clients: appends to several streams, and checks of streams that are not written.
+//! KurrentDB's second protocol: appends to several streams, under checks of any streams.
 //!
 //! **Owns:** its service. **Does not know:** rules about streams, the first protocol.
 //! **Reading order:** `service`, `session` and `records` (one for each method), `checks`; `record` and `status` translate.
