@@ -65,7 +65,6 @@ fn announce(server: &Server, arguments: &cli::Serve) -> anyhow::Result<()> {
     )?;
     writeln!(out, "  UmaDB's clients:      http://{address}")?;
     writeln!(out, "  Leftfold's client:    leftfold://{address}")?;
-    writeln!(out, "  people and scripts:   http://{address}/api/v1/docs")?;
     writeln!(out)?;
     writeln!(
         out,
