@@ -88,7 +88,7 @@ async fn a_server_that_stops_in_order_leaves_no_outcome_unknown() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_loses_and_doubles_nothing_acknowledged() {
-    let ledger = through_restarts(async |running| running.kill()).await;
+    let ledger = through_restarts(async |running| running.kill().await).await;
     assert_eq!(
         (ledger.acknowledged() + ledger.unknown()) as u64,
         4 * EVENTS

@@ -3,20 +3,26 @@
 //! **Owns:** [`serve`], and [`Running`]: a server over a directory that can come back on its port.
 //! **Does not know:** what is asked of them.
 
-use std::{future::Future, path::Path, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use leftfold_client::{Client, ClientOptions};
 use leftfold_server::{Server, Settings};
 use leftfold_store::{EngineStore, EventStore, LogOptions};
 use tempfile::TempDir;
-use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+};
 
 /// Long enough for a busy machine; reached only by what hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Serves a store as long as the test runs, and tells where.
 pub(crate) async fn serve(store: Arc<dyn EventStore>, settings: &[(&str, &str)]) -> String {
-    let server = bind(store, settings, 0).await.unwrap();
+    let server = bind(store, settings).await.unwrap();
     let address = format!("leftfold://{}", server.address());
     tokio::spawn(server.run(std::future::pending()));
     address
@@ -25,12 +31,9 @@ pub(crate) async fn serve(store: Arc<dyn EventStore>, settings: &[(&str, &str)])
 async fn bind(
     store: Arc<dyn EventStore>,
     given: &[(&str, &str)],
-    port: u16,
 ) -> Result<Server, leftfold_server::BindError> {
     let mut settings = Settings::default();
-    settings
-        .set("listen", &format!("127.0.0.1:{port}"))
-        .unwrap();
+    settings.set("listen", "127.0.0.1:0").unwrap();
     for (name, value) in given {
         settings.set(name, value).unwrap();
     }
@@ -62,6 +65,7 @@ pub(crate) struct Running {
 
 struct Life {
     runtime: Runtime,
+    gate: JoinHandle<()>,
     stop: oneshot::Sender<()>,
     end: JoinHandle<()>,
 }
@@ -95,16 +99,22 @@ impl Running {
             .enable_all()
             .build()
             .unwrap();
-        let (directory, port) = (self.directory.path().to_owned(), self.port);
-        let server = runtime.spawn(async move { in_time(come_up(&directory, port)).await });
+        let directory = self.directory.path().to_owned();
+        let server = runtime.spawn(async move { in_time(come_up(&directory)).await });
         let server = server.await.unwrap();
-        self.port = server.address().port();
+        let (port, gate) = gate(self.port, server.address()).await;
+        self.port = port;
         let (stop, stopped) = oneshot::channel::<()>();
         let end = runtime.spawn(async move {
             let stopped = async { drop(stopped.await) };
             server.run(stopped).await.unwrap();
         });
-        self.life = Some(Life { runtime, stop, end });
+        self.life = Some(Life {
+            runtime,
+            gate,
+            stop,
+            end,
+        });
     }
 
     /// Ends it in order.
@@ -112,12 +122,16 @@ impl Running {
         let life = self.life.take().unwrap();
         life.stop.send(()).unwrap();
         in_time(life.end).await.unwrap();
+        shut(life.gate).await;
         life.runtime.shutdown_background();
     }
 
     /// Ends it wherever it is.
-    pub(crate) fn kill(&mut self) {
-        self.life.take().unwrap().runtime.shutdown_background();
+    pub(crate) async fn kill(&mut self) {
+        let life = self.life.take().unwrap();
+        // First of all nobody hears of it any more: a killed process does not say how its parts end.
+        shut(life.gate).await;
+        life.runtime.shutdown_background();
     }
 }
 
@@ -129,14 +143,33 @@ impl Drop for Running {
     }
 }
 
-/// Tries until the server before this one has let go of the directory and the port.
-async fn come_up(directory: &Path, port: u16) -> Server {
+/// Tries until the server before this one has let go of the directory.
+async fn come_up(directory: &Path) -> Server {
     loop {
-        if let Ok(store) = EngineStore::open(directory, LogOptions::default()).await
-            && let Ok(server) = bind(Arc::new(store), &[], port).await
-        {
-            return server;
+        if let Ok(store) = EngineStore::open(directory, LogOptions::default()).await {
+            return bind(Arc::new(store), &[]).await.unwrap();
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// The way to a server, on a port that stays when the server is another. It takes the connections with it when it ends.
+async fn gate(port: u16, server: SocketAddr) -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let open = tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            connections.spawn(async move {
+                let mut server = TcpStream::connect(server).await?;
+                copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    (port, open)
+}
+
+async fn shut(gate: JoinHandle<()>) {
+    gate.abort();
+    let _ = gate.await;
 }
