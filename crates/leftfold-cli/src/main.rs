@@ -8,7 +8,6 @@ mod cli;
 mod command;
 mod fail;
 mod given;
-mod line;
 mod open;
 mod show;
 

@@ -5,7 +5,7 @@
 
 use leftfold_model::{ContentType, RecordedEvent};
 
-use crate::line::time_text;
+use leftfold_server::json::time_text;
 
 /// Characters of data shown, at most.
 const DATA_CHARS_MAX: usize = 160;

@@ -11,6 +11,7 @@ mod clock;
 mod error;
 mod health;
 mod http;
+pub mod json;
 mod kurrent;
 mod native;
 mod net;

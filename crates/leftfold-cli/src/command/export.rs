@@ -13,10 +13,11 @@ use std::{
 use anyhow::Context;
 use futures_util::StreamExt;
 use leftfold_model::Read;
+use leftfold_server::json;
 use leftfold_store::EventStore;
 
 use super::output;
-use crate::{cli, line, open};
+use crate::{cli, open};
 
 pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;
@@ -59,7 +60,7 @@ async fn write(store: &dyn EventStore, out: &mut (impl Write + Send)) -> anyhow:
     let mut batches = store.read(Read::all());
     while let Some(batch) = batches.next().await {
         for event in batch?.events {
-            writeln!(out, "{}", line::format(&event, false)?)?;
+            writeln!(out, "{}", json::format_line(&event, false)?)?;
         }
     }
     Ok(())

@@ -26,10 +26,11 @@ use leftfold_model::{
     Append, EventId, ExpectedRevision, NewEvent, Position, Read, Revision, StreamName, StreamWrite,
     limits,
 };
+use leftfold_server::json;
 use leftfold_store::EventStore;
 
 use super::output;
-use crate::{cli, line, open};
+use crate::{cli, open};
 
 /// Bytes of a batch, about; far below what an append may have.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
@@ -138,7 +139,7 @@ impl Import {
                 continue;
             }
             let parsed =
-                line::parse(line, number).with_context(|| format!("line {number} is refused"));
+                json::parse_line(line, number).with_context(|| format!("line {number} is refused"));
             let (stream, event) = match parsed {
                 Ok(parsed) => parsed,
                 Err(refused) => {

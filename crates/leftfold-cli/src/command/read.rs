@@ -11,8 +11,9 @@ use leftfold_model::{Position, Read, Revision, Scope};
 use super::output;
 use crate::{
     cli::{self, Filter},
-    line, open, show,
+    open, show,
 };
+use leftfold_server::json;
 
 pub(crate) async fn run(arguments: cli::Read) -> anyhow::Result<()> {
     let mut read = Read {
@@ -35,7 +36,7 @@ pub(crate) async fn run(arguments: cli::Read) -> anyhow::Result<()> {
     while let Some(batch) = batches.next().await {
         for event in batch?.events {
             if arguments.json {
-                writeln!(out, "{}", line::format(&event, true)?)?;
+                writeln!(out, "{}", json::format_line(&event, true)?)?;
             } else {
                 writeln!(out, "{}", show::event(&event))?;
             }

@@ -6,11 +6,12 @@
 use std::io::Write;
 
 use futures_util::StreamExt;
+use leftfold_server::json::time_text;
 use leftfold_store::ListStreams;
 use serde_json::json;
 
 use super::output;
-use crate::{cli, line::time_text, open, show};
+use crate::{cli, open, show};
 
 pub(crate) async fn run(arguments: cli::Streams) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;

@@ -7,10 +7,11 @@ use std::io::Write;
 
 use futures_util::StreamExt;
 use leftfold_model::Position;
+use leftfold_server::json;
 use leftfold_store::Subscription;
 
 use super::{output, read::scope};
-use crate::{cli, line, open, show};
+use crate::{cli, open, show};
 
 pub(crate) async fn run(arguments: cli::Tail) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;
@@ -35,7 +36,7 @@ pub(crate) async fn run(arguments: cli::Tail) -> anyhow::Result<()> {
         };
         for event in &delivery.events {
             if arguments.json {
-                writeln!(out, "{}", line::format(event, true)?)?;
+                writeln!(out, "{}", json::format_line(event, true)?)?;
             } else {
                 writeln!(out, "{}", show::event(event))?;
             }

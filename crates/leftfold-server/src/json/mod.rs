@@ -1,0 +1,350 @@
+//! Events as JSON: a line each for import, export and the command line, an object each over HTTP.
+//!
+//! **Owns:** the format (docs/jsonl.md). **Does not know:** files, stores, HTTP.
+//! **Invariants:** what is written from an event and read again gives the same event, byte for byte of data and metadata;
+//! JSON is kept as it was written, other bytes are base64.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use leftfold_model::{
+    ContentType, EventId, EventType, ModelError, NewEvent, RecordedEvent, StreamName, Tag,
+    Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+/// The namespace of ids that are derived from a line.
+const LINE_NAMESPACE: EventId = EventId::from_bytes(*b"leftfold-line-id");
+
+/// Why something is not an event in JSON.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventJsonError {
+    /// It is not JSON, or a field is missing, of another type, or not known.
+    #[error("not an event in JSON")]
+    Json(#[from] serde_json::Error),
+    /// A value breaks a limit.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A field that holds bytes does not.
+    #[error("{field} is not base64")]
+    Base64 {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: base64::DecodeError,
+    },
+    /// The same thing is said in two ways.
+    #[error("both {0} and {0}_base64 are given")]
+    Twice(&'static str),
+    /// The event names no stream, and nothing else does.
+    #[error("stream is missing")]
+    NoStream,
+    /// The encoding of the data is none that a store can name.
+    #[error(
+        "content_type {0:?} is unknown; known are application/json, application/octet-stream, \
+         application/vnd.msgpack and application/cbor"
+    )]
+    ContentType(String),
+    /// The time cannot be read.
+    #[error("time {given:?} is not a time like 2026-01-31T12:00:00.5Z after 1970")]
+    Time {
+        /// What was given.
+        given: String,
+    },
+}
+
+/// An event to be appended, as it was given.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewEvent)]
+pub(crate) struct Given<'a> {
+    /// The stream, where nothing else names it.
+    pub(crate) stream: Option<String>,
+    /// The type, at most 255 bytes.
+    #[serde(rename = "type")]
+    event_type: String,
+    /// A UUID; without it one is made. Repeating an append with the same ids appends nothing.
+    id: Option<String>,
+    /// RFC 3339; without it the time of the append.
+    time: Option<String>,
+    /// Labels by which the event is found, at most 64.
+    #[serde(default)]
+    tags: Vec<String>,
+    /// The media type of the data, if it is not JSON.
+    content_type: Option<String>,
+    /// The data, any JSON, kept byte for byte.
+    #[serde(borrow)]
+    #[schema(value_type = Option<utoipa::openapi::Object>)]
+    data: Option<&'a RawValue>,
+    /// The data, if it is not JSON.
+    data_base64: Option<String>,
+    /// What is known about the event beside its data, any JSON.
+    #[serde(borrow)]
+    #[schema(value_type = Option<utoipa::openapi::Object>)]
+    metadata: Option<&'a RawValue>,
+    /// The metadata, if it is not JSON.
+    metadata_base64: Option<String>,
+    // What a read prints and an append gives anew.
+    #[serde(rename = "position")]
+    #[schema(ignore)]
+    _position: Option<u64>,
+    #[serde(rename = "revision")]
+    #[schema(ignore)]
+    _revision: Option<u64>,
+}
+
+impl Given<'_> {
+    /// The event; without an id it gets the one that is made then.
+    pub(crate) fn into_event(
+        self,
+        id: impl FnOnce() -> EventId,
+    ) -> Result<NewEvent, EventJsonError> {
+        let data = bytes("data", self.data, self.data_base64)?;
+        let metadata = bytes("metadata", self.metadata, self.metadata_base64)?.unwrap_or_default();
+        let content_type = match self.content_type {
+            None => ContentType::Json,
+            Some(text) => content_type(&text).ok_or(EventJsonError::ContentType(text))?,
+        };
+        let data = data.unwrap_or_else(|| {
+            if content_type == ContentType::Json {
+                b"{}".to_vec()
+            } else {
+                Vec::new()
+            }
+        });
+        let tags = self.tags.into_iter().map(Tag::new);
+        let mut event = NewEvent::new(EventType::new(self.event_type)?, content_type, data)
+            .with_id(self.id.map_or_else(|| Ok(id()), |id| id.parse())?)
+            .with_metadata(metadata)
+            .with_tags(tags.collect::<Result<Vec<_>, _>>()?)?;
+        if let Some(given) = self.time {
+            event = event.with_time(time(&given).ok_or(EventJsonError::Time { given })?);
+        }
+        Ok(event)
+    }
+}
+
+/// Reads a line. An event without an id gets one that follows from the line and its number.
+///
+/// # Errors
+/// [`EventJsonError`]: what is wrong with it.
+pub fn parse_line(line: &str, number: u64) -> Result<(StreamName, NewEvent), EventJsonError> {
+    let mut given: Given<'_> = serde_json::from_str(line)?;
+    let stream = given.stream.take().ok_or(EventJsonError::NoStream)?;
+    let id = || EventId::derived(LINE_NAMESPACE, format!("{number}:{line}").as_bytes());
+    let event = given.into_event(id)?;
+    Ok((StreamName::new(stream)?, event))
+}
+
+fn bytes(
+    field: &'static str,
+    json: Option<&RawValue>,
+    base64: Option<String>,
+) -> Result<Option<Vec<u8>>, EventJsonError> {
+    match (json, base64) {
+        (Some(_), Some(_)) => Err(EventJsonError::Twice(field)),
+        (Some(json), None) => Ok(Some(json.get().as_bytes().to_vec())),
+        (None, Some(text)) => BASE64_STANDARD
+            .decode(text)
+            .map(Some)
+            .map_err(|source| EventJsonError::Base64 { field, source }),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The encoding with this media type.
+pub(crate) fn content_type(text: &str) -> Option<ContentType> {
+    (1..=u8::MAX)
+        .map_while(ContentType::from_code)
+        .find(|known| known.media_type() == text)
+}
+
+/// A time from its text.
+pub(crate) fn time(text: &str) -> Option<Timestamp> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(time.as_microsecond())
+        .ok()
+        .map(Timestamp::from_micros)
+}
+
+/// A time as text, as RFC 3339 has it.
+#[must_use]
+pub fn time_text(time: Timestamp) -> String {
+    let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_microsecond(micros)
+        .map_or_else(|_| time.as_micros().to_string(), |time| time.to_string())
+}
+
+/// An event as it is shown.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Event)]
+pub(crate) struct Shown<'a> {
+    /// Its place in the log; the first event has 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
+    stream: &'a str,
+    /// Its place in the stream; the first event has 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    id: String,
+    time: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<&'a str>,
+    /// Any JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<utoipa::openapi::Object>)]
+    metadata: Option<&'a RawValue>,
+    /// Instead of `metadata` if that is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata_base64: Option<String>,
+    /// The media type of the data, if it is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<&'static str>,
+    /// Any JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<utoipa::openapi::Object>)]
+    data: Option<&'a RawValue>,
+    /// Instead of `data` if that is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_base64: Option<String>,
+}
+
+impl<'a> Shown<'a> {
+    /// The event, with its position and revision.
+    pub(crate) fn placed(event: &'a RecordedEvent) -> Self {
+        Self {
+            position: Some(event.position.get()),
+            revision: Some(event.revision.get()),
+            ..Self::of(event)
+        }
+    }
+
+    fn of(event: &'a RecordedEvent) -> Self {
+        let is_json = event.content_type == ContentType::Json;
+        let data = if is_json { raw(&event.data) } else { None };
+        let metadata = raw(&event.metadata);
+        let base64 = |bytes: &[u8]| BASE64_STANDARD.encode(bytes);
+        Self {
+            position: None,
+            stream: event.stream.as_str(),
+            revision: None,
+            event_type: event.event_type.as_str(),
+            id: event.id.to_string(),
+            time: time_text(event.time),
+            tags: event.tags.iter().map(Tag::as_str).collect(),
+            metadata_base64: (metadata.is_none() && !event.metadata.is_empty())
+                .then(|| base64(&event.metadata)),
+            metadata,
+            content_type: (!is_json).then(|| event.content_type.media_type()),
+            data_base64: data.is_none().then(|| base64(&event.data)),
+            data,
+        }
+    }
+}
+
+/// Writes an event as a line, without the line break. `places`: with position and revision.
+///
+/// # Errors
+/// None that can be brought about; the type is that of the library that writes JSON.
+pub fn format_line(event: &RecordedEvent, places: bool) -> Result<String, serde_json::Error> {
+    serde_json::to_string(&if places {
+        Shown::placed(event)
+    } else {
+        Shown::of(event)
+    })
+}
+
+/// Bytes as they are, if they are JSON that fits on a line and begins and ends with itself.
+pub(crate) fn raw(bytes: &[u8]) -> Option<&RawValue> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let fits = !text.contains(['\n', '\r']) && text.trim().len() == text.len();
+    // A bare null would read as "not given".
+    let value = serde_json::from_str::<&RawValue>(text).ok()?;
+    (fits && text != "null").then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use leftfold_model::{Position, Revision};
+
+    use super::*;
+
+    fn recorded(event: &NewEvent, stream: StreamName) -> RecordedEvent {
+        RecordedEvent {
+            position: Position::FIRST,
+            stream,
+            revision: Revision::FIRST,
+            id: event.id(),
+            event_type: event.event_type().clone(),
+            content_type: event.content_type(),
+            data: event.data().clone(),
+            metadata: event.metadata().clone(),
+            tags: event.tags().to_vec(),
+            time: event.time().unwrap_or_default(),
+        }
+    }
+
+    #[test]
+    fn a_line_read_and_written_again_is_the_same_line() {
+        let datas: [&[u8]; 7] = [
+            b"{}",
+            br#"{ "a" : 1.00 }"#,
+            b"null",
+            b"\xff\x00",
+            b"{\n}",
+            b"",
+            br#""text""#,
+        ];
+        for data in datas {
+            for content_type in [ContentType::Json, ContentType::Binary] {
+                let event =
+                    NewEvent::new(EventType::new("T").unwrap(), content_type, data.to_vec())
+                        .with_metadata(data.to_vec())
+                        .with_time(Timestamp::from_micros(1_700_000_000_123_456));
+                let stream = StreamName::new("s \"1\"").unwrap();
+                let line = format_line(&recorded(&event, stream.clone()), false).unwrap();
+                let (read_stream, read) = parse_line(&line, 1).unwrap();
+                assert_eq!((&read_stream, &read), (&stream, &event), "{line}");
+                assert_eq!(
+                    format_line(&recorded(&read, read_stream), false).unwrap(),
+                    line
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_id_gets_the_same_one_each_time() {
+        let line = r#"{"stream":"s","type":"T","data":{}}"#;
+        let id = |number| parse_line(line, number).unwrap().1.id();
+        assert_eq!(id(1), id(1));
+        assert_ne!(id(1), id(2));
+    }
+
+    #[test]
+    fn a_bad_line_is_refused_in_words() {
+        for (line, reason) in [
+            ("{", "not an event"),
+            (r#"{"type":"T"}"#, "stream is missing"),
+            (r#"{"stream":"","type":"T"}"#, "STREAM_NAME_BYTES_MAX"),
+            (r#"{"stream":"s","type":"T","id":"7"}"#, "not a UUID"),
+            (
+                r#"{"stream":"s","type":"T","time":"yesterday"}"#,
+                "yesterday",
+            ),
+            (r#"{"stream":"s","type":"T","data_base64":"!"}"#, "base64"),
+            (
+                r#"{"stream":"s","type":"T","content_type":"text/html"}"#,
+                "text/html",
+            ),
+            (r#"{"stream":"s","type":"T","daat":1}"#, "not an event"),
+        ] {
+            let error = parse_line(line, 1).unwrap_err().to_string();
+            assert!(error.contains(reason), "{line}: {error}");
+        }
+    }
+}
