@@ -4,13 +4,13 @@
 //! **Invariants:** no read blocks a runtime thread: each batch is read on the blocking pool; appends wait in the engine's
 //! own bounded queue, and callers beyond its bound wait here, holding nothing but their append.
 
-use std::{ops::ControlFlow, path::PathBuf, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future, stream};
 use leftfold_log as log;
 use leftfold_log::{
-    Cursor, Follower, Log, LogOptions, OpenError, ScavengeOptions, Streams,
+    Cursor, Delivered, Follower, Log, LogOptions, OpenError, ScavengeOptions, Streams,
     disk::{FileKind, FileName},
 };
 use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamName};
@@ -26,6 +26,8 @@ use crate::{
 const BATCH_STREAMS: usize = 256;
 /// Steps of an erasure that may be told ahead of whoever listens.
 const ERASE_TOLD: usize = 4;
+/// How long a subscription that waits for what it selects lets its checkpoint stand still while other events come.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
 /// How long an append waits before it asks a full queue again.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
@@ -144,29 +146,25 @@ impl Backend for EngineBackend {
             query,
             after,
         } = subscription;
-        let follower = self.log.follow(scope, query, after);
-        let runtime = self.runtime.clone();
-        Box::pin(stream::try_unfold(follower, move |mut follower| {
-            let runtime = runtime.clone();
-            async move {
-                loop {
-                    let wake = follower.listen();
-                    let closed = follower.is_closed();
-                    let (delivered, back) =
-                        blocking(runtime.clone(), move || follow(follower)).await?;
-                    follower = back;
-                    match delivered {
-                        Some(delivery) => return Ok(Some((delivery, follower))),
-                        None if closed => return Ok(None),
-                        None => wake.await,
-                    }
-                }
-            }
-        }))
+        let begin = Following {
+            follower: self.log.follow(scope, query, after),
+            runtime: self.runtime.clone(),
+        };
+        Box::pin(stream::try_unfold(begin, Following::step))
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
         Box::pin(async { Ok(self.log.head()) })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), ReadError>> {
+        let (log, runtime) = (self.log.clone(), self.runtime.clone());
+        // Whoever makes the file of a new segment keeps the log waiting meanwhile.
+        Box::pin(blocking(runtime, move || {
+            log.check().map_err(|error| ReadError::Unavailable {
+                cause: Arc::new(error),
+            })
+        }))
     }
 
     fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
@@ -347,14 +345,48 @@ impl Reading {
     }
 }
 
-fn follow(mut follower: Follower) -> Result<(Option<Delivery>, Follower), ReadError> {
-    let delivered = follower.try_next().map_err(read_error)?;
-    let delivery = delivered.map(|delivered| Delivery {
+struct Following {
+    follower: Follower,
+    runtime: Handle,
+}
+
+impl Following {
+    /// Waits for the next delivery. `None`: the log was closed.
+    async fn step(mut self) -> Result<Option<(Delivery, Self)>, ReadError> {
+        loop {
+            let wake = self.follower.listen_for_selected();
+            let closed = self.follower.is_closed();
+            if let Some(passed) = self.follower.pass_over() {
+                return Ok(Some((delivery(passed), self)));
+            }
+            if !self.follower.is_current() {
+                let mut follower = self.follower;
+                let look = move || Ok((follower.try_next().map_err(read_error)?, follower));
+                let (delivered, follower) = blocking(self.runtime.clone(), look).await?;
+                self.follower = follower;
+                if let Some(delivered) = delivered {
+                    return Ok(Some((delivery(delivered), self)));
+                }
+            }
+            if closed {
+                return Ok(None);
+            }
+            let pause = {
+                // Polled by any runtime or none, but woken by the store's.
+                let _timers = self.runtime.enter();
+                tokio::time::sleep(CHECKPOINT_PAUSE)
+            };
+            future::select(wake, pin!(pause)).await;
+        }
+    }
+}
+
+fn delivery(delivered: Delivered) -> Delivery {
+    Delivery {
         events: delivered.events,
         through: delivered.through,
         caught_up: delivered.caught_up,
-    });
-    Ok((delivery, follower))
+    }
 }
 
 struct Listing {

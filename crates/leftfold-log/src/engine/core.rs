@@ -284,7 +284,8 @@ impl Core {
         if self.group.is_empty() {
             return None;
         }
-        let next = Group::reusing(std::mem::take(&mut self.kept));
+        let touched = self.shared.wakes.touched();
+        let next = Group::reusing(std::mem::take(&mut self.kept), touched);
         let mut group = std::mem::replace(&mut self.group, next);
         group.settle_at(group::Place {
             file: Arc::clone(&self.active.file),
@@ -378,22 +379,32 @@ impl Core {
     /// Adds the events of a write to the index, neighbours that share a type and tags at once.
     fn index(&mut self, first: Position, write: &StreamWrite, revision: Revision) {
         let (tail, term) = (&self.active.tail, &mut self.term);
+        let (wakes, touched) = (&self.shared.wakes, &mut self.group.touched);
+        let mut add = |kind, name: &str, first, count, base| {
+            write_term(term, kind, name);
+            tail.add_run(term, first, count, base);
+            wakes.touch(touched, term);
+        };
         let count = short(write.events.len());
-        write_term(term, TermKind::Stream, write.stream.as_str());
-        tail.add_run(term, first, count, revision.get());
-        write_term(term, TermKind::Category, write.stream.category_str());
-        tail.add_run(term, first, count, 0);
+        let stream = &write.stream;
+        add(
+            TermKind::Stream,
+            stream.as_str(),
+            first,
+            count,
+            revision.get(),
+        );
+        add(TermKind::Category, stream.category_str(), first, count, 0);
         let alike =
             |a: &NewEvent, b: &NewEvent| a.event_type() == b.event_type() && a.tags() == b.tags();
         let mut position = first;
         for run in write.events.chunk_by(alike) {
             let Some(event) = run.first() else { continue };
             let count = short(run.len());
-            write_term(term, TermKind::Type, event.event_type().as_str());
-            tail.add_run(term, position, count, 0);
+            let event_type = event.event_type().as_str();
+            add(TermKind::Type, event_type, position, count, 0);
             for tag in event.tags() {
-                write_term(term, TermKind::Tag, tag.as_str());
-                tail.add_run(term, position, count, 0);
+                add(TermKind::Tag, tag.as_str(), position, count, 0);
             }
             position = position.plus(u64::from(count));
         }

@@ -14,6 +14,7 @@ use crate::{
     disk::{DiskFile, FileName},
     error::StorageError,
     planted::{self, Planted},
+    read::Touched,
 };
 
 /// What an append came to, if its group becomes durable.
@@ -73,6 +74,8 @@ fn settled(end: &Result<(), Lost>, decided: Outcome) -> Outcome {
 pub(crate) struct Group {
     /// Their frames.
     pub(crate) bytes: Vec<u8>,
+    /// Whom it concerns.
+    pub(crate) touched: Touched,
     waiting: usize,
     tickets: Vec<(Answer, Outcome)>,
     done: Arc<Done>,
@@ -90,11 +93,12 @@ pub(crate) struct Place {
 
 impl Group {
     /// A group that uses the memory of an older one.
-    pub(crate) fn reusing(mut bytes: Vec<u8>) -> Self {
+    pub(crate) fn reusing(mut bytes: Vec<u8>, touched: Touched) -> Self {
         bytes.clear();
         bytes.shrink_to(KEPT_BYTES_MAX);
         let mut group = Self::default();
         group.bytes = bytes;
+        group.touched = touched;
         group
     }
 
@@ -130,7 +134,7 @@ impl Group {
             return Err(Lost::Abandoned);
         };
         if planted::is(Planted::PublishedBeforeSync) {
-            shared.publish(place.head);
+            shared.publish(place.head, &self.touched);
         }
         if !self.bytes.is_empty() {
             let written = self.write_and_sync(place);
@@ -141,7 +145,7 @@ impl Group {
         }
         let appends = self.members() as u64;
         shared.appends.fetch_add(appends, Ordering::Relaxed);
-        shared.publish(place.head);
+        shared.publish(place.head, &self.touched);
         Ok(())
     }
 

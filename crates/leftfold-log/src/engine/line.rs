@@ -270,6 +270,19 @@ impl Line {
         state.core.as_ref().and_then(|core| core.latched().cloned())
     }
 
+    /// Whether appends are taken.
+    pub(crate) fn check(&self) -> Result<(), AppendError> {
+        let state = self.lock();
+        let core = state.core.as_ref().filter(|_| !state.closed);
+        match core.map(Core::latched) {
+            None => Err(AppendError::Closed),
+            Some(Some(cause)) => Err(AppendError::ReadOnly {
+                cause: Arc::clone(cause),
+            }),
+            Some(None) => Ok(()),
+        }
+    }
+
     /// Does something to the core when everything that was staged is durable.
     fn when_quiet<'a>(
         &'a self,

@@ -192,6 +192,14 @@ impl Log {
         self.running.reader.head()
     }
 
+    /// Whether appends are taken, as far as that is known without one.
+    ///
+    /// # Errors
+    /// [`AppendError::ReadOnly`] since the disk failed, [`AppendError::Closed`].
+    pub fn check(&self) -> Result<(), AppendError> {
+        self.running.line.check()
+    }
+
     /// Sizes and counts.
     #[must_use]
     pub fn stats(&self) -> LogStats {

@@ -11,7 +11,6 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
-use event_listener::{Event, EventListener};
 use leftfold_model::{CurrentRevision, Position, Query, Read, Revision, Scope, StreamName};
 
 use crate::{
@@ -19,7 +18,7 @@ use crate::{
     error::StorageError,
     index::{Frozen, Sources, Tail, Term, merge_due},
     limits::LogOptions,
-    read::{Cursor, Follower, ReadError, Streams, View, Views},
+    read::{Cursor, Follower, ReadError, Streams, Touched, View, Views, Wakes},
     record::LogId,
     segment::{Locations, Segment, Segments, create},
     upkeep,
@@ -50,7 +49,7 @@ pub(crate) struct Shared {
     /// The file that becomes the next segment, if it is prepared.
     spare: Mutex<Option<create::Spare>>,
     pub(super) scavenging: Scavenging,
-    committed: Event,
+    pub(crate) wakes: Arc<Wakes>,
     closed: AtomicBool,
     /// Whether what takes long is to be given up.
     stopping: AtomicBool,
@@ -71,7 +70,7 @@ impl Shared {
             joining: Mutex::default(),
             spare: Mutex::default(),
             scavenging: Scavenging::default(),
-            committed: Event::new(),
+            wakes: Arc::default(),
             closed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
@@ -88,10 +87,10 @@ impl Shared {
         self.view.store(Arc::new(view));
     }
 
-    /// Shows readers everything up to `head`, and wakes those who wait.
-    pub(crate) fn publish(&self, head: Position) {
+    /// Shows readers everything up to `head`, and wakes those who wait for what is new.
+    pub(crate) fn publish(&self, head: Position, touched: &Touched) {
         self.change(|view| view.head = head);
-        self.committed.notify(usize::MAX);
+        self.wakes.wake(touched);
     }
 
     /// Adds the segment that appends go to from now on.
@@ -150,7 +149,7 @@ impl Shared {
 
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.committed.notify(usize::MAX);
+        self.wakes.wake_all();
     }
 
     /// Takes the upkeep for the caller; readers and the writer are not disturbed.
@@ -303,8 +302,8 @@ impl Views for Shared {
     fn view(&self) -> Arc<View> {
         self.view.load_full()
     }
-    fn listen(&self) -> EventListener {
-        self.committed.listen()
+    fn wakes(&self) -> &Arc<Wakes> {
+        &self.wakes
     }
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)

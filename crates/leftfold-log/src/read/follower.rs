@@ -1,6 +1,6 @@
 //! Following the log: what is stored, then what is committed, with one cursor.
 //!
-//! **Owns:** [`Follower`]. **Does not know:** threads and runtimes; it offers a wake-up and a question.
+//! **Owns:** [`Follower`]. **Does not know:** threads and runtimes; it offers wake-ups and questions.
 //! **Invariants:** no event is skipped or repeated: a follower's whole state is the position it has delivered up to;
 //! a slow follower costs nothing while it does not ask.
 
@@ -9,7 +9,11 @@ use std::sync::Arc;
 use event_listener::{EventListener, Listener};
 use leftfold_model::{Position, Query, Read, RecordedEvent, Scope};
 
-use super::{Cursor, ReadError, Views};
+use super::{Cursor, ReadError, Views, wakes::Watch};
+use crate::index::Term;
+
+/// Terms by which a follower is woken. With more, it is woken by every commit: so many cost more to keep than they spare.
+const TERMS_MAX: usize = 256;
 
 /// A subscription: a place in the log, and what to deliver from there on.
 #[derive(Debug)]
@@ -17,8 +21,11 @@ pub struct Follower {
     views: Arc<dyn Views>,
     scope: Scope,
     query: Query,
+    /// Each selected event has at least one of these; `None`: nothing is known of them.
+    terms: Option<Vec<Term>>,
     through: Position,
     cursor: Option<Cursor>,
+    watch: Option<Watch>,
 }
 
 /// What a follower delivers.
@@ -36,11 +43,47 @@ impl Follower {
     pub(crate) fn new(views: Arc<dyn Views>, scope: Scope, query: Query, after: Position) -> Self {
         Self {
             views,
+            terms: terms(&scope, &query),
             scope,
             query,
             through: after,
             cursor: None,
+            watch: None,
         }
+    }
+
+    /// Goes on to the head if it takes no look at the disk to know that nothing up to it is selected. `None`: it does, or
+    /// the follower is there. Never blocks for long.
+    pub fn pass_over(&mut self) -> Option<Delivered> {
+        let terms = self.terms.as_ref()?;
+        let view = self.views.view();
+        if self.cursor.is_some() || self.is_at(view.head) {
+            return None;
+        }
+        let tail = view.sources.tails.last()?;
+        let newer = |term: &Term| {
+            let newest = tail.newest(term.as_bytes());
+            newest.is_some_and(|newest| newest > self.through)
+        };
+        if tail.first() > self.through.next() || terms.iter().any(newer) {
+            return None;
+        }
+        self.through = view.head;
+        Some(Delivered {
+            events: Vec::new(),
+            through: view.head,
+            caught_up: true,
+        })
+    }
+
+    /// Whether nothing was committed behind what was delivered: then [`Self::try_next`] has nothing.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.is_at(self.views.view().head)
+    }
+
+    fn is_at(&self, head: Position) -> bool {
+        self.cursor.is_none() && head <= self.through
     }
 
     /// What has been committed and not delivered; `None` if there is nothing at the moment.
@@ -106,7 +149,21 @@ impl Follower {
     /// Resolves when there may be something new. Make it **before** asking [`Self::try_next`], then nothing is missed.
     #[must_use]
     pub fn listen(&self) -> EventListener {
-        self.views.listen()
+        self.views.wakes().listen()
+    }
+
+    /// As [`Self::listen`], but commits of which nothing is selected may pass unnoticed: many followers that wait cost
+    /// nothing then. Whoever wants the checkpoint to move over such commits asks [`Self::pass_over`] now and then.
+    #[must_use]
+    pub fn listen_for_selected(&mut self) -> EventListener {
+        let Some(terms) = &self.terms else {
+            return self.listen();
+        };
+        let wakes = self.views.wakes();
+        let watch = self
+            .watch
+            .get_or_insert_with(|| wakes.watch(terms.iter().map(Term::as_bytes)));
+        watch.listen()
     }
 
     /// Whether the log was closed: what was not delivered by then will not come.
@@ -119,5 +176,25 @@ impl Follower {
     #[must_use]
     pub fn through(&self) -> Position {
         self.through
+    }
+}
+
+/// Terms of which each event that is selected has at least one; `None` if there is no such list.
+fn terms(scope: &Scope, query: &Query) -> Option<Vec<Term>> {
+    match (scope, query) {
+        (Scope::Stream(stream), _) => Some(vec![Term::stream(stream)]),
+        (Scope::Category(category), _) => Some(vec![Term::category(category.as_str())]),
+        (_, Query::All) => None,
+        (_, Query::Items(items)) => {
+            let mut terms = Vec::new();
+            for item in items {
+                match (item.tag_list().first(), item.type_list()) {
+                    (Some(tag), _) => terms.push(Term::tag(tag)),
+                    (None, []) => return None,
+                    (None, types) => terms.extend(types.iter().map(Term::event_type)),
+                }
+            }
+            Some(terms).filter(|terms| (1..=TERMS_MAX).contains(&terms.len()))
+        }
     }
 }

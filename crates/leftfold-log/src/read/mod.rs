@@ -1,6 +1,6 @@
 //! Reading: one event after the other, bounded in memory, as of one moment.
 //!
-//! **Owns:** [`View`], [`Cursor`], [`Follower`], [`Streams`]. **Does not know:** who writes.
+//! **Owns:** [`View`], [`Cursor`], [`Follower`], [`Streams`], [`Wakes`]. **Does not know:** who writes.
 //! **Invariants:** a reader sees only what is durable; what it sees does not change while it reads; it takes no lock
 //! the writer holds for longer than one lookup.
 //! **Reading order:** [`View`], [`Cursor`], [`Follower`].
@@ -8,6 +8,7 @@
 mod cursor;
 mod follower;
 mod streams;
+mod wakes;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use leftfold_model::Position;
 pub use cursor::{Cursor, EventRefs, ReadError};
 pub use follower::{Delivered, Follower};
 pub use streams::{StreamEntry, Streams};
+pub(crate) use wakes::{Touched, Wakes};
 
 use crate::{index::Sources, segment::Segments};
 
@@ -32,8 +34,8 @@ pub(crate) struct View {
 pub(crate) trait Views: std::fmt::Debug + Send + Sync {
     /// The newest view.
     fn view(&self) -> Arc<View>;
-    /// Resolves when a newer view than those loaded before this call is there, or the log was closed.
-    fn listen(&self) -> event_listener::EventListener;
+    /// Who tells of newer views, and of the end of the log.
+    fn wakes(&self) -> &Arc<Wakes>;
     /// Whether the log was closed.
     fn is_closed(&self) -> bool;
 }

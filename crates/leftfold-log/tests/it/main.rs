@@ -11,3 +11,4 @@ mod lifecycle;
 mod model;
 mod scavenge;
 mod story;
+mod waking;
