@@ -121,6 +121,16 @@ impl Backend for PostgresBackend {
         }))
     }
 
+    fn check(&self) -> BoxFuture<'_, Result<(), ReadError>> {
+        Box::pin(async {
+            let writes = self.queue().is_ok_and(|queue| !queue.is_closed());
+            if !writes {
+                return Err(Failure::Closed.into_read_error());
+            }
+            self.head().await.map(drop)
+        })
+    }
+
     fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
         listing::streams(Arc::clone(&self.inner.pool), list)
     }

@@ -156,6 +156,10 @@ impl EventStore for PostgresStore {
         self.retained.head()
     }
 
+    fn check(&self) -> BoxFuture<'_, Result<(), ReadError>> {
+        self.retained.check()
+    }
+
     fn stream_state(&self, stream: StreamName) -> BoxFuture<'_, Result<StreamState, ReadError>> {
         self.retained.stream_state(stream)
     }

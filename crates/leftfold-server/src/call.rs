@@ -1,12 +1,13 @@
-//! Calls that change something.
+//! Calls, and how long they may take.
 //!
-//! **Owns:** [`deadline`] and [`finish`]. **Does not know:** what is changed.
-//! **Invariants:** a call that was begun is finished, also when its client is gone or has waited long enough; a call whose
-//! time is over when it arrives is not begun.
+//! **Owns:** [`deadline`]; [`finish`] for calls that change something, [`answer`] for those that only ask.
+//! **Does not know:** what is changed or asked.
+//! **Invariants:** a change that was begun is finished, also when its client is gone or has waited long enough; one whose
+//! time is over when it arrives is not begun; a question is given up when nobody waits for its answer any more.
 
 use std::{future::Future, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::{Status, metadata::MetadataMap};
 
 use crate::shared::Shared;
@@ -51,12 +52,33 @@ fn read_timeout(text: &str) -> Option<Duration> {
     }
 }
 
+/// Why the outcome of a call that was begun is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unfinished {
+    /// A bug ended it.
+    #[error("the call broke off; its outcome is unknown")]
+    BrokeOff,
+    /// It takes longer than was allowed, and goes on.
+    #[error("not done in time; it goes on, and its outcome is unknown")]
+    Late,
+}
+
+impl From<Unfinished> for Status {
+    fn from(unfinished: Unfinished) -> Self {
+        let text = unfinished.to_string();
+        match unfinished {
+            Unfinished::BrokeOff => Self::internal(text),
+            Unfinished::Late => Self::deadline_exceeded(text),
+        }
+    }
+}
+
 /// Carries out a call to its end, and waits for that until `deadline`.
 pub(crate) async fn finish<T: Send + 'static>(
     shared: &Shared,
     deadline: Instant,
     call: impl Future<Output = T> + Send + 'static,
-) -> Result<T, Status> {
+) -> Result<T, Unfinished> {
     match timeout_at(deadline, shared.tasks.spawn(call)).await {
         Ok(Ok(outcome)) => Ok(outcome),
         Ok(Err(panicked)) => {
@@ -64,13 +86,33 @@ pub(crate) async fn finish<T: Send + 'static>(
                 error = &panicked as &dyn std::error::Error,
                 "a call panicked"
             );
-            Err(Status::internal(
-                "the call broke off; its outcome is unknown",
-            ))
+            Err(Unfinished::BrokeOff)
         }
-        Err(_) => Err(Status::deadline_exceeded(
-            "not done in time; it goes on, and its outcome is unknown",
-        )),
+        Err(_) => Err(Unfinished::Late),
+    }
+}
+
+/// Why a question was not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unanswered {
+    /// The server begins to stop.
+    #[error("the server stops")]
+    Stopping,
+    /// It takes longer than this, which is all that is allowed.
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+}
+
+/// Waits for an answer that takes no writing, but not for ever, and not when the server stops.
+pub(crate) async fn answer<T>(
+    shared: &Shared,
+    patience: Duration,
+    question: impl Future<Output = T>,
+) -> Result<T, Unanswered> {
+    tokio::select! {
+        biased;
+        () = shared.stopping.cancelled() => Err(Unanswered::Stopping),
+        answered = timeout(patience, question) => answered.map_err(|_| Unanswered::Late(patience)),
     }
 }
 
@@ -106,7 +148,20 @@ mod tests {
         assert_eq!(until(Some("0n")), Err(Code::DeadlineExceeded));
         assert_eq!(until(Some("soon")), Err(Code::InvalidArgument));
         let never = finish(&shared, now, std::future::pending::<()>()).await;
-        assert_eq!(never.unwrap_err().code(), Code::DeadlineExceeded);
+        assert_eq!(never, Err(Unfinished::Late));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_is_given_up_in_time_and_when_the_server_stops() {
+        let settings = Settings::default();
+        let address = settings.listen;
+        let shared = Shared::new(Arc::new(MemoryStore::new()), settings, address);
+        let patience = Duration::from_secs(3);
+        let ask = |question| answer(&shared, patience, question);
+        let never = std::future::pending::<()>;
+        assert_eq!(ask(never()).await, Err(Unanswered::Late(patience)));
+        shared.stopping.cancel();
+        assert_eq!(ask(never()).await, Err(Unanswered::Stopping));
     }
 
     #[test]

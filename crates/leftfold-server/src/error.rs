@@ -6,6 +6,8 @@ use std::{io, net::SocketAddr};
 
 use leftfold_store::AppendError;
 
+use crate::SettingError;
+
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -19,6 +21,9 @@ pub enum BindError {
         /// The address that was asked for.
         address: SocketAddr,
     },
+    /// A setting has a value with which no server can work.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// The system refused the address.
     #[error("cannot listen on {address}")]
     Refused {

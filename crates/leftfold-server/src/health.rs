@@ -1,18 +1,26 @@
-//! The health of the server, as gRPC clients and orchestrators ask for it.
+//! The health of the server, as orchestrators ask for it, by gRPC and by HTTP.
 //!
-//! **Owns:** which services say that they serve, and until when. **Does not know:** what they do.
-//! **Invariants:** every service that this server offers has a status; all change when the server begins to stop, and nobody
-//! who watches them keeps it from stopping.
+//! **Owns:** [`check`], and the service that tells it for each of the others. **Does not know:** what they do.
+//! **Invariants:** every service that this server offers has a status; the store is asked each time, and for a bounded time;
+//! nothing serves any more when the server begins to stop, and nobody who watches keeps it from stopping.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
-use leftfold_proto::{event_store::client, kurrentdb::protocol::v2, umadb};
-use tokio_util::sync::CancellationToken;
-use tonic::service::RoutesBuilder;
-use tonic_health::{ServingStatus, server::HealthReporter};
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, stream};
+use leftfold_proto::{event_store::client, kurrentdb::protocol::v2, leftfold, umadb};
+use leftfold_store::ReadError;
+use tonic::{Request, Response, Status, async_trait, service::RoutesBuilder};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse,
+    health_check_response::ServingStatus,
+    health_server::{Health, HealthServer},
+};
 
-use crate::shared::Shared;
+use crate::{
+    call::{self, Unanswered},
+    shared::Shared,
+};
 
 /// The services, and the server as a whole.
 const SERVICES: &[&str] = &[
@@ -24,28 +32,89 @@ const SERVICES: &[&str] = &[
     client::streams::streams_server::SERVICE_NAME,
     v2::streams::streams_service_server::SERVICE_NAME,
     umadb::v1::dcb_server::SERVICE_NAME,
+    leftfold::v1::store_server::SERVICE_NAME,
 ];
+/// How long the store may take to say how it is. Those who probe have little patience themselves.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often the store is asked for somebody who watches.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+
+/// Whether requests are taken and the store works.
+pub(crate) async fn check(shared: &Shared) -> Result<Result<(), ReadError>, Unanswered> {
+    call::answer(shared, PATIENCE, shared.store.check()).await
+}
 
 /// Adds the service that tells how the others are.
 pub(crate) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {
-    let (reporter, service) = tonic_health::server::health_reporter();
-    // Nobody else has it yet, so it is done at once.
-    let _ = say(&reporter, ServingStatus::Serving).now_or_never();
-    routes.add_service(service);
-    shared.tasks.spawn(end(reporter, shared.stopping.clone()));
+    routes.add_service(HealthServer::new(Told(Arc::clone(shared))));
 }
 
-async fn say(reporter: &HealthReporter, status: ServingStatus) {
-    for service in SERVICES {
-        reporter.set_service_status(service, status).await;
+/// The service.
+struct Told(Arc<Shared>);
+
+fn known(request: &Request<HealthCheckRequest>) -> Result<(), Status> {
+    let service = request.get_ref().service.as_str();
+    if SERVICES.contains(&service) {
+        return Ok(());
+    }
+    Err(Status::not_found(format!(
+        "{service:?} is no service of this server"
+    )))
+}
+
+/// All services need the store, so all are as it is.
+async fn status(shared: &Shared) -> ServingStatus {
+    match check(shared).await {
+        Ok(Ok(())) => ServingStatus::Serving,
+        _ => ServingStatus::NotServing,
     }
 }
 
-/// Says that nothing serves any more once the server begins to stop, and lets those go who watch.
-async fn end(mut reporter: HealthReporter, stopping: CancellationToken) {
-    stopping.cancelled().await;
-    say(&reporter, ServingStatus::NotServing).await;
-    for service in SERVICES {
-        reporter.clear_service_status(service).await;
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: status.into(),
+    }
+}
+
+#[async_trait]
+impl Health for Told {
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        known(&request)?;
+        Ok(Response::new(response(status(&self.0).await)))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        known(&request)?;
+        let watched = (Arc::clone(&self.0), None);
+        let changes = stream::unfold(watched, |(shared, told)| async move {
+            let is = changed(&shared, told).await?;
+            Some((Ok(response(is)), (shared, Some(is))))
+        });
+        Ok(Response::new(changes.boxed()))
+    }
+}
+
+/// The next status that is another than the one that was told. `None`: the server stops, and that was told.
+async fn changed(shared: &Shared, told: Option<ServingStatus>) -> Option<ServingStatus> {
+    loop {
+        let is = status(shared).await;
+        if told != Some(is) {
+            return Some(is);
+        }
+        if shared.stopping.is_cancelled() {
+            return None;
+        }
+        tokio::select! {
+            () = shared.stopping.cancelled() => {}
+            () = tokio::time::sleep(CHECK_EVERY) => {}
+        }
     }
 }

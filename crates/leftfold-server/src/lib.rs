@@ -9,10 +9,13 @@
 mod call;
 mod clock;
 mod error;
+mod gathering;
 mod health;
 mod http;
 pub mod json;
 mod kurrent;
+mod metered;
+mod metrics;
 mod native;
 mod net;
 mod scavenges;

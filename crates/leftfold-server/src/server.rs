@@ -7,7 +7,7 @@
 use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use leftfold_store::EventStore;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
 use crate::{BindError, ServeError, Settings, net, shared::Shared};
 
@@ -39,8 +39,9 @@ impl Server {
     /// Takes the address. Connections wait from now on until [`Self::run`] takes them.
     ///
     /// # Errors
-    /// [`BindError`]: the address is exposed, or the system refuses it.
+    /// [`BindError`]: the address is exposed, the system refuses it, or a setting is no good.
     pub async fn bind(store: Arc<dyn EventStore>, settings: Settings) -> Result<Self, BindError> {
+        settings.check()?;
         let address = settings.listen;
         if !address.ip().is_loopback() && !settings.insecure {
             return Err(BindError::Exposed { address });
@@ -72,7 +73,16 @@ impl Server {
         let Self { listener, shared } = self;
         net::serve(listener, &shared, stop).await;
         shared.tasks.close();
-        shared.tasks.wait().await;
+        // Nobody can ask for more; what is under way is in the store's hands, which finishes it when it closes.
+        if timeout(shared.settings.shutdown_timeout, shared.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                tasks = shared.tasks.len(),
+                "closing the store, its calls had no more time"
+            );
+        }
         shared.store.close().await.map_err(ServeError::Close)
     }
 }

@@ -8,7 +8,9 @@ use leftfold_store::EventStore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use crate::{Settings, scavenges::Scavenges};
+use crate::{
+    Settings, gathering::Gathering, metered::Metered, metrics::Metrics, scavenges::Scavenges,
+};
 
 /// The store, the settings, and how the server is doing. One per server.
 #[derive(Debug)]
@@ -24,7 +26,9 @@ pub(crate) struct Shared {
     pub(crate) stopping: CancellationToken,
     /// Work that must be finished before the store closes, also when the client that asked for it is gone.
     pub(crate) tasks: TaskTracker,
+    pub(crate) gathering: Gathering,
     pub(crate) scavenges: Scavenges,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Shared {
@@ -39,15 +43,23 @@ impl Shared {
     ) -> Arc<Self> {
         let stopping = CancellationToken::new();
         let tasks = TaskTracker::new();
+        let metrics = Arc::new(Metrics::new());
+        let store: Arc<dyn EventStore> = Metered::over(store, Arc::clone(&metrics));
         Arc::new(Self {
-            scavenges: Scavenges::over(Arc::clone(&store), tasks.clone(), stopping.clone()),
+            scavenges: Scavenges::over(
+                Arc::clone(&store),
+                settings.scavenge_bytes_per_second,
+                (tasks.clone(), stopping.clone()),
+            ),
             store,
+            gathering: Gathering::new(&settings),
             settings,
             address,
             instance: Uuid::new_v4(),
             started: Instant::now(),
             stopping,
             tasks,
+            metrics,
         })
     }
 }

@@ -35,6 +35,10 @@ pub trait Backend: Debug + Send + Sync + 'static {
 
     fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>>;
 
+    fn check(&self) -> BoxFuture<'_, Result<(), ReadError>> {
+        Box::pin(async move { self.head().await.map(drop) })
+    }
+
     fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>>;
 
     fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>>;

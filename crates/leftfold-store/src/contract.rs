@@ -36,6 +36,18 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     /// Dropping the future does not take back the append.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
+    /// Looks up what appends to this stream have to know, so that they can be handed over at once.
+    ///
+    /// Whoever has several appends under way at the same time and wants them decided in the order in which their futures
+    /// were first polled waits for this before each. It fails silently: the append tells.
+    ///
+    /// # Cost
+    /// Nothing for a stream that was prepared lately, else about a read of one event.
+    fn prepare<'a>(&'a self, stream: &'a StreamName) -> BoxFuture<'a, ()> {
+        let _ = stream;
+        Box::pin(std::future::ready(()))
+    }
+
     /// Reads events as of the moment of the first poll.
     ///
     /// A read of one stream keeps to what its metadata leaves of it ([`crate::StreamMetadata`]); every other read gives all
@@ -50,10 +62,12 @@ pub trait EventStore: Debug + Send + Sync + 'static {
 
     /// Follows the log: first what is stored, then what is committed, in order, without a gap or a repetition.
     ///
-    /// The stream does not end by itself; it ends after an error or when the store is closed.
+    /// A subscription behind which nothing is stored begins with an empty delivery that says so: it is caught up. The stream
+    /// does not end by itself; it ends after an error or when the store is closed.
     ///
     /// # Errors
-    /// [`ReadError`].
+    /// [`ReadError`]; [`ReadError::Invalid`] for a checkpoint behind the end of the log, which is that of another log or of
+    /// one that lost its end: waiting for it would skip what is appended until then.
     fn subscribe(
         &self,
         subscription: Subscription,
@@ -64,6 +78,15 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ReadError::Unavailable`].
     fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>>;
+
+    /// Whether the store works: it can be read and takes appends, as far as that is known without one. For probes, so it
+    /// costs little.
+    ///
+    /// # Errors
+    /// [`ReadError::Unavailable`] with the reason: the store is closed, read-only since its disk failed, not reached.
+    fn check(&self) -> BoxFuture<'_, Result<(), ReadError>> {
+        Box::pin(async move { self.head().await.map(drop) })
+    }
 
     /// What a stream is now: there, absent or deleted, from where it can be read, and its metadata.
     ///
@@ -224,7 +247,7 @@ pub struct StreamInfo {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct StoreStats {
-    /// How many events are stored.
+    /// How many events were ever appended, those that were reclaimed since included.
     pub events: u64,
     /// Position of the newest event.
     pub head: Position,

@@ -22,6 +22,8 @@ use crate::{
     snapshot_file::FileSnapshots,
 };
 
+/// Bytes of a batch, about. Readers may be slow and many, and each holds one.
+const BATCH_BYTES: u64 = 256 * 1024;
 /// Streams of a batch: each costs the read of one event.
 const BATCH_STREAMS: usize = 256;
 /// Steps of an erasure that may be told ahead of whoever listens.
@@ -330,7 +332,10 @@ enum Reading {
 impl Reading {
     fn step(self) -> Result<Option<(ReadBatch, Self)>, ReadError> {
         let (mut cursor, first) = match self {
-            Self::NotBegun(log, read) => (Box::new(log.read(&read).map_err(read_error)?), true),
+            Self::NotBegun(log, read) => {
+                let cursor = log.read(&read).map_err(read_error)?;
+                (Box::new(cursor.with_batch_bytes(BATCH_BYTES)), true)
+            }
             Self::Begun(cursor) => (cursor, false),
         };
         let events = cursor.next_batch().map_err(read_error)?;

@@ -4,7 +4,7 @@
 //! **Invariants:** the first line on standard output is printed once clients can connect, and names the address; a first
 //! signal ends the server in order, a second one at once.
 
-use std::{fmt::Write as _, fs, io::Write, sync::Arc};
+use std::{fmt::Write as _, fs, io::Write, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use leftfold_server::{Server, Settings, telemetry};
@@ -23,10 +23,12 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
         return Ok(out.flush()?);
     }
     let settings = settings(&arguments)?;
+    settings.check()?;
     let _flushed_at_the_end = telemetry::start(&settings)?;
     let store = store(&arguments).await?;
+    let advertised = settings.advertised_host.clone();
     let server = Server::bind(store, settings).await?;
-    announce(&server, &arguments)?;
+    announce(&server, &advertised, &arguments)?;
     Ok(server.run(stop()).await?)
 }
 
@@ -50,14 +52,25 @@ async fn store(arguments: &cli::Serve) -> anyhow::Result<Arc<dyn EventStore>> {
     }
 }
 
-fn announce(server: &Server, arguments: &cli::Serve) -> anyhow::Result<()> {
-    let address = server.address();
+/// Where clients reach a server: nobody can connect to "every address".
+fn reached(listens: SocketAddr, advertised: &str) -> String {
+    let port = listens.port();
+    match advertised {
+        "" if listens.ip().is_unspecified() => format!("localhost:{port}"),
+        "" => listens.to_string(),
+        host => format!("{host}:{port}"),
+    }
+}
+
+fn announce(server: &Server, advertised: &str, arguments: &cli::Serve) -> anyhow::Result<()> {
+    let listens = server.address();
+    let address = reached(listens, advertised);
     let what = match &arguments.data {
         Some(data) if !arguments.memory => Place::at(data)?.to_string(),
         _ => "events in memory, gone when it ends,".to_owned(),
     };
     let mut out = output();
-    writeln!(out, "leftfold serves {what} on {address}")?;
+    writeln!(out, "leftfold serves {what} on {listens}")?;
     writeln!(out)?;
     writeln!(
         out,

@@ -11,6 +11,8 @@ mod commands;
 mod import;
 mod postgres;
 mod serve;
+mod stalled;
+mod traces;
 mod url;
 
 use std::path::Path;

@@ -101,9 +101,34 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         told.contains("connections_max") && told.contains("many"),
         "{told}"
     );
+    let told = refused("LEFTFOLD_CALL_TIMEOUT", "0s");
+    assert!(told.contains("call_timeout"), "{told}");
     std::fs::write(file.path(), "lisden = \"127.0.0.1:1\"\n").unwrap();
     let told = refused("LEFTFOLD_LOG", "info");
     assert!(told.contains("lisden"), "{told}");
+}
+
+#[test]
+fn an_exposed_server_warns_and_tells_addresses_that_lead_to_it() {
+    let mut child = Command::new(binary())
+        .args(["serve", "--memory", "--listen", "0.0.0.0:0", "--insecure"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let port = first.rsplit(':').next().unwrap().to_owned();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let warned = log.find(|line| line.as_ref().unwrap().contains("INSECURE"));
+    assert!(warned.is_some());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let rest: Vec<_> = lines.map(Result::unwrap).collect();
+    let connect = format!("kurrentdb://localhost:{port}?tls=false");
+    let code = rest.iter().filter(|line| line.contains("KurrentDBClient"));
+    assert_eq!(code.count(), 2, "two lines of code: {rest:?}");
+    assert!(rest.iter().any(|line| line.contains(&connect)), "{rest:?}");
 }
 
 #[test]

@@ -18,8 +18,8 @@ use crate::{
 
 /// Events of a batch, at most. More: fewer calls, more memory per reader.
 const BATCH_EVENTS_MAX: usize = 1_024;
-/// Bytes of a batch, about; one event may be larger.
-const BATCH_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of a batch, about, unless the reader says otherwise; one event may be larger.
+const BATCH_BYTES: u64 = 1024 * 1024;
 
 /// Why a read could not begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,7 @@ pub struct Cursor {
     next: Option<Position>,
     direction: Direction,
     remaining: u64,
+    batch_bytes: u64,
     /// What [`Self::next_refs`] gave out last.
     fetched: Option<Fetched>,
 }
@@ -56,8 +57,17 @@ impl Cursor {
             next,
             direction: read.direction,
             remaining,
+            batch_bytes: BATCH_BYTES,
             fetched: None,
         })
+    }
+
+    /// The same read with batches of about so many bytes, 1 MiB unless set. Fewer: less memory for each reader that is
+    /// slow to take a batch, and more steps.
+    #[must_use]
+    pub fn with_batch_bytes(mut self, bytes: u64) -> Self {
+        self.batch_bytes = bytes;
+        self
     }
 
     /// The next events, in the order asked for; `None` when there are no more.
@@ -119,7 +129,7 @@ impl Cursor {
             wanted = wanted.min(BATCH_EVENTS_MAX);
             let positions = self.positions(wanted)?;
             let segments = &self.view.segments;
-            let mut fetched = segments.fetch(&positions, BATCH_BYTES_MAX, buffer)?;
+            let mut fetched = segments.fetch(&positions, self.batch_bytes, buffer)?;
             fetched.skip_erased(self.remaining)?;
             let last = fetched.last();
             let more = fetched.cut || positions.len() == wanted;

@@ -12,6 +12,8 @@ use leftfold_model::{Position, Query, Read, RecordedEvent, Scope};
 use super::{Cursor, ReadError, Views, wakes::Watch};
 use crate::index::Term;
 
+/// Bytes of a delivery, about. There may be thousands of followers that are slow to take theirs.
+const BATCH_BYTES: u64 = 128 * 1024;
 /// Terms by which a follower is woken. With more, it is woken by every commit: so many cost more to keep than they spare.
 const TERMS_MAX: usize = 256;
 
@@ -103,7 +105,7 @@ impl Follower {
                     query: self.query.clone(),
                     ..Read::all().from_position(self.through.next())
                 };
-                Cursor::over(view, &read)?
+                Cursor::over(view, &read)?.with_batch_bytes(BATCH_BYTES)
             }
         };
         let events = cursor.next_batch()?.unwrap_or_default();

@@ -1,15 +1,19 @@
 //! Events as JSON: a line each for import, export and the command line, an object each over HTTP.
 //!
 //! **Owns:** the format (docs/jsonl.md). **Does not know:** files, stores, HTTP.
-//! **Invariants:** what is written from an event and read again gives the same event, byte for byte of data and metadata;
-//! JSON is kept as it was written, other bytes are base64.
+//! **Invariants:** what is written on a line from an event and read again gives the same event, byte for byte of data and
+//! metadata; JSON is kept as it was written, other bytes are base64.
+
+mod bounded;
+
+pub(crate) use bounded::Bounded;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use leftfold_model::{
     ContentType, EventId, EventType, ModelError, NewEvent, RecordedEvent, StreamName, Tag,
-    Timestamp,
+    Timestamp, limits::TAGS_PER_EVENT_MAX,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -24,12 +28,17 @@ pub enum EventJsonError {
     #[error("not an event in JSON")]
     Json(#[from] serde_json::Error),
     /// A value breaks a limit.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// A field that holds bytes does not.
-    #[error("{field} is not base64")]
-    Base64 {
+    #[error("{error}")]
+    Model {
         /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        error: ModelError,
+    },
+    /// Bytes are not given in base64.
+    #[error("{field}_base64 is not base64")]
+    Base64 {
+        /// What is given in this way: `data` or `metadata`.
         field: &'static str,
         /// What is wrong with it.
         #[source]
@@ -71,27 +80,27 @@ pub(crate) struct Given<'a> {
     time: Option<String>,
     /// Labels by which the event is found, at most 64.
     #[serde(default)]
-    tags: Vec<String>,
+    #[schema(value_type = Vec<String>, max_items = 64)]
+    tags: Bounded<String, TAGS_PER_EVENT_MAX>,
     /// The media type of the data, if it is not JSON.
     content_type: Option<String>,
-    /// The data, any JSON, kept byte for byte.
-    #[serde(borrow)]
-    #[schema(value_type = Option<utoipa::openapi::Object>)]
+    /// The data, any JSON, kept byte for byte; without it `{}`.
+    #[serde(borrow, default, deserialize_with = "given")]
+    #[schema(value_type = serde_json::Value, required = false)]
     data: Option<&'a RawValue>,
     /// The data, if it is not JSON.
     data_base64: Option<String>,
     /// What is known about the event beside its data, any JSON.
     #[serde(borrow)]
-    #[schema(value_type = Option<utoipa::openapi::Object>)]
+    #[schema(value_type = serde_json::Value, required = false)]
     metadata: Option<&'a RawValue>,
     /// The metadata, if it is not JSON.
     metadata_base64: Option<String>,
-    // What a read prints and an append gives anew.
+    /// Ignored: what a read prints, an append gives anew.
     #[serde(rename = "position")]
-    #[schema(ignore)]
     _position: Option<u64>,
+    /// Ignored as well.
     #[serde(rename = "revision")]
-    #[schema(ignore)]
     _revision: Option<u64>,
 }
 
@@ -114,11 +123,17 @@ impl Given<'_> {
                 Vec::new()
             }
         });
-        let tags = self.tags.into_iter().map(Tag::new);
-        let mut event = NewEvent::new(EventType::new(self.event_type)?, content_type, data)
-            .with_id(self.id.map_or_else(|| Ok(id()), |id| id.parse())?)
+        let refused = |field| move |error| EventJsonError::Model { field, error };
+        let tags = self.tags.all("event", "tags", "TAGS_PER_EVENT_MAX");
+        let tags = tags.map_err(refused("tags"))?.into_iter().map(Tag::new);
+        let tags: Vec<_> = tags.collect::<Result<_, _>>().map_err(refused("tags"))?;
+        let event_type = EventType::new(self.event_type).map_err(refused("type"))?;
+        let id = self.id.map_or_else(|| Ok(id()), |id| id.parse());
+        let mut event = NewEvent::new(event_type, content_type, data)
+            .with_id(id.map_err(refused("id"))?)
             .with_metadata(metadata)
-            .with_tags(tags.collect::<Result<Vec<_>, _>>()?)?;
+            .with_tags(tags)
+            .map_err(refused("tags"))?;
         if let Some(given) = self.time {
             event = event.with_time(time(&given).ok_or(EventJsonError::Time { given })?);
         }
@@ -135,7 +150,16 @@ pub fn parse_line(line: &str, number: u64) -> Result<(StreamName, NewEvent), Eve
     let stream = given.stream.take().ok_or(EventJsonError::NoStream)?;
     let id = || EventId::derived(LINE_NAMESPACE, format!("{number}:{line}").as_bytes());
     let event = given.into_event(id)?;
-    Ok((StreamName::new(stream)?, event))
+    let stream = StreamName::new(stream).map_err(|error| EventJsonError::Model {
+        field: "stream",
+        error,
+    })?;
+    Ok((stream, event))
+}
+
+/// What is given is given, `null` too.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
 }
 
 fn bytes(
@@ -154,11 +178,19 @@ fn bytes(
     }
 }
 
+/// The encodings that there are.
+fn content_types() -> impl Iterator<Item = ContentType> {
+    (1..=u8::MAX).map_while(ContentType::from_code)
+}
+
+/// The media types that name them.
+pub(crate) fn media_types() -> impl Iterator<Item = &'static str> {
+    content_types().map(ContentType::media_type)
+}
+
 /// The encoding with this media type.
 pub(crate) fn content_type(text: &str) -> Option<ContentType> {
-    (1..=u8::MAX)
-        .map_while(ContentType::from_code)
-        .find(|known| known.media_type() == text)
+    content_types().find(|known| known.media_type() == text)
 }
 
 /// A time from its text.
@@ -196,7 +228,7 @@ pub(crate) struct Shown<'a> {
     tags: Vec<&'a str>,
     /// Any JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<utoipa::openapi::Object>)]
+    #[schema(value_type = serde_json::Value, required = false)]
     metadata: Option<&'a RawValue>,
     /// Instead of `metadata` if that is not JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -206,27 +238,41 @@ pub(crate) struct Shown<'a> {
     content_type: Option<&'static str>,
     /// Any JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<utoipa::openapi::Object>)]
+    #[schema(value_type = serde_json::Value, required = false)]
     data: Option<&'a RawValue>,
     /// Instead of `data` if that is not JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     data_base64: Option<String>,
 }
 
+/// Where JSON is to fit in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// On a line, of which it is taken again byte for byte.
+    Line,
+    /// Anywhere in a document.
+    Document,
+}
+
 impl<'a> Shown<'a> {
-    /// The event, with its position and revision.
+    /// The event, with its position and revision, in a document.
     pub(crate) fn placed(event: &'a RecordedEvent) -> Self {
         Self {
             position: Some(event.position.get()),
             revision: Some(event.revision.get()),
-            ..Self::of(event)
+            ..Self::within(event, Room::Document)
         }
     }
 
-    fn of(event: &'a RecordedEvent) -> Self {
+    fn within(event: &'a RecordedEvent, room: Room) -> Self {
         let is_json = event.content_type == ContentType::Json;
-        let data = if is_json { raw(&event.data) } else { None };
-        let metadata = raw(&event.metadata);
+        let data = if is_json {
+            raw(&event.data, room)
+        } else {
+            None
+        };
+        // A bare null would read as "not given".
+        let metadata = raw(&event.metadata, room).filter(|metadata| metadata.get() != "null");
         let base64 = |bytes: &[u8]| BASE64_STANDARD.encode(bytes);
         Self {
             position: None,
@@ -251,20 +297,22 @@ impl<'a> Shown<'a> {
 /// # Errors
 /// None that can be brought about; the type is that of the library that writes JSON.
 pub fn format_line(event: &RecordedEvent, places: bool) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&if places {
-        Shown::placed(event)
-    } else {
-        Shown::of(event)
+    serde_json::to_string(&Shown {
+        position: places.then(|| event.position.get()),
+        revision: places.then(|| event.revision.get()),
+        ..Shown::within(event, Room::Line)
     })
 }
 
-/// Bytes as they are, if they are JSON that fits on a line and begins and ends with itself.
-pub(crate) fn raw(bytes: &[u8]) -> Option<&RawValue> {
+/// Bytes as they are, if they are JSON that fits.
+pub(crate) fn raw(bytes: &[u8], room: Room) -> Option<&RawValue> {
     let text = std::str::from_utf8(bytes).ok()?;
-    let fits = !text.contains(['\n', '\r']) && text.trim().len() == text.len();
-    // A bare null would read as "not given".
     let value = serde_json::from_str::<&RawValue>(text).ok()?;
-    (fits && text != "null").then_some(value)
+    let fits = match room {
+        Room::Line => !text.contains(['\n', '\r']) && value.get().len() == text.len(),
+        Room::Document => true,
+    };
+    fits.then_some(value)
 }
 
 #[cfg(test)]
@@ -318,6 +366,32 @@ mod tests {
     }
 
     #[test]
+    fn a_null_is_data_like_any_other_and_no_metadata() {
+        let line = r#"{"stream":"s","type":"T","data":null,"metadata":null}"#;
+        let (_, event) = parse_line(line, 1).unwrap();
+        assert_eq!(
+            (&event.data()[..], &event.metadata()[..]),
+            (&b"null"[..], &b""[..])
+        );
+        let (_, event) = parse_line(r#"{"stream":"s","type":"T"}"#, 1).unwrap();
+        assert_eq!(&event.data()[..], b"{}");
+    }
+
+    #[test]
+    fn json_on_several_lines_is_json_in_a_document_and_bytes_on_a_line() {
+        let data: &[u8] = b"{\n  \"a\": 1\n}\n";
+        let event = NewEvent::json(EventType::new("T").unwrap(), data.to_vec());
+        let event = recorded(&event, StreamName::new("s").unwrap());
+        let shown = serde_json::to_string(&Shown::placed(&event)).unwrap();
+        assert!(shown.contains("\"data\":{\n  \"a\": 1\n}}"), "{shown}");
+        let line = format_line(&event, true).unwrap();
+        assert!(
+            line.contains("data_base64") && !line.contains('\n'),
+            "{line}"
+        );
+    }
+
+    #[test]
     fn a_line_without_an_id_gets_the_same_one_each_time() {
         let line = r#"{"stream":"s","type":"T","data":{}}"#;
         let id = |number| parse_line(line, number).unwrap().1.id();
@@ -342,6 +416,13 @@ mod tests {
                 "text/html",
             ),
             (r#"{"stream":"s","type":"T","daat":1}"#, "not an event"),
+            (
+                &format!(
+                    r#"{{"stream":"s","type":"T","tags":["x"{}]}}"#,
+                    r#","x""#.repeat(64)
+                ),
+                "event has 65 tags",
+            ),
         ] {
             let error = parse_line(line, 1).unwrap_err().to_string();
             assert!(error.contains(reason), "{line}: {error}");

@@ -3,6 +3,8 @@
 //! **Owns:** `Append`: gathering its events, its answers; and what expectations look like. **Does not know:** batches.
 //! **Invariants:** a call that ends before its last event appends nothing; a wrong expectation is an answer, not an error.
 
+use std::sync::Arc;
+
 use leftfold_model::{
     Append, Appended, Conflict, CurrentRevision, ExpectedRevision, NewEvent, Position, Revision,
     StreamName, limits,
@@ -19,15 +21,19 @@ use leftfold_proto::event_store::client::{
         },
     },
 };
-use leftfold_store::{AppendError, StreamState, StreamStatus};
-use tokio::time::timeout;
-use tonic::{Status, Streaming};
+use leftfold_store::{AppendError, ReadError, StreamStatus};
+use tokio::time::timeout_at;
+use tonic::{Request, Status, Streaming};
 
 use super::{
     errors,
     event::{self, Proposed},
 };
-use crate::shared::Shared;
+use crate::{
+    call,
+    gathering::{Full, Held},
+    shared::Shared,
+};
 
 /// An append as it was asked for.
 #[derive(Debug)]
@@ -35,6 +41,21 @@ pub(super) struct Wanted {
     pub(super) stream: StreamName,
     pub(super) expected: ExpectedRevision,
     pub(super) events: Vec<NewEvent>,
+    /// Bytes of the events.
+    size: usize,
+    /// The room they take.
+    held: Held,
+}
+
+/// Why an event is not taken into an append.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    /// It is not an event that can be appended.
+    Event(Status),
+    /// With it the append has too many bytes or events.
+    Append(Status),
+    /// There is no room for it at the moment.
+    Crowded(Full),
 }
 
 /// What came of an append.
@@ -49,6 +70,41 @@ pub(super) enum Outcome {
 }
 
 impl Wanted {
+    pub(super) fn new(shared: &Shared, stream: StreamName, expected: ExpectedRevision) -> Self {
+        Self {
+            stream,
+            expected,
+            events: Vec::new(),
+            size: 0,
+            held: shared.gathering.begin(),
+        }
+    }
+
+    /// Takes an event in. Whatever is wrong is said before more is kept.
+    pub(super) fn add(&mut self, proposed: Proposed) -> Result<(), Unfit> {
+        let size = proposed.size();
+        self.size = self.size.saturating_add(size);
+        if self.size > limits::APPEND_BYTES_MAX {
+            let max = limits::APPEND_BYTES_MAX;
+            return Err(Unfit::Append(errors::append_too_large(max)));
+        }
+        if self.events.len() >= limits::APPEND_EVENTS_MAX {
+            let max = limits::APPEND_EVENTS_MAX;
+            let text = format!("append has more than {max} events (APPEND_EVENTS_MAX)");
+            return Err(Unfit::Append(Status::invalid_argument(text)));
+        }
+        let taken = size.saturating_add(size_of::<NewEvent>());
+        self.held.grow(taken).map_err(Unfit::Crowded)?;
+        self.events
+            .push(proposed.into_event().map_err(Unfit::Event)?);
+        Ok(())
+    }
+
+    /// Bytes of its events.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     /// Appends it.
     pub(super) async fn carry_out(self, shared: &Shared) -> Result<Outcome, AppendError> {
         if self.events.is_empty() {
@@ -75,24 +131,30 @@ impl Wanted {
 
     /// An append without events only looks at the stream.
     async fn of_nothing(self, shared: &Shared) -> Result<Outcome, AppendError> {
-        let state = shared.store.stream_state(self.stream).await;
-        let state = state.map_err(|error| AppendError::Unavailable {
-            cause: std::sync::Arc::new(error),
-        })?;
-        Ok(look(&state, self.expected))
-    }
-}
-
-fn look(state: &StreamState, expected: ExpectedRevision) -> Outcome {
-    let gone = state.status == StreamStatus::Deleted;
-    let actual = CurrentRevision(state.last);
-    let seen = CurrentRevision(state.last.filter(|_| !gone));
-    if state.status == StreamStatus::Tombstoned {
-        Outcome::Deleted
-    } else if expected.allows(actual) || expected.allows(seen) {
-        Outcome::Done(seen.0, None)
-    } else {
-        Outcome::Wrong(actual)
+        let unavailable = |error: ReadError| AppendError::Unavailable {
+            cause: Arc::new(error),
+        };
+        let store = &shared.store;
+        let state = store.stream_state(self.stream.clone()).await;
+        let state = state.map_err(unavailable)?;
+        let actual = CurrentRevision(state.last);
+        let deleted = state.status == StreamStatus::Deleted;
+        let exists = self.expected == ExpectedRevision::StreamExists;
+        let seen = CurrentRevision(state.last.filter(|_| !deleted));
+        if state.status == StreamStatus::Tombstoned || exists && deleted {
+            return Ok(Outcome::Deleted);
+        }
+        if self.expected.allows(actual) || self.expected.allows(seen) {
+            return Ok(Outcome::Done(seen.0, None));
+        }
+        // A stream that has only metadata exists, too.
+        if let (true, Some(metadata_stream)) = (exists, self.stream.metadata_stream()) {
+            let described = store.stream_state(metadata_stream).await;
+            if described.map_err(unavailable)?.last.is_some() {
+                return Ok(Outcome::Done(None, None));
+            }
+        }
+        Ok(Outcome::Wrong(actual))
     }
 }
 
@@ -103,15 +165,21 @@ fn done(appended: &Appended) -> Outcome {
 
 /// `Append`.
 pub(super) async fn append(
-    shared: &Shared,
-    requests: Streaming<AppendReq>,
+    shared: &Arc<Shared>,
+    request: Request<Streaming<AppendReq>>,
 ) -> Result<AppendResp, Status> {
-    let bound = shared.settings.call_timeout;
-    let wanted = timeout(bound, gather(requests)).await.map_err(|_| {
-        Status::deadline_exceeded(format!("the events did not come within {bound:?}"))
+    let deadline = call::deadline(shared, request.metadata())?;
+    let gathered = timeout_at(deadline, gather(shared, request.into_inner())).await;
+    let wanted = gathered.map_err(|_| {
+        Status::deadline_exceeded("the events did not come in time, nothing was written")
     })??;
     let (stream, expected) = (wanted.stream.clone(), wanted.expected);
-    let result = match wanted.carry_out(shared).await {
+    let work = {
+        let shared = Arc::clone(shared);
+        async move { wanted.carry_out(&shared).await }
+    };
+    let finished = call::finish(shared, deadline, work).await;
+    let result = match finished.map_err(errors::unfinished)? {
         Ok(Outcome::Done(revision, position)) => {
             append_resp::Result::Success(success(revision, position))
         }
@@ -127,7 +195,7 @@ pub(super) async fn append(
 }
 
 /// Takes the requests of one call together.
-async fn gather(mut requests: Streaming<AppendReq>) -> Result<Wanted, Status> {
+async fn gather(shared: &Shared, mut requests: Streaming<AppendReq>) -> Result<Wanted, Status> {
     let first = requests
         .message()
         .await?
@@ -145,7 +213,7 @@ async fn gather(mut requests: Streaming<AppendReq>) -> Result<Wanted, Status> {
         Some(Expected::Any(_)) => ExpectedRevision::Any,
         None => return Err(errors::missing("expected_stream_revision")),
     };
-    let (mut events, mut size) = (Vec::new(), 0);
+    let mut wanted = Wanted::new(shared, stream, expected);
     while let Some(request) = requests.message().await? {
         let Some(Content::ProposedMessage(message)) = request.content else {
             return Err(Status::invalid_argument(
@@ -158,17 +226,12 @@ async fn gather(mut requests: Streaming<AppendReq>) -> Result<Wanted, Status> {
             custom_metadata: message.custom_metadata,
             data: message.data,
         };
-        size += proposed.size();
-        if size > limits::APPEND_BYTES_MAX {
-            return Err(errors::append_too_large(limits::APPEND_BYTES_MAX));
-        }
-        events.push(proposed.into_event()?);
+        wanted.add(proposed).map_err(|unfit| match unfit {
+            Unfit::Event(status) | Unfit::Append(status) => status,
+            Unfit::Crowded(full) => errors::too_busy(full),
+        })?;
     }
-    Ok(Wanted {
-        stream,
-        expected,
-        events,
-    })
+    Ok(wanted)
 }
 
 fn success(revision: Option<Revision>, position: Option<Position>) -> Success {

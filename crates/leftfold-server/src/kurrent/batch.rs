@@ -1,8 +1,10 @@
 //! Appending in a stream of batches: many appends on one call, answered as they finish.
 //!
 //! **Owns:** `BatchAppend`: gathering batches by their ids, deadlines, answers. **Does not know:** what an append does.
-//! **Invariants:** appends begin in the order in which their last parts came; a batch that was refused takes nothing more; what
-//! waits on one call is bounded in number and bytes; an error of one append is its answer and does not end the call.
+//! **Invariants:** appends begin in the order in which their last parts came, and what was begun is finished; a batch that was
+//! refused takes nothing more, and one that is not completed in time is given up; what waits on one call is bounded in number
+//! and bytes; an error of one append is its answer and does not end the call, one of the call itself is told when all that was
+//! begun is answered.
 
 use std::{
     collections::HashMap,
@@ -37,11 +39,11 @@ use leftfold_proto::{
     prost_types::Any,
 };
 use leftfold_store::AppendError;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    append::{Outcome, Wanted},
+    append::{Outcome, Unfit, Wanted},
     errors,
     event::{self, Proposed},
 };
@@ -49,6 +51,8 @@ use crate::{clock, shared::Shared};
 
 /// Appends under way on one call; the client waits beyond them.
 const UNDER_WAY_MAX: usize = 1_024;
+/// Bytes of them, one append more or less.
+const UNDER_WAY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Batches begun and not finished on one call.
 const BEGUN_MAX: usize = 1_024;
 
@@ -60,9 +64,10 @@ pub(super) fn answers(
     let call = Call {
         shared,
         requests: Some(requests),
+        ended: None,
         begun: HashMap::new(),
-        begun_bytes: 0,
         under_way: FuturesUnordered::new(),
+        under_way_bytes: 0,
     };
     stream::unfold(call, |mut call| async move {
         let answer = call.next().await?;
@@ -73,19 +78,22 @@ pub(super) fn answers(
 /// One call.
 struct Call {
     shared: Arc<Shared>,
-    /// `None`: the client has said everything.
+    /// `None`: nothing more is taken from the client.
     requests: Option<Streaming<BatchAppendReq>>,
+    /// Why, if not because the client has said everything.
+    ended: Option<Status>,
     begun: HashMap<Bytes, Begun>,
-    /// Bytes of all batches begun.
-    begun_bytes: usize,
-    under_way: FuturesUnordered<BoxFuture<'static, BatchAppendResp>>,
+    under_way: FuturesUnordered<UnderWay>,
+    under_way_bytes: usize,
 }
+
+/// An append on its way to its answer, which comes with the bytes it had.
+type UnderWay = BoxFuture<'static, (BatchAppendResp, usize)>;
 
 /// A batch of which parts have come.
 struct Begun {
     head: Head,
     wanted: Result<Wanted, Refusal>,
-    size: usize,
     deadline: Instant,
 }
 
@@ -97,48 +105,80 @@ struct Head {
     expected: Option<Expected>,
 }
 
+/// What happens next on a call.
+enum Next {
+    Answer(BatchAppendResp, usize),
+    Request(BatchAppendReq),
+    /// The client has said everything, or cannot be heard any more.
+    End(Option<Status>),
+    /// A batch that was begun was not completed in time.
+    Late,
+}
+
 impl Call {
     /// The next answer; `None` at the end of the call.
     async fn next(&mut self) -> Option<Result<BatchAppendResp, Status>> {
         loop {
-            let open = self.requests.is_some() && self.under_way.len() < UNDER_WAY_MAX;
-            let request = async {
-                match &mut self.requests {
-                    Some(requests) if open => requests.message().await,
-                    _ => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                Some(answer) = self.under_way.next() => return Some(Ok(answer)),
-                request = request => match request {
-                    Ok(Some(request)) => {
-                        if let Some(answer) = self.take(request).await {
-                            return Some(Ok(answer));
-                        }
-                    }
-                    Ok(None) => self.requests = None,
-                    Err(status) => {
-                        self.requests = None;
-                        tracing::debug!(%status, "a client left in the middle of its appends");
-                    }
-                },
-                else => return None,
-            }
             if self.requests.is_none() && self.under_way.is_empty() {
-                return None;
+                return self.ended.take().map(Err);
             }
+            match self.wait().await {
+                Next::Answer(answer, bytes) => {
+                    self.under_way_bytes -= bytes;
+                    return Some(Ok(answer));
+                }
+                Next::Request(request) => {
+                    if let Some(answer) = self.take(request).await {
+                        return Some(Ok(answer));
+                    }
+                }
+                Next::End(why) => {
+                    self.requests = None;
+                    self.ended = why;
+                    self.begun.clear();
+                }
+                Next::Late => {
+                    if let Some(answer) = self.give_up() {
+                        return Some(Ok(answer));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Next {
+        let has_room =
+            self.under_way.len() < UNDER_WAY_MAX && self.under_way_bytes < UNDER_WAY_BYTES_MAX;
+        let first_deadline = self.begun.values().map(|begun| begun.deadline).min();
+        let listening = self.requests.is_some();
+        let request = async {
+            match &mut self.requests {
+                Some(requests) if has_room => requests.message().await,
+                _ => std::future::pending().await,
+            }
+        };
+        let late = async {
+            match first_deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some((answer, bytes)) = self.under_way.next() => Next::Answer(answer, bytes),
+            () = self.shared.stopping.cancelled(), if listening => Next::End(Some(errors::stopping())),
+            () = late => Next::Late,
+            request = request => match request {
+                Ok(Some(request)) => Next::Request(request),
+                Ok(None) => Next::End(None),
+                Err(status) => Next::End(Some(status)),
+            },
         }
     }
 
     /// Takes a part, and begins the append if it was the last. An answer, if it is there at once.
     async fn take(&mut self, request: BatchAppendReq) -> Option<BatchAppendResp> {
-        let key = Bytes::from(
-            request
-                .correlation_id
-                .clone()
-                .unwrap_or_default()
-                .encode_to_vec(),
-        );
+        let id = request.correlation_id.clone().unwrap_or_default();
+        let key = Bytes::from(id.encode_to_vec());
         let is_final = request.is_final;
         if let Some(options) = request.options.clone() {
             if self.begun.len() >= BEGUN_MAX {
@@ -146,8 +186,7 @@ impl Call {
                 let reason = format!("more than {BEGUN_MAX} batches are begun and not finished");
                 return Some(head.refused(bad_request(reason)));
             }
-            let begun = Begun::from_wire(&request, options, self.shared.settings.call_timeout);
-            self.drop_begun(&key);
+            let begun = Begun::from_wire(&self.shared, &request, options);
             self.begun.insert(key.clone(), begun);
         }
         let Some(begun) = self.begun.get_mut(&key) else {
@@ -156,34 +195,58 @@ impl Call {
                 "the first part of a batch has to hold its options",
             )));
         };
-        let before = begun.size;
-        begun.add(request, self.begun_bytes);
-        self.begun_bytes += begun.size - before;
+        begun.add(request);
         if !is_final {
             return None;
         }
-        let begun = self.drop_begun(&key)?;
-        let mut append = begin(Arc::clone(&self.shared), begun).boxed();
-        // Begun here and now, so that appends begin in the order in which they came.
+        let begun = self.begun.remove(&key)?;
+        if let Ok(wanted) = &begun.wanted {
+            self.shared.store.prepare(&wanted.stream).await;
+        }
+        self.begin(begun).await
+    }
+
+    /// Begins an append here and now, so that appends begin in the order in which they came.
+    async fn begin(&mut self, begun: Begun) -> Option<BatchAppendResp> {
+        let bytes = begun.wanted.as_ref().map_or(0, Wanted::size);
+        let answer = answer(Arc::clone(&self.shared), begun);
+        let mut append = answer.map(move |answer| (answer, bytes)).boxed();
         match poll!(append.as_mut()) {
-            Poll::Ready(answer) => Some(answer),
+            Poll::Ready((answer, _)) => Some(answer),
             Poll::Pending => {
+                self.under_way_bytes += bytes;
                 self.under_way.push(append);
                 None
             }
         }
     }
 
-    fn drop_begun(&mut self, key: &Bytes) -> Option<Begun> {
-        let begun = self.begun.remove(key)?;
-        self.begun_bytes -= begun.size;
-        Some(begun)
+    /// Gives a batch up whose time is over before it was complete.
+    fn give_up(&mut self) -> Option<BatchAppendResp> {
+        let now = Instant::now();
+        let mut begun = self.begun.iter();
+        let key = begun.find_map(|(key, begun)| (begun.deadline <= now).then(|| key.clone()))?;
+        let begun = self.begun.remove(&key)?;
+        Some(begun.head.refused(late()))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // The client is gone; what it began is finished all the same.
+        let rest = std::mem::take(&mut self.under_way);
+        if !rest.is_empty() {
+            self.shared
+                .tasks
+                .spawn(rest.for_each(|_| std::future::ready(())));
+        }
     }
 }
 
 impl Begun {
-    fn from_wire(request: &BatchAppendReq, options: Options, longest: Duration) -> Self {
+    fn from_wire(shared: &Shared, request: &BatchAppendReq, options: Options) -> Self {
         let head = Head::of(request);
+        let longest = shared.settings.call_timeout;
         let deadline = Instant::now() + allowed(options.deadline_option.as_ref(), longest);
         let expected = match options.expected_stream_position {
             Some(Expected::StreamPosition(at)) => Ok(ExpectedRevision::Exact(Revision::new(at))),
@@ -193,51 +256,36 @@ impl Begun {
             None => Err(bad_request("expected_stream_position is missing")),
         };
         let stream = event::stream(options.stream_identifier).map_err(|status| refusal(&status));
-        let wanted = stream.and_then(|stream| {
-            Ok(Wanted {
-                stream,
-                expected: expected?,
-                events: Vec::new(),
-            })
-        });
         Self {
             head,
-            wanted,
-            size: 0,
+            wanted: stream.and_then(|stream| Ok(Wanted::new(shared, stream, expected?))),
             deadline,
         }
     }
 
     /// Adds a part, unless the batch is refused already.
-    fn add(&mut self, request: BatchAppendReq, begun_bytes: usize) {
-        let Ok(wanted) = &mut self.wanted else {
-            return;
-        };
-        let mut grown = begun_bytes;
+    fn add(&mut self, request: BatchAppendReq) {
         for message in request.proposed_messages {
+            let Ok(wanted) = &mut self.wanted else {
+                return;
+            };
             let proposed = Proposed {
                 id: message.id,
                 metadata: message.metadata,
                 custom_metadata: message.custom_metadata,
                 data: message.data,
             };
-            let size = proposed.size();
-            grown += size;
-            let refused = if grown > limits::APPEND_BYTES_MAX {
-                Some(too_large())
-            } else {
-                match proposed.into_event() {
-                    Ok(event) => {
-                        wanted.events.push(event);
-                        self.size += size;
-                        None
+            if let Err(unfit) = wanted.add(proposed) {
+                // What was gathered goes at once.
+                self.wanted = Err(match unfit {
+                    Unfit::Event(status) => refusal(&status),
+                    Unfit::Append(status) if status.metadata().is_empty() => refusal(&status),
+                    Unfit::Append(_) => too_large(),
+                    Unfit::Crowded(full) => {
+                        let text = errors::too_busy(full).message().to_owned();
+                        told(Code::Unavailable, text, &Unknown {})
                     }
-                    Err(status) => Some(refusal(&status)),
-                }
-            };
-            if let Some(refused) = refused {
-                self.wanted = Err(refused);
-                return;
+                });
             }
         }
     }
@@ -257,7 +305,8 @@ fn allowed(asked: Option<&DeadlineOption>, longest: Duration) -> Duration {
     asked.min(longest)
 }
 
-async fn begin(shared: Arc<Shared>, begun: Begun) -> BatchAppendResp {
+/// Appends a batch that is complete.
+async fn answer(shared: Arc<Shared>, begun: Begun) -> BatchAppendResp {
     let Begun {
         head,
         wanted,
@@ -272,7 +321,11 @@ async fn begin(shared: Arc<Shared>, begun: Begun) -> BatchAppendResp {
         return head.refused(late());
     }
     let expected = wanted.expected;
-    match timeout_at(deadline, wanted.carry_out(&shared)).await {
+    let mut work = {
+        let shared = Arc::clone(&shared);
+        async move { wanted.carry_out(&shared).await }.boxed()
+    };
+    match timeout_at(deadline, work.as_mut()).await {
         Ok(Ok(Outcome::Done(revision, position))) => {
             let current = match revision {
                 Some(revision) => Current::CurrentRevision(revision.get()),
@@ -300,7 +353,11 @@ async fn begin(shared: Arc<Shared>, begun: Begun) -> BatchAppendResp {
             ))
         }
         Ok(Err(error)) => head.refused(failed(&error)),
-        Err(_) => head.refused(late()),
+        Err(_) => {
+            // It goes on: what was begun is finished.
+            drop(shared.tasks.spawn(work));
+            head.refused(late())
+        }
     }
 }
 

@@ -2,22 +2,31 @@
 //!
 //! **Owns:** `Delete` and `Tombstone`. **Does not know:** what either does to a stream.
 
+use std::sync::Arc;
+
 use leftfold_model::{Conflict, ExpectedRevision, Position, Revision};
 use leftfold_proto::event_store::client::streams::{
     DeleteReq, DeleteResp, TombstoneReq, TombstoneResp, delete_req, delete_resp, tombstone_req,
     tombstone_resp,
 };
 use leftfold_store::{AppendError, Delete};
-use tokio::time::timeout;
-use tonic::Status;
+use tokio::time::Instant;
+use tonic::{Request, Status};
 
 use super::{errors, event};
-use crate::shared::Shared;
+use crate::{call, shared::Shared};
 
 /// `Delete`: the stream can come back.
-pub(super) async fn delete(shared: &Shared, request: DeleteReq) -> Result<DeleteResp, Status> {
+pub(super) async fn delete(
+    shared: &Arc<Shared>,
+    request: Request<DeleteReq>,
+) -> Result<DeleteResp, Status> {
     use delete_req::options::ExpectedStreamRevision as Expected;
-    let options = request.options.ok_or_else(|| errors::missing("options"))?;
+    let deadline = call::deadline(shared, request.metadata())?;
+    let options = request
+        .into_inner()
+        .options
+        .ok_or_else(|| errors::missing("options"))?;
     let expected = match options.expected_stream_revision {
         Some(Expected::Revision(at)) => ExpectedRevision::Exact(Revision::new(at)),
         Some(Expected::NoStream(_)) => ExpectedRevision::NoStream,
@@ -26,7 +35,8 @@ pub(super) async fn delete(shared: &Shared, request: DeleteReq) -> Result<Delete
         None => return Err(errors::missing("expected_stream_revision")),
     };
     let stream = event::stream(options.stream_identifier)?;
-    let at = end(shared, Delete::stream(stream, expected)).await?.get();
+    let delete = Delete::stream(stream, expected);
+    let at = end(shared, deadline, delete).await?.get();
     let position = delete_resp::Position {
         commit_position: at,
         prepare_position: at,
@@ -38,11 +48,15 @@ pub(super) async fn delete(shared: &Shared, request: DeleteReq) -> Result<Delete
 
 /// `Tombstone`: the stream never comes back.
 pub(super) async fn tombstone(
-    shared: &Shared,
-    request: TombstoneReq,
+    shared: &Arc<Shared>,
+    request: Request<TombstoneReq>,
 ) -> Result<TombstoneResp, Status> {
     use tombstone_req::options::ExpectedStreamRevision as Expected;
-    let options = request.options.ok_or_else(|| errors::missing("options"))?;
+    let deadline = call::deadline(shared, request.metadata())?;
+    let options = request
+        .into_inner()
+        .options
+        .ok_or_else(|| errors::missing("options"))?;
     let expected = match options.expected_stream_revision {
         Some(Expected::Revision(at)) => ExpectedRevision::Exact(Revision::new(at)),
         Some(Expected::NoStream(_)) => ExpectedRevision::NoStream,
@@ -51,7 +65,8 @@ pub(super) async fn tombstone(
         None => return Err(errors::missing("expected_stream_revision")),
     };
     let stream = event::stream(options.stream_identifier)?;
-    let at = end(shared, Delete::for_good(stream, expected)).await?.get();
+    let delete = Delete::for_good(stream, expected);
+    let at = end(shared, deadline, delete).await?.get();
     let position = tombstone_resp::Position {
         commit_position: at,
         prepare_position: at,
@@ -61,12 +76,11 @@ pub(super) async fn tombstone(
     })
 }
 
-async fn end(shared: &Shared, delete: Delete) -> Result<Position, Status> {
-    let bound = shared.settings.call_timeout;
-    let deleted = timeout(bound, shared.store.delete(delete)).await;
-    let deleted = deleted
-        .map_err(|_| Status::aborted(format!("Operation timed out: not done within {bound:?}")))?;
-    match deleted {
+async fn end(shared: &Arc<Shared>, deadline: Instant, delete: Delete) -> Result<Position, Status> {
+    let store = Arc::clone(&shared.store);
+    let work = async move { store.delete(delete).await };
+    let finished = call::finish(shared, deadline, work).await;
+    match finished.map_err(errors::unfinished)? {
         Ok(appended) => Ok(appended.last),
         Err(AppendError::Conflict(Conflict::WrongRevision {
             stream,

@@ -10,6 +10,8 @@ use tonic::{
     metadata::{MetadataMap, MetadataValue},
 };
 
+use crate::call::Unfinished;
+
 /// A status with the trailers that clients look at.
 fn status(code: Code, message: String, trailers: &[(&'static str, &str)]) -> Status {
     let mut metadata = MetadataMap::new();
@@ -136,6 +138,19 @@ pub(super) fn missing(what: &str) -> Status {
 
 pub(super) fn invalid(error: &ModelError) -> Status {
     Status::invalid_argument(error.to_string())
+}
+
+/// There is no room for the request at the moment; nothing was written.
+pub(super) fn too_busy(why: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("Server Is Too Busy: {why}"))
+}
+
+/// A call that was begun and of which the outcome is not known.
+pub(super) fn unfinished(unfinished: Unfinished) -> Status {
+    match unfinished {
+        Unfinished::Late => Status::aborted(format!("Operation timed out: {unfinished}")),
+        Unfinished::BrokeOff => unfinished.into(),
+    }
 }
 
 pub(super) fn stopping() -> Status {

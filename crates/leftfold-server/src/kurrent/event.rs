@@ -1,21 +1,15 @@
 //! Events between the wire and the model.
 //!
-//! **Owns:** both directions, ids and names included. **Does not know:** requests.
-//! **Invariants:** data and metadata are shared, not copied; what is shown of an event depends on nothing but the event and
-//! the form of ids that was asked for.
+//! **Owns:** events that clients propose, ids and names in both directions. **Does not know:** requests; how events are shown.
+//! **Invariants:** data and metadata of what is proposed are shared, not copied.
 
 use bytes::Bytes;
-use leftfold_model::{
-    ContentType, EventId, EventType, NewEvent, Position, RecordedEvent, StreamName, limits,
-};
+use leftfold_model::{ContentType, EventId, EventType, NewEvent, Position, StreamName, limits};
 use leftfold_proto::event_store::client::{
     StreamIdentifier, Uuid,
     streams::{
         MetadataEntry, ReadResp,
-        read_resp::{
-            self, ReadEvent,
-            read_event::{self, RecordedEvent as Shown},
-        },
+        read_resp::{self},
     },
     uuid::{Structured, Value},
 };
@@ -24,85 +18,12 @@ use tonic::Status;
 use super::{errors, tags};
 
 const JSON: &str = "application/json";
-const BYTES: &str = "application/octet-stream";
-/// The type of the event that says that a stream is deleted for good.
-const TOMBSTONE: &str = "$streamDeleted";
-/// The revision that stands for the end of a stream for good.
-const TOMBSTONE_REVISION: u64 = i64::MAX.unsigned_abs();
 
 /// How a client wants ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IdForm {
     Text,
     Halves,
-}
-
-/// An event as this wire shows it, and at which position.
-pub(super) fn shown(event: RecordedEvent, ids: IdForm) -> Shown {
-    let (stream, revision) = place(&event);
-    let content_type = match event.content_type {
-        ContentType::Json => JSON,
-        _ => BYTES,
-    };
-    Shown {
-        id: Some(id_to_wire(event.id, ids)),
-        stream_identifier: Some(identifier(&stream)),
-        stream_revision: revision,
-        prepare_position: event.position.get(),
-        commit_position: event.position.get(),
-        metadata: vec![
-            entry(
-                "type",
-                Bytes::copy_from_slice(event.event_type.as_str().as_bytes()),
-            ),
-            entry("created", ticks(event.time.as_micros())),
-            entry("content-type", Bytes::from_static(content_type.as_bytes())),
-        ],
-        custom_metadata: tags::shown(event.metadata, &event.tags),
-        data: event.data,
-    }
-}
-
-/// A tombstone is told of the stream it ends, not of that which holds it.
-fn place(event: &RecordedEvent) -> (StreamName, u64) {
-    if event.event_type.as_str() == TOMBSTONE
-        && let Some(ended) = event.stream.described_stream()
-    {
-        return (ended, TOMBSTONE_REVISION);
-    }
-    (event.stream.clone(), event.revision.get())
-}
-
-fn entry(key: &'static str, value: Bytes) -> MetadataEntry {
-    MetadataEntry {
-        key: Bytes::from_static(key.as_bytes()),
-        value,
-    }
-}
-
-/// Hundreds of nanoseconds since 1970, as text.
-fn ticks(micros: u64) -> Bytes {
-    let mut text = micros.to_string();
-    text.push('0');
-    text.into()
-}
-
-/// An event with the link that led to it, or alone, as an answer.
-pub(super) fn answer(
-    event: Option<RecordedEvent>,
-    link: Option<RecordedEvent>,
-    ids: IdForm,
-) -> ReadResp {
-    let position = link
-        .as_ref()
-        .or(event.as_ref())
-        .map(|event| event.position.get());
-    let event = ReadEvent {
-        event: event.map(|event| shown(event, ids)),
-        link: link.map(|link| shown(link, ids)),
-        position: position.map(read_event::Position::CommitPosition),
-    };
-    content(read_resp::Content::Event(event))
 }
 
 pub(super) fn content(content: read_resp::Content) -> ReadResp {
@@ -180,14 +101,6 @@ impl Proposed {
 
     pub(super) fn into_event(self) -> Result<NewEvent, Status> {
         let id = id_from_wire(self.id.as_ref())?;
-        let size = self.data.len();
-        if size > limits::DATA_BYTES_MAX {
-            return Err(errors::event_too_large(
-                &id.to_string(),
-                size,
-                limits::DATA_BYTES_MAX,
-            ));
-        }
         let value = |key: &str| {
             let found = self.metadata.iter().find(|entry| entry.key == key);
             found.map(|entry| &entry.value)
@@ -195,6 +108,12 @@ impl Proposed {
         let (Some(name), Some(content_type)) = (value("type"), value("content-type")) else {
             return Err(errors::required_metadata_missing());
         };
+        // As these clients count it: a character of a type has two bytes.
+        let size = self.data.len() + self.custom_metadata.len() + 2 * name.len();
+        if size > limits::DATA_BYTES_MAX {
+            let max = limits::DATA_BYTES_MAX;
+            return Err(errors::event_too_large(&id.to_string(), size, max));
+        }
         let content_type = if content_type == JSON {
             ContentType::Json
         } else {
@@ -230,10 +149,5 @@ mod tests {
             assert_eq!(id_from_wire(Some(&id_to_wire(id, form))).unwrap(), id);
         }
         assert!(id_from_wire(None).is_err());
-    }
-
-    #[test]
-    fn times_are_told_in_hundreds_of_nanoseconds() {
-        assert_eq!(ticks(1_700_000_000_123_456), "17000000001234560");
     }
 }

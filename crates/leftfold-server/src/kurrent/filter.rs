@@ -14,9 +14,13 @@ use tonic::Status;
 use super::errors;
 
 /// Steps back that matching one name may take.
-const BACKTRACKS_MAX: usize = 100_000;
+const BACKTRACKS_MAX: usize = 10_000;
 /// Bytes of an expression.
 const EXPRESSION_BYTES_MAX: usize = 8 * 1024;
+/// Characters of an expression or a name that an error repeats.
+const SHOWN_CHARS_MAX: usize = 200;
+/// Events looked at by an expression before others have their turn.
+const EVENTS_AT_ONCE: usize = 16;
 /// Events looked at between two checkpoints, unless the client says so.
 const WINDOW: u32 = 32;
 
@@ -69,6 +73,28 @@ impl Filter {
         self.by.matches(name)
     }
 
+    /// The events that pass; lets others have their turn in between.
+    pub(super) async fn keep(
+        &self,
+        mut events: Vec<RecordedEvent>,
+    ) -> Result<Vec<RecordedEvent>, Status> {
+        let mut passes = Vec::with_capacity(events.len());
+        for (index, event) in events.iter().enumerate() {
+            self.pause(index).await;
+            passes.push(self.passes(event)?);
+        }
+        let mut passes = passes.into_iter();
+        events.retain(|_| passes.next().unwrap_or(false));
+        Ok(events)
+    }
+
+    /// Lets others have their turn before the nth event in a row is looked at, if that may take long.
+    pub(super) async fn pause(&self, nth: usize) {
+        if matches!(self.by, Pattern::Regex(_)) && nth % EVENTS_AT_ONCE == EVENTS_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// A part of the log outside of which nothing passes.
     pub(super) fn scope(&self) -> Scope {
         if let (Property::Stream, Pattern::Prefixes(prefixes)) = (self.on, &self.by)
@@ -99,8 +125,9 @@ impl Pattern {
         match regex {
             Ok(regex) => Ok(Self::Regex(Box::new(regex))),
             Err(error) => Err(Status::invalid_argument(format!(
-                "filter: {:?} is not a regular expression: {error}",
-                expression.regex
+                "filter: {:?} is not a regular expression: {}",
+                shortened(&expression.regex),
+                shortened(&error.to_string())
             ))),
         }
     }
@@ -112,11 +139,18 @@ impl Pattern {
                 .any(|prefix| name.starts_with(prefix.as_str()))),
             Self::Regex(regex) => regex.is_match(name).map_err(|error| {
                 Status::invalid_argument(format!(
-                    "filter: {regex} takes too long on {name:?}: {error}"
+                    "filter: {:?} takes too long on {:?}: {error}",
+                    shortened(regex.as_str()),
+                    shortened(name)
                 ))
             }),
         }
     }
+}
+
+/// The beginning of a text: a status travels in headers, of which clients take only so much.
+fn shortened(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

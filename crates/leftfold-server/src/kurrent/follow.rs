@@ -4,13 +4,12 @@
 //! **Invariants:** the first message is the confirmation; checkpoints come only with a filter, and everything up to one has
 //! been delivered.
 
-use std::sync::Arc;
-
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use leftfold_model::{Position, Read, RecordedEvent, Revision, Scope, StreamName};
-use leftfold_proto::event_store::client::streams::read_resp::{
-    CaughtUp, Checkpoint, Content, SubscriptionConfirmation,
+use leftfold_proto::event_store::client::streams::{
+    ReadResp,
+    read_resp::{CaughtUp, Checkpoint, Content, SubscriptionConfirmation},
 };
 use leftfold_store::{Delivery, EventStore, ReadError, StreamStatus, Subscription};
 use tonic::Status;
@@ -19,13 +18,16 @@ use uuid::Uuid;
 use super::{
     errors, event,
     filter::Filter,
-    links, origin,
+    links::Showing,
+    origin,
     read::{Answers, Form, From},
 };
 use crate::{clock, shared::Shared};
 
 /// A subscriber that had caught up and has to be given this many events at once has fallen behind meanwhile.
 const BEHIND: usize = 32;
+
+type Deliveries = BoxStream<'static, Result<Delivery, ReadError>>;
 
 /// Follows one stream.
 pub(super) async fn stream(
@@ -106,8 +108,7 @@ pub(super) async fn all(
 
 /// A subscription on its way.
 struct Following {
-    store: Arc<dyn EventStore>,
-    form: Form,
+    showing: Showing,
     filter: Option<Filter>,
     told: Told,
     live: bool,
@@ -125,8 +126,7 @@ enum Told {
 impl Following {
     fn new(shared: &Shared, form: Form) -> Self {
         Self {
-            store: Arc::clone(&shared.store),
-            form,
+            showing: Showing::new(&shared.store, form),
             filter: None,
             told: Told::All,
             live: false,
@@ -134,11 +134,7 @@ impl Following {
         }
     }
 
-    fn answers(
-        mut self,
-        deliveries: BoxStream<'static, Result<Delivery, ReadError>>,
-        origin: Option<RecordedEvent>,
-    ) -> Answers {
+    fn answers(self, deliveries: Deliveries, origin: Option<RecordedEvent>) -> Answers {
         let confirmed = event::content(Content::Confirmation(SubscriptionConfirmation {
             subscription_id: Uuid::new_v4().to_string(),
         }));
@@ -149,19 +145,10 @@ impl Following {
                 caught_up: false,
             })
         });
-        let (store, form) = (Arc::clone(&self.store), self.form);
-        let messages = stream::iter(first)
-            .chain(deliveries)
-            .map_err(errors::of_read)
-            .and_then(move |delivery| future::ready(self.messages(delivery)))
+        let deliveries = stream::iter(first).chain(deliveries).boxed();
+        let messages = stream::try_unfold((self, deliveries), Self::step)
             .map_ok(|messages| stream::iter(messages.into_iter().map(Ok)))
-            .try_flatten()
-            .and_then(move |message| match message {
-                Message::Event(event) => future::Either::Left(links::one(&store, *event, form)),
-                Message::Word(content) => {
-                    future::Either::Right(future::ready(Ok(event::content(*content))))
-                }
-            });
+            .try_flatten();
         // A store that closes ends its subscriptions; to clients the server is not there any more.
         let ended = stream::once(future::ready(Err(errors::stopping())));
         stream::once(future::ready(Ok(confirmed)))
@@ -170,12 +157,26 @@ impl Following {
             .boxed()
     }
 
-    fn messages(&mut self, delivery: Delivery) -> Result<Vec<Message>, Status> {
+    /// The messages of the next delivery.
+    async fn step(
+        (mut this, mut deliveries): (Self, Deliveries),
+    ) -> Result<Option<(Vec<ReadResp>, (Self, Deliveries))>, Status> {
+        let Some(delivery) = deliveries.try_next().await.map_err(errors::of_read)? else {
+            return Ok(None);
+        };
+        let messages = this.messages(delivery).await?;
+        Ok(Some((messages, (this, deliveries))))
+    }
+
+    async fn messages(&mut self, delivery: Delivery) -> Result<Vec<ReadResp>, Status> {
         let mut messages = Vec::with_capacity(delivery.events.len() + 2);
         if self.live && !delivery.caught_up && delivery.events.len() >= BEHIND {
             self.live = false;
         }
-        for event in delivery.events {
+        for (index, event) in delivery.events.into_iter().enumerate() {
+            if let Some(filter) = &self.filter {
+                filter.pause(index).await;
+            }
             if let Told::Stream(last) = &mut self.told {
                 *last = Some(event.revision);
             }
@@ -185,7 +186,7 @@ impl Following {
             };
             let position = event.position;
             if passes {
-                messages.push(Message::Event(Box::new(event)));
+                messages.push(self.showing.one(&event).await?);
             }
             self.checkpoint(position, &mut messages);
         }
@@ -195,13 +196,13 @@ impl Following {
             if self.filter.is_some() && self.checkpointed < delivery.through {
                 self.tell_checkpoint(delivery.through, &mut messages);
             }
-            messages.push(Message::Word(Box::new(self.caught_up(delivery.through))));
+            messages.push(event::content(self.caught_up(delivery.through)));
         }
         Ok(messages)
     }
 
     /// Tells how far the subscription is, if it has come far enough since the last time.
-    fn checkpoint(&mut self, through: Position, messages: &mut Vec<Message>) {
+    fn checkpoint(&mut self, through: Position, messages: &mut Vec<ReadResp>) {
         let due = self.filter.as_ref().is_some_and(|filter| {
             through.get().saturating_sub(self.checkpointed.get()) >= filter.checkpoint_every
         });
@@ -210,13 +211,13 @@ impl Following {
         }
     }
 
-    fn tell_checkpoint(&mut self, through: Position, messages: &mut Vec<Message>) {
+    fn tell_checkpoint(&mut self, through: Position, messages: &mut Vec<ReadResp>) {
         self.checkpointed = through;
-        messages.push(Message::Word(Box::new(Content::Checkpoint(Checkpoint {
+        messages.push(event::content(Content::Checkpoint(Checkpoint {
             commit_position: through.get(),
             prepare_position: through.get(),
             timestamp: Some(clock::now().into()),
-        }))));
+        })));
     }
 
     fn caught_up(&self, through: Position) -> Content {
@@ -233,10 +234,4 @@ impl Following {
             position,
         })
     }
-}
-
-/// What is sent, before links are resolved.
-enum Message {
-    Event(Box<RecordedEvent>),
-    Word(Box<Content>),
 }

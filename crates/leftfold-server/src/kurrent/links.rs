@@ -3,55 +3,70 @@
 //! **Owns:** what a link is, and finding what it leads to. **Does not know:** who asked.
 //! **Invariants:** a link that leads nowhere is shown alone.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::sync::Arc;
 
-use futures_util::{FutureExt, StreamExt, TryStreamExt, future};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold_model::{Read, RecordedEvent, Revision, StreamName};
 use leftfold_proto::event_store::client::streams::ReadResp;
 use leftfold_store::{EventStore, ReadError};
 use tonic::Status;
 
 use super::{
-    errors, event,
+    errors,
     read::{Answers, Form},
+    shown::Writer,
 };
 use crate::shared::Shared;
 
 /// The type of links.
 const LINK: &str = "$>";
 
-/// Events as they are to be shown.
-pub(super) fn shown(
-    shared: &Shared,
-    events: impl futures_core::Stream<Item = Result<RecordedEvent, Status>> + Send + 'static,
-    form: Form,
-) -> Answers {
-    let store = Arc::clone(&shared.store);
-    events
-        .and_then(move |event| one(&store, event, form))
-        .boxed()
+/// Shows events to one client.
+#[derive(Debug)]
+pub(super) struct Showing {
+    store: Arc<dyn EventStore>,
+    writer: Writer,
+    resolve_links: bool,
 }
 
-type Shown = future::Either<
-    future::Ready<Result<ReadResp, Status>>,
-    Pin<Box<dyn Future<Output = Result<ReadResp, Status>> + Send>>,
->;
-
-/// One event as it is to be shown.
-pub(super) fn one(store: &Arc<dyn EventStore>, event: RecordedEvent, form: Form) -> Shown {
-    if !form.resolve_links || event.event_type.as_str() != LINK {
-        return future::ready(Ok(event::answer(Some(event), None, form.ids))).left_future();
+impl Showing {
+    pub(super) fn new(store: &Arc<dyn EventStore>, form: Form) -> Self {
+        Self {
+            store: Arc::clone(store),
+            writer: Writer::new(form.ids),
+            resolve_links: form.resolve_links,
+        }
     }
-    let store = Arc::clone(store);
-    let resolved = async move {
-        let target = target(&*store, &event).await;
-        Ok(event::answer(
-            target.map_err(errors::of_read)?,
-            Some(event),
-            form.ids,
-        ))
-    };
-    resolved.boxed().right_future()
+
+    /// One event as it is to be shown.
+    pub(super) async fn one(&mut self, event: &RecordedEvent) -> Result<ReadResp, Status> {
+        if !self.resolve_links || event.event_type.as_str() != LINK {
+            return Ok(self.writer.answer(Some(event), None));
+        }
+        let target = target(&*self.store, event).await;
+        let target = target.map_err(errors::of_read)?;
+        Ok(self.writer.answer(target.as_ref(), Some(event)))
+    }
+}
+
+/// Batches of events as they are to be shown.
+pub(super) fn shown(
+    shared: &Shared,
+    batches: impl futures_core::Stream<Item = Result<Vec<RecordedEvent>, Status>> + Send + 'static,
+    form: Form,
+) -> Answers {
+    let begin = (Showing::new(&shared.store, form), batches.boxed());
+    let answers = stream::try_unfold(begin, |(mut showing, mut batches)| async move {
+        let Some(batch) = batches.try_next().await? else {
+            return Ok::<_, Status>(None);
+        };
+        let mut answers = Vec::with_capacity(batch.len());
+        for event in &batch {
+            answers.push(Ok(showing.one(event).await?));
+        }
+        Ok(Some((stream::iter(answers), (showing, batches))))
+    });
+    answers.try_flatten().boxed()
 }
 
 async fn target(

@@ -3,7 +3,7 @@
 //! **Owns:** their services. **Does not know:** rules about streams, how events are stored.
 //! **Invariants:** statuses, trailers and messages are those that the clients' own code looks for (docs/protocol.md); a
 //! position on this wire is the store's position, as commit and as prepare position.
-//! **Reading order:** `event`, `errors`, `read`, `follow`, `append`, `batch`, `delete`, then the small services.
+//! **Reading order:** `event`, `shown`, `errors`, `read`, `follow`, `append`, `batch`, `delete`, then the small services.
 
 mod append;
 mod batch;
@@ -19,6 +19,7 @@ mod monitoring;
 mod operations;
 mod origin;
 mod read;
+mod shown;
 mod streams;
 mod tags;
 mod v2;
@@ -40,9 +41,13 @@ use crate::shared::Shared;
 /// What these clients take as one message.
 const SENT_BYTES_MAX: usize = 17 * 1024 * 1024;
 
+/// What a message may have beside the event it carries, so that an event that is too large is told so.
+const MESSAGE_ROOM: usize = 1024 * 1024;
+
 /// Adds the services of these protocols.
 pub(crate) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {
-    let received = shared.settings.message_bytes_max.len();
+    let bytes = shared.settings.message_bytes_max.len();
+    let received = bytes.saturating_add(MESSAGE_ROOM);
     let share = || Arc::clone(shared);
     v2::add_to(routes, shared);
     routes

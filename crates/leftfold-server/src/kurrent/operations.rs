@@ -12,7 +12,6 @@ use leftfold_proto::event_store::client::{
         scavenge_resp::ScavengeResult,
     },
 };
-use leftfold_store::Scavenge;
 use tonic::{Request, Response, Status, async_trait};
 use uuid::Uuid;
 
@@ -29,13 +28,7 @@ impl operations_server::Operations for Operations {
         &self,
         _: Request<StartScavengeReq>,
     ) -> Result<Response<ScavengeResp>, Status> {
-        let rate = self.0.settings.scavenge_bytes_per_second;
-        let scavenge = if rate.is_empty() {
-            Scavenge::default()
-        } else {
-            Scavenge::default().with_bytes_per_second(rate.0)
-        };
-        let (run, result) = match self.0.scavenges.start(scavenge) {
+        let (run, result) = match self.0.scavenges.start(None) {
             Ok(run) => (run, ScavengeResult::Started),
             Err(run) => (run, ScavengeResult::InProgress),
         };

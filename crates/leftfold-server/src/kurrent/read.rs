@@ -170,6 +170,7 @@ pub(super) async fn answer(shared: &Shared, asked: Asked) -> Result<Answers, Sta
         form,
         filter,
     } = asked;
+    let is_subscription = matches!(extent, Extent::Subscription);
     let answers = match (extent, part) {
         (Extent::Subscription, _) if direction == Direction::Backwards => {
             return Err(Status::invalid_argument(
@@ -189,6 +190,10 @@ pub(super) async fn answer(shared: &Shared, asked: Asked) -> Result<Answers, Sta
             everything(shared, (from, direction, count), filter, form)?
         }
     };
+    if !is_subscription {
+        // It comes to its end by itself, and may do so while the server stops.
+        return Ok(stop_after_error(answers).boxed());
+    }
     let stopping = shared.stopping.clone();
     let stop = async move { stopping.cancelled().await };
     let told = stream::once(future::ready(Err(errors::stopping())));
@@ -322,30 +327,51 @@ fn everything(
         }
     };
     let stored = events(shared, read);
-    let origin = stream::iter(with_origin.then_some(Ok(origin)));
+    let origin = stream::iter(with_origin.then(|| Ok(vec![origin])));
     let all = match direction {
         Direction::Forwards => origin.chain(stored).left_stream(),
         Direction::Backwards => stored.chain(origin).right_stream(),
     };
-    let passing = all.try_filter_map(move |event| {
-        let passes = filter
-            .as_ref()
-            .map_or(Ok(true), |filter| filter.passes(&event));
-        future::ready(passes.map(|passes| passes.then_some(event)))
-    });
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
-    Ok(links::shown(shared, passing.take(count), form))
+    let passing = Passing {
+        batches: all.boxed(),
+        filter,
+        remaining: usize::try_from(count).unwrap_or(usize::MAX),
+    };
+    let passing = stream::try_unfold(passing, Passing::step);
+    Ok(links::shown(shared, passing, form))
 }
 
-/// The events of a read, one by one.
+/// The batches of a read on their way, as far as they pass.
+struct Passing {
+    batches: BoxStream<'static, Result<Vec<RecordedEvent>, Status>>,
+    filter: Option<Filter>,
+    remaining: usize,
+}
+
+impl Passing {
+    async fn step(mut self) -> Result<Option<(Vec<RecordedEvent>, Self)>, Status> {
+        if self.remaining == 0 {
+            return Ok(None);
+        }
+        let Some(mut events) = self.batches.try_next().await? else {
+            return Ok(None);
+        };
+        if let Some(filter) = &self.filter {
+            events = filter.keep(events).await?;
+        }
+        events.truncate(self.remaining);
+        self.remaining -= events.len();
+        Ok(Some((events, self)))
+    }
+}
+
+/// The events of a read, batch by batch.
 fn events(
     shared: &Shared,
     read: Read,
-) -> impl futures_core::Stream<Item = Result<RecordedEvent, Status>> + Send + 'static {
-    shared
-        .store
-        .read(read)
-        .map_ok(|batch| stream::iter(batch.events.into_iter().map(Ok)))
+) -> impl futures_core::Stream<Item = Result<Vec<RecordedEvent>, Status>> + Send + 'static {
+    let batches = shared.store.read(read);
+    batches
+        .map_ok(|batch| batch.events)
         .map_err(errors::of_read)
-        .try_flatten()
 }

@@ -40,7 +40,7 @@ impl streams_server::Streams for Streams {
         &self,
         request: Request<Streaming<AppendReq>>,
     ) -> Result<Response<AppendResp>, Status> {
-        let appended = append::append(&self.shared, request.into_inner());
+        let appended = append::append(&self.shared, request);
         appended.await.map(Response::new)
     }
 
@@ -53,7 +53,7 @@ impl streams_server::Streams for Streams {
     }
 
     async fn delete(&self, request: Request<DeleteReq>) -> Result<Response<DeleteResp>, Status> {
-        let deleted = delete::delete(&self.shared, request.into_inner());
+        let deleted = delete::delete(&self.shared, request);
         deleted.await.map(Response::new)
     }
 
@@ -61,7 +61,7 @@ impl streams_server::Streams for Streams {
         &self,
         request: Request<TombstoneReq>,
     ) -> Result<Response<TombstoneResp>, Status> {
-        let deleted = delete::tombstone(&self.shared, request.into_inner());
+        let deleted = delete::tombstone(&self.shared, request);
         deleted.await.map(Response::new)
     }
 }

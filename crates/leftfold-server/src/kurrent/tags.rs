@@ -3,7 +3,6 @@
 //! **Owns:** the key `$tags` of an event's metadata. **Does not know:** what tags mean.
 //! **Invariants:** metadata is stored as it came; it is completed only where it is shown, and only if it is a JSON object.
 
-use bytes::Bytes;
 use leftfold_model::{ModelError, Tag};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -29,28 +28,29 @@ pub(super) fn named_in(metadata: &[u8]) -> Result<Vec<Tag>, ModelError> {
     tags.into_iter().map(Tag::new).collect()
 }
 
-/// Metadata that shows these tags.
-pub(super) fn shown(metadata: Bytes, tags: &[Tag]) -> Bytes {
-    if tags.is_empty() || names_tags(&metadata) {
+/// Metadata that shows these tags; `memory` is for what has to be made.
+pub(super) fn shown<'a>(metadata: &'a [u8], tags: &[Tag], memory: &'a mut Vec<u8>) -> &'a [u8] {
+    if tags.is_empty() || names_tags(metadata) {
         return metadata;
     }
-    let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
-    let list = serde_json::Value::from(names);
     let trimmed = metadata.trim_ascii();
-    if trimmed.is_empty() {
-        return format!("{{\"{KEY}\":{list}}}").into();
+    let is_json = || serde_json::from_slice::<&RawValue>(trimmed).is_ok();
+    let rest = match trimmed.strip_prefix(b"{") {
+        None if trimmed.is_empty() => &b"}"[..],
+        Some(rest) if is_json() => rest.trim_ascii(),
+        _ => return metadata,
+    };
+    memory.clear();
+    memory.extend_from_slice(b"{\"$tags\":");
+    let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+    if serde_json::to_writer(&mut *memory, &names).is_err() {
+        return metadata;
     }
-    let is_json = serde_json::from_slice::<&RawValue>(trimmed).is_ok();
-    match trimmed.strip_prefix(b"{") {
-        Some(rest) if is_json => {
-            let rest = rest.trim_ascii();
-            let comma = if rest == b"}" { "" } else { "," };
-            let mut all = format!("{{\"{KEY}\":{list}{comma}").into_bytes();
-            all.extend_from_slice(rest);
-            all.into()
-        }
-        _ => metadata,
+    if rest != b"}" {
+        memory.push(b',');
     }
+    memory.extend_from_slice(rest);
+    memory
 }
 
 fn names_tags(metadata: &[u8]) -> bool {
@@ -86,13 +86,18 @@ mod tests {
 
     #[test]
     fn tags_are_shown_in_objects_that_do_not_show_them() {
-        let show = |metadata: &'static str| shown(metadata.into(), &tags(&["a", "\"b"]));
+        let with = |metadata: &str, names: &[&str]| {
+            let mut memory = Vec::new();
+            let shown = shown(metadata.as_bytes(), &tags(names), &mut memory);
+            String::from_utf8(shown.to_vec()).unwrap()
+        };
+        let show = |metadata: &str| with(metadata, &["a", "\"b"]);
         assert_eq!(show(""), r#"{"$tags":["a","\"b"]}"#);
         assert_eq!(show("{ }"), r#"{"$tags":["a","\"b"]}"#);
         assert_eq!(show(r#" {"x":1} "#), r#"{"$tags":["a","\"b"],"x":1}"#);
         for untouched in ["[1]", "bytes", "{broken", r#"{"$tags":[]}"#] {
             assert_eq!(show(untouched), untouched);
         }
-        assert_eq!(shown("{}".into(), &[]), "{}");
+        assert_eq!(with("{}", &[]), "{}");
     }
 }

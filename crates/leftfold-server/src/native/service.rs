@@ -10,13 +10,16 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 use leftfold_model::{Append, Appended, StreamName};
 use leftfold_proto::leftfold::v1::{self as wire, store_server::Store};
-use leftfold_store::{AppendError, Scavenge};
-use tokio::time::timeout;
+use leftfold_store::AppendError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{decode, encode, parts::Parts, refusal::Refusal, session};
-use crate::shared::Shared;
+use crate::{
+    call::{self, Unanswered},
+    shared::Shared,
+};
 
 /// The service.
 #[derive(Debug)]
@@ -52,17 +55,12 @@ impl Native {
         if self.shared.stopping.is_cancelled() {
             return Err(Refusal::stopping());
         }
-        let work = self.shared.tasks.spawn(work);
-        let outcome = match timeout(self.shared.settings.call_timeout, work).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(panicked)) => Err(AppendError::OutcomeUnknown {
-                cause: Arc::new(panicked),
-            }),
-            Err(elapsed) => Err(AppendError::OutcomeUnknown {
-                cause: Arc::new(elapsed),
-            }),
+        let deadline = Instant::now() + self.shared.settings.call_timeout;
+        let outcome = call::finish(&self.shared, deadline, work).await;
+        let unknown = |unfinished| AppendError::OutcomeUnknown {
+            cause: Arc::new(unfinished),
         };
-        Ok(outcome?)
+        Ok(outcome.map_err(unknown)??)
     }
 
     /// Waits for an answer that takes no writing, but not for ever.
@@ -71,12 +69,10 @@ impl Native {
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Status> {
         let patience = self.shared.settings.call_timeout;
-        tokio::select! {
-            () = self.shared.stopping.cancelled() => Err(Refusal::stopping().into()),
-            outcome = timeout(patience, work) => match outcome {
-                Ok(outcome) => outcome.map_err(|error| error.into().into()),
-                Err(_) => Err(Status::deadline_exceeded(format!("no answer within {patience:?}"))),
-            },
+        match call::answer(&self.shared, patience, work).await {
+            Ok(outcome) => outcome.map_err(|error| error.into().into()),
+            Err(Unanswered::Stopping) => Err(Refusal::stopping().into()),
+            Err(late @ Unanswered::Late(_)) => Err(Status::deadline_exceeded(late.to_string())),
         }
     }
 
@@ -218,14 +214,8 @@ impl Store for Native {
         &self,
         request: Request<wire::ScavengeRequest>,
     ) -> Answer<Self::ScavengeStream> {
-        let bound = self.shared.settings.scavenge_bytes_per_second.0;
         let asked = request.into_inner().bytes_per_second;
-        let allowed = Some(bound).filter(|bytes| *bytes > 0);
-        let scavenge = match asked.into_iter().chain(allowed).min() {
-            Some(bytes) => Scavenge::default().with_bytes_per_second(bytes),
-            None => Scavenge::default(),
-        };
-        let told = self.shared.store.scavenge(scavenge);
+        let told = self.shared.scavenges.run(asked).map_err(Refusal::from)?;
         Ok(self.messages(told, |progress| vec![encode::progress(progress)]))
     }
 

@@ -87,7 +87,7 @@ impl Session {
     async fn take(&mut self, mut incoming: Streaming<NumberedAppends>) -> End {
         let stopping = self.shared.stopping.clone();
         loop {
-            if let Err(refusal) = self.begin_waiting() {
+            if let Err(refusal) = self.begin_waiting().await {
                 return End::Broken(refusal);
             }
             let has_room = self.waiting.is_empty() && self.open() < APPENDS_MAX;
@@ -120,7 +120,7 @@ impl Session {
     }
 
     /// Begins as many as there is room for.
-    fn begin_waiting(&mut self) -> Result<(), Refusal> {
+    async fn begin_waiting(&mut self) -> Result<(), Refusal> {
         while self.open() < APPENDS_MAX
             && let Some(next) = self.waiting.pop_front()
         {
@@ -132,16 +132,20 @@ impl Session {
                 )));
             }
             self.begun = due;
-            self.begin(next);
+            self.begin(next).await;
         }
         Ok(())
     }
 
-    fn begin(&mut self, next: NumberedAppend) {
+    async fn begin(&mut self, next: NumberedAppend) {
         let number = next.number;
         match decode::append(next.append.unwrap_or_default()) {
             Ok(append) => {
                 let store = Arc::clone(&self.shared.store);
+                for write in append.writes() {
+                    // Those that come later must not overtake it.
+                    store.prepare(&write.stream).await;
+                }
                 self.under_way.push(Box::pin(async move {
                     let outcome = match store.append(append).await {
                         Ok(appended) => Outcome::Appended(encode::appended(&appended)),

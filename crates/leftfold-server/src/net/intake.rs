@@ -50,6 +50,9 @@ pub(crate) enum IntakeError {
     /// The client stopped in the middle.
     #[error("the request did not arrive within {0:?}")]
     TooSlow(Duration),
+    /// The requests of others took all the room for so long.
+    #[error("there was no room for the request within {0:?} (in_flight_bytes_max)")]
+    Crowded(Duration),
     /// The connection failed, or the client broke the request off.
     #[error(transparent)]
     Broken(Box<dyn std::error::Error + Send + Sync>),
@@ -140,6 +143,8 @@ impl<B> Measured<B> {
             // The semaphore is never closed.
             self.held = ready!(self.semaphore.poll_acquire_many(context, self.wanted));
             self.wanted = 0;
+            // The client's own time begins now.
+            self.deadline = Some(Box::pin(tokio::time::sleep(self.intake.patience)));
         }
         Poll::Ready(())
     }
@@ -174,10 +179,15 @@ where
             let length = this.body.size_hint().upper().unwrap_or(bound).min(bound);
             this.want(usize::try_from(length).unwrap_or(usize::MAX));
         }
+        if this.poll_grant(context).is_pending() {
+            if this.is_late(context) {
+                return Poll::Ready(Some(Err(IntakeError::Crowded(this.intake.patience))));
+            }
+            return Poll::Pending;
+        }
         if this.is_late(context) {
             return Poll::Ready(Some(Err(IntakeError::TooSlow(this.intake.patience))));
         }
-        ready!(this.poll_grant(context));
         let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
         if let (Framing::Grpc, Some(Ok(frame))) = (this.framing, &frame)
             && let Some(data) = frame.data_ref()

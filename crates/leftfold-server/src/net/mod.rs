@@ -10,6 +10,8 @@ mod sniff;
 mod steer;
 mod whole;
 
+pub(crate) use intake::IntakeError;
+
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::server::conn::{http1, http2};
@@ -21,7 +23,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use self::{door::Door, sniff::Spoken, steer::Steer};
 use crate::{Settings, shared::Shared};
@@ -40,6 +45,7 @@ pub(crate) async fn serve(
     let service = Steer::new(shared);
     let door = Door::new(&shared.settings);
     let connections = TaskTracker::new();
+    let cut = CancellationToken::new();
     let mut stop = std::pin::pin!(stop);
     let _ends_with_the_loop = warn_if_exposed(shared);
     loop {
@@ -50,6 +56,7 @@ pub(crate) async fn serve(
         match accepted {
             Ok((socket, peer)) => {
                 let Some(pass) = door.admit(peer.ip()) else {
+                    shared.metrics.connections_refused.inc();
                     tracing::warn!(%peer, "too many connections, closed one");
                     continue;
                 };
@@ -59,9 +66,12 @@ pub(crate) async fn serve(
                     service: service.clone(),
                     shared: Arc::clone(shared),
                 };
+                let open = Open::counted(shared);
+                let cut = cut.clone();
                 connections.spawn(async move {
-                    connection.serve().await;
-                    drop(pass);
+                    // What is cut is dropped here, and with it every call on the connection.
+                    let _ = cut.run_until_cancelled(connection.serve()).await;
+                    drop((open, pass));
                 });
             }
             Err(error) => {
@@ -82,8 +92,26 @@ pub(crate) async fn serve(
     {
         tracing::warn!(
             open = connections.len(),
-            "connections were cut, their calls had no more time"
+            "cutting connections, their calls had no more time"
         );
+        cut.cancel();
+        connections.wait().await;
+    }
+}
+
+/// A connection that is counted as open until this is dropped.
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn counted(shared: &Arc<Shared>) -> Self {
+        shared.metrics.connections.inc();
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.metrics.connections.dec();
     }
 }
 

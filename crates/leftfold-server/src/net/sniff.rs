@@ -9,8 +9,9 @@ use tokio::{net::TcpStream, time::timeout};
 
 /// What every HTTP/2 connection with prior knowledge begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long to wait for the rest of a preface that came in pieces.
+/// How long to wait for the rest of a preface that came in pieces, at first; each time twice as long, up to the second.
 const PIECE_PAUSE: Duration = Duration::from_millis(2);
+const PIECE_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// A version of HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub(super) async fn spoken(socket: &TcpStream, within: Duration) -> Option<Spoke
 
 async fn listen(socket: &TcpStream) -> Option<Spoken> {
     let mut seen = [0; PREFACE.len()];
+    let mut pause = PIECE_PAUSE;
     loop {
         let length = socket.peek(&mut seen).await.ok().filter(|n| *n > 0)?;
         let begins_alike = seen.iter().zip(PREFACE).take(length).all(|(a, b)| a == b);
@@ -36,6 +38,7 @@ async fn listen(socket: &TcpStream) -> Option<Spoken> {
             return Some(Spoken::Http2);
         }
         // What was seen stays readable, so readiness would not wait for more.
-        tokio::time::sleep(PIECE_PAUSE).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PIECE_PAUSE_MAX);
     }
 }

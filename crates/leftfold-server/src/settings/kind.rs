@@ -26,6 +26,16 @@ pub enum SettingError {
         /// What it takes.
         expected: &'static str,
     },
+    /// A server cannot work with so little.
+    #[error("{name} cannot be {value}: expected at least {min} (bytes, milliseconds or a count)")]
+    TooSmall {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least that works.
+        min: u64,
+    },
     /// The text is not TOML.
     #[error("not a settings file: {reason}")]
     Syntax {

@@ -72,6 +72,13 @@ macro_rules! settings {
     };
 }
 
+/// A request's headers need so much: less is not bounded by HTTP/1's reader.
+const HEADERS_BYTES_MIN: u64 = 8 * 1024;
+/// Smaller messages would leave no room for an event.
+const MESSAGE_BYTES_MIN: u64 = 4 * 1024;
+/// Shorter times end connections of which nothing is wrong.
+const TIME_MILLIS_MIN: u64 = 10;
+
 settings! {
     /// Where to listen, address and port; port 0 takes any that is free.
     listen: SocketAddr = "127.0.0.1:2113",
@@ -89,7 +96,8 @@ settings! {
     headers_bytes_max: Bytes = "16KiB",
     /// The size of one message of a request.
     message_bytes_max: Bytes = "16MiB",
-    /// The size of all requests that are being received, of all clients together. Those beyond it wait.
+    /// The size of all requests that are being received, of all clients together, and once more of those that come in
+    /// several messages. Not less than `message_bytes_max`.
     in_flight_bytes_max: Bytes = "128MiB",
     /// How long a client may take to say what it wants after it connected, and for the headers of a request.
     handshake_timeout: Duration = "10s",
@@ -114,6 +122,57 @@ settings! {
 }
 
 impl Settings {
+    /// Whether a server can work with these settings together.
+    ///
+    /// # Errors
+    /// [`SettingError::TooSmall`] for the first one with a value that would stop it.
+    pub fn check(&self) -> Result<(), SettingError> {
+        let narrow = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let numbers = [
+            ("connections_max", narrow(self.connections_max), 1),
+            (
+                "connections_per_address_max",
+                narrow(self.connections_per_address_max),
+                1,
+            ),
+            (
+                "streams_per_connection_max",
+                self.streams_per_connection_max.into(),
+                1,
+            ),
+            (
+                "headers_bytes_max",
+                self.headers_bytes_max.0,
+                HEADERS_BYTES_MIN,
+            ),
+            (
+                "message_bytes_max",
+                self.message_bytes_max.0,
+                MESSAGE_BYTES_MIN,
+            ),
+            (
+                "in_flight_bytes_max",
+                self.in_flight_bytes_max.0,
+                self.message_bytes_max.0,
+            ),
+            ("page_events_max", self.page_events_max.into(), 1),
+        ];
+        let times = [
+            ("handshake_timeout", self.handshake_timeout),
+            ("call_timeout", self.call_timeout),
+            ("keepalive_interval", self.keepalive_interval),
+            ("keepalive_timeout", self.keepalive_timeout),
+        ];
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let times = times.map(|(name, time)| (name, millis(time), TIME_MILLIS_MIN));
+        for (name, value, min) in numbers.into_iter().chain(times) {
+            if value < min {
+                return Err(SettingError::TooSmall { name, value, min });
+            }
+        }
+        Ok(())
+    }
+
     /// Sets what a TOML text says, a table of settings.
     ///
     /// # Errors
@@ -199,5 +258,22 @@ mod tests {
         assert!(error.to_string().contains("call_timeout"), "{error}");
         assert!(error.to_string().contains("soon"), "{error}");
         assert!(settings.set_from_toml("listen = ").is_err());
+    }
+
+    #[test]
+    fn values_with_which_nothing_would_work_are_refused_by_name() {
+        let refused = |name: &str, value: &str| {
+            let mut settings = Settings::default();
+            settings.set(name, value).unwrap();
+            let error = settings.check().unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        };
+        refused("call_timeout", "0s");
+        refused("keepalive_interval", "0s");
+        refused("connections_max", "0");
+        refused("page_events_max", "0");
+        refused("in_flight_bytes_max", "1MiB");
+        refused("headers_bytes_max", "1KiB");
+        Settings::default().check().unwrap();
     }
 }

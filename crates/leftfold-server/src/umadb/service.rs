@@ -44,7 +44,7 @@ impl dcb_server::Dcb for Dcb {
     }
 
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Answers<SubscribeResponse> {
-        let messages = subscribe::subscribe(&self.shared, request.into_inner())?;
+        let messages = subscribe::subscribe(&self.shared, request.into_inner()).await?;
         Ok(Response::new(messages.boxed()))
     }
 

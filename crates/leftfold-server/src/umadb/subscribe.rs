@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use futures_core::stream::BoxStream;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use leftfold_model::Position;
 use leftfold_proto::umadb::v1 as wire;
 use leftfold_store::{Delivery, ReadError, Subscription};
@@ -15,7 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{is_shown, pack::Pack, query, status};
-use crate::shared::Shared;
+use crate::{
+    call::{self, Unanswered},
+    shared::Shared,
+};
 
 /// A subscription on its way.
 struct Following {
@@ -25,16 +28,29 @@ struct Following {
 }
 
 /// The messages that answer a request.
-pub(super) fn subscribe(
+pub(super) async fn subscribe(
     shared: &Arc<Shared>,
     asked: wire::SubscribeRequest,
 ) -> Result<impl Stream<Item = Result<wire::SubscribeResponse, Status>> + Send + 'static, Status> {
     let query = query::query(asked.query).map_err(|error| status::of_model(&error))?;
     let after = Position::new(asked.after.unwrap_or_default());
+    let head = call::answer(shared, shared.settings.call_timeout, shared.store.head()).await;
+    let head = head.map_err(|unanswered| match unanswered {
+        Unanswered::Stopping => status::stopping(),
+        Unanswered::Late(_) => Status::deadline_exceeded(unanswered.to_string()),
+    })?;
+    let head = head.map_err(|error| status::of_read(&error))?;
+    // To UmaDB a position behind the end is where the subscription begins once the log is there; the store, which takes it for
+    // a mistake, is asked for what comes from now on.
+    let deliveries = shared
+        .store
+        .subscribe(Subscription::after(after.min(head)).matching(query));
+    let deliveries = deliveries.map_ok(move |mut delivery| {
+        delivery.events.retain(|event| event.position > after);
+        delivery
+    });
     let begin = Following {
-        deliveries: shared
-            .store
-            .subscribe(Subscription::after(after).matching(query)),
+        deliveries: deliveries.boxed(),
         stopping: shared.stopping.clone(),
         pack: Pack::of(asked.batch_size),
     };

@@ -3,6 +3,8 @@
 //! **Owns:** [`Running`]. **Does not know:** protocols.
 //! **Invariants:** it listens on a port of its own, and ends when it is told to.
 
+#![allow(dead_code, reason = "not every binary uses every helper")]
+
 use std::sync::Arc;
 
 use leftfold_server::{ServeError, Server, Settings};
@@ -43,6 +45,11 @@ impl Running {
             stop,
             ended,
         }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
     }
 
     /// A connection of its own.

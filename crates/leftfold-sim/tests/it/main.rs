@@ -10,6 +10,7 @@ mod planted;
 mod scavenge;
 mod scenarios;
 mod small_log;
+mod telling;
 
 /// How many seeds to try: more in an optimised build, or as many as `LEFTFOLD_SEEDS` says.
 fn seeds() -> std::ops::Range<u64> {

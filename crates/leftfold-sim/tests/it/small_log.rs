@@ -12,8 +12,9 @@ use leftfold_sim::SimDisk;
 /// Events in a full segment.
 pub(crate) const SEGMENT_EVENTS: u32 = 24;
 
+/// A clock by which everything happens at once.
 #[derive(Debug)]
-struct StillClock;
+pub(crate) struct StillClock;
 
 impl Clock for StillClock {
     fn now(&self) -> Timestamp {

@@ -11,7 +11,7 @@ use super::{
 
 use futures_util::TryStreamExt;
 
-use crate::{AppendError, ListStreams, StreamInfo};
+use crate::{AppendError, ListStreams, ReadError, StreamInfo};
 
 async fn list(store: &Store, list: ListStreams) -> Vec<StreamInfo> {
     store.streams(list).try_concat().await.unwrap()
@@ -99,4 +99,15 @@ pub async fn a_closed_store_takes_no_appends(fixture: &impl Fixture) {
         "{refused:?}"
     );
     assert!(refused.is_err_and(|error| error.is_definitely_not_written()));
+}
+
+pub async fn a_store_works_until_it_is_closed(fixture: &impl Fixture) {
+    let store = stored(fixture).await;
+    store.check().await.unwrap();
+    store.close().await.unwrap();
+    let checked = store.check().await;
+    assert!(
+        matches!(&checked, Err(ReadError::Unavailable { .. })),
+        "{checked:?}"
+    );
 }

@@ -133,6 +133,8 @@ macro_rules! conformance {
             $crate::__conformance_group!($fixture, subscriptions:
                 what_is_stored_comes_first_and_then_what_is_appended,
                 a_subscription_begins_behind_its_checkpoint,
+                a_subscription_at_the_end_says_at_once_that_it_is_there,
+                a_checkpoint_behind_the_end_is_refused_by_both_positions,
                 nothing_is_skipped_or_repeated_while_writers_race,
                 a_checkpoint_moves_over_events_that_do_not_match,
                 caught_up_is_said_at_the_head,
@@ -154,6 +156,7 @@ macro_rules! conformance {
                 stats_count_the_events,
                 the_head_is_the_last_position,
                 a_closed_store_takes_no_appends,
+                a_store_works_until_it_is_closed,
             );
             $crate::__conformance_group!($fixture, lives:
                 a_check_guards_a_stream_that_is_not_written,

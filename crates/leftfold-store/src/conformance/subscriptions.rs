@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 
-use crate::Subscription;
+use crate::{ReadError, Subscription};
 
 pub async fn what_is_stored_comes_first_and_then_what_is_appended(fixture: &impl Fixture) {
     let store = fixture.open().await;
@@ -49,6 +49,38 @@ pub async fn a_subscription_begins_behind_its_checkpoint(fixture: &impl Fixture)
             .collect::<Vec<_>>(),
         [4, 5]
     );
+}
+
+pub async fn a_subscription_at_the_end_says_at_once_that_it_is_there(fixture: &impl Fixture) {
+    let store = fixture.open().await;
+    let first = async |subscription: Subscription| {
+        let delivery = store.subscribe(subscription).next().await;
+        let delivery = delivery.expect("a delivery").expect("no error");
+        assert!(delivery.events.is_empty() && delivery.caught_up);
+        delivery.through
+    };
+    let a = Scope::Stream(stream("a"));
+    assert_eq!(
+        first(Subscription::after(Position::START)).await,
+        Position::START
+    );
+    ok(store.append(to("a", Any, events(3))).await);
+    let end = Subscription::after(Position::new(3));
+    assert_eq!(first(end.clone()).await, Position::new(3));
+    assert_eq!(first(end.scope(a)).await, Position::new(3));
+}
+
+pub async fn a_checkpoint_behind_the_end_is_refused_by_both_positions(fixture: &impl Fixture) {
+    let store = fixture.open().await;
+    ok(store.append(to("a", Any, events(3))).await);
+    for scope in [Scope::All, Scope::Stream(stream("a"))] {
+        let beyond = Subscription::after(Position::new(71)).scope(scope);
+        let refused = store.subscribe(beyond).next().await;
+        let refused = refused.expect("an answer").expect_err("an error");
+        assert!(matches!(refused, ReadError::Invalid { .. }), "{refused:?}");
+        let told = refused.to_string();
+        assert!(told.contains("71") && told.contains("position 3"), "{told}");
+    }
 }
 
 pub async fn nothing_is_skipped_or_repeated_while_writers_race(fixture: &impl Fixture) {

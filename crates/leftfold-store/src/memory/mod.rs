@@ -190,6 +190,17 @@ impl Backend for MemoryBackend {
         Box::pin(async { Ok(self.shared.lock().head()) })
     }
 
+    fn check(&self) -> BoxFuture<'_, Result<(), ReadError>> {
+        Box::pin(async {
+            if self.shared.lock().closed {
+                return Err(ReadError::Unavailable {
+                    cause: Arc::new(Closed),
+                });
+            }
+            Ok(())
+        })
+    }
+
     fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
         let shared = Arc::clone(&self.shared);
         let remaining = list.limit.unwrap_or(u64::MAX);

@@ -159,6 +159,16 @@ impl<B: Backend> EventStore for Retained<B> {
         Box::pin(self.write(append))
     }
 
+    fn prepare<'a>(&'a self, stream: &'a StreamName) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            // Elsewhere an append goes by what is remembered, and asks nothing.
+            if self.backend.is_exclusive() {
+                // What fails here fails again where somebody is told.
+                let _ = self.lives.of(&*self.backend, stream).await;
+            }
+        })
+    }
+
     fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
         let Scope::Stream(stream) = read.scope.clone() else {
             return self.backend.read(read);
@@ -171,16 +181,41 @@ impl<B: Backend> EventStore for Retained<B> {
         &self,
         subscription: Subscription,
     ) -> BoxStream<'static, Result<Delivery, ReadError>> {
-        let Scope::Stream(stream) = subscription.scope.clone() else {
-            return self.backend.subscribe(subscription);
-        };
         let this = self.clone();
-        let begin = async move { this.followed(stream, subscription).await };
+        let begin = async move {
+            let after = subscription.after;
+            // Asked before anything else about the stream: what is appended behind it is shown in any case.
+            let head = this.backend.head().await?;
+            if after > head {
+                return Err(ReadError::Invalid {
+                    reason: format!(
+                        "checkpoint {after} is behind the end of the log, position {head}: it is that of another log, or \
+                         of one that lost its end"
+                    ),
+                });
+            }
+            let current = (after == head).then(|| {
+                Ok(Delivery {
+                    events: Vec::new(),
+                    through: head,
+                    caught_up: true,
+                })
+            });
+            let deliveries = match subscription.scope.clone() {
+                Scope::Stream(stream) => this.followed(stream, subscription, head).await?,
+                _ => this.backend.subscribe(subscription),
+            };
+            Ok(stream::iter(current).chain(deliveries))
+        };
         Box::pin(stream::once(begin).try_flatten())
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
         self.backend.head()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), ReadError>> {
+        self.backend.check()
     }
 
     fn stream_state(&self, stream: StreamName) -> BoxFuture<'_, Result<StreamState, ReadError>> {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use leftfold_model::{
-    CurrentRevision, Direction, Read, ReadFrom, RecordedEvent, Revision, Scope, StreamName,
-    Timestamp,
+    CurrentRevision, Direction, Position, Read, ReadFrom, RecordedEvent, Revision, Scope,
+    StreamName, Timestamp,
 };
 
 use super::{
@@ -136,19 +136,19 @@ impl<B: Backend> Retained<B> {
         Ok(Box::pin(stream::try_unfold(begin, Showing::step)))
     }
 
-    /// Follows one stream, until it is deleted for good.
+    /// Follows one stream, until it is deleted for good. `head` is that of some moment before this.
     pub(super) async fn followed(
         &self,
         stream: StreamName,
         subscription: Subscription,
+        head: Position,
     ) -> Result<Deliveries, ReadError> {
         let window = self.window(&stream).await?;
         if window.life.phase == Phase::Tombstoned {
             return Err(ReadError::StreamDeleted { stream });
         }
-        let head = self.backend.head().await?;
         let events = self.backend.subscribe(subscription.clone());
-        // What is appended from now on is shown, whatever the stream was: it is younger than the deletion.
+        // What is appended behind the head is shown, whatever the stream was: it is younger than the deletion.
         let shown = events.map_ok(move |mut delivery| {
             let new = |event: &RecordedEvent| event.position > head;
             delivery

@@ -16,10 +16,8 @@ use leftfold_proto::kurrentdb::protocol::v2::streams::streams_service_server::St
 use tonic::service::RoutesBuilder;
 
 use self::service::Streams;
+use super::MESSAGE_ROOM;
 use crate::shared::Shared;
-
-/// What a message may have beside the record it carries, so that a record that is too large is told so.
-const MESSAGE_ROOM: usize = 1024 * 1024;
 
 /// Adds the service of this protocol.
 pub(super) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {

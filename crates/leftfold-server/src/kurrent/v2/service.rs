@@ -36,7 +36,11 @@ impl streams_service_server::StreamsService for Streams {
         request: Request<Streaming<AppendRequest>>,
     ) -> Result<Response<AppendSessionResponse>, Status> {
         let deadline = call::deadline(&self.shared, request.metadata())?;
-        let session = timeout_at(deadline, Session::gather(request.into_inner())).await;
+        let session = timeout_at(
+            deadline,
+            Session::gather(&self.shared.gathering, request.into_inner()),
+        )
+        .await;
         let session = session.map_err(|_| {
             Status::deadline_exceeded("the session was not ended in time, nothing was written")
         })??;

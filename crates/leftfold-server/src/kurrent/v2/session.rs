@@ -16,10 +16,13 @@ use leftfold_store::EventStore;
 use tonic::{Status, Streaming};
 
 use super::{record, status};
+use crate::gathering::{Gathering, Held};
 
 /// What a client said so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Session {
+    /// The room it takes.
+    held: Held,
     writes: Vec<StreamWrite>,
     streams: HashSet<StreamName>,
     events: usize,
@@ -28,8 +31,17 @@ pub(super) struct Session {
 
 impl Session {
     /// Takes in all messages.
-    pub(super) async fn gather(mut messages: Streaming<AppendRequest>) -> Result<Self, Status> {
-        let mut session = Self::default();
+    pub(super) async fn gather(
+        gathering: &Gathering,
+        mut messages: Streaming<AppendRequest>,
+    ) -> Result<Self, Status> {
+        let mut session = Self {
+            held: gathering.begin(),
+            writes: Vec::new(),
+            streams: HashSet::new(),
+            events: 0,
+            bytes: 0,
+        };
         while let Some(message) = messages.message().await? {
             session.take_in(message)?;
         }
@@ -47,6 +59,9 @@ impl Session {
         for record in message.records {
             let event = record::event(record, &stream)?;
             bound_bytes(&mut self.bytes, &event, &stream)?;
+            let taken = event.size() + size_of::<NewEvent>();
+            let held = self.held.grow(taken);
+            held.map_err(|full| Status::unavailable(full.to_string()))?;
             events.push(event);
         }
         self.writes.push(StreamWrite {

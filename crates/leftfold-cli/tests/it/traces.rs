@@ -1,0 +1,97 @@
+//! Traces that a server sends, as a collector receives them.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Command, Stdio},
+};
+
+use bytes::Bytes;
+use tokio::{net::TcpListener, sync::mpsc};
+
+/// Receives what is sent by OTLP over gRPC, and accepts all of it.
+async fn collect(listener: TcpListener, received: mpsc::Sender<(String, Vec<u8>)>) {
+    loop {
+        let (socket, _) = listener.accept().await.unwrap();
+        let received = received.clone();
+        tokio::spawn(async move {
+            let mut connection = h2::server::handshake(socket).await.unwrap();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let received = received.clone();
+                tokio::spawn(async move {
+                    let path = request.uri().path().to_owned();
+                    let (mut body, mut bytes) = (request.into_body(), Vec::new());
+                    while let Some(Ok(data)) = body.data().await {
+                        let _ = body.flow_control().release_capacity(data.len());
+                        bytes.extend_from_slice(&data);
+                    }
+                    let head = http::Response::builder()
+                        .header("content-type", "application/grpc")
+                        .body(())
+                        .unwrap();
+                    let mut answer = respond.send_response(head, false).unwrap();
+                    // An empty message: everything was accepted.
+                    answer
+                        .send_data(Bytes::from_static(&[0; 5]), false)
+                        .unwrap();
+                    let ok = http::HeaderMap::from_iter([(
+                        "grpc-status".parse().unwrap(),
+                        "0".parse().unwrap(),
+                    )]);
+                    answer.send_trailers(ok).unwrap();
+                    received.send((path, bytes)).await.unwrap();
+                });
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_told_to_the_collector_as_a_part_of_its_callers_trace() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (received, mut spans) = mpsc::channel(16);
+    tokio::spawn(collect(listener, received));
+    let mut server = Command::new(env!("CARGO_BIN_EXE_leftfold"))
+        .args(["serve", "--memory", "--listen", "127.0.0.1:0"])
+        .args(["--otlp-endpoint", &endpoint])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    let mut stdout = BufReader::new(server.stdout.take().unwrap());
+    stdout.read_line(&mut first).unwrap();
+    let address = first.trim().rsplit(' ').next().unwrap();
+
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let mut socket = TcpStream::connect(address).unwrap();
+    let request = format!(
+        "GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         traceparent: 00-{trace}-b7ad6b7169203331-01\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).unwrap();
+    socket.read_to_string(&mut String::new()).unwrap();
+
+    // What was not sent yet is sent when the server ends.
+    let pid = server.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let (path, sent) = spans.recv().await.unwrap();
+    assert!(server.wait().unwrap().success());
+    assert_eq!(
+        path,
+        "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+    );
+    let holds = |part: &[u8]| sent.windows(part.len()).any(|window| window == part);
+    let id: Vec<u8> = (0..trace.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&trace[at..at + 2], 16).unwrap())
+        .collect();
+    assert!(holds(&id) && holds(b"/health/live") && holds(b"leftfold"));
+}

@@ -1,0 +1,203 @@
+//! What monitoring reads.
+//!
+//! **Owns:** [`Metrics`]: names, meanings, and their text form (docs/metrics.md). **Does not know:** who counts.
+//! **Invariants:** a name once published keeps its meaning; labels have few values, none of them from clients, and each is
+//! there from the start, so that its first increase is seen.
+//!
+//! Source: the OpenMetrics 1.0 exposition format.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicI64, AtomicU64},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::text,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+/// One label with its value.
+pub(crate) type Label = [(&'static str, &'static str); 1];
+
+/// How an append may end.
+const OUTCOMES: [&str; 6] = [
+    "written",
+    "repeated",
+    "conflict",
+    "invalid",
+    "unavailable",
+    "unknown",
+];
+/// Why a read may fail.
+const REASONS: [&str; 4] = ["deleted", "invalid", "unavailable", "damaged"];
+/// What requests may speak.
+const PROTOCOLS: [&str; 2] = ["grpc", "http"];
+
+/// All metrics of one server.
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) appends: Family<Label, Counter>,
+    pub(crate) append_seconds: Histogram,
+    pub(crate) events_appended: Counter,
+    pub(crate) bytes_appended: Counter,
+    pub(crate) reads: Counter,
+    pub(crate) events_read: Counter,
+    pub(crate) subscriptions: Gauge,
+    pub(crate) events_delivered: Counter,
+    pub(crate) failures: Family<Label, Counter>,
+    pub(crate) requests: Family<Label, Counter>,
+    pub(crate) connections: Gauge,
+    pub(crate) connections_refused: Counter,
+    head: Gauge<u64, AtomicU64>,
+    uptime: Gauge<f64, AtomicU64>,
+    scavenging: Gauge<i64, AtomicI64>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// What is measured when it is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// `None`: the store does not answer; what was known last stays.
+    pub(crate) head: Option<u64>,
+    pub(crate) uptime: Duration,
+    pub(crate) scavenging: bool,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("leftfold");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The program that runs", build);
+        // From a tenth of a millisecond to about three seconds.
+        let append_seconds = Histogram::new(exponential_buckets(0.0001, 2.0, 16));
+        let mut metrics = Self {
+            append_seconds,
+            appends: family("outcome", &OUTCOMES),
+            events_appended: Counter::default(),
+            bytes_appended: Counter::default(),
+            reads: Counter::default(),
+            events_read: Counter::default(),
+            subscriptions: Gauge::default(),
+            events_delivered: Counter::default(),
+            failures: family("reason", &REASONS),
+            requests: family("protocol", &PROTOCOLS),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
+            head: Gauge::default(),
+            uptime: Gauge::default(),
+            scavenging: Gauge::default(),
+            registry,
+        };
+        metrics.register_work();
+        metrics.register_state();
+        metrics
+    }
+
+    fn register_work(&mut self) {
+        let registry = &mut self.registry;
+        let appends = self.appends.clone();
+        registry.register("appends", "Appends and deletions, by outcome", appends);
+        registry.register_with_unit(
+            "append",
+            "Time from an append to its outcome",
+            Unit::Seconds,
+            self.append_seconds.clone(),
+        );
+        let events = self.events_appended.clone();
+        registry.register("events_appended", "Events written", events);
+        registry.register_with_unit(
+            "appended",
+            "Data and metadata of events written",
+            Unit::Bytes,
+            self.bytes_appended.clone(),
+        );
+        registry.register("reads", "Reads begun", self.reads.clone());
+        registry.register(
+            "events_read",
+            "Events given by reads",
+            self.events_read.clone(),
+        );
+        let delivered = self.events_delivered.clone();
+        registry.register(
+            "events_delivered",
+            "Events given to subscriptions",
+            delivered,
+        );
+        let failures = self.failures.clone();
+        registry.register(
+            "read_failures",
+            "Reads and subscriptions that failed, by reason",
+            failures,
+        );
+        registry.register("requests", "Requests, by protocol", self.requests.clone());
+    }
+
+    fn register_state(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "subscriptions",
+            "Subscriptions that are open",
+            self.subscriptions.clone(),
+        );
+        registry.register(
+            "connections",
+            "Connections that are open",
+            self.connections.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections closed because there were too many",
+            self.connections_refused.clone(),
+        );
+        registry.register(
+            "head_position",
+            "Position of the last event",
+            self.head.clone(),
+        );
+        registry.register_with_unit(
+            "uptime",
+            "Time since the server began",
+            Unit::Seconds,
+            self.uptime.clone(),
+        );
+        registry.register(
+            "scavenging",
+            "1 while a scavenge runs",
+            self.scavenging.clone(),
+        );
+    }
+
+    /// All of them as text.
+    pub(crate) fn text(&self, moment: Moment) -> Result<String, fmt::Error> {
+        if let Some(head) = moment.head {
+            self.head.set(head);
+        }
+        self.uptime.set(moment.uptime.as_secs_f64());
+        self.scavenging.set(moment.scavenging.into());
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+/// Counters that differ by the value of a label, all at 0.
+fn family(label: &'static str, values: &[&'static str]) -> Family<Label, Counter> {
+    let family = Family::<Label, Counter>::default();
+    for value in values {
+        drop(family.get_or_create(&[(label, value)]));
+    }
+    family
+}

@@ -1,0 +1,28 @@
+//! The first KurrentDB protocol over a real socket: what its clients rely on, rule by rule.
+//!
+//! **Owns:** the wiring of these tests. **Does not know:** clients other than the generated one.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests stop at the first surprise; not every binary uses every helper"
+)]
+
+#[path = "kurrent/appending.rs"]
+mod appending;
+#[path = "kurrent/asking.rs"]
+mod asking;
+#[path = "kurrent/batching.rs"]
+mod batching;
+#[path = "kurrent/beside.rs"]
+mod beside;
+#[path = "kurrent/deleting.rs"]
+mod deleting;
+#[path = "kurrent/following.rs"]
+mod following;
+#[path = "kurrent/reading.rs"]
+mod reading;
+mod running;

@@ -1,0 +1,93 @@
+//! Deletions, soft and for good.
+//!
+//! **Owns:** the rules of `Delete` and `Tombstone`. **Does not know:** how streams end in the store.
+
+use leftfold_proto::event_store::client::{Empty, streams::read_resp::Content};
+use tonic::Code;
+
+use crate::{
+    asking::{Asking, Deleting, any, event, none, of_stream, success, told, types},
+    running::Running,
+};
+
+#[tokio::test]
+async fn a_deletion_that_expects_something_else_says_where_the_stream_is() {
+    let server = Running::start().await;
+    let client = Asking::of(&server).await;
+    let refused = client
+        .delete("a", Deleting::Any(Empty {}))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        told(&refused, "exception"),
+        (Code::FailedPrecondition, Some("wrong-expected-version"))
+    );
+    assert_eq!(told(&refused, "actual-version").1, Some("-1"));
+    client.put("a", &["One", "Two"]).await;
+    let refused = client.delete("a", Deleting::Revision(0)).await.unwrap_err();
+    assert_eq!(told(&refused, "expected-version").1, Some("0"));
+    assert_eq!(told(&refused, "actual-version").1, Some("1"));
+    assert_eq!(
+        refused.message(),
+        "Delete failed due to WrongExpectedVersion. Stream: a, Expected version: 0, Actual version: 1"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_stream_is_not_found_and_comes_back_with_its_revisions_going_on() {
+    let server = Running::start().await;
+    let client = Asking::of(&server).await;
+    client.put("a", &["One", "Two"]).await;
+    client.delete("a", Deleting::Revision(1)).await.unwrap();
+    let answers = client.all(of_stream("a")).await;
+    assert!(
+        matches!(answers[..], [Content::StreamNotFound(_)]),
+        "{answers:?}"
+    );
+    client.delete("a", Deleting::Any(Empty {})).await.unwrap();
+    success(
+        client
+            .append("a", none(), vec![event("Three")])
+            .await
+            .unwrap(),
+    );
+    let answers = client.all(of_stream("a")).await;
+    assert_eq!(types(&answers), ["Three"]);
+    assert!(
+        matches!(answers[0], Content::FirstStreamPosition(2)),
+        "{answers:?}"
+    );
+    assert!(
+        matches!(answers[2], Content::LastStreamPosition(2)),
+        "{answers:?}"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_deleted_for_good_is_an_error_before_any_message() {
+    let server = Running::start().await;
+    let client = Asking::of(&server).await;
+    client.put("a", &["One"]).await;
+    client.tombstone("a").await.unwrap();
+    let gone = (Code::FailedPrecondition, Some("stream-deleted"));
+    // Trailers only: the call itself fails, not its first message.
+    let refused = client.read(of_stream("a")).await.unwrap_err();
+    assert_eq!(told(&refused, "exception"), gone);
+    assert_eq!(told(&refused, "stream-name").1, Some("a"));
+    assert_eq!(refused.message(), "Event stream 'a' is deleted.");
+    let refused = client
+        .append("a", any(), vec![event("Two")])
+        .await
+        .unwrap_err();
+    assert_eq!(told(&refused, "exception"), gone);
+    let refused = client
+        .delete("a", Deleting::Any(Empty {}))
+        .await
+        .unwrap_err();
+    assert_eq!(told(&refused, "exception"), gone);
+    // Its metadata can be set nevertheless.
+    client.put("$$a", &["$metadata"]).await;
+    server.stop().await;
+}
