@@ -6,16 +6,30 @@ set -euo pipefail
 : "${LEFTFOLD:?the built command}" "${LEFTFOLD_DIR:?a directory}" "${LEFTFOLD_PORT:=2113}"
 pid_file="$LEFTFOLD_DIR/pid"
 
+# One at a time: a flow that fails while its server starts again must not leave one behind that nobody stops.
+mkdir -p "$LEFTFOLD_DIR"
+until mkdir "$LEFTFOLD_DIR/busy" 2>/dev/null; do sleep 0.05; done
+trap 'rmdir "$LEFTFOLD_DIR/busy"' EXIT
+
+# A process that is over is listed as a zombie until whoever inherited it looks. One that is killed may be a zombie before its
+# other threads have ended (`l`), and they still hold its files and its port.
+runs() {
+  kill -0 "$1" 2>/dev/null || return 1
+  case "$(ps -o stat= -p "$1" 2>/dev/null)" in
+    Z*l*) return 0 ;;
+    Z*) return 1 ;;
+  esac
+}
+
 start() {
-  mkdir -p "$LEFTFOLD_DIR"
   "$LEFTFOLD" serve --data "$LEFTFOLD_DIR/data" --listen "127.0.0.1:$LEFTFOLD_PORT" \
     >"$LEFTFOLD_DIR/first-lines" 2>>"$LEFTFOLD_DIR/log" &
   echo $! >"$pid_file"
   # The first line is printed once clients can connect.
-  for _ in $(seq 300); do
+  for _ in $(seq 600); do
     if [ -s "$LEFTFOLD_DIR/first-lines" ]; then return; fi
-    if ! kill -0 "$(cat "$pid_file")" 2>/dev/null; then break; fi
-    sleep 0.1
+    runs "$(cat "$pid_file")" || break
+    sleep 0.05
   done
   echo "the server did not start:" >&2
   tail -5 "$LEFTFOLD_DIR/log" >&2
@@ -25,7 +39,7 @@ start() {
 end() {
   if [ -f "$pid_file" ]; then
     kill "-$1" "$(cat "$pid_file")" 2>/dev/null || true
-    while kill -0 "$(cat "$pid_file")" 2>/dev/null; do sleep 0.05; done
+    while runs "$(cat "$pid_file")"; do sleep 0.05; done
     rm -f "$pid_file" "$LEFTFOLD_DIR/first-lines"
   fi
 }

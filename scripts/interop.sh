@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs the flows of interop/: programs in JavaScript, Python, Rust, Go and Java that use the clients others publish, against a
-# server of their own each. Every flow kills its server once in the middle.
+# server of their own each. Every flow kills its server once in the middle, under appends and subscriptions.
 #
 # Usage: scripts/interop.sh [LANGUAGE...]; without one, all. Needs node, python3, go, java and maven for the languages asked for.
+# LEFTFOLD may name a command that is built already, by its full path; without it, one is built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +16,7 @@ built=$target/interop
 export LEFTFOLD_PORT=${LEFTFOLD_PORT:-21139}
 export LEFTFOLD_URL="kurrentdb://127.0.0.1:$LEFTFOLD_PORT?tls=false"
 export LEFTFOLD_UMADB_URL="http://127.0.0.1:$LEFTFOLD_PORT"
-export LEFTFOLD=$target/debug/leftfold LEFTFOLD_RESTART="$server kill-and-start"
+export LEFTFOLD_RESTART="$server kill-and-start"
 mkdir -p "$built"
 
 cleanup() {
@@ -42,9 +43,22 @@ flow() {
 
 node() {
   cp -r interop/node "$work/node-flow"
-  (cd "$work/node-flow" && npm install --silent --no-audit --no-fund && flow node node flow.js)
-  cp examples/javascript/bank-account.js "$work/node-flow"
-  (cd "$work/node-flow" && flow bank-account node bank-account.js)
+  cp -r examples/javascript "$work/example"
+  cd "$work/node-flow"
+  npm install --silent --no-audit --no-fund
+  flow node node flow.js
+  # The two lines that a server prints for Node, as they are, and behind them what uses the client they make.
+  flow printed-lines bash -euc '
+    until grep -q connectionString "$LEFTFOLD_DIR/first-lines"; do sleep 0.05; done
+    { grep KurrentDBClient "$LEFTFOLD_DIR/first-lines"; cat printed-lines.cjs; } >connect.cjs
+    node connect.cjs'
+  # What its README says, in a folder of its own.
+  cd "$work/example"
+  npm install --no-audit --no-fund
+  flow bank-account bash -euo pipefail -c '
+    npm start | tee said
+    grep -qx "refused: insufficient funds" said
+    grep -qx "balance after a reload: 70" said'
 }
 
 python_tools() {
@@ -78,11 +92,19 @@ java() {
   flow java java -cp "$built/java/classes:$(cat "$work/classpath")" Flow
 }
 
-cargo build --quiet --locked --package leftfold-cli
+if [ -z "${LEFTFOLD:-}" ]; then
+  cargo build --quiet --locked --package leftfold-cli
+  LEFTFOLD=$target/debug/leftfold
+fi
+export LEFTFOLD
 if [ $# = 0 ]; then
   set -- node python rust go java
 fi
+times=""
 for language in "$@"; do
+  began=$SECONDS
   "$language"
+  cd "$root"
+  times+=" $language $((SECONDS - began)) s,"
 done
-echo "all flows are through: $*"
+echo "all flows are through:${times%,}"

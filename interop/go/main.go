@@ -11,11 +11,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,17 +42,22 @@ func main() {
 
 	step("an account is opened and read in both directions", opened)
 	step("a conflict is an error of its own", conflict)
-	step("an append that is repeated is stored once", repeated)
+	step("an append that is repeated is stored once, whatever it expected", repeated)
+	step("bytes and metadata come back as they were", kept)
 	step("a missing stream is an error of its own", missing)
-	step("filters choose by type and by stream", filtered)
+	step("everything is read in both directions, from any position", everything)
+	step("filters choose by type and by stream, by prefix and by expression", filtered)
 	step("a subscription gives what is stored, says that it has caught up, and goes on live", followed)
-	step("a subscription with a filter tells checkpoints", checkpoints)
-	step("metadata bounds a stream", bounded)
+	step("a subscription with a filter tells checkpoints, and one can go on from there", checkpoints)
+	step("metadata bounds a stream, and keeps keys of one's own", bounded)
+	step("ages, caching and rights come back as they were set", governed)
+	step("a link leads to its event, also in a subscription, or shows itself", linked)
+	step("a server is killed under appends and subscriptions: nothing is lost, nothing is told twice", killed)
+	step("what was there before the server was killed still is", stillThere)
 	step("a deleted stream comes back with its next event", deleted)
-	step("a tombstone is for ever", tombstoned)
-	step("a link leads to its event", linked)
-	step("several streams are appended to at once", several)
-	step("a server that is killed loses nothing it acknowledged, and the client comes back", survives)
+	step("a tombstone is for ever, and ends subscriptions", tombstoned)
+	step("several streams are appended to at once, or none", several)
+	step("records of several streams are appended with checks on others", records)
 	fmt.Println("the flow of the Go client is through")
 }
 
@@ -130,6 +133,14 @@ func amounts(events []*kurrentdb.ResolvedEvent) []int {
 	return all
 }
 
+func ids(events []*kurrentdb.ResolvedEvent) []uuid.UUID {
+	var all []uuid.UUID
+	for _, resolved := range events {
+		all = append(all, resolved.OriginalEvent().EventID)
+	}
+	return all
+}
+
 func revisions(name string) []uint64 {
 	events, err := readStream(name, kurrentdb.ReadStreamOptions{}, 10_000)
 	must(err)
@@ -163,6 +174,10 @@ func opened() {
 	second, err := readStream(account, kurrentdb.ReadStreamOptions{From: kurrentdb.Revision(1)}, 100)
 	must(err)
 	equal(amounts(second), []int{30})
+	first := kurrentdb.ReadStreamOptions{Direction: kurrentdb.Backwards, From: kurrentdb.Revision(0)}
+	oldest, err := readStream(account, first, 100)
+	must(err)
+	equal(amounts(oldest), []int{100})
 }
 
 func conflict() {
@@ -174,14 +189,44 @@ func conflict() {
 	failsWith(kurrentdb.ErrorCodeWrongExpectedVersion, err)
 }
 
+var once = deposited(5)
+var firstAnswer *kurrentdb.WriteResult
+
 func repeated() {
-	once := deposited(5)
-	first, err := appendTo(stream("repeated"), kurrentdb.NoStream{}, once)
+	name := stream("repeated")
+	var err error
+	firstAnswer, err = appendTo(name, kurrentdb.NoStream{}, once)
 	must(err)
-	again, err := appendTo(stream("repeated"), kurrentdb.NoStream{}, once)
+	for _, state := range []kurrentdb.StreamState{kurrentdb.NoStream{}, kurrentdb.Any{}, kurrentdb.StreamExists{}} {
+		again, err := appendTo(name, state, once)
+		must(err)
+		equal(again, firstAnswer)
+	}
+	next := deposited(6)
+	second, err := appendTo(name, kurrentdb.Revision(0), next)
 	must(err)
-	equal(again.CommitPosition, first.CommitPosition)
-	equal(revisions(stream("repeated")), []uint64{0})
+	again, err := appendTo(name, kurrentdb.Revision(0), next)
+	must(err)
+	equal(again, second)
+	equal(revisions(name), []uint64{0, 1})
+}
+
+func kept() {
+	name := stream("bytes")
+	bytes := kurrentdb.EventData{EventID: uuid.New(), EventType: "Bytes", Data: []byte{0, 1, 255}, Metadata: []byte{9}}
+	json := deposited(1)
+	json.Metadata = []byte(`{"by":"ann"}`)
+	_, err := appendTo(name, kurrentdb.Any{}, bytes, json)
+	must(err)
+	stored, err := readStream(name, kurrentdb.ReadStreamOptions{}, 10)
+	must(err)
+	for i, wanted := range []kurrentdb.EventData{bytes, json} {
+		equal(stored[i].Event.EventID, wanted.EventID)
+		equal(stored[i].Event.Data, wanted.Data)
+		equal(stored[i].Event.UserMetadata, wanted.Metadata)
+	}
+	equal(stored[0].Event.ContentType, "application/octet-stream")
+	equal(stored[1].Event.ContentType, "application/json")
 }
 
 func missing() {
@@ -189,76 +234,130 @@ func missing() {
 	failsWith(kurrentdb.ErrorCodeResourceNotFound, err)
 }
 
-func filtered() {
-	everything, err := collect(client.ReadAll(ctx, kurrentdb.ReadAllOptions{}, 1_000_000))
+func readAll(options kurrentdb.ReadAllOptions, count uint64) []*kurrentdb.ResolvedEvent {
+	events, err := collect(client.ReadAll(ctx, options, count))
 	must(err)
-	if !strings.HasPrefix(everything[0].Event.EventType, "$") {
-		panic("the log does not begin with an event of the system's")
+	return events
+}
+
+func everything() {
+	oldest := readAll(kurrentdb.ReadAllOptions{}, 1)
+	equal(strings.HasPrefix(oldest[0].Event.EventType, "$"), true)
+	account, err := readStream(stream("account"), kurrentdb.ReadStreamOptions{}, 10)
+	must(err)
+	// A position is part of what is read forwards from it, and not of what is read backwards.
+	forwards := readAll(kurrentdb.ReadAllOptions{From: account[0].Event.Position}, 2)
+	equal(ids(forwards), ids(account))
+	backwards := readAll(kurrentdb.ReadAllOptions{Direction: kurrentdb.Backwards, From: account[1].Event.Position}, 1)
+	equal(ids(backwards), ids(account[:1]))
+	newest := readAll(kurrentdb.ReadAllOptions{Direction: kurrentdb.Backwards, From: kurrentdb.End{}}, 1)
+	equal(ids(readAll(kurrentdb.ReadAllOptions{From: newest[0].Event.Position}, 10)), ids(newest))
+}
+
+// toAll subscribes to the events of a filter, behind a position.
+func toAll(from kurrentdb.AllPosition, filter kurrentdb.SubscriptionFilter) (*kurrentdb.Subscription, error) {
+	options := kurrentdb.SubscribeToAllOptions{From: from, Filter: &filter, MaxSearchWindow: 1, CheckpointInterval: 1}
+	return client.SubscribeToAll(ctx, options)
+}
+
+func toStream(name string, from kurrentdb.StreamPosition) (*kurrentdb.Subscription, error) {
+	return client.SubscribeToStream(ctx, name, kurrentdb.SubscribeToStreamOptions{From: from})
+}
+
+func typeFilter(prefixes ...string) kurrentdb.SubscriptionFilter {
+	return kurrentdb.SubscriptionFilter{Type: kurrentdb.EventFilterType, Prefixes: prefixes}
+}
+
+func streamFilter(prefixes ...string) kurrentdb.SubscriptionFilter {
+	return kurrentdb.SubscriptionFilter{Type: kurrentdb.StreamFilterType, Prefixes: prefixes}
+}
+
+// This client reads everything without a filter, and filters subscriptions.
+func filtered() {
+	account := stream("account")
+	byType := kurrentdb.SubscriptionFilter{Type: kurrentdb.EventFilterType, Regex: "^With.*_" + run + "$"}
+	byStream := kurrentdb.SubscriptionFilter{Type: kurrentdb.StreamFilterType, Regex: "^" + account + "$"}
+	for _, filter := range []kurrentdb.SubscriptionFilter{typeFilter("Nothing_", "Withdrawn_"+run), byType} {
+		equal(amounts(firstOf(1, nil)(toAll(kurrentdb.Start{}, filter))), []int{30})
 	}
-	own := kurrentdb.SubscriptionFilter{Type: kurrentdb.StreamFilterType, Regex: "^" + stream("account") + "$"}
-	events := firstOf(2, func() (*kurrentdb.Subscription, error) {
-		return client.SubscribeToAll(ctx, kurrentdb.SubscribeToAllOptions{From: kurrentdb.Start{}, Filter: &own})
-	}, nil)
-	equal(amounts(events), []int{100, 30})
-	withdrawn := kurrentdb.SubscriptionFilter{Type: kurrentdb.EventFilterType, Prefixes: []string{"Withdrawn_" + run}}
-	events = firstOf(1, func() (*kurrentdb.Subscription, error) {
-		return client.SubscribeToAll(ctx, kurrentdb.SubscribeToAllOptions{From: kurrentdb.Start{}, Filter: &withdrawn})
-	}, nil)
-	equal(amounts(events), []int{30})
+	for _, filter := range []kurrentdb.SubscriptionFilter{streamFilter(account), byStream} {
+		equal(amounts(firstOf(2, nil)(toAll(kurrentdb.Start{}, filter))), []int{100, 30})
+	}
 }
 
 // firstOf gives the first events of a subscription, and calls caughtUp when it has.
-func firstOf(count int, subscribe func() (*kurrentdb.Subscription, error), caughtUp func()) []*kurrentdb.ResolvedEvent {
-	subscription, err := subscribe()
-	must(err)
-	defer subscription.Close()
-	var events []*kurrentdb.ResolvedEvent
-	for len(events) < count {
-		next := subscription.Recv()
-		switch {
-		case next.SubscriptionDropped != nil:
-			panic(next.SubscriptionDropped.Error)
-		case next.EventAppeared != nil:
-			events = append(events, next.EventAppeared)
-		case next.CaughtUp != nil && caughtUp != nil:
-			caughtUp()
-			caughtUp = nil
+func firstOf(count int, caughtUp func(*kurrentdb.CaughtUp)) func(*kurrentdb.Subscription, error) []*kurrentdb.ResolvedEvent {
+	return func(subscription *kurrentdb.Subscription, err error) []*kurrentdb.ResolvedEvent {
+		must(err)
+		defer subscription.Close()
+		var events []*kurrentdb.ResolvedEvent
+		for len(events) < count {
+			next := subscription.Recv()
+			switch {
+			case next.SubscriptionDropped != nil:
+				panic(next.SubscriptionDropped.Error)
+			case next.EventAppeared != nil:
+				events = append(events, next.EventAppeared)
+			case next.CaughtUp != nil && caughtUp != nil:
+				caughtUp(next.CaughtUp)
+				caughtUp = nil
+			}
 		}
+		return events
 	}
-	return events
 }
 
 func followed() {
 	name := stream("followed")
 	_, err := appendTo(name, kurrentdb.Any{}, deposited(1), deposited(2))
 	must(err)
-	events := firstOf(4, func() (*kurrentdb.Subscription, error) {
-		return client.SubscribeToStream(ctx, name, kurrentdb.SubscribeToStreamOptions{From: kurrentdb.Start{}})
-	}, func() {
+	events := firstOf(4, func(told *kurrentdb.CaughtUp) {
+		equal(*told.StreamRevision, uint64(1))
 		_, err := appendTo(name, kurrentdb.Any{}, deposited(3), deposited(4))
 		must(err)
-	})
+	})(toStream(name, kurrentdb.Start{}))
 	equal(amounts(events), []int{1, 2, 3, 4})
-	behind := firstOf(2, func() (*kurrentdb.Subscription, error) {
-		return client.SubscribeToStream(ctx, name, kurrentdb.SubscribeToStreamOptions{From: kurrentdb.Revision(1)})
-	}, nil)
-	equal(amounts(behind), []int{3, 4})
-	position := events[1].Event.Position
-	behind = firstOf(2, func() (*kurrentdb.Subscription, error) {
-		return client.SubscribeToAll(ctx, kurrentdb.SubscribeToAllOptions{From: position})
-	}, nil)
-	equal(amounts(behind), []int{3, 4})
+	equal(amounts(firstOf(2, nil)(toStream(name, kurrentdb.Revision(1)))), []int{3, 4})
+	options := kurrentdb.SubscribeToAllOptions{From: events[1].Event.Position}
+	equal(amounts(firstOf(2, nil)(client.SubscribeToAll(ctx, options))), []int{3, 4})
 }
 
 func checkpoints() {
-	never := kurrentdb.SubscriptionFilter{Type: kurrentdb.EventFilterType, Prefixes: []string{"Never_" + run}}
-	subscription, err := client.SubscribeToAll(ctx, kurrentdb.SubscribeToAllOptions{
-		From: kurrentdb.Start{}, Filter: &never, MaxSearchWindow: 1, CheckpointInterval: 1,
-	})
+	name := stream("checked")
+	_, err := appendTo(name, kurrentdb.Any{}, deposited(1), deposited(2), deposited(3))
+	must(err)
+	stored, err := readStream(name, kurrentdb.ReadStreamOptions{}, 1)
+	must(err)
+	subscription, err := toAll(kurrentdb.Start{}, typeFilter("Never_"+run))
 	must(err)
 	defer subscription.Close()
-	for subscription.Recv().CheckPointReached == nil {
+	var checkpoint *kurrentdb.Position
+	// Not before this stream's first event, so that what comes behind the checkpoint is known.
+	for checkpoint == nil || checkpoint.Commit < stored[0].Event.Position.Commit {
+		next := subscription.Recv()
+		equal(next.EventAppeared == nil && next.SubscriptionDropped == nil, true)
+		checkpoint = next.CheckPointReached
 	}
+	_, err = appendTo(name, kurrentdb.Any{}, deposited(4))
+	must(err)
+	expected, err := readStream(name, kurrentdb.ReadStreamOptions{}, 10)
+	must(err)
+	expected = slices.DeleteFunc(expected, func(resolved *kurrentdb.ResolvedEvent) bool {
+		return resolved.Event.Position.Commit <= checkpoint.Commit
+	})
+	behind := firstOf(len(expected), nil)(toAll(*checkpoint, streamFilter(name)))
+	equal(ids(behind), ids(expected))
+}
+
+func setMetadata(name string, state kurrentdb.StreamState, metadata kurrentdb.StreamMetadata) error {
+	_, err := client.SetStreamMetadata(ctx, name, kurrentdb.AppendToStreamOptions{StreamState: state}, metadata)
+	return err
+}
+
+func getMetadata(name string) kurrentdb.StreamMetadata {
+	stored, err := client.GetStreamMetadata(ctx, name, kurrentdb.ReadStreamOptions{})
+	must(err)
+	return *stored
 }
 
 func bounded() {
@@ -268,19 +367,87 @@ func bounded() {
 	metadata := kurrentdb.StreamMetadata{}
 	metadata.SetMaxCount(2)
 	metadata.AddCustomProperty("owner", "ann")
-	_, err = client.SetStreamMetadata(ctx, name, kurrentdb.AppendToStreamOptions{StreamState: kurrentdb.NoStream{}}, metadata)
-	must(err)
+	metadata.AddCustomProperty("limits", map[string]any{"daily": []any{1.0, 2.0}})
+	must(setMetadata(name, kurrentdb.NoStream{}, metadata))
 	equal(revisions(name), []uint64{2, 3})
-	stored, err := client.GetStreamMetadata(ctx, name, kurrentdb.ReadStreamOptions{})
+	equal(getMetadata(name), metadata)
+	truncated := kurrentdb.StreamMetadata{}
+	truncated.SetTruncateBefore(3)
+	must(setMetadata(name, kurrentdb.Revision(0), truncated))
+	equal(revisions(name), []uint64{3})
+	failsWith(kurrentdb.ErrorCodeWrongExpectedVersion, setMetadata(name, kurrentdb.Revision(0), metadata))
+	equal(getMetadata(name), truncated)
+}
+
+func governed() {
+	name := stream("governed")
+	_, err := appendTo(name, kurrentdb.Any{}, deposited(1))
 	must(err)
-	equal(*stored.MaxCount(), uint64(2))
-	equal(stored.CustomProperty("owner"), "ann")
+	// One role of each kind: this client does not read back the lists that it writes for several.
+	acl := kurrentdb.Acl{}
+	acl.AddReadRoles("ann")
+	acl.AddWriteRoles("bob")
+	acl.AddDeleteRoles("$admins")
+	acl.AddMetaReadRoles("$all")
+	acl.AddMetaWriteRoles("ann")
+	metadata := kurrentdb.StreamMetadata{}
+	metadata.SetMaxAge(time.Hour)
+	metadata.SetCacheControl(10 * time.Second)
+	metadata.SetAcl(acl)
+	must(setMetadata(name, kurrentdb.Any{}, metadata))
+	equal(getMetadata(name), metadata)
+	// Nothing is an hour old yet.
+	equal(revisions(name), []uint64{0})
+}
+
+func linked() {
+	name, target := stream("linked"), stream("account")
+	link := func(place string) kurrentdb.EventData {
+		return kurrentdb.EventData{EventID: uuid.New(), EventType: "$>", Data: []byte(place)}
+	}
+	_, err := appendTo(name, kurrentdb.Any{}, link("0@"+target), link("7@"+stream("missing")))
+	must(err)
+	unresolved, err := readStream(name, kurrentdb.ReadStreamOptions{}, 10)
+	must(err)
+	for _, itself := range unresolved {
+		equal(itself.Event.EventType, "$>")
+		equal(itself.Link == nil, true)
+	}
+	read, err := readStream(name, kurrentdb.ReadStreamOptions{ResolveLinkTos: true}, 10)
+	must(err)
+	options := kurrentdb.SubscribeToStreamOptions{From: kurrentdb.Start{}, ResolveLinkTos: true}
+	subscribed := firstOf(2, nil)(client.SubscribeToStream(ctx, name, options))
+	for _, events := range [][]*kurrentdb.ResolvedEvent{read, subscribed} {
+		equal(len(events), 2)
+		equal(events[0].Event.StreamID, target)
+		equal(events[1].Event == nil, true)
+		for revision, resolved := range events {
+			equal(resolved.Link.StreamID, name)
+			equal(resolved.Link.EventNumber, uint64(revision))
+		}
+	}
+}
+
+func stillThere() {
+	account, err := readStream(stream("account"), kurrentdb.ReadStreamOptions{}, 10)
+	must(err)
+	equal(amounts(account), []int{100, 30})
+	for _, state := range []kurrentdb.StreamState{kurrentdb.Any{}, kurrentdb.NoStream{}} {
+		again, err := appendTo(stream("repeated"), state, once)
+		must(err)
+		equal(again, firstAnswer)
+	}
+	equal(revisions(stream("bounded")), []uint64{3})
+	governed := getMetadata(stream("governed"))
+	equal(*governed.MaxAge(), time.Hour)
 }
 
 func deleted() {
 	name := stream("deleted")
 	_, err := appendTo(name, kurrentdb.Any{}, deposited(1), deposited(2))
 	must(err)
+	_, err = client.DeleteStream(ctx, name, kurrentdb.DeleteStreamOptions{StreamState: kurrentdb.Revision(0)})
+	equal(err != nil, true)
 	_, err = client.DeleteStream(ctx, name, kurrentdb.DeleteStreamOptions{StreamState: kurrentdb.Revision(1)})
 	must(err)
 	_, err = readStream(name, kurrentdb.ReadStreamOptions{}, 10)
@@ -294,91 +461,68 @@ func tombstoned() {
 	name := stream("tombstoned")
 	_, err := appendTo(name, kurrentdb.Any{}, deposited(1))
 	must(err)
+	subscription, err := toStream(name, kurrentdb.Start{})
+	must(err)
+	defer subscription.Close()
+	for subscription.Recv().EventAppeared == nil {
+	}
 	_, err = client.TombstoneStream(ctx, name, kurrentdb.TombstoneStreamOptions{StreamState: kurrentdb.Revision(0)})
 	must(err)
+	var ended *kurrentdb.SubscriptionDropped
+	for ended == nil {
+		ended = subscription.Recv().SubscriptionDropped
+	}
+	failsWith(kurrentdb.ErrorCodeStreamDeleted, ended.Error)
 	_, err = readStream(name, kurrentdb.ReadStreamOptions{}, 10)
 	failsWith(kurrentdb.ErrorCodeStreamDeleted, err)
 	_, err = appendTo(name, kurrentdb.Any{}, deposited(2))
 	failsWith(kurrentdb.ErrorCodeStreamDeleted, err)
 }
 
-func linked() {
-	name, target := stream("linked"), stream("account")
-	link := kurrentdb.EventData{EventID: uuid.New(), EventType: "$>", Data: []byte("0@" + target)}
-	_, err := appendTo(name, kurrentdb.Any{}, link)
-	must(err)
-	resolved, err := readStream(name, kurrentdb.ReadStreamOptions{ResolveLinkTos: true}, 10)
-	must(err)
-	equal(resolved[0].Event.StreamID, target)
-	equal(resolved[0].Link.StreamID, name)
-}
-
 func several() {
 	from, to := stream("from"), stream("to")
-	transfer := func() error {
-		requests := slices.Values([]kurrentdb.AppendStreamRequest{
-			{StreamName: from, Events: slices.Values([]kurrentdb.EventData{event("Withdrawn", 5)}), ExpectedStreamState: kurrentdb.NoStream{}},
-			{StreamName: to, Events: slices.Values([]kurrentdb.EventData{deposited(5)}), ExpectedStreamState: kurrentdb.NoStream{}},
-		})
-		_, err := client.MultiStreamAppend(ctx, requests)
-		return err
+	none := kurrentdb.NoStream{}
+	transfer := func(events ...kurrentdb.EventData) (*kurrentdb.MultiStreamAppendResponse, error) {
+		return client.MultiStreamAppend(ctx, slices.Values([]kurrentdb.AppendStreamRequest{
+			{StreamName: from, Events: slices.Values(events[:1]), ExpectedStreamState: none},
+			{StreamName: to, Events: slices.Values(events[1:]), ExpectedStreamState: none},
+		}))
 	}
-	must(transfer())
-	failsWith(kurrentdb.ErrorCodeStreamRevisionConflict, transfer())
+	events := []kurrentdb.EventData{event("Withdrawn", 5), deposited(5)}
+	first, err := transfer(events...)
+	must(err)
+	again, err := transfer(events...)
+	must(err)
+	equal(again, first)
+	_, err = transfer(event("Withdrawn", 5), deposited(5))
+	failsWith(kurrentdb.ErrorCodeStreamRevisionConflict, err)
 	equal(revisions(to), []uint64{0})
 }
 
-func survives() {
-	name := stream("survivor")
-	var guard sync.Mutex
-	var acknowledged []uuid.UUID
-	stopped := false
-	count := func() int {
-		guard.Lock()
-		defer guard.Unlock()
-		return len(acknowledged)
-	}
-	var writer sync.WaitGroup
-	writer.Add(1)
-	go func() {
-		defer writer.Done()
-		for amount := 0; ; amount++ {
-			next := deposited(amount)
-			for {
-				if _, err := appendTo(name, kurrentdb.Any{}, next); err == nil {
-					break
-				}
-				// Whether it was stored is not known; the same event again is stored once.
-				time.Sleep(50 * time.Millisecond)
-			}
-			guard.Lock()
-			acknowledged = append(acknowledged, next.EventID)
-			ends := stopped
-			guard.Unlock()
-			if ends {
-				return
-			}
+func records() {
+	from, to, limit := stream("from"), stream("to"), stream("limit")
+	records := func() []kurrentdb.AppendRecord {
+		return []kurrentdb.AppendRecord{
+			{Stream: from, Record: event("Withdrawn", 1)},
+			{Stream: to, Record: deposited(1)},
+			{Stream: from, Record: event("Withdrawn", 2)},
 		}
-	}()
-	for count() < 50 {
-		time.Sleep(5 * time.Millisecond)
 	}
-	before := count()
-	if restart := os.Getenv("LEFTFOLD_RESTART"); restart != "" {
-		must(exec.Command("sh", "-c", restart).Run())
-	}
-	for count() < before+50 {
-		time.Sleep(5 * time.Millisecond)
-	}
-	guard.Lock()
-	stopped = true
-	guard.Unlock()
-	writer.Wait()
-	events, err := readStream(name, kurrentdb.ReadStreamOptions{}, 1_000_000)
+	moved, check := records(), kurrentdb.StreamStateCheck{Stream: limit, ExpectedState: kurrentdb.NoStream{}}
+	first, err := client.AppendRecords(ctx, moved, check)
 	must(err)
-	var stored []uuid.UUID
-	for _, resolved := range events {
-		stored = append(stored, resolved.Event.EventID)
-	}
-	equal(stored, acknowledged)
+	again, err := client.AppendRecords(ctx, moved, check)
+	must(err)
+	equal(again, first)
+	equal(revisions(from), []uint64{0, 1, 2})
+	_, err = client.AppendRecords(ctx, records(),
+		kurrentdb.StreamStateCheck{Stream: limit, ExpectedState: kurrentdb.StreamExists{}},
+		kurrentdb.StreamStateCheck{Stream: to, ExpectedState: kurrentdb.Revision(0)},
+	)
+	failsWith(kurrentdb.ErrorCodeAppendConsistencyViolation, err)
+	var violated *kurrentdb.AppendConsistencyViolationError
+	equal(errors.As(err, &violated), true)
+	equal(len(violated.Violations), 2)
+	equal(violated.Violations[1].ActualState, kurrentdb.Revision(1))
+	equal(revisions(to), []uint64{0, 1})
 }

@@ -7,6 +7,7 @@ LEFTFOLD_RESTART is a command that kills it and starts it again.
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
 from uuid import uuid4
@@ -43,6 +44,10 @@ def amounts(events):
     return [json.loads(event.data)["amount"] for event in events]
 
 
+def ids(events):
+    return [event.id for event in events]
+
+
 def revisions(name, **how):
     return [event.stream_position for event in client.get_stream(name, **how)]
 
@@ -75,6 +80,7 @@ def _():
                zip(client.get_stream(account), amounts(client.get_stream(account)))) == 70
     assert revisions(account, backwards=True, limit=1) == [1]
     assert revisions(account, stream_position=1) == [1]
+    assert revisions(account, stream_position=0, backwards=True) == [0]
     assert client.get_current_version(account) == 1
 
 
@@ -89,14 +95,23 @@ def _():
             current_version=StreamState.EXISTS, events=deposited(1))
 
 
-@step("an append that is repeated is stored once")
+repeated, first_answer = deposited(5), None
+
+
+@step("an append that is repeated is stored once, whatever it expected")
 def _():
-    name, event = stream("repeated"), deposited(5)
-    first = client.append_to_stream(name, current_version=StreamState.NO_STREAM, events=event)
-    again = client.append_to_stream(name, current_version=StreamState.NO_STREAM, events=event)
-    assert first == again
-    client.append_to_stream(name, current_version=StreamState.ANY, events=[event])
-    assert revisions(name) == [0]
+    global first_answer
+    name = stream("repeated")
+    first_answer = client.append_to_stream(name, current_version=StreamState.NO_STREAM, events=repeated)
+    # An event alone and a list of events are two different calls to the server.
+    for events in (repeated, [repeated]):
+        for expected in (StreamState.NO_STREAM, StreamState.ANY, StreamState.EXISTS):
+            assert client.append_to_stream(name, current_version=expected, events=events) == first_answer
+    pair = [deposited(6), deposited(7)]
+    second = client.append_to_stream(name, current_version=0, events=pair)
+    assert client.append_to_stream(name, current_version=0, events=pair) == second
+    refused(WrongCurrentVersionError, client.append_to_stream, name, current_version=0, events=[pair[0], deposited(8)])
+    assert revisions(name) == [0, 1, 2]
 
 
 @step("bytes and metadata come back as they were")
@@ -115,20 +130,34 @@ def _():
     assert client.get_current_version(stream("missing")) == StreamState.NO_STREAM
 
 
-@step("filters choose by type and by stream, and exclude what is the system's")
+@step("everything is read in both directions, from any position")
 def _():
-    by_type = client.read_all(filter_include=[f"Withdrawn_{run}"])
-    assert amounts(by_type) == [30]
-    by_stream = client.read_all(filter_include=[f"python_account-{run}"], filter_by_stream_name=True)
-    assert len(list(by_stream)) == 2
-    by_prefix = client.read_all(filter_include=[f"Depos"], filter_by_prefix=True, backwards=True, limit=2)
-    assert len(list(by_prefix)) == 2
-    assert not any(event.type.startswith("$") for event in client.read_all())
     everything = list(client.read_all(filter_exclude=[]))
     assert everything[0].type.startswith("$")
+    assert not any(event.type.startswith("$") for event in client.read_all())
+    backwards = client.read_all(filter_exclude=[], backwards=True)
+    assert [e.commit_position for e in backwards] == [e.commit_position for e in reversed(everything)]
+    # A position is part of what is read forwards from it, and not of what is read backwards.
+    first, second = client.get_stream(stream("account"))
+    assert ids(client.read_all(commit_position=first.commit_position, limit=2)) == ids([first, second])
+    assert ids(client.read_all(commit_position=second.commit_position, backwards=True, limit=1)) == ids([first])
     newest = everything[-1].commit_position
-    refused(InvalidCommitPositionError, list, client.read_all(commit_position=newest + 1000))
     assert [e.commit_position for e in client.read_all(commit_position=newest, filter_exclude=[])] == [newest]
+    refused(InvalidCommitPositionError, list, client.read_all(commit_position=newest + 1000))
+
+
+@step("filters choose by type and by stream, by prefix and by expression")
+def _():
+    account = stream("account")
+    assert amounts(client.read_all(filter_include=[f"Withdrawn_{run}"])) == [30]
+    assert amounts(client.read_all(filter_include=[f"With.+_{run}"])) == [30]
+    assert amounts(client.read_all(filter_include=["Nothing", f"Withdrawn_{run}"], filter_by_prefix=True)) == [30]
+    for choice in ({"filter_include": [account]}, {"filter_include": [account[:-1]], "filter_by_prefix": True}):
+        assert amounts(client.read_all(filter_by_stream_name=True, **choice)) == [100, 30]
+        assert amounts(client.read_all(filter_by_stream_name=True, backwards=True, **choice)) == [30, 100]
+    # Excluding is an expression that looks ahead.
+    excluded = client.read_all(filter_exclude=[r"\$.+", f"Deposited_{run}", "Bytes"])
+    assert {event.type for event in excluded} == {f"Withdrawn_{run}"}
 
 
 @step("a subscription gives what is stored, says that it has caught up, and goes on live")
@@ -139,6 +168,7 @@ def _():
     with client.subscribe_to_stream(name, include_caught_up=True) as subscription:
         for event in subscription:
             if isinstance(event, CaughtUp):
+                assert event.stream_position == 1
                 client.append_to_stream(name, current_version=1, events=[deposited(3), deposited(4)])
                 continue
             seen.append(event)
@@ -151,23 +181,179 @@ def _():
         assert amounts([next(subscription), next(subscription)]) == [3, 4]
 
 
-@step("a subscription with a filter tells checkpoints")
+@step("a subscription with a filter tells checkpoints, and one can go on from there")
 def _():
+    name = stream("checked")
+    client.append_to_stream(name, current_version=StreamState.ANY, events=[deposited(1), deposited(2), deposited(3)])
+    stored = client.get_stream(name)
     with client.subscribe_to_all(filter_include=[f"Never_{run}"], include_checkpoints=True, window_size=1,
                                  checkpoint_interval_multiplier=1) as subscription:
-        assert isinstance(next(subscription), Checkpoint)
+        for checkpoint in subscription:
+            assert isinstance(checkpoint, Checkpoint)
+            # Not before this stream's first event, so that what comes behind the checkpoint is known.
+            if checkpoint.commit_position >= stored[0].commit_position:
+                break
+    client.append_to_stream(name, current_version=StreamState.ANY, events=deposited(4))
+    behind = [e for e in client.get_stream(name) if e.commit_position > checkpoint.commit_position]
+    with client.subscribe_to_all(commit_position=checkpoint.commit_position, filter_include=[name],
+                                 filter_by_stream_name=True) as subscription:
+        assert ids(next(subscription) for _ in behind) == ids(behind)
 
 
-@step("metadata bounds a stream")
+@step("metadata bounds a stream, and keeps keys of one's own")
 def _():
     name = stream("bounded")
     client.append_to_stream(name, current_version=StreamState.ANY, events=[deposited(n) for n in range(4)])
-    client.set_stream_metadata(name, metadata={"$maxCount": 2, "owner": "ann"})
+    metadata = {"$maxCount": 2, "owner": "ann", "limits": {"daily": [1, 2]}}
+    client.set_stream_metadata(name, metadata=metadata, current_version=StreamState.NO_STREAM)
     assert revisions(name) == [2, 3]
-    metadata, version = client.get_stream_metadata(name)
-    assert (metadata, version) == ({"$maxCount": 2, "owner": "ann"}, 0)
+    assert client.get_stream_metadata(name) == (metadata, 0)
     client.set_stream_metadata(name, metadata={"$tb": 3}, current_version=0)
     assert revisions(name) == [3]
+    refused(WrongCurrentVersionError, client.set_stream_metadata, name, metadata={}, current_version=0)
+    assert client.get_stream_metadata(name) == ({"$tb": 3}, 1)
+
+
+@step("ages, caching and rights come back as they were set")
+def _():
+    name = stream("governed")
+    client.append_to_stream(name, current_version=StreamState.ANY, events=deposited(1))
+    acl = {"$r": ["ann", "bob"], "$w": "ann", "$d": "$admins", "$mr": ["$all"], "$mw": []}
+    metadata = {"$maxAge": 3600, "$cacheControl": 10, "$acl": acl}
+    client.set_stream_metadata(name, metadata=metadata)
+    assert client.get_stream_metadata(name) == (metadata, 0)
+    # Nothing is an hour old yet.
+    assert revisions(name) == [0]
+
+
+@step("a link leads to its event, also in a subscription, or shows itself")
+def _():
+    name, account = stream("linked"), stream("account")
+    links = [NewEvent(type="$>", data=place.encode()) for place in (f"1@{account}", f"7@{stream('missing')}", f"0@{account}")]
+    client.append_to_stream(name, current_version=StreamState.ANY, events=links)
+    unresolved = client.get_stream(name)
+    assert [(e.type, e.link, e.data) for e in unresolved] == [("$>", None, link.data) for link in links]
+    with client.subscribe_to_stream(name, resolve_links=True) as subscription:
+        subscribed = next(subscription), next(subscription)
+    for resolved in (client.get_stream(name, resolve_links=True), subscribed):
+        assert amounts(resolved) == [30, 100]
+        # This client leaves out a link that leads nowhere, here the second one.
+        assert [(e.link.stream_name, e.link.stream_position) for e in resolved] == [(name, 0), (name, 2)]
+
+
+# What a call raises when the server is gone. The second: while a thread has this client reconnect, others' channel closes.
+GONE = (KurrentDBClientError, ValueError)
+
+
+def fail(raised):
+    sys.excepthook(*raised[:3])
+    os._exit(1)
+
+
+# A surprise in a thread ends the flow too.
+threading.excepthook = fail
+
+
+class Following(threading.Thread):
+    """A subscription that comes back: this client ends one with an error when its server is gone, and opens no new one, so
+    the program does, behind the last position it was told. `subscribe` is called with that position, or with None at first.
+    """
+
+    def __init__(self, subscribe, position_of):
+        super().__init__(daemon=True)
+        self.subscribe, self.position_of = subscribe, position_of
+        self.events, self.opened, self.subscription, self.stopped = [], 0, None, False
+        self.start()
+
+    def run(self):
+        position = None
+        while not self.stopped:
+            try:
+                self.subscription = self.subscribe(position)
+                self.opened += 1
+                for event in self.subscription:
+                    position = self.position_of(event)
+                    if not isinstance(event, Checkpoint):
+                        self.events.append(event)
+            except GONE:
+                time.sleep(0.05)
+
+    def stop(self):
+        self.stopped = True
+        self.subscription.stop()
+        self.join()
+
+
+class Writer(threading.Thread):
+    """Appends one event after the other, and the same one again until it is acknowledged."""
+
+    def __init__(self, name):
+        super().__init__(daemon=True)
+        self.stream_name, self.acknowledged, self.stopped = name, [], False
+        self.start()
+
+    def run(self):
+        while not self.stopped:
+            event = deposited(len(self.acknowledged))
+            while True:
+                try:
+                    client.append_to_stream(self.stream_name, current_version=StreamState.ANY, events=event)
+                    break
+                except GONE:
+                    # Whether it was stored is not known; the same event again is stored once.
+                    time.sleep(0.05)
+            self.acknowledged.append(event.id)
+
+
+def until(condition):
+    while not condition():
+        time.sleep(0.005)
+
+
+@step("a server is killed under appends and subscriptions: nothing is lost, nothing is told twice")
+def _():
+    everyone = {"filter_include": [stream("survivor").split("-")[0]], "filter_by_stream_name": True, "filter_by_prefix": True}
+    writers = [Writer(stream(f"survivor_{number}")) for number in range(4)]
+    to_all = Following(lambda position: client.subscribe_to_all(
+        commit_position=position, include_checkpoints=True, window_size=1, checkpoint_interval_multiplier=1, **everyone,
+    ), lambda event: event.commit_position)
+    to_stream = Following(lambda position: client.subscribe_to_stream(
+        writers[0].stream_name, stream_position=position,
+    ), lambda event: event.stream_position)
+
+    def each_has(count):
+        return all(len(writer.acknowledged) >= count for writer in writers)
+
+    until(lambda: each_has(25) and to_all.events and to_stream.events)
+    if "LEFTFOLD_RESTART" in os.environ:
+        # All four writers are waiting for an answer. This client asks a few times more by itself, with the same ids.
+        subprocess.run(os.environ["LEFTFOLD_RESTART"], shell=True, check=True)
+        newest = max(len(writer.acknowledged) for writer in writers)
+        until(lambda: each_has(newest + 25))
+    for writer in writers:
+        writer.stopped = True
+    for writer in writers:
+        writer.join()
+    stored = ids(client.read_all(**everyone))
+    until(lambda: len(to_all.events) >= len(stored) and len(to_stream.events) >= len(writers[0].acknowledged))
+    to_all.stop()
+    to_stream.stop()
+    for writer in writers:
+        assert ids(client.get_stream(writer.stream_name)) == writer.acknowledged
+    assert len(stored) == sum(len(writer.acknowledged) for writer in writers)
+    assert ids(to_all.events) == stored
+    assert ids(to_stream.events) == writers[0].acknowledged
+    if "LEFTFOLD_RESTART" in os.environ:
+        assert to_all.opened > 1 and to_stream.opened > 1, "the subscriptions were not interrupted"
+
+
+@step("what was there before the server was killed still is")
+def _():
+    assert amounts(client.get_stream(stream("account"))) == [100, 30]
+    for expected in (StreamState.ANY, StreamState.NO_STREAM):
+        assert client.append_to_stream(stream("repeated"), current_version=expected, events=repeated) == first_answer
+    assert revisions(stream("bounded")) == [3]
+    assert client.get_stream_metadata(stream("governed"))[0]["$maxAge"] == 3600
 
 
 @step("a deleted stream comes back with its next event")
@@ -184,11 +370,14 @@ def _():
     refused(NotFoundError, client.delete_stream, stream("missing"), current_version=StreamState.ANY)
 
 
-@step("a tombstone is for ever, and metadata can be set on it")
+@step("a tombstone is for ever, ends subscriptions, and metadata can be set on it")
 def _():
     name = stream("tombstoned")
     client.append_to_stream(name, current_version=StreamState.NO_STREAM, events=deposited(1))
-    client.tombstone_stream(name, current_version=0)
+    with client.subscribe_to_stream(name) as subscription:
+        assert amounts([next(subscription)]) == [1]
+        client.tombstone_stream(name, current_version=0)
+        refused(StreamIsDeletedError, next, subscription)
     refused(StreamIsDeletedError, client.get_stream, name)
     refused(StreamIsDeletedError, client.append_to_stream, name, current_version=StreamState.ANY,
             events=[deposited(2), deposited(3)])
@@ -197,30 +386,37 @@ def _():
     client.set_stream_metadata(name, metadata={"owner": "ann"})
 
 
-@step("a link leads to its event")
+@step("several streams are appended to at once, or none")
 def _():
-    name, [target, *_] = stream("linked"), client.get_stream(stream("account"))
-    link = NewEvent(type="$>", data=f"{target.stream_position}@{target.stream_name}".encode())
-    client.append_to_stream(name, current_version=StreamState.ANY, events=link)
-    [resolved] = client.get_stream(name, resolve_links=True)
-    assert resolved.id == target.id and resolved.link.stream_name == name
+    source, target = stream("from"), stream("to")
+
+    def transfer(*events):
+        return client.multi_append_to_stream([
+            NewEvents(name, [event], StreamState.NO_STREAM) for name, event in zip((source, target), events)
+        ])
+
+    events = withdrawn(5), deposited(5, metadata=json.dumps({"by": "ann"}).encode())
+    assert transfer(*events) == transfer(*events)
+    refused(KurrentDBClientError, transfer, withdrawn(5), deposited(5))
+    assert revisions(source) == [0]
+    # Its kind stands in the metadata of a record.
+    [stored] = client.get_stream(target)
+    assert json.loads(stored.metadata) == {"by": "ann", "$schema.format": "Json", "$schema.name": stored.type}
 
 
-@step("several streams are appended to at once, with checks on others")
+@step("records of several streams are appended with checks on others")
 def _():
     source, target, limit = stream("from"), stream("to"), stream("limit")
 
-    def transfer(version):
-        return [NewEvents(source, [withdrawn(5)], version), NewEvents(target, [deposited(5)], version)]
+    def records():
+        return [NewRecord(name, "Moved", b"{}") for name in (source, target, source)]
 
-    client.multi_append_to_stream(transfer(StreamState.NO_STREAM))
-    refused(KurrentDBClientError, client.multi_append_to_stream, transfer(StreamState.NO_STREAM))
-    assert revisions(target) == [0]
-    records = [NewRecord(source, "Moved", b"{}"), NewRecord(target, "Moved", b"{}"), NewRecord(source, "Moved", b"{}")]
-    client.append_records(records, checks=[StreamStateCheck(limit, StreamState.NO_STREAM)])
+    moved, check = records(), StreamStateCheck(limit, StreamState.NO_STREAM)
+    assert client.append_records(moved, checks=[check]) == client.append_records(moved, checks=[check])
     assert (revisions(source), revisions(target)) == ([0, 1, 2], [0, 1])
-    refused(ConsistencyChecksFailedError, client.append_records,
-            [NewRecord(source, "Moved", b"{}")], checks=[StreamStateCheck(limit, 3)])
+    for checks in ([StreamStateCheck(limit, 3)], [check, StreamStateCheck(target, 0)]):
+        refused(ConsistencyChecksFailedError, client.append_records, records(), checks=checks)
+    assert (revisions(source), revisions(target)) == ([0, 1, 2], [0, 1])
 
 
 @step("tags in metadata are kept with the event")
@@ -243,36 +439,6 @@ def _():
 def _():
     [member] = client.read_gossip()
     assert (member.state, member.port) == ("NODE_STATE_LEADER", int(URL.split(":")[-1].split("?")[0]))
-
-
-@step("a server that is killed loses nothing it acknowledged, and the client comes back")
-def _():
-    name, acknowledged, stopped = stream("survivor"), [], threading.Event()
-
-    def write():
-        while not stopped.is_set():
-            event = deposited(len(acknowledged))
-            while True:
-                try:
-                    client.append_to_stream(name, current_version=StreamState.ANY, events=event)
-                    acknowledged.append(event.id)
-                    break
-                except KurrentDBClientError:
-                    # Whether it was stored is not known; the same event again is stored once.
-                    time.sleep(0.05)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    while len(acknowledged) < 50:
-        time.sleep(0.005)
-    before = len(acknowledged)
-    if "LEFTFOLD_RESTART" in os.environ:
-        subprocess.run(os.environ["LEFTFOLD_RESTART"], shell=True, check=True)
-    while len(acknowledged) < before + 50:
-        time.sleep(0.005)
-    stopped.set()
-    writer.join()
-    assert [event.id for event in client.get_stream(name)] == acknowledged
 
 
 client.close()

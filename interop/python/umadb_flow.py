@@ -6,12 +6,22 @@ LEFTFOLD_RESTART is a command that kills it and starts it again.
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from uuid import uuid4
 
-import umadb
-from umadb import AppendCondition, Client, Event, IntegrityError, Query, QueryItem, ServingStatus, TrackingInfo
+from umadb import (
+    AppendCondition,
+    CancelledByUserError,
+    Client,
+    Event,
+    IntegrityError,
+    Query,
+    QueryItem,
+    ServingStatus,
+    TrackingInfo,
+)
 
 client = Client(os.environ.get("LEFTFOLD_UMADB_URL", "http://127.0.0.1:2113"))
 run = uuid4().hex[:8]
@@ -80,13 +90,31 @@ def _():
     refused(IntegrityError, client.append, [deposited(1, tag=fresh)], condition=unique)
 
 
-@step("an append that is repeated is stored once")
+unique, plain = deposited(5, tag=f"repeated:{run}", uuid=uuid4()), deposited(6, tag=f"repeated:{run}", uuid=uuid4())
+answers = []
+
+
+@step("an append that is repeated is stored once, with a condition and without")
 def _():
     tag = f"repeated:{run}"
-    event = deposited(5, tag=tag, uuid=uuid4())
     condition = AppendCondition(fail_if_events_match=of(tag))
-    assert client.append([event], condition=condition) == client.append([event], condition=condition)
-    assert amounts(client.read(of(tag))) == [5]
+    answers.append(client.append([unique], condition=condition))
+    answers.append(client.append([plain]))
+    assert answers == [client.append([unique], condition=condition), client.append([plain])]
+    assert amounts(client.read(of(tag))) == [5, 6]
+    # Neither new nor a repetition.
+    refused(IntegrityError, client.append, [plain, deposited(7, tag=tag, uuid=uuid4())])
+
+
+@step("events come back as they were")
+def _():
+    tags = [f"kept:{run}", "z", "a"]
+    event = Event(event_type="Bytes", data=b"\0\1\xff", tags=tags, uuid=uuid4(), metadata={"by": "ann"})
+    position = client.append([event])
+    [stored] = client.read(of(f"kept:{run}", types=["Bytes"]))
+    assert stored.position == position
+    for name in ("event_type", "data", "tags", "uuid", "metadata"):
+        assert getattr(stored.event, name) == getattr(event, name), name
 
 
 @step("progress is noted with the events, and never goes back")
@@ -112,41 +140,121 @@ def _():
     assert amounts([next(subscription), next(subscription)]) == [2, 3]
 
 
+def fail(raised):
+    sys.excepthook(*raised[:3])
+    os._exit(1)
+
+
+# A surprise in a thread ends the flow too.
+threading.excepthook = fail
+
+
+class Following(threading.Thread):
+    """A subscription that comes back: this client ends one with an error when its server is gone, and opens no new one, so
+    the program does, behind the last position it was given.
+    """
+
+    def __init__(self, tag):
+        super().__init__(daemon=True)
+        self.tag, self.amounts, self.opened, self.subscription, self.stopped = tag, [], 0, None, False
+        self.start()
+
+    def run(self):
+        after = None
+        while not self.stopped:
+            try:
+                self.subscription = client.subscribe(of(self.tag), after=after)
+                self.opened += 1
+                for sequenced in self.subscription:
+                    after = sequenced.position
+                    self.amounts += amounts([sequenced])
+            except CancelledByUserError:
+                return
+            except Exception:
+                # A TransportError or, if it was cut off in the middle, only this.
+                time.sleep(0.05)
+
+    def stop(self):
+        self.stopped = True
+        self.subscription.cancel()
+        self.join()
+
+
+class Writer(threading.Thread):
+    """Appends one event after the other, and the same one again until it is acknowledged."""
+
+    def __init__(self, number, tag):
+        super().__init__(daemon=True)
+        self.number, self.tags, self.acknowledged, self.failures, self.stopped = number, [tag, f"{tag}:{number}"], [], 0, False
+        # Two writers have a condition, two have none: a repetition is recognised with and without.
+        self.condition = AppendCondition(of(f"never:{run}")) if number < 2 else None
+        self.start()
+
+    def run(self):
+        while not self.stopped:
+            # Amounts tell the writers apart.
+            amount = len(self.acknowledged) * 10 + self.number
+            event = Event(event_type="Deposited", data=str(amount).encode(), tags=self.tags, uuid=uuid4())
+            while True:
+                try:
+                    client.append([event], condition=self.condition)
+                    break
+                except IntegrityError:
+                    raise
+                except Exception:
+                    # As above. Whether it was stored is not known; the same event again is stored once.
+                    self.failures += 1
+                    time.sleep(0.05)
+            self.acknowledged.append(amount)
+
+
+def until(condition):
+    while not condition():
+        time.sleep(0.005)
+
+
+@step("a server is killed under appends and a subscription: nothing is lost, nothing is told twice")
+def _():
+    tag = f"survivor:{run}"
+    following, writers = Following(tag), [Writer(number, tag) for number in range(4)]
+
+    def each_has(count):
+        return all(len(writer.acknowledged) >= count for writer in writers)
+
+    until(lambda: each_has(25) and following.amounts)
+    if "LEFTFOLD_RESTART" in os.environ:
+        # All four writers are waiting for an answer.
+        subprocess.run(os.environ["LEFTFOLD_RESTART"], shell=True, check=True)
+        newest = max(len(writer.acknowledged) for writer in writers)
+        until(lambda: each_has(newest + 25))
+    for writer in writers:
+        writer.stopped = True
+    for writer in writers:
+        writer.join()
+    stored = amounts(client.read(of(tag)))
+    until(lambda: len(following.amounts) >= len(stored))
+    following.stop()
+    assert len(stored) == sum(len(writer.acknowledged) for writer in writers)
+    for writer in writers:
+        assert amounts(client.read(of(writer.tags[1]))) == writer.acknowledged
+    assert following.amounts == stored
+    if "LEFTFOLD_RESTART" in os.environ:
+        assert sum(writer.failures > 0 for writer in writers) > 1, "no two appends were interrupted"
+        assert following.opened > 1, "the subscription was not interrupted"
+
+
+@step("what was there before the server was killed still is")
+def _():
+    assert amounts(client.read(of(account))) == [100, 30, 10]
+    condition = AppendCondition(fail_if_events_match=of(f"repeated:{run}"))
+    assert answers == [client.append([unique], condition=condition), client.append([plain])]
+    assert client.get_tracking_info(f"source-{run}") == 9
+
+
 @step("the server says that it is well")
 def _():
     assert client.check_health() == ServingStatus.SERVING
-
-
-@step("a server that is killed loses nothing it acknowledged, and the client comes back")
-def _():
-    tag, acknowledged, stopped = f"survivor:{run}", [], threading.Event()
-
-    def write():
-        amount = 0
-        while not stopped.is_set():
-            event = deposited(amount, tag=tag, uuid=uuid4())
-            while True:
-                try:
-                    client.append([event], condition=AppendCondition(of(f"never:{run}")))
-                    acknowledged.append(amount)
-                    break
-                except (umadb.TransportError, RuntimeError, OSError):
-                    # Whether it was stored is not known; the same event again is stored once.
-                    time.sleep(0.05)
-            amount += 1
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    while len(acknowledged) < 50:
-        time.sleep(0.005)
-    before = len(acknowledged)
-    if "LEFTFOLD_RESTART" in os.environ:
-        subprocess.run(os.environ["LEFTFOLD_RESTART"], shell=True, check=True)
-    while len(acknowledged) < before + 50:
-        time.sleep(0.005)
-    stopped.set()
-    writer.join()
-    assert amounts(client.read(of(tag))) == acknowledged
+    assert client.check_health("umadb.v1.DCB") == ServingStatus.SERVING
 
 
 print("the flow of UmaDB's Python client is through")

@@ -3,10 +3,15 @@
 //! **Owns:** the steps; each says what it expects, and the first surprise ends the flow. **Does not know:** the server.
 //! **Invariants:** `LEFTFOLD_UMADB_URL` says where the server is; `LEFTFOLD_RESTART` kills it and starts it again.
 
-use std::{env, error::Error, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    env,
+    error::Error,
+    time::Duration,
+};
 
-use futures::StreamExt;
-use umadb_client::{AsyncUmaDbClient, UmaDbClient};
+use futures::{StreamExt, future::join_all};
+use umadb_client::{AsyncUmaDbClient, ServingStatus, UmaDbClient};
 use umadb_dcb::{
     DcbAppendCondition, DcbError, DcbEvent, DcbEventStoreAsync, DcbQuery, DcbQueryItem,
     TrackingInfo,
@@ -31,16 +36,22 @@ async fn main() -> Outcome {
     println!("ok  an account is opened and read in both directions");
     flow.conditions().await?;
     println!("ok  a condition refuses what was decided on less than there is");
-    flow.repeated().await?;
+    let repeated = flow.repeated().await?;
     println!("ok  an append that is repeated is stored once");
+    flow.kept().await?;
+    println!("ok  events come back as they were");
     flow.tracked().await?;
     println!("ok  progress is noted with the events, and never goes back");
     flow.followed().await?;
     println!("ok  a subscription gives what is stored and goes on live");
-    flow.survives().await?;
+    flow.killed().await?;
     println!(
-        "ok  a server that is killed loses nothing it acknowledged, and the client comes back"
+        "ok  a server is killed under appends and a subscription: nothing is lost or told twice"
     );
+    flow.still_there(repeated).await?;
+    println!("ok  what was there before the server was killed still is");
+    flow.healthy().await?;
+    println!("ok  the server says that it is well");
     println!("the flow of UmaDB's Rust client is through");
     Ok(())
 }
@@ -56,6 +67,13 @@ fn deposited(tag: &str, amount: i64) -> DcbEvent {
 
 fn of(tag: &str) -> DcbQuery {
     DcbQuery::new().item(DcbQueryItem::new().tags([tag]))
+}
+
+fn none_match(tag: &str, after: Option<u64>) -> Option<DcbAppendCondition> {
+    Some(DcbAppendCondition {
+        fail_if_events_match: of(tag),
+        after,
+    })
 }
 
 fn amount(event: &DcbEvent) -> i64 {
@@ -81,6 +99,16 @@ impl Flow {
         Ok((all, read.head().await?))
     }
 
+    async fn append(
+        &self,
+        event: &DcbEvent,
+        condition: Option<DcbAppendCondition>,
+    ) -> Result<u64, DcbError> {
+        self.client
+            .append(vec![event.clone()], condition, None)
+            .await
+    }
+
     async fn opened(&self) -> Outcome {
         let account = self.tag("account");
         let events = vec![deposited(&account, 100), deposited(&account, -30)];
@@ -90,21 +118,28 @@ impl Flow {
         assert!(head >= Some(last));
         assert_eq!(self.amounts(&account, true).await?.0, [-30, 100]);
         assert!(self.client.head().await? >= Some(last));
+        // The position is part of what is read from it, in both directions.
+        for (backwards, limit, expected) in [(false, None, [last]), (true, Some(1), [last])] {
+            let read = self
+                .client
+                .read(Some(of(&account)), Some(last), backwards, limit);
+            let events: Vec<_> = read.await?.collect().await;
+            let positions: Result<Vec<u64>, DcbError> = events
+                .into_iter()
+                .map(|event| event.map(|event| event.position))
+                .collect();
+            assert_eq!(positions?, expected);
+        }
         Ok(())
     }
 
     async fn conditions(&self) -> Outcome {
         let account = self.tag("account");
         let (_, after) = self.amounts(&account, false).await?;
-        let condition = DcbAppendCondition {
-            fail_if_events_match: of(&account),
-            after,
-        };
-        let withdraw = || vec![deposited(&account, -10)];
-        self.client
-            .append(withdraw(), Some(condition.clone()), None)
+        let withdraw = || deposited(&account, -10);
+        self.append(&withdraw(), none_match(&account, after))
             .await?;
-        let refused = self.client.append(withdraw(), Some(condition), None).await;
+        let refused = self.append(&withdraw(), none_match(&account, after)).await;
         assert!(
             matches!(refused, Err(DcbError::IntegrityError(_))),
             "{refused:?}"
@@ -113,19 +148,53 @@ impl Flow {
         Ok(())
     }
 
-    async fn repeated(&self) -> Outcome {
+    /// With a condition and without one; gives both events and the position of the second.
+    async fn repeated(&self) -> Outcome<(DcbEvent, DcbEvent, u64)> {
         let tag = self.tag("repeated");
-        let event = deposited(&tag, 5);
-        let condition = DcbAppendCondition {
-            fail_if_events_match: of(&tag),
-            after: None,
-        };
-        let once = || {
-            self.client
-                .append(vec![event.clone()], Some(condition.clone()), None)
-        };
-        assert_eq!(once().await?, once().await?);
-        assert_eq!(self.amounts(&tag, false).await?.0, [5]);
+        let (first, second) = (deposited(&tag, 5), deposited(&tag, 6));
+        let unique = || self.append(&first, none_match(&tag, None));
+        assert_eq!(unique().await?, unique().await?);
+        let position = self.append(&second, None).await?;
+        assert_eq!(self.append(&second, None).await?, position);
+        assert_eq!(self.amounts(&tag, false).await?.0, [5, 6]);
+        // Neither new nor a repetition.
+        let events = vec![second.clone(), deposited(&tag, 7)];
+        let refused = self.client.append(events, None, None).await;
+        assert!(
+            matches!(refused, Err(DcbError::IntegrityError(_))),
+            "{refused:?}"
+        );
+        Ok((first, second, position))
+    }
+
+    async fn kept(&self) -> Outcome {
+        let event = DcbEvent::default()
+            .event_type("Bytes")
+            .tags([self.tag("kept"), "z".to_owned(), "a".to_owned()])
+            .data(vec![0, 1, 2, 255])
+            .uuid(Uuid::new_v4())
+            .metadata_entry("by", "ann");
+        let position = self.append(&event, None).await?;
+        let query = DcbQuery::new().item(
+            DcbQueryItem::new()
+                .types(["Bytes"])
+                .tags([self.tag("kept")]),
+        );
+        let mut read = self.client.read(Some(query), None, false, None).await?;
+        let stored = read.next().await.ok_or("nothing was stored")??;
+        assert_eq!(stored.position, position);
+        let DcbEvent {
+            event_type,
+            tags,
+            data,
+            uuid,
+            metadata,
+        } = stored.event;
+        assert_eq!((event_type, tags), (event.event_type, event.tags));
+        assert_eq!(
+            (data, uuid, metadata),
+            (event.data, event.uuid, event.metadata)
+        );
         Ok(())
     }
 
@@ -173,28 +242,145 @@ impl Flow {
         Ok(())
     }
 
-    async fn survives(&self) -> Outcome {
+    async fn killed(&self) -> Outcome {
         let tag = self.tag("survivor");
-        for amount in 0..100 {
-            if amount == 50
-                && let Ok(restart) = env::var("LEFTFOLD_RESTART")
-            {
+        let writers: Vec<Writer> = (0..4).map(|number| Writer::new(&tag, number)).collect();
+        let following = Following::default();
+        let stopped = Cell::new(false);
+        let each_has = |count| writers.iter().all(|writer| writer.count() >= count);
+        let kill = async {
+            until(|| each_has(25) && following.has(1)).await;
+            if let Ok(restart) = env::var("LEFTFOLD_RESTART") {
                 let mut command = tokio::process::Command::new("sh");
                 assert!(command.args(["-c", &restart]).status().await?.success());
+                let newest = writers.iter().map(Writer::count).max().unwrap_or(0);
+                until(|| each_has(newest + 25)).await;
             }
-            let event = deposited(&tag, amount);
+            stopped.set(true);
+            Outcome::Ok(())
+        };
+        let writing = join_all(writers.iter().map(|writer| writer.run(self, &stopped)));
+        let check = async {
+            tokio::join!(kill, writing).0?;
+            let acknowledged = writers.iter().map(Writer::count).sum();
+            until(|| following.has(acknowledged)).await;
+            Outcome::Ok(())
+        };
+        tokio::select! {
+            checked = check => checked?,
+            () = following.run(self, &tag) => {}
+        }
+        let stored = self.amounts(&tag, false).await?.0;
+        assert_eq!(*following.amounts.borrow(), stored);
+        assert_eq!(stored.len(), writers.iter().map(Writer::count).sum());
+        for writer in &writers {
+            let own = self.amounts(&writer.tag, false).await?.0;
+            assert_eq!(own, *writer.acknowledged.borrow());
+        }
+        if env::var("LEFTFOLD_RESTART").is_ok() {
+            let interrupted = writers.iter().filter(|writer| writer.failures.get() > 0);
+            assert!(interrupted.count() > 1);
+            assert!(following.opened.get() > 1);
+        }
+        Ok(())
+    }
+
+    async fn still_there(&self, repeated: (DcbEvent, DcbEvent, u64)) -> Outcome {
+        let (first, second, position) = repeated;
+        assert_eq!(
+            self.amounts(&self.tag("account"), false).await?.0,
+            [100, -30, -10]
+        );
+        let tag = self.tag("repeated");
+        assert!(self.append(&first, none_match(&tag, None)).await? < position);
+        assert_eq!(self.append(&second, None).await?, position);
+        let progress = self.client.get_tracking_info(&self.tag("source")).await?;
+        assert_eq!(progress, Some(7));
+        Ok(())
+    }
+
+    async fn healthy(&self) -> Outcome {
+        let status = self.client.check_health("umadb.v1.DCB").await?;
+        assert_eq!(status, ServingStatus::Serving);
+        Ok(())
+    }
+}
+
+/// Appends one event after the other, and the same one again until it is acknowledged.
+struct Writer {
+    number: i64,
+    shared: String,
+    tag: String,
+    acknowledged: RefCell<Vec<i64>>,
+    failures: Cell<usize>,
+}
+
+impl Writer {
+    fn new(shared: &str, number: i64) -> Self {
+        Self {
+            number,
+            shared: shared.to_owned(),
+            tag: format!("{shared}:{number}"),
+            acknowledged: RefCell::default(),
+            failures: Cell::default(),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.acknowledged.borrow().len()
+    }
+
+    async fn run(&self, flow: &Flow, stopped: &Cell<bool>) {
+        while !stopped.get() {
+            // Amounts tell the writers apart.
+            let amount = self.count() as i64 * 10 + self.number;
+            let event = deposited(&self.tag, amount).tags([self.tag.clone(), self.shared.clone()]);
+            // Two writers have a condition, two have none: a repetition is recognised with and without.
+            let condition = || match self.number {
+                0 | 1 => none_match("never", None),
+                _ => None,
+            };
             // Whether it was stored is not known; the same event again is stored once.
-            while self
-                .client
-                .append(vec![event.clone()], None, None)
-                .await
-                .is_err()
-            {
+            while flow.append(&event, condition()).await.is_err() {
+                self.failures.set(self.failures.get() + 1);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
+            self.acknowledged.borrow_mut().push(amount);
         }
-        let expected: Vec<i64> = (0..100).collect();
-        assert_eq!(self.amounts(&tag, false).await?.0, expected);
-        Ok(())
+    }
+}
+
+/// What a subscription brought, and how often it was opened.
+#[derive(Default)]
+struct Following {
+    amounts: RefCell<Vec<i64>>,
+    opened: Cell<usize>,
+}
+
+impl Following {
+    /// This client ends a subscription with an error when its server is gone, and opens no new one, so the program does,
+    /// behind the last position it was given.
+    async fn run(&self, flow: &Flow, tag: &str) {
+        let mut after = None;
+        loop {
+            if let Ok(mut subscription) = flow.client.subscribe(Some(of(tag)), after).await {
+                self.opened.set(self.opened.get() + 1);
+                while let Some(Ok(event)) = subscription.next().await {
+                    after = Some(event.position);
+                    self.amounts.borrow_mut().push(amount(&event.event));
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn has(&self, count: usize) -> bool {
+        self.amounts.borrow().len() >= count
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
