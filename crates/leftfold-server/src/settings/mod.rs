@@ -101,7 +101,7 @@ settings! {
     in_flight_bytes_max: Bytes = "128MiB",
     /// How long a client may take to say what it wants after it connected, and for the headers of a request.
     handshake_timeout: Duration = "10s",
-    /// How long one call may take that is neither a read nor a subscription; what a client asks for is cut to this.
+    /// How long one call may take that is neither a stream of events nor a subscription; what a client asks for is cut to this.
     call_timeout: Duration = "30s",
     /// How often a silent connection is asked whether it is still there.
     keepalive_interval: Duration = "10s",
@@ -264,8 +264,8 @@ mod tests {
     fn values_with_which_nothing_would_work_are_refused_by_name() {
         let refused = |name: &str, value: &str| {
             let mut settings = Settings::default();
-            settings.set(name, value).unwrap();
-            let error = settings.check().unwrap_err().to_string();
+            let refused = settings.set(name, value).and_then(|()| settings.check());
+            let error = refused.unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         };
         refused("call_timeout", "0s");
