@@ -4,7 +4,7 @@
 //! **Invariants:** an append holds at least one event; its event ids are distinct;
 //! its sizes are within [`crate::limits`].
 
-use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::{
     ConflictToken, CurrentRevision, EventId, ExpectedRevision, ModelError, NewEvent, Position,
@@ -62,10 +62,18 @@ pub struct StreamCheck {
 /// assert_eq!(append.event_count(), 1);
 /// # Ok::<(), leftfold_model::ModelError>(())
 /// ```
+///
+/// A copy costs no more than a reference, whatever the append holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Append {
-    writes: Vec<StreamWrite>,
+    parts: Arc<Parts>,
     checks: Vec<StreamCheck>,
+}
+
+/// What copies of an append share.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Parts {
+    writes: Vec<StreamWrite>,
     conditions: Vec<AppendCondition>,
 }
 
@@ -79,9 +87,8 @@ impl Append {
         conditions: Vec<AppendCondition>,
     ) -> Result<Self, ModelError> {
         let append = Self {
-            writes,
+            parts: Arc::new(Parts { writes, conditions }),
             checks: Vec::new(),
-            conditions,
         };
         append.check()?;
         Ok(append)
@@ -111,8 +118,8 @@ impl Append {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_condition(mut self, condition: AppendCondition) -> Result<Self, ModelError> {
-        self.conditions.push(condition);
-        self.check()?;
+        Arc::make_mut(&mut self.parts).conditions.push(condition);
+        self.check_conditions()?;
         Ok(self)
     }
 
@@ -152,31 +159,32 @@ impl Append {
     /// The writes, in order.
     #[must_use]
     pub fn writes(&self) -> &[StreamWrite] {
-        &self.writes
+        &self.parts.writes
     }
     /// The checks, in order.
     #[must_use]
     pub fn checks(&self) -> &[StreamCheck] {
         &self.checks
     }
-    /// Takes the append apart: writes, checks and conditions.
+    /// Takes the append apart: writes, checks and conditions. They are copied if there is another copy of the append.
     #[must_use]
     pub fn into_parts(self) -> (Vec<StreamWrite>, Vec<StreamCheck>, Vec<AppendCondition>) {
-        (self.writes, self.checks, self.conditions)
+        let Parts { writes, conditions } = Arc::unwrap_or_clone(self.parts);
+        (writes, self.checks, conditions)
     }
     /// The conditions.
     #[must_use]
     pub fn conditions(&self) -> &[AppendCondition] {
-        &self.conditions
+        &self.parts.conditions
     }
     /// All events in the order in which they get their positions.
     pub fn events(&self) -> impl Iterator<Item = &NewEvent> {
-        self.writes.iter().flat_map(|write| &write.events)
+        self.writes().iter().flat_map(|write| &write.events)
     }
     /// How many events.
     #[must_use]
     pub fn event_count(&self) -> usize {
-        self.writes.iter().map(|write| write.events.len()).sum()
+        self.writes().iter().map(|write| write.events.len()).sum()
     }
     /// Bytes counted towards `limits::APPEND_BYTES_MAX`: data, metadata, names and ids of all events.
     #[must_use]
@@ -189,7 +197,7 @@ impl Append {
                 .map(|event| event.size() + name)
                 .sum::<usize>()
         };
-        self.writes.iter().map(write_size).sum()
+        self.writes().iter().map(write_size).sum()
     }
 
     fn check(&self) -> Result<(), ModelError> {
@@ -204,17 +212,10 @@ impl Append {
             events,
             "APPEND_EVENTS_MAX",
         )?;
-        let conditions = (0, limits::APPEND_CONDITIONS_MAX);
-        range(
-            "append",
-            "conditions",
-            self.conditions.len(),
-            conditions,
-            "APPEND_CONDITIONS_MAX",
-        )?;
+        self.check_conditions()?;
         let bytes = (0, limits::APPEND_BYTES_MAX);
         range("append", "bytes", self.size(), bytes, "APPEND_BYTES_MAX")?;
-        for write in &self.writes {
+        for write in self.writes() {
             let thing = || format!("write to stream {}", write.stream);
             in_range(
                 thing,
@@ -227,15 +228,29 @@ impl Append {
         self.check_events()
     }
 
+    fn check_conditions(&self) -> Result<(), ModelError> {
+        let bounds = (0, limits::APPEND_CONDITIONS_MAX);
+        let got = self.conditions().len();
+        in_range(
+            || "append".into(),
+            "conditions",
+            got,
+            bounds,
+            "APPEND_CONDITIONS_MAX",
+        )
+    }
+
     fn check_events(&self) -> Result<(), ModelError> {
-        let mut ids = HashSet::with_capacity(self.event_count());
         for event in self.events() {
             event.check()?;
-            if !ids.insert(event.id()) {
-                return Err(ModelError::DuplicateEventId { id: event.id() });
-            }
         }
-        Ok(())
+        let mut ids: Vec<_> = self.events().map(NewEvent::id).collect();
+        ids.sort_unstable();
+        let mut pairs = ids.iter().zip(ids.iter().skip(1));
+        match pairs.find(|(one, next)| one == next) {
+            Some((&id, _)) => Err(ModelError::DuplicateEventId { id }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! assumption is refused by the back end; events that are added stand behind those of the caller, under ids that follow
 //! from the caller's.
 
-use std::{collections::HashSet, future::Future, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, future::Future, sync::Arc};
 
 use leftfold_model::{
     Append, Appended, Conflict, EventId, ExpectedRevision, ModelError, NewEvent, Position,
@@ -61,18 +61,24 @@ impl Plan {
         returning: Returning,
     ) -> Result<Self, AppendError> {
         let mut planning = Planning {
-            written: append.writes().iter().map(|write| &write.stream).collect(),
-            met: HashSet::new(),
-            writes: append.writes().to_vec(),
+            writes: Cow::Borrowed(append.writes()),
+            written: HashSet::new(),
             added: Vec::new(),
-            checks: append.checks().to_vec(),
+            checks: Vec::new(),
             assumed: Vec::new(),
             changed: Vec::new(),
         };
+        let mut met = HashSet::new();
+        let alone = append.writes().len() == 1;
+        if !alone {
+            planning.written = append.writes().iter().map(|write| &write.stream).collect();
+        }
         for (nth, write) in append.writes().iter().enumerate() {
-            if planning.met.insert(&write.stream) {
+            if alone || met.insert(&write.stream) {
                 match write.stream.described_stream() {
-                    Some(described) => planning.describe(ground, nth, write, described).await?,
+                    Some(described) => {
+                        Box::pin(planning.describe(ground, nth, write, described)).await?;
+                    }
                     None => planning.extend(ground, nth, write, returning).await?,
                 }
             }
@@ -111,10 +117,12 @@ pub(super) enum Returning {
 
 /// A plan in the making.
 struct Planning<'a> {
+    /// The caller's, copied only if one of them has to be changed.
+    writes: Cow<'a, [StreamWrite]>,
+    /// The streams of several writes; none if there is only one, which is that of its own stream.
     written: HashSet<&'a StreamName>,
-    met: HashSet<&'a StreamName>,
-    writes: Vec<StreamWrite>,
     added: Vec<StreamWrite>,
+    /// Beside the caller's.
     checks: Vec<StreamCheck>,
     assumed: Vec<StreamCheck>,
     changed: Vec<StreamName>,
@@ -210,7 +218,7 @@ impl<'a> Planning<'a> {
 
     /// Replaces what the caller expects of a write by what that means for the back end.
     fn expect(&mut self, nth: usize, expected: ExpectedRevision) {
-        if let Some(write) = self.writes.get_mut(nth) {
+        if let Some(write) = self.writes.to_mut().get_mut(nth) {
             write.expected = expected;
             let stream = write.stream.clone();
             self.assumed.push(StreamCheck { stream, expected });
@@ -245,7 +253,7 @@ impl<'a> Planning<'a> {
 
     /// Makes metadata for a deleted stream begin behind the events it had, unless it says itself that it is deleted.
     fn bring_back(&mut self, nth: usize, last: Option<Revision>) {
-        let Some(write) = self.writes.get_mut(nth) else {
+        let Some(write) = self.writes.to_mut().get_mut(nth) else {
             return;
         };
         for event in &mut write.events {
@@ -260,11 +268,17 @@ impl<'a> Planning<'a> {
 
     fn finish(self, append: &Append) -> Result<Plan, ModelError> {
         let added = self.added.len();
-        let mut writes = self.writes;
-        writes.extend(self.added);
-        let whole = Append::new(writes, append.conditions().to_vec())?.with_checks(self.checks)?;
+        let whole = match self.writes {
+            Cow::Borrowed(_) if added == 0 => append.clone(),
+            writes => {
+                let mut writes = writes.into_owned();
+                writes.extend(self.added);
+                let whole = Append::new(writes, append.conditions().to_vec())?;
+                whole.with_checks(append.checks().iter().cloned())?
+            }
+        };
         Ok(Plan {
-            append: whole,
+            append: whole.with_checks(self.checks)?,
             added,
             changed: self.changed,
             assumed: self.assumed,

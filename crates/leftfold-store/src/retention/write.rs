@@ -25,7 +25,7 @@ use crate::{AppendError, Backend, Door};
 const ATTEMPTS: u32 = 64;
 
 /// A plan that was refused.
-type Refused = (Append, Conflict);
+type Refused = Box<(Append, Conflict)>;
 
 /// Appends within a transaction of an application's own, under the rules of a stream's life as that transaction sees it.
 ///
@@ -46,7 +46,7 @@ async fn write_on(
         let plan = Plan::of(ground, append, Returning::No).await?;
         let outcome = match refused.take() {
             // The same assumptions, looked up since: they held then, too.
-            Some((same, conflict)) if same == plan.append => Err(AppendError::Conflict(conflict)),
+            Some(same) if same.0 == plan.append => Err(AppendError::Conflict(same.1)),
             _ => ground.carry_out(&plan).await,
         };
         match outcome {
@@ -56,7 +56,8 @@ async fn write_on(
                 ground.forget(&plan.assumed);
             }
             Err(AppendError::Conflict(conflict)) => {
-                return repeated(ground, append, conflict).await;
+                // Rare, and in memory of its own, so that every other append needs less.
+                return Box::pin(repeated(ground, append, conflict)).await;
             }
             Err(error) => return Err(error),
         }
@@ -86,7 +87,7 @@ impl<B: Backend> Retained<B> {
     pub(super) async fn write(&self, append: Append) -> Result<Appended, AppendError> {
         let mut refused = None;
         if !self.backend.is_exclusive() {
-            match self.write_from_memory(&append).await? {
+            match Box::pin(self.write_from_memory(&append)).await? {
                 Ok(appended) => return Ok(appended),
                 Err(plan) => refused = plan,
             }
@@ -113,7 +114,7 @@ impl<B: Backend> Retained<B> {
             Err(AppendError::Conflict(conflict))
                 if !matches!(conflict, Conflict::ConditionFailed { .. }) =>
             {
-                Ok(Err(Some((plan.append, conflict))))
+                Ok(Err(Some(Box::new((plan.append, conflict)))))
             }
             Err(error) => Err(error),
         }
@@ -274,4 +275,24 @@ fn allow(delete: &Delete, life: &Life, last: CurrentRevision) -> Result<(), Appe
         expected,
         actual: last,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use leftfold_model::ModelError;
+
+    use super::*;
+    use crate::MemoryStore;
+
+    /// Allocators have pieces of up to a KiB at hand, and look for larger ones.
+    #[test]
+    fn what_an_append_needs_while_it_is_under_way_fits_a_small_piece_of_memory()
+    -> Result<(), ModelError> {
+        let store = MemoryStore::new();
+        let event = NewEvent::json("T".try_into()?, "{}");
+        let append = Append::to(StreamName::new("a")?, ExpectedRevision::Any, vec![event])?;
+        let bytes = size_of_val(&store.write(append));
+        assert!(bytes <= 1024, "{bytes}");
+        Ok(())
+    }
 }
