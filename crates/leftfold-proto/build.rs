@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // Event data is shared, not copied.
         .bytes(".")
+        .codec_path("crate::codec::MessageCodec")
         .build_client(true)
         .build_server(true)
         .compile_fds_with_config(files, names)?;

@@ -10,6 +10,8 @@
     reason = "generated"
 )]
 
+mod codec;
+
 /// The first protocol of KurrentDB's clients.
 pub mod event_store {
     /// Shared values.

@@ -5,9 +5,22 @@
 //! **Invariants:** a change that was begun is finished, also when its client is gone or has waited long enough; one whose
 //! time is over when it arrives is not begun; a question is given up when nobody waits for its answer any more.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    thread,
+    time::Duration,
+};
 
-use tokio::time::{Instant, timeout, timeout_at};
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Status, metadata::MetadataMap};
 
 use crate::shared::Shared;
@@ -74,21 +87,67 @@ impl From<Unfinished> for Status {
 }
 
 /// Carries out a call to its end, and waits for that until `deadline`.
+///
+/// The call runs in the task of whoever waits, without a way to another thread and back. Only what is not waited for any
+/// longer gets a task of its own.
 pub(crate) async fn finish<T: Send + 'static>(
     shared: &Shared,
     deadline: Instant,
     call: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Unfinished> {
-    match timeout_at(deadline, shared.tasks.spawn(call)).await {
-        Ok(Ok(outcome)) => Ok(outcome),
-        Ok(Err(panicked)) => {
-            tracing::error!(
-                error = &panicked as &dyn std::error::Error,
-                "a call panicked"
-            );
-            Err(Unfinished::BrokeOff)
+    let begun = Begun {
+        rest: Some(Box::pin(AssertUnwindSafe(call).catch_unwind().map(told))),
+        token: Some(shared.tasks.token()),
+        runtime: Handle::current(),
+    };
+    timeout_at(deadline, begun)
+        .await
+        .unwrap_or(Err(Unfinished::Late))
+}
+
+/// The outcome of a call, or that a bug ended it, which the log is told.
+fn told<T>(ended: thread::Result<T>) -> Result<T, Unfinished> {
+    ended.map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        tracing::error!(panic = text, "a call panicked");
+        Unfinished::BrokeOff
+    })
+}
+
+/// A call that will be finished, also if this is dropped.
+struct Begun<T: Send + 'static> {
+    /// `None`: it is finished.
+    rest: Option<BoxFuture<'static, Result<T, Unfinished>>>,
+    /// Keeps the store open until then.
+    token: Option<TaskTrackerToken>,
+    runtime: Handle,
+}
+
+impl<T: Send + 'static> Future for Begun<T> {
+    type Output = Result<T, Unfinished>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(rest) = &mut self.rest else {
+            return Poll::Pending;
+        };
+        let outcome = ready!(rest.as_mut().poll(context));
+        self.rest = None;
+        self.token = None;
+        Poll::Ready(outcome)
+    }
+}
+
+impl<T: Send + 'static> Drop for Begun<T> {
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest.take() {
+            let token = self.token.take();
+            drop(self.runtime.spawn(async move {
+                // Nobody waits for the outcome.
+                let _ = rest.await;
+                drop(token);
+            }));
         }
-        Err(_) => Err(Unfinished::Late),
     }
 }
 
@@ -149,6 +208,38 @@ mod tests {
         assert_eq!(until(Some("soon")), Err(Code::InvalidArgument));
         let never = finish(&shared, now, std::future::pending::<()>()).await;
         assert_eq!(never, Err(Unfinished::Late));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_nobody_waits_for_any_longer_is_finished_before_the_tasks_are() {
+        let settings = Settings::default();
+        let address = settings.listen;
+        let shared = Shared::new(Arc::new(MemoryStore::new()), settings, address);
+        let (go, gone) = tokio::sync::oneshot::channel();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let call = async move {
+            gone.await.unwrap();
+            tell.send("finished").unwrap();
+        };
+        let late = finish(&shared, Instant::now(), call).await;
+        assert_eq!(late, Err(Unfinished::Late));
+        shared.tasks.close();
+        assert!(shared.tasks.wait().now_or_never().is_none());
+        go.send(()).unwrap();
+        shared.tasks.wait().await;
+        assert_eq!(told.await, Ok("finished"));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_is_told_as_broken_off() {
+        let settings = Settings::default();
+        let address = settings.listen;
+        let shared = Shared::new(Arc::new(MemoryStore::new()), settings, address);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let broken = finish(&shared, deadline, async { panic!("planted") });
+        assert_eq!(broken.await, Err::<(), _>(Unfinished::BrokeOff));
+        shared.tasks.close();
+        shared.tasks.wait().await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 use leftfold_proto::{event_store::client, kurrentdb::protocol::v2, leftfold, umadb};
 use leftfold_store::ReadError;
-use tonic::{Request, Response, Status, async_trait, service::RoutesBuilder};
+use tonic::{Request, Response, Status, async_trait};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse,
     health_check_response::ServingStatus,
@@ -19,6 +19,7 @@ use tonic_health::pb::{
 
 use crate::{
     call::{self, Unanswered},
+    services::Services,
     shared::Shared,
 };
 
@@ -45,8 +46,8 @@ pub(crate) async fn check(shared: &Shared) -> Result<Result<(), ReadError>, Unan
 }
 
 /// Adds the service that tells how the others are.
-pub(crate) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {
-    routes.add_service(HealthServer::new(Told(Arc::clone(shared))));
+pub(crate) fn add_to(services: &mut Services, shared: &Arc<Shared>) {
+    services.add(HealthServer::new(Told(Arc::clone(shared))));
 }
 
 /// The service.

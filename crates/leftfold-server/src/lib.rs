@@ -9,6 +9,7 @@
 mod call;
 mod clock;
 mod error;
+mod fields;
 mod gathering;
 mod health;
 mod http;
@@ -20,6 +21,7 @@ mod native;
 mod net;
 mod scavenges;
 mod server;
+mod services;
 mod settings;
 mod shared;
 pub mod telemetry;

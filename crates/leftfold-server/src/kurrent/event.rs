@@ -122,7 +122,7 @@ impl Proposed {
         let event_type = EventType::from_bytes(name).map_err(|error| errors::invalid(&error))?;
         let tags =
             tags::named_in(&self.custom_metadata).map_err(|error| errors::invalid(&error))?;
-        let event = NewEvent::new(event_type, content_type, self.data).with_id(id);
+        let event = NewEvent::identified(id, event_type, content_type, self.data);
         event
             .with_metadata(self.custom_metadata)
             .with_tags(tags)

@@ -63,6 +63,13 @@ fn came_by<T>(request: &Request<T>) -> Option<(String, u16)> {
     Some((authority.host().to_owned(), authority.port_u16()?))
 }
 
-/// The address of a request, kept for those who answer with addresses.
+/// The address of a request.
 #[derive(Debug, Clone)]
-pub(crate) struct CameBy(pub(crate) http::Uri);
+struct CameBy(http::Uri);
+
+/// Keeps the address of a request, which is not passed on otherwise.
+pub(super) fn keep_address<B>(mut request: http::Request<B>) -> http::Request<B> {
+    let came_by = CameBy(request.uri().clone());
+    request.extensions_mut().insert(came_by);
+    request
+}

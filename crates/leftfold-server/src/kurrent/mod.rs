@@ -26,17 +26,14 @@ mod v2;
 
 use std::sync::Arc;
 
-pub(crate) use self::gossip::CameBy;
-
 use leftfold_proto::event_store::client::{
     gossip::gossip_server::GossipServer, monitoring::monitoring_server::MonitoringServer,
     operations::operations_server::OperationsServer,
     server_features::server_features_server::ServerFeaturesServer,
     streams::streams_server::StreamsServer,
 };
-use tonic::service::RoutesBuilder;
 
-use crate::shared::Shared;
+use crate::{services::Services, shared::Shared};
 
 /// What these clients take as one message.
 const SENT_BYTES_MAX: usize = 17 * 1024 * 1024;
@@ -45,19 +42,22 @@ const SENT_BYTES_MAX: usize = 17 * 1024 * 1024;
 const MESSAGE_ROOM: usize = 1024 * 1024;
 
 /// Adds the services of these protocols.
-pub(crate) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {
+pub(crate) fn add_to(services: &mut Services, shared: &Arc<Shared>) {
     let bytes = shared.settings.message_bytes_max.len();
     let received = bytes.saturating_add(MESSAGE_ROOM);
     let share = || Arc::clone(shared);
-    v2::add_to(routes, shared);
-    routes
-        .add_service(
+    v2::add_to(services, shared);
+    services
+        .add(
             StreamsServer::new(streams::Streams::over(share()))
                 .max_decoding_message_size(received)
                 .max_encoding_message_size(SENT_BYTES_MAX),
         )
-        .add_service(ServerFeaturesServer::new(features::Features))
-        .add_service(GossipServer::new(gossip::Gossip(share())))
-        .add_service(MonitoringServer::new(monitoring::Monitoring(share())))
-        .add_service(OperationsServer::new(operations::Operations(share())));
+        .add(ServerFeaturesServer::new(features::Features))
+        .add_prepared(
+            GossipServer::new(gossip::Gossip(share())),
+            gossip::keep_address,
+        )
+        .add(MonitoringServer::new(monitoring::Monitoring(share())))
+        .add(OperationsServer::new(operations::Operations(share())));
 }

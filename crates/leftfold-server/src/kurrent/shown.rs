@@ -12,13 +12,16 @@ use bytes::{BufMut, BytesMut};
 use leftfold_model::{ContentType, EventId, RecordedEvent, StreamName};
 use leftfold_proto::{
     event_store::client::streams::{ReadResp, read_resp::Content},
-    prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
+    prost::encoding::{WireType, encode_key, encode_varint},
 };
+
+use uuid::Uuid;
 
 use super::{
     event::{self, IdForm},
     tags,
 };
+use crate::fields;
 
 const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
@@ -63,7 +66,7 @@ impl Writer {
         for (field, event) in [(1, event), (2, link)] {
             if let Some(event) = event {
                 self.write(event);
-                field_of_bytes(&mut self.out, field, &self.event);
+                fields::bytes(&mut self.out, field, &self.event);
             }
         }
         if let Some(found) = link.or(event) {
@@ -81,20 +84,20 @@ impl Writer {
             IdForm::Text => field_of_id(out, event.id),
             IdForm::Halves => {
                 let id = event::id_to_wire(event.id, self.ids);
-                field_of_bytes(out, 1, &leftfold_proto::prost::Message::encode_to_vec(&id));
+                fields::bytes(out, 1, &leftfold_proto::prost::Message::encode_to_vec(&id));
             }
         }
         let ended = tombstoned(event);
         let name = ended.as_ref().unwrap_or(&event.stream).as_str();
         encode_key(2, WireType::LengthDelimited, out);
-        encode_varint(length_of_bytes(name.len()), out);
-        field_of_bytes(out, 3, name.as_bytes());
+        encode_varint(fields::length_of_bytes(name.len()), out);
+        fields::bytes(out, 3, name.as_bytes());
         let revision = ended
             .as_ref()
             .map_or(event.revision.get(), |_| TOMBSTONE_REVISION);
-        field_of_number(out, 3, revision);
-        field_of_number(out, 4, event.position.get());
-        field_of_number(out, 5, event.position.get());
+        fields::number(out, 3, revision);
+        fields::number(out, 4, event.position.get());
+        fields::number(out, 5, event.position.get());
         let mut ticks = itoa(event.time.as_micros());
         ticks.push(b'0');
         let content_type = match event.content_type {
@@ -107,10 +110,10 @@ impl Writer {
         field_of_entry(out, "content-type", content_type.as_bytes());
         let metadata = tags::shown(&event.metadata, &event.tags, &mut self.metadata);
         if !metadata.is_empty() {
-            field_of_bytes(out, 7, metadata);
+            fields::bytes(out, 7, metadata);
         }
         if !event.data.is_empty() {
-            field_of_bytes(out, 8, &event.data);
+            fields::bytes(out, 8, &event.data);
         }
     }
 }
@@ -142,43 +145,20 @@ fn itoa(number: u64) -> Vec<u8> {
     digits
 }
 
-/// The length of a field of so many bytes, its key of one byte included.
-fn length_of_bytes(bytes: usize) -> u64 {
-    let bytes = bytes as u64;
-    1 + encoded_len_varint(bytes) as u64 + bytes
-}
-
-fn field_of_bytes(out: &mut impl BufMut, field: u32, bytes: &[u8]) {
-    encode_key(field, WireType::LengthDelimited, out);
-    encode_varint(bytes.len() as u64, out);
-    out.put_slice(bytes);
-}
-
-fn field_of_number(out: &mut impl BufMut, field: u32, number: u64) {
-    if number != 0 {
-        encode_key(field, WireType::Varint, out);
-        encode_varint(number, out);
-    }
-}
-
 fn field_of_id(out: &mut impl BufMut, id: EventId) {
-    let mut text = uuid::Uuid::encode_buffer();
-    let text = uuid::Uuid::from_bytes(*id.as_bytes())
-        .hyphenated()
-        .encode_lower(&mut text);
     encode_key(1, WireType::LengthDelimited, out);
-    encode_varint(length_of_bytes(text.len()), out);
-    field_of_bytes(out, 2, text.as_bytes());
+    encode_varint(fields::length_of_bytes(fields::ID_BYTES), out);
+    fields::bytes(out, 2, fields::id(id, &mut Uuid::encode_buffer()));
 }
 
 fn field_of_entry(out: &mut impl BufMut, key: &str, value: &[u8]) {
     encode_key(6, WireType::LengthDelimited, out);
     encode_varint(
-        length_of_bytes(key.len()) + length_of_bytes(value.len()),
+        fields::length_of_bytes(key.len()) + fields::length_of_bytes(value.len()),
         out,
     );
-    field_of_bytes(out, 1, key.as_bytes());
-    field_of_bytes(out, 2, value);
+    fields::bytes(out, 1, key.as_bytes());
+    fields::bytes(out, 2, value);
 }
 
 #[cfg(test)]

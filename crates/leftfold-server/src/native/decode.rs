@@ -65,8 +65,9 @@ fn event(event: wire::NewEvent) -> Decoded<NewEvent> {
             ))
         })?;
     let tags: Vec<_> = names(event.tags, Tag::new)?;
-    let decoded = NewEvent::new(EventType::new(event.r#type)?, content_type, event.data)
-        .with_id(id(event.id_high, event.id_low))
+    let id = id(event.id_high, event.id_low);
+    let event_type = EventType::new(event.r#type)?;
+    let decoded = NewEvent::identified(id, event_type, content_type, event.data)
         .with_metadata(event.metadata)
         .with_tags(tags)?;
     Ok(match event.time {

@@ -15,15 +15,14 @@ mod session;
 use std::sync::Arc;
 
 use leftfold_proto::leftfold::v1::store_server::StoreServer;
-use tonic::service::RoutesBuilder;
 
 use self::service::Native;
-use crate::shared::Shared;
+use crate::{services::Services, shared::Shared};
 
 /// Adds the services of this protocol.
-pub(crate) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {
+pub(crate) fn add_to(services: &mut Services, shared: &Arc<Shared>) {
     let service = StoreServer::new(Native::over(shared))
         .max_decoding_message_size(shared.settings.message_bytes_max.len())
         .max_encoding_message_size(usize::MAX);
-    routes.add_service(service);
+    services.add(service);
 }

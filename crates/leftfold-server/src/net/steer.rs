@@ -5,15 +5,16 @@
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use axum::{Router, body::Body, routing::future::RouteFuture};
 use http::{Request, Response, Version, header::CONTENT_TYPE};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
-use tonic::service::Routes;
 use tower::Service;
 use tracing::{Instrument, Span, instrument::Instrumented};
 
@@ -22,9 +23,8 @@ use super::{
     whole::Whole,
 };
 use crate::{
-    health, http as plain,
-    kurrent::{self, CameBy},
-    native,
+    health, http as plain, kurrent, native,
+    services::{Answering, Services},
     shared::Shared,
     telemetry, umadb,
 };
@@ -32,7 +32,7 @@ use crate::{
 /// All protocols.
 #[derive(Debug, Clone)]
 pub(super) struct Steer {
-    grpc: Router,
+    grpc: Arc<Services>,
     plain: Router,
     intake: Intake,
     traced: bool,
@@ -42,17 +42,17 @@ pub(super) struct Steer {
 
 impl Steer {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        let mut routes = Routes::builder();
-        kurrent::add_to(&mut routes, shared);
-        umadb::add_to(&mut routes, shared);
-        native::add_to(&mut routes, shared);
-        health::add_to(&mut routes, shared);
+        let mut services = Services::default();
+        kurrent::add_to(&mut services, shared);
+        umadb::add_to(&mut services, shared);
+        native::add_to(&mut services, shared);
+        health::add_to(&mut services, shared);
         let requests = |protocol| {
             let requests = &shared.metrics.requests;
             requests.get_or_create_owned(&[("protocol", protocol)])
         };
         Self {
-            grpc: routes.routes().prepare().into_axum_router(),
+            grpc: Arc::new(services),
             plain: plain::router(shared),
             intake: Intake::new(&shared.settings),
             grpc_requests: requests("grpc"),
@@ -60,45 +60,76 @@ impl Steer {
             traced: !shared.settings.otlp_endpoint.is_empty(),
         }
     }
+
+    fn call_grpc(&self, request: Request<Incoming>) -> Steered {
+        self.grpc_requests.inc();
+        let measured = |body| self.intake.measure(Whole(body), Framing::Grpc);
+        let request = request.map(|body| tonic::body::Body::new(measured(body)));
+        Steered::Grpc(self.grpc.call(request))
+    }
+
+    fn call_plain(&mut self, request: Request<Incoming>) -> Steered {
+        self.plain_requests.inc();
+        let is_http2 = request.version() == Version::HTTP_2;
+        let request = request.map(|body| {
+            if is_http2 {
+                Body::new(self.intake.measure(Whole(body), Framing::Whole))
+            } else {
+                Body::new(self.intake.measure(body, Framing::Whole))
+            }
+        });
+        Steered::Plain(Box::new(self.plain.call(request)))
+    }
 }
 
 impl Service<Request<Incoming>> for Steer {
-    type Response = Response<Body>;
+    type Response = Response<Either<tonic::body::Body, Body>>;
     type Error = Infallible;
-    type Future = Instrumented<RouteFuture<Infallible>>;
+    type Future = Instrumented<Steered>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
-        let came_by = CameBy(request.uri().clone());
-        request.extensions_mut().insert(came_by);
-        let is_http2 = request.version() == Version::HTTP_2;
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         // No browser speaks HTTP/2 without encryption, but any page can make one send gRPC's frames by HTTP/1.1.
-        let is_grpc = is_http2
+        let is_grpc = request.version() == Version::HTTP_2
             && request
                 .headers()
                 .get(CONTENT_TYPE)
                 .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        let (router, framing, requests) = if is_grpc {
-            (&mut self.grpc, Framing::Grpc, &self.grpc_requests)
-        } else {
-            (&mut self.plain, Framing::Whole, &self.plain_requests)
-        };
-        requests.inc();
         let span = if self.traced {
             telemetry::span(&request)
         } else {
             Span::none()
         };
-        let request = request.map(|body| {
-            if is_http2 {
-                Body::new(self.intake.measure(Whole(body), framing))
-            } else {
-                Body::new(self.intake.measure(body, framing))
+        let steered = if is_grpc {
+            self.call_grpc(request)
+        } else {
+            self.call_plain(request)
+        };
+        steered.instrument(span)
+    }
+}
+
+/// An answer on its way.
+pub(super) enum Steered {
+    Grpc(Answering),
+    /// Much larger, and rarer.
+    Plain(Box<RouteFuture<Infallible>>),
+}
+
+impl Future for Steered {
+    type Output = Result<Response<Either<tonic::body::Body, Body>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Grpc(answer) => {
+                (answer.as_mut().poll(context)).map_ok(|response| response.map(Either::Left))
             }
-        });
-        router.call(request).instrument(span)
+            Self::Plain(answer) => {
+                (Pin::new(answer).poll(context)).map_ok(|response| response.map(Either::Right))
+            }
+        }
     }
 }

@@ -26,7 +26,8 @@ const ATTEMPTS: u32 = 64;
 /// An append that was asked for.
 #[derive(Debug)]
 pub(super) struct Appending {
-    events: Vec<NewEvent>,
+    /// The events, under the condition; `None` if there are none.
+    plain: Option<Append>,
     /// Whether the client gave all ids, so that it can mean the same append again.
     has_ids: bool,
     condition: Option<AppendCondition>,
@@ -51,6 +52,7 @@ impl Appending {
             .map(|event| event::given(event, told.as_ref()))
             .collect::<Result<_, _>>()?;
         let condition = request.condition.map(query::condition).transpose();
+        let condition = condition.map_err(|error| status::of_model(&error))?;
         let progress = told.map(|told| {
             Ok::<_, Status>(Progress {
                 track: Track::of(&told.source)?,
@@ -58,36 +60,48 @@ impl Appending {
                 told,
             })
         });
+        let progress = progress.transpose()?;
+        let plain = (!events.is_empty()).then(|| {
+            let write = StreamWrite {
+                stream: StreamName::unnamed(),
+                expected: ExpectedRevision::Any,
+                events,
+            };
+            Append::new(vec![write], condition.iter().cloned().collect())
+        });
         Ok(Self {
+            plain: plain
+                .transpose()
+                .map_err(|error| status::of_model(&error))?,
             has_ids,
-            condition: condition.map_err(|error| status::of_model(&error))?,
-            progress: progress.transpose()?,
-            events,
+            condition,
+            progress,
         })
     }
 
     /// The position of the last event; 0 if there is none to append.
     pub(super) async fn carry_out(self, store: &Arc<dyn EventStore>) -> Result<u64, Status> {
-        if self.events.is_empty() && self.progress.is_none() {
-            return self.only_ask(store).await;
+        if self.plain.is_none() && self.progress.is_none() {
+            return Box::pin(self.only_ask(store)).await;
         }
         for _ in 0..ATTEMPTS {
             let newest = match &self.progress {
-                Some(progress) => progress.track.newest(store).await?,
+                // What is rare is in memory of its own, so that every other append needs less.
+                Some(progress) => Box::pin(progress.track.newest(store)).await?,
                 None => None,
             };
             if let Some((progress, newest)) = self.progress.as_ref().zip(newest.as_ref())
                 && progress.told.position <= newest.position
             {
-                return self.behind(store, progress, newest).await;
+                return Box::pin(self.behind(store, progress, newest)).await;
             }
             let append = self.append(newest.as_ref())?;
             match store.append(append).await {
-                Ok(_) if self.events.is_empty() => return Ok(0),
+                Ok(_) if self.plain.is_none() => return Ok(0),
                 Ok(appended) => return Ok(appended.last.get()),
                 Err(error) if self.is_overtaken(&error) => {}
                 Err(error @ AppendError::Conflict(Conflict::ConditionFailed { .. })) => {
-                    let before = self.repeated(store).await?;
+                    let before = Box::pin(self.repeated(store)).await?;
                     return before.ok_or_else(|| status::of_append(&error));
                 }
                 Err(error) => return Err(status::of_append(&error)),
@@ -99,20 +113,20 @@ impl Appending {
     }
 
     fn append(&self, newest: Option<&Noted>) -> Result<Append, Status> {
-        let mut writes = Vec::new();
+        let (Progress { told, track, id }, plain) = match (&self.progress, &self.plain) {
+            (None, Some(plain)) => return Ok(plain.clone()),
+            (Some(progress), plain) => (progress, plain),
+            (None, None) => return Err(Status::internal("there is nothing to append")),
+        };
         // In front of the events, so that the last position is that of an event the client knows.
-        if let Some(Progress { told, track, id }) = &self.progress {
-            writes.push(track.write(told, newest, *id)?);
-        }
-        if !self.events.is_empty() {
-            writes.push(StreamWrite {
-                stream: StreamName::unnamed(),
-                expected: ExpectedRevision::Any,
-                events: self.events.clone(),
-            });
-        }
+        let mut writes = vec![track.write(told, newest, *id)?];
+        writes.extend(plain.iter().flat_map(Append::writes).cloned());
         let append = Append::new(writes, self.condition.iter().cloned().collect());
         append.map_err(|error: ModelError| status::of_model(&error))
+    }
+
+    fn events(&self) -> impl Iterator<Item = &NewEvent> {
+        self.plain.iter().flat_map(Append::events)
     }
 
     /// Whether somebody else noted progress of the same source in between.
@@ -133,7 +147,7 @@ impl Appending {
         newest: &Noted,
     ) -> Result<u64, Status> {
         if newest.event == progress.id {
-            return Ok(newest.at.plus(self.events.len() as u64).get());
+            return Ok(newest.at.plus(self.events().count() as u64).get());
         }
         if let Some(before) = self.repeated(store).await? {
             return Ok(before);
@@ -152,7 +166,7 @@ impl Appending {
         };
         let matching = Read::query(condition.fail_if_match.clone());
         let mut batches = store.read(matching.from_position(unseen(condition)));
-        let mut given = self.events.iter();
+        let mut given = self.events();
         let mut last = None;
         while let Some(batch) = batches
             .try_next()

@@ -3,7 +3,8 @@
 //! **Owns:** its services. **Does not know:** rules about streams.
 //! **Invariants:** what is appended here goes to the stream of events that name none; events of system streams, whose names
 //! begin with `$`, are never shown.
-//! **Reading order:** `service`, then `append`, `read`, `subscribe`; `event`, `metadata`, `query` and `status` translate.
+//! **Reading order:** `service`, then `append`, `read`, `subscribe`; `event`, `shown`, `metadata`, `query` and `status`
+//! translate.
 
 mod append;
 mod event;
@@ -12,6 +13,7 @@ mod pack;
 mod query;
 mod read;
 mod service;
+mod shown;
 mod status;
 mod subscribe;
 mod tracking;
@@ -20,15 +22,14 @@ use std::sync::Arc;
 
 use leftfold_model::RecordedEvent;
 use leftfold_proto::umadb::v1::dcb_server::DcbServer;
-use tonic::service::RoutesBuilder;
 
 use self::service::Dcb;
-use crate::shared::Shared;
+use crate::{services::Services, shared::Shared};
 
 /// Adds the services of this protocol.
-pub(crate) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {
+pub(crate) fn add_to(services: &mut Services, shared: &Arc<Shared>) {
     let service = DcbServer::new(Dcb::new(shared));
-    routes.add_service(service.max_decoding_message_size(shared.settings.message_bytes_max.len()));
+    services.add(service.max_decoding_message_size(shared.settings.message_bytes_max.len()));
 }
 
 /// Whether readers of this protocol are shown an event: not those that a store or a server noted for itself.

@@ -6,26 +6,34 @@
 
 use std::collections::VecDeque;
 
-use leftfold_model::RecordedEvent;
-use leftfold_proto::{prost::Message, umadb::v1::SequencedEvent};
+use bytes::Bytes;
+use leftfold_model::{Position, RecordedEvent};
 
-use super::event;
+use super::shown::Writer;
+use crate::fields;
 
 /// Events of a message, if the client does not say.
 const EVENTS_USUALLY: u32 = 1024;
 /// Events of a message, whatever the client says.
 const EVENTS_MAX: u32 = 4096;
 /// Bytes of a message: clients take 4 MiB, and want room for what is around the events.
-const BYTES_MAX: usize = 3_670_016;
-/// What an event takes in a message beside itself, at most.
-const FRAMING: usize = 11;
-
+const BYTES_MAX: u64 = 3_670_016;
 /// Events that wait to be sent.
 #[derive(Debug)]
 pub(super) struct Pack {
-    waiting: VecDeque<(usize, SequencedEvent)>,
-    bytes: usize,
+    waiting: VecDeque<(Position, Bytes)>,
+    /// What they take in a message.
+    bytes: u64,
     events_max: usize,
+    writer: Writer,
+}
+
+/// The events of a message.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) events: Vec<Bytes>,
+    /// The position of the last of them.
+    pub(super) last: Option<Position>,
 }
 
 impl Pack {
@@ -35,14 +43,14 @@ impl Pack {
             waiting: VecDeque::new(),
             bytes: 0,
             events_max: usize::try_from(events).unwrap_or(usize::MAX),
+            writer: Writer::default(),
         }
     }
 
-    pub(super) fn add(&mut self, event: RecordedEvent) {
-        let event = event::shown(event);
-        let size = event.encoded_len() + FRAMING;
-        self.bytes += size;
-        self.waiting.push_back((size, event));
+    pub(super) fn add(&mut self, event: &RecordedEvent) {
+        let bytes = self.writer.write(event);
+        self.bytes += fields::length_of_bytes(bytes.len());
+        self.waiting.push_back((event.position, bytes));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -55,25 +63,27 @@ impl Pack {
     }
 
     /// The events of the next message; none if none wait.
-    pub(super) fn take(&mut self) -> Vec<SequencedEvent> {
-        let mut taken = Vec::with_capacity(self.waiting.len().min(self.events_max));
-        let mut bytes = 0;
-        while let Some((size, event)) = self.waiting.pop_front() {
-            if !taken.is_empty() && (taken.len() == self.events_max || bytes + size > BYTES_MAX) {
-                self.waiting.push_front((size, event));
+    pub(super) fn take(&mut self) -> Taken {
+        let mut events = Vec::with_capacity(self.waiting.len().min(self.events_max));
+        let (mut last, mut bytes) = (None, 0);
+        while let Some((position, event)) = self.waiting.front() {
+            let size = fields::length_of_bytes(event.len());
+            if !events.is_empty() && (events.len() == self.events_max || bytes + size > BYTES_MAX) {
                 break;
             }
             bytes += size;
-            taken.push(event);
+            last = Some(*position);
+            events.extend(self.waiting.pop_front().map(|(_, event)| event));
         }
         self.bytes -= bytes;
-        taken
+        Taken { events, last }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use leftfold_model::{Bytes, ContentType, EventId, Position, Revision, Timestamp};
+    use leftfold_model::{ContentType, EventId, Revision, Timestamp};
+    use leftfold_proto::{prost::Message, umadb::v1::SequencedEvent};
 
     use super::*;
 
@@ -92,8 +102,11 @@ mod tests {
         }
     }
 
-    fn positions(events: &[SequencedEvent]) -> Vec<u64> {
-        events.iter().map(|event| event.position).collect()
+    fn positions(taken: &Taken) -> Vec<u64> {
+        let read = |event: &Bytes| SequencedEvent::decode(event.clone()).unwrap().position;
+        let positions: Vec<_> = taken.events.iter().map(read).collect();
+        assert_eq!(positions.last().copied(), taken.last.map(Position::get));
+        positions
     }
 
     #[test]
@@ -101,13 +114,13 @@ mod tests {
         let mut pack = Pack::of(Some(2));
         for position in 1..=3 {
             assert!(!(position < 3 && pack.is_full()));
-            pack.add(event(position, 1));
+            pack.add(&event(position, 1));
         }
         assert!(pack.is_full());
         assert_eq!(positions(&pack.take()), [1, 2]);
         assert!(!pack.is_full());
         assert_eq!(positions(&pack.take()), [3]);
-        assert!(pack.is_empty() && pack.take().is_empty());
+        assert!(pack.is_empty() && pack.take().events.is_empty());
         assert_eq!(pack.bytes, 0);
     }
 
@@ -115,7 +128,7 @@ mod tests {
     fn a_message_fits_what_clients_take_unless_one_event_is_larger() {
         let mut pack = Pack::of(None);
         for (position, mib) in [(1, 1), (2, 2), (3, 1), (4, 5), (5, 1)] {
-            pack.add(event(position, mib << 20));
+            pack.add(&event(position, mib << 20));
         }
         assert_eq!(positions(&pack.take()), [1, 2]);
         assert_eq!(positions(&pack.take()), [3]);

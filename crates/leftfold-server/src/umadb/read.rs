@@ -13,7 +13,11 @@ use leftfold_proto::umadb::v1 as wire;
 use leftfold_store::{EventStore, ReadBatch, ReadError};
 use tonic::Status;
 
-use super::{is_shown, pack::Pack, query, status};
+use super::{
+    is_shown,
+    pack::{Pack, Taken},
+    query, status,
+};
 
 /// A read on its way.
 struct Reading {
@@ -81,10 +85,10 @@ impl Reading {
             return Ok(None);
         }
         self.begun = true;
-        let events = self.pack.take();
+        let Taken { events, last } = self.pack.take();
         let head = match self.remaining {
             // Whoever asks for a few wants to go on behind them.
-            Some(_) => events.last().map(|event| event.position),
+            Some(_) => last.map(Position::get),
             None => self.head.map(Position::get).filter(|&head| head > 0),
         };
         Ok(Some((wire::ReadResponse { events, head }, self)))
@@ -100,7 +104,7 @@ impl Reading {
                 return;
             }
             if is_shown(&event) {
-                self.pack.add(event);
+                self.pack.add(&event);
                 if let Some(remaining) = &mut self.remaining {
                     *remaining = remaining.saturating_sub(1);
                 }

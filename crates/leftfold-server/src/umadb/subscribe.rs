@@ -69,12 +69,12 @@ impl Following {
             let delivery = next.ok_or_else(status::stopping)?;
             let delivery = delivery.map_err(|error| status::of_read(&error))?;
             let shown = delivery.events.into_iter().filter(is_shown);
-            shown.for_each(|event| self.pack.add(event));
+            shown.for_each(|event| self.pack.add(&event));
         }
         if self.stopping.is_cancelled() {
             return Err(status::stopping());
         }
-        let events = self.pack.take();
+        let events = self.pack.take().events;
         Ok(Some((wire::SubscribeResponse { events }, self)))
     }
 }

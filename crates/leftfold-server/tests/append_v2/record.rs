@@ -9,8 +9,9 @@ use leftfold_proto::{
     kurrentdb::protocol::v2::streams::{
         AppendRecord, SchemaFormat, errors::AppendRecordSizeExceededErrorDetails,
     },
+    prost::Message,
     prost_types::{ListValue, Struct, Value, value::Kind},
-    umadb::v1::{Query, QueryItem, ReadRequest, dcb_client::DcbClient},
+    umadb::v1::{Query, QueryItem, ReadRequest, SequencedEvent, dcb_client::DcbClient},
 };
 use tonic::Code;
 
@@ -128,7 +129,8 @@ async fn tags_in_a_property_answer_queries_of_the_other_protocol() {
     let mut other = DcbClient::new(server.connect().await);
     let mut answers = other.read(read).await.unwrap().into_inner();
     let events = answers.message().await.unwrap().unwrap().events;
-    let positions: Vec<_> = events.iter().map(|event| event.position).collect();
+    let read = |event| SequencedEvent::decode(event).unwrap().position;
+    let positions: Vec<_> = events.into_iter().map(read).collect();
     assert_eq!(positions, [1, 2]);
     drop(answers);
     server.stop().await;

@@ -2,6 +2,7 @@
 //!
 //! **Owns:** [`Asking`] and values of the wire. **Does not know:** what is right.
 
+use leftfold_model::Bytes;
 use leftfold_proto::{
     prost::Message,
     umadb::v1::{
@@ -60,13 +61,19 @@ impl Asking {
 
     pub(crate) async fn read(&mut self, request: ReadRequest) -> Vec<SequencedEvent> {
         let messages = self.messages(request).await;
-        messages.into_iter().flat_map(|m| m.events).collect()
+        messages.iter().flat_map(|m| events(&m.events)).collect()
     }
 
     pub(crate) async fn positions(&mut self, request: ReadRequest) -> Vec<u64> {
         let events = self.read(request).await;
         events.iter().map(|event| event.position).collect()
     }
+}
+
+/// The events of a message, which come as their bytes.
+pub(crate) fn events(message: &[Bytes]) -> Vec<SequencedEvent> {
+    let read = |event: &Bytes| SequencedEvent::decode(event.clone()).unwrap();
+    message.iter().map(read).collect()
 }
 
 pub(crate) fn event(kind: &str, tags: &[&str]) -> Event {

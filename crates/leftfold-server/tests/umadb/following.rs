@@ -7,15 +7,15 @@ use leftfold_proto::umadb::v1::{SubscribeRequest, SubscribeResponse, error_respo
 use tonic::{Code, Streaming};
 
 use crate::{
-    asking::{Asking, assert_is, query},
+    asking::{Asking, assert_is, events, query},
     running::Running,
 };
 
-async fn take(events: &mut Streaming<SubscribeResponse>, count: usize) -> Vec<u64> {
+async fn take(subscription: &mut Streaming<SubscribeResponse>, count: usize) -> Vec<u64> {
     let mut taken = Vec::new();
     while taken.len() < count {
-        let message = events.message().await.unwrap().unwrap();
-        taken.extend(message.events.iter().map(|event| event.position));
+        let message = subscription.message().await.unwrap().unwrap();
+        taken.extend(events(&message.events).iter().map(|event| event.position));
     }
     taken
 }

@@ -137,7 +137,7 @@ impl<'a> Given<'a> {
         let (tags, time) = (self.text("tags")?, self.text("time")?);
         let given = tag_list(tags.as_deref().unwrap_or_default());
         let given = given.map_err(|error| self.refused("tags", &error))?;
-        let event = NewEvent::new(event_type, content_type, data).with_id(id);
+        let event = NewEvent::identified(id, event_type, content_type, data);
         let event = event
             .with_tags(given)
             .map_err(|error| self.refused("tags", &error))?;

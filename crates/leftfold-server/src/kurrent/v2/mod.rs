@@ -13,15 +13,14 @@ mod status;
 use std::sync::Arc;
 
 use leftfold_proto::kurrentdb::protocol::v2::streams::streams_service_server::StreamsServiceServer;
-use tonic::service::RoutesBuilder;
 
 use self::service::Streams;
 use super::MESSAGE_ROOM;
-use crate::shared::Shared;
+use crate::{services::Services, shared::Shared};
 
 /// Adds the service of this protocol.
-pub(super) fn add_to(routes: &mut RoutesBuilder, shared: &Arc<Shared>) {
+pub(super) fn add_to(services: &mut Services, shared: &Arc<Shared>) {
     let bytes = shared.settings.message_bytes_max.len();
     let service = StreamsServiceServer::new(Streams::new(shared));
-    routes.add_service(service.max_decoding_message_size(bytes.saturating_add(MESSAGE_ROOM)));
+    services.add(service.max_decoding_message_size(bytes.saturating_add(MESSAGE_ROOM)));
 }

@@ -1,0 +1,84 @@
+//! The services of gRPC, by their names.
+//!
+//! **Owns:** [`Services`]: which of them a call is for. **Does not know:** their methods, plain HTTP.
+//! **Invariants:** a call for a service that is not there is answered as gRPC does.
+//!
+//! A router made for any kind of service copies one and boxes its future and its body, for each call; these are of one kind.
+
+use std::{collections::HashMap, convert::Infallible, fmt, sync::Arc};
+
+use futures_core::future::BoxFuture;
+use http::{Request, Response};
+use tonic::{Status, body::Body, server::NamedService};
+use tower::Service;
+
+/// The answer to a call, when it is there.
+pub(crate) type Answering = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+type Serve = dyn Fn(Request<Body>) -> Answering + Send + Sync;
+
+/// All services of a server.
+#[derive(Clone, Default)]
+pub(crate) struct Services(HashMap<&'static str, Arc<Serve>>);
+
+impl Services {
+    /// Adds a service under its own name.
+    pub(crate) fn add<S>(&mut self, service: S) -> &mut Self
+    where
+        S: Service<
+                Request<Body>,
+                Response = Response<Body>,
+                Error = Infallible,
+                Future = Answering,
+            > + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.add_prepared(service, |request| request)
+    }
+
+    /// The same; what it is asked is prepared first.
+    pub(crate) fn add_prepared<S>(
+        &mut self,
+        service: S,
+        prepare: fn(Request<Body>) -> Request<Body>,
+    ) -> &mut Self
+    where
+        S: Service<
+                Request<Body>,
+                Response = Response<Body>,
+                Error = Infallible,
+                Future = Answering,
+            > + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        // Services that are generated are always ready, and copied by reference.
+        let serve = move |request| service.clone().call(prepare(request));
+        self.0.insert(S::NAME, Arc::new(serve));
+        self
+    }
+
+    /// Answers a call by the service it is for.
+    pub(crate) fn call(&self, request: Request<Body>) -> Answering {
+        let path = request.uri().path();
+        let name = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+        match name.and_then(|(name, _)| self.0.get(name)) {
+            Some(serve) => serve(request),
+            None => {
+                let nothing = Status::unimplemented(format!("{path} is no call of this server"));
+                Box::pin(async move { Ok(nothing.into_http()) })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
