@@ -10,10 +10,13 @@ use crate::{machine, outcome::Outcome, server::Kind};
 const COLUMNS: &str = "| row | server | per second | events/s | leftfold / peer | of empty calls | p50 ms | p99 ms \
                        | server cores | client cores | resident MiB | peak MiB |";
 
+/// A wire, how many callers there are, and whether they have one connection together.
+pub(crate) type Callers = (&'static str, u64, bool);
+
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// Empty calls per second of a server with so many callers, on one wire.
-    empty: HashMap<(&'static str, Kind, u64), f64>,
+    /// Empty calls per second of a server.
+    empty: HashMap<(Callers, Kind), f64>,
 }
 
 impl Report {
@@ -28,32 +31,21 @@ impl Report {
         }
     }
 
-    /// Remembers what other rows with so many callers on this wire are compared with.
-    pub(crate) fn note_empty(
-        &mut self,
-        wire: &'static str,
-        callers: u64,
-        sides: &[(Kind, Outcome)],
-    ) {
+    /// Remembers what other rows with these callers are compared with.
+    pub(crate) fn note_empty(&mut self, callers: Callers, sides: &[(Kind, Outcome)]) {
         for (kind, outcome) in sides {
             self.empty
-                .insert((wire, *kind, callers), outcome.operations_per_second);
+                .insert((callers, *kind), outcome.operations_per_second);
         }
     }
 
     /// Prints a row; `of_empty` says with which empty calls to compare it.
-    pub(crate) fn row(
-        &self,
-        name: &str,
-        sides: &[(Kind, Outcome)],
-        of_empty: Option<(&'static str, u64)>,
-    ) {
+    pub(crate) fn row(&self, name: &str, sides: &[(Kind, Outcome)], of_empty: Option<Callers>) {
         for (index, (kind, outcome)) in sides.iter().enumerate() {
             let speed = outcome.operations_per_second;
             let peer = sides.get(1).filter(|_| index == 0);
             let peer = peer.map(|(_, peer)| speed / peer.operations_per_second);
-            let empty =
-                of_empty.and_then(|(wire, callers)| self.empty.get(&(wire, *kind, callers)));
+            let empty = of_empty.and_then(|callers| self.empty.get(&(callers, *kind)));
             println!(
                 "| {name} | {} | {} | {} | {} | {} | {} | {} | {:.2} | {:.2} | {:.0} | {:.0} |",
                 kind.name(),

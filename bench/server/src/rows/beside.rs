@@ -47,7 +47,7 @@ pub(crate) async fn umadb_wire(plan: &Plan, report: &mut Report) -> anyhow::Resu
         readers: &[1, 8, 16],
     };
     for callers in plan.choose(&[1, 8, 64, 256], 8) {
-        empty(plan, report, &section, callers).await?;
+        empty(plan, report, &section, callers, false).await?;
     }
     for callers in plan.choose(&[1, 8, 64, 256], 8) {
         appends(plan, report, &section, single(callers, Guard::None)).await?;
@@ -75,6 +75,12 @@ pub(crate) async fn own_wires(plan: &Plan, report: &mut Report) -> anyhow::Resul
         ],
         readers: &[1, 8],
     };
+    for callers in plan.choose(&[1, 8, 64], 8) {
+        empty(plan, report, &section, callers, false).await?;
+    }
+    for callers in plan.choose(&[64, 256], 64) {
+        empty(plan, report, &section, callers, true).await?;
+    }
     for callers in plan.choose(&[1, 8, 64], 8) {
         appends(plan, report, &section, single(callers, Guard::None)).await?;
     }
@@ -115,27 +121,39 @@ async fn empty(
     report: &mut Report,
     section: &Section,
     callers: u64,
+    shared: bool,
 ) -> anyhow::Result<()> {
     let name = format!(
-        "{}: empty call, {}",
+        "{}: empty call, {}{}",
         section.name,
-        counted(callers, "caller")
+        counted(callers, "caller"),
+        on_one(shared)
     );
     if !plan.wants(&name) {
         return Ok(());
     }
-    let sides = start(plan, &section.sides).await?;
+    let sides = if shared {
+        &section.shared
+    } else {
+        &section.sides
+    };
+    let sides = start(plan, sides).await?;
     let measure = async |side: &Side| {
-        let connections = side.wire.callers(side.server.port, callers, false).await?;
+        let connections = side.wire.callers(side.server.port, callers, shared).await?;
         let works = connections
             .into_iter()
             .map(|connection| Box::new(Empty(connection)) as Box<dyn Work>);
         closed::run(works.collect(), Some(plan.timing), &side.server).await
     };
     let outcomes = in_turn(plan.runs, &sides, measure).await?;
-    report.note_empty(section.name, callers, &outcomes);
+    report.note_empty((section.name, callers, shared), &outcomes);
     report.row(&name, &outcomes, None);
     Ok(())
+}
+
+/// How the names of rows end whose callers have one connection together.
+fn on_one(shared: bool) -> &'static str {
+    if shared { ", on one connection" } else { "" }
 }
 
 async fn appends(
@@ -151,15 +169,11 @@ async fn appends(
         Guard::None => "no condition",
         Guard::OwnTag | Guard::Kind(..) => "condition on the own tag",
     };
-    let on_one = if appends.shared {
-        ", on one connection"
-    } else {
-        ""
-    };
     let name = format!(
-        "{}: {} x {events}, {guarded}{on_one}",
+        "{}: {} x {events}, {guarded}{}",
         section.name,
-        counted(callers, "writer")
+        counted(callers, "writer"),
+        on_one(appends.shared)
     );
     if !plan.wants(&name) {
         return Ok(());
@@ -176,7 +190,7 @@ async fn appends(
     report.row(
         &name,
         &outcomes.await?,
-        (events == 1).then_some((section.name, callers)),
+        (events == 1).then_some((section.name, callers, appends.shared)),
     );
     Ok(())
 }
