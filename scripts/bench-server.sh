@@ -3,6 +3,7 @@
 #
 # `--quick` shows in less than a minute, once all is built, that everything answers. `--help` lists the rest, for example `--runs 1`,
 # `--seconds 2`, `--only TEXT`, `--peers umadb`, `--peers none`. The peers' servers are built once and kept in the target directory.
+# LEFTFOLD names another build of the program to measure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -49,9 +50,10 @@ peer() {
   echo "${1%-server}: $2"
 }
 
-cargo build --quiet --release --locked --package leftfold-cli
+leftfold=${LEFTFOLD:-$(target_of Cargo.toml)/release/leftfold}
+[ -n "${LEFTFOLD:-}" ] || cargo build --quiet --release --locked --package leftfold-cli
 cargo build --quiet --release --locked --manifest-path bench/server/Cargo.toml
 peer umadb "$umadb_version"
 peer tephra-server "$tephra_version"
 rm -rf "$kept/build"
-exec "$bench/release/server" --leftfold "$(target_of Cargo.toml)/release/leftfold" "${programs[@]}" "$@"
+exec "$bench/release/server" --leftfold "$leftfold" "${programs[@]}" "$@"

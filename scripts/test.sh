@@ -72,8 +72,18 @@ postgres() {
 # newer_postgres: the tests of that store once more, on a server newer than Debian's.
 newer_postgres() {
   local programs
+  # Of the whole workspace, so that what was built for the first run is what runs.
   programs=$(bash scripts/newer-postgres.sh) &&
-    tests env LEFTFOLD_POSTGRES_BIN="$programs" cargo test --locked -p leftfold-postgres --test it
+    tests env LEFTFOLD_POSTGRES_BIN="$programs" cargo test --workspace --all-features --locked --test postgres
+}
+
+# bench SCRIPT ARGUMENT...: runs a benchmark to see that every side of it still builds and answers. Not for the figures:
+# nothing is optimised, and all of them are built in one place, where they share what they have in common.
+bench() {
+  local script=$1
+  shift
+  env CARGO_TARGET_DIR="$PWD/target/benches" CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=false \
+    LEFTFOLD="${CARGO_TARGET_DIR:-$PWD/target}/release/leftfold" bash "$script" "$@"
 }
 
 if ! command -v cargo >/dev/null 2>&1; then
@@ -97,11 +107,10 @@ step "go" need go golang
 step "python" need python3 python3 python3-venv
 step "clients of others" bash scripts/interop.sh
 step "acceptance" bash scripts/acceptance.sh
-# Not for the figures: that every store and framework of the tables still builds and answers.
-step "bench beside peers" bash scripts/bench.sh --quick --runs 1 --only "128 B, 8 writers"
-step "framework beside peers" bash scripts/bench-framework.sh --runs 1
-step "server, measured" bash scripts/bench-server.sh --quick --peers none
-step "postgres beside peers" bash scripts/bench-postgres.sh --runs 1 --seconds 1 --events 50000
+step "bench beside peers" bench scripts/bench.sh --quick --runs 1 --only "128 B, 8 writers"
+step "framework beside peers" bench scripts/bench-framework.sh --runs 1
+step "server, measured" bench scripts/bench-server.sh --quick --peers none
+step "postgres beside peers" bench scripts/bench-postgres.sh --runs 1 --seconds 1 --events 50000
 
 echo
 printf '%s' "$times"
