@@ -17,6 +17,7 @@ pub mod json;
 mod kurrent;
 mod metered;
 mod metrics;
+mod names;
 mod native;
 mod net;
 mod scavenges;

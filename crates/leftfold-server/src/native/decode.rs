@@ -15,6 +15,7 @@ use leftfold_store::{Delete, ListStreams, SavedSnapshot, Subscription};
 use uuid::Uuid;
 
 use super::refusal::Refusal;
+use crate::names::Names;
 
 type Decoded<T> = Result<T, Refusal>;
 
@@ -34,7 +35,9 @@ pub(super) fn append(request: wire::AppendRequest) -> Decoded<Append> {
 }
 
 fn write(write: wire::Write) -> Decoded<StreamWrite> {
-    let events = write.events.into_iter().map(event);
+    let mut names = Names::default();
+    let events = write.events.into_iter();
+    let events = events.map(|given| event(given, &mut names));
     Ok(StreamWrite {
         stream: StreamName::new(write.stream)?,
         expected: expected(write.expected),
@@ -54,7 +57,7 @@ fn condition(condition: wire::Condition) -> Decoded<AppendCondition> {
     Ok(AppendCondition::new(query, Position::new(condition.token)))
 }
 
-fn event(event: wire::NewEvent) -> Decoded<NewEvent> {
+fn event(event: wire::NewEvent, names: &mut Names) -> Decoded<NewEvent> {
     let content_type = u8::try_from(event.content_type)
         .ok()
         .and_then(ContentType::from_code)
@@ -64,9 +67,9 @@ fn event(event: wire::NewEvent) -> Decoded<NewEvent> {
                 event.content_type
             ))
         })?;
-    let tags: Vec<_> = names(event.tags, Tag::new)?;
+    let tags = names.tags(&event.tags)?;
     let id = id(event.id_high, event.id_low);
-    let event_type = EventType::new(event.r#type)?;
+    let event_type = names.event_type(&event.r#type)?;
     let decoded = NewEvent::identified(id, event_type, content_type, event.data)
         .with_metadata(event.metadata)
         .with_tags(tags)?;

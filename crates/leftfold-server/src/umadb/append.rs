@@ -19,6 +19,7 @@ use super::{
     event, is_shown, query, status,
     tracking::{self, Noted, Track},
 };
+use crate::names::Names;
 
 /// How often an append is tried anew because others note progress of the same source.
 const ATTEMPTS: u32 = 64;
@@ -46,10 +47,11 @@ impl Appending {
     pub(super) fn asked(request: wire::AppendRequest) -> Result<Self, Status> {
         let told = request.tracking_info;
         let has_ids = request.events.iter().all(|event| !event.uuid.is_empty());
+        let mut names = Names::default();
         let events: Vec<_> = request
             .events
             .into_iter()
-            .map(|event| event::given(event, told.as_ref()))
+            .map(|event| event::given(event, told.as_ref(), &mut names))
             .collect::<Result<_, _>>()?;
         let condition = request.condition.map(query::condition).transpose();
         let condition = condition.map_err(|error| status::of_model(&error))?;

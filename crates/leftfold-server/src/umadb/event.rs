@@ -3,26 +3,23 @@
 //! **Owns:** the translation; the way back is in `shown`. **Does not know:** where events go.
 //! **Invariants:** data passes unchanged; an event without an id gets one.
 
-use leftfold_model::{ContentType, EventId, EventType, NewEvent, Tag};
+use leftfold_model::{ContentType, EventId, NewEvent};
 use leftfold_proto::umadb::v1 as wire;
 use serde::de::IgnoredAny;
 use tonic::Status;
 
 use super::{metadata::Kept, status};
+use crate::names::Names;
 
 /// An event as a client gives it. `tracking` is noted with it.
 pub(super) fn given(
     event: wire::Event,
     tracking: Option<&wire::TrackingInfo>,
+    names: &mut Names,
 ) -> Result<NewEvent, Status> {
     let refused = |error| status::of_model(&error);
-    let event_type = EventType::new(event.event_type).map_err(refused)?;
-    let tags: Vec<_> = event
-        .tags
-        .iter()
-        .map(|tag| Tag::new(tag.as_str()))
-        .collect::<Result<_, _>>()
-        .map_err(refused)?;
+    let event_type = names.event_type(&event.event_type).map_err(refused)?;
+    let tags = names.tags(&event.tags).map_err(refused)?;
     let kept = Kept {
         pairs: event.metadata,
         tracking: tracking.cloned(),
