@@ -200,6 +200,26 @@ async fn resets_in_a_hurry_do_not_stop_the_others() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_too_old_is_let_go_whatever_it_waits_for() {
+    let server =
+        Running::with(&[("connection_age_max", "50ms"), ("shutdown_timeout", "50ms")]).await;
+    let (mut client, driven) = server.h2().await;
+    // A call that never says all it has to say.
+    let request = server.grpc("/umadb.v1.DCB/Append");
+    let (answer, _body) = client.send_request(request, false).unwrap();
+    timeout(PATIENCE, driven).await.expect("it ends").unwrap();
+    answer.await.unwrap_err();
+    let mut silent = server.connect().await;
+    let request = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
+    silent.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let read = silent.read_to_end(&mut answer);
+    timeout(PATIENCE, read).await.expect("it ends").unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+    server.goes_on().await;
+}
+
+#[tokio::test]
 async fn an_unknown_method_gets_the_answer_that_grpc_has_for_it() {
     let server = Running::with(&[]).await;
     let (mut client, driven) = server.h2().await;

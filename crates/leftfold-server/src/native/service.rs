@@ -1,8 +1,8 @@
 //! The calls of the protocol.
 //!
 //! **Owns:** [`Native`]. **Does not know:** the forms of messages; see `decode` and `encode`.
-//! **Invariants:** calls that write go on when their client hangs up; those that read stop; all are told when the server
-//! stops.
+//! **Invariants:** calls that write go on when their client hangs up; those that read stop; when the server stops, what began is
+//! finished, and what does not end by itself is told.
 
 use std::{future::Future, sync::Arc};
 
@@ -76,9 +76,23 @@ impl Native {
         }
     }
 
-    /// The messages of a stream, until the server stops.
-    fn messages<T, M, E>(
+    /// The messages of a stream that does not end by itself, until the server stops.
+    fn followed<T, M, E>(
         &self,
+        items: BoxStream<'static, Result<T, E>>,
+        messages: impl Fn(&T) -> Vec<M> + Send + 'static,
+    ) -> Messages<M>
+    where
+        T: Send + 'static,
+        M: Send + 'static,
+        E: Into<Refusal> + Send + 'static,
+    {
+        let each = Self::messages(items, messages).into_inner();
+        until(self.shared.stopping.clone(), each)
+    }
+
+    /// The messages of a stream to its end.
+    fn messages<T, M, E>(
         items: BoxStream<'static, Result<T, E>>,
         messages: impl Fn(&T) -> Vec<M> + Send + 'static,
     ) -> Response<Messages<M>>
@@ -94,7 +108,7 @@ impl Native {
             };
             stream::iter(told)
         });
-        Response::new(until(self.shared.stopping.clone(), each.boxed()))
+        Response::new(each.boxed())
     }
 }
 
@@ -164,7 +178,8 @@ impl Store for Native {
 
     async fn read(&self, request: Request<wire::ReadRequest>) -> Answer<Self::ReadStream> {
         let read = decode::read(request.into_inner())?;
-        Ok(self.messages(self.shared.store.read(read), encode::read_batch))
+        let batches = self.shared.store.read(read);
+        Ok(Self::messages(batches, encode::read_batch))
     }
 
     async fn subscribe(
@@ -173,7 +188,7 @@ impl Store for Native {
     ) -> Answer<Self::SubscribeStream> {
         let subscription = decode::subscription(request.into_inner())?;
         let deliveries = self.shared.store.subscribe(subscription);
-        let followed = self.messages(deliveries, encode::delivery).into_inner();
+        let followed = self.followed(deliveries, encode::delivery);
         // It ends by itself only when the store closes, and that happens when the server stops.
         let end = stream::once(async { Err(Refusal::stopping().into()) });
         Ok(Response::new(followed.chain(end).boxed()))
@@ -202,7 +217,7 @@ impl Store for Native {
     async fn list(&self, request: Request<wire::ListRequest>) -> Answer<Self::ListStream> {
         let list = decode::list(request.into_inner())?;
         let infos = self.shared.store.streams(list);
-        Ok(self.messages(infos, |infos| encode::listing(infos)))
+        Ok(Self::messages(infos, |infos| encode::listing(infos)))
     }
 
     async fn stats(&self, _: Request<wire::StatsRequest>) -> Answer<wire::StatsAnswer> {
@@ -216,7 +231,8 @@ impl Store for Native {
     ) -> Answer<Self::ScavengeStream> {
         let asked = request.into_inner().bytes_per_second;
         let told = self.shared.scavenges.run(asked).map_err(Refusal::from)?;
-        Ok(self.messages(told, |progress| vec![encode::progress(progress)]))
+        let told = self.followed(told, |progress| vec![encode::progress(progress)]);
+        Ok(Response::new(told))
     }
 
     async fn load_snapshot(

@@ -12,7 +12,13 @@ mod whole;
 
 pub(crate) use intake::IntakeError;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::{self, Future},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::{
@@ -46,7 +52,7 @@ pub(crate) async fn serve(
     let door = Door::new(&shared.settings);
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
-    let mut stop = std::pin::pin!(stop);
+    let mut stop = pin!(stop);
     let _ends_with_the_loop = warn_if_exposed(shared);
     loop {
         let accepted = tokio::select! {
@@ -169,13 +175,42 @@ async fn serve_http2(
     bound_http2(&mut builder, &shared.settings);
     let connection =
         builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
-    let mut connection = std::pin::pin!(connection);
+    until_told(
+        connection,
+        |connection| connection.graceful_shutdown(),
+        shared,
+    )
+    .await
+}
+
+/// Serves a connection to its end, and lets it end when the server stops or the connection is too old.
+async fn until_told<C: Future<Output = Result<(), hyper::Error>>>(
+    connection: C,
+    end: impl FnOnce(Pin<&mut C>),
+    shared: &Shared,
+) -> Result<(), hyper::Error> {
+    let mut connection = pin!(connection);
     tokio::select! {
         ended = &mut connection => return ended,
-        () = shared.stopping.cancelled() => {}
+        () = shared.stopping.cancelled() => {
+            end(connection.as_mut());
+            return connection.await;
+        }
+        () = too_old(&shared.settings) => {}
     }
-    connection.as_mut().graceful_shutdown();
-    connection.await
+    end(connection.as_mut());
+    // What does not end by itself, as a subscription, is cut: its client goes on elsewhere from where it was.
+    timeout(shared.settings.shutdown_timeout, connection)
+        .await
+        .unwrap_or(Ok(()))
+}
+
+/// Resolves when a connection that is opened now is too old.
+async fn too_old(settings: &Settings) {
+    match settings.connection_age_max {
+        Duration::ZERO => future::pending().await,
+        age => tokio::time::sleep(age).await,
+    }
 }
 
 fn bound_http2(builder: &mut http2::Builder<TokioExecutor>, settings: &Settings) {
@@ -204,11 +239,10 @@ async fn serve_http1(
         .header_read_timeout(shared.settings.handshake_timeout)
         .max_buf_size(shared.settings.headers_bytes_max.len().max(8 * 1024))
         .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        ended = &mut connection => return ended,
-        () = shared.stopping.cancelled() => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    connection.await
+    until_told(
+        connection,
+        |connection| connection.graceful_shutdown(),
+        shared,
+    )
+    .await
 }

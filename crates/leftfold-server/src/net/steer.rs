@@ -29,10 +29,13 @@ use crate::{
     telemetry, umadb,
 };
 
-/// All protocols.
+/// All protocols. It is copied for every request, so a copy is one reference.
 #[derive(Debug, Clone)]
-pub(super) struct Steer {
-    grpc: Arc<Services>,
+pub(super) struct Steer(Arc<Protocols>);
+
+#[derive(Debug)]
+struct Protocols {
+    grpc: Services,
     plain: Router,
     intake: Intake,
     traced: bool,
@@ -51,16 +54,18 @@ impl Steer {
             let requests = &shared.metrics.requests;
             requests.get_or_create_owned(&[("protocol", protocol)])
         };
-        Self {
-            grpc: Arc::new(services),
+        Self(Arc::new(Protocols {
+            grpc: services,
             plain: plain::router(shared),
             intake: Intake::new(&shared.settings),
             grpc_requests: requests("grpc"),
             plain_requests: requests("http"),
             traced: !shared.settings.otlp_endpoint.is_empty(),
-        }
+        }))
     }
+}
 
+impl Protocols {
     fn call_grpc(&self, request: Request<Incoming>) -> Steered {
         self.grpc_requests.inc();
         let measured = |body| self.intake.measure(Whole(body), Framing::Grpc);
@@ -68,7 +73,7 @@ impl Steer {
         Steered::Grpc(self.grpc.call(request))
     }
 
-    fn call_plain(&mut self, request: Request<Incoming>) -> Steered {
+    fn call_plain(&self, request: Request<Incoming>) -> Steered {
         self.plain_requests.inc();
         let is_http2 = request.version() == Version::HTTP_2;
         let request = request.map(|body| {
@@ -78,7 +83,7 @@ impl Steer {
                 Body::new(self.intake.measure(body, Framing::Whole))
             }
         });
-        Steered::Plain(Box::new(self.plain.call(request)))
+        Steered::Plain(Box::new(self.plain.clone().call(request)))
     }
 }
 
@@ -98,15 +103,16 @@ impl Service<Request<Incoming>> for Steer {
                 .headers()
                 .get(CONTENT_TYPE)
                 .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        let span = if self.traced {
+        let protocols = &self.0;
+        let span = if protocols.traced {
             telemetry::span(&request)
         } else {
             Span::none()
         };
         let steered = if is_grpc {
-            self.call_grpc(request)
+            protocols.call_grpc(request)
         } else {
-            self.call_plain(request)
+            protocols.call_plain(request)
         };
         steered.instrument(span)
     }

@@ -107,6 +107,9 @@ settings! {
     keepalive_interval: Duration = "10s",
     /// How long it may take to answer that.
     keepalive_timeout: Duration = "10s",
+    /// How long a connection may be used before its client is told to open another, which spreads clients anew; what runs on it
+    /// may go on for `shutdown_timeout`. 0s: as long as it likes.
+    connection_age_max: Duration = "0s",
     /// How long calls under way may go on after the server was told to stop.
     shutdown_timeout: Duration = "10s",
     /// How many events a page of an HTTP answer may have.
