@@ -15,6 +15,27 @@ use tower::Service;
 /// The answer to a call, when it is there.
 pub(crate) type Answering = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
+/// What is generated for a service of a contract.
+pub(crate) trait Generated:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future = Answering>
+    + NamedService
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Generated for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future = Answering>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 type Serve = dyn Fn(Request<Body>) -> Answering + Send + Sync;
 
 /// All services of a server.
@@ -23,41 +44,17 @@ pub(crate) struct Services(HashMap<&'static str, Arc<Serve>>);
 
 impl Services {
     /// Adds a service under its own name.
-    pub(crate) fn add<S>(&mut self, service: S) -> &mut Self
-    where
-        S: Service<
-                Request<Body>,
-                Response = Response<Body>,
-                Error = Infallible,
-                Future = Answering,
-            > + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-    {
+    pub(crate) fn add(&mut self, service: impl Generated) -> &mut Self {
         self.add_prepared(service, |request| request)
     }
 
     /// The same; what it is asked is prepared first.
-    pub(crate) fn add_prepared<S>(
+    pub(crate) fn add_prepared<S: Generated>(
         &mut self,
         service: S,
         prepare: fn(Request<Body>) -> Request<Body>,
-    ) -> &mut Self
-    where
-        S: Service<
-                Request<Body>,
-                Response = Response<Body>,
-                Error = Infallible,
-                Future = Answering,
-            > + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-    {
-        // Services that are generated are always ready, and copied by reference.
+    ) -> &mut Self {
+        // They are always ready, and copied by reference.
         let serve = move |request| service.clone().call(prepare(request));
         self.0.insert(S::NAME, Arc::new(serve));
         self
