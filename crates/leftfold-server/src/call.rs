@@ -231,6 +231,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_whose_client_hangs_up_in_the_middle_is_finished() {
+        let settings = Settings::default();
+        let address = settings.listen;
+        let shared = Shared::new(Arc::new(MemoryStore::new()), settings, address);
+        let (go, gone) = tokio::sync::oneshot::channel();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let call = async move {
+            gone.await.unwrap();
+            tell.send("finished").unwrap();
+        };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut waiting = Box::pin(finish(&shared, deadline, call));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(waiting);
+        go.send(()).unwrap();
+        assert_eq!(told.await, Ok("finished"));
+        shared.tasks.close();
+        shared.tasks.wait().await;
+    }
+
+    #[tokio::test]
     async fn a_call_that_panics_is_told_as_broken_off() {
         let settings = Settings::default();
         let address = settings.listen;

@@ -153,7 +153,7 @@ impl<'a> Planning<'a> {
                     write.expected,
                     ExpectedRevision::Any | ExpectedRevision::NoStream
                 ) {
-                    self.expect(nth, exactly(last));
+                    self.expect_instead(nth, exactly(last));
                 }
                 if !self.written.contains(&metadata_stream) {
                     let first = write
@@ -168,14 +168,14 @@ impl<'a> Planning<'a> {
             Phase::Live => {
                 let exists = write.expected == ExpectedRevision::StreamExists;
                 if exists && life.revision.0.is_some() {
-                    self.expect(nth, ExpectedRevision::Any);
+                    self.expect_instead(nth, ExpectedRevision::Any);
                 }
                 let before = life.metadata().truncate_before();
                 if let (Returning::Maybe, ExpectedRevision::NoStream, Some(before)) =
                     (returning, write.expected, before)
                     && let Some(last) = before.get().checked_sub(1)
                 {
-                    self.expect(nth, ExpectedRevision::Exact(Revision::new(last)));
+                    self.expect_instead(nth, ExpectedRevision::Exact(Revision::new(last)));
                     // Only what stands there already is wanted: nothing can pass this.
                     self.assume(stream, ExpectedRevision::Exact(Revision::MAX));
                 }
@@ -217,7 +217,7 @@ impl<'a> Planning<'a> {
     }
 
     /// Replaces what the caller expects of a write by what that means for the back end.
-    fn expect(&mut self, nth: usize, expected: ExpectedRevision) {
+    fn expect_instead(&mut self, nth: usize, expected: ExpectedRevision) {
         if let Some(write) = self.writes.to_mut().get_mut(nth) {
             write.expected = expected;
             let stream = write.stream.clone();
