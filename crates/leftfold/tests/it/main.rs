@@ -10,7 +10,6 @@ mod account;
 mod client;
 mod codec;
 mod commands;
-mod compile_fail;
 mod contention;
 mod decide;
 mod execute;
