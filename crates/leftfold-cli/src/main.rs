@@ -10,6 +10,7 @@ mod fail;
 mod given;
 mod open;
 mod show;
+mod signals;
 
 use std::{io::Write, process::ExitCode};
 

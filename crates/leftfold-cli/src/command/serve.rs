@@ -1,8 +1,8 @@
 //! `leftfold serve`: a store for clients over the network.
 //!
 //! **Owns:** gathering the settings, telling where the server is, and when it stops. **Does not know:** protocols.
-//! **Invariants:** the first line on standard output is printed once clients can connect, and names the address; a first
-//! signal ends the server in order, a second one at once.
+//! **Invariants:** the first line on standard output is printed once clients can connect, and names the address; from before
+//! then, a first signal ends the server in order, a second one at once.
 
 use std::{fmt::Write as _, fs, io::Write, net::SocketAddr, sync::Arc};
 
@@ -14,6 +14,7 @@ use super::output;
 use crate::{
     cli, given,
     open::{self, Place},
+    signals::Signals,
 };
 
 pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
@@ -27,9 +28,11 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     let _flushed_at_the_end = telemetry::start(&settings)?;
     let store = store(&arguments).await?;
     let advertised = settings.advertised_host.clone();
+    // Before anybody can connect: who knows that there is a server can also end it in order.
+    let signals = Signals::listen()?;
     let server = Server::bind(store, settings).await?;
     announce(&server, &advertised, &arguments)?;
-    Ok(server.run(stop()).await?)
+    Ok(server.run(stop(signals)).await?)
 }
 
 fn settings(arguments: &cli::Serve) -> anyhow::Result<Settings> {
@@ -92,37 +95,13 @@ fn announce(server: &Server, advertised: &str, arguments: &cli::Serve) -> anyhow
 
 /// Resolves when the process is told to end. From then on, a second signal ends it at once.
 #[expect(clippy::exit, reason = "whoever asks twice does not want to wait")]
-async fn stop() {
-    signal().await;
+async fn stop(mut signals: Signals) {
+    signals.next().await;
     tracing::info!("stopping: calls under way may finish");
-    tokio::spawn(async {
-        signal().await;
+    tokio::spawn(async move {
+        signals.next().await;
         std::process::exit(130);
     });
-}
-
-#[cfg(unix)]
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return ctrl_c().await;
-    };
-    tokio::select! {
-        () = ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
-}
-
-#[cfg(not(unix))]
-async fn signal() {
-    ctrl_c().await;
-}
-
-async fn ctrl_c() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without signals the server runs until it is killed.
-        std::future::pending::<()>().await;
-    }
 }
 
 /// All settings as a table for the documentation.

@@ -1,7 +1,7 @@
 //! `leftfold tail`: follows the log.
 //!
 //! **Owns:** following until interrupted. **Does not know:** how events arrive.
-//! **Invariants:** every batch is flushed at once, for someone is watching.
+//! **Invariants:** every batch is flushed at once, for someone is watching; an interrupt ends it between two batches.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ use leftfold_server::json;
 use leftfold_store::Subscription;
 
 use super::{output, read::scope};
-use crate::{cli, open, show};
+use crate::{cli, open, show, signals::Signals};
 
 pub(crate) async fn run(arguments: cli::Tail) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;
@@ -26,10 +26,11 @@ pub(crate) async fn run(arguments: cli::Tail) -> anyhow::Result<()> {
         .scope(scope(arguments.filter));
     let mut deliveries = store.subscribe(subscription);
     let mut out = output();
+    let mut signals = Signals::listen()?;
     loop {
         let delivery = tokio::select! {
             delivery = deliveries.next() => delivery,
-            _ = tokio::signal::ctrl_c() => None,
+            () = signals.next() => None,
         };
         let Some(delivery) = delivery.transpose()? else {
             break;

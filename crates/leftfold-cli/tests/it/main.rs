@@ -11,6 +11,7 @@ mod commands;
 mod import;
 mod postgres;
 mod serve;
+mod served;
 mod stalled;
 mod traces;
 mod url;

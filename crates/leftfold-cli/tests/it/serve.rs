@@ -2,81 +2,57 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
-    process::{Child, Command, Stdio},
+    net::{TcpListener, TcpStream},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
-use crate::{printed, said};
-
-/// The built command.
-fn binary() -> &'static str {
-    env!("CARGO_BIN_EXE_leftfold")
-}
-
-/// A server that is killed when the test is over.
-struct Served {
-    child: Child,
-    address: String,
-}
-
-impl Served {
-    fn with(arguments: &[&str]) -> Self {
-        let mut child = Command::new(binary())
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut first = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut first)
-            .unwrap();
-        let address = first.trim().rsplit(' ').next().unwrap().to_owned();
-        Self { child, address }
-    }
-
-    fn get(&self, path: &str) -> String {
-        let mut socket = TcpStream::connect(&self.address).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    fn terminate(mut self) -> (Option<i32>, String) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        assert!(sent.success());
-        let code = self.child.wait().unwrap().code();
-        let mut said = String::new();
-        let stderr = self.child.stderr.as_mut().unwrap();
-        stderr.read_to_string(&mut said).unwrap();
-        (code, said)
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::{
+    printed, said,
+    served::{Served, binary},
+};
 
 #[test]
 fn a_server_says_where_it_is_and_ends_in_order_when_told() {
     let data = tempfile::tempdir().unwrap();
     let directory = data.path().join("store");
     let server = Served::with(&["--data", directory.to_str().unwrap(), "--log-format=json"]);
-    assert!(server.get("/health/live").starts_with("HTTP/1.1 200"));
+    assert!(server.get("/health/live", "").starts_with("HTTP/1.1 200"));
     // Whoever only holds a connection does not keep the server from ending.
     let _idle = TcpStream::connect(&server.address).unwrap();
     let (code, said) = server.terminate();
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("\"stopping"), "{said}");
     assert!(directory.is_dir());
+}
+
+#[test]
+fn a_server_that_is_told_to_end_before_its_first_line_is_out_ends_in_order() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    // Nothing reads these lines yet, so that the server's own has to wait.
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut lines = writer.try_clone().unwrap();
+    let filled = thread::spawn(move || lines.write_all(&[b'\n'; 1 << 20]));
+    let child = Command::new(binary())
+        .args(["serve", "--memory", "--listen", &address])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut server = Served { child, address };
+    while TcpStream::connect(&server.address).is_err() {
+        assert_eq!(server.child.try_wait().unwrap(), None);
+        thread::sleep(Duration::from_millis(5));
+    }
+    server.tell_to_end();
+    let mut printed = String::new();
+    reader.read_to_string(&mut printed).unwrap();
+    filled.join().unwrap().unwrap();
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert!(printed.contains("leftfold serves"));
 }
 
 #[test]
@@ -110,20 +86,21 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 
 #[test]
 fn an_exposed_server_warns_and_tells_addresses_that_lead_to_it() {
-    let mut child = Command::new(binary())
+    let child = Command::new(binary())
         .args(["serve", "--memory", "--listen", "0.0.0.0:0", "--insecure"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let address = "0.0.0.0:0".to_owned();
+    let mut server = Served { child, address };
+    let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
     let first = lines.next().unwrap().unwrap();
     let port = first.rsplit(':').next().unwrap().to_owned();
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut log = BufReader::new(server.child.stderr.take().unwrap()).lines();
     let warned = log.find(|line| line.as_ref().unwrap().contains("INSECURE"));
     assert!(warned.is_some());
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(server);
     let rest: Vec<_> = lines.map(Result::unwrap).collect();
     let connect = format!("kurrentdb://localhost:{port}?tls=false");
     let code = rest.iter().filter(|line| line.contains("KurrentDBClient"));

@@ -5,10 +5,10 @@
 use std::{
     any::Any,
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use bytes::Bytes;
@@ -18,6 +18,8 @@ use leftfold_model::{
     Append, ContentType, EventType, ExpectedRevision, NewEvent, Position, StreamName,
 };
 use leftfold_store::{EventStore, Subscription};
+
+use crate::served::{Served, binary};
 
 /// What the server may take at its highest.
 const MEMORY_MAX: u64 = 256 * 1024 * 1024;
@@ -52,7 +54,7 @@ impl Bound {
 
     /// A command that runs the server within the bound.
     fn command(&self) -> Command {
-        let server = env!("CARGO_BIN_EXE_leftfold");
+        let server = binary();
         match &self.group {
             None => Command::new(server),
             Some(group) => {
@@ -74,50 +76,30 @@ impl Drop for Bound {
     }
 }
 
-struct Served {
-    child: Child,
-    address: String,
-}
-
-impl Served {
-    fn within(bound: &Bound, data: &Path) -> Self {
-        let mut child = bound
+/// A server over the store in `data`, within the bound.
+fn served(bound: &Bound, data: &Path) -> Served {
+    Served::by(
+        bound
             .command()
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut first = String::new();
-        let stdout = child.stdout.as_mut().unwrap();
-        BufReader::new(stdout).read_line(&mut first).unwrap();
-        let address = first.trim().rsplit(' ').next().unwrap().to_owned();
-        Self { child, address }
-    }
-
-    async fn client(&self, connections: usize) -> Client {
-        let options = ClientOptions::default().with_connections(connections);
-        Client::connect_with(&format!("leftfold://{}", self.address), options)
-            .await
-            .unwrap()
-    }
-
-    /// The most memory it had at any time, of its own; `None` where the system does not tell.
-    fn peak(&self) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-        let kib = line.split_whitespace().nth(1)?;
-        Some(kib.parse::<u64>().ok()? * 1024)
-    }
+            .stderr(Stdio::null()),
+    )
 }
 
-impl Drop for Served {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+async fn connected(server: &Served, connections: usize) -> Client {
+    let options = ClientOptions::default().with_connections(connections);
+    Client::connect_with(&format!("leftfold://{}", server.address), options)
+        .await
+        .unwrap()
+}
+
+/// The most memory the server had at any time, of its own; `None` where the system does not tell.
+fn peak(server: &Served) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.child.id())).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib = line.split_whitespace().nth(1)?;
+    Some(kib.parse::<u64>().ok()? * 1024)
 }
 
 async fn append(client: &Client, events: u64, bytes: usize) -> Position {
@@ -177,7 +159,7 @@ struct Stalled {
 
 impl Stalled {
     async fn by_leftfold(&mut self, server: &Served) {
-        let client = server.client(10).await;
+        let client = connected(server, 10).await;
         for nth in 0..EACH {
             let after = Position::new(beginning(nth));
             let mut subscription = client.subscribe(Subscription::after(after));
@@ -240,8 +222,8 @@ async fn two_hundred_stalled_subscribers_cost_little_memory_and_nobody_else_wait
     if bound.group.is_none() {
         println!("the server's own memory is looked at only: no bound can be set here");
     }
-    let mut server = Served::within(&bound, data.path());
-    let client = server.client(1).await;
+    let mut server = served(&bound, data.path());
+    let client = connected(&server, 1).await;
     for _ in 0..SMALL / 5_000 {
         append(&client, 5_000, SMALL_BYTES).await;
     }
@@ -264,7 +246,7 @@ async fn two_hundred_stalled_subscribers_cost_little_memory_and_nobody_else_wait
     assert!(server.child.try_wait().unwrap().is_none(), "it still runs");
     // Two of them are connections.
     assert_eq!(stalled.kept.len(), 4 * EACH + 2);
-    if let Some(peak) = server.peak() {
+    if let Some(peak) = peak(&server) {
         println!("{} MiB at the most", peak >> 20);
         assert!(peak < MEMORY_MAX, "{} MiB at the most", peak >> 20);
     }

@@ -1,13 +1,9 @@
 //! Traces that a server sends, as a collector receives them.
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
-    process::{Command, Stdio},
-};
-
 use bytes::Bytes;
 use tokio::{net::TcpListener, sync::mpsc};
+
+use crate::served::Served;
 
 /// Receives what is sent by OTLP over gRPC, and accepts all of it.
 async fn collect(listener: TcpListener, received: mpsc::Sender<(String, Vec<u8>)>) {
@@ -25,6 +21,8 @@ async fn collect(listener: TcpListener, received: mpsc::Sender<(String, Vec<u8>)
                         let _ = body.flow_control().release_capacity(data.len());
                         bytes.extend_from_slice(&data);
                     }
+                    // Before the answer: whoever has that may end, and then this has to be there.
+                    received.send((path, bytes)).await.unwrap();
                     let head = http::Response::builder()
                         .header("content-type", "application/grpc")
                         .body(())
@@ -39,7 +37,6 @@ async fn collect(listener: TcpListener, received: mpsc::Sender<(String, Vec<u8>)
                         "0".parse().unwrap(),
                     )]);
                     answer.send_trailers(ok).unwrap();
-                    received.send((path, bytes)).await.unwrap();
                 });
             }
         });
@@ -52,38 +49,15 @@ async fn a_request_is_told_to_the_collector_as_a_part_of_its_callers_trace() {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let (received, mut spans) = mpsc::channel(16);
     tokio::spawn(collect(listener, received));
-    let mut server = Command::new(env!("CARGO_BIN_EXE_leftfold"))
-        .args(["serve", "--memory", "--listen", "127.0.0.1:0"])
-        .args(["--otlp-endpoint", &endpoint])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut first = String::new();
-    let mut stdout = BufReader::new(server.stdout.take().unwrap());
-    stdout.read_line(&mut first).unwrap();
-    let address = first.trim().rsplit(' ').next().unwrap();
-
+    let server = Served::with(&["--memory", "--otlp-endpoint", &endpoint]);
     let trace = "0af7651916cd43dd8448eb211c80319c";
-    let mut socket = TcpStream::connect(address).unwrap();
-    let request = format!(
-        "GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
-         traceparent: 00-{trace}-b7ad6b7169203331-01\r\n\r\n"
-    );
-    socket.write_all(request.as_bytes()).unwrap();
-    socket.read_to_string(&mut String::new()).unwrap();
+    let parent = format!("traceparent: 00-{trace}-b7ad6b7169203331-01\r\n");
+    server.get("/health/live", &parent);
 
     // What was not sent yet is sent when the server ends.
-    let pid = server.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let (path, sent) = spans.recv().await.unwrap();
-    assert!(server.wait().unwrap().success());
+    let (code, said) = server.terminate();
+    assert_eq!(code, Some(0), "{said}");
+    let (path, sent) = spans.try_recv().expect("a trace was sent");
     assert_eq!(
         path,
         "/opentelemetry.proto.collector.trace.v1.TraceService/Export"

@@ -1,0 +1,46 @@
+//! Signals that ask the process to end.
+//!
+//! **Owns:** being asked, from the moment it listens. **Does not know:** what ends.
+//! **Invariants:** a signal that comes while nobody waits for it is kept; several that come then count as one.
+
+use std::io;
+
+#[cfg(unix)]
+use tokio::signal::unix::{Signal as Interrupt, Signal as Terminate, SignalKind, signal};
+#[cfg(windows)]
+use tokio::signal::windows::{CtrlC as Interrupt, CtrlClose as Terminate, ctrl_c, ctrl_close};
+
+/// What asks to end: an interrupt from the terminal, or whoever runs the process.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    interrupt: Interrupt,
+    terminate: Terminate,
+}
+
+impl Signals {
+    /// From now on, these signals no longer end the process by themselves.
+    #[cfg(unix)]
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// From now on, these signals no longer end the process by themselves.
+    #[cfg(windows)]
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: ctrl_c()?,
+            terminate: ctrl_close()?,
+        })
+    }
+
+    /// The next one. Cancel safe.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
