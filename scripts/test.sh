@@ -10,6 +10,9 @@ cd "$(dirname "$0")/.."
 # What is built in release form here is run and not measured: without optimising across crates it is built in half the time.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 
+# After so many seconds a step counts as hanging: it is ended, and fails by its name.
+limit=1800
+
 passed=0
 failed=0
 times=""
@@ -31,13 +34,35 @@ need() {
   fi
 }
 
+# bounded COMMAND...: runs it in a process group of its own, all of which is ended when it takes too long or this script ends.
+bounded() {
+  local job watch outcome=0
+  set -m
+  "$@" </dev/null &
+  job=$!
+  (
+    sleep "$limit"
+    echo "test: took more than $limit s and was ended"
+    kill -KILL -- "-$job"
+  ) &
+  watch=$!
+  set +m
+  trap 'kill -KILL -- "-$job" "-$watch"; exit 130' INT TERM
+  wait "$job" || outcome=$?
+  trap - INT TERM
+  # It has ended itself if it had to end the other.
+  kill -KILL -- "-$watch" 2>/dev/null || true
+  wait "$watch" 2>/dev/null || true
+  return "$outcome"
+}
+
 # step NAME COMMAND...: runs one step, and goes on if it fails, so that one run tells about all of them.
 step() {
   local name=$1 start=$SECONDS outcome
   shift
   echo
   echo "==> $name: $*"
-  if "$@" </dev/null; then
+  if bounded "$@"; then
     outcome=passed
     passed=$((passed + 1))
   else
