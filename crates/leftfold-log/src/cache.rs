@@ -14,12 +14,14 @@ use std::sync::{
 
 use quick_cache::{Weighter, sync::Cache};
 
-use crate::error::StorageError;
+use crate::{error::StorageError, nowait};
 
 /// About the size of a block.
 const BLOCK_BYTES: usize = 4_096;
 /// Memory of a cached block beside its bytes.
 const ENTRY_BYTES: u64 = 96;
+/// Steps of finding a block and decoding what is looked for in it.
+const STEPS: u32 = 8;
 
 /// A bounded number of blocks of any number of files.
 #[derive(Debug)]
@@ -63,6 +65,7 @@ impl Blocks {
         offset: u64,
         read: impl FnOnce() -> Result<Vec<u8>, StorageError>,
     ) -> Result<Arc<[u8]>, StorageError> {
+        nowait::spend(STEPS)?;
         if let Some(block) = self.find(file, offset) {
             return Ok(block);
         }

@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod index;
 mod limits;
+mod nowait;
 #[doc(hidden)]
 pub mod planted;
 mod read;
@@ -27,7 +28,9 @@ pub use clock::{Clock, SystemClock};
 pub use engine::{Answered, AppendError, CloseError, Core, Log, LogStats, Reader, Ticket};
 pub use error::StorageError;
 pub use limits::{LogOptions, RECENT_IDS};
-pub use read::{Cursor, Delivered, EventRefs, Follower, ReadError, StreamEntry, Streams};
+pub use read::{
+    Cursor, Delivered, EventRefs, FirstBatch, Follower, ReadError, StreamEntry, Streams,
+};
 pub use record::{LogId, event::EventRef, names::Tags};
 pub use recover::{OpenError, OpenReport};
 pub use scavenge::{Cut, ScavengeError, ScavengeOptions, ScavengeProgress};

@@ -27,6 +27,8 @@ pub struct Report {
     pub appends: u64,
     /// How many events were erased.
     pub erased: u64,
+    /// How many reads began without waiting, and how many gave that up.
+    pub in_place: [u64; 2],
     /// Kinds of trouble, and how often.
     pub seen: BTreeMap<&'static str, u64>,
     /// The disk's trace; see [`SimDisk::trace`].
@@ -156,11 +158,22 @@ impl Run {
         let Some(core) = &self.core else {
             return Ok(Vec::new());
         };
-        let mut events = Vec::new();
         let unreadable = |error: leftfold_log::ReadError| {
             Broken(format!("the log cannot be read: {}", chain(&error)))
         };
-        let mut cursor = core.reader().read(read).map_err(unreadable)?;
+        let [begun, given_up] = &mut self.report.in_place;
+        let (mut cursor, mut events) = match core.reader().read_now(read) {
+            Some(first) => {
+                *begun += 1;
+                let (cursor, events) = first.map_err(unreadable)?;
+                (cursor, events.unwrap_or_default())
+            }
+            None => {
+                *given_up += 1;
+                let cursor = core.reader().read(read).map_err(unreadable)?;
+                (cursor, Vec::new())
+            }
+        };
         while let Some(batch) = cursor.next_batch().map_err(unreadable)? {
             events.extend(batch);
         }

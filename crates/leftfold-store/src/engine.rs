@@ -1,7 +1,8 @@
 //! The embedded engine as a [`Backend`].
 //!
 //! **Owns:** [`EngineBackend`]: the bridge between blocking reads and async callers. **Does not know:** files.
-//! **Invariants:** no read blocks a runtime thread: each batch is read on the blocking pool; appends wait in the engine's
+//! **Invariants:** no read blocks a runtime thread: what is in memory and soon done is read in place, everything else on the
+//! blocking pool (docs/adr/0015-read-in-place.md); appends wait in the engine's
 //! own bounded queue, and callers beyond its bound wait here, holding nothing but their append.
 
 use std::{ops::ControlFlow, path::PathBuf, pin::pin, sync::Arc, time::Duration};
@@ -10,10 +11,12 @@ use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::{StreamExt, future, stream};
 use leftfold_log as log;
 use leftfold_log::{
-    Cursor, Delivered, Follower, Log, LogOptions, OpenError, ScavengeOptions, Streams,
+    Cursor, Delivered, FirstBatch, Follower, Log, LogOptions, OpenError, ScavengeOptions, Streams,
     disk::{FileKind, FileName},
 };
-use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamName};
+use leftfold_model::{
+    Append, Appended, CurrentRevision, Position, Read, RecordedEvent, StreamName,
+};
 use tokio::{runtime::Handle, sync::mpsc, task};
 
 use crate::{
@@ -131,9 +134,15 @@ impl Backend for EngineBackend {
             let runtime = runtime.clone();
             async move {
                 match reading {
-                    // Known already: a short read is one hop to another thread, not two.
+                    // Known already: a short read asks nobody for its end.
                     Reading::Begun(cursor) if cursor.is_done() => Ok(None),
-                    reading => blocking(runtime, move || reading.step()).await,
+                    Reading::NotBegun(log, read) => match log.read_now(&read) {
+                        Some(first) => Reading::first(first).map(Some),
+                        None => blocking(runtime, move || Reading::begin(&log, &read)).await,
+                    },
+                    Reading::Begun(cursor) => {
+                        blocking(runtime, move || Reading::go_on(cursor)).await
+                    }
                 }
             }
         }))
@@ -232,9 +241,13 @@ impl Backend for EngineBackend {
 
     fn current(&self, stream: StreamName) -> BoxFuture<'_, Result<CurrentRevision, ReadError>> {
         let (log, runtime) = (self.log.clone(), self.runtime.clone());
-        Box::pin(blocking(runtime, move || {
-            log.revision(&stream).map_err(read_error)
-        }))
+        Box::pin(async move {
+            if let Some(revision) = log.revision_now(&stream) {
+                return revision.map_err(read_error);
+            }
+            let look = move || log.revision(&stream).map_err(read_error);
+            blocking(runtime, look).await
+        })
     }
 
     fn erase(
@@ -330,23 +343,30 @@ enum Reading {
 }
 
 impl Reading {
-    fn step(self) -> Result<Option<(ReadBatch, Self)>, ReadError> {
-        let (mut cursor, first) = match self {
-            Self::NotBegun(log, read) => {
-                let cursor = log.read(&read).map_err(read_error)?;
-                (Box::new(cursor.with_batch_bytes(BATCH_BYTES)), true)
-            }
-            Self::Begun(cursor) => (cursor, false),
+    fn begin(log: &Log, read: &Read) -> Result<Option<(ReadBatch, Self)>, ReadError> {
+        let begin = || {
+            let mut cursor = log.read(read)?.with_batch_bytes(BATCH_BYTES);
+            let events = cursor.next_batch()?;
+            Ok((cursor, events))
         };
+        Self::first(begin()).map(Some)
+    }
+
+    /// There is a first batch also if it has no events: it brings the token.
+    fn first(first: Result<FirstBatch, log::ReadError>) -> Result<(ReadBatch, Self), ReadError> {
+        let (cursor, events) = first.map_err(read_error)?;
+        let cursor = cursor.with_batch_bytes(BATCH_BYTES);
+        Ok(Self::batch(Box::new(cursor), events.unwrap_or_default()))
+    }
+
+    fn go_on(mut cursor: Box<Cursor>) -> Result<Option<(ReadBatch, Self)>, ReadError> {
         let events = cursor.next_batch().map_err(read_error)?;
-        if events.is_none() && !first {
-            return Ok(None);
-        }
-        let batch = ReadBatch {
-            events: events.unwrap_or_default(),
-            token: cursor.token(),
-        };
-        Ok(Some((batch, Self::Begun(cursor))))
+        Ok(events.map(|events| Self::batch(cursor, events)))
+    }
+
+    fn batch(cursor: Box<Cursor>, events: Vec<RecordedEvent>) -> (ReadBatch, Self) {
+        let token = cursor.token();
+        (ReadBatch { events, token }, Self::Begun(cursor))
     }
 }
 
@@ -365,10 +385,16 @@ impl Following {
                 return Ok(Some((delivery(passed), self)));
             }
             if !self.follower.is_current() {
-                let mut follower = self.follower;
-                let look = move || Ok((follower.try_next().map_err(read_error)?, follower));
-                let (delivered, follower) = blocking(self.runtime.clone(), look).await?;
-                self.follower = follower;
+                let delivered = match self.follower.next_now() {
+                    Some(delivered) => delivered.map_err(read_error)?,
+                    None => {
+                        let mut follower = self.follower;
+                        let look = move || Ok((follower.try_next().map_err(read_error)?, follower));
+                        let (delivered, follower) = blocking(self.runtime.clone(), look).await?;
+                        self.follower = follower;
+                        delivered
+                    }
+                };
                 if let Some(delivered) = delivered {
                     return Ok(Some((delivery(delivered), self)));
                 }

@@ -23,6 +23,7 @@ const FLOORS: &[&[&str]] = &[
     &["segment", "index"],         // structures that fill a file
     &["record"],                   // bytes to structs and back
     &["cache"],                    // blocks that were read and checked
+    &["nowait"],                   // whether this thread may wait for the disk
     &["error"],                    // names the file that failed, so it stands on the disk's names
     &["disk"],
     &["limits", "clock", "planted"],

@@ -66,8 +66,8 @@ pub trait DiskFile: Debug + Send + Sync {
     /// What the system reports; `UnexpectedEof` if the file ends before `buf` is full.
     fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()>;
 
-    /// As [`Self::read_exact_at`], if that takes no time because the bytes are in memory; `false`: they may not be, and
-    /// `buf` holds anything.
+    /// As [`Self::read_exact_at`], if that takes no time because the bytes are in memory; `false`: they may not be, or it cannot
+    /// be told, and `buf` holds anything.
     ///
     /// # Errors
     /// What the system reports.

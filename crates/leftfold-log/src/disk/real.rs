@@ -162,6 +162,10 @@ impl DiskFile for RealFile {
             Err(error) => Err(error.into()),
         }
     }
+    #[cfg(not(target_os = "linux"))]
+    fn read_if_cached(&self, _: &mut [u8], _: u64) -> io::Result<bool> {
+        Ok(false)
+    }
     #[cfg(target_os = "linux")]
     fn will_read(&self, at: u64, bytes: u64) {
         use rustix::fs::{Advice, fadvise};

@@ -25,7 +25,7 @@ use crate::{
     disk::{Disk, real::RealDisk},
     error::StorageError,
     limits::LogOptions,
-    read::{Cursor, Follower, ReadError, Streams},
+    read::{Cursor, FirstBatch, Follower, ReadError, Streams},
     recover::{OpenError, OpenReport},
 };
 
@@ -164,6 +164,14 @@ impl Log {
         self.running.reader.read(read)
     }
 
+    /// Begins a read and takes its first events, unless that would have to wait; see [`Reader::read_now`].
+    ///
+    /// # Errors
+    /// As [`Reader::read_now`].
+    pub fn read_now(&self, read: &Read) -> Option<Result<FirstBatch, ReadError>> {
+        self.running.reader.read_now(read)
+    }
+
     /// Follows the log from behind `after` on.
     #[must_use]
     pub fn follow(&self, scope: Scope, query: Query, after: Position) -> Follower {
@@ -176,6 +184,14 @@ impl Log {
     /// [`ReadError::Storage`].
     pub fn revision(&self, stream: &StreamName) -> Result<CurrentRevision, ReadError> {
         self.running.reader.revision(stream)
+    }
+
+    /// The same, unless that would have to wait; see [`Reader::revision_now`].
+    ///
+    /// # Errors
+    /// As [`Reader::revision_now`].
+    pub fn revision_now(&self, stream: &StreamName) -> Option<Result<CurrentRevision, ReadError>> {
+        self.running.reader.revision_now(stream)
     }
 
     /// Lists streams; see [`Reader::streams`].

@@ -18,7 +18,8 @@ use crate::{
     error::StorageError,
     index::{Frozen, Sources, Tail, Term, merge_due},
     limits::LogOptions,
-    read::{Cursor, Follower, ReadError, Streams, Touched, View, Views, Wakes},
+    nowait,
+    read::{Cursor, FirstBatch, Follower, ReadError, Streams, Touched, View, Views, Wakes},
     record::LogId,
     segment::{Locations, Segment, Segments, create},
     upkeep,
@@ -336,6 +337,20 @@ impl Reader {
         Cursor::over(self.shared.view(), read)
     }
 
+    /// Begins a read and takes its first events (64 and 64 KiB at most; `None` if there are none), unless that would have
+    /// to wait for the disk or take long: then there is no result, and it is to be done by [`Self::read`] where waiting does
+    /// no harm. For threads that have others to serve; takes well under a millisecond.
+    ///
+    /// # Errors
+    /// As [`Self::read`] and [`Cursor::next_batch`].
+    pub fn read_now(&self, read: &Read) -> Option<Result<FirstBatch, ReadError>> {
+        nowait::attempt(|| {
+            let mut cursor = self.read(read)?;
+            let events = cursor.next_batch()?;
+            Ok((cursor, events))
+        })
+    }
+
     /// Follows the log from behind `after` on: what is stored, then what is committed.
     #[must_use]
     pub fn follow(&self, scope: Scope, query: Query, after: Position) -> Follower {
@@ -363,6 +378,14 @@ impl Reader {
             .sources
             .stream_events(&Term::stream(stream), view.head)?;
         Ok(CurrentRevision(events.checked_sub(1).map(Revision::new)))
+    }
+
+    /// As [`Self::revision`], unless that would have to wait for the disk.
+    ///
+    /// # Errors
+    /// As [`Self::revision`].
+    pub fn revision_now(&self, stream: &StreamName) -> Option<Result<CurrentRevision, ReadError>> {
+        nowait::attempt(|| self.revision(stream))
     }
 
     /// Lists the streams whose names begin with `prefix` and come behind `after`, in the byte order of names.

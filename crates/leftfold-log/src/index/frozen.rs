@@ -21,6 +21,7 @@ use crate::{
     cache::{Blocks, FileId},
     disk::{Disk, DiskFile, FileKind, FileName},
     error::StorageError,
+    nowait,
     record::{LogId, Malformed, malformed, take, varint},
 };
 
@@ -343,7 +344,7 @@ impl Frozen {
             return Err(self.damage(offset, "a part runs past the end of the file"));
         }
         let mut buffer = vec![0; usize::try_from(bytes).unwrap_or(0)];
-        let read = self.file.read_exact_at(&mut buffer, offset);
+        let read = nowait::read_exact_at(&*self.file, &mut buffer, offset);
         read.map_err(|e| StorageError::io("read", &self.name, e))?;
         Ok(buffer)
     }

@@ -12,7 +12,12 @@ use std::fmt::Debug;
 use leftfold_model::Position;
 
 use super::{Term, chunk::Chunk, sources::Part};
-use crate::error::StorageError;
+use crate::{error::StorageError, nowait};
+
+/// Steps of looking up a stretch of one term's postings in one source.
+const LOOKUP_STEPS: u32 = 8;
+/// Steps of asking each set of an intersection once.
+const ROUND_STEPS: u32 = 1;
 
 /// A set of positions that can be searched from both ends.
 pub(crate) trait PositionSet: Debug + Send {
@@ -129,6 +134,7 @@ impl PositionSet for TermSet {
         }
         let start = self.parts_until(position).saturating_sub(1);
         for part in self.parts.get_mut(start..).unwrap_or_default() {
+            nowait::spend(LOOKUP_STEPS)?;
             if let Some(chunk) = part.chunk_after(&self.term, position, self.through)?
                 && let Some(found) = chunk.at_or_after(asked)
             {
@@ -172,6 +178,7 @@ impl PositionSet for TermSet {
             .iter_mut()
             .rev()
         {
+            nowait::spend(LOOKUP_STEPS)?;
             if let Some(chunk) = part.chunk_before(&self.term, position, self.through)?
                 && let Some(found) = chunk.at_or_before(asked)
             {
@@ -205,6 +212,7 @@ impl PositionSet for AllOf {
     fn at_or_after(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
         let mut candidate = position.max(Position::FIRST);
         loop {
+            nowait::spend(ROUND_STEPS)?;
             let start = candidate;
             for set in &mut self.0 {
                 match set.at_or_after(candidate)? {
@@ -221,6 +229,7 @@ impl PositionSet for AllOf {
     fn at_or_before(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
         let mut candidate = position;
         loop {
+            nowait::spend(ROUND_STEPS)?;
             let start = candidate;
             for set in &mut self.0 {
                 match set.at_or_before(candidate)? {

@@ -12,6 +12,7 @@ use super::View;
 use crate::{
     error::StorageError,
     index::{PositionSet, Term},
+    nowait,
     record::event::EventRef,
     segment::Fetched,
 };
@@ -20,6 +21,9 @@ use crate::{
 const BATCH_EVENTS_MAX: usize = 1_024;
 /// Bytes of a batch, about, unless the reader says otherwise; one event may be larger.
 const BATCH_BYTES: u64 = 1024 * 1024;
+/// Events and bytes of a batch that must not wait: whoever reads so has others to serve.
+const PROMPT_EVENTS_MAX: usize = 64;
+const PROMPT_BYTES: u64 = 64 * 1024;
 
 /// Why a read could not begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +36,9 @@ pub enum ReadError {
     #[error("log could not be read")]
     Storage(#[from] StorageError),
 }
+
+/// A read in progress and its first events, if it has any.
+pub type FirstBatch = (Cursor, Option<Vec<RecordedEvent>>);
 
 /// A read in progress.
 #[derive(Debug)]
@@ -124,12 +131,17 @@ impl Cursor {
         &mut self,
         mut buffer: Vec<u8>,
     ) -> Result<Option<(Fetched, Option<Position>)>, ReadError> {
+        let (events_max, bytes_max) = if nowait::is_on() {
+            (PROMPT_EVENTS_MAX, PROMPT_BYTES.min(self.batch_bytes))
+        } else {
+            (BATCH_EVENTS_MAX, self.batch_bytes)
+        };
         let mut wanted = usize::try_from(self.remaining).unwrap_or(usize::MAX);
         while self.next.is_some() && self.remaining > 0 {
-            wanted = wanted.min(BATCH_EVENTS_MAX);
+            wanted = wanted.min(events_max);
             let positions = self.positions(wanted)?;
             let segments = &self.view.segments;
-            let mut fetched = segments.fetch(&positions, self.batch_bytes, buffer)?;
+            let mut fetched = segments.fetch(&positions, bytes_max, buffer)?;
             fetched.skip_erased(self.remaining)?;
             let last = fetched.last();
             let more = fetched.cut || positions.len() == wanted;

@@ -10,10 +10,13 @@ use event_listener::{EventListener, Listener};
 use leftfold_model::{Position, Query, Read, RecordedEvent, Scope};
 
 use super::{Cursor, ReadError, Views, wakes::Watch};
-use crate::index::Term;
+use crate::{index::Term, nowait};
 
 /// Bytes of a delivery, about. There may be thousands of followers that are slow to take theirs.
 const BATCH_BYTES: u64 = 128 * 1024;
+/// Events that a follower may be behind, with more to deliver than fits into one delivery, and not count as one that has to
+/// catch up.
+const NEAR: u64 = 1_024;
 /// Terms by which a follower is woken. With more, it is woken by every commit: so many cost more to keep than they spare.
 const TERMS_MAX: usize = 256;
 
@@ -129,6 +132,26 @@ impl Follower {
                 }))
             }
         }
+    }
+
+    /// As [`Self::try_next`], unless that would have to wait for the disk or take long, as it does while there is much to
+    /// catch up with: then there is no result, and the follower stays where it is.
+    ///
+    /// # Errors
+    /// As [`Self::try_next`].
+    pub fn next_now(&mut self) -> Option<Result<Option<Delivered>, ReadError>> {
+        let through = self.through;
+        let behind = self.views.view().head.get().saturating_sub(through.get());
+        if self.cursor.is_some() && behind > NEAR {
+            return None;
+        }
+        let delivered = nowait::attempt(|| self.try_next());
+        if delivered.is_none() {
+            // What was made of a read that was given up counts for nothing.
+            self.through = through;
+            self.cursor = None;
+        }
+        delivered
     }
 
     /// What comes next; blocks until there is something. `None`: the log was closed.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use leftfold_model::Position;
 
-pub use cursor::{Cursor, EventRefs, ReadError};
+pub use cursor::{Cursor, EventRefs, FirstBatch, ReadError};
 pub use follower::{Delivered, Follower};
 pub use streams::{StreamEntry, Streams};
 pub(crate) use wakes::{Touched, Wakes};

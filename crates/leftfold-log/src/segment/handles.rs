@@ -16,6 +16,7 @@ use crate::{
     cache::Blocks,
     disk::{Disk, DiskFile, FileName},
     error::StorageError,
+    nowait,
 };
 
 /// Files kept open. Systems allow a process 1,024 by default; the rest is for the index and the application.
@@ -74,6 +75,9 @@ impl Handles {
         if let Some((file, used)) = open.files.get_mut(name) {
             *used = now;
             return Ok(Arc::clone(file));
+        }
+        if nowait::is_on() {
+            return Err(StorageError::io("open", name, nowait::give_up()));
         }
         let file = self
             .disk

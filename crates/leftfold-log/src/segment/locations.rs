@@ -18,6 +18,7 @@ use crate::{
     cache::FileId,
     disk::{FileKind, FileName},
     error::StorageError,
+    nowait,
     record::{
         Malformed, Seal,
         header::{Erased, SegmentHeader},
@@ -227,7 +228,7 @@ impl LocationReader<'_> {
         let mut block = vec![0; BLOCK_BYTES];
         let name = &self.segment.locations_name();
         let file = self.handles.get(name)?;
-        let read = file.read_exact_at(&mut block, offset);
+        let read = nowait::read_exact_at(&*file, &mut block, offset);
         read.map_err(|e| match e.kind() {
             std::io::ErrorKind::UnexpectedEof => {
                 StorageError::corrupt(name, offset, "the file is cut short")

@@ -7,6 +7,7 @@
 )]
 
 mod damage;
+mod in_place;
 mod lifecycle;
 mod model;
 mod scavenge;

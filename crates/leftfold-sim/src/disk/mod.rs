@@ -147,6 +147,8 @@ struct State {
     pending: Vec<DirPending>,
     next_file: u64,
     ops: u64,
+    /// How often it was asked whether bytes are in memory.
+    asked: u64,
     crash_at: Option<u64>,
     crashed: bool,
     /// Handles of a process that is gone are of an older life.

@@ -24,6 +24,7 @@ const MUST_BE_SEEN: &[&str] = &[
 fn no_seed_breaks_a_promise_and_every_kind_of_trouble_is_met() {
     let mut seen: BTreeMap<&'static str, u64> = BTreeMap::new();
     let (mut recoveries, mut appends, mut erased) = (0, 0, 0);
+    let mut in_place = [0; 2];
     let seeds = seeds();
     for seed in seeds.clone() {
         let mut run = Run::of(seed);
@@ -34,17 +35,22 @@ fn no_seed_breaks_a_promise_and_every_kind_of_trouble_is_met() {
         recoveries += report.recoveries;
         appends += report.appends;
         erased += report.erased;
+        for (all, of_this) in in_place.iter_mut().zip(report.in_place) {
+            *all += of_this;
+        }
         report
             .seen
             .into_iter()
             .for_each(|(what, times)| *seen.entry(what).or_default() += times);
     }
     println!(
-        "{} seeds, {recoveries} recoveries, {appends} appends, {erased} events erased, {seen:#?}",
+        "{} seeds, {recoveries} recoveries, {appends} appends, {erased} events erased, \
+         {in_place:?} reads in place and given up, {seen:#?}",
         seeds.end - seeds.start
     );
     if seeds.end - seeds.start > 100 {
         assert!(erased > seeds.end, "{erased} events erased");
+        assert!(in_place.iter().all(|&n| n > seeds.end), "{in_place:?}");
         for kind in MUST_BE_SEEN {
             assert!(seen.contains_key(kind), "no seed met: {kind}");
         }

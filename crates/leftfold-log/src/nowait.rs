@@ -1,0 +1,123 @@
+//! Reads that must not wait for the disk, for callers whose thread has others to serve.
+//!
+//! **Owns:** the state a thread is in during such a read: that it may not wait, and how many steps it may still take.
+//! **Does not know:** what is read, and who does it instead if it cannot be done so.
+//! **Invariants:** the state ends with the read, also by a panic; nothing is believed of a read in which something was given
+//! up, whatever it made of that.
+//!
+//! The state belongs to the thread, and is no argument of the thirty functions between a cursor and a file: only those that touch
+//! files or go on for long ask for it (docs/adr/0015-read-in-place.md).
+
+use std::{cell::Cell, io};
+
+use crate::{disk::DiskFile, error::StorageError};
+
+/// Steps of a read, at most; each takes something like a tenth of a microsecond.
+const STEPS_MAX: u32 = 2_048;
+
+thread_local! {
+    static STATE: Cell<State> = const { Cell::new(State::Patient) };
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    /// Files are waited for.
+    Patient,
+    /// They are not, and so many steps are left.
+    Prompt(u32),
+    /// Something would have had to be waited for, or took too long.
+    GivenUp,
+}
+
+/// Puts back what was there before.
+struct Restored(State);
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        STATE.set(self.0);
+    }
+}
+
+/// Runs a read in which no file is waited for. `None`: that did not do, because something is not in memory or there is too
+/// much to do; it is to be done from its beginning where waiting does no harm.
+pub(crate) fn attempt<T>(read: impl FnOnce() -> T) -> Option<T> {
+    let _restored = Restored(STATE.replace(State::Prompt(STEPS_MAX)));
+    let result = read();
+    match STATE.get() {
+        State::Patient | State::Prompt(_) => Some(result),
+        State::GivenUp => None,
+    }
+}
+
+/// Whether this thread must not wait.
+pub(crate) fn is_on() -> bool {
+    !matches!(STATE.get(), State::Patient)
+}
+
+/// Takes so many steps.
+///
+/// # Errors
+/// If there are no more.
+pub(crate) fn spend(steps: u32) -> Result<(), StorageError> {
+    match STATE.get() {
+        State::Patient => Ok(()),
+        State::Prompt(left) if left >= steps => {
+            STATE.set(State::Prompt(left - steps));
+            Ok(())
+        }
+        State::Prompt(_) | State::GivenUp => Err(StorageError::directory("read", give_up())),
+    }
+}
+
+/// Fills `buf` from byte `at` of the file on.
+///
+/// # Errors
+/// What the system reports, and if it would have to be waited for.
+pub(crate) fn read_exact_at(file: &dyn DiskFile, buf: &mut [u8], at: u64) -> io::Result<()> {
+    if !is_on() {
+        return file.read_exact_at(buf, at);
+    }
+    if file.read_if_cached(buf, at)? {
+        Ok(())
+    } else {
+        Err(give_up())
+    }
+}
+
+/// Ends the read; nobody sees the error.
+pub(crate) fn give_up() -> io::Error {
+    STATE.set(State::GivenUp);
+    io::ErrorKind::WouldBlock.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_read_that_gave_up_is_not_believed_even_if_it_went_on() {
+        let believed = attempt(|| {
+            let _ = give_up();
+            spend(1).is_err()
+        });
+        assert_eq!(believed, None);
+        assert_eq!(attempt(|| spend(1).is_ok()), Some(true));
+    }
+
+    #[test]
+    fn a_read_that_takes_too_many_steps_is_given_up() {
+        assert!(attempt(|| spend(STEPS_MAX).is_ok()).is_some());
+        assert!(attempt(|| spend(STEPS_MAX + 1).is_ok()).is_none());
+        assert!(!is_on());
+        assert!(spend(u32::MAX).is_ok());
+    }
+
+    #[test]
+    fn a_thread_may_wait_again_after_a_read_that_panicked() {
+        let panicked = catch_unwind(AssertUnwindSafe(|| attempt(|| panic!("of the test"))));
+        assert!(panicked.is_err());
+        assert!(!is_on());
+    }
+}
