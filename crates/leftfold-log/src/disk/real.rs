@@ -157,8 +157,10 @@ impl DiskFile for RealFile {
             ReadWriteFlags::NOWAIT,
         ) {
             Ok(read) => Ok(read == length),
-            // Not there, or a file system that cannot tell: the plain read decides.
-            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
+            // Not there, interrupted, or a file system that cannot tell: the plain read decides.
+            Err(Errno::AGAIN | Errno::INTR | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                Ok(false)
+            }
             Err(error) => Err(error.into()),
         }
     }

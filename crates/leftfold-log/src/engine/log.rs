@@ -166,6 +166,24 @@ impl Log {
 
     /// Begins a read and takes its first events, unless that would have to wait; see [`Reader::read_now`].
     ///
+    /// ```
+    /// # use leftfold_log::{Log, LogOptions};
+    /// # use leftfold_model::Read;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = Log::open(directory.path(), LogOptions::default())?;
+    /// let read = Read::all();
+    /// let (mut cursor, mut events) = match log.read_now(&read) {
+    ///     Some(first) => first?,
+    ///     // On a thread that may wait for the disk.
+    ///     None => (log.read(&read)?, Some(Vec::new())),
+    /// };
+    /// while let Some(batch) = events {
+    ///     println!("{} events", batch.len());
+    ///     events = cursor.next_batch()?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Reader::read_now`].
     pub fn read_now(&self, read: &Read) -> Option<Result<FirstBatch, ReadError>> {

@@ -15,8 +15,8 @@ use crate::{index::Term, nowait};
 /// Bytes of a delivery, about. There may be thousands of followers that are slow to take theirs.
 const BATCH_BYTES: u64 = 128 * 1024;
 /// Events that a follower may be behind, with more to deliver than fits into one delivery, and not count as one that has to
-/// catch up.
-const NEAR: u64 = 1_024;
+/// catch up: a few deliveries in a row at most are made in place.
+const NEAR: u64 = 256;
 /// Terms by which a follower is woken. With more, it is woken by every commit: so many cost more to keep than they spare.
 const TERMS_MAX: usize = 256;
 
