@@ -2,8 +2,8 @@
 //!
 //! **Owns:** [`EngineBackend`]: the bridge between blocking reads and async callers. **Does not know:** files.
 //! **Invariants:** no read blocks a runtime thread: what is in memory and soon done is read in place, everything else on the
-//! blocking pool (docs/adr/0015-read-in-place.md); appends wait in the engine's
-//! own bounded queue, and callers beyond its bound wait here, holding nothing but their append.
+//! blocking pool (docs/adr/0015-read-in-place.md), and a task that only reads lets others run now and then; appends wait in
+//! the engine's own bounded queue, and callers beyond its bound wait here, holding nothing but their append.
 
 use std::{ops::ControlFlow, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
@@ -136,10 +136,13 @@ impl Backend for EngineBackend {
                 match reading {
                     // Known already: a short read asks nobody for its end.
                     Reading::Begun(cursor) if cursor.is_done() => Ok(None),
-                    Reading::NotBegun(log, read) => match log.read_now(&read) {
-                        Some(first) => Reading::first(first).map(Some),
-                        None => blocking(runtime, move || Reading::begin(&log, &read)).await,
-                    },
+                    Reading::NotBegun(log, read) => {
+                        task::coop::consume_budget().await;
+                        match log.read_now(&read) {
+                            Some(first) => Reading::first(first).map(Some),
+                            None => blocking(runtime, move || Reading::begin(&log, &read)).await,
+                        }
+                    }
                     Reading::Begun(cursor) => {
                         blocking(runtime, move || Reading::go_on(cursor)).await
                     }
@@ -242,6 +245,7 @@ impl Backend for EngineBackend {
     fn current(&self, stream: StreamName) -> BoxFuture<'_, Result<CurrentRevision, ReadError>> {
         let (log, runtime) = (self.log.clone(), self.runtime.clone());
         Box::pin(async move {
+            task::coop::consume_budget().await;
             if let Some(revision) = log.revision_now(&stream) {
                 return revision.map_err(read_error);
             }
@@ -385,6 +389,7 @@ impl Following {
                 return Ok(Some((delivery(passed), self)));
             }
             if !self.follower.is_current() {
+                task::coop::consume_budget().await;
                 let delivered = match self.follower.next_now() {
                     Some(delivered) => delivered.map_err(read_error)?,
                     None => {

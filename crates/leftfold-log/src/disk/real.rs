@@ -148,7 +148,7 @@ impl DiskFile for RealFile {
     }
     #[cfg(target_os = "linux")]
     fn read_if_cached(&self, buf: &mut [u8], at: u64) -> io::Result<bool> {
-        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        use rustix::io::{ReadWriteFlags, preadv2};
         let length = buf.len();
         match preadv2(
             &self.0,
@@ -157,11 +157,8 @@ impl DiskFile for RealFile {
             ReadWriteFlags::NOWAIT,
         ) {
             Ok(read) => Ok(read == length),
-            // Not there, interrupted, or a file system that cannot tell: the plain read decides.
-            Err(Errno::AGAIN | Errno::INTR | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
+            // Not there, interrupted, forbidden, or a file system that cannot tell: the plain read decides, and reports.
+            Err(_) => Ok(false),
         }
     }
     #[cfg(not(target_os = "linux"))]

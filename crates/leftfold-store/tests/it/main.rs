@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
+mod in_place;
+
 use std::sync::{Arc, Mutex};
 
 use leftfold_store::{EngineStore, EventStore, LogOptions, MemoryStore, conformance::Fixture};
