@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use leftfold_model::{ConflictToken, Direction, Position, Read, ReadFrom, RecordedEvent, Scope};
+use leftfold_model::{
+    ConflictToken, Direction, Position, Query, Read, ReadFrom, RecordedEvent, Scope,
+};
 
 use super::View;
 use crate::{
@@ -37,6 +39,9 @@ pub enum ReadError {
     Storage(#[from] StorageError),
 }
 
+/// How many sources of terms are prepared in one step.
+const PARTS_A_STEP: usize = 4;
+
 /// A read in progress and its first events, if it has any.
 pub type FirstBatch = (Cursor, Option<Vec<RecordedEvent>>);
 
@@ -55,6 +60,10 @@ pub struct Cursor {
 
 impl Cursor {
     pub(crate) fn over(view: Arc<View>, read: &Read) -> Result<Self, ReadError> {
+        // Each term looks at each source: a large query is no work for a thread that must not wait.
+        let sources = view.sources.frozen.len() + view.sources.tails.len();
+        let steps = (terms(&read.query) * sources) / PARTS_A_STEP;
+        nowait::spend(u32::try_from(steps).unwrap_or(u32::MAX))?;
         let next = start(&view, read)?;
         let set = view.sources.select(&read.scope, &read.query, view.head);
         let remaining = read.limit.unwrap_or(u64::MAX);
@@ -231,6 +240,17 @@ fn behind(position: Position, direction: Direction) -> Option<Position> {
     match direction {
         Direction::Forwards => Some(position.next()),
         Direction::Backwards => Some(position.previous()).filter(|&p| p > Position::START),
+    }
+}
+
+/// How many terms a query asks for.
+fn terms(query: &Query) -> usize {
+    match query {
+        Query::All => 0,
+        Query::Items(items) => items
+            .iter()
+            .map(|item| item.type_list().len() + item.tag_list().len())
+            .sum(),
     }
 }
 

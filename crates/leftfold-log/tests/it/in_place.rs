@@ -278,6 +278,17 @@ fn a_read_that_takes_long_is_given_up_although_all_is_in_memory() {
     fixture.log.append(written).unwrap();
     assert_eq!(fixture.read_now(&Read::stream(stream("large"))), None);
 
+    fixture
+        .log
+        .append(append("small", ExpectedRevision::Any, [30_000]))
+        .unwrap();
+    let small = Read::stream(stream("small"));
+    assert_eq!(fixture.read_now(&small), Some(read(&fixture.log, &small)));
+    let item = |n| QueryItem::tags((0..64).map(|i| Tag::new(format!("t:{n}:{i}")).unwrap()));
+    let items = (0..256).map(|n| item(n).unwrap());
+    let wide = Read::query(Query::items(items).unwrap());
+    assert_eq!(fixture.read_now(&wide), None);
+
     // Two long lists that never meet.
     let events = (0..20_000).map(|n| {
         let event = event(n).with_tags([Tag::new(format!("half:{}", n % 2)).unwrap()]);
