@@ -105,20 +105,31 @@ impl DiskFile for TestFile {
 struct Fixture {
     log: Log,
     memory: Arc<Memory>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Fixture {
     fn with(options: LogOptions) -> Self {
-        let directory = directory();
+        Self::over(directory(), options)
+    }
+
+    fn over(directory: TempDir, options: LogOptions) -> Self {
         let memory = Arc::new(Memory::default());
         let disk = TestDisk(RealDisk::at(directory.path()).unwrap(), Arc::clone(&memory));
         let log = Log::open_on(Arc::new(disk), options, Arc::new(SystemClock)).unwrap();
         Self {
             log,
             memory,
-            _directory: directory,
+            directory,
         }
+    }
+
+    /// The same log with nothing in memory but its newest segment.
+    fn opened_again(self) -> Self {
+        let Self { log, directory, .. } = self;
+        log.close().unwrap();
+        drop(log);
+        Self::over(directory, tiny())
     }
 
     /// 600 events of three streams in a dozen sealed segments and the newest.
@@ -248,7 +259,7 @@ fn a_revision_that_would_have_to_be_waited_for_is_not_told() {
         let more = append("s-0", ExpectedRevision::Any, [2_000 + n]);
         fixture.log.append(more).unwrap();
     }
-    fixture.log.close().unwrap();
+    let fixture = fixture.opened_again();
     fixture.misses(1);
     assert!(fixture.log.revision_now(&old).is_none());
     let known = fixture.log.revision(&old).unwrap();
@@ -331,4 +342,42 @@ fn a_follower_that_may_not_wait_stays_where_it_is_and_misses_nothing() {
     assert!(given_up > 50, "{given_up} given up");
     let expected = read(&fixture.log, &Read::all().from_position(head.next()));
     assert_eq!(delivered, expected);
+}
+
+#[test]
+fn a_follower_that_catches_up_misses_nothing_whoever_reads_for_it() {
+    let fixture = Fixture::of_many_files();
+    fixture.log.close().unwrap();
+    let all = read(&fixture.log, &Read::all());
+    let (mut asked, mut in_place, mut most_in_a_row) = (0, 0, 0);
+    for behind in (0..=600).step_by(40) {
+        let after = fixture.log.head().get() - behind;
+        let mut follower = fixture
+            .log
+            .follow(Scope::All, Query::All, Position::new(after));
+        let (mut delivered, mut in_a_row) = (Vec::new(), 0);
+        while !follower.is_current() {
+            // Now and then one file or block is not in memory.
+            fixture.misses([0, 0, 0, 0, 0, 7][asked % 6]);
+            asked += 1;
+            let next = match follower.next_now() {
+                Some(next) => {
+                    in_place += 1;
+                    in_a_row += 1;
+                    next
+                }
+                None => {
+                    in_a_row = 0;
+                    follower.try_next()
+                }
+            };
+            most_in_a_row = most_in_a_row.max(in_a_row);
+            delivered.extend(next.unwrap().unwrap().events);
+        }
+        let expected = all.iter().filter(|event| event.position.get() > after);
+        assert!(delivered.iter().eq(expected), "{behind} events behind");
+    }
+    assert!((1..asked).contains(&in_place), "{in_place} of {asked}");
+    // Four to come near the head, one before, which had yet to find out how far it is.
+    assert!((2..=5).contains(&most_in_a_row), "{most_in_a_row} in a row");
 }
