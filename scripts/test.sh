@@ -120,6 +120,8 @@ fi
 step "system tools" need cc gcc libc6-dev
 step "postgres" postgres
 step "pooler" need /usr/sbin/pgbouncer pgbouncer
+# By itself, so that the time a slow machine needs to compile does not count as tests that hang.
+step "build" cargo test --quiet --workspace --all-features --locked --no-run
 step "checks and tests" cargo run --quiet --locked --package xtask -- ci
 step "simulation" tests env LEFTFOLD_SEEDS="${LEFTFOLD_SEEDS:-20000}" cargo test --release --locked -p leftfold-sim
 # Its crates ask for a newer toolchain in their manifests than they use.

@@ -8,7 +8,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
 use futures_util::TryStreamExt;
@@ -16,7 +16,6 @@ use leftfold_model::{
     Bytes, CurrentRevision, ExpectedRevision, Read, RecordedEvent, Revision, StreamName,
 };
 use quick_cache::sync::Cache;
-use tokio::sync::OnceCell;
 
 use super::metadata::{StreamMetadata, is_metadata, is_tombstone};
 use crate::{Backend, ListStreams, ReadError};
@@ -27,6 +26,12 @@ const KEPT: usize = 16_384;
 const CHANGES: usize = 1_024;
 /// A counter that does not count any more: what it stands for is looked up each time.
 const UNKNOWN: u64 = u64::MAX;
+/// Nobody has looked for metadata streams yet.
+const UNKNOWN_YET: u8 = 0;
+/// There was no metadata stream, and no change of metadata began since.
+const NONE: u8 = 1;
+/// There may be metadata streams.
+const SOME: u8 = 2;
 
 /// What the metadata stream of a stream says.
 #[derive(Debug, Default)]
@@ -87,8 +92,11 @@ pub(super) struct Lives {
     kept: Cache<StreamName, (u64, Arc<Life>)>,
     /// How many changes of metadata are known to be over.
     changes: Vec<AtomicU64>,
-    /// Whether there is any metadata stream: asked once, and true from the first change on.
-    any: OnceCell<AtomicBool>,
+    /// Whether there is any metadata stream: [`UNKNOWN_YET`], [`NONE`] or [`SOME`]. It never leaves [`SOME`].
+    ///
+    /// Callers that find [`UNKNOWN_YET`] each look it up themselves. None of them waits for another: a future that was
+    /// polled once and then left alone must not keep other futures of its task waiting.
+    any: AtomicU8,
 }
 
 impl Lives {
@@ -97,7 +105,7 @@ impl Lives {
         Self {
             kept: Cache::new(KEPT),
             changes,
-            any: OnceCell::new(),
+            any: AtomicU8::new(UNKNOWN_YET),
         }
     }
 
@@ -109,18 +117,27 @@ impl Lives {
         if !backend.is_exclusive() {
             return Ok(false);
         }
-        let any = self.any.get_or_try_init(|| async {
-            let list = ListStreams {
-                prefix: "$$".into(),
-                limit: Some(1),
-                after: None,
-            };
-            let found = backend.streams(list).try_next().await?;
-            Ok::<_, ReadError>(AtomicBool::new(
-                found.is_some_and(|found| !found.is_empty()),
-            ))
-        });
-        Ok(!any.await?.load(Ordering::SeqCst))
+        match self.any.load(Ordering::SeqCst) {
+            NONE => return Ok(true),
+            SOME => return Ok(false),
+            _ => {}
+        }
+        let list = ListStreams {
+            prefix: "$$".into(),
+            limit: Some(1),
+            after: None,
+        };
+        let found = backend.streams(list).try_next().await?;
+        let found = match found.is_some_and(|found| !found.is_empty()) {
+            true => SOME,
+            false => NONE,
+        };
+        // A change that was announced during the lookup has stored `SOME`, and that must stay.
+        let stored = self
+            .any
+            .compare_exchange(UNKNOWN_YET, found, Ordering::SeqCst, Ordering::SeqCst)
+            .map_or_else(|current| current, |_| found);
+        Ok(stored == NONE)
     }
 
     /// The life of a stream, from memory if that is as good.
@@ -169,10 +186,7 @@ impl Lives {
     /// Announces a change of the metadata of these streams. It is over when the value says so.
     pub(super) fn change(&self, streams: Vec<StreamName>) -> Change<'_> {
         if !streams.is_empty() {
-            // Not asked yet is as good: whoever asks later asks the back end.
-            if let Some(any) = self.any.get() {
-                any.store(true, Ordering::SeqCst);
-            }
+            self.any.store(SOME, Ordering::SeqCst);
         }
         Change {
             lives: self,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 mod in_place;
+mod polled_once;
 
 use std::sync::{Arc, Mutex};
 
