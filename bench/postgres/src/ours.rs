@@ -54,7 +54,7 @@ pub(crate) async fn appends(
 }
 
 pub(crate) async fn bank(address: &str) -> anyhow::Result<Repository<Account>> {
-    let store = Store::over(PostgresStore::open(address).await?);
+    let store = Store::new(PostgresStore::open(address).await?);
     Ok(store.repository::<Account>())
 }
 

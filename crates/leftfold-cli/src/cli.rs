@@ -5,7 +5,7 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use crate::given::Given;
+use crate::setting_args::SettingArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use leftfold_model::{
     Category, EventId, EventType, ExpectedRevision, Query, QueryItem, Revision, StreamName, Tag,
@@ -328,7 +328,7 @@ pub(crate) struct Delete {
     pub(crate) expect: Expect,
     /// Nobody can ever use the name again.
     #[arg(long)]
-    pub(crate) for_good: bool,
+    pub(crate) permanent: bool,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -375,7 +375,7 @@ pub(crate) struct Serve {
     #[arg(long)]
     pub(crate) settings: bool,
     #[command(flatten)]
-    pub(crate) given: Given,
+    pub(crate) given: SettingArgs,
 }
 
 #[derive(Debug, Args)]

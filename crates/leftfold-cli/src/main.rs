@@ -6,17 +6,17 @@
 
 mod cli;
 mod command;
-mod fail;
-mod given;
+mod display;
+mod exit_code;
 mod open;
-mod show;
+mod setting_args;
 mod signals;
 
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 
-use crate::{cli::Cli, fail::Exit};
+use crate::{cli::Cli, exit_code::Exit};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -29,11 +29,15 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(exit) => exit.into(),
-        Err(error) if fail::is_closed_pipe(&error) => Exit::Ok.into(),
+        Err(error) if exit_code::is_closed_pipe(&error) => Exit::Ok.into(),
         Err(error) => {
             // Nobody can be told when standard error is gone too.
-            let _ = writeln!(std::io::stderr().lock(), "leftfold: {}", fail::text(&error));
-            fail::exit_of(&error).into()
+            let _ = writeln!(
+                std::io::stderr().lock(),
+                "leftfold: {}",
+                exit_code::text(&error)
+            );
+            exit_code::exit_of(&error).into()
         }
     }
 }

@@ -9,13 +9,13 @@ use std::{env, fmt, path::Path, path::PathBuf, sync::Arc};
 use anyhow::{Context, bail};
 use leftfold_client::Client;
 use leftfold_postgres::{PostgresOptions, PostgresStore};
-use leftfold_store::{EngineStore, EventStore, LogOptions};
+use leftfold_store::{EmbeddedStore, EventStore, LogOptions};
 
 use crate::cli::Data;
 
 /// Where a store is.
 #[derive(Debug, Clone)]
-pub(crate) enum Place {
+pub(crate) enum StoreLocation {
     Directory(PathBuf),
     /// With the name under which messages speak of it: never its password.
     Postgres(Box<PostgresOptions>, String),
@@ -25,7 +25,7 @@ pub(crate) enum Place {
 
 /// Why there is no place to work on.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PlaceError {
+pub(crate) enum StoreLocationError {
     #[error(
         "no store is named: give --data PLACE or --url leftfold://host:port, or set LEFTFOLD_DATA or LEFTFOLD_URL"
     )]
@@ -40,7 +40,7 @@ pub(crate) enum PlaceError {
     NeedsFiles,
 }
 
-impl Place {
+impl StoreLocation {
     /// The place that the flags name, or else the environment.
     pub(crate) fn of(data: &Data) -> anyhow::Result<Self> {
         let named = (data.data.clone(), data.url.clone());
@@ -52,10 +52,10 @@ impl Place {
             named => named,
         };
         match (place, url) {
-            (Some(_), Some(_)) => Err(PlaceError::Two.into()),
+            (Some(_), Some(_)) => Err(StoreLocationError::Two.into()),
             (Some(place), None) => Self::at(&place),
             (None, Some(url)) => Ok(Self::Server(url)),
-            (None, None) => Err(PlaceError::Missing.into()),
+            (None, None) => Err(StoreLocationError::Missing.into()),
         }
     }
 
@@ -70,7 +70,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(directory) => directory.display().fmt(f),
@@ -87,20 +87,20 @@ fn is_postgres(text: &str) -> bool {
 
 /// Opens the store for a command that writes; makes it if it is not there.
 pub(crate) async fn for_writing(data: &Data) -> anyhow::Result<Arc<dyn EventStore>> {
-    at(&Place::of(data)?).await
+    at(&StoreLocation::of(data)?).await
 }
 
 /// Opens the store for a command that needs something to be there.
 pub(crate) async fn existing(data: &Data) -> anyhow::Result<Arc<dyn EventStore>> {
-    let place = match Place::of(data)? {
-        Place::Directory(directory) => {
+    let place = match StoreLocation::of(data)? {
+        StoreLocation::Directory(directory) => {
             must_exist(&directory)?;
-            Place::Directory(directory)
+            StoreLocation::Directory(directory)
         }
-        Place::Postgres(options, name) => {
-            Place::Postgres(Box::new(options.without_migrating()), name)
+        StoreLocation::Postgres(options, name) => {
+            StoreLocation::Postgres(Box::new(options.without_migrating()), name)
         }
-        server @ Place::Server(_) => server,
+        server @ StoreLocation::Server(_) => server,
     };
     at(&place).await
 }
@@ -114,17 +114,17 @@ pub(crate) fn must_exist(directory: &Path) -> anyhow::Result<()> {
 }
 
 /// Opens the store at a place; makes it if it is not there.
-pub(crate) async fn at(place: &Place) -> anyhow::Result<Arc<dyn EventStore>> {
+pub(crate) async fn at(place: &StoreLocation) -> anyhow::Result<Arc<dyn EventStore>> {
     let cannot = || format!("cannot open {place}");
     match place {
-        Place::Directory(directory) => {
-            let store = EngineStore::open(directory, LogOptions::default()).await;
+        StoreLocation::Directory(directory) => {
+            let store = EmbeddedStore::open(directory, LogOptions::default()).await;
             Ok(Arc::new(store.with_context(cannot)?))
         }
-        Place::Postgres(options, _) => {
+        StoreLocation::Postgres(options, _) => {
             let store = PostgresStore::open_with((**options).clone()).await;
             Ok(Arc::new(store.with_context(cannot)?))
         }
-        Place::Server(address) => Ok(Arc::new(Client::connect(address).await?)),
+        StoreLocation::Server(address) => Ok(Arc::new(Client::connect(address).await?)),
     }
 }

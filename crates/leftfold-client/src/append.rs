@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use leftfold_model::{Append, Appended, Conflict, ExpectedRevision};
 use leftfold_proto::{
-    leftfold::v1::{self as wire, AppendPart, Failure, failure::Kind},
+    leftfold::v1::{self as wire, AppendChunk, ErrorDetail, error_detail::Kind},
     prost::Message,
 };
 use leftfold_store::{AppendError, Cause, Delete};
@@ -29,18 +29,18 @@ use tokio::{
 };
 
 use crate::{
-    Trouble,
-    call::{Link, Links},
+    TransportError,
+    backoff::Backoff,
+    call::{Connection, ConnectionPool},
     decode, encode,
-    failure::{self, Said},
-    pause::Pauses,
-    session::{Fate, Hold, Item},
+    session::{QueuedAppend, SendClaim, SendOutcome},
+    status::{self, StatusKind},
 };
 
 /// Writes to the server.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub(crate) links: Arc<Links>,
+    pub(crate) links: Arc<ConnectionPool>,
     /// A permit for each append that may be under way; closed with the client.
     pub(crate) room: Semaphore,
     /// Bytes of one message, at most.
@@ -49,9 +49,9 @@ pub(crate) struct Writer {
 
 /// What is known of one append.
 #[derive(Debug, Default)]
-struct Story {
+struct AttemptLog {
     /// The attempt that is under way.
-    attempt: Option<Arc<Hold>>,
+    attempt: Option<Arc<SendClaim>>,
     /// Why an attempt may have arrived that was not answered.
     unknown: Option<Cause>,
     /// What was last in the way.
@@ -60,7 +60,7 @@ struct Story {
 
 impl Writer {
     pub(crate) async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        let mut story = Story::default();
+        let mut story = AttemptLog::default();
         let after = self.links.options.append_timeout;
         match timeout(after, self.attempts(&append, &mut story)).await {
             Ok(outcome) => outcome,
@@ -68,78 +68,89 @@ impl Writer {
         }
     }
 
-    async fn attempts(&self, append: &Append, story: &mut Story) -> Result<Appended, AppendError> {
+    async fn attempts(
+        &self,
+        append: &Append,
+        story: &mut AttemptLog,
+    ) -> Result<Appended, AppendError> {
         let closed = || AppendError::Unavailable {
-            cause: Trouble::Closed.cause(),
+            cause: TransportError::Closed.cause(),
         };
         let Ok(_permit) = self.room.acquire().await else {
             return Err(closed());
         };
-        let mut pauses = Pauses::of(&self.links.options);
+        let mut pauses = Backoff::of(&self.links.options);
         loop {
             let link = self.links.next().ok_or_else(closed)?;
-            let hold = Arc::new(Hold::default());
+            let hold = Arc::new(SendClaim::default());
             story.attempt = Some(Arc::clone(&hold));
             match self.attempt(link, append, hold).await {
-                Fate::Appended(answer) => {
+                SendOutcome::Appended(answer) => {
                     let appended = decode::appended(append, answer);
                     return appended.map_err(|trouble| AppendError::OutcomeUnknown {
                         cause: trouble.cause(),
                     });
                 }
-                Fate::Failed(Failure {
-                    kind: Some(Kind::Stopping(_)),
-                }) => story.trouble = Some(Trouble::Stopping.cause()),
-                Fate::Failed(failure) => return Err(story.judge(failure::append_error(failure))),
-                Fate::NotBegun => story.trouble = link.trouble.get(),
-                Fate::Lost(cause) if is_repeatable(append) => story.unknown = Some(cause),
-                Fate::Lost(cause) => return Err(AppendError::OutcomeUnknown { cause }),
+                SendOutcome::Failed(ErrorDetail {
+                    kind: Some(Kind::ShuttingDown(_)),
+                }) => story.trouble = Some(TransportError::ShuttingDown.cause()),
+                SendOutcome::Failed(failure) => {
+                    return Err(story.judge(status::append_error(failure)));
+                }
+                SendOutcome::NotBegun => story.trouble = link.trouble.get(),
+                SendOutcome::Lost(cause) if is_repeatable(append) => story.unknown = Some(cause),
+                SendOutcome::Lost(cause) => return Err(AppendError::OutcomeUnknown { cause }),
             }
             story.attempt = None;
             pauses.wait().await;
         }
     }
 
-    async fn attempt(&self, link: &Link, append: &Append, hold: Arc<Hold>) -> Fate {
+    async fn attempt(
+        &self,
+        link: &Connection,
+        append: &Append,
+        hold: Arc<SendClaim>,
+    ) -> SendOutcome {
         let request = encode::append(append);
         let bytes = request.encoded_len();
         if bytes > self.message_bytes {
             return self.in_parts(link, &request, hold).await;
         }
         let (fate, told) = oneshot::channel();
-        let item = Item {
+        let item = QueuedAppend {
             append: request,
             bytes,
             hold,
             fate,
         };
         if link.appends.send(item).await.is_err() {
-            return Fate::NotBegun;
+            return SendOutcome::NotBegun;
         }
         told.await
-            .unwrap_or_else(|_| Fate::Lost(Trouble::Closed.cause()))
+            .unwrap_or_else(|_| SendOutcome::Lost(TransportError::Closed.cause()))
     }
 
     /// Sends an append that is longer than a message. It counts as sent once its last part is given away.
-    async fn in_parts(&self, link: &Link, request: &wire::AppendRequest, hold: Arc<Hold>) -> Fate {
+    async fn in_parts(
+        &self,
+        link: &Connection,
+        request: &wire::AppendRequest,
+        hold: Arc<SendClaim>,
+    ) -> SendOutcome {
         let whole = Bytes::from(request.encode_to_vec());
         let parts = parts(whole, self.message_bytes, Arc::clone(&hold));
-        match link
-            .calls
-            .clone()
-            .append_in_parts(stream::iter(parts))
-            .await
-        {
-            Ok(response) => Fate::Appended(response.into_inner()),
-            Err(status) => match Said::of(status, &self.links.address) {
-                Said::Failure(failure) => Fate::Failed(failure),
-                Said::Stopping => Fate::NotBegun,
-                Said::NotTaken(cause) | Said::Nothing(cause) => {
+        match link.calls.clone().append_chunked(stream::iter(parts)).await {
+            Ok(response) => SendOutcome::Appended(response.into_inner()),
+            Err(status) => match StatusKind::of(status, &self.links.address) {
+                StatusKind::Store(failure) => SendOutcome::Failed(failure),
+                StatusKind::ShuttingDown => SendOutcome::NotBegun,
+                StatusKind::Rejected(cause) | StatusKind::NoResponse(cause) => {
                     link.trouble.note(Some(Arc::clone(&cause)));
                     if hold.withdraw() {
-                        Fate::NotBegun
+                        SendOutcome::NotBegun
                     } else {
-                        Fate::Lost(cause)
+                        SendOutcome::Lost(cause)
                     }
                 }
             },
@@ -150,14 +161,14 @@ impl Writer {
     pub(crate) async fn delete(&self, delete: Delete) -> Result<Appended, AppendError> {
         let unavailable = |cause| AppendError::Unavailable { cause };
         let Ok(_permit) = self.room.acquire().await else {
-            return Err(unavailable(Trouble::Closed.cause()));
+            return Err(unavailable(TransportError::Closed.cause()));
         };
         self.links
             .head()
             .await
             .map_err(|error| unavailable(Arc::new(error)))?;
         let Some(link) = self.links.next() else {
-            return Err(unavailable(Trouble::Closed.cause()));
+            return Err(unavailable(TransportError::Closed.cause()));
         };
         let mut calls = link.calls.clone();
         let after = self.links.options.append_timeout;
@@ -167,12 +178,12 @@ impl Writer {
             Ok(Ok(response)) => {
                 decode::deleted(response.into_inner()).or_else(|trouble| unknown(trouble.cause()))
             }
-            Ok(Err(status)) => match Said::of(status, &self.links.address) {
-                Said::Failure(failure) => Err(failure::append_error(failure)),
-                Said::Stopping => Err(unavailable(Trouble::Stopping.cause())),
-                Said::NotTaken(cause) | Said::Nothing(cause) => unknown(cause),
+            Ok(Err(status)) => match StatusKind::of(status, &self.links.address) {
+                StatusKind::Store(failure) => Err(status::append_error(failure)),
+                StatusKind::ShuttingDown => Err(unavailable(TransportError::ShuttingDown.cause())),
+                StatusKind::Rejected(cause) | StatusKind::NoResponse(cause) => unknown(cause),
             },
-            Err(_) => unknown(Trouble::NoAnswer { after, cause: None }.cause()),
+            Err(_) => unknown(TransportError::Timeout { after, cause: None }.cause()),
         }
     }
 }
@@ -181,8 +192,8 @@ impl Writer {
 fn parts(
     whole: Bytes,
     part_bytes: usize,
-    hold: Arc<Hold>,
-) -> impl Iterator<Item = AppendPart> + Send + 'static {
+    hold: Arc<SendClaim>,
+) -> impl Iterator<Item = AppendChunk> + Send + 'static {
     let mut given = 0_usize;
     std::iter::from_fn(move || {
         let start = given;
@@ -192,7 +203,7 @@ fn parts(
             return None;
         }
         given = end;
-        Some(AppendPart {
+        Some(AppendChunk {
             bytes: whole.slice(start..end),
             total_bytes: whole.len() as u64,
         })
@@ -209,7 +220,7 @@ fn is_repeatable(append: &Append) -> bool {
     })
 }
 
-impl Story {
+impl AttemptLog {
     /// What the refusal of this attempt says of all attempts.
     fn judge(&self, refusal: AppendError) -> AppendError {
         if self.unknown.is_none() {
@@ -228,7 +239,7 @@ impl Story {
 
     fn out_of_time(self, after: std::time::Duration) -> AppendError {
         let withdrawn = self.attempt.is_none_or(|attempt| attempt.withdraw());
-        let cause = Trouble::NoAnswer {
+        let cause = TransportError::Timeout {
             after,
             cause: self.unknown.clone().or(self.trouble),
         }

@@ -19,17 +19,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    ClientOptions, ConnectError, Trouble,
+    ClientOptions, ConnectError, TransportError,
     address::Address,
     append::Writer,
-    call::{Calls, Latest, Link, Links},
-    decode,
-    failure::{self, Said},
-    follow, list,
-    pause::Pauses,
-    read,
+    backoff::Backoff,
+    call::{Connection, ConnectionPool, LastError, StoreStub},
+    decode, list, read,
     session::Sender,
-    snapshots::RemoteSnapshots,
+    snapshots::RemoteSnapshotStore,
+    status::{self, StatusKind},
+    subscribe,
 };
 
 /// Bytes of one message of appends, at most. More would make small appends wait behind large ones.
@@ -54,7 +53,7 @@ const CONNECTION_WINDOW: u32 = 1 << 30;
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    links: Arc<Links>,
+    links: Arc<ConnectionPool>,
     writer: Arc<Writer>,
     capabilities: Capabilities,
 }
@@ -113,7 +112,7 @@ impl Client {
             .map(|channel| link(calls(channel, &options), &address, &options, message_bytes))
             .collect();
         let room = Semaphore::new(options.appends_max);
-        let links = Links::new(address, options, links, CancellationToken::new());
+        let links = ConnectionPool::new(address, options, links, CancellationToken::new());
         let links = Arc::new(links);
         Ok(Self {
             writer: Arc::new(Writer {
@@ -146,52 +145,57 @@ fn endpoint(address: &Address, options: &ClientOptions) -> Result<Endpoint, Conn
         .initial_connection_window_size(CONNECTION_WINDOW))
 }
 
-fn calls(channel: Channel, options: &ClientOptions) -> Calls {
-    Calls::new(channel)
+fn calls(channel: Channel, options: &ClientOptions) -> StoreStub {
+    StoreStub::new(channel)
         .max_decoding_message_size(options.message_bytes_max)
         .max_encoding_message_size(usize::MAX)
 }
 
 async fn describe(
-    mut calls: Calls,
+    mut calls: StoreStub,
     address: &str,
     options: &ClientOptions,
-) -> Result<wire::Description, ConnectError> {
+) -> Result<wire::DescribeResponse, ConnectError> {
     let described = timeout(
         options.connect_timeout,
         calls.describe(wire::DescribeRequest {}),
     );
     let cause = match described.await {
         Ok(Ok(described)) => return Ok(described.into_inner()),
-        Ok(Err(status)) => match Said::of(status, address) {
-            Said::Failure(failure) => Arc::new(failure::read_error(failure)),
-            Said::Stopping => Trouble::Stopping.cause(),
-            Said::NotTaken(cause) | Said::Nothing(cause) => cause,
+        Ok(Err(status)) => match StatusKind::of(status, address) {
+            StatusKind::Store(failure) => Arc::new(status::read_error(failure)),
+            StatusKind::ShuttingDown => TransportError::ShuttingDown.cause(),
+            StatusKind::Rejected(cause) | StatusKind::NoResponse(cause) => cause,
         },
-        Err(_) => Trouble::NoAnswer {
+        Err(_) => TransportError::Timeout {
             after: options.connect_timeout,
             cause: None,
         }
         .cause(),
     };
     let address = address.to_owned();
-    Err(ConnectError::NotSpoken { address, cause })
+    Err(ConnectError::ProtocolMismatch { address, cause })
 }
 
 /// A connection, with the task that sends its appends. It ends with the client.
-fn link(calls: Calls, address: &str, options: &ClientOptions, message_bytes: usize) -> Link {
+fn link(
+    calls: StoreStub,
+    address: &str,
+    options: &ClientOptions,
+    message_bytes: usize,
+) -> Connection {
     let (appends, queue) = mpsc::channel(QUEUE);
-    let trouble = Arc::new(Latest::default());
+    let trouble = Arc::new(LastError::default());
     let sender = Sender {
         calls: calls.clone(),
         address: address.to_owned(),
         queue,
         trouble: Arc::clone(&trouble),
-        pauses: Pauses::of(options),
+        pauses: Backoff::of(options),
         message_bytes,
     };
     tokio::spawn(sender.run());
-    Link {
+    Connection {
         calls,
         appends,
         trouble,
@@ -211,7 +215,7 @@ impl EventStore for Client {
         &self,
         subscription: Subscription,
     ) -> BoxStream<'static, Result<Delivery, ReadError>> {
-        follow::subscribe(Arc::clone(&self.links), subscription)
+        subscribe::subscribe(Arc::clone(&self.links), subscription)
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
@@ -220,12 +224,12 @@ impl EventStore for Client {
 
     fn stream_state(&self, stream: StreamName) -> BoxFuture<'_, Result<StreamState, ReadError>> {
         Box::pin(async move {
-            let ask = |mut calls: Calls| {
+            let ask = |mut calls: StoreStub| {
                 let stream = stream.to_string();
                 async move { calls.state(wire::StateRequest { stream }).await }
             };
-            let answer = self.links.ask_to_read(ask).await?;
-            decode::state(answer).map_err(failure::unreadable)
+            let answer = self.links.read_with_retry(ask).await?;
+            decode::state(answer).map_err(status::unreadable)
         })
     }
 
@@ -246,8 +250,9 @@ impl EventStore for Client {
 
     fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
         Box::pin(async {
-            let ask = |mut calls: Calls| async move { calls.stats(wire::StatsRequest {}).await };
-            self.links.ask_to_read(ask).await.map(decode::stats)
+            let ask =
+                |mut calls: StoreStub| async move { calls.stats(wire::StatsRequest {}).await };
+            self.links.read_with_retry(ask).await.map(decode::stats)
         })
     }
 
@@ -256,7 +261,7 @@ impl EventStore for Client {
     }
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
-        Arc::new(RemoteSnapshots(Arc::clone(&self.links)))
+        Arc::new(RemoteSnapshotStore(Arc::clone(&self.links)))
     }
 
     /// Closes this client and its clones; the server's store stays open.

@@ -1,7 +1,8 @@
 //! From messages to the contract's values.
 //!
 //! **Owns:** what an answer must hold. **Does not know:** calls.
-//! **Invariants:** an answer that breaks a rule is [`Trouble::NotUnderstood`], never a panic and never a value that breaks
+//! **Invariants:** an answer that breaks a rule is [`TransportError::InvalidResponse`], never a panic and never a
+//! value that breaks
 //! the rule.
 
 use leftfold_model::{
@@ -9,7 +10,7 @@ use leftfold_model::{
     RecordedEvent, Revision, StreamName, Tag, Timestamp,
 };
 use leftfold_proto::leftfold::v1::{
-    self as wire, expected::Kind as ExpectedKind, state_answer::Status,
+    self as wire, expected::Kind as ExpectedKind, state_response::Status,
 };
 use leftfold_store::{
     Delivery, ReadBatch, SavedSnapshot, ScavengeProgress, StoreStats, StreamInfo, StreamMetadata,
@@ -17,9 +18,9 @@ use leftfold_store::{
 };
 use uuid::Uuid;
 
-use crate::Trouble;
+use crate::TransportError;
 
-type Decoded<T> = Result<T, Trouble>;
+type Decoded<T> = Result<T, TransportError>;
 
 pub(crate) fn expected(expected: wire::Expected) -> ExpectedRevision {
     match expected.kind {
@@ -48,7 +49,7 @@ fn placed(
 ) -> Decoded<Appended> {
     if streams.len() != answer.revisions.len() {
         let (streams, revisions) = (streams.len(), answer.revisions.len());
-        return Err(Trouble::not_understood(format!(
+        return Err(TransportError::not_understood(format!(
             "{revisions} revisions for {streams} writes"
         )));
     }
@@ -63,7 +64,7 @@ fn placed(
 
 fn names<T>(texts: Vec<String>, name: impl Fn(String) -> Result<T, ModelError>) -> Decoded<Vec<T>> {
     let names: Result<_, _> = texts.into_iter().map(name).collect();
-    names.map_err(|error| Trouble::not_understood(error.to_string()))
+    names.map_err(|error| TransportError::not_understood(error.to_string()))
 }
 
 pub(crate) fn read_batch(batch: wire::ReadBatch) -> Decoded<ReadBatch> {
@@ -124,7 +125,7 @@ fn named<T: Clone>(names: &[T], index: u32, what: &str) -> Decoded<T> {
         .ok()
         .and_then(|index| names.get(index));
     name.cloned().ok_or_else(|| {
-        Trouble::not_understood(format!(
+        TransportError::not_understood(format!(
             "an event has {what} number {index}, of {}",
             names.len()
         ))
@@ -135,16 +136,18 @@ fn content_type(code: i32) -> Decoded<ContentType> {
     u8::try_from(code)
         .ok()
         .and_then(ContentType::from_code)
-        .ok_or_else(|| Trouble::not_understood(format!("an event has content type {code}")))
+        .ok_or_else(|| TransportError::not_understood(format!("an event has content type {code}")))
 }
 
-pub(crate) fn state(answer: wire::StateAnswer) -> Decoded<StreamState> {
+pub(crate) fn state(answer: wire::StateResponse) -> Decoded<StreamState> {
     let status = match answer.status() {
         Status::Absent => StreamStatus::Absent,
         Status::Present => StreamStatus::Present,
         Status::Deleted => StreamStatus::Deleted,
         Status::Tombstoned => StreamStatus::Tombstoned,
-        Status::Unspecified => return Err(Trouble::not_understood("a stream without a status")),
+        Status::Unspecified => {
+            return Err(TransportError::not_understood("a stream without a status"));
+        }
     };
     Ok(StreamState::new(
         status,
@@ -155,9 +158,9 @@ pub(crate) fn state(answer: wire::StateAnswer) -> Decoded<StreamState> {
 }
 
 pub(crate) fn listing(listing: wire::Listing) -> Decoded<Vec<StreamInfo>> {
-    let info = |listed: wire::Listed| {
+    let info = |listed: wire::StreamEntry| {
         let stream = StreamName::new(listed.stream)
-            .map_err(|error| Trouble::not_understood(error.to_string()))?;
+            .map_err(|error| TransportError::not_understood(error.to_string()))?;
         Ok(StreamInfo {
             stream,
             events: listed.events,
@@ -169,7 +172,7 @@ pub(crate) fn listing(listing: wire::Listing) -> Decoded<Vec<StreamInfo>> {
     listing.streams.into_iter().map(info).collect()
 }
 
-pub(crate) fn stats(answer: wire::StatsAnswer) -> StoreStats {
+pub(crate) fn stats(answer: wire::StatsResponse) -> StoreStats {
     let mut stats = StoreStats::default();
     stats.events = answer.events;
     stats.head = Position::new(answer.head);
@@ -188,11 +191,10 @@ pub(crate) fn progress(told: &wire::ScavengeProgress) -> ScavengeProgress {
 }
 
 pub(crate) fn snapshot(snapshot: wire::Snapshot) -> Decoded<SavedSnapshot> {
-    let fingerprint = snapshot
-        .fingerprint
-        .as_ref()
-        .try_into()
-        .map_err(|_| Trouble::not_understood("a snapshot's fingerprint has not 16 bytes"))?;
+    let fingerprint =
+        snapshot.fingerprint.as_ref().try_into().map_err(|_| {
+            TransportError::not_understood("a snapshot's fingerprint has not 16 bytes")
+        })?;
     Ok(SavedSnapshot {
         revision: Revision::new(snapshot.revision),
         position: Position::new(snapshot.position),

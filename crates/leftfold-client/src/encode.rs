@@ -7,8 +7,7 @@ use leftfold_model::{
     Read, ReadFrom, Scope, StreamCheck, StreamWrite,
 };
 use leftfold_proto::leftfold::v1::{
-    self as wire, Unit, expected::Kind as ExpectedKind, read_request::From,
-    scope::Kind as ScopeKind,
+    self as wire, expected::Kind as ExpectedKind, read_request::From, scope::Kind as ScopeKind,
 };
 use leftfold_store::{Delete, SavedSnapshot, Subscription};
 use uuid::Uuid;
@@ -64,8 +63,8 @@ fn id(id: EventId) -> (u64, u64) {
 fn expected(expected: ExpectedRevision) -> Option<wire::Expected> {
     let kind = match expected {
         ExpectedRevision::Any => return None,
-        ExpectedRevision::NoStream => ExpectedKind::NoStream(Unit {}),
-        ExpectedRevision::StreamExists => ExpectedKind::Exists(Unit {}),
+        ExpectedRevision::NoStream => ExpectedKind::NoStream(()),
+        ExpectedRevision::StreamExists => ExpectedKind::Exists(()),
         ExpectedRevision::Exact(revision) => ExpectedKind::Revision(revision.get()),
     };
     Some(wire::Expected { kind: Some(kind) })
@@ -121,7 +120,7 @@ pub(crate) fn delete(delete: &Delete) -> wire::DeleteRequest {
     wire::DeleteRequest {
         stream: delete.stream.to_string(),
         expected: expected(delete.expected),
-        for_good: delete.for_good,
+        permanent: delete.permanent,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong between a client and its server.
 //!
-//! **Owns:** [`ConnectError`], [`Trouble`]. **Does not know:** the contract's errors, which carry these as causes.
+//! **Owns:** [`ConnectError`], [`TransportError`]. **Does not know:** the contract's errors, which carry these as causes.
 //! **Invariants:** an address is told, a password never is.
 
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub enum ConnectError {
     },
     /// Something answers there that does not speak this protocol, or does not let this client in.
     #[error("what answers at {address} is no Leftfold server for this client")]
-    NotSpoken {
+    ProtocolMismatch {
         /// Where.
         address: String,
         /// What it said.
@@ -43,7 +43,7 @@ pub enum ConnectError {
 /// What is behind an unavailable store or an unknown outcome, when the store is a server.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
-pub enum Trouble {
+pub enum TransportError {
     /// The connection failed, or there was none.
     #[error("no connection to {address}")]
     Connection {
@@ -55,7 +55,7 @@ pub enum Trouble {
     },
     /// The server said nothing in time.
     #[error("no answer within {after:?}")]
-    NoAnswer {
+    Timeout {
         /// How long it was waited for.
         after: Duration,
         /// What was in the way, if that is known.
@@ -64,17 +64,17 @@ pub enum Trouble {
     },
     /// The server did not take the request.
     #[error("the server does not take the request")]
-    NotTaken {
+    Rejected {
         /// What it said.
         #[source]
         cause: Cause,
     },
     /// The server stops.
     #[error("the server stops")]
-    Stopping,
+    ShuttingDown,
     /// What the server's store said.
     #[error("{text}")]
-    Told {
+    Server {
         /// Its words.
         text: String,
         /// What caused it.
@@ -83,7 +83,7 @@ pub enum Trouble {
     },
     /// The answer is not one the protocol has.
     #[error("the server's answer is not understood: {what}")]
-    NotUnderstood {
+    InvalidResponse {
         /// What is wrong with it.
         what: String,
     },
@@ -91,7 +91,7 @@ pub enum Trouble {
     #[error(
         "the server's log ends at {head}, but events up to {seen} were seen: it is not the log it was"
     )]
-    OtherLog {
+    LogMismatch {
         /// Where it ends.
         head: Position,
         /// What was seen of it.
@@ -102,9 +102,9 @@ pub enum Trouble {
     Closed,
 }
 
-impl Trouble {
+impl TransportError {
     pub(crate) fn not_understood(what: impl Into<String>) -> Self {
-        Self::NotUnderstood { what: what.into() }
+        Self::InvalidResponse { what: what.into() }
     }
 
     /// The trouble as the contract's errors carry it.

@@ -5,25 +5,25 @@
 //! **Invariants:** an append is reported as not written only if that is certain; a read never continues as something else
 //! than it began; a subscription has no gap and no repetition, however often it connects anew; no type that was generated
 //! from the wire contract leaves this crate.
-//! **Reading order:** [`Client`], [`ClientOptions`], `append`, `session`, `read`, `follow`, then `call` and the
+//! **Reading order:** [`Client`], [`ClientOptions`], `append`, `session`, `read`, `subscribe`, then `call` and the
 //! translations.
 
 mod address;
 mod append;
+mod backoff;
 mod call;
 mod client;
 mod decode;
 mod encode;
 mod error;
-mod failure;
-mod follow;
 mod list;
 mod options;
-mod pause;
 mod read;
 mod session;
 mod snapshots;
+mod status;
+mod subscribe;
 
 pub use client::Client;
-pub use error::{ConnectError, Trouble};
+pub use error::{ConnectError, TransportError};
 pub use options::ClientOptions;

@@ -12,10 +12,10 @@ use leftfold_store::{ListStreams, ReadError, Scavenge, ScavengeProgress, StreamI
 use tonic::Streaming;
 
 use crate::{
-    call::{Calls, Links},
+    backoff::Backoff,
+    call::{ConnectionPool, StoreStub},
     decode,
-    failure::{self, Said},
-    pause::Pauses,
+    status::{self, StatusKind},
 };
 
 /// How often a listing looks for a connection anew without getting a name.
@@ -23,11 +23,11 @@ const ATTEMPTS_MAX: u32 = 16;
 
 /// Lists the server's streams.
 pub(crate) fn list(
-    links: Arc<Links>,
+    links: Arc<ConnectionPool>,
     list: ListStreams,
 ) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
-    let walk = Walk {
-        pauses: Pauses::of(&links.options),
+    let walk = Listing {
+        pauses: Backoff::of(&links.options),
         links,
         list,
         incoming: None,
@@ -38,15 +38,15 @@ pub(crate) fn list(
     }))
 }
 
-struct Walk {
-    links: Arc<Links>,
+struct Listing {
+    links: Arc<ConnectionPool>,
     /// What is left to list.
     list: ListStreams,
     incoming: Option<Streaming<wire::Listing>>,
-    pauses: Pauses,
+    pauses: Backoff,
 }
 
-impl Walk {
+impl Listing {
     async fn next(&mut self) -> Result<Option<Vec<StreamInfo>>, ReadError> {
         loop {
             let Some(incoming) = &mut self.incoming else {
@@ -56,17 +56,21 @@ impl Walk {
             let said = match incoming.message().await {
                 Ok(None) => return Ok(None),
                 Ok(Some(message)) => {
-                    let infos = decode::listing(message).map_err(failure::unreadable)?;
+                    let infos = decode::listing(message).map_err(status::unreadable)?;
                     self.pauses.reset();
-                    self.take_off(&infos);
+                    self.advance(&infos);
                     return Ok(Some(infos));
                 }
-                Err(status) => Said::of(status, &self.links.address),
+                Err(status) => StatusKind::of(status, &self.links.address),
             };
             self.incoming = None;
             match said {
-                Said::Failure(_) | Said::NotTaken(_) => return Err(failure::unread(said)),
-                _ if self.pauses.attempts() >= ATTEMPTS_MAX => return Err(failure::unread(said)),
+                StatusKind::Store(_) | StatusKind::Rejected(_) => {
+                    return Err(status::to_read_error(said));
+                }
+                _ if self.pauses.attempts() >= ATTEMPTS_MAX => {
+                    return Err(status::to_read_error(said));
+                }
                 _ => {}
             }
             self.pauses.wait().await;
@@ -80,14 +84,14 @@ impl Walk {
             after: after.map(ToString::to_string).unwrap_or_default(),
             limit: self.list.limit,
         };
-        let ask = |mut calls: Calls| {
+        let ask = |mut calls: StoreStub| {
             let request = request.clone();
             async move { calls.list(request).await }
         };
-        self.links.ask_to_read(ask).await
+        self.links.read_with_retry(ask).await
     }
 
-    fn take_off(&mut self, infos: &[StreamInfo]) {
+    fn advance(&mut self, infos: &[StreamInfo]) {
         if let Some(last) = infos.last() {
             self.list.after = Some(last.stream.clone());
         }
@@ -99,7 +103,7 @@ impl Walk {
 
 /// Reclaims space on the server.
 pub(crate) fn scavenge(
-    links: Arc<Links>,
+    links: Arc<ConnectionPool>,
     scavenge: Scavenge,
 ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
     let request = wire::ScavengeRequest {
@@ -107,15 +111,15 @@ pub(crate) fn scavenge(
     };
     let begin = async move {
         // A server that did not answer may have begun; dropping the call stopped it.
-        let ask = |mut calls: Calls| async move { calls.scavenge(request).await };
-        let incoming = links.ask_to_read(ask).await?;
+        let ask = |mut calls: StoreStub| async move { calls.scavenge(request).await };
+        let incoming = links.read_with_retry(ask).await?;
         let told = stream::try_unfold(incoming, move |mut incoming| {
             let address = links.address.clone();
             async move {
                 match incoming.message().await {
                     Ok(Some(told)) => Ok(Some((decode::progress(&told), incoming))),
                     Ok(None) => Ok(None),
-                    Err(status) => Err(failure::unread(Said::of(status, &address))),
+                    Err(status) => Err(status::to_read_error(StatusKind::of(status, &address))),
                 }
             }
         });

@@ -31,9 +31,9 @@ pub struct ClientOptions {
     pub keepalive_timeout: Duration,
     /// The pause before a second attempt, at most; 50 ms unless set. It doubles with each further one, and a random part
     /// of it is left out, so that clients do not come back all at once.
-    pub pause_first: Duration,
+    pub backoff_initial: Duration,
     /// The longest pause; 2 s unless set.
-    pub pause_max: Duration,
+    pub backoff_max: Duration,
     /// Appends under way at once; 4,096 unless set. Further ones wait.
     pub appends_max: usize,
     /// Bytes of a message from the server; 64 MiB unless set. Only events that are larger by themselves come close.
@@ -51,8 +51,8 @@ impl Default for ClientOptions {
             call_timeout: Duration::from_secs(30),
             keepalive_interval: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(10),
-            pause_first: Duration::from_millis(50),
-            pause_max: Duration::from_secs(2),
+            backoff_initial: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(2),
             appends_max: 4096,
             message_bytes_max: 64 * 1024 * 1024,
             window_bytes: 1024 * 1024,
@@ -94,9 +94,9 @@ impl ClientOptions {
     }
     /// The same, with pauses between attempts from `first` to `max`.
     #[must_use]
-    pub fn with_pauses(mut self, first: Duration, max: Duration) -> Self {
-        self.pause_first = first;
-        self.pause_max = max;
+    pub fn with_backoff(mut self, first: Duration, max: Duration) -> Self {
+        self.backoff_initial = first;
+        self.backoff_max = max;
         self
     }
     /// The same, with so many appends under way at once, at least one.

@@ -1,6 +1,6 @@
 //! Reads, and going on with one whose connection was lost.
 //!
-//! **Owns:** what may be resumed, and where. **Does not know:** connections; subscriptions are in `follow`.
+//! **Owns:** what may be resumed, and where. **Does not know:** connections; subscriptions are in `subscribe`.
 //! **Invariants:** all batches of a read carry its first token, and hold what was there when that was given; a read that cannot
 //! keep that ends with an error.
 //!
@@ -19,10 +19,10 @@ use leftfold_store::{ReadBatch, ReadError};
 use tonic::Streaming;
 
 use crate::{
-    call::{Calls, Links},
+    backoff::Backoff,
+    call::{ConnectionPool, StoreStub},
     decode, encode,
-    failure::{self, Said},
-    pause::Pauses,
+    status::{self, StatusKind},
 };
 
 /// How often a read looks for a connection anew without getting a batch.
@@ -30,11 +30,11 @@ const ATTEMPTS_MAX: u32 = 16;
 
 /// Reads events from the server.
 pub(crate) fn read(
-    links: Arc<Links>,
+    links: Arc<ConnectionPool>,
     read: Read,
 ) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
     let reading = Reading {
-        pauses: Pauses::of(&links.options),
+        pauses: Backoff::of(&links.options),
         links,
         read,
         incoming: None,
@@ -53,13 +53,13 @@ pub(crate) fn read(
 
 /// A read under way.
 struct Reading {
-    links: Arc<Links>,
+    links: Arc<ConnectionPool>,
     /// What is left of the request.
     read: Read,
     incoming: Option<Streaming<wire::ReadBatch>>,
     /// The token of the first batch.
     token: Option<ConflictToken>,
-    pauses: Pauses,
+    pauses: Backoff,
     is_done: bool,
 }
 
@@ -75,7 +75,7 @@ impl Reading {
                 Ok(Some(message)) => {
                     self.incoming = Some(incoming);
                     self.pauses.reset();
-                    let batch = decode::read_batch(message).map_err(failure::unreadable)?;
+                    let batch = decode::read_batch(message).map_err(status::unreadable)?;
                     if let Some(batch) = self.within(batch) {
                         return Ok(Some(batch));
                     }
@@ -83,7 +83,10 @@ impl Reading {
                         return Ok(None);
                     }
                 }
-                Err(status) => self.lost(Said::of(status, &self.links.address)).await?,
+                Err(status) => {
+                    self.lost(StatusKind::of(status, &self.links.address))
+                        .await?
+                }
             }
         }
     }
@@ -95,17 +98,17 @@ impl Reading {
         let request = encode::read(&self.read).ok_or_else(|| ReadError::Invalid {
             reason: "this client cannot ask for that part of the log".into(),
         })?;
-        let ask = |mut calls: Calls| {
+        let ask = |mut calls: StoreStub| {
             let request = request.clone();
             async move { calls.read(request).await }
         };
-        self.links.ask_to_read(ask).await
+        self.links.read_with_retry(ask).await
     }
 
     /// Decides whether to go on after the connection was lost.
-    async fn lost(&mut self, said: Said) -> Result<(), ReadError> {
-        let is_final = matches!(said, Said::Failure(_) | Said::NotTaken(_));
-        let error = failure::unread(said);
+    async fn lost(&mut self, said: StatusKind) -> Result<(), ReadError> {
+        let is_final = matches!(said, StatusKind::Store(_) | StatusKind::Rejected(_));
+        let error = status::to_read_error(said);
         let is_resumable = self.token.is_none() || !matches!(self.read.scope, Scope::Stream(_));
         if is_final || !is_resumable || self.pauses.attempts() >= ATTEMPTS_MAX {
             return Err(error);
@@ -127,12 +130,12 @@ impl Reading {
             self.is_done |= batch.events.len() < before;
             batch.token = token;
         }
-        self.take_off(&batch.events);
+        self.advance(&batch.events);
         (is_first || !batch.events.is_empty()).then_some(batch)
     }
 
     /// Takes what was delivered off the request.
-    fn take_off(&mut self, events: &[RecordedEvent]) {
+    fn advance(&mut self, events: &[RecordedEvent]) {
         let Some(last) = events.last() else {
             return;
         };
@@ -160,8 +163,8 @@ mod tests {
     fn reading(read: Read) -> Reading {
         let options = ClientOptions::default();
         Reading {
-            pauses: Pauses::of(&options),
-            links: Arc::new(Links::new(
+            pauses: Backoff::of(&options),
+            links: Arc::new(ConnectionPool::new(
                 "nowhere".into(),
                 options,
                 Vec::new(),
@@ -236,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_of_one_stream_is_not_resumed_once_it_gave_something() {
-        let lost = || Said::Nothing(crate::Trouble::Stopping.cause());
+        let lost = || StatusKind::NoResponse(crate::TransportError::ShuttingDown.cause());
         let mut fresh = reading(Read::stream(StreamName::new("a").unwrap()));
         assert!(fresh.lost(lost()).await.is_ok());
         fresh.within(batch(&[1], 1));

@@ -1,6 +1,7 @@
 //! The call over which one connection's appends go.
 //!
-//! **Owns:** sending what waits, together where it can be, and telling each append its [`Fate`]. **Does not know:** whether
+//! **Owns:** sending what waits, together where it can be, and telling each append its [`SendOutcome`].
+//! **Does not know:** whether
 //! an append may be sent again; `append` decides.
 //! **Invariants:** an append is given to the connection at most once; whoever sent one learns whether it may have arrived;
 //! what nobody waits for any more is not sent.
@@ -15,17 +16,18 @@ use std::{
 
 use futures_util::stream;
 use leftfold_proto::leftfold::v1::{
-    self as wire, AppendAnswers, Failure, NumberedAppend, NumberedAppends, append_answer::Outcome,
+    self as wire, AppendsRequest, AppendsResponse, ErrorDetail, NumberedAppend,
+    append_result::Outcome,
 };
 use leftfold_store::Cause;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Streaming;
 
 use crate::{
-    Trouble,
-    call::{Calls, Latest},
-    failure::Said,
-    pause::Pauses,
+    TransportError,
+    backoff::Backoff,
+    call::{LastError, StoreStub},
+    status::StatusKind,
 };
 
 /// Appends of one message, at most.
@@ -33,18 +35,18 @@ const MESSAGE_APPENDS: usize = 512;
 
 /// An append that waits to be sent.
 #[derive(Debug)]
-pub(crate) struct Item {
+pub(crate) struct QueuedAppend {
     pub(crate) append: wire::AppendRequest,
     pub(crate) bytes: usize,
-    pub(crate) hold: Arc<Hold>,
-    pub(crate) fate: oneshot::Sender<Fate>,
+    pub(crate) hold: Arc<SendClaim>,
+    pub(crate) fate: oneshot::Sender<SendOutcome>,
 }
 
 /// What became of an append that was sent.
 #[derive(Debug)]
-pub(crate) enum Fate {
+pub(crate) enum SendOutcome {
     Appended(wire::Appended),
-    Failed(Failure),
+    Failed(ErrorDetail),
     /// The server certainly did nothing.
     NotBegun,
     /// The connection ended before the answer came.
@@ -53,13 +55,13 @@ pub(crate) enum Fate {
 
 /// Who has an append: the one who waits for it, or the connection.
 #[derive(Debug, Default)]
-pub(crate) struct Hold(AtomicU8);
+pub(crate) struct SendClaim(AtomicU8);
 
 const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
-impl Hold {
+impl SendClaim {
     /// Gives it to the connection; false if it was withdrawn.
     pub(crate) fn take(&self) -> bool {
         self.leave_waiting(TAKEN)
@@ -85,27 +87,27 @@ impl Hold {
 /// Sends the appends of one connection.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    pub(crate) calls: Calls,
+    pub(crate) calls: StoreStub,
     pub(crate) address: String,
-    pub(crate) queue: mpsc::Receiver<Item>,
-    pub(crate) trouble: Arc<Latest>,
-    pub(crate) pauses: Pauses,
+    pub(crate) queue: mpsc::Receiver<QueuedAppend>,
+    pub(crate) trouble: Arc<LastError>,
+    pub(crate) pauses: Backoff,
     /// Bytes of one message, about.
     pub(crate) message_bytes: usize,
 }
 
 /// A call that is open.
 struct Open {
-    outgoing: mpsc::Sender<NumberedAppends>,
-    incoming: Streaming<AppendAnswers>,
+    outgoing: mpsc::Sender<AppendsRequest>,
+    incoming: Streaming<AppendsResponse>,
     newest: u64,
-    unanswered: BTreeMap<u64, oneshot::Sender<Fate>>,
+    unanswered: BTreeMap<u64, oneshot::Sender<SendOutcome>>,
 }
 
 /// What happens next in an open call.
 enum Step {
-    Answers(AppendAnswers),
-    Append(Box<Item>),
+    Answers(AppendsResponse),
+    Append(Box<QueuedAppend>),
     /// There is no client any more.
     Unwanted,
     Over(Cause),
@@ -122,7 +124,7 @@ impl Sender {
                 Ok(open) => self.serve(open, first).await,
                 Err(cause) => {
                     // Whoever waits for it puts it here again.
-                    let _ = first.fate.send(Fate::NotBegun);
+                    let _ = first.fate.send(SendOutcome::NotBegun);
                     self.trouble.note(Some(cause));
                     self.pauses.wait().await;
                 }
@@ -133,7 +135,7 @@ impl Sender {
     async fn open(&mut self) -> Result<Open, Cause> {
         let (outgoing, queue) = mpsc::channel(1);
         let messages = stream::unfold(queue, |mut queue| async move {
-            let next: NumberedAppends = queue.recv().await?;
+            let next: AppendsRequest = queue.recv().await?;
             Some((next, queue))
         });
         match self.calls.appends(messages).await {
@@ -143,12 +145,12 @@ impl Sender {
                 newest: 0,
                 unanswered: BTreeMap::new(),
             }),
-            Err(status) => Err(said(Said::of(status, &self.address))),
+            Err(status) => Err(said(StatusKind::of(status, &self.address))),
         }
     }
 
     /// Sends and hears until the call ends.
-    async fn serve(&mut self, mut open: Open, first: Item) {
+    async fn serve(&mut self, mut open: Open, first: QueuedAppend) {
         let mut first = Some(first);
         let cause = loop {
             match self.step(&mut open, &mut first).await {
@@ -156,7 +158,7 @@ impl Sender {
                     self.pauses.reset();
                     self.trouble.note(None);
                     if open.hear(answers) {
-                        break Trouble::Stopping.cause();
+                        break TransportError::ShuttingDown.cause();
                     }
                 }
                 Step::Append(item) => self.send(&mut open, *item),
@@ -166,15 +168,15 @@ impl Sender {
         };
         self.trouble.note(Some(Arc::clone(&cause)));
         for (_, fate) in open.unanswered {
-            let _ = fate.send(Fate::Lost(Arc::clone(&cause)));
+            let _ = fate.send(SendOutcome::Lost(Arc::clone(&cause)));
         }
         if let Some(item) = first {
-            let _ = item.fate.send(Fate::NotBegun);
+            let _ = item.fate.send(SendOutcome::NotBegun);
         }
         self.pauses.wait().await;
     }
 
-    async fn step(&mut self, open: &mut Open, first: &mut Option<Item>) -> Step {
+    async fn step(&mut self, open: &mut Open, first: &mut Option<QueuedAppend>) -> Step {
         let Open {
             outgoing, incoming, ..
         } = open;
@@ -191,20 +193,20 @@ impl Sender {
             biased;
             heard = incoming.message() => match heard {
                 Ok(Some(answers)) => Step::Answers(answers),
-                Ok(None) => Step::Over(Trouble::Stopping.cause()),
-                Err(status) => Step::Over(said(Said::of(status, &self.address))),
+                Ok(None) => Step::Over(TransportError::ShuttingDown.cause()),
+                Err(status) => Step::Over(said(StatusKind::of(status, &self.address))),
             },
             next = next => match next {
                 Some(Some(item)) => Step::Append(Box::new(item)),
                 Some(None) => Step::Unwanted,
-                None => Step::Over(Trouble::Stopping.cause()),
+                None => Step::Over(TransportError::ShuttingDown.cause()),
             },
         }
     }
 
     /// Sends an append and what waits behind it, in one message.
-    fn send(&mut self, open: &mut Open, first: Item) {
-        let mut message = NumberedAppends::default();
+    fn send(&mut self, open: &mut Open, first: QueuedAppend) {
+        let mut message = AppendsRequest::default();
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(item) = next {
@@ -229,24 +231,28 @@ impl Sender {
 
 impl Open {
     /// Tells those who wait; true if the server takes no more.
-    fn hear(&mut self, answers: AppendAnswers) -> bool {
+    fn hear(&mut self, answers: AppendsResponse) -> bool {
         for answer in answers.answers {
             let Some(fate) = self.unanswered.remove(&answer.number) else {
                 continue;
             };
             let told = match answer.outcome {
-                Some(Outcome::Appended(appended)) => Fate::Appended(appended),
-                Some(Outcome::Failure(failure)) => Fate::Failed(failure),
-                None => Fate::Lost(Trouble::not_understood("an answer without an outcome").cause()),
+                Some(Outcome::Appended(appended)) => SendOutcome::Appended(appended),
+                Some(Outcome::Error(failure)) => SendOutcome::Failed(failure),
+                None => SendOutcome::Lost(
+                    TransportError::not_understood("an answer without an outcome").cause(),
+                ),
             };
             let _ = fate.send(told);
         }
-        let Some(taken_through) = answers.taken_through else {
+        let Some(accepted_through) = answers.accepted_through else {
             return false;
         };
-        let not_begun = self.unanswered.split_off(&taken_through.saturating_add(1));
+        let not_begun = self
+            .unanswered
+            .split_off(&accepted_through.saturating_add(1));
         for (_, fate) in not_begun {
-            let _ = fate.send(Fate::NotBegun);
+            let _ = fate.send(SendOutcome::NotBegun);
         }
         true
     }
@@ -265,10 +271,10 @@ impl Open {
     }
 }
 
-fn said(said: Said) -> Cause {
+fn said(said: StatusKind) -> Cause {
     match said {
-        Said::Nothing(cause) | Said::NotTaken(cause) => cause,
-        Said::Stopping => Trouble::Stopping.cause(),
-        Said::Failure(failure) => Arc::new(crate::failure::append_error(failure)),
+        StatusKind::NoResponse(cause) | StatusKind::Rejected(cause) => cause,
+        StatusKind::ShuttingDown => TransportError::ShuttingDown.cause(),
+        StatusKind::Store(failure) => Arc::new(crate::status::append_error(failure)),
     }
 }

@@ -11,15 +11,15 @@ use leftfold_proto::leftfold::v1 as wire;
 use leftfold_store::{SavedSnapshot, SnapshotError, SnapshotStore};
 
 use crate::{
-    Trouble,
-    call::{Calls, Links, Unanswered},
-    decode, encode, failure,
+    TransportError,
+    call::{CallError, ConnectionPool, StoreStub},
+    decode, encode, status,
 };
 
 /// The snapshots beside the server's log.
-pub(crate) struct RemoteSnapshots(pub(crate) Arc<Links>);
+pub(crate) struct RemoteSnapshotStore(pub(crate) Arc<ConnectionPool>);
 
-impl fmt::Debug for RemoteSnapshots {
+impl fmt::Debug for RemoteSnapshotStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("RemoteSnapshots")
             .field(&self.0.address)
@@ -27,21 +27,22 @@ impl fmt::Debug for RemoteSnapshots {
     }
 }
 
-impl SnapshotStore for RemoteSnapshots {
+impl SnapshotStore for RemoteSnapshotStore {
     fn load<'a>(
         &'a self,
         stream: &'a StreamName,
     ) -> BoxFuture<'a, Result<Option<SavedSnapshot>, SnapshotError>> {
         Box::pin(async move {
-            let ask = |mut calls: Calls| async move {
+            let ask = |mut calls: StoreStub| async move {
                 let stream = stream.to_string();
                 calls
                     .load_snapshot(wire::LoadSnapshotRequest { stream })
                     .await
             };
-            let answer: wire::LoadSnapshotAnswer = self.0.ask(ask).await.map_err(refused)?;
+            let answer: wire::LoadSnapshotResponse =
+                self.0.call_with_retry(ask).await.map_err(refused)?;
             let snapshot = answer.snapshot.map(decode::snapshot).transpose();
-            snapshot.map_err(|trouble: Trouble| SnapshotError::Unavailable {
+            snapshot.map_err(|trouble: TransportError| SnapshotError::Unavailable {
                 cause: trouble.cause(),
             })
         })
@@ -57,30 +58,30 @@ impl SnapshotStore for RemoteSnapshots {
                 stream: stream.to_string(),
                 snapshot: Some(encode::snapshot(&snapshot)),
             };
-            let ask = |mut calls: Calls| {
+            let ask = |mut calls: StoreStub| {
                 let request = request.clone();
                 async move { calls.save_snapshot(request).await }
             };
-            self.0.ask(ask).await.map(drop).map_err(refused)
+            self.0.call_with_retry(ask).await.map(drop).map_err(refused)
         })
     }
 
     fn remove<'a>(&'a self, stream: &'a StreamName) -> BoxFuture<'a, Result<(), SnapshotError>> {
         Box::pin(async move {
-            let ask = |mut calls: Calls| async move {
+            let ask = |mut calls: StoreStub| async move {
                 let stream = stream.to_string();
                 let request = wire::RemoveSnapshotRequest { stream };
                 calls.remove_snapshot(request).await
             };
-            self.0.ask(ask).await.map(drop).map_err(refused)
+            self.0.call_with_retry(ask).await.map(drop).map_err(refused)
         })
     }
 }
 
-fn refused(unanswered: Unanswered) -> SnapshotError {
+fn refused(unanswered: CallError) -> SnapshotError {
     match unanswered {
-        Unanswered::Failure(failure) => failure::snapshot_error(failure),
-        Unanswered::NotTaken(cause) | Unanswered::Silence(cause) => {
+        CallError::Store(failure) => status::snapshot_error(failure),
+        CallError::Rejected(cause) | CallError::Timeout(cause) => {
             SnapshotError::Unavailable { cause }
         }
     }

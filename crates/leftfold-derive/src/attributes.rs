@@ -18,14 +18,14 @@ const ENUM: &str =
     "above an enum of events stand upcast = function, unknown = \"skip\" and format = \"cbor\"";
 
 /// What `#[event(...)]` says above a variant.
-pub(crate) enum VariantSays {
+pub(crate) enum VariantAttributes {
     /// Its type on the wire and the version of its shape.
     Kind(LitStr, u32),
     /// It takes what no other variant names.
     Other,
 }
 
-impl Parse for VariantSays {
+impl Parse for VariantAttributes {
     fn parse(input: ParseStream<'_>) -> Result<Self, Error> {
         if input.peek(Ident) {
             let word: Ident = input.parse()?;
@@ -80,14 +80,14 @@ fn check_name(name: &LitStr) -> Result<(), Error> {
 
 /// What `#[event(...)]` says above the enum.
 #[derive(Default)]
-pub(crate) struct EnumSays {
+pub(crate) struct EnumAttributes {
     pub(crate) upcast: Option<Path>,
     pub(crate) skip_unknown: bool,
     /// The variant of `leftfold::Format`.
     pub(crate) format: Option<Ident>,
 }
 
-impl EnumSays {
+impl EnumAttributes {
     pub(crate) fn read(attributes: &[Attribute]) -> Result<Self, Error> {
         let mut says = Self::default();
         for attribute in attributes.iter().filter(|a| a.path().is_ident("event")) {

@@ -13,7 +13,7 @@ use syn::{
 };
 
 use crate::{
-    attributes::{EnumSays, VariantSays, only},
+    attributes::{EnumAttributes, VariantAttributes, only},
     shape,
 };
 
@@ -26,11 +26,11 @@ struct Kind<'a> {
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     let data = checked(input)?;
-    let says = EnumSays::read(&input.attrs)?;
+    let says = EnumAttributes::read(&input.attrs)?;
     let (kinds, other) = read_variants(data)?;
     let ident = &input.ident;
     let constants = constants(&kinds, &says, other.is_some());
-    let looks = looks(&kinds, other);
+    let looks = accessors(&kinds, other);
     let codec = codec(&kinds, other, &says);
     let shapes = kinds.iter().enumerate().map(|(index, kind)| {
         let fields = shape::fields(&kind.variant.fields, false)?;
@@ -39,7 +39,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     let shapes = shapes.collect::<Result<Vec<_>, Error>>()?;
     let upcasts = match &says.upcast {
         Some(function) => quote!(#function()),
-        None => quote!(::leftfold::Upcasts::new()),
+        None => quote!(::leftfold::Upcasters::new()),
     };
     Ok(quote! {
         impl ::leftfold::Event for #ident {
@@ -56,8 +56,8 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
                 }
                 shapes.into_text()
             }
-            fn upcasts() -> &'static ::leftfold::Upcasts {
-                static UPCASTS: ::std::sync::OnceLock<::leftfold::Upcasts> = ::std::sync::OnceLock::new();
+            fn upcasts() -> &'static ::leftfold::Upcasters {
+                static UPCASTS: ::std::sync::OnceLock<::leftfold::Upcasters> = ::std::sync::OnceLock::new();
                 UPCASTS.get_or_init(|| #upcasts.checked(<Self as ::leftfold::Event>::KINDS))
             }
         }
@@ -96,7 +96,7 @@ fn read_variants(data: &DataEnum) -> Result<(Vec<Kind<'_>>, Option<&Variant>), E
             return Err(Error::new(Spanned::span(other), message));
         }
         match says(variant)? {
-            VariantSays::Other => {
+            VariantAttributes::Other => {
                 if !matches!(&variant.fields, Fields::Unnamed(fields) if fields.unnamed.len() == 1)
                 {
                     let message = format!(
@@ -107,7 +107,7 @@ fn read_variants(data: &DataEnum) -> Result<(Vec<Kind<'_>>, Option<&Variant>), E
                 }
                 other = Some(variant);
             }
-            VariantSays::Kind(name, version) => {
+            VariantAttributes::Kind(name, version) => {
                 if !seen.insert(name.value()) {
                     let message = format!(
                         "two variants have the wire name {:?}; a stored event must mean one of them",
@@ -126,7 +126,7 @@ fn read_variants(data: &DataEnum) -> Result<(Vec<Kind<'_>>, Option<&Variant>), E
     Ok((kinds, other))
 }
 
-fn says(variant: &Variant) -> Result<VariantSays, Error> {
+fn says(variant: &Variant) -> Result<VariantAttributes, Error> {
     match only(&variant.attrs, "event", "a variant has one wire name")? {
         Some(attribute) => attribute.parse_args(),
         None => {
@@ -139,9 +139,9 @@ fn says(variant: &Variant) -> Result<VariantSays, Error> {
     }
 }
 
-fn constants(kinds: &[Kind<'_>], says: &EnumSays, raw: bool) -> TokenStream {
+fn constants(kinds: &[Kind<'_>], says: &EnumAttributes, raw: bool) -> TokenStream {
     let entries = kinds.iter().map(
-        |Kind { name, version, .. }| quote!(::leftfold::Kind { name: #name, version: #version }),
+        |Kind { name, version, .. }| quote!(::leftfold::EventKind { name: #name, version: #version }),
     );
     let unknown = match (raw, says.skip_unknown) {
         (true, _) => format_ident!("Raw"),
@@ -149,13 +149,13 @@ fn constants(kinds: &[Kind<'_>], says: &EnumSays, raw: bool) -> TokenStream {
         (false, false) => format_ident!("Error"),
     };
     quote! {
-        const KINDS: &'static [::leftfold::Kind] = &[#(#entries),*];
-        const UNKNOWN: ::leftfold::Unknown = ::leftfold::Unknown::#unknown;
+        const KINDS: &'static [::leftfold::EventKind] = &[#(#entries),*];
+        const UNKNOWN: ::leftfold::UnknownEventPolicy = ::leftfold::UnknownEventPolicy::#unknown;
     }
 }
 
 /// Type, version and tags of a value.
-fn looks(kinds: &[Kind<'_>], other: Option<&Variant>) -> TokenStream {
+fn accessors(kinds: &[Kind<'_>], other: Option<&Variant>) -> TokenStream {
     let variants: Vec<_> = kinds.iter().map(|kind| &kind.variant.ident).collect();
     let names = kinds.iter().map(|kind| &kind.name);
     let versions = kinds.iter().map(|kind| kind.version);
@@ -240,7 +240,7 @@ fn is_one_of(ty: &Type, names: &[&str]) -> bool {
 }
 
 /// To data and back.
-fn codec(kinds: &[Kind<'_>], other: Option<&Variant>, says: &EnumSays) -> TokenStream {
+fn codec(kinds: &[Kind<'_>], other: Option<&Variant>, says: &EnumAttributes) -> TokenStream {
     let variants: Vec<_> = kinds.iter().map(|kind| &kind.variant.ident).collect();
     let format = says.format.clone().unwrap_or_else(|| format_ident!("Json"));
     let other: Vec<_> = other.map(|variant| &variant.ident).into_iter().collect();

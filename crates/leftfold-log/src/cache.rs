@@ -1,6 +1,6 @@
 //! Blocks of index and locations files that were read and checked, kept in memory within a bound.
 //!
-//! **Owns:** [`Blocks`]. **Does not know:** what a block holds, where files lie.
+//! **Owns:** [`BlockCache`]. **Does not know:** what a block holds, where files lie.
 //! **Invariants:** a block is cached only after its checksum was verified; it belongs to an open file, not to a name, so a
 //! file that replaces another never meets the other's blocks; memory stays within the bound, about.
 //!
@@ -25,7 +25,7 @@ const STEPS: u32 = 8;
 
 /// A bounded number of blocks of any number of files.
 #[derive(Debug)]
-pub(crate) struct Blocks {
+pub(crate) struct BlockCache {
     cache: Cache<(FileId, u64), Arc<[u8]>, ByBytes>,
     files: AtomicU64,
 }
@@ -43,7 +43,7 @@ impl Weighter<(FileId, u64), Arc<[u8]>> for ByBytes {
     }
 }
 
-impl Blocks {
+impl BlockCache {
     /// Room for about this many bytes.
     pub(crate) fn with_bytes(bytes: usize) -> Self {
         let blocks = (bytes / BLOCK_BYTES).max(1);
@@ -65,7 +65,7 @@ impl Blocks {
         offset: u64,
         read: impl FnOnce() -> Result<Vec<u8>, StorageError>,
     ) -> Result<Arc<[u8]>, StorageError> {
-        nowait::spend(STEPS)?;
+        nowait::charge(STEPS)?;
         if let Some(block) = self.find(file, offset) {
             return Ok(block);
         }

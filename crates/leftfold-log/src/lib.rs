@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod index;
 mod limits;
+mod maintenance;
 mod nowait;
 #[doc(hidden)]
 pub mod planted;
@@ -21,17 +22,14 @@ mod record;
 mod recover;
 mod scavenge;
 mod segment;
-mod upkeep;
 mod verify;
 
 pub use clock::{Clock, SystemClock};
-pub use engine::{Answered, AppendError, CloseError, Core, Log, LogStats, Reader, Ticket};
+pub use engine::{AppendError, CloseError, Core, Log, LogStats, Reader, Ticket, TicketFuture};
 pub use error::StorageError;
 pub use limits::{LogOptions, RECENT_IDS};
-pub use read::{
-    Cursor, Delivered, EventRefs, FirstBatch, Follower, ReadError, StreamEntry, Streams,
-};
+pub use read::{Cursor, Delivery, EventRefs, FirstBatch, Follower, ReadError, StreamInfo, Streams};
 pub use record::{LogId, event::EventRef, names::Tags};
 pub use recover::{OpenError, OpenReport};
-pub use scavenge::{Cut, ScavengeError, ScavengeOptions, ScavengeProgress};
+pub use scavenge::{ScavengeError, ScavengeOptions, ScavengeProgress, Truncation};
 pub use verify::{VerifyReport, verify};

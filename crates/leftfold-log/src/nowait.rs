@@ -16,21 +16,21 @@ use crate::{disk::DiskFile, error::StorageError};
 const STEPS_MAX: u32 = 2_048;
 
 thread_local! {
-    static STATE: Cell<State> = const { Cell::new(State::Patient) };
+    static STATE: Cell<Mode> = const { Cell::new(Mode::Blocking) };
 }
 
 #[derive(Clone, Copy)]
-enum State {
+enum Mode {
     /// Files are waited for.
-    Patient,
+    Blocking,
     /// They are not, and so many steps are left.
-    Prompt(u32),
+    NoWait(u32),
     /// Something would have had to be waited for, or took too long.
-    GivenUp,
+    WouldBlock,
 }
 
 /// Puts back what was there before.
-struct Restored(State);
+struct Restored(Mode);
 
 impl Drop for Restored {
     fn drop(&mut self) {
@@ -40,32 +40,32 @@ impl Drop for Restored {
 
 /// Runs a read in which no file is waited for. `None`: that did not do, because something is not in memory or there is too
 /// much to do; it is to be done from its beginning where waiting does no harm.
-pub(crate) fn attempt<T>(read: impl FnOnce() -> T) -> Option<T> {
-    let _restored = Restored(STATE.replace(State::Prompt(STEPS_MAX)));
+pub(crate) fn try_nowait<T>(read: impl FnOnce() -> T) -> Option<T> {
+    let _restored = Restored(STATE.replace(Mode::NoWait(STEPS_MAX)));
     let result = read();
     match STATE.get() {
-        State::Patient | State::Prompt(_) => Some(result),
-        State::GivenUp => None,
+        Mode::Blocking | Mode::NoWait(_) => Some(result),
+        Mode::WouldBlock => None,
     }
 }
 
 /// Whether this thread must not wait.
 pub(crate) fn is_on() -> bool {
-    !matches!(STATE.get(), State::Patient)
+    !matches!(STATE.get(), Mode::Blocking)
 }
 
 /// Takes so many steps.
 ///
 /// # Errors
 /// If there are no more.
-pub(crate) fn spend(steps: u32) -> Result<(), StorageError> {
+pub(crate) fn charge(steps: u32) -> Result<(), StorageError> {
     match STATE.get() {
-        State::Patient => Ok(()),
-        State::Prompt(left) if left >= steps => {
-            STATE.set(State::Prompt(left - steps));
+        Mode::Blocking => Ok(()),
+        Mode::NoWait(left) if left >= steps => {
+            STATE.set(Mode::NoWait(left - steps));
             Ok(())
         }
-        State::Prompt(_) | State::GivenUp => Err(StorageError::directory("read", give_up())),
+        Mode::NoWait(_) | Mode::WouldBlock => Err(StorageError::directory("read", give_up())),
     }
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn read_exact_at(file: &dyn DiskFile, buf: &mut [u8], at: u64) -> io:
 
 /// Ends the read; nobody sees the error.
 pub(crate) fn give_up() -> io::Error {
-    STATE.set(State::GivenUp);
+    STATE.set(Mode::WouldBlock);
     io::ErrorKind::WouldBlock.into()
 }
 
@@ -98,25 +98,25 @@ mod tests {
 
     #[test]
     fn a_read_that_gave_up_is_not_believed_even_if_it_went_on() {
-        let believed = attempt(|| {
+        let believed = try_nowait(|| {
             let _ = give_up();
-            spend(1).is_err()
+            charge(1).is_err()
         });
         assert_eq!(believed, None);
-        assert_eq!(attempt(|| spend(1).is_ok()), Some(true));
+        assert_eq!(try_nowait(|| charge(1).is_ok()), Some(true));
     }
 
     #[test]
     fn a_read_that_takes_too_many_steps_is_given_up() {
-        assert!(attempt(|| spend(STEPS_MAX).is_ok()).is_some());
-        assert!(attempt(|| spend(STEPS_MAX + 1).is_ok()).is_none());
+        assert!(try_nowait(|| charge(STEPS_MAX).is_ok()).is_some());
+        assert!(try_nowait(|| charge(STEPS_MAX + 1).is_ok()).is_none());
         assert!(!is_on());
-        assert!(spend(u32::MAX).is_ok());
+        assert!(charge(u32::MAX).is_ok());
     }
 
     #[test]
     fn a_thread_may_wait_again_after_a_read_that_panicked() {
-        let panicked = catch_unwind(AssertUnwindSafe(|| attempt(|| panic!("of the test"))));
+        let panicked = catch_unwind(AssertUnwindSafe(|| try_nowait(|| panic!("of the test"))));
         assert!(panicked.is_err());
         assert!(!is_on());
     }

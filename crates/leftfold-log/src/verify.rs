@@ -11,10 +11,10 @@ use leftfold_model::{Position, StreamName};
 use crate::{
     disk::{Disk, FileKind, FileName},
     error::StorageError,
-    index::{Frozen, Scan as IndexScan, Sources, Tail, Term},
-    record::{LogId, Seal, header::SegmentHeader},
-    recover::{Gathered, Inventory, Marker, OpenError, gather, read_header},
-    segment::{Handles, Locations, Segment, locations, scan::Scan},
+    index::{IndexFile, IndexSnapshot, MemIndex, Scan as IndexScan, Term},
+    record::{Checksum, LogId, header::SegmentHeader},
+    recover::{Inventory, Marker, OpenError, ScannedSegment, read_header, scan_segment},
+    segment::{FileCache, Locations, Segment, locations, scan::Scan},
 };
 
 /// What verifying found in order.
@@ -56,7 +56,7 @@ pub fn verify(
 ) -> Result<VerifyReport, OpenError> {
     let _lock = disk.lock()?;
     let inventory = Inventory::of(disk.as_ref())?;
-    let handles = Handles::over(Arc::clone(disk), CACHE_BYTES);
+    let handles = FileCache::over(Arc::clone(disk), CACHE_BYTES);
     let mut report = VerifyReport::default();
     let Some((&first, &generation)) = inventory.segments.first_key_value() else {
         return if inventory.is_empty() {
@@ -102,13 +102,13 @@ fn missing(first: Position) -> StorageError {
 }
 
 struct Checker<'a> {
-    handles: &'a Handles,
+    handles: &'a FileCache,
     log: LogId,
     inventory: &'a Inventory,
     /// Index files to compare, by their range, with the postings counted in the log so far.
-    open: Vec<(Arc<Frozen>, u64)>,
+    open: Vec<(Arc<IndexFile>, u64)>,
     /// The same files, for looking up how many events a stream had before a segment.
-    indexes: Vec<Arc<Frozen>>,
+    indexes: Vec<Arc<IndexFile>>,
 }
 
 impl Checker<'_> {
@@ -121,7 +121,7 @@ impl Checker<'_> {
             if range.0 <= covered || !ends_a_segment {
                 continue;
             }
-            if let Ok(frozen) = Frozen::open(
+            if let Ok(frozen) = IndexFile::open(
                 self.handles.disk().as_ref(),
                 self.handles.blocks(),
                 self.log,
@@ -149,12 +149,12 @@ impl Checker<'_> {
     ) -> Result<Position, StorageError> {
         let first = header.first;
         let file = self.handles.get(name)?;
-        let mut scan = Scan::of(file.as_ref(), *name, Seal::of(self.log), first)?;
+        let mut scan = Scan::of(file.as_ref(), *name, Checksum::of(self.log), first)?;
         let mut revisions = Revisions {
             older: self.older(first),
             next: HashMap::new(),
         };
-        let gathered = gather(&mut scan, name, first, &mut |event| revisions.check(event))?;
+        let gathered = scan_segment(&mut scan, name, first, &mut |event| revisions.check(event))?;
         self.check_end(name, &mut scan, &gathered, report)?;
         gathered.check_erased(name, header)?;
         report.segments += 1;
@@ -167,7 +167,7 @@ impl Checker<'_> {
     }
 
     /// The index files of what lies before a position, for counting revisions on.
-    fn older(&self, first: Position) -> Option<Sources> {
+    fn older(&self, first: Position) -> Option<IndexSnapshot> {
         let older: Vec<_> = self
             .indexes
             .iter()
@@ -179,7 +179,7 @@ impl Checker<'_> {
             .map_or(Position::START, |frozen| frozen.last())
             .next()
             == first;
-        complete.then(|| Sources {
+        complete.then(|| IndexSnapshot {
             frozen: older.into(),
             tails: [].into(),
         })
@@ -189,7 +189,7 @@ impl Checker<'_> {
         &self,
         name: &FileName,
         scan: &mut Scan<'_>,
-        gathered: &Gathered,
+        gathered: &ScannedSegment,
         report: &mut VerifyReport,
     ) -> Result<(), StorageError> {
         let data_end = scan.end_of_data(gathered.end)?;
@@ -220,7 +220,7 @@ impl Checker<'_> {
     fn check_locations(
         &self,
         header: &SegmentHeader,
-        gathered: &Gathered,
+        gathered: &ScannedSegment,
         report: &mut VerifyReport,
     ) -> Result<(), StorageError> {
         let first = header.first;
@@ -241,7 +241,9 @@ impl Checker<'_> {
         }
         let sealed = Segment::of(header, sealed);
         let mut reader = sealed.location_reader(self.handles);
-        let positions: Vec<Position> = (0..offsets.len() as u64).map(|n| first.plus(n)).collect();
+        let positions: Vec<Position> = (0..offsets.len() as u64)
+            .map(|n| first.saturating_add(n))
+            .collect();
         let mut stored = Vec::with_capacity(positions.len());
         reader.of(&positions, &mut stored)?;
         for ((&offset, (start, _)), position) in offsets.iter().zip(stored).zip(positions) {
@@ -257,7 +259,7 @@ impl Checker<'_> {
 
     fn check_index(
         &mut self,
-        gathered: &Gathered,
+        gathered: &ScannedSegment,
         first: Position,
         report: &mut VerifyReport,
     ) -> Result<(), StorageError> {
@@ -300,8 +302,8 @@ impl Checker<'_> {
 
 /// Compares an index file with the terms of one segment; gives how many postings they have.
 fn compare(
-    frozen: &Frozen,
-    tail: &Tail,
+    frozen: &IndexFile,
+    tail: &MemIndex,
     (first, last): (Position, Position),
 ) -> Result<u64, StorageError> {
     let mut counted = 0;
@@ -321,7 +323,7 @@ fn compare(
 }
 
 fn postings_between(
-    frozen: &Frozen,
+    frozen: &IndexFile,
     term: &Term,
     first: Position,
     last: Position,
@@ -350,7 +352,7 @@ fn postings_between(
 /// Checks that the revisions of every stream follow each other.
 struct Revisions {
     /// The index of everything before the segment; `None` if it is incomplete, then first revisions are believed.
-    older: Option<Sources>,
+    older: Option<IndexSnapshot>,
     next: HashMap<StreamName, u64>,
 }
 

@@ -78,7 +78,7 @@ pub(crate) fn in_range(
 }
 
 /// A value as error messages show it: quoted, at most 32 characters, the rest cut.
-pub(crate) fn shown(value: &str) -> String {
+pub(crate) fn truncate_for_display(value: &str) -> String {
     let head: String = value.chars().take(32).collect();
     if head.len() < value.len() {
         format!("{head:?}...")

@@ -85,11 +85,11 @@ pub struct NewEvent {
 impl NewEvent {
     /// An event of this type with these bytes, a fresh id, no metadata and no tags.
     pub fn new(event_type: EventType, content_type: ContentType, data: impl Into<Bytes>) -> Self {
-        Self::identified(EventId::fresh(), event_type, content_type, data)
+        Self::new_with_id(EventId::fresh(), event_type, content_type, data)
     }
 
     /// The same with an id that the caller gives. Making a fresh one costs more than all else, and need not be done then.
-    pub fn identified(
+    pub fn new_with_id(
         id: EventId,
         event_type: EventType,
         content_type: ContentType,

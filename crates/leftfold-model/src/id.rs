@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
-use crate::error::{ModelError, shown};
+use crate::error::{ModelError, truncate_for_display};
 
 /// A UUID chosen by whoever appends the event; the key of idempotent retries.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,7 +52,9 @@ impl From<EventId> for Uuid {
 impl FromStr for EventId {
     type Err = ModelError;
     fn from_str(text: &str) -> Result<Self, ModelError> {
-        let refused = |_| ModelError::NotAnEventId { value: shown(text) };
+        let refused = |_| ModelError::NotAnEventId {
+            value: truncate_for_display(text),
+        };
         Uuid::parse_str(text).map(Self).map_err(refused)
     }
 }

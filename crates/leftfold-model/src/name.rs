@@ -7,7 +7,7 @@
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use crate::{
-    error::{ModelError, in_range, shown},
+    error::{ModelError, in_range, truncate_for_display},
     limits::{self, STREAM_NAME_BYTES_MAX},
 };
 
@@ -29,7 +29,7 @@ macro_rules! name_type {
             pub fn new(text: impl AsRef<str> + Into<Arc<str>>) -> Result<Self, ModelError> {
                 let length = text.as_ref().len();
                 in_range(
-                    || format!(concat!($thing, " {}"), shown(text.as_ref())),
+                    || format!(concat!($thing, " {}"), truncate_for_display(text.as_ref())),
                     "bytes",
                     length,
                     (1, limits::$max),
@@ -125,7 +125,7 @@ name_type! {
 impl StreamName {
     /// The stream of events whose caller named none.
     #[must_use]
-    pub fn unnamed() -> Self {
+    pub fn default_stream() -> Self {
         Self("default".into())
     }
 

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamName};
 use leftfold_store::{
-    AppendError, Backend, Capabilities, Cut, Delivery, ListStreams, ReadBatch, ReadError,
-    ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, Subscription,
+    AppendError, Backend, Capabilities, Delivery, ListStreams, ReadBatch, ReadError,
+    ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, Subscription, Truncation,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -19,14 +19,14 @@ use tokio::{
 use crate::{
     OpenError, PostgresOptions,
     append::{Pending, Writer},
-    connect::Link,
+    connect::Session,
     erase,
     error::Failure,
-    follow::{self, Heads},
+    follow::{self, HeadWatcher},
     listing,
     pool::Pool,
     read, schema,
-    snapshots::PostgresSnapshots,
+    snapshots::PostgresSnapshotStore,
 };
 
 /// The storage of a [`crate::PostgresStore`].
@@ -38,8 +38,8 @@ pub(crate) struct PostgresBackend {
 #[derive(Debug)]
 struct Inner {
     pool: Arc<Pool>,
-    heads: Arc<Heads>,
-    snapshots: Arc<PostgresSnapshots>,
+    heads: Arc<HeadWatcher>,
+    snapshots: Arc<PostgresSnapshotStore>,
     /// The way to the writing task, until the store is closed.
     queue: Mutex<Option<mpsc::Sender<Pending>>>,
     writing: Mutex<Option<JoinHandle<()>>>,
@@ -47,16 +47,16 @@ struct Inner {
 
 impl PostgresBackend {
     pub(crate) async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
-        let link = Link::open(&options).await?;
-        schema::settle(&link, &options).await?;
+        let link = Session::open(&options).await?;
+        schema::ensure_schema(&link, &options).await?;
         let partitioned = schema::is_partitioned(&link, &options).await?;
         drop(link);
         let pool = Pool::new(options);
-        let heads = Heads::new(Arc::clone(&pool));
+        let heads = HeadWatcher::new(Arc::clone(&pool));
         let (queue, writing) = Writer::start(Arc::clone(&pool), Arc::clone(&heads), partitioned);
         Ok(Self {
             inner: Arc::new(Inner {
-                snapshots: Arc::new(PostgresSnapshots::new(Arc::clone(&pool))),
+                snapshots: Arc::new(PostgresSnapshotStore::new(Arc::clone(&pool))),
                 pool,
                 heads,
                 queue: Mutex::new(Some(queue)),
@@ -115,7 +115,7 @@ impl Backend for PostgresBackend {
 
     fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
         let pool = &self.inner.pool;
-        Box::pin(read::patiently(pool, move || async move {
+        Box::pin(read::with_retry(pool, move || async move {
             let lent = pool.get().await?;
             read::head(lent.link()?, pool.options().schema()).await
         }))
@@ -137,7 +137,7 @@ impl Backend for PostgresBackend {
 
     fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
         let pool = &self.inner.pool;
-        Box::pin(read::patiently(pool, move || listing::stats(pool)))
+        Box::pin(read::with_retry(pool, move || listing::stats(pool)))
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -178,7 +178,7 @@ impl Backend for PostgresBackend {
     fn current(&self, stream: StreamName) -> BoxFuture<'_, Result<CurrentRevision, ReadError>> {
         let pool = &self.inner.pool;
         Box::pin(async move {
-            read::patiently(pool, || async {
+            read::with_retry(pool, || async {
                 let lent = pool.get().await?;
                 listing::current(&lent.link()?.client, pool.options(), &stream).await
             })
@@ -188,7 +188,7 @@ impl Backend for PostgresBackend {
 
     fn erase(
         &self,
-        cuts: Vec<Cut>,
+        cuts: Vec<Truncation>,
         bytes_per_second: Option<u64>,
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
         erase::erase(Arc::clone(&self.inner.pool), cuts, bytes_per_second)

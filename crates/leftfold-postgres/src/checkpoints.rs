@@ -14,7 +14,7 @@ use crate::{
     name::stored,
     pool::Pool,
     schema::quoted,
-    value::{number, place},
+    value::{number, to_bigint},
 };
 
 /// Checkpoints of consumers, by name.
@@ -61,7 +61,7 @@ impl Checkpoints {
         let lent = self.pool.get().await?;
         let params = [
             (&stored(consumer) as _, Type::TEXT),
-            (&place(position.get()) as _, Type::INT8),
+            (&to_bigint(position.get()) as _, Type::INT8),
         ];
         lent.link()?.query(&self.upsert(), &params).await?;
         Ok(())
@@ -82,7 +82,7 @@ impl Checkpoints {
                 &stored(consumer) as &(dyn tokio_postgres::types::ToSql + Sync),
                 Type::TEXT,
             ),
-            (&place(position.get()), Type::INT8),
+            (&to_bigint(position.get()), Type::INT8),
         ];
         transaction
             .query_typed(&self.upsert(), &params)

@@ -1,6 +1,6 @@
 //! One connection to the server, from the first byte to the checked session.
 //!
-//! **Owns:** [`Link`]: a connection with its statements and the server's warnings. **Does not know:** who uses it.
+//! **Owns:** [`Session`]: a connection with its statements and the server's warnings. **Does not know:** who uses it.
 //! **Invariants:** a link that is handed out belongs to a server that keeps what it commits, unless that was waived; a
 //! warning of the server is noted before the statement that caused it ends.
 
@@ -29,23 +29,23 @@ const SERVER_MIN: i32 = 130_000;
 pub(crate) type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 /// A connection that was checked.
-pub(crate) struct Link {
+pub(crate) struct Session {
     pub(crate) client: Client,
     statements: Mutex<HashMap<String, Statement>>,
-    noted: Arc<Noted>,
+    noted: Arc<Notices>,
     prepares: bool,
 }
 
 /// What the server said without being asked.
 #[derive(Default)]
-pub(crate) struct Noted {
+pub(crate) struct Notices {
     /// The last warning that leaves a commit in doubt.
     doubt: Mutex<Option<String>>,
     /// Called for each notification.
     woken: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
-impl Noted {
+impl Notices {
     fn take(&self, message: AsyncMessage) {
         match message {
             AsyncMessage::Notice(notice) => {
@@ -71,7 +71,7 @@ impl Noted {
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
             .field("closed", &self.client.is_closed())
@@ -79,14 +79,14 @@ impl fmt::Debug for Link {
     }
 }
 
-impl Link {
+impl Session {
     /// Connects and checks the server.
     pub(crate) async fn open(options: &PostgresOptions) -> Result<Self, OpenError> {
-        Self::open_waking(options, None).await
+        Self::open_listening(options, None).await
     }
 
     /// The same; each notification calls `woken`.
-    pub(crate) async fn open_waking(
+    pub(crate) async fn open_listening(
         options: &PostgresOptions,
         woken: Option<Box<dyn Fn() + Send + Sync>>,
     ) -> Result<Self, OpenError> {
@@ -101,9 +101,9 @@ impl Link {
             }
             config.options(settings.trim().to_owned() + " -c jit=off");
         }
-        let noted = Arc::new(Noted {
+        let noted = Arc::new(Notices {
             woken,
-            ..Noted::default()
+            ..Notices::default()
         });
         let client = if options.tls {
             let tls = Tls::trusting(options.root_certificates.as_deref())?;
@@ -205,7 +205,7 @@ impl Link {
     }
 
     /// The warning, if any, that leaves the last commit in doubt; asked once.
-    pub(crate) fn doubt(&self) -> Option<String> {
+    pub(crate) fn commit_warning(&self) -> Option<String> {
         self.noted
             .doubt
             .lock()
@@ -215,7 +215,7 @@ impl Link {
 }
 
 /// Moves bytes between the server and the client until either is gone.
-async fn drive<S, T>(mut connection: Connection<S, T>, noted: Arc<Noted>)
+async fn drive<S, T>(mut connection: Connection<S, T>, noted: Arc<Notices>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,

@@ -9,18 +9,18 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_core::stream::BoxStream;
 use futures_util::stream;
-use leftfold_store::{Cut, ReadError, ScavengeProgress};
+use leftfold_store::{ReadError, ScavengeProgress, Truncation};
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::types::Type;
 
 use crate::{
-    connect::Link,
+    connect::Session,
     error::Failure,
     name::stored,
     pool::Pool,
-    read::patiently,
+    read::with_retry,
     schema::quoted,
-    value::{number, place},
+    value::{number, to_bigint},
 };
 
 /// Events of a batch. Appends wait while a batch is under way: twice as many would be twice that wait, half as many hardly
@@ -38,13 +38,13 @@ const BATCHES_PER_SECOND: u64 = 4;
 /// Erases what `cuts` name.
 pub(crate) fn erase(
     pool: Arc<Pool>,
-    cuts: Vec<Cut>,
+    cuts: Vec<Truncation>,
     bytes_per_second: Option<u64>,
 ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
-    let of = |cut: Cut| Rest {
+    let of = |cut: Truncation| Rest {
         stream: stored(cut.stream.as_str()).into_owned(),
         from: 0,
-        before: place(cut.before.get()),
+        before: to_bigint(cut.before.get()),
     };
     let begin = Sweep {
         pool,
@@ -95,7 +95,7 @@ impl Sweep {
     async fn step(mut self) -> Result<(ScavengeProgress, Option<Self>), ReadError> {
         if self.rest.is_empty() {
             if self.told.events > 0 {
-                let vacuumed = patiently(&self.pool, || vacuum(&self.pool, self.bytes_per_second));
+                let vacuumed = with_retry(&self.pool, || vacuum(&self.pool, self.bytes_per_second));
                 vacuumed.await?;
             }
             let mut last = self.told;
@@ -106,7 +106,7 @@ impl Sweep {
         }
         sleep_until(self.due).await;
         let begun = Instant::now();
-        let batch = patiently(&self.pool, || self.batch()).await?;
+        let batch = with_retry(&self.pool, || self.batch()).await?;
         self.rest.drain(..batch.done.min(self.rest.len()));
         if let Some(next) = self.rest.front_mut() {
             next.from = batch.from;
@@ -147,7 +147,7 @@ impl Sweep {
             (&froms as _, Type::INT8_ARRAY),
             (&befores as _, Type::INT8_ARRAY),
             (&events as _, Type::INT4),
-            (&place(share) as _, Type::INT8),
+            (&to_bigint(share) as _, Type::INT8),
             (&durable as _, Type::BOOL),
         ];
         let rows = lent.link()?.query(&sql, &params).await?;
@@ -173,7 +173,7 @@ async fn vacuum(pool: &Arc<Pool>, bytes_per_second: Option<u64>) -> Result<(), F
         return Ok(());
     }
     // A connection of its own: it takes as long as it takes, and is not given back.
-    let link = Link::open(pool.options()).await?;
+    let link = Session::open(pool.options()).await?;
     // The pauses of the server's own vacuuming, if there is to be a bound at all.
     let pause = if bytes_per_second.is_some() { 2 } else { 0 };
     let limits = format!("set statement_timeout = 0; set vacuum_cost_delay = {pause}");

@@ -1,6 +1,6 @@
 //! Following the log: waking up, and catching up.
 //!
-//! **Owns:** [`Heads`]: what is known of the head, and telling other processes; subscriptions. **Does not know:** appends.
+//! **Owns:** [`HeadWatcher`]: what is known of the head, and telling other processes; subscriptions. **Does not know:** appends.
 //! **Invariants:** a notification only wakes; what is delivered is read from the log, in the order of positions, beyond the
 //! checkpoint, so a lost, late or doubled notification changes nothing but the time; one task asks for all subscribers.
 
@@ -23,12 +23,12 @@ use tokio::{
 
 use crate::{
     PostgresOptions,
-    connect::Link,
+    connect::Session,
     error::Failure,
     pool::Pool,
-    read::{Bounds, Wanted, fetch, head},
+    read::{Bounds, PageRequest, fetch, head},
     schema::quoted,
-    value::place,
+    value::to_bigint,
 };
 
 /// Events of a delivery at most.
@@ -38,7 +38,7 @@ const NOTIFY_EVERY: Duration = Duration::from_millis(20);
 
 /// What is known of the log's end.
 #[derive(Debug, Clone, Default)]
-struct Seen {
+struct HeadState {
     head: Position,
     closed: bool,
     /// Why the head can no longer be asked for.
@@ -47,9 +47,9 @@ struct Seen {
 
 /// What this process knows of the head, and who waits for it.
 #[derive(Debug)]
-pub(crate) struct Heads {
+pub(crate) struct HeadWatcher {
     pool: Arc<Pool>,
-    seen: watch::Sender<Seen>,
+    seen: watch::Sender<HeadState>,
     /// Whether the task that asks is running.
     asking: Mutex<bool>,
     /// Wakes that task.
@@ -59,11 +59,11 @@ pub(crate) struct Heads {
     itself: Weak<Self>,
 }
 
-impl Heads {
+impl HeadWatcher {
     pub(crate) fn new(pool: Arc<Pool>) -> Arc<Self> {
         Arc::new_cyclic(|itself| Self {
             pool,
-            seen: watch::channel(Seen::default()).0,
+            seen: watch::channel(HeadState::default()).0,
             asking: Mutex::new(false),
             wake: Arc::default(),
             telling: AtomicBool::new(false),
@@ -73,19 +73,19 @@ impl Heads {
 
     /// Notes that everything up to `head` is committed, and tells other processes soon.
     pub(crate) fn committed(&self, head: Position) {
-        self.rose(head);
+        self.advance(head);
         if !self.telling.swap(true, Ordering::AcqRel)
             && let Some(itself) = self.itself.upgrade()
         {
             tokio::spawn(async move {
                 sleep(NOTIFY_EVERY).await;
                 itself.telling.store(false, Ordering::Release);
-                itself.tell().await;
+                itself.notify_peers().await;
             });
         }
     }
 
-    async fn tell(&self) {
+    async fn notify_peers(&self) {
         let told = async {
             let lent = self.pool.get().await?;
             lent.link()?.query(&notify(self.pool.options()), &[]).await
@@ -102,7 +102,7 @@ impl Heads {
         self.seen.borrow().closed
     }
 
-    fn rose(&self, head: Position) {
+    fn advance(&self, head: Position) {
         self.seen.send_if_modified(|seen| {
             let rose = head > seen.head;
             seen.head = seen.head.max(head);
@@ -110,21 +110,21 @@ impl Heads {
         });
     }
 
-    fn watch(&self) -> watch::Receiver<Seen> {
+    fn watch(&self) -> watch::Receiver<HeadState> {
         let receiver = self.seen.subscribe();
         let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         if !*asking && let Some(itself) = self.itself.upgrade() {
             *asking = true;
             self.seen.send_modify(|seen| seen.failed = None);
-            tokio::spawn(itself.ask());
+            tokio::spawn(itself.poll_head());
         }
         receiver
     }
 
     /// Asks for the head whenever there may be a new one, as long as somebody waits for it.
-    async fn ask(self: Arc<Self>) {
+    async fn poll_head(self: Arc<Self>) {
         let options = self.pool.options().clone();
-        let mut link: Option<Link> = None;
+        let mut link: Option<Session> = None;
         let mut answered = Instant::now();
         loop {
             {
@@ -137,7 +137,7 @@ impl Heads {
             match self.ask_once(&mut link, &options).await {
                 Ok(head) => {
                     answered = Instant::now();
-                    self.rose(head);
+                    self.advance(head);
                 }
                 Err(failure) => {
                     tracing::debug!(%failure, "the head of the log could not be asked for");
@@ -160,7 +160,7 @@ impl Heads {
 
     async fn ask_once(
         &self,
-        link: &mut Option<Link>,
+        link: &mut Option<Session>,
         options: &PostgresOptions,
     ) -> Result<Position, Failure> {
         let open = match link.take() {
@@ -173,9 +173,10 @@ impl Heads {
     }
 
     /// A connection that hears notifications, or behind a pooler just a connection.
-    async fn listen(&self, options: &PostgresOptions) -> Result<Link, Failure> {
+    async fn listen(&self, options: &PostgresOptions) -> Result<Session, Failure> {
         let wake = Arc::clone(&self.wake);
-        let link = Link::open_waking(options, Some(Box::new(move || wake.notify_one()))).await?;
+        let link =
+            Session::open_listening(options, Some(Box::new(move || wake.notify_one()))).await?;
         if !options.pooler {
             link.client
                 .batch_execute(&format!("listen {}", quoted(&channel(options))))
@@ -199,7 +200,7 @@ pub(crate) fn notify(options: &PostgresOptions) -> String {
 /// Follows the log.
 pub(crate) fn subscribe(
     pool: Arc<Pool>,
-    heads: &Arc<Heads>,
+    heads: &Arc<HeadWatcher>,
     subscription: Subscription,
 ) -> BoxStream<'static, Result<Delivery, ReadError>> {
     let begin = Follower {
@@ -216,8 +217,8 @@ pub(crate) fn subscribe(
 
 struct Follower {
     pool: Arc<Pool>,
-    heads: Arc<Heads>,
-    waiting: Option<watch::Receiver<Seen>>,
+    heads: Arc<HeadWatcher>,
+    waiting: Option<watch::Receiver<HeadState>>,
     subscription: Subscription,
     /// The checkpoint.
     after: Position,
@@ -254,9 +255,9 @@ impl Follower {
     /// What the log holds beyond the checkpoint, if anything.
     async fn deliver(&mut self) -> Result<Option<Delivery>, ReadError> {
         let mut bounds = Bounds::ALL;
-        bounds.positions.0 = place(self.after.next().get());
+        bounds.positions.0 = to_bigint(self.after.next().get());
         bounds.revisions.0 = self.revision;
-        let wanted = Wanted {
+        let wanted = PageRequest {
             scope: self.subscription.scope.clone(),
             query: self.subscription.query.clone(),
             direction: Direction::Forwards,
@@ -294,7 +295,7 @@ impl Follower {
     fn note(&mut self, events: &[RecordedEvent], through: Position) {
         self.after = through;
         if let (Scope::Stream(_), Some(last)) = (&self.subscription.scope, events.last()) {
-            self.revision = place(last.revision.get()).saturating_add(1);
+            self.revision = to_bigint(last.revision.get()).saturating_add(1);
         }
     }
 }

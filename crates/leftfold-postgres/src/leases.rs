@@ -93,7 +93,7 @@ impl Leases {
         let params = [
             (&stored(&lease.name) as _, Type::TEXT),
             (&stored(&lease.holder) as _, Type::TEXT),
-            (&crate::value::place(lease.term) as _, Type::INT8),
+            (&crate::value::to_bigint(lease.term) as _, Type::INT8),
         ];
         lent.link()?.query(&sql, &params).await?;
         Ok(())

@@ -17,9 +17,9 @@ use crate::{
     error::Failure,
     name::{restored, stored},
     pool::Pool,
-    read::patiently,
+    read::with_retry,
     schema::quoted,
-    value::{Moment, number, place},
+    value::{PgTimestamp, number, to_bigint},
 };
 
 /// Streams of a batch.
@@ -35,8 +35,8 @@ pub(crate) fn streams(
     Box::pin(stream::try_unfold(
         begin,
         |(pool, mut list, remaining)| async move {
-            let wanted = place(remaining.min(BATCH));
-            let infos = patiently(&pool, || batch(&pool, &list, wanted)).await?;
+            let wanted = to_bigint(remaining.min(BATCH));
+            let infos = with_retry(&pool, || batch(&pool, &list, wanted)).await?;
             let Some(last) = infos.last() else {
                 return Ok(None);
             };
@@ -89,7 +89,7 @@ fn info(row: &Row) -> Result<StreamInfo, Failure> {
         events: revision + 1,
         revision: Revision::new(revision),
         position: Position::new(number(row.try_get(2)?)),
-        time: row.try_get::<_, Moment>(3)?.0,
+        time: row.try_get::<_, PgTimestamp>(3)?.0,
     })
 }
 

@@ -97,7 +97,7 @@ impl PostgresOptions {
 
     /// The same options; the server's lists of sessions show this name. Default: `leftfold`.
     #[must_use]
-    pub fn named(mut self, name: &str) -> Self {
+    pub fn with_application_name(mut self, name: &str) -> Self {
         self.config.application_name(name);
         self
     }
@@ -141,14 +141,14 @@ impl PostgresOptions {
 
     /// The same options; while somebody follows the log, its head is asked for this often. Default: 500 ms.
     #[must_use]
-    pub fn with_poll(mut self, interval: Duration) -> Self {
+    pub fn with_poll_interval(mut self, interval: Duration) -> Self {
         self.poll = interval;
         self
     }
 
     /// The same options; reads and subscriptions try so long to reach a server that is gone. Default: 30 s.
     #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> Self {
+    pub fn with_reconnect_timeout(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
@@ -225,7 +225,7 @@ impl FromStr for PostgresOptions {
                 return Err(OpenError::address(format!("{word} means nothing here")));
             }
         }
-        options.settle()
+        options.ensure_schema()
     }
 }
 
@@ -252,7 +252,7 @@ impl PostgresOptions {
         }
     }
 
-    fn settle(mut self) -> Result<Self, OpenError> {
+    fn ensure_schema(mut self) -> Result<Self, OpenError> {
         if self.schema.is_empty()
             || self.schema.len() > 63
             || self.schema.contains(['\0', '\'', '"', '\\'])

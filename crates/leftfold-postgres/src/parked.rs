@@ -14,7 +14,7 @@ use crate::{
     name::{restored, stored},
     pool::Pool,
     schema::quoted,
-    value::{number, place},
+    value::{number, to_bigint},
 };
 
 /// Events that consumers have put aside.
@@ -58,7 +58,7 @@ impl Parked {
         let lent = self.pool.get().await?;
         let params = [
             (&stored(consumer) as _, Type::TEXT),
-            (&place(event.position.get()) as _, Type::INT8),
+            (&to_bigint(event.position.get()) as _, Type::INT8),
             (&stored(&event.key) as _, Type::TEXT),
             (&stored(&event.reason) as _, Type::TEXT),
             (&attempts as _, Type::INT4),
@@ -84,7 +84,7 @@ impl Parked {
         let lent = self.pool.get().await?;
         let params = [
             (&stored(consumer) as _, Type::TEXT),
-            (&place(after.get()) as _, Type::INT8),
+            (&to_bigint(after.get()) as _, Type::INT8),
         ];
         let rows = lent.link()?.query(&sql, &params).await?;
         Ok(rows.iter().map(parked).collect::<Result<_, _>>()?)
@@ -102,7 +102,7 @@ impl Parked {
         let lent = self.pool.get().await?;
         let params = [
             (&stored(consumer) as _, Type::TEXT),
-            (&place(position.get()) as _, Type::INT8),
+            (&to_bigint(position.get()) as _, Type::INT8),
         ];
         lent.link()?.query(&sql, &params).await?;
         Ok(())

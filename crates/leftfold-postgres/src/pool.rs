@@ -13,13 +13,13 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::Client;
 
-use crate::{OpenError, PostgresOptions, connect::Link, error::Failure};
+use crate::{OpenError, PostgresOptions, connect::Session, error::Failure};
 
 /// Connections, lent one at a time.
 pub(crate) struct Pool {
     options: PostgresOptions,
     places: Arc<Semaphore>,
-    idle: Mutex<Vec<Link>>,
+    idle: Mutex<Vec<Session>>,
 }
 
 impl fmt::Debug for Pool {
@@ -44,7 +44,7 @@ impl Pool {
     }
 
     /// A connection: an idle one, or a new one. Waits while all are lent.
-    pub(crate) async fn get(self: &Arc<Self>) -> Result<Lent, Failure> {
+    pub(crate) async fn get(self: &Arc<Self>) -> Result<PooledSession, Failure> {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|_| Failure::Closed)?;
         let link = loop {
@@ -56,9 +56,9 @@ impl Pool {
         };
         let link = match link {
             Some(link) => link,
-            None => Link::open(&self.options).await?,
+            None => Session::open(&self.options).await?,
         };
-        Ok(Lent {
+        Ok(PooledSession {
             link: Some(link),
             pool: Arc::clone(self),
             _place: place,
@@ -70,32 +70,32 @@ impl Pool {
         self.idle().clear();
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Link>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A connection on loan.
 #[derive(Debug)]
-pub(crate) struct Lent {
-    link: Option<Link>,
+pub(crate) struct PooledSession {
+    link: Option<Session>,
     pool: Arc<Pool>,
     _place: OwnedSemaphorePermit,
 }
 
-impl Lent {
+impl PooledSession {
     /// Ends the connection instead of giving it back: for an answer nobody will read to its end.
     pub(crate) fn discard(mut self) {
         self.link = None;
     }
 
-    pub(crate) fn link(&self) -> Result<&Link, Failure> {
+    pub(crate) fn link(&self) -> Result<&Session, Failure> {
         // Taken only by `discard` and `drop`, which consume the loan.
         self.link.as_ref().ok_or(Failure::Closed)
     }
 }
 
-impl Drop for Lent {
+impl Drop for PooledSession {
     fn drop(&mut self) {
         if let Some(link) = self.link.take().filter(|link| !link.client.is_closed()) {
             self.pool.idle().push(link);
@@ -107,11 +107,11 @@ impl Drop for Lent {
 ///
 /// It is none of the store's; it ends when it is dropped. See [`crate::PostgresStore::append_in`].
 #[derive(Debug)]
-pub struct Connection(Link);
+pub struct Connection(Session);
 
 impl Connection {
     pub(crate) async fn open(options: &PostgresOptions) -> Result<Self, OpenError> {
-        Ok(Self(Link::open(options).await?))
+        Ok(Self(Session::open(options).await?))
     }
 }
 

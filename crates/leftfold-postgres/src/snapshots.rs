@@ -1,6 +1,6 @@
 //! Keeping snapshots in the database.
 //!
-//! **Owns:** [`PostgresSnapshots`]. **Does not know:** what a state is.
+//! **Owns:** [`PostgresSnapshotStore`]. **Does not know:** what a state is.
 //! **Invariants:** as those of the contract; which of two snapshots stays is decided by the statement that saves.
 
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::{
     name::stored,
     pool::Pool,
     schema::quoted,
-    value::{number, place},
+    value::{number, to_bigint},
 };
 
 /// Snapshots beside the log, in the same schema.
 #[derive(Debug)]
-pub(crate) struct PostgresSnapshots {
+pub(crate) struct PostgresSnapshotStore {
     pool: Arc<Pool>,
     table: String,
 }
 
-impl PostgresSnapshots {
+impl PostgresSnapshotStore {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
         let table = format!("{}.snapshots", quoted(pool.options().schema()));
         Self { pool, table }
@@ -55,8 +55,8 @@ impl PostgresSnapshots {
         );
         let name = stored(stream.as_str());
         let (revision, position) = (
-            place(snapshot.revision.get()),
-            place(snapshot.position.get()),
+            to_bigint(snapshot.revision.get()),
+            to_bigint(snapshot.position.get()),
         );
         let id = Uuid::from(snapshot.last_event);
         let (fingerprint, state) = (&snapshot.fingerprint[..], &snapshot.state[..]);
@@ -102,7 +102,7 @@ fn saved(row: &Row) -> Result<SavedSnapshot, Failure> {
     })
 }
 
-impl SnapshotStore for PostgresSnapshots {
+impl SnapshotStore for PostgresSnapshotStore {
     fn load<'a>(
         &'a self,
         stream: &'a StreamName,

@@ -9,14 +9,14 @@ use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{Append, Appended, Position, Read, StreamName};
 use leftfold_store::{
     AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
-    Retained, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState,
+    RetentionStore, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState,
     Subscription,
 };
 use tokio_postgres::Transaction;
 
 use crate::{
     Checkpoints, Connection, DatabaseError, Leases, Migration, OpenError, Parked, PostgresOptions,
-    Report, append, backend::PostgresBackend, connect::Link, pool::Pool, schema, verify,
+    Report, append, backend::PostgresBackend, connect::Session, pool::Pool, schema, verify,
 };
 
 /// A store in a PostgreSQL database. Several processes may share one; so may several stores, each in its schema.
@@ -33,7 +33,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct PostgresStore {
-    retained: Retained<PostgresBackend>,
+    retained: RetentionStore<PostgresBackend>,
 }
 
 impl PostgresStore {
@@ -52,7 +52,7 @@ impl PostgresStore {
     pub async fn open_with(options: PostgresOptions) -> Result<Self, OpenError> {
         let backend = PostgresBackend::open(options).await?;
         Ok(Self {
-            retained: Retained::over_backend(backend),
+            retained: RetentionStore::from_backend(backend),
         })
     }
 
@@ -63,7 +63,7 @@ impl PostgresStore {
     /// # Errors
     /// [`OpenError`].
     pub async fn migrate(options: &PostgresOptions) -> Result<Vec<Migration>, OpenError> {
-        let link = Link::open(options).await?;
+        let link = Session::open(options).await?;
         schema::migrate(&link, options).await
     }
 

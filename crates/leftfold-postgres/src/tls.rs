@@ -1,4 +1,4 @@
-//! Encrypted connections to the server.
+//! TLS connections to the server.
 //!
 //! **Owns:** [`Tls`]: from the driver's sockets to checked, encrypted ones. **Does not know:** when to encrypt.
 //! **Invariants:** the server's certificate and name are always checked; there is no way to leave that out.
@@ -50,13 +50,13 @@ impl<S> MakeTlsConnect<S> for Tls
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    type Stream = Encrypted<S>;
-    type TlsConnect = Handshake;
+    type Stream = RustlsStream<S>;
+    type TlsConnect = RustlsConnect;
     type Error = rustls_pki_types::InvalidDnsNameError;
 
-    fn make_tls_connect(&mut self, domain: &str) -> Result<Handshake, Self::Error> {
+    fn make_tls_connect(&mut self, domain: &str) -> Result<RustlsConnect, Self::Error> {
         let server = ServerName::try_from(domain)?.to_owned();
-        Ok(Handshake {
+        Ok(RustlsConnect {
             connector: self.0.clone(),
             server,
         })
@@ -64,37 +64,37 @@ where
 }
 
 /// One connection about to be encrypted.
-pub(crate) struct Handshake {
+pub(crate) struct RustlsConnect {
     connector: TlsConnector,
     server: ServerName<'static>,
 }
 
-impl<S> TlsConnect<S> for Handshake
+impl<S> TlsConnect<S> for RustlsConnect
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    type Stream = Encrypted<S>;
+    type Stream = RustlsStream<S>;
     type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<Encrypted<S>>>;
+    type Future = BoxFuture<'static, io::Result<RustlsStream<S>>>;
 
     fn connect(self, stream: S) -> Self::Future {
         Box::pin(async move {
             let stream = self.connector.connect(self.server, stream).await?;
-            Ok(Encrypted(Box::new(stream)))
+            Ok(RustlsStream(Box::new(stream)))
         })
     }
 }
 
 /// An encrypted connection.
-pub(crate) struct Encrypted<S>(Box<client::TlsStream<S>>);
+pub(crate) struct RustlsStream<S>(Box<client::TlsStream<S>>);
 
-impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Encrypted<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for RustlsStream<S> {
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Encrypted<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for RustlsStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut task::Context<'_>,
@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Encrypted<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for RustlsStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut task::Context<'_>,

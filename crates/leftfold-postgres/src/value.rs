@@ -1,6 +1,6 @@
 //! Numbers and times as PostgreSQL holds them.
 //!
-//! **Owns:** [`Moment`], and the way between `u64` and `bigint`. **Does not know:** columns.
+//! **Owns:** [`PgTimestamp`], and the way between `u64` and `bigint`. **Does not know:** columns.
 //! **Invariants:** what is beyond the range of the database becomes its maximum, which nothing stored ever reaches.
 
 use std::error::Error;
@@ -15,7 +15,7 @@ const EPOCH_MICROS: i64 = 946_684_800_000_000;
 const MICROS_MAX: i64 = 9_223_371_331_199_999_999;
 
 /// A place as `bigint`: beyond its range nothing is stored, so the maximum stands for all of that.
-pub(crate) fn place(number: u64) -> i64 {
+pub(crate) fn to_bigint(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -26,11 +26,11 @@ pub(crate) fn number(value: i64) -> u64 {
 
 /// A recorded time as `timestamptz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Moment(pub(crate) Timestamp);
+pub(crate) struct PgTimestamp(pub(crate) Timestamp);
 
-impl ToSql for Moment {
+impl ToSql for PgTimestamp {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        let since = place(self.0.as_micros()) - EPOCH_MICROS;
+        let since = to_bigint(self.0.as_micros()) - EPOCH_MICROS;
         since.min(MICROS_MAX).to_sql(&Type::INT8, out)
     }
     fn accepts(kind: &Type) -> bool {
@@ -39,7 +39,7 @@ impl ToSql for Moment {
     to_sql_checked!();
 }
 
-impl<'a> FromSql<'a> for Moment {
+impl<'a> FromSql<'a> for PgTimestamp {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
         let since = i64::from_sql(&Type::INT8, raw)?;
         Ok(Self(Timestamp::from_micros(number(
@@ -57,10 +57,10 @@ mod tests {
 
     fn round(micros: u64) -> u64 {
         let mut raw = BytesMut::new();
-        Moment(Timestamp::from_micros(micros))
+        PgTimestamp(Timestamp::from_micros(micros))
             .to_sql(&Type::TIMESTAMPTZ, &mut raw)
             .unwrap();
-        let back = Moment::from_sql(&Type::TIMESTAMPTZ, &raw).unwrap();
+        let back = PgTimestamp::from_sql(&Type::TIMESTAMPTZ, &raw).unwrap();
         back.0.as_micros()
     }
 
@@ -74,8 +74,8 @@ mod tests {
 
     #[test]
     fn places_beyond_the_range_become_its_end() {
-        assert_eq!(place(7), 7);
-        assert_eq!(place(u64::MAX), i64::MAX);
+        assert_eq!(to_bigint(7), 7);
+        assert_eq!(to_bigint(u64::MAX), i64::MAX);
         assert_eq!(number(-1), 0);
     }
 }

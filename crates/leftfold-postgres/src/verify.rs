@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use leftfold_model::Position;
 
-use crate::{connect::Link, error::Failure, pool::Pool, schema::quoted, value::number};
+use crate::{connect::Session, error::Failure, pool::Pool, schema::quoted, value::number};
 
 /// What was looked at, and what did not agree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -70,7 +70,7 @@ const RULES: [(&str, &str); 6] = [
 
 pub(crate) async fn verify(pool: &Arc<Pool>) -> Result<Report, Failure> {
     // A connection of its own: the limits of time are lifted, and it is not given back.
-    let link = Link::open(pool.options()).await?;
+    let link = Session::open(pool.options()).await?;
     let begin = "begin isolation level repeatable read read only; set local statement_timeout = 0";
     link.client.batch_execute(begin).await?;
     let schema = quoted(pool.options().schema());
@@ -96,7 +96,7 @@ pub(crate) async fn verify(pool: &Arc<Pool>) -> Result<Report, Failure> {
     Ok(report)
 }
 
-async fn count(link: &Link, sql: &str) -> Result<u64, Failure> {
+async fn count(link: &Session, sql: &str) -> Result<u64, Failure> {
     let row = link.client.query_typed_one(sql, &[]).await?;
     let count: i64 = row.try_get(0)?;
     Ok(number(count.abs()))

@@ -1,6 +1,6 @@
 //! Calls, and how long they may take.
 //!
-//! **Owns:** [`deadline`]; [`finish`] for calls that change something, [`answer`] for those that only ask.
+//! **Owns:** [`deadline`]; [`run_to_completion`] for calls that change something, [`with_timeout`] for those that only ask.
 //! **Does not know:** what is changed or asked.
 //! **Invariants:** a change that was begun is finished, also when its client is gone or has waited long enough; one whose
 //! time is over when it arrives is not begun; a question is given up when nobody waits for its answer any more.
@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Status, metadata::MetadataMap};
 
-use crate::shared::Shared;
+use crate::state::ServerState;
 
 /// Where a client says how long it waits: digits and a unit.
 const TIMEOUT: &str = "grpc-timeout";
@@ -31,7 +31,7 @@ const TIMEOUT: &str = "grpc-timeout";
 const TIMEOUT_DIGITS_MAX: usize = 8;
 
 /// Until when a client waits for a call: as long as it says, but no longer than the server allows.
-pub(crate) fn deadline(shared: &Shared, metadata: &MetadataMap) -> Result<Instant, Status> {
+pub(crate) fn deadline(shared: &ServerState, metadata: &MetadataMap) -> Result<Instant, Status> {
     let allowed = shared.settings.call_timeout;
     let asked = match metadata.get(TIMEOUT) {
         None => allowed,
@@ -67,21 +67,21 @@ fn read_timeout(text: &str) -> Option<Duration> {
 
 /// Why the outcome of a call that was begun is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unfinished {
+pub(crate) enum OutcomeUnknown {
     /// A bug ended it.
     #[error("the call broke off; its outcome is unknown")]
-    BrokeOff,
+    Panicked,
     /// It takes longer than was allowed, and goes on.
     #[error("not done in time; it goes on, and its outcome is unknown")]
-    Late,
+    TimedOut,
 }
 
-impl From<Unfinished> for Status {
-    fn from(unfinished: Unfinished) -> Self {
+impl From<OutcomeUnknown> for Status {
+    fn from(unfinished: OutcomeUnknown) -> Self {
         let text = unfinished.to_string();
         match unfinished {
-            Unfinished::BrokeOff => Self::internal(text),
-            Unfinished::Late => Self::deadline_exceeded(text),
+            OutcomeUnknown::Panicked => Self::internal(text),
+            OutcomeUnknown::TimedOut => Self::deadline_exceeded(text),
         }
     }
 }
@@ -90,42 +90,42 @@ impl From<Unfinished> for Status {
 ///
 /// The call runs in the task of whoever waits, without a way to another thread and back. Only what is not waited for any
 /// longer gets a task of its own.
-pub(crate) async fn finish<T: Send + 'static>(
-    shared: &Shared,
+pub(crate) async fn run_to_completion<T: Send + 'static>(
+    shared: &ServerState,
     deadline: Instant,
     call: impl Future<Output = T> + Send + 'static,
-) -> Result<T, Unfinished> {
-    let begun = Begun {
+) -> Result<T, OutcomeUnknown> {
+    let begun = DetachOnDrop {
         rest: Some(Box::pin(AssertUnwindSafe(call).catch_unwind().map(told))),
         token: Some(shared.tasks.token()),
         runtime: Handle::current(),
     };
     timeout_at(deadline, begun)
         .await
-        .unwrap_or(Err(Unfinished::Late))
+        .unwrap_or(Err(OutcomeUnknown::TimedOut))
 }
 
 /// The outcome of a call, or that a bug ended it, which the log is told.
-fn told<T>(ended: thread::Result<T>) -> Result<T, Unfinished> {
+fn told<T>(ended: thread::Result<T>) -> Result<T, OutcomeUnknown> {
     ended.map_err(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         tracing::error!(panic = text, "a call panicked");
-        Unfinished::BrokeOff
+        OutcomeUnknown::Panicked
     })
 }
 
 /// A call that will be finished, also if this is dropped.
-struct Begun<T: Send + 'static> {
+struct DetachOnDrop<T: Send + 'static> {
     /// `None`: it is finished.
-    rest: Option<BoxFuture<'static, Result<T, Unfinished>>>,
+    rest: Option<BoxFuture<'static, Result<T, OutcomeUnknown>>>,
     /// Keeps the store open until then.
     token: Option<TaskTrackerToken>,
     runtime: Handle,
 }
 
-impl<T: Send + 'static> Future for Begun<T> {
-    type Output = Result<T, Unfinished>;
+impl<T: Send + 'static> Future for DetachOnDrop<T> {
+    type Output = Result<T, OutcomeUnknown>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(rest) = &mut self.rest else {
@@ -138,7 +138,7 @@ impl<T: Send + 'static> Future for Begun<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Begun<T> {
+impl<T: Send + 'static> Drop for DetachOnDrop<T> {
     fn drop(&mut self) {
         if let Some(rest) = self.rest.take() {
             let token = self.token.take();
@@ -153,25 +153,25 @@ impl<T: Send + 'static> Drop for Begun<T> {
 
 /// Why a question was not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unanswered {
+pub(crate) enum QueryError {
     /// The server begins to stop.
     #[error("the server stops")]
-    Stopping,
+    ShuttingDown,
     /// It takes longer than this, which is all that is allowed.
     #[error("no answer within {0:?}")]
-    Late(Duration),
+    TimedOut(Duration),
 }
 
 /// Waits for an answer that takes no writing, but not for ever, and not when the server stops.
-pub(crate) async fn answer<T>(
-    shared: &Shared,
+pub(crate) async fn with_timeout<T>(
+    shared: &ServerState,
     patience: Duration,
     question: impl Future<Output = T>,
-) -> Result<T, Unanswered> {
+) -> Result<T, QueryError> {
     tokio::select! {
         biased;
-        () = shared.stopping.cancelled() => Err(Unanswered::Stopping),
-        answered = timeout(patience, question) => answered.map_err(|_| Unanswered::Late(patience)),
+        () = shared.stopping.cancelled() => Err(QueryError::ShuttingDown),
+        answered = timeout(patience, question) => answered.map_err(|_| QueryError::TimedOut(patience)),
     }
 }
 
@@ -190,7 +190,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.set("call_timeout", "10s").unwrap();
         let address = settings.listen;
-        let shared = Shared::new(Arc::new(MemoryStore::new()), settings, address);
+        let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
         let until = |timeout: Option<&str>| {
             let mut metadata = MetadataMap::new();
             if let Some(timeout) = timeout {
@@ -206,23 +206,23 @@ mod tests {
         assert_eq!(until(Some("3S")), Ok(now + Duration::from_secs(3)));
         assert_eq!(until(Some("0n")), Err(Code::DeadlineExceeded));
         assert_eq!(until(Some("soon")), Err(Code::InvalidArgument));
-        let never = finish(&shared, now, std::future::pending::<()>()).await;
-        assert_eq!(never, Err(Unfinished::Late));
+        let never = run_to_completion(&shared, now, std::future::pending::<()>()).await;
+        assert_eq!(never, Err(OutcomeUnknown::TimedOut));
     }
 
     #[tokio::test]
     async fn a_call_that_nobody_waits_for_any_longer_is_finished_before_the_tasks_are() {
         let settings = Settings::default();
         let address = settings.listen;
-        let shared = Shared::new(Arc::new(MemoryStore::new()), settings, address);
+        let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
         let (go, gone) = tokio::sync::oneshot::channel();
         let (tell, told) = tokio::sync::oneshot::channel();
         let call = async move {
             gone.await.unwrap();
             tell.send("finished").unwrap();
         };
-        let late = finish(&shared, Instant::now(), call).await;
-        assert_eq!(late, Err(Unfinished::Late));
+        let late = run_to_completion(&shared, Instant::now(), call).await;
+        assert_eq!(late, Err(OutcomeUnknown::TimedOut));
         shared.tasks.close();
         assert!(shared.tasks.wait().now_or_never().is_none());
         go.send(()).unwrap();
@@ -234,7 +234,7 @@ mod tests {
     async fn a_call_whose_client_hangs_up_in_the_middle_is_finished() {
         let settings = Settings::default();
         let address = settings.listen;
-        let shared = Shared::new(Arc::new(MemoryStore::new()), settings, address);
+        let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
         let (go, gone) = tokio::sync::oneshot::channel();
         let (tell, told) = tokio::sync::oneshot::channel();
         let call = async move {
@@ -242,7 +242,7 @@ mod tests {
             tell.send("finished").unwrap();
         };
         let deadline = Instant::now() + Duration::from_secs(60);
-        let mut waiting = Box::pin(finish(&shared, deadline, call));
+        let mut waiting = Box::pin(run_to_completion(&shared, deadline, call));
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(waiting);
         go.send(()).unwrap();
@@ -255,10 +255,10 @@ mod tests {
     async fn a_call_that_panics_is_told_as_broken_off() {
         let settings = Settings::default();
         let address = settings.listen;
-        let shared = Shared::new(Arc::new(MemoryStore::new()), settings, address);
+        let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
         let deadline = Instant::now() + Duration::from_secs(60);
-        let broken = finish(&shared, deadline, async { panic!("planted") });
-        assert_eq!(broken.await, Err::<(), _>(Unfinished::BrokeOff));
+        let broken = run_to_completion(&shared, deadline, async { panic!("planted") });
+        assert_eq!(broken.await, Err::<(), _>(OutcomeUnknown::Panicked));
         shared.tasks.close();
         shared.tasks.wait().await;
     }
@@ -267,13 +267,13 @@ mod tests {
     async fn a_question_is_given_up_in_time_and_when_the_server_stops() {
         let settings = Settings::default();
         let address = settings.listen;
-        let shared = Shared::new(Arc::new(MemoryStore::new()), settings, address);
+        let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
         let patience = Duration::from_secs(3);
-        let ask = |question| answer(&shared, patience, question);
+        let ask = |question| with_timeout(&shared, patience, question);
         let never = std::future::pending::<()>;
-        assert_eq!(ask(never()).await, Err(Unanswered::Late(patience)));
+        assert_eq!(ask(never()).await, Err(QueryError::TimedOut(patience)));
         shared.stopping.cancel();
-        assert_eq!(ask(never()).await, Err(Unanswered::Stopping));
+        assert_eq!(ask(never()).await, Err(QueryError::ShuttingDown));
     }
 
     #[test]

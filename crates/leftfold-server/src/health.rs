@@ -18,9 +18,9 @@ use tonic_health::pb::{
 };
 
 use crate::{
-    call::{self, Unanswered},
-    services::Services,
-    shared::Shared,
+    call::{self, QueryError},
+    services::GrpcRoutes,
+    state::ServerState,
 };
 
 /// The services, and the server as a whole.
@@ -41,17 +41,17 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// Whether requests are taken and the store works.
-pub(crate) async fn check(shared: &Shared) -> Result<Result<(), ReadError>, Unanswered> {
-    call::answer(shared, PATIENCE, shared.store.check()).await
+pub(crate) async fn check(shared: &ServerState) -> Result<Result<(), ReadError>, QueryError> {
+    call::with_timeout(shared, PATIENCE, shared.store.check()).await
 }
 
 /// Adds the service that tells how the others are.
-pub(crate) fn add_to(services: &mut Services, shared: &Arc<Shared>) {
-    services.add(HealthServer::new(Told(Arc::clone(shared))));
+pub(crate) fn register(services: &mut GrpcRoutes, shared: &Arc<ServerState>) {
+    services.add(HealthServer::new(HealthService(Arc::clone(shared))));
 }
 
 /// The service.
-struct Told(Arc<Shared>);
+struct HealthService(Arc<ServerState>);
 
 fn known(request: &Request<HealthCheckRequest>) -> Result<(), Status> {
     let service = request.get_ref().service.as_str();
@@ -64,7 +64,7 @@ fn known(request: &Request<HealthCheckRequest>) -> Result<(), Status> {
 }
 
 /// All services need the store, so all are as it is.
-async fn status(shared: &Shared) -> ServingStatus {
+async fn status(shared: &ServerState) -> ServingStatus {
     match check(shared).await {
         Ok(Ok(())) => ServingStatus::Serving,
         _ => ServingStatus::NotServing,
@@ -78,7 +78,7 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
 }
 
 #[async_trait]
-impl Health for Told {
+impl Health for HealthService {
     type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
 
     async fn check(
@@ -104,7 +104,7 @@ impl Health for Told {
 }
 
 /// The next status that is another than the one that was told. `None`: the server stops, and that was told.
-async fn changed(shared: &Shared, told: Option<ServingStatus>) -> Option<ServingStatus> {
+async fn changed(shared: &ServerState, told: Option<ServingStatus>) -> Option<ServingStatus> {
     loop {
         let is = status(shared).await;
         if told != Some(is) {

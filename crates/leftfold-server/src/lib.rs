@@ -4,30 +4,30 @@
 //! **Does not know:** how events are stored; rules about streams: it translates and never decides.
 //! **Invariants:** every limit is set and has a name in [`Settings`]; what was accepted is finished before the server ends;
 //! no type that was generated from a wire contract leaves this crate.
-//! **Reading order:** [`Server`], [`Settings`], `net`, then the protocols: `kurrent`, `umadb`, `native`, `http`.
+//! **Reading order:** [`Server`], [`Settings`], `net`, then the protocols: `kurrent`, `umadb`, `native`, `http_api`.
 
 mod call;
 mod clock;
 mod error;
-mod fields;
-mod gathering;
 mod health;
-mod http;
+mod http_api;
+mod interner;
 pub mod json;
 mod kurrent;
+mod memory_budget;
 mod metered;
 mod metrics;
-mod names;
 mod native;
 mod net;
-mod scavenges;
+mod scavenger;
 mod server;
 mod services;
 mod settings;
-mod shared;
+mod state;
 pub mod telemetry;
 mod umadb;
+mod wire_format;
 
 pub use error::{BindError, ServeError};
 pub use server::Server;
-pub use settings::{Bytes, LogFormat, Setting, SettingError, Settings};
+pub use settings::{ByteSize, LogFormat, Setting, SettingError, Settings};

@@ -1,6 +1,6 @@
 //! A store that counts what is asked of it.
 //!
-//! **Owns:** [`Metered`]. **Does not know:** protocols; whatever they do passes through here.
+//! **Owns:** [`MeteredStore`]. **Does not know:** protocols; whatever they do passes through here.
 //! **Invariants:** it changes nothing; what a stream gives is counted when it is taken, not when it is asked for.
 
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::metrics::Metrics;
 
 /// Another store, counted.
 #[derive(Debug)]
-pub(crate) struct Metered {
+pub(crate) struct MeteredStore {
     store: Arc<dyn EventStore>,
     metrics: Arc<Metrics>,
 }
 
-impl Metered {
-    pub(crate) fn over(store: Arc<dyn EventStore>, metrics: Arc<Metrics>) -> Arc<Self> {
+impl MeteredStore {
+    pub(crate) fn new(store: Arc<dyn EventStore>, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { store, metrics })
     }
 
@@ -73,7 +73,7 @@ fn note_failure(metrics: &Metrics, error: &ReadError) {
     metrics.failures.get_or_create(&[("reason", word)]).inc();
 }
 
-impl EventStore for Metered {
+impl EventStore for MeteredStore {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
             let begun = Instant::now();

@@ -69,7 +69,7 @@ impl fmt::Debug for Metrics {
 
 /// What is measured when it is asked for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
+pub(crate) struct Gauges {
     /// `None`: the store does not answer; what was known last stays.
     pub(crate) head: Option<u64>,
     pub(crate) uptime: Duration,
@@ -181,7 +181,7 @@ impl Metrics {
     }
 
     /// All of them as text.
-    pub(crate) fn text(&self, moment: Moment) -> Result<String, fmt::Error> {
+    pub(crate) fn text(&self, moment: Gauges) -> Result<String, fmt::Error> {
         if let Some(head) = moment.head {
             self.head.set(head);
         }

@@ -9,7 +9,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc};
 use leftfold_store::EventStore;
 use tokio::{net::TcpListener, time::timeout};
 
-use crate::{BindError, ServeError, Settings, net, shared::Shared};
+use crate::{BindError, ServeError, Settings, net, state::ServerState};
 
 /// A server that has its address and can begin.
 ///
@@ -32,7 +32,7 @@ use crate::{BindError, ServeError, Settings, net, shared::Shared};
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
 }
 
 impl Server {
@@ -51,7 +51,7 @@ impl Server {
         let actual = listener.local_addr().map_err(refused)?;
         Ok(Self {
             listener,
-            shared: Shared::new(store, settings, actual),
+            shared: ServerState::new(store, settings, actual),
         })
     }
 

@@ -1,6 +1,6 @@
 //! The services of gRPC, by their names.
 //!
-//! **Owns:** [`Services`]: which of them a call is for. **Does not know:** their methods, plain HTTP.
+//! **Owns:** [`GrpcRoutes`]: which of them a call is for. **Does not know:** their methods, plain HTTP.
 //! **Invariants:** a call for a service that is not there is answered as gRPC does.
 //!
 //! A router made for any kind of service copies one and boxes its future and its body, for each call; these are of one kind.
@@ -13,11 +13,11 @@ use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
 /// The answer to a call, when it is there.
-pub(crate) type Answering = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+pub(crate) type GrpcFuture = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
 /// What is generated for a service of a contract.
-pub(crate) trait Generated:
-    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future = Answering>
+pub(crate) trait GrpcService:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future = GrpcFuture>
     + NamedService
     + Clone
     + Send
@@ -26,8 +26,8 @@ pub(crate) trait Generated:
 {
 }
 
-impl<S> Generated for S where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future = Answering>
+impl<S> GrpcService for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future = GrpcFuture>
         + NamedService
         + Clone
         + Send
@@ -36,20 +36,20 @@ impl<S> Generated for S where
 {
 }
 
-type Serve = dyn Fn(Request<Body>) -> Answering + Send + Sync;
+type Serve = dyn Fn(Request<Body>) -> GrpcFuture + Send + Sync;
 
 /// All services of a server.
 #[derive(Clone, Default)]
-pub(crate) struct Services(HashMap<&'static str, Arc<Serve>>);
+pub(crate) struct GrpcRoutes(HashMap<&'static str, Arc<Serve>>);
 
-impl Services {
+impl GrpcRoutes {
     /// Adds a service under its own name.
-    pub(crate) fn add(&mut self, service: impl Generated) -> &mut Self {
+    pub(crate) fn add(&mut self, service: impl GrpcService) -> &mut Self {
         self.add_prepared(service, |request| request)
     }
 
     /// The same; what it is asked is prepared first.
-    pub(crate) fn add_prepared<S: Generated>(
+    pub(crate) fn add_prepared<S: GrpcService>(
         &mut self,
         service: S,
         prepare: fn(Request<Body>) -> Request<Body>,
@@ -61,7 +61,7 @@ impl Services {
     }
 
     /// Answers a call by the service it is for.
-    pub(crate) fn call(&self, request: Request<Body>) -> Answering {
+    pub(crate) fn call(&self, request: Request<Body>) -> GrpcFuture {
         let path = request.uri().path();
         let name = path.strip_prefix('/').and_then(|path| path.split_once('/'));
         match name.and_then(|(name, _)| self.0.get(name)) {
@@ -74,7 +74,7 @@ impl Services {
     }
 }
 
-impl fmt::Debug for Services {
+impl fmt::Debug for GrpcRoutes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }

@@ -1,19 +1,19 @@
 //! A history: appends, upkeep, faults, crashes and recoveries, under the eyes of the judge.
 //!
-//! **Owns:** [`Run`]: a log on a simulated disk and what may be done to it. **Does not know:** which steps are taken in
+//! **Owns:** [`Simulation`]: a log on a simulated disk and what may be done to it. **Does not know:** which steps are taken in
 //! which order; a seed or a scenario says that.
 //! **Invariants:** after every step what readers see is what was acknowledged; an error that no fault explains is a
 //! broken promise.
 
 use std::{collections::BTreeMap, error::Error, ops::ControlFlow, sync::Arc};
 
-use leftfold_log::{Clock, Core, Cut, LogOptions, ScavengeOptions, disk::Disk};
+use leftfold_log::{Clock, Core, LogOptions, ScavengeOptions, Truncation, disk::Disk};
 use leftfold_model::{
     Append, Appended, EventId, EventType, ExpectedRevision, NewEvent, Position, Read,
     RecordedEvent, Revision, StreamName, StreamWrite, Tag, Timestamp,
 };
 
-use crate::{Broken, Chance, Fault, Judge, Loss, SimDisk, disk::Op};
+use crate::{CrashKind, Fault, Oracle, Rng, SimDisk, Violation, disk::Op};
 
 /// Appends that may be repeated later.
 const REMEMBERED: usize = 8;
@@ -46,12 +46,12 @@ impl Clock for StillClock {
 
 /// A log on a simulated disk.
 #[derive(Debug)]
-pub struct Run {
+pub struct Simulation {
     /// The disk, for faults and crashes.
     pub disk: SimDisk,
     /// The chance of this run.
-    pub chance: Chance,
-    judge: Judge,
+    pub chance: Rng,
+    judge: Oracle,
     core: Option<Core>,
     numbers: u64,
     remembered: Vec<(Append, Appended)>,
@@ -59,14 +59,14 @@ pub struct Run {
     report: Report,
 }
 
-impl Run {
+impl Simulation {
     /// A run of this seed on an empty disk. The log is opened by the first step that needs it.
     #[must_use]
     pub fn of(seed: u64) -> Self {
         Self {
             disk: SimDisk::new(),
-            chance: Chance::of(seed),
-            judge: Judge::default(),
+            chance: Rng::of(seed),
+            judge: Oracle::default(),
             core: None,
             numbers: 0,
             remembered: Vec::new(),
@@ -95,8 +95,8 @@ impl Run {
     /// Opens the log, as often as it takes when faults or crashes hit the recovery itself.
     ///
     /// # Errors
-    /// [`Broken`] if it cannot be opened or does not hold what it must.
-    pub fn open(&mut self) -> Result<(), Broken> {
+    /// [`Violation`] if it cannot be opened or does not hold what it must.
+    pub fn open(&mut self) -> Result<(), Violation> {
         while self.core.is_none() {
             let disk = Arc::new(self.disk.clone());
             let trouble = self.trouble();
@@ -113,11 +113,11 @@ impl Run {
                 Err(_) if self.trouble() > trouble => {
                     // Someone makes room, or the log stays closed.
                     self.disk.set_capacity(None);
-                    self.disk.restart(Loss::Killed, &mut self.chance);
+                    self.disk.restart(CrashKind::Killed, &mut self.chance);
                     continue;
                 }
                 Err(error) => {
-                    return Err(Broken(format!(
+                    return Err(Violation(format!(
                         "the log cannot be opened: {}",
                         chain(&error)
                     )));
@@ -127,7 +127,7 @@ impl Run {
             let head = self.head();
             self.judge.recovered(head, &events)?;
             self.remembered
-                .retain(|(_, appended)| appended.last.get() <= self.judge.acked());
+                .retain(|(_, appended)| appended.last.get() <= self.judge.acknowledged_events());
             self.check()?;
         }
         Ok(())
@@ -143,26 +143,29 @@ impl Run {
             .sum()
     }
 
-    fn any_loss(&mut self) -> Loss {
-        let number = usize::try_from(self.chance.below(Loss::EVERY.len() as u64)).unwrap_or(0);
-        Loss::EVERY.get(number).copied().unwrap_or(Loss::All)
+    fn any_loss(&mut self) -> CrashKind {
+        let number = usize::try_from(self.chance.below(CrashKind::EVERY.len() as u64)).unwrap_or(0);
+        CrashKind::EVERY
+            .get(number)
+            .copied()
+            .unwrap_or(CrashKind::All)
     }
 
     /// Ends this life of the process or machine.
-    pub fn restart(&mut self, loss: Loss) {
+    pub fn restart(&mut self, loss: CrashKind) {
         self.core = None;
         self.disk.restart(loss, &mut self.chance);
     }
 
-    fn read(&mut self, read: &Read) -> Result<Vec<RecordedEvent>, Broken> {
+    fn read(&mut self, read: &Read) -> Result<Vec<RecordedEvent>, Violation> {
         let Some(core) = &self.core else {
             return Ok(Vec::new());
         };
         let unreadable = |error: leftfold_log::ReadError| {
-            Broken(format!("the log cannot be read: {}", chain(&error)))
+            Violation(format!("the log cannot be read: {}", chain(&error)))
         };
         let [begun, given_up] = &mut self.report.in_place;
-        let (mut cursor, mut events) = match core.reader().read_now(read) {
+        let (mut cursor, mut events) = match core.reader().read_nowait(read) {
             Some(first) => {
                 *begun += 1;
                 let (cursor, events) = first.map_err(unreadable)?;
@@ -183,13 +186,13 @@ impl Run {
     /// Compares what readers see with what was acknowledged, by position and by stream.
     ///
     /// # Errors
-    /// [`Broken`].
-    pub fn check(&mut self) -> Result<(), Broken> {
+    /// [`Violation`].
+    pub fn check(&mut self) -> Result<(), Violation> {
         if self.disk.is_crashed() || self.core.is_none() {
             return Ok(());
         }
         let events = self.read(&Read::all())?;
-        self.judge.holds(&events)?;
+        self.judge.check_log(&events)?;
         let number = self.chance.below(4);
         let stream = name(number);
         let of_stream = self.read(&Read::stream(stream.clone()))?;
@@ -239,8 +242,8 @@ impl Run {
     /// Commits a group and tells the judge what came of it.
     ///
     /// # Errors
-    /// [`Broken`].
-    pub fn commit(&mut self, group: &[Append]) -> Result<(), Broken> {
+    /// [`Violation`].
+    pub fn commit(&mut self, group: &[Append]) -> Result<(), Violation> {
         self.open()?;
         let Some(core) = &mut self.core else {
             return Ok(());
@@ -260,36 +263,36 @@ impl Run {
                 }
                 Err(error) if error.is_definitely_not_written() => {
                     if self.trouble() == 0 && !self.disk.is_crashed() {
-                        return Err(Broken(format!(
+                        return Err(Violation(format!(
                             "an append was refused for no reason: {}",
                             chain(&error)
                         )));
                     }
                 }
                 Err(_) => {
-                    self.judge.left_open(append.clone());
+                    self.judge.outcome_unknown(append.clone());
                     self.unsettled.push(append.clone());
                 }
             }
         }
         let head = self.head();
-        if head.get() != self.judge.acked() {
-            return Err(Broken(format!(
+        if head.get() != self.judge.acknowledged_events() {
+            return Err(Violation(format!(
                 "readers see {head} events, {} were acknowledged",
-                self.judge.acked()
+                self.judge.acknowledged_events()
             )));
         }
         self.check()
     }
 
-    fn settle_repetition(&mut self, append: &Append, appended: &Appended) -> Result<(), Broken> {
+    fn settle_repetition(&mut self, append: &Append, appended: &Appended) -> Result<(), Violation> {
         let known = self.remembered.iter().find(|(known, _)| known == append);
         let same = known
             .is_none_or(|(_, first)| (first.first, first.last) == (appended.first, appended.last));
-        if same && appended.last.get() <= self.judge.acked() {
+        if same && appended.last.get() <= self.judge.acknowledged_events() {
             return Ok(());
         }
-        Err(Broken(format!(
+        Err(Violation(format!(
             "a repeated append was answered {appended:?}"
         )))
     }
@@ -297,26 +300,26 @@ impl Run {
     /// Repeats an append that was acknowledged: it must be recognised and get its first answer.
     ///
     /// # Errors
-    /// [`Broken`].
-    pub fn repeat(&mut self) -> Result<(), Broken> {
+    /// [`Violation`].
+    pub fn repeat(&mut self) -> Result<(), Violation> {
         self.open()?;
         let Some((append, _)) = self.remembered.first().cloned() else {
             return Ok(());
         };
-        let before = self.judge.acked();
+        let before = self.judge.acknowledged_events();
         self.commit(&[append])?;
-        if self.judge.acked() == before {
+        if self.judge.acknowledged_events() == before {
             Ok(())
         } else {
-            Err(Broken("a repeated append was stored twice".into()))
+            Err(Violation("a repeated append was stored twice".into()))
         }
     }
 
     /// Asks again for appends whose outcome was open: afterwards each stands exactly once.
     ///
     /// # Errors
-    /// [`Broken`].
-    pub fn settle(&mut self) -> Result<(), Broken> {
+    /// [`Violation`].
+    pub fn retry_unknown(&mut self) -> Result<(), Violation> {
         self.open()?;
         for append in std::mem::take(&mut self.unsettled) {
             self.commit(&[append])?;
@@ -327,8 +330,8 @@ impl Run {
     /// Does steps of upkeep.
     ///
     /// # Errors
-    /// [`Broken`] if one fails for no reason.
-    pub fn maintain(&mut self, steps: u64) -> Result<(), Broken> {
+    /// [`Violation`] if one fails for no reason.
+    pub fn maintain(&mut self, steps: u64) -> Result<(), Violation> {
         self.open()?;
         for _ in 0..steps {
             let trouble = self.trouble();
@@ -340,7 +343,7 @@ impl Run {
                 Ok(false) => break,
                 Err(_) if self.disk.is_crashed() || self.trouble() > trouble => break,
                 Err(error) => {
-                    return Err(Broken(format!(
+                    return Err(Violation(format!(
                         "upkeep failed for no reason: {}",
                         chain(&error)
                     )));
@@ -352,8 +355,8 @@ impl Run {
 
     /// A cut of one of the streams.
     #[must_use]
-    pub fn cut(stream: u64, before: u64) -> Cut {
-        Cut {
+    pub fn cut(stream: u64, before: u64) -> Truncation {
+        Truncation {
             stream: name(stream),
             before: Revision::new(before),
         }
@@ -362,13 +365,13 @@ impl Run {
     /// Erases what lies under these cuts, but ends after so many segments.
     ///
     /// # Errors
-    /// [`Broken`] if that fails for no reason, or not everything is gone that must be.
+    /// [`Violation`] if that fails for no reason, or not everything is gone that must be.
     pub fn scavenge(
         &mut self,
-        cuts: &[Cut],
+        cuts: &[Truncation],
         options: ScavengeOptions,
         segments: u64,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), Violation> {
         self.open()?;
         let trouble = self.trouble();
         let Some(core) = &mut self.core else {
@@ -390,12 +393,12 @@ impl Run {
         match scavenged {
             Ok(done) if done.is_finished() => self.judge.erased(cuts, done.through),
             Ok(done) if done.segments_done == segments => {}
-            Ok(done) => return Err(Broken(format!("scavenging ended early: {done:?}"))),
+            Ok(done) => return Err(Violation(format!("scavenging ended early: {done:?}"))),
             Err(_) if self.disk.is_crashed() || self.trouble() > trouble => {}
             // A write or sync that failed before has latched the log.
             Err(leftfold_log::ScavengeError::ReadOnly { .. }) if trouble > 0 => {}
             Err(error) => {
-                return Err(Broken(format!(
+                return Err(Violation(format!(
                     "scavenging failed for no reason: {}",
                     chain(&error)
                 )));
@@ -408,7 +411,7 @@ impl Run {
     ///
     /// # Errors
     /// As [`Self::scavenge`].
-    pub fn finish_scavenging(&mut self) -> Result<(), Broken> {
+    pub fn finish_scavenging(&mut self) -> Result<(), Violation> {
         let cuts = self.judge.cuts();
         if cuts.is_empty() {
             return Ok(());
@@ -419,28 +422,27 @@ impl Run {
     /// Stops, and reads every byte on the disk.
     ///
     /// # Errors
-    /// [`Broken`] if there is damage.
-    pub fn verify(&mut self) -> Result<(), Broken> {
-        self.restart(Loss::Killed);
+    /// [`Violation`] if there is damage.
+    pub fn verify(&mut self) -> Result<(), Violation> {
+        self.restart(CrashKind::Killed);
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let verified = leftfold_log::verify(&disk, &mut |_| {});
-        let broken = |error| Broken(format!("the log does not verify: {}", chain(&error)));
+        let broken = |error| Violation(format!("the log does not verify: {}", chain(&error)));
         verified.map(drop).map_err(broken)
     }
 
     /// Stops cleanly; the next step opens again.
     ///
     /// # Errors
-    /// [`Broken`] if the stop fails for no reason.
-    pub fn close(&mut self) -> Result<(), Broken> {
+    /// [`Violation`] if the stop fails for no reason.
+    pub fn close(&mut self) -> Result<(), Violation> {
         let Some(core) = self.core.take() else {
             return Ok(());
         };
         match core.close() {
-            Err(error) if self.trouble() == 0 && !self.disk.is_crashed() => Err(Broken(format!(
-                "closing failed for no reason: {}",
-                chain(&error)
-            ))),
+            Err(error) if self.trouble() == 0 && !self.disk.is_crashed() => Err(Violation(
+                format!("closing failed for no reason: {}", chain(&error)),
+            )),
             _ => Ok(()),
         }
     }
@@ -448,8 +450,8 @@ impl Run {
     /// Plays the history of this run's seed: some lives, each with steps drawn by chance and an end of some kind.
     ///
     /// # Errors
-    /// [`Broken`] with what was broken.
-    pub fn play(&mut self) -> Result<(), Broken> {
+    /// [`Violation`] with what was broken.
+    pub fn play(&mut self) -> Result<(), Violation> {
         for _ in 0..2 + self.chance.below(5) {
             if self.chance.percent(70) {
                 let ahead = 1 + self.chance.below(60);
@@ -470,13 +472,13 @@ impl Run {
             self.restart(loss);
         }
         self.open()?;
-        self.settle()?;
+        self.retry_unknown()?;
         self.finish_scavenging()?;
         self.check()?;
         self.verify()
     }
 
-    fn step(&mut self) -> Result<(), Broken> {
+    fn step(&mut self) -> Result<(), Violation> {
         match self.chance.below(100) {
             0..55 => {
                 let mut group = Vec::new();
@@ -496,7 +498,7 @@ impl Run {
                 self.maintain(steps)
             }
             71..75 => {
-                let cuts: Vec<Cut> = (0..1 + self.chance.below(2))
+                let cuts: Vec<Truncation> = (0..1 + self.chance.below(2))
                     .map(|_| Self::cut(self.chance.below(4), self.chance.below(20)))
                     .collect();
                 let mut options = ScavengeOptions::default();
@@ -507,7 +509,7 @@ impl Run {
                 self.scavenge(&cuts, options, segments)
             }
             75..83 => self.repeat(),
-            83..87 => self.settle(),
+            83..87 => self.retry_unknown(),
             87..94 => {
                 let ops = [Op::Sync, Op::Sync, Op::Sync, Op::SyncDir, Op::Write];
                 let number = usize::try_from(self.chance.below(ops.len() as u64)).unwrap_or(0);
@@ -530,7 +532,7 @@ impl Run {
 fn name(number: u64) -> StreamName {
     match StreamName::new(format!("s{}-{number}", number % 2)) {
         Ok(name) => name,
-        Err(_) => StreamName::unnamed(),
+        Err(_) => StreamName::default_stream(),
     }
 }
 

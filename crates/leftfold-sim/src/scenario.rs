@@ -1,14 +1,15 @@
 //! Scripted histories, to be stopped in each of their operations.
 //!
-//! **Owns:** the scripts, and [`exhaust`]: every crash point of a script in every kind of loss. **Does not know:** seeds.
+//! **Owns:** the scripts, and [`crash_at_every_op`]: every crash point of a script in every kind of loss.
+//! **Does not know:** seeds.
 //! **Invariants:** a script is the same list of operations each time until the crash, so crash point N is one place.
 
 use leftfold_log::ScavengeOptions;
 
-use crate::{Broken, Fault, Loss, Run, disk::Op};
+use crate::{CrashKind, Fault, Simulation, Violation, disk::Op};
 
 /// A script.
-pub type Script = fn(&mut Run) -> Result<(), Broken>;
+pub type Script = fn(&mut Simulation) -> Result<(), Violation>;
 
 /// All scripts, by name.
 pub const ALL: &[(&str, Script)] = &[
@@ -29,12 +30,12 @@ pub const ALL: &[(&str, Script)] = &[
     ("scavenge with failed syncs", scavenge_with_failed_syncs),
 ];
 
-fn one_append(run: &mut Run) -> Result<(), Broken> {
+fn one_append(run: &mut Simulation) -> Result<(), Violation> {
     let append = run.request(1, 1, 20);
     run.commit(&[append])
 }
 
-fn a_group(run: &mut Run) -> Result<(), Broken> {
+fn a_group(run: &mut Simulation) -> Result<(), Violation> {
     let group = [
         run.request(1, 1, 20),
         run.request(1, 3, 300),
@@ -45,7 +46,7 @@ fn a_group(run: &mut Run) -> Result<(), Broken> {
     run.commit(&group)
 }
 
-fn several_streams(run: &mut Run) -> Result<(), Broken> {
+fn several_streams(run: &mut Simulation) -> Result<(), Violation> {
     for _ in 0..3 {
         let append = run.request(3, 2, 100);
         run.commit(&[append])?;
@@ -53,7 +54,7 @@ fn several_streams(run: &mut Run) -> Result<(), Broken> {
     Ok(())
 }
 
-fn several_segments(run: &mut Run) -> Result<(), Broken> {
+fn several_segments(run: &mut Simulation) -> Result<(), Violation> {
     for _ in 0..9 {
         let group = [run.request(1, 4, 50), run.request(1, 4, 50)];
         run.commit(&group)?;
@@ -61,7 +62,7 @@ fn several_segments(run: &mut Run) -> Result<(), Broken> {
     Ok(())
 }
 
-fn large_append(run: &mut Run) -> Result<(), Broken> {
+fn large_append(run: &mut Simulation) -> Result<(), Violation> {
     let group = [
         run.request(1, 1, 10),
         run.request(1, 1, 20_000),
@@ -70,7 +71,7 @@ fn large_append(run: &mut Run) -> Result<(), Broken> {
     run.commit(&group)
 }
 
-fn close_and_reopen(run: &mut Run) -> Result<(), Broken> {
+fn close_and_reopen(run: &mut Simulation) -> Result<(), Violation> {
     for _ in 0..3 {
         let append = run.request(1, 2, 100);
         run.commit(&[append])?;
@@ -82,19 +83,19 @@ fn close_and_reopen(run: &mut Run) -> Result<(), Broken> {
     Ok(())
 }
 
-fn reopen_without_close(run: &mut Run) -> Result<(), Broken> {
+fn reopen_without_close(run: &mut Simulation) -> Result<(), Violation> {
     for _ in 0..3 {
         let append = run.request(1, 2, 100);
         run.commit(&[append])?;
         if run.disk.is_crashed() {
             return Ok(());
         }
-        run.restart(Loss::Killed);
+        run.restart(CrashKind::Killed);
     }
     run.open()
 }
 
-fn upkeep(run: &mut Run) -> Result<(), Broken> {
+fn upkeep(run: &mut Simulation) -> Result<(), Violation> {
     for _ in 0..12 {
         let group = [run.request(1, 12, 30), run.request(2, 6, 30)];
         run.commit(&group)?;
@@ -103,7 +104,7 @@ fn upkeep(run: &mut Run) -> Result<(), Broken> {
     Ok(())
 }
 
-fn disk_full(run: &mut Run) -> Result<(), Broken> {
+fn disk_full(run: &mut Simulation) -> Result<(), Violation> {
     let append = run.request(1, 2, 1_000);
     run.commit(&[append])?;
     run.disk.set_capacity(Some(6_000));
@@ -116,7 +117,7 @@ fn disk_full(run: &mut Run) -> Result<(), Broken> {
     run.commit(&[append])
 }
 
-fn failed_sync(run: &mut Run) -> Result<(), Broken> {
+fn failed_sync(run: &mut Simulation) -> Result<(), Violation> {
     let append = run.request(1, 1, 100);
     run.commit(&[append])?;
     run.disk.fail(Some(Fault {
@@ -128,18 +129,18 @@ fn failed_sync(run: &mut Run) -> Result<(), Broken> {
     if run.disk.is_crashed() {
         return Ok(());
     }
-    run.restart(Loss::Killed);
+    run.restart(CrashKind::Killed);
     let append = run.request(1, 1, 100);
     run.commit(&[append])?;
     if run.disk.is_crashed() {
         return Ok(());
     }
-    run.restart(Loss::All);
+    run.restart(CrashKind::All);
     run.open()
 }
 
-fn power_cut_twice(run: &mut Run) -> Result<(), Broken> {
-    for loss in [Loss::Sectors, Loss::All] {
+fn power_cut_twice(run: &mut Simulation) -> Result<(), Violation> {
+    for loss in [CrashKind::Sectors, CrashKind::All] {
         let group = [run.request(1, 2, 700), run.request(1, 1, 40)];
         run.commit(&group)?;
         if run.disk.is_crashed() {
@@ -150,8 +151,8 @@ fn power_cut_twice(run: &mut Run) -> Result<(), Broken> {
     run.open()
 }
 
-fn repeated_appends(run: &mut Run) -> Result<(), Broken> {
-    for loss in [Loss::All, Loss::Killed] {
+fn repeated_appends(run: &mut Simulation) -> Result<(), Violation> {
+    for loss in [CrashKind::All, CrashKind::Killed] {
         let append = run.request(2, 2, 60);
         run.commit(&[append])?;
         run.repeat()?;
@@ -165,7 +166,7 @@ fn repeated_appends(run: &mut Run) -> Result<(), Broken> {
 }
 
 /// Fills three segments and a bit.
-fn fill(run: &mut Run) -> Result<(), Broken> {
+fn fill(run: &mut Simulation) -> Result<(), Violation> {
     for _ in 0..3 {
         let group = [run.request(4, 3, 90), run.request(4, 3, 10)];
         run.commit(&group)?;
@@ -173,9 +174,9 @@ fn fill(run: &mut Run) -> Result<(), Broken> {
     run.maintain(20)
 }
 
-fn scavenge(run: &mut Run) -> Result<(), Broken> {
+fn scavenge(run: &mut Simulation) -> Result<(), Violation> {
     fill(run)?;
-    let cuts = [Run::cut(0, 7), Run::cut(3, 100)];
+    let cuts = [Simulation::cut(0, 7), Simulation::cut(3, 100)];
     let options = ScavengeOptions::default().with_seal_newest();
     run.scavenge(&cuts, options, u64::MAX)?;
     if run.disk.is_crashed() {
@@ -184,10 +185,10 @@ fn scavenge(run: &mut Run) -> Result<(), Broken> {
     run.close()
 }
 
-fn scavenge_in_parts(run: &mut Run) -> Result<(), Broken> {
+fn scavenge_in_parts(run: &mut Simulation) -> Result<(), Violation> {
     fill(run)?;
     for before in [4, 9, 9, 20] {
-        let cuts = [Run::cut(1, before), Run::cut(2, before)];
+        let cuts = [Simulation::cut(1, before), Simulation::cut(2, before)];
         run.scavenge(&cuts, ScavengeOptions::default(), 1)?;
         let append = run.request(2, 2, 60);
         run.commit(&[append])?;
@@ -196,7 +197,7 @@ fn scavenge_in_parts(run: &mut Run) -> Result<(), Broken> {
     run.maintain(20)
 }
 
-fn scavenge_with_failed_syncs(run: &mut Run) -> Result<(), Broken> {
+fn scavenge_with_failed_syncs(run: &mut Simulation) -> Result<(), Violation> {
     fill(run)?;
     for (op, nth) in [
         (Op::Sync, 1),
@@ -205,7 +206,11 @@ fn scavenge_with_failed_syncs(run: &mut Run) -> Result<(), Broken> {
         (Op::SyncDir, 2),
     ] {
         run.disk.fail(Some(Fault { op, nth }));
-        run.scavenge(&[Run::cut(0, 100)], ScavengeOptions::default(), u64::MAX)?;
+        run.scavenge(
+            &[Simulation::cut(0, 100)],
+            ScavengeOptions::default(),
+            u64::MAX,
+        )?;
         run.disk.fail(None);
         let append = run.request(1, 1, 60);
         run.commit(&[append])?;
@@ -220,13 +225,17 @@ fn scavenge_with_failed_syncs(run: &mut Run) -> Result<(), Broken> {
 /// `again`, the recovery is stopped too, after that many operations.
 ///
 /// # Errors
-/// [`Broken`], with the crash point.
-pub fn exhaust(script: Script, loss: Loss, again: Option<u64>) -> Result<u64, Broken> {
+/// [`Violation`], with the crash point.
+pub fn crash_at_every_op(
+    script: Script,
+    loss: CrashKind,
+    again: Option<u64>,
+) -> Result<u64, Violation> {
     for point in 1.. {
-        let mut run = Run::of(point);
+        let mut run = Simulation::of(point);
         run.disk.crash_at(point);
-        let at = |broken: Broken| {
-            Broken(format!(
+        let at = |broken: Violation| {
+            Violation(format!(
                 "crash in operation {point}, {loss:?}, again {again:?}: {broken}"
             ))
         };
@@ -240,11 +249,11 @@ pub fn exhaust(script: Script, loss: Loss, again: Option<u64>) -> Result<u64, Br
         if let Some(again) = again {
             run.disk.crash_at(run.disk.ops() + again);
         }
-        let recovered = run.open().and_then(|()| run.settle());
+        let recovered = run.open().and_then(|()| run.retry_unknown());
         recovered
             .and_then(|()| run.finish_scavenging())
             .map_err(at)?;
-        run.restart(Loss::All);
+        run.restart(CrashKind::All);
         run.open().and_then(|()| run.check()).map_err(at)?;
         run.verify().map_err(at)?;
     }

@@ -1,7 +1,7 @@
 //! What a kind of storage has to do; the rules about the lives of streams come on top.
 //!
-//! **Owns:** [`Backend`], [`Door`] and the values that only it uses.
-//! **Does not know:** metadata, retention, deletion: [`crate::Retained`] adds them, once for every back end.
+//! **Owns:** [`Backend`], [`AppendTransaction`] and the values that only it uses.
+//! **Does not know:** metadata, retention, deletion: [`crate::RetentionStore`] adds them, once for every back end.
 //! **Invariants:** as [`EventStore`](crate::EventStore), whose methods of the same names say what is promised.
 
 use std::{fmt::Debug, sync::Arc};
@@ -56,7 +56,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// taken; no read or subscription delivers them afterwards. Cuts come in any order, each stream at most once.
     fn erase(
         &self,
-        cuts: Vec<Cut>,
+        cuts: Vec<Truncation>,
         bytes_per_second: Option<u64>,
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>>;
 
@@ -66,8 +66,8 @@ pub trait Backend: Debug + Send + Sync + 'static {
 }
 
 /// A transaction of an application's own in the back end's storage: what it has written already counts, nobody else sees
-/// it yet. [`crate::append_through`] appends in it under the rules of a stream's life.
-pub trait Door: Send + Sync {
+/// it yet. [`crate::append_in_transaction`] appends in it under the rules of a stream's life.
+pub trait AppendTransaction: Send + Sync {
     /// As [`Backend::append`]; the lives of streams cannot change any more between this and the end of the transaction.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
@@ -81,7 +81,7 @@ pub trait Door: Send + Sync {
 
 /// All events of a stream below a revision.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Cut {
+pub struct Truncation {
     /// The stream.
     pub stream: StreamName,
     /// The first revision that stays.

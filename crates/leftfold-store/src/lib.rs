@@ -11,7 +11,7 @@ mod backend;
 pub mod conformance;
 mod contract;
 #[cfg(feature = "engine")]
-mod engine;
+mod embedded;
 mod error;
 mod memory;
 mod retention;
@@ -19,19 +19,19 @@ mod retention;
 mod snapshot_file;
 mod snapshots;
 
-pub use backend::{Backend, Cut, Door};
+pub use backend::{AppendTransaction, Backend, Truncation};
 pub use contract::{
     Capabilities, Delivery, EventStore, ListStreams, ReadBatch, StoreStats, StreamInfo,
     Subscription,
 };
 #[cfg(feature = "engine")]
-pub use engine::{EngineBackend, EngineStore};
+pub use embedded::{EmbeddedBackend, EmbeddedStore};
 pub use error::{AppendError, Cause, ReadError};
 #[cfg(feature = "engine")]
 pub use leftfold_log::{LogOptions, OpenError};
 pub use memory::{MemoryBackend, MemoryStore};
 pub use retention::{
-    Delete, Retained, Scavenge, ScavengeProgress, StreamMetadata, StreamState, StreamStatus,
-    append_through,
+    Delete, RetentionStore, Scavenge, ScavengeProgress, StreamMetadata, StreamState, StreamStatus,
+    append_in_transaction,
 };
-pub use snapshots::{MemorySnapshots, SavedSnapshot, SnapshotError, SnapshotStore};
+pub use snapshots::{MemorySnapshotStore, SavedSnapshot, SnapshotError, SnapshotStore};

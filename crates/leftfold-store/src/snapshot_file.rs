@@ -1,6 +1,6 @@
 //! Snapshots in a file beside the log.
 //!
-//! **Owns:** [`FileSnapshots`]: the file, what stands in it, and a cache. **Does not know:** the log.
+//! **Owns:** [`FileSnapshotStore`]: the file, what stands in it, and a cache. **Does not know:** the log.
 //! **Invariants:** the file is made when the first snapshot is kept; a file that cannot be opened is made anew, since it
 //! holds copies only; each snapshot has a checksum; nothing blocks the runtime's threads.
 
@@ -31,7 +31,7 @@ const HEADER_BYTES: usize = 52;
 
 /// Keeps snapshots in a file. Clones are the same file.
 #[derive(Debug, Clone)]
-pub(crate) struct FileSnapshots {
+pub(crate) struct FileSnapshotStore {
     shared: Arc<Shared>,
     runtime: Handle,
 }
@@ -76,7 +76,7 @@ fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Snapsho
     }
 }
 
-impl FileSnapshots {
+impl FileSnapshotStore {
     /// In this file, which need not be there yet.
     pub(crate) fn at(path: PathBuf, runtime: Handle) -> Self {
         let shared = Shared {
@@ -248,7 +248,7 @@ fn decode(bytes: &[u8]) -> Option<SavedSnapshot> {
     })
 }
 
-impl SnapshotStore for FileSnapshots {
+impl SnapshotStore for FileSnapshotStore {
     fn load<'a>(
         &'a self,
         stream: &'a StreamName,
@@ -296,7 +296,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshots");
         let stream = StreamName::new("s").unwrap();
-        let kept = FileSnapshots::at(path.clone(), Handle::current());
+        let kept = FileSnapshotStore::at(path.clone(), Handle::current());
         assert_eq!(kept.load(&stream).await.unwrap(), None);
         assert!(!path.exists(), "reading makes no file");
         let five = saved(5, 1);
@@ -305,7 +305,7 @@ mod tests {
         kept.close();
         // Someone is late: the file is not opened again behind the next owner's back.
         kept.save(&stream, saved(9, 1)).await.unwrap();
-        let kept = FileSnapshots::at(path, Handle::current());
+        let kept = FileSnapshotStore::at(path, Handle::current());
         assert_eq!(kept.load(&stream).await.unwrap(), Some(five));
         let other = saved(3, 2);
         kept.save(&stream, other.clone()).await.unwrap();
@@ -319,7 +319,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshots");
         std::fs::write(&path, b"not a database at all, and rather short").unwrap();
-        let kept = FileSnapshots::at(path, Handle::current());
+        let kept = FileSnapshotStore::at(path, Handle::current());
         let stream = StreamName::new("s").unwrap();
         assert_eq!(kept.load(&stream).await.unwrap(), None);
         kept.save(&stream, saved(1, 1)).await.unwrap();

@@ -87,22 +87,22 @@ pub enum SnapshotError {
 
 /// Snapshots in memory.
 #[derive(Debug, Default)]
-pub struct MemorySnapshots {
+pub struct MemorySnapshotStore {
     kept: Mutex<HashMap<StreamName, SavedSnapshot>>,
 }
 
-impl MemorySnapshots {
-    fn kept(&self) -> MutexGuard<'_, HashMap<StreamName, SavedSnapshot>> {
+impl MemorySnapshotStore {
+    fn snapshots(&self) -> MutexGuard<'_, HashMap<StreamName, SavedSnapshot>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl SnapshotStore for MemorySnapshots {
+impl SnapshotStore for MemorySnapshotStore {
     fn load<'a>(
         &'a self,
         stream: &'a StreamName,
     ) -> BoxFuture<'a, Result<Option<SavedSnapshot>, SnapshotError>> {
-        Box::pin(async { Ok(self.kept().get(stream).cloned()) })
+        Box::pin(async { Ok(self.snapshots().get(stream).cloned()) })
     }
 
     fn save<'a>(
@@ -111,7 +111,7 @@ impl SnapshotStore for MemorySnapshots {
         snapshot: SavedSnapshot,
     ) -> BoxFuture<'a, Result<(), SnapshotError>> {
         Box::pin(async move {
-            let mut kept = self.kept();
+            let mut kept = self.snapshots();
             let newer = kept
                 .get(stream)
                 .is_none_or(|before| snapshot.replaces(before));
@@ -124,7 +124,7 @@ impl SnapshotStore for MemorySnapshots {
 
     fn remove<'a>(&'a self, stream: &'a StreamName) -> BoxFuture<'a, Result<(), SnapshotError>> {
         Box::pin(async {
-            self.kept().remove(stream);
+            self.snapshots().remove(stream);
             Ok(())
         })
     }

@@ -32,7 +32,7 @@ mod older {
 
 /// The program of today: a name has two parts, and points have a reason.
 mod newer {
-    use leftfold::{Aggregate, Event, OldEvent, Upcasts};
+    use leftfold::{Aggregate, Event, UpcastEvent, Upcasters};
     use serde::{Deserialize, Serialize};
     use serde_json::json;
 
@@ -51,15 +51,15 @@ mod newer {
         clippy::indexing_slicing,
         reason = "an index that is missing in a JSON value is made, or is null"
     )]
-    fn history() -> Upcasts {
-        Upcasts::new()
+    fn history() -> Upcasters {
+        Upcasters::new()
             .change("PointsGiven", 1, |data| data["reason"] = "loyalty".into())
             .split("CustomerNamed", 1, |old| {
                 let name = old.data["name"].as_str().ok_or("name is not a text")?;
                 let (first, family) = name.split_once(' ').unwrap_or((name, ""));
                 Ok(vec![
-                    OldEvent::new("FirstNameGiven", 1, json!({ "name": first })),
-                    OldEvent::new("FamilyNameGiven", 1, json!({ "name": family })),
+                    UpcastEvent::new("FirstNameGiven", 1, json!({ "name": first })),
+                    UpcastEvent::new("FamilyNameGiven", 1, json!({ "name": family })),
                 ])
             })
     }
@@ -117,7 +117,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     newer.execute("c1", gift).await?;
     let customer = newer.load("c1").await?;
     println!("{:#?}", customer.state());
-    println!("from {} stored events", customer.events());
+    println!("from {} stored events", customer.event_count());
 
     // The older program does not guess at what it cannot read.
     if let Err(error) = older.load("c1").await {

@@ -1,6 +1,6 @@
 //! Loading: from events to state.
 //!
-//! **Owns:** [`Loaded`], [`At`], [`LoadError`] and the fold. **Does not know:** commands.
+//! **Owns:** [`Loaded`], [`AsOf`], [`LoadError`] and the fold. **Does not know:** commands.
 //! **Invariants:** events are applied in the order of their revisions, every one of them; one that cannot be decoded or
 //! applied ends the load with an error that names it, and the state begun is dropped.
 
@@ -18,8 +18,8 @@ use leftfold_store::{EventStore, ReadError};
 
 use crate::{
     Aggregate, DecodeError, Event,
-    event::restore::{Broken, restore},
-    panicked,
+    event::decode::{RestoreError, restore},
+    panic_message,
 };
 
 /// An aggregate as its events made it.
@@ -27,7 +27,7 @@ use crate::{
 pub struct Loaded<A> {
     pub(crate) state: A,
     /// The last event that is in it.
-    pub(crate) last: Option<Last>,
+    pub(crate) last: Option<LastEvent>,
     /// Events that were read for it.
     pub(crate) replayed: u64,
     /// Whether it began with a snapshot.
@@ -36,13 +36,13 @@ pub struct Loaded<A> {
 
 /// An event, by all its places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Last {
+pub(crate) struct LastEvent {
     pub(crate) revision: Revision,
     pub(crate) position: Position,
     pub(crate) id: EventId,
 }
 
-impl Last {
+impl LastEvent {
     fn of(event: &RecordedEvent) -> Self {
         Self {
             revision: event.revision,
@@ -80,12 +80,12 @@ impl<A> Loaded<A> {
     }
 
     /// How many events the state is the fold of.
-    pub fn events(&self) -> u64 {
+    pub fn event_count(&self) -> u64 {
         self.revision().map_or(0, |revision| revision.get() + 1)
     }
 
     /// How many of them were read: fewer if the load began with a snapshot.
-    pub fn replayed(&self) -> u64 {
+    pub fn events_replayed(&self) -> u64 {
         self.replayed
     }
 
@@ -102,7 +102,7 @@ impl<A> Loaded<A> {
 
 /// A moment in the life of an aggregate. Whatever stands exactly there is included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
+pub enum AsOf {
     /// After the event of this revision.
     Revision(Revision),
     /// When the log had grown to this position.
@@ -111,23 +111,23 @@ pub enum At {
     Time(Timestamp),
 }
 
-impl From<Revision> for At {
+impl From<Revision> for AsOf {
     fn from(revision: Revision) -> Self {
         Self::Revision(revision)
     }
 }
-impl From<Position> for At {
+impl From<Position> for AsOf {
     fn from(position: Position) -> Self {
         Self::Position(position)
     }
 }
-impl From<Timestamp> for At {
+impl From<Timestamp> for AsOf {
     fn from(time: Timestamp) -> Self {
         Self::Time(time)
     }
 }
 
-impl At {
+impl AsOf {
     /// Whether an event had happened by then.
     fn includes(self, event: &RecordedEvent) -> bool {
         match self {
@@ -205,10 +205,10 @@ pub(crate) async fn replay<A: Aggregate>(
     store: &dyn EventStore,
     stream: &StreamName,
     mut loaded: Loaded<A>,
-    at: Option<At>,
+    at: Option<AsOf>,
 ) -> Result<Loaded<A>, LoadError> {
     let mut read = Read::stream(stream.clone());
-    if let Some(At::Revision(revision)) = at {
+    if let Some(AsOf::Revision(revision)) = at {
         read = read.limit(revision.get().saturating_add(1));
     }
     let mut batches = store.read(read);
@@ -227,7 +227,7 @@ pub(crate) async fn replay<A: Aggregate>(
 pub(crate) async fn replay_after<A: Aggregate>(
     store: &dyn EventStore,
     stream: &StreamName,
-    last: Last,
+    last: LastEvent,
     state: A,
 ) -> Result<Option<Loaded<A>>, LoadError> {
     let mut loaded = Loaded {
@@ -241,7 +241,7 @@ pub(crate) async fn replay_after<A: Aggregate>(
         for event in &batch?.events {
             if loaded.last.is_some() {
                 apply(&mut loaded, event)?;
-            } else if Last::of(event) == last {
+            } else if LastEvent::of(event) == last {
                 loaded.last = Some(last);
             } else {
                 return Ok(None);
@@ -254,7 +254,7 @@ pub(crate) async fn replay_after<A: Aggregate>(
 /// Takes the next event of the stream into what was loaded.
 fn apply<A: Aggregate>(loaded: &mut Loaded<A>, event: &RecordedEvent) -> Result<(), LoadError> {
     fold(event, &mut |e| loaded.state.apply(e))?;
-    loaded.last = Some(Last::of(event));
+    loaded.last = Some(LastEvent::of(event));
     loaded.replayed += 1;
     Ok(())
 }
@@ -278,13 +278,13 @@ pub(crate) fn fold<E: Event>(
             stream: stored.stream.clone(),
             revision: stored.revision,
             event_type: stored.event_type.clone(),
-            message: panicked::message(payload.as_ref()),
+            message: panic_message::message(payload.as_ref()),
         }),
     }
 }
 
 /// Says which event could not be decoded.
-pub(crate) fn undecodable(stored: &RecordedEvent, broken: Broken) -> LoadError {
+pub(crate) fn undecodable(stored: &RecordedEvent, broken: RestoreError) -> LoadError {
     LoadError::Undecodable {
         stream: stored.stream.clone(),
         revision: stored.revision,

@@ -10,21 +10,21 @@ use leftfold_model::{Append, StreamName};
 use tracing::{Instrument, Span, field, info_span};
 
 use crate::{
-    Aggregate, At, Committed, Event, ExecuteError, IntoEvents, LoadError, Loaded, Metadata,
+    Aggregate, AsOf, Committed, Event, ExecuteError, IntoEvents, LoadError, Loaded, Metadata,
     Snapshot, Store,
-    kept::Kept,
+    command::{CommandContext, IdempotencyKey, backoff},
     load::{replay, stream_of},
-    snapshot::Snapshots,
-    terms::{Key, Terms, pause},
-    together::One,
+    snapshot::Snapshotter,
+    state_cache::StateCache,
+    unit_of_work::AggregateRef,
 };
 
 /// Loads and changes aggregates of one kind. Cheap to clone.
 #[derive(Debug)]
 pub struct Repository<A> {
-    terms: Terms,
-    snapshots: Option<Arc<Snapshots<A>>>,
-    kept: Option<Arc<Kept<A>>>,
+    terms: CommandContext,
+    snapshots: Option<Arc<Snapshotter<A>>>,
+    kept: Option<Arc<StateCache<A>>>,
     of: PhantomData<fn() -> A>,
 }
 
@@ -35,7 +35,7 @@ impl<A> Clone for Repository<A> {
 }
 
 impl<A> Repository<A> {
-    fn on(&self, terms: Terms) -> Self {
+    fn on(&self, terms: CommandContext) -> Self {
         Self {
             terms,
             snapshots: self.snapshots.clone(),
@@ -46,9 +46,9 @@ impl<A> Repository<A> {
 }
 
 impl<A: Aggregate> Repository<A> {
-    pub(crate) fn over(store: Store) -> Self {
+    pub(crate) fn new(store: Store) -> Self {
         Self {
-            terms: Terms::of(store),
+            terms: CommandContext::of(store),
             snapshots: None,
             kept: None,
             of: PhantomData,
@@ -86,9 +86,9 @@ impl<A: Aggregate> Repository<A> {
     where
         A: Snapshot,
     {
-        let kept = self.terms.store.events().snapshots();
+        let kept = self.terms.store.event_store().snapshots();
         Self {
-            snapshots: Some(Arc::new(Snapshots::of(kept))),
+            snapshots: Some(Arc::new(Snapshotter::of(kept))),
             ..self.clone()
         }
     }
@@ -101,9 +101,9 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// Worth its memory where few processes, best one, execute commands on the same aggregates again and again.
     #[must_use]
-    pub fn with_states_kept(&self, states: usize) -> Self {
+    pub fn with_state_cache(&self, states: usize) -> Self {
         Self {
-            kept: Some(Arc::new(Kept::of(states))),
+            kept: Some(Arc::new(StateCache::of(states))),
             ..self.clone()
         }
     }
@@ -125,7 +125,7 @@ impl<A: Aggregate> Repository<A> {
     /// [`LoadError`].
     /// # Cost
     /// Reads and decodes every event up to there; snapshots do not help.
-    pub async fn load_at(&self, id: &str, at: impl Into<At>) -> Result<Loaded<A>, LoadError> {
+    pub async fn load_at(&self, id: &str, at: impl Into<AsOf>) -> Result<Loaded<A>, LoadError> {
         let stream = stream_of::<A>(id)?;
         let span = info_span!("leftfold.load", %stream, events_read = field::Empty);
         let replayed = replay(self.store(), &stream, Loaded::empty(), Some(at.into()));
@@ -151,7 +151,7 @@ impl<A: Aggregate> Repository<A> {
         if let Some(snapshots) = &self.snapshots
             && snapshots.is_due(&loaded)
         {
-            snapshots.take_soon(&self.terms.store, stream);
+            snapshots.spawn_snapshot(&self.terms.store, stream);
         }
         span.record("events_read", loaded.replayed);
         span.record("snapshot", loaded.from_snapshot);
@@ -228,20 +228,22 @@ impl<A: Aggregate> Repository<A> {
                     .attempt(&stream, key.as_ref(), attempts, new, &mut decide)
                     .await;
                 match tried {
-                    Err(error) if self.terms.again(&error, attempts) => pause(attempts).await,
+                    Err(error) if self.terms.should_retry(&error, attempts) => {
+                        backoff(attempts).await
+                    }
                     ended => return ended,
                 }
             }
         };
         let ended = deciding.instrument(span.clone()).await;
-        note_end(&span, &ended);
+        record_outcome(&span, &ended);
         ended
     }
 
     async fn attempt<R, E>(
         &self,
         stream: &StreamName,
-        key: Option<&Key>,
+        key: Option<&IdempotencyKey>,
         attempts: u32,
         new: bool,
         decide: &mut (impl FnMut(&A) -> Result<R, E> + Send),
@@ -250,7 +252,7 @@ impl<A: Aggregate> Repository<A> {
         R: IntoEvents<A::Event>,
     {
         if let Some(key) = key
-            && let Some(earlier) = self.terms.earlier(key, attempts).await?
+            && let Some(earlier) = self.terms.find_duplicate(key, attempts).await?
         {
             return Ok(earlier);
         }
@@ -279,7 +281,7 @@ impl<A: Aggregate> Repository<A> {
         let stored = self.terms.events(&committed.events, key, 0)?;
         let mut append = Append::to(stream.clone(), loaded.expected(), stored)?;
         if let Some(key) = key {
-            append = append.with_condition(key.unused()?)?;
+            append = append.with_condition(key.not_seen_condition()?)?;
         }
         let appended = self.terms.append(&append, attempts).await?;
         committed.revision = appended.streams.first().map(|&(_, revision)| revision);
@@ -313,9 +315,9 @@ impl<A: Aggregate> Repository<A> {
         (!events.is_empty()).then_some((loaded, events))
     }
 
-    /// The aggregate of this id, to take part in a command on several: see [`Store::together`].
-    pub fn one(&self, id: impl Into<String>) -> One<A> {
-        One::of(self.clone(), id.into())
+    /// The aggregate of this id, to take part in a command on several: see [`Store::unit_of_work`].
+    pub fn aggregate(&self, id: impl Into<String>) -> AggregateRef<A> {
+        AggregateRef::of(self.clone(), id.into())
     }
 
     /// The stream of the aggregate of this id.
@@ -327,12 +329,12 @@ impl<A: Aggregate> Repository<A> {
     }
 
     pub(crate) fn store(&self) -> &dyn leftfold_store::EventStore {
-        self.terms.store.events().as_ref()
+        self.terms.store.event_store().as_ref()
     }
 }
 
 /// The span of a command.
-pub(crate) fn command_span(place: &StreamName, terms: &Terms) -> Span {
+pub(crate) fn command_span(place: &StreamName, terms: &CommandContext) -> Span {
     let metadata = terms.metadata();
     info_span!(
         "leftfold.execute",
@@ -346,7 +348,7 @@ pub(crate) fn command_span(place: &StreamName, terms: &Terms) -> Span {
 }
 
 /// Writes down how a command ended.
-pub(crate) fn note_end<V, E>(span: &Span, ended: &Result<Committed<V>, ExecuteError<E>>) {
+pub(crate) fn record_outcome<V, E>(span: &Span, ended: &Result<Committed<V>, ExecuteError<E>>) {
     let outcome = match ended {
         Ok(committed) => {
             span.record("attempts", committed.attempts);

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     Aggregate, Event, LoadError, Loaded, Shape, Store,
-    load::{Last, replay, replay_after},
+    load::{LastEvent, replay, replay_after},
     shape_of,
 };
 
@@ -56,7 +56,7 @@ const UNDER_WAY_MAX: usize = 4;
 
 /// Snapshots of one kind of aggregate. Knows by pointers what only a state with snapshots can do, so that repositories
 /// carry no bound.
-pub(crate) struct Snapshots<A> {
+pub(crate) struct Snapshotter<A> {
     kept: Arc<dyn SnapshotStore>,
     fingerprint: [u8; 16],
     every: u64,
@@ -65,7 +65,7 @@ pub(crate) struct Snapshots<A> {
     under_way: Mutex<HashSet<StreamName>>,
 }
 
-impl<A> fmt::Debug for Snapshots<A> {
+impl<A> fmt::Debug for Snapshotter<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshots")
             .field("kept", &self.kept)
@@ -92,7 +92,7 @@ fn fingerprint<A: Aggregate + Snapshot>() -> [u8; 16] {
     *EventId::derived(namespace, text.as_bytes()).as_bytes()
 }
 
-impl<A: Aggregate> Snapshots<A> {
+impl<A: Aggregate> Snapshotter<A> {
     pub(crate) fn of(kept: Arc<dyn SnapshotStore>) -> Self
     where
         A: Snapshot,
@@ -142,7 +142,7 @@ impl<A: Aggregate> Snapshots<A> {
     }
 
     /// Takes a snapshot in the background, unless one of this aggregate, or enough others, are on their way.
-    pub(crate) fn take_soon(self: &Arc<Self>, store: &Store, stream: &StreamName) {
+    pub(crate) fn spawn_snapshot(self: &Arc<Self>, store: &Store, stream: &StreamName) {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
@@ -155,7 +155,7 @@ impl<A: Aggregate> Snapshots<A> {
         let (snapshots, store, stream) = (Arc::clone(self), store.clone(), stream.clone());
         runtime.spawn(async move {
             let done = Done(&snapshots, &stream);
-            match snapshots.load(store.events().as_ref(), &stream).await {
+            match snapshots.load(store.event_store().as_ref(), &stream).await {
                 Ok(loaded) => {
                     snapshots.take(&stream, &loaded).await;
                 }
@@ -206,7 +206,7 @@ impl<A: Aggregate> Snapshots<A> {
 }
 
 /// Notes that a snapshot is no longer on its way, also after a panic of the state's code.
-struct Done<'a, A: Aggregate>(&'a Snapshots<A>, &'a StreamName);
+struct Done<'a, A: Aggregate>(&'a Snapshotter<A>, &'a StreamName);
 
 impl<A: Aggregate> Drop for Done<'_, A> {
     fn drop(&mut self) {
@@ -214,8 +214,8 @@ impl<A: Aggregate> Drop for Done<'_, A> {
     }
 }
 
-fn last(saved: &SavedSnapshot) -> Last {
-    Last {
+fn last(saved: &SavedSnapshot) -> LastEvent {
+    LastEvent {
         revision: saved.revision,
         position: saved.position,
         id: saved.last_event,

@@ -6,10 +6,11 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use leftfold_model::EventId;
-use leftfold_store::{AppendError, EngineStore, EventStore, LogOptions, MemoryStore, OpenError};
+use leftfold_store::{AppendError, EmbeddedStore, EventStore, LogOptions, MemoryStore, OpenError};
 
 use crate::{
-    Aggregate, Committed, Decision, ExecuteError, IntoEvents, Members, Models, Repository, Together,
+    Aggregate, Committed, Decision, ExecuteError, IntoEvents, Models, Participants, Repository,
+    UnitOfWork,
 };
 
 /// A store of events, whichever it is. Cheap to clone; clones are the same store.
@@ -29,7 +30,7 @@ impl Store {
     /// A store in memory, for tests and for trying things out. What it holds is gone when it is dropped.
     #[must_use]
     pub fn memory() -> Self {
-        Self::over(MemoryStore::new())
+        Self::new(MemoryStore::new())
     }
 
     /// The durable store in this directory, made if it is not there and recovered if need be.
@@ -39,8 +40,8 @@ impl Store {
     /// # Errors
     /// [`OpenError`]: in use, damaged, of a newer format, foreign files, or refused by the system.
     pub async fn open(directory: impl Into<PathBuf>) -> Result<Self, OpenError> {
-        Ok(Self::over(
-            EngineStore::open(directory, LogOptions::default()).await?,
+        Ok(Self::new(
+            EmbeddedStore::open(directory, LogOptions::default()).await?,
         ))
     }
 
@@ -55,7 +56,7 @@ impl Store {
     #[cfg(feature = "postgres")]
     pub async fn postgres(address: &str) -> Result<Self, leftfold_postgres::OpenError> {
         let store = leftfold_postgres::PostgresStore::open(address).await?;
-        Ok(Self::over(store))
+        Ok(Self::new(store))
     }
 
     /// The store of a server, at `leftfold://host:port`.
@@ -67,18 +68,18 @@ impl Store {
     /// [`leftfold_client::ConnectError`]: not an address, nobody there, or no Leftfold server.
     #[cfg(feature = "client")]
     pub async fn connect(address: &str) -> Result<Self, leftfold_client::ConnectError> {
-        Ok(Self::over(leftfold_client::Client::connect(address).await?))
+        Ok(Self::new(leftfold_client::Client::connect(address).await?))
     }
 
     /// Any other store.
-    pub fn over(store: impl EventStore) -> Self {
+    pub fn new(store: impl EventStore) -> Self {
         Self::from(Arc::new(store) as Arc<dyn EventStore>)
     }
 
     /// The same store, whose commands take the ids of their events from here: for tests that want the same ones each time.
     /// An id must never come twice.
     #[must_use]
-    pub fn with_ids(mut self, ids: impl Fn() -> EventId + Send + Sync + 'static) -> Self {
+    pub fn with_id_generator(mut self, ids: impl Fn() -> EventId + Send + Sync + 'static) -> Self {
         self.ids = Arc::new(ids);
         self
     }
@@ -86,7 +87,7 @@ impl Store {
     /// The repository of an aggregate.
     #[must_use]
     pub fn repository<A: Aggregate>(&self) -> Repository<A> {
-        Repository::over(self.clone())
+        Repository::new(self.clone())
     }
 
     /// Begins a command on two to four aggregates, whose events are written all or none.
@@ -114,8 +115,8 @@ impl Store {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn together<M: Members>(&self, members: M) -> Together<M> {
-        Together::of(self.clone(), members)
+    pub fn unit_of_work<M: Participants>(&self, members: M) -> UnitOfWork<M> {
+        UnitOfWork::of(self.clone(), members)
     }
 
     /// Decides on models, whatever events they need: see [`Decision::decide`].
@@ -140,7 +141,7 @@ impl Store {
 
     /// The store itself, for reads and appends without types.
     #[must_use]
-    pub fn events(&self) -> &Arc<dyn EventStore> {
+    pub fn event_store(&self) -> &Arc<dyn EventStore> {
         &self.inner
     }
 
@@ -152,7 +153,7 @@ impl Store {
         self.inner.close().await
     }
 
-    pub(crate) fn fresh_id(&self) -> EventId {
+    pub(crate) fn next_id(&self) -> EventId {
         (self.ids)()
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     violation::Violation,
 };
 
-use super::{crates, rooms};
+use super::{crates, modules};
 
 /// Every edge that the tables do not allow.
 pub(crate) fn check(tree: &Tree) -> Result<Vec<Violation>, CheckError> {
@@ -23,10 +23,10 @@ pub(crate) fn check(tree: &Tree) -> Result<Vec<Violation>, CheckError> {
     }
     let mut sources = Vec::new();
     for path in tree.files("rs")? {
-        if path.starts_with(rooms::HOUSE) {
+        if path.starts_with(modules::ROOT) {
             sources.push(Source::new(path.clone(), tree.text(&path)?));
         }
     }
-    found.extend(rooms::check(&sources));
+    found.extend(modules::check(&sources));
     Ok(found)
 }

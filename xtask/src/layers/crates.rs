@@ -1,6 +1,6 @@
 //! Which crate may depend on which.
 //!
-//! **Owns:** the table of crates. **Does not know:** modules; the rooms of one crate are in `rooms`.
+//! **Owns:** the table of crates. **Does not know:** modules; the modules of one crate are in `modules`.
 //! **Invariants:** a crate that is not in the table fails the check, so that a new crate is a decision; what is
 //! banned is banned for tests too, since a crate's tests show how it is meant to be used.
 

@@ -1,12 +1,12 @@
-//! Who may know whom: between crates, and between the rooms of the engine.
+//! Who may know whom: between crates, and between the modules of the engine.
 //!
 //! **Owns:** both tables, the only place where a new edge is allowed.
 //! **Does not know:** the form of files; that is `tidy`.
-//! **Reading order:** `crates` (one row per crate), then `rooms` (the floors of `leftfold-log`).
+//! **Reading order:** `crates` (one row per crate), then `modules` (the layers of `leftfold-log`).
 
 mod check;
 mod crates;
+mod modules;
 mod paths;
-mod rooms;
 
 pub(crate) use check::check;

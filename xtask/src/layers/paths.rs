@@ -1,7 +1,7 @@
 //! The paths that a file's code writes from the crate's root.
 //!
 //! **Owns:** resolving `crate::` and `super::` to the first name below the root.
-//! **Does not know:** which names are rooms.
+//! **Does not know:** which names are modules.
 
 /// The first names below the crate's root that a file mentions, each with its byte offset in `code`.
 ///

@@ -31,7 +31,7 @@ pub(crate) fn check(tree: &Tree) -> Result<Vec<Violation>, CheckError> {
         }));
     }
     let workspace = Workspace::read(tree, Depth::MembersOnly)?;
-    let rooms = map::rooms(&tree.text("crates/leftfold-log/src/lib.rs")?);
+    let modules = map::modules(&tree.text("crates/leftfold-log/src/lib.rs")?);
     let document = tree
         .has(map::DOCUMENT)
         .then(|| tree.text(map::DOCUMENT))
@@ -39,7 +39,7 @@ pub(crate) fn check(tree: &Tree) -> Result<Vec<Violation>, CheckError> {
     found.extend(map::check(
         document.as_deref(),
         &workspace.member_names(),
-        &rooms,
+        &modules,
     ));
     let dependencies = tree.text(map::DEPENDENCIES)?;
     found.extend(map::check_dependencies(

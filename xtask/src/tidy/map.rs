@@ -1,4 +1,4 @@
-//! The documents that must name everything of a kind: crates and rooms, and dependencies.
+//! The documents that must name everything of a kind: crates and modules, and dependencies.
 //!
 //! **Owns:** what counts as naming one. **Does not know:** whether what a document says is true.
 //! **Invariants:** a name counts only where it is marked as code, because `read` and `error` are also English.
@@ -12,21 +12,25 @@ pub(crate) const DOCUMENT: &str = "ARCHITECTURE.md";
 pub(crate) const DEPENDENCIES: &str = "docs/dependencies.md";
 
 /// The top-level modules that a crate's root declares.
-pub(crate) fn rooms(lib: &str) -> Vec<String> {
+pub(crate) fn modules(lib: &str) -> Vec<String> {
     let declared = lib.lines().filter_map(|line| {
         let line = line.strip_prefix("pub ").unwrap_or(line);
         line.strip_prefix("mod ")?
             .strip_suffix(';')
             .map(str::to_owned)
     });
-    let mut rooms: Vec<String> = declared.collect();
-    rooms.sort();
-    rooms.dedup();
-    rooms
+    let mut modules: Vec<String> = declared.collect();
+    modules.sort();
+    modules.dedup();
+    modules
 }
 
-/// Every crate and room that the map leaves out.
-pub(crate) fn check(document: Option<&str>, crates: &[String], rooms: &[String]) -> Vec<Violation> {
+/// Every crate and module that the map leaves out.
+pub(crate) fn check(
+    document: Option<&str>,
+    crates: &[String],
+    modules: &[String],
+) -> Vec<Violation> {
     let missing = |what: String| Violation {
         path: DOCUMENT.to_owned(),
         line: 1,
@@ -38,8 +42,8 @@ pub(crate) fn check(document: Option<&str>, crates: &[String], rooms: &[String])
         return vec![missing("the map of the code does not exist".to_owned())];
     };
     let crates = unnamed(document, crates).map(|name| format!("the crate `{name}` is missing"));
-    let rooms = unnamed(document, rooms).map(|name| format!("the room `{name}` is missing"));
-    crates.chain(rooms).map(missing).collect()
+    let modules = unnamed(document, modules).map(|name| format!("the module `{name}` is missing"));
+    crates.chain(modules).map(missing).collect()
 }
 
 /// Every crate from elsewhere that the list of dependencies leaves out.
@@ -126,6 +130,6 @@ mod tests {
     #[test]
     fn rooms_are_the_modules_of_the_root_once_each() {
         let lib = "mod read;\npub mod disk;\n#[cfg(a)]\npub mod planted;\n#[cfg(b)]\nmod planted;\nuse x;\n";
-        assert_eq!(rooms(lib), ["disk", "planted", "read"]);
+        assert_eq!(modules(lib), ["disk", "planted", "read"]);
     }
 }

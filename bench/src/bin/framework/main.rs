@@ -137,7 +137,7 @@ async fn executes(runs: usize) -> anyhow::Result<()> {
             let store = leftfold::Store::open(directory.path()).await?;
             let mut accounts = store.repository::<bank::Account>();
             if keeps > 0 {
-                accounts = accounts.with_states_kept(keeps);
+                accounts = accounts.with_state_cache(keeps);
             }
             row.ours.push(ours::executes(&accounts, 64, 2.0).await?);
             row.beside.push(bare);
@@ -171,7 +171,7 @@ impl Bank {
             ),
             (
                 ", states kept",
-                kept.repository().with_states_kept(10_000),
+                kept.repository().with_state_cache(10_000),
                 Row::default(),
             ),
         ];

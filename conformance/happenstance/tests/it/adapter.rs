@@ -107,7 +107,7 @@ fn append(
         });
     }
     let write = model::StreamWrite {
-        stream: model::StreamName::unnamed(),
+        stream: model::StreamName::default_stream(),
         expected: model::ExpectedRevision::Any,
         events: events.iter().map(new_event).collect::<Result<_, _>>()?,
     };
@@ -234,7 +234,7 @@ impl SendEventStore for Adapted {
 pub async fn open_engine(directory: &std::path::Path) -> Arc<dyn Store> {
     let options = leftfold_store::LogOptions::default().with_segment_bytes(1024 * 1024);
     for _ in 0..200 {
-        match leftfold_store::EngineStore::open(directory, options.clone()).await {
+        match leftfold_store::EmbeddedStore::open(directory, options.clone()).await {
             Ok(store) => return Arc::new(store),
             Err(leftfold_store::OpenError::Lock(_)) => {
                 tokio::time::sleep(Duration::from_millis(5)).await

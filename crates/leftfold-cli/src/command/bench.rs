@@ -25,13 +25,13 @@ use leftfold_model::{
     QueryItem, Read, StreamName, Tag,
 };
 use leftfold_postgres::{PostgresOptions, PostgresStore};
-use leftfold_store::{EngineStore, EventStore};
+use leftfold_store::{EmbeddedStore, EventStore};
 use serde_json::json;
 
 use super::output;
 use crate::{
     cli::{self, Condition, Mode},
-    open::{Place, PlaceError},
+    open::{StoreLocation, StoreLocationError},
 };
 
 /// Bytes of a raw write: about one small event.
@@ -55,10 +55,10 @@ struct Measured {
 
 pub(crate) async fn run(arguments: cli::Bench) -> anyhow::Result<()> {
     let parent = arguments.data.clone().unwrap_or_else(std::env::temp_dir);
-    match Place::at(&parent)? {
-        Place::Directory(parent) => in_directory(&parent, arguments).await,
-        Place::Postgres(options, name) => in_database(*options, &name, arguments).await,
-        Place::Server(_) => Err(PlaceError::NeedsFiles.into()),
+    match StoreLocation::at(&parent)? {
+        StoreLocation::Directory(parent) => in_directory(&parent, arguments).await,
+        StoreLocation::Postgres(options, name) => in_database(*options, &name, arguments).await,
+        StoreLocation::Server(_) => Err(StoreLocationError::NeedsFiles.into()),
     }
 }
 
@@ -71,7 +71,7 @@ async fn in_directory(parent: &Path, arguments: cli::Bench) -> anyhow::Result<()
         directory.with_context(|| format!("cannot make a directory in {}", parent.display()))?;
     let raw = raw_rate(directory.path())?;
     let log = Log::open(directory.path().join("store"), LogOptions::default())?;
-    let store: Arc<dyn EventStore> = Arc::new(EngineStore::over(log.clone()));
+    let store: Arc<dyn EventStore> = Arc::new(EmbeddedStore::over(log.clone()));
     let arguments = Arc::new(arguments);
     let measured = measure(Some(&log), &store, &arguments).await?;
     store.close().await?;

@@ -13,8 +13,8 @@ use crate::{cli, open};
 pub(crate) async fn run(arguments: cli::Delete) -> anyhow::Result<()> {
     let (stream, expected) = (arguments.stream, arguments.expect.0);
     let store = open::existing(&arguments.data).await?;
-    let delete = if arguments.for_good {
-        Delete::for_good(stream, expected)
+    let delete = if arguments.permanent {
+        Delete::tombstone(stream, expected)
     } else {
         Delete::stream(stream, expected)
     };

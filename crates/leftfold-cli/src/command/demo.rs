@@ -11,9 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::output;
 use crate::{
-    cli,
-    open::{self, Place},
-    show,
+    cli, display,
+    open::{self, StoreLocation},
 };
 
 #[derive(Event, Serialize, Deserialize)]
@@ -72,15 +71,15 @@ pub(crate) async fn run(arguments: cli::Demo) -> anyhow::Result<()> {
     let temporary = tempfile::tempdir()?;
     let is_kept = arguments.data.is_some() || arguments.url.is_some();
     let place = match (arguments.url, arguments.data) {
-        (Some(url), _) => Place::Server(url),
-        (None, Some(data)) => Place::at(&data)?,
-        (None, None) => Place::Directory(temporary.path().to_owned()),
+        (Some(url), _) => StoreLocation::Server(url),
+        (None, Some(data)) => StoreLocation::at(&data)?,
+        (None, None) => StoreLocation::Directory(temporary.path().to_owned()),
     };
     let store = Store::from(open::at(&place).await?);
     let accounts = store.repository::<BankAccount>();
     let mut out = output();
     let before = accounts.load(ACCOUNT).await?;
-    match (is_kept, before.events()) {
+    match (is_kept, before.event_count()) {
         (false, _) => writeln!(
             out,
             "a new store in a temporary directory (keep it with --data DIR)"
@@ -114,10 +113,12 @@ pub(crate) async fn run(arguments: cli::Demo) -> anyhow::Result<()> {
         Ok(_) => anyhow::bail!("a withdrawal over the balance went through"),
     }
     writeln!(out, "\nas stored:")?;
-    let mut batches = store.events().read(Read::stream(accounts.stream(ACCOUNT)?));
+    let mut batches = store
+        .event_store()
+        .read(Read::stream(accounts.stream(ACCOUNT)?));
     while let Some(batch) = batches.next().await {
         for event in batch?.events {
-            writeln!(out, "{}", show::event(&event))?;
+            writeln!(out, "{}", display::event(&event))?;
         }
     }
     store.close().await?;
@@ -127,7 +128,7 @@ pub(crate) async fn run(arguments: cli::Demo) -> anyhow::Result<()> {
     writeln!(
         out,
         "\nclosed, opened again, replayed {} events",
-        account.events()
+        account.event_count()
     )?;
     writeln!(out, "balance: {}", account.state().balance)?;
     Ok(out.flush()?)

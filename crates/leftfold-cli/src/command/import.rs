@@ -86,7 +86,7 @@ struct Import {
     store: Arc<dyn EventStore>,
     was_empty: bool,
     batch_lines: usize,
-    streams: HashMap<StreamName, Met>,
+    streams: HashMap<StreamName, ImportedStream>,
     writes: Vec<StreamWrite>,
     lines: usize,
     bytes: usize,
@@ -95,7 +95,7 @@ struct Import {
 }
 
 /// A stream that the file has named.
-struct Met {
+struct ImportedStream {
     /// Ids that stand where the next lines of the stream would.
     stored: VecDeque<EventId>,
     /// Where the stream will be when what is gathered is appended.
@@ -161,7 +161,7 @@ impl Import {
     async fn add(&mut self, stream: StreamName, event: NewEvent) -> anyhow::Result<()> {
         let met = match self.streams.entry(stream.clone()) {
             Entry::Occupied(met) => met.into_mut(),
-            Entry::Vacant(new) if self.was_empty => new.insert(Met {
+            Entry::Vacant(new) if self.was_empty => new.insert(ImportedStream {
                 stored: VecDeque::new(),
                 then: ExpectedRevision::NoStream,
             }),
@@ -213,8 +213,12 @@ fn read_line(input: &mut dyn BufRead, text: &mut Vec<u8>) -> anyhow::Result<usiz
 }
 
 /// Asks the store for a stream: which of its ids stand where the file's lines would, if the first one is there.
-async fn meet(store: &dyn EventStore, stream: &StreamName, first: EventId) -> anyhow::Result<Met> {
-    let mut met = Met {
+async fn meet(
+    store: &dyn EventStore,
+    stream: &StreamName,
+    first: EventId,
+) -> anyhow::Result<ImportedStream> {
+    let mut met = ImportedStream {
         stored: VecDeque::new(),
         then: ExpectedRevision::NoStream,
     };

@@ -9,10 +9,10 @@ use anyhow::{Context, bail};
 use leftfold_postgres::{PostgresStore, SCHEMA_VERSION};
 
 use super::output;
-use crate::{cli, open::Place};
+use crate::{cli, open::StoreLocation};
 
 pub(crate) async fn run(arguments: &cli::Migrate) -> anyhow::Result<()> {
-    let Place::Postgres(options, name) = Place::of(&arguments.data)? else {
+    let StoreLocation::Postgres(options, name) = StoreLocation::of(&arguments.data)? else {
         bail!("only a database has a schema; this is for postgres://...");
     };
     let mut out = output();

@@ -25,7 +25,7 @@ use clap::CommandFactory;
 
 use crate::{
     cli::{Cli, Command},
-    fail::Exit,
+    exit_code::Exit,
 };
 
 /// Runs a subcommand.

@@ -11,7 +11,7 @@ use leftfold_model::{Position, Read, Revision, Scope};
 use super::output;
 use crate::{
     cli::{self, Filter},
-    open, show,
+    display, open,
 };
 use leftfold_server::json;
 
@@ -38,7 +38,7 @@ pub(crate) async fn run(arguments: cli::Read) -> anyhow::Result<()> {
             if arguments.json {
                 writeln!(out, "{}", json::format_line(&event, true)?)?;
             } else {
-                writeln!(out, "{}", show::event(&event))?;
+                writeln!(out, "{}", display::event(&event))?;
             }
         }
     }

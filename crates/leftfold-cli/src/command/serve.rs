@@ -12,8 +12,9 @@ use leftfold_store::{EventStore, MemoryStore};
 
 use super::output;
 use crate::{
-    cli, given,
-    open::{self, Place},
+    cli,
+    open::{self, StoreLocation},
+    setting_args,
     signals::Signals,
 };
 
@@ -50,7 +51,7 @@ fn settings(arguments: &cli::Serve) -> anyhow::Result<Settings> {
 
 async fn store(arguments: &cli::Serve) -> anyhow::Result<Arc<dyn EventStore>> {
     match &arguments.data {
-        Some(data) if !arguments.memory => open::at(&Place::at(data)?).await,
+        Some(data) if !arguments.memory => open::at(&StoreLocation::at(data)?).await,
         _ => Ok(Arc::new(MemoryStore::new())),
     }
 }
@@ -69,7 +70,7 @@ fn announce(server: &Server, advertised: &str, arguments: &cli::Serve) -> anyhow
     let listens = server.address();
     let address = reached(listens, advertised);
     let what = match &arguments.data {
-        Some(data) if !arguments.memory => Place::at(data)?.to_string(),
+        Some(data) if !arguments.memory => StoreLocation::at(data)?.to_string(),
         _ => "events in memory, gone when it ends,".to_owned(),
     };
     let mut out = output();
@@ -110,7 +111,7 @@ fn settings_table() -> String {
         "| setting | flag | environment | default | meaning |\n|---|---|---|---|---|\n",
     );
     for setting in Settings::ALL {
-        let (flag, variable) = (given::flag(setting), given::variable(setting));
+        let (flag, variable) = (setting_args::flag(setting), setting_args::variable(setting));
         let help = setting.help.trim();
         let default = match setting.default {
             "" => String::new(),

@@ -11,7 +11,7 @@ use leftfold_store::ListStreams;
 use serde_json::json;
 
 use super::output;
-use crate::{cli, open, show};
+use crate::{cli, display, open};
 
 pub(crate) async fn run(arguments: cli::Streams) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;
@@ -34,7 +34,7 @@ pub(crate) async fn run(arguments: cli::Streams) -> anyhow::Result<()> {
                     out,
                     "{:>10}  {time}  {}",
                     info.events,
-                    show::escape(info.stream.as_str())
+                    display::escape(info.stream.as_str())
                 )?;
             }
         }

@@ -11,7 +11,7 @@ use leftfold_server::json;
 use leftfold_store::Subscription;
 
 use super::{output, read::scope};
-use crate::{cli, open, show, signals::Signals};
+use crate::{cli, display, open, signals::Signals};
 
 pub(crate) async fn run(arguments: cli::Tail) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;
@@ -39,7 +39,7 @@ pub(crate) async fn run(arguments: cli::Tail) -> anyhow::Result<()> {
             if arguments.json {
                 writeln!(out, "{}", json::format_line(event, true)?)?;
             } else {
-                writeln!(out, "{}", show::event(event))?;
+                writeln!(out, "{}", display::event(event))?;
             }
         }
         out.flush()?;

@@ -14,7 +14,7 @@ use leftfold_store::ReadError;
 use super::output;
 use crate::{
     cli,
-    open::{self, Place, PlaceError},
+    open::{self, StoreLocation, StoreLocationError},
 };
 
 /// What does not agree in a database.
@@ -26,12 +26,12 @@ struct Broken {
 }
 
 pub(crate) async fn run(arguments: &cli::Verify) -> anyhow::Result<()> {
-    match Place::of(&arguments.data)? {
-        Place::Directory(directory) => of_directory(&directory, arguments.json),
-        Place::Postgres(options, _) => {
+    match StoreLocation::of(&arguments.data)? {
+        StoreLocation::Directory(directory) => of_directory(&directory, arguments.json),
+        StoreLocation::Postgres(options, _) => {
             of_database(options.without_migrating(), arguments.json).await
         }
-        Place::Server(_) => Err(PlaceError::NeedsFiles.into()),
+        StoreLocation::Server(_) => Err(StoreLocationError::NeedsFiles.into()),
     }
 }
 

@@ -219,7 +219,7 @@ fn a_deleted_stream_is_gone_and_a_scavenge_gives_its_room_back() {
         run(&["append", "--stream", "a-1", "--type", "Noted"]),
         "position 7, revision 3\n"
     );
-    run(&["delete", "--stream", "a-1", "--for-good"]);
+    run(&["delete", "--stream", "a-1", "--permanent"]);
     leftfold(
         data.path(),
         &["append", "--stream", "a-1", "--type", "Noted"],

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex};
 
 use leftfold_client::{Client, ClientOptions};
-use leftfold_store::{EngineStore, EventStore, LogOptions, MemoryStore, conformance::Fixture};
+use leftfold_store::{EmbeddedStore, EventStore, LogOptions, MemoryStore, conformance::Fixture};
 use tempfile::TempDir;
 
 use crate::running::serve;
@@ -33,7 +33,7 @@ struct Engine {
 impl Fixture for Engine {
     async fn open(&self) -> Arc<dyn EventStore> {
         let directory = tempfile::tempdir().unwrap();
-        let store = EngineStore::open(directory.path(), LogOptions::default())
+        let store = EmbeddedStore::open(directory.path(), LogOptions::default())
             .await
             .unwrap();
         self.directories.lock().unwrap().push(directory);

@@ -47,7 +47,10 @@ async fn a_server_of_another_kind_is_told_apart() {
         }
     });
     let error = in_time(Client::connect(&address)).await.unwrap_err();
-    assert!(matches!(error, ConnectError::NotSpoken { .. }), "{error:?}");
+    assert!(
+        matches!(error, ConnectError::ProtocolMismatch { .. }),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -57,7 +60,10 @@ async fn a_server_that_says_nothing_is_not_waited_for() {
     let options = ClientOptions::default().with_connect_timeout(Duration::from_millis(50));
     let connecting = Client::connect_with(&address, options);
     let error = in_time(connecting).await.unwrap_err();
-    assert!(matches!(error, ConnectError::NotSpoken { .. }), "{error:?}");
+    assert!(
+        matches!(error, ConnectError::ProtocolMismatch { .. }),
+        "{error:?}"
+    );
     drop(listener);
 }
 

@@ -7,7 +7,7 @@ use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration
 
 use leftfold_client::{Client, ClientOptions};
 use leftfold_server::{Server, Settings};
-use leftfold_store::{EngineStore, EventStore, LogOptions};
+use leftfold_store::{EmbeddedStore, EventStore, LogOptions};
 use tempfile::TempDir;
 use tokio::{
     io::copy_bidirectional,
@@ -43,7 +43,7 @@ async fn bind(
 /// Options of a client that does not wait longer than it must.
 pub(crate) fn quick() -> ClientOptions {
     ClientOptions::default()
-        .with_pauses(Duration::from_millis(1), Duration::from_millis(20))
+        .with_backoff(Duration::from_millis(1), Duration::from_millis(20))
         .with_append_timeout(PATIENCE)
         .with_call_timeout(PATIENCE)
 }
@@ -146,7 +146,7 @@ impl Drop for Running {
 /// Tries until the server before this one has let go of the directory.
 async fn come_up(directory: &Path) -> Server {
     loop {
-        if let Ok(store) = EngineStore::open(directory, LogOptions::default()).await {
+        if let Ok(store) = EmbeddedStore::open(directory, LogOptions::default()).await {
             return bind(Arc::new(store), &[]).await.unwrap();
         }
         tokio::time::sleep(Duration::from_millis(2)).await;

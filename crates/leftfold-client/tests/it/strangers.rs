@@ -9,7 +9,7 @@ use futures_util::stream;
 use leftfold_model::Position;
 use leftfold_proto::{
     leftfold::v1::{
-        self as wire, append_answer::Outcome, failure::Kind, store_client::StoreClient,
+        self as wire, append_result::Outcome, error_detail::Kind, store_client::StoreClient,
     },
     prost::Message,
 };
@@ -148,7 +148,7 @@ fn numbered(number: u64, append: Option<wire::AppendRequest>) -> wire::NumberedA
 #[tokio::test]
 async fn one_bad_append_of_a_session_does_not_harm_the_others() {
     let (store, mut calls) = bare(&[]).await;
-    let message = wire::NumberedAppends {
+    let message = wire::AppendsRequest {
         appends: vec![
             numbered(1, Some(append("a", event(2)))),
             numbered(2, None),
@@ -173,7 +173,7 @@ async fn one_bad_append_of_a_session_does_not_harm_the_others() {
 #[tokio::test]
 async fn a_session_with_a_wrong_number_ends_and_what_was_begun_is_answered() {
     let (store, mut calls) = bare(&[]).await;
-    let message = wire::NumberedAppends {
+    let message = wire::AppendsRequest {
         appends: vec![
             numbered(1, Some(append("a", event(2)))),
             numbered(7, Some(append("a", event(2)))),
@@ -193,8 +193,8 @@ async fn a_session_with_a_wrong_number_ends_and_what_was_begun_is_answered() {
     assert_eq!(store.head().await.unwrap(), Position::FIRST);
 }
 
-fn part(bytes: Bytes, total: usize) -> wire::AppendPart {
-    wire::AppendPart {
+fn part(bytes: Bytes, total: usize) -> wire::AppendChunk {
+    wire::AppendChunk {
         bytes,
         total_bytes: total as u64,
     }
@@ -208,10 +208,10 @@ async fn an_append_in_parts_is_written_when_all_are_there_and_not_before() {
     let parts: Vec<_> = whole.chunks(50_000).map(Bytes::copy_from_slice).collect();
     let parts: Vec<_> = parts.into_iter().map(|bytes| part(bytes, total)).collect();
     let cut = parts[..parts.len() - 1].to_vec();
-    let answer = calls.append_in_parts(stream::iter(cut)).await;
+    let answer = calls.append_chunked(stream::iter(cut)).await;
     refused(answer, &["nothing was written", &total.to_string()]);
     assert_eq!(store.head().await.unwrap(), Position::START);
-    let answer = calls.append_in_parts(stream::iter(parts)).await.unwrap();
+    let answer = calls.append_chunked(stream::iter(parts)).await.unwrap();
     assert_eq!(answer.into_inner().first, 1);
 }
 
@@ -219,22 +219,22 @@ async fn an_append_in_parts_is_written_when_all_are_there_and_not_before() {
 async fn parts_of_no_append_are_refused() {
     let (store, mut calls) = bare(&[]).await;
     let none = stream::iter(Vec::new());
-    refused(calls.append_in_parts(none).await, &["no part"]);
+    refused(calls.append_chunked(none).await, &["no part"]);
     let huge = vec![part(Bytes::new(), usize::MAX)];
-    let answer = calls.append_in_parts(stream::iter(huge)).await;
+    let answer = calls.append_chunked(stream::iter(huge)).await;
     refused(answer, &["allowed are"]);
     let more = vec![part(Bytes::from_static(&[1; 20]), 10)];
-    let answer = calls.append_in_parts(stream::iter(more)).await;
+    let answer = calls.append_chunked(stream::iter(more)).await;
     refused(answer, &["longer than the 10 bytes"]);
     let garbage = vec![part(Bytes::from_static(&[0xff; 10]), 10)];
-    refused(calls.append_in_parts(stream::iter(garbage)).await, &[]);
+    refused(calls.append_chunked(stream::iter(garbage)).await, &[]);
     assert_eq!(store.head().await.unwrap(), Position::START);
 }
 
 #[tokio::test]
 async fn a_failure_in_a_session_is_the_one_of_a_single_append() {
     let (_store, mut calls) = bare(&[]).await;
-    let message = wire::NumberedAppends {
+    let message = wire::AppendsRequest {
         appends: vec![numbered(1, Some(wire::AppendRequest::default()))],
     };
     let answers = calls.appends(stream::iter([message])).await.unwrap();
@@ -242,7 +242,7 @@ async fn a_failure_in_a_session_is_the_one_of_a_single_append() {
         .await
         .unwrap()
         .unwrap();
-    let Some(Outcome::Failure(failure)) = &told.answers[0].outcome else {
+    let Some(Outcome::Error(failure)) = &told.answers[0].outcome else {
         panic!("{told:?}");
     };
     let Some(Kind::Invalid(invalid)) = &failure.kind else {

@@ -1,9 +1,9 @@
 //! Deciding appends: which are allowed, and what they become.
 //!
-//! **Owns:** [`Decider`]: the state that decisions need. **Does not know:** files, threads, clocks.
+//! **Owns:** [`AppendValidator`]: the state that decisions need. **Does not know:** files, threads, clocks.
 //! **Invariants:** a decision depends on nothing but the state and the append, so the same appends in the same order
 //! give the same log; the state includes appends that are decided but not yet durable.
-//! **Reading order:** [`Decider::decide`], [`recent`].
+//! **Reading order:** [`AppendValidator::decide`], [`recent`].
 
 mod recent;
 
@@ -19,13 +19,13 @@ pub(crate) use recent::RecentIds;
 
 use crate::{
     error::StorageError,
-    index::{Sources, Tail, Term},
+    index::{IndexSnapshot, MemIndex, Term},
     segment::Segments,
 };
 
 /// The state that decides appends.
 #[derive(Debug)]
-pub(crate) struct Decider {
+pub(crate) struct AppendValidator {
     /// The position the next event gets.
     pub(crate) next: Position,
     /// The newest events by id.
@@ -45,26 +45,26 @@ pub(crate) enum Decision {
 
 /// What the log looks like now: the index with everything decided, the segments with everything durable.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen<'a> {
-    pub(crate) sources: &'a Sources,
+pub(crate) struct LogSnapshot<'a> {
+    pub(crate) sources: &'a IndexSnapshot,
     pub(crate) segments: &'a Segments,
 }
 
 /// What a decision needs of the sources that do not change any more, looked up before it is one's turn.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct PreparedLookups {
     /// The newest tail then. While it is the newest, everything older holds what it held.
-    newest: Arc<Tail>,
+    newest: Arc<MemIndex>,
     /// For each write, how many events its stream has in all older sources.
     older_events: Vec<u64>,
     /// The same for each check.
     older_checked: Vec<u64>,
 }
 
-impl Prepared {
+impl PreparedLookups {
     /// Looks up what can be known of the append in advance; `None`: nothing, or not without an error, which the
     /// decision will meet again.
-    pub(crate) fn of(append: &Append, sources: &Sources) -> Option<Self> {
+    pub(crate) fn of(append: &Append, sources: &IndexSnapshot) -> Option<Self> {
         let newest = Arc::clone(sources.tails.last()?);
         let older = |stream: &StreamName| {
             let term = Term::stream(stream);
@@ -89,25 +89,25 @@ impl Prepared {
     }
 
     /// Whether what was looked up still holds.
-    fn holds(&self, sources: &Sources) -> bool {
+    fn holds(&self, sources: &IndexSnapshot) -> bool {
         let newest = sources.tails.last();
         newest.is_some_and(|tail| Arc::ptr_eq(tail, &self.newest))
     }
 
     /// How many events the stream of this write has in all sources but the newest tail, if that still holds.
-    fn older_events(&self, sources: &Sources, write: usize) -> Option<u64> {
+    fn older_events(&self, sources: &IndexSnapshot, write: usize) -> Option<u64> {
         let events = self.older_events.get(write).copied();
         events.filter(|_| self.holds(sources))
     }
 
     /// The same for the stream of this check.
-    fn older_checked(&self, sources: &Sources, check: usize) -> Option<u64> {
+    fn older_checked(&self, sources: &IndexSnapshot, check: usize) -> Option<u64> {
         let events = self.older_checked.get(check).copied();
         events.filter(|_| self.holds(sources))
     }
 }
 
-impl Decider {
+impl AppendValidator {
     /// Decides an append. Changes nothing.
     ///
     /// The order is part of the contract: repetition, then expected revisions in the order of the writes, then checks,
@@ -115,8 +115,8 @@ impl Decider {
     pub(crate) fn decide(
         &self,
         append: &Append,
-        prepared: Option<&Prepared>,
-        seen: Seen<'_>,
+        prepared: Option<&PreparedLookups>,
+        seen: LogSnapshot<'_>,
     ) -> Result<Decision, StorageError> {
         let current = current_revisions(append, prepared, seen)?;
         if let Some(decision) = self.repetition(append, &current, seen)? {
@@ -162,7 +162,7 @@ impl Decider {
         &self,
         query: &Query,
         after: Position,
-        seen: Seen<'_>,
+        seen: LogSnapshot<'_>,
     ) -> Result<Option<Position>, StorageError> {
         let newest = self.next.previous();
         if after >= newest || seen.sources.surely_none_after(query, after)? {
@@ -178,7 +178,7 @@ impl Decider {
         &self,
         append: &Append,
         current: &[CurrentRevision],
-        seen: Seen<'_>,
+        seen: LogSnapshot<'_>,
     ) -> Result<Option<Decision>, StorageError> {
         let mut places = Vec::with_capacity(append.event_count());
         let mut streams = Vec::with_capacity(append.writes().len());
@@ -230,7 +230,7 @@ impl Decider {
         event: &NewEvent,
         expected: Option<Revision>,
         current: CurrentRevision,
-        seen: Seen<'_>,
+        seen: LogSnapshot<'_>,
     ) -> Result<(Option<(Position, Revision)>, bool), StorageError> {
         if let Some(found) = self.recent.find(event.id()) {
             let fits =
@@ -267,7 +267,7 @@ impl Decider {
 fn stream_events(
     stream: &StreamName,
     older: Option<u64>,
-    sources: &Sources,
+    sources: &IndexSnapshot,
 ) -> Result<u64, StorageError> {
     let term = Term::stream(stream);
     let newest = sources.tails.last();
@@ -288,8 +288,8 @@ fn last_of(events: u64) -> CurrentRevision {
 /// For each write, the revision of its stream's last event: decided appends and earlier writes included.
 fn current_revisions(
     append: &Append,
-    prepared: Option<&Prepared>,
-    seen: Seen<'_>,
+    prepared: Option<&PreparedLookups>,
+    seen: LogSnapshot<'_>,
 ) -> Result<Vec<CurrentRevision>, StorageError> {
     let sources = seen.sources;
     let stored = |nth: usize, write: &StreamWrite| {

@@ -35,7 +35,7 @@ struct Run {
 
 /// Where an event stands.
 #[derive(Clone, Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct EventLocation<'a> {
     pub(crate) position: Position,
     pub(crate) stream: &'a StreamName,
     pub(crate) revision: Revision,
@@ -97,16 +97,16 @@ impl RecentIds {
         }
     }
 
-    pub(crate) fn find(&self, id: EventId) -> Option<Place<'_>> {
+    pub(crate) fn find(&self, id: EventId) -> Option<EventLocation<'_>> {
         let hash = self.hasher.hash_one(Some(id));
         let same = |at: &u64| self.ids.get(index(self.first, *at)) == Some(&id);
         let &position = self.table.find(hash, same)?;
         let behind = self.runs.partition_point(|run| run.first <= position);
         let run = self.runs.get(behind.checked_sub(1)?)?;
-        Some(Place {
+        Some(EventLocation {
             position: Position::new(position),
             stream: &run.stream,
-            revision: run.revision.plus(position - run.first),
+            revision: run.revision.saturating_add(position - run.first),
         })
     }
 

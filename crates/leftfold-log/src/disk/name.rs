@@ -45,7 +45,7 @@ pub enum FileKind {
         last: Position,
     },
     /// Bytes cut from the end of a segment during recovery, kept for inspection.
-    CutTail {
+    TornTail {
         /// As in the segment they were cut from.
         first: Position,
         /// As in the segment they were cut from.
@@ -120,7 +120,7 @@ impl FileName {
                 first,
                 generation: u32::from_str_radix(right, 16).ok()?,
             }),
-            ("cut", Some(right)) => Some(FileKind::CutTail {
+            ("cut", Some(right)) => Some(FileKind::TornTail {
                 first,
                 generation: u32::from_str_radix(right, 16).ok()?,
             }),
@@ -155,7 +155,7 @@ impl fmt::Display for FileName {
             FileKind::Segment { first, generation } => {
                 write!(f, "{:016x}-{generation:08x}.seg", first.get())?;
             }
-            FileKind::CutTail { first, generation } => {
+            FileKind::TornTail { first, generation } => {
                 write!(f, "{:016x}-{generation:08x}.cut", first.get())?;
             }
             FileKind::Index { first, last } => {
@@ -189,7 +189,7 @@ mod tests {
                 first,
                 generation: 7,
             },
-            FileKind::CutTail {
+            FileKind::TornTail {
                 first,
                 generation: 0,
             },

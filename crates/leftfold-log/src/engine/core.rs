@@ -11,24 +11,24 @@ use leftfold_model::{Append, Appended, NewEvent, Position, Revision, StreamWrite
 
 use super::{
     error::{AppendError, CloseError},
-    group::{self, Done, Group, Lost, Outcome},
-    shared::{Reader, Shared},
+    group::{self, Group, GroupCompletion, GroupError, Outcome},
+    shared::{EngineState, Reader},
 };
 use crate::{
-    append::{Decider, Decision, Prepared, Seen},
+    append::{AppendValidator, Decision, LogSnapshot, PreparedLookups},
     clock::Clock,
     disk::{Disk, DiskFile, DiskLock, FileKind, FileName},
     error::StorageError,
-    index::{Tail, TermKind, write_term},
+    index::{MemIndex, TermKind, write_term},
     limits::LogOptions,
     planted::{self, Planted},
-    read::{View, Views},
+    read::{View, ViewSource},
     record::{
-        Seal,
+        Checksum,
         event::{self, Placement},
         frame,
         header::{Erased, SEGMENT_HEADER_BYTES, SegmentHeader},
-        names::Written,
+        names::NameEncoder,
     },
     recover::{Marker, OpenError, OpenReport, recover},
     segment::{Locations, Segment, create, locations::Growing},
@@ -40,15 +40,15 @@ const SEALED_AT_CLOSE: u32 = 16_384;
 /// An open log, stepped by its caller. [`super::Log`] puts threads around it; simulations drive it directly.
 #[derive(Debug)]
 pub struct Core {
-    shared: Arc<Shared>,
-    decider: Decider,
-    seal: Seal,
+    shared: Arc<EngineState>,
+    decider: AppendValidator,
+    seal: Checksum,
     clock: Arc<dyn Clock>,
     active: Active,
     /// What is staged and not yet taken to be written.
     group: Group,
     /// Memory of the group written last, for the next one.
-    kept: Vec<u8>,
+    spare_buffer: Vec<u8>,
     latched: Option<Arc<StorageError>>,
     /// Whether the marker of an earlier clean stop is still there.
     marked: bool,
@@ -57,7 +57,7 @@ pub struct Core {
     term: Vec<u8>,
     records: Vec<usize>,
     /// Names in the newest segment that records can refer to.
-    names: Written,
+    names: NameEncoder,
     _lock: DiskLock,
 }
 
@@ -67,7 +67,7 @@ struct Active {
     segment: Arc<Segment>,
     growing: Arc<RwLock<Growing>>,
     file: Arc<dyn DiskFile>,
-    tail: Arc<Tail>,
+    tail: Arc<MemIndex>,
     events: u32,
     /// Offset behind the last frame that was taken to be written.
     written: u64,
@@ -77,7 +77,7 @@ struct Active {
 impl Active {
     fn open(
         segment: &Arc<Segment>,
-        tail: Arc<Tail>,
+        tail: Arc<MemIndex>,
         view: &View,
         capacity: u64,
     ) -> Result<Self, StorageError> {
@@ -125,19 +125,19 @@ impl Core {
             "locations end where the scan did"
         );
         Ok(Self {
-            seal: Seal::of(recovered.log),
-            shared: Arc::new(Shared::new(recovered.log, options, view)),
+            seal: Checksum::of(recovered.log),
+            shared: Arc::new(EngineState::new(recovered.log, options, view)),
             decider: recovered.decider,
             clock,
             active,
             group: Group::default(),
-            kept: Vec::new(),
+            spare_buffer: Vec::new(),
             latched: None,
             marked: recovered.marked,
             report: recovered.report,
             term: Vec::new(),
             records: Vec::new(),
-            names: Written::default(),
+            names: NameEncoder::default(),
             _lock: lock,
         })
     }
@@ -156,7 +156,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<EngineState> {
         &self.shared
     }
 
@@ -194,7 +194,7 @@ impl Core {
 
     fn flush(
         &mut self,
-        waiting: &mut Vec<(usize, Arc<Done>, Outcome)>,
+        waiting: &mut Vec<(usize, Arc<GroupCompletion>, Outcome)>,
         answers: &mut [Option<Outcome>],
     ) {
         if let Some((mut group, latched)) = self.take_group() {
@@ -215,7 +215,7 @@ impl Core {
     pub(crate) fn stage(
         &mut self,
         append: &Append,
-        prepared: Option<&Prepared>,
+        prepared: Option<&PreparedLookups>,
     ) -> Result<Staged, AppendError> {
         if let Some(cause) = &self.latched {
             return Err(AppendError::ReadOnly {
@@ -224,14 +224,14 @@ impl Core {
         }
         let view = self.shared.view();
         let all_durable = view.head == self.decider.next.previous();
-        let seen = Seen {
+        let seen = LogSnapshot {
             sources: &view.sources,
             segments: &view.segments,
         };
         let decided = self.decider.decide(append, prepared, seen);
         let outcome = match decided.map_err(|e| AppendError::Unreadable { cause: Arc::new(e) })? {
             Decision::Write(revisions) => {
-                self.unmark()?;
+                self.remove_clean_marker()?;
                 let frame_bytes = self.encode(append, &revisions);
                 if !self.fits(append.event_count()) {
                     let kept = self.group.bytes.len() - frame_bytes;
@@ -239,7 +239,7 @@ impl Core {
                     self.names.clear();
                     return Ok(Staged::NeedsRoom(frame_bytes));
                 }
-                return Ok(Staged::Waits(Ok(self.adopt(
+                return Ok(Staged::Waits(Ok(self.apply(
                     append,
                     &revisions,
                     frame_bytes,
@@ -257,7 +257,7 @@ impl Core {
     }
 
     /// Removes the marker of an earlier clean stop before anything is written.
-    fn unmark(&mut self) -> Result<(), AppendError> {
+    fn remove_clean_marker(&mut self) -> Result<(), AppendError> {
         if self.marked && !planted::is(Planted::MarkerBelieved) {
             let view = self.shared.view();
             let removed = Marker::remove(view.segments.handles.disk().as_ref());
@@ -273,34 +273,34 @@ impl Core {
     }
 
     /// How many events were decided and are not known to be durable.
-    pub(crate) fn undurable(&self) -> u64 {
+    pub(crate) fn unsynced_events(&self) -> u64 {
         let newest = self.decider.next.previous().get();
         newest.saturating_sub(self.shared.view().head.get())
     }
 
     /// Takes what was gathered, to be written by the caller; `None` if there is nothing. If the disk has failed before,
     /// the group must not be written, for the reason given.
-    pub(crate) fn take_group(&mut self) -> Option<(Group, Option<Lost>)> {
+    pub(crate) fn take_group(&mut self) -> Option<(Group, Option<GroupError>)> {
         if self.group.is_empty() {
             return None;
         }
         let touched = self.shared.wakes.touched();
-        let next = Group::reusing(std::mem::take(&mut self.kept), touched);
+        let next = Group::reusing(std::mem::take(&mut self.spare_buffer), touched);
         let mut group = std::mem::replace(&mut self.group, next);
-        group.settle_at(group::Place {
+        group.set_target(group::WriteTarget {
             file: Arc::clone(&self.active.file),
             name: self.active.segment.name(),
             at: self.active.written,
             head: self.decider.next.previous(),
         });
         self.active.written += group.bytes.len() as u64;
-        Some((group, self.latched.clone().map(Lost::NotWritten)))
+        Some((group, self.latched.clone().map(GroupError::NotWritten)))
     }
 
     /// Takes note of how the write of a group ended. What a failed sync leaves behind is never tried again.
-    pub(crate) fn settle(&mut self, group: &mut Group, end: &Result<(), Lost>) {
-        self.kept = group.take_bytes();
-        if let Err(Lost::Failed(cause)) = end {
+    pub(crate) fn settle(&mut self, group: &mut Group, end: &Result<(), GroupError>) {
+        self.spare_buffer = group.take_bytes();
+        if let Err(GroupError::Failed(cause)) = end {
             self.latched = Some(Arc::clone(cause));
         }
     }
@@ -320,7 +320,7 @@ impl Core {
                 let at = Placement {
                     position,
                     stream: &write.stream,
-                    revision: first.plus(nth),
+                    revision: first.saturating_add(nth),
                     time: event.time().unwrap_or(time),
                 };
                 let naming = self.names.naming(position, &write.stream, event);
@@ -343,7 +343,7 @@ impl Core {
     }
 
     /// Takes an append, whose frame is the group's last, into the state: from here on decisions see it.
-    fn adopt(&mut self, append: &Append, revisions: &[Revision], frame_bytes: usize) -> Appended {
+    fn apply(&mut self, append: &Append, revisions: &[Revision], frame_bytes: usize) -> Appended {
         let first = self.decider.next;
         {
             let end = self.active.written + self.group.bytes.len() as u64;
@@ -363,7 +363,7 @@ impl Core {
         for (write, &revision) in append.writes().iter().zip(revisions) {
             self.index(position, write, revision);
             let count = write.events.len() as u64;
-            position = position.plus(count);
+            position = position.saturating_add(count);
             let last = Revision::new((revision.get() + count).saturating_sub(1));
             streams.push((write.stream.clone(), last));
         }
@@ -406,7 +406,7 @@ impl Core {
             for tag in event.tags() {
                 add(TermKind::Tag, tag.as_str(), position, count, 0);
             }
-            position = position.plus(u64::from(count));
+            position = position.saturating_add(u64::from(count));
         }
         let ids = write.events.iter().map(NewEvent::id);
         self.decider
@@ -430,7 +430,7 @@ impl Core {
             let grown = self.grow(planned, frame_bytes);
             return grown.map_err(|error| self.refuse(error));
         }
-        while self.shared.must_wait_for_upkeep() {
+        while self.shared.should_stall_writes() {
             self.shared.upkeep().map_err(|error| self.refuse(error))?;
         }
         self.start_segment(frame_bytes)
@@ -451,7 +451,7 @@ impl Core {
         if self.active.events == 0 {
             return Ok(());
         }
-        self.unmark()?;
+        self.remove_clean_marker()?;
         self.start_segment(0).map_err(|error| self.refuse(error))
     }
 
@@ -481,7 +481,7 @@ impl Core {
             erased: Erased::default(),
         };
         let segment = Arc::new(Segment::of(&header, locations));
-        let tail = Arc::new(Tail::new(first));
+        let tail = Arc::new(MemIndex::new(first));
         self.names.clear();
         self.active = Active::open(&segment, Arc::clone(&tail), &view, capacity)?;
         self.shared.add_segment(segment, tail);
@@ -516,11 +516,13 @@ impl Core {
     /// # Errors
     /// What the disk reported; the log itself is not affected.
     pub fn maintain(&mut self) -> Result<bool, StorageError> {
-        Ok(self.shared.upkeep()? || self.shared.join(false)? || self.shared.join(true)?)
+        Ok(self.shared.upkeep()?
+            || self.shared.merge_indexes(false)?
+            || self.shared.merge_indexes(true)?)
     }
 
     /// Gives back the room that was reserved behind the last event.
-    fn give_back(&self) -> Result<(), StorageError> {
+    fn trim_preallocation(&self) -> Result<(), StorageError> {
         let file = &self.active.file;
         let cut = file
             .set_len(self.active.written)
@@ -544,9 +546,9 @@ impl Core {
             // What cannot be sealed now is sealed by the next open.
             let _ = self.shared.seal_all();
         }
-        let _no_more_upkeep = self.shared.pause_upkeep();
+        let _no_more_upkeep = self.shared.lock_maintenance();
         self.shared.remove_spare();
-        self.give_back()?;
+        self.trim_preallocation()?;
         let marker = Marker {
             first: self.active.segment.first,
             generation: self.active.segment.generation,

@@ -9,12 +9,12 @@ use std::sync::{Arc, OnceLock, atomic::Ordering};
 
 use leftfold_model::{Appended, Position};
 
-use super::{error::AppendError, queue::Answer, shared::Shared};
+use super::{error::AppendError, queue::Answer, shared::EngineState};
 use crate::{
     disk::{DiskFile, FileName},
     error::StorageError,
     planted::{self, Planted},
-    read::Touched,
+    read::TouchedTerms,
 };
 
 /// What an append came to, if its group becomes durable.
@@ -25,7 +25,7 @@ const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Why a group did not become durable.
 #[derive(Clone, Debug)]
-pub(crate) enum Lost {
+pub(crate) enum GroupError {
     /// The disk failed while it was being written.
     Failed(Arc<StorageError>),
     /// The disk had failed before: nothing of it was written.
@@ -34,7 +34,7 @@ pub(crate) enum Lost {
     Abandoned,
 }
 
-impl Lost {
+impl GroupError {
     /// What an append of the group is answered.
     fn answer(&self, decided: Outcome) -> Outcome {
         let (cause, tried) = match self {
@@ -53,16 +53,16 @@ impl Lost {
 
 /// The end of a group, for any number of threads to wait for.
 #[derive(Debug, Default)]
-pub(crate) struct Done(OnceLock<Result<(), Lost>>);
+pub(crate) struct GroupCompletion(OnceLock<Result<(), GroupError>>);
 
-impl Done {
+impl GroupCompletion {
     /// Blocks until the group is durable or lost; then what `decided` came to.
     pub(crate) fn wait(&self, decided: Outcome) -> Outcome {
         settled(self.0.wait(), decided)
     }
 }
 
-fn settled(end: &Result<(), Lost>, decided: Outcome) -> Outcome {
+fn settled(end: &Result<(), GroupError>, decided: Outcome) -> Outcome {
     match end {
         Ok(()) => decided,
         Err(lost) => lost.answer(decided),
@@ -75,16 +75,16 @@ pub(crate) struct Group {
     /// Their frames.
     pub(crate) bytes: Vec<u8>,
     /// Whom it concerns.
-    pub(crate) touched: Touched,
+    pub(crate) touched: TouchedTerms,
     waiting: usize,
     tickets: Vec<(Answer, Outcome)>,
-    done: Arc<Done>,
-    place: Option<Place>,
+    done: Arc<GroupCompletion>,
+    place: Option<WriteTarget>,
 }
 
 /// Where a group is written, and the position of its last event.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct WriteTarget {
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) name: FileName,
     pub(crate) at: u64,
@@ -93,7 +93,7 @@ pub(crate) struct Place {
 
 impl Group {
     /// A group that uses the memory of an older one.
-    pub(crate) fn reusing(mut bytes: Vec<u8>, touched: Touched) -> Self {
+    pub(crate) fn reusing(mut bytes: Vec<u8>, touched: TouchedTerms) -> Self {
         bytes.clear();
         bytes.shrink_to(KEPT_BYTES_MAX);
         let mut group = Self::default();
@@ -113,25 +113,25 @@ impl Group {
     }
 
     /// Adds a caller who will block.
-    pub(crate) fn join(&mut self) -> Arc<Done> {
+    pub(crate) fn join(&mut self) -> Arc<GroupCompletion> {
         self.waiting += 1;
         Arc::clone(&self.done)
     }
 
     /// Adds a caller who holds a ticket.
-    pub(crate) fn join_by_ticket(&mut self, answer: Answer, outcome: Outcome) {
+    pub(crate) fn join_async(&mut self, answer: Answer, outcome: Outcome) {
         self.tickets.push((answer, outcome));
     }
 
     /// Says where the group goes. Nothing may be added any more.
-    pub(crate) fn settle_at(&mut self, place: Place) {
+    pub(crate) fn set_target(&mut self, place: WriteTarget) {
         self.place = Some(place);
     }
 
     /// Writes the group, syncs it, and shows it to readers. Nothing else may write to the log meanwhile.
-    pub(crate) fn write(&self, shared: &Shared) -> Result<(), Lost> {
+    pub(crate) fn write(&self, shared: &EngineState) -> Result<(), GroupError> {
         let Some(place) = self.place.as_ref() else {
-            return Err(Lost::Abandoned);
+            return Err(GroupError::Abandoned);
         };
         if planted::is(Planted::PublishedBeforeSync) {
             shared.publish(place.head, &self.touched);
@@ -141,7 +141,7 @@ impl Group {
             shared.syncs.fetch_add(1, Ordering::Relaxed);
             let bytes = self.bytes.len() as u64;
             shared.bytes.fetch_add(bytes, Ordering::Relaxed);
-            written.map_err(|error| Lost::Failed(Arc::new(error)))?;
+            written.map_err(|error| GroupError::Failed(Arc::new(error)))?;
         }
         let appends = self.members() as u64;
         shared.appends.fetch_add(appends, Ordering::Relaxed);
@@ -149,7 +149,7 @@ impl Group {
         Ok(())
     }
 
-    fn write_and_sync(&self, place: &Place) -> Result<(), StorageError> {
+    fn write_and_sync(&self, place: &WriteTarget) -> Result<(), StorageError> {
         let written = place.file.write_all_at(&self.bytes, place.at);
         written.map_err(|e| StorageError::io("write", &place.name, e))?;
         if planted::is(Planted::AckBeforeSync) {
@@ -168,11 +168,11 @@ impl Group {
     }
 
     /// Tells everyone who waits how it ended.
-    pub(crate) fn finish(mut self, end: Result<(), Lost>) {
+    pub(crate) fn finish(mut self, end: Result<(), GroupError>) {
         self.end(end);
     }
 
-    fn end(&mut self, end: Result<(), Lost>) {
+    fn end(&mut self, end: Result<(), GroupError>) {
         for (answer, decided) in self.tickets.drain(..) {
             // A caller who does not wait any more need not know.
             let _ = answer.send(settled(&end, decided));
@@ -184,7 +184,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if self.done.0.get().is_none() {
-            self.end(Err(Lost::Abandoned));
+            self.end(Err(GroupError::Abandoned));
         }
     }
 }
@@ -219,23 +219,23 @@ mod tests {
                 std::io::ErrorKind::Other.into(),
             ))
         };
-        let certain = |lost: &Lost, decided| {
+        let certain = |lost: &GroupError, decided| {
             lost.answer(decided)
                 .unwrap_err()
                 .is_definitely_not_written()
         };
-        let failed = Lost::Failed(cause());
+        let failed = GroupError::Failed(cause());
         assert!(!certain(&failed, outcome(false)));
         assert!(!certain(&failed, outcome(true)));
         assert!(certain(&failed, conflict()));
-        let not_written = Lost::NotWritten(cause());
+        let not_written = GroupError::NotWritten(cause());
         assert!(certain(&not_written, outcome(false)));
         assert!(
             !certain(&not_written, outcome(true)),
             "what it repeats may have been written"
         );
         assert!(certain(&not_written, conflict()));
-        assert!(!certain(&Lost::Abandoned, outcome(false)));
+        assert!(!certain(&GroupError::Abandoned, outcome(false)));
     }
 
     #[test]

@@ -14,11 +14,11 @@ use leftfold_model::{Append, Appended, CurrentRevision, Position, Query, Read, S
 
 use super::{
     Core, LogStats, Ticket,
+    commit_queue::CommitQueue,
     error::{AppendError, CloseError},
-    line::Line,
+    maintenance::MaintenanceThread,
     queue::Queue,
     shared::Reader,
-    upkeep::Upkeep,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -52,10 +52,10 @@ pub struct Log {
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) reader: Reader,
-    pub(super) line: Arc<Line>,
+    pub(super) line: Arc<CommitQueue>,
     queue: Arc<Queue>,
-    upkeep: Arc<Upkeep>,
-    joiner: Arc<Upkeep>,
+    upkeep: Arc<MaintenanceThread>,
+    merger: Arc<MaintenanceThread>,
     report: OpenReport,
     threads: Mutex<Option<Threads>>,
 }
@@ -91,23 +91,23 @@ impl Log {
     ) -> Result<Self, OpenError> {
         let core = Core::open(disk, options, clock)?;
         let (reader, report) = (core.reader(), core.report().clone());
-        let (queue, upkeep) = (Arc::<Queue>::default(), Arc::<Upkeep>::default());
-        let joiner = Arc::<Upkeep>::default();
-        let line = Arc::new(Line::of(core, Arc::clone(&upkeep)));
+        let (queue, upkeep) = (Arc::<Queue>::default(), Arc::<MaintenanceThread>::default());
+        let joiner = Arc::<MaintenanceThread>::default();
+        let line = Arc::new(CommitQueue::of(core, Arc::clone(&upkeep)));
         let threads = Threads {
             writer: {
                 let line = Arc::clone(&line);
-                spawn("leftfold-writer", move || line.write_on())?
+                spawn("leftfold-writer", move || line.run_writer())?
             },
             queue: {
                 let (line, queue) = (Arc::clone(&line), Arc::clone(&queue));
-                spawn("leftfold-queue", move || take_turns(&line, &queue))?
+                spawn("leftfold-queue", move || run_append_queue(&line, &queue))?
             },
             sealer: {
                 let (shared, upkeep) = (Arc::clone(&reader.shared), Arc::clone(&upkeep));
                 let joiner = Arc::clone(&joiner);
                 spawn("leftfold-sealer", move || {
-                    upkeep.keep_up(&shared, &|idle| {
+                    upkeep.run(&shared, &|idle| {
                         let more = !idle && shared.upkeep()?;
                         joiner.wake();
                         Ok(more)
@@ -117,7 +117,7 @@ impl Log {
             joiner: {
                 let (shared, joiner) = (Arc::clone(&reader.shared), Arc::clone(&joiner));
                 spawn("leftfold-joiner", move || {
-                    joiner.keep_up(&shared, &|idle| shared.join(idle));
+                    joiner.run(&shared, &|idle| shared.merge_indexes(idle));
                 })?
             },
         };
@@ -128,7 +128,7 @@ impl Log {
                 line,
                 queue,
                 upkeep,
-                joiner,
+                merger: joiner,
                 report,
                 threads: Mutex::new(Some(threads)),
             }),
@@ -164,7 +164,7 @@ impl Log {
         self.running.reader.read(read)
     }
 
-    /// Begins a read and takes its first events, unless that would have to wait; see [`Reader::read_now`].
+    /// Begins a read and takes its first events, unless that would have to wait; see [`Reader::read_nowait`].
     ///
     /// ```
     /// # use leftfold_log::{Log, LogOptions};
@@ -185,9 +185,9 @@ impl Log {
     /// ```
     ///
     /// # Errors
-    /// As [`Reader::read_now`].
-    pub fn read_now(&self, read: &Read) -> Option<Result<FirstBatch, ReadError>> {
-        self.running.reader.read_now(read)
+    /// As [`Reader::read_nowait`].
+    pub fn read_nowait(&self, read: &Read) -> Option<Result<FirstBatch, ReadError>> {
+        self.running.reader.read_nowait(read)
     }
 
     /// Follows the log from behind `after` on.
@@ -204,12 +204,15 @@ impl Log {
         self.running.reader.revision(stream)
     }
 
-    /// The same, unless that would have to wait; see [`Reader::revision_now`].
+    /// The same, unless that would have to wait; see [`Reader::revision_nowait`].
     ///
     /// # Errors
-    /// As [`Reader::revision_now`].
-    pub fn revision_now(&self, stream: &StreamName) -> Option<Result<CurrentRevision, ReadError>> {
-        self.running.reader.revision_now(stream)
+    /// As [`Reader::revision_nowait`].
+    pub fn revision_nowait(
+        &self,
+        stream: &StreamName,
+    ) -> Option<Result<CurrentRevision, ReadError>> {
+        self.running.reader.revision_nowait(stream)
     }
 
     /// Lists streams; see [`Reader::streams`].
@@ -248,9 +251,9 @@ impl Log {
 
     /// Why the newest step of upkeep failed, if it did; it is tried again.
     #[must_use]
-    pub fn upkeep_error(&self) -> Option<Arc<StorageError>> {
+    pub fn maintenance_error(&self) -> Option<Arc<StorageError>> {
         let running = &self.running;
-        running.upkeep.failed().or_else(|| running.joiner.failed())
+        running.upkeep.failed().or_else(|| running.merger.failed())
     }
 
     /// Stops taking appends, finishes those accepted, and stops cleanly. Further calls do nothing.
@@ -273,8 +276,8 @@ impl Running {
             return Ok(());
         };
         self.upkeep.stop();
-        self.joiner.stop();
-        self.reader.shared.stop_joining();
+        self.merger.stop();
+        self.reader.shared.cancel_merges();
         self.reader.shared.stop_scavenging();
         let _ = threads.sealer.join();
         let _ = threads.joiner.join();
@@ -302,7 +305,7 @@ fn spawn(
 }
 
 /// Takes appends off the queue until it is closed and empty.
-fn take_turns(line: &Line, queue: &Queue) {
+fn run_append_queue(line: &CommitQueue, queue: &Queue) {
     /// Lets callers go if the thread panics.
     struct Abandon<'a>(&'a Queue);
     impl Drop for Abandon<'_> {
@@ -311,7 +314,7 @@ fn take_turns(line: &Line, queue: &Queue) {
         }
     }
     let _abandon = Abandon(queue);
-    while let Some(appends) = queue.pop_some() {
+    while let Some(appends) = queue.pop_batch() {
         line.append_queued(appends);
     }
 }

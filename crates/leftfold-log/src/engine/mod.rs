@@ -7,20 +7,20 @@
 //! the same way.
 //! **Reading order:** [`Core`] (the engine without threads), [`shared`], then [`Log`] (the threads around it).
 
+mod commit_queue;
 mod core;
 mod error;
 mod group;
-mod line;
 mod log;
+mod maintenance;
 mod queue;
 mod scavenge;
 mod shared;
 mod stats;
-mod upkeep;
 
 pub use self::core::Core;
 pub use error::{AppendError, CloseError};
 pub use log::Log;
-pub use queue::{Answered, Ticket};
+pub use queue::{Ticket, TicketFuture};
 pub use shared::Reader;
 pub use stats::LogStats;

@@ -69,7 +69,7 @@ impl Queue {
     }
 
     /// Some of what waits, oldest first; waits for the first. `None`: the queue is closed and empty.
-    pub(crate) fn pop_some(&self) -> Option<Vec<(Append, Answer)>> {
+    pub(crate) fn pop_batch(&self) -> Option<Vec<(Append, Answer)>> {
         let mut waiting = self.lock();
         while waiting.jobs.is_empty() {
             if waiting.closed {
@@ -119,17 +119,17 @@ impl Ticket {
 
 impl IntoFuture for Ticket {
     type Output = Result<Appended, AppendError>;
-    type IntoFuture = Answered;
-    fn into_future(self) -> Answered {
-        Answered(self.0.into_future())
+    type IntoFuture = TicketFuture;
+    fn into_future(self) -> TicketFuture {
+        TicketFuture(self.0.into_future())
     }
 }
 
 /// The future of a [`Ticket`].
 #[derive(Debug)]
-pub struct Answered(oneshot::AsyncReceiver<Result<Appended, AppendError>>);
+pub struct TicketFuture(oneshot::AsyncReceiver<Result<Appended, AppendError>>);
 
-impl Future for Answered {
+impl Future for TicketFuture {
     type Output = Result<Appended, AppendError>;
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0)

@@ -13,12 +13,13 @@ use std::{
 
 use leftfold_model::Position;
 
-use super::{AppendError, Core, Log, shared::Shared};
+use super::{AppendError, Core, Log, shared::EngineState};
 use crate::{
-    read::{View, Views},
+    read::{View, ViewSource},
     record::header::Erased,
     scavenge::{
-        Cut, Cuts, Pace, ScavengeError, ScavengeOptions, ScavengeProgress, put_in_place, rewrite,
+        ScavengeError, ScavengeOptions, ScavengeProgress, Throttle, Truncation, TruncationSet,
+        install, rewrite,
     },
     segment::{Locations, Segment},
 };
@@ -31,14 +32,14 @@ type Tell<'a> = &'a mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>;
 
 /// Who scavenges, and whether that has to end.
 #[derive(Debug, Default)]
-pub(crate) struct Scavenging {
+pub(crate) struct ScavengeControl {
     /// Held for one segment.
     one_at_a_time: Mutex<()>,
     stopped: Mutex<bool>,
     changed: Condvar,
 }
 
-impl Scavenging {
+impl ScavengeControl {
     fn stopped(&self) -> MutexGuard<'_, bool> {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,24 +68,24 @@ impl Scavenging {
 
 /// How fast bytes may go by.
 #[derive(Debug)]
-struct Pacer<'a> {
-    scavenging: &'a Scavenging,
+struct RateLimiter<'a> {
+    scavenging: &'a ScavengeControl,
     bytes_per_second: Option<u64>,
     /// Bytes that were not waited for yet.
     owed: Cell<u64>,
 }
 
-impl Pacer<'_> {
+impl RateLimiter<'_> {
     fn pass(&self, bytes: u64) -> Result<(), ScavengeError> {
         let owed = self.owed.get().saturating_add(bytes);
-        let pause = pause_for(owed, self.bytes_per_second);
+        let pause = throttle_delay(owed, self.bytes_per_second);
         self.owed.set(if pause.is_zero() { owed } else { 0 });
         self.scavenging.pause(pause)
     }
 }
 
 /// How long these bytes have to be waited for; not at all while that is so short that they can be gathered.
-fn pause_for(bytes: u64, bytes_per_second: Option<u64>) -> Duration {
+fn throttle_delay(bytes: u64, bytes_per_second: Option<u64>) -> Duration {
     let Some(rate) = bytes_per_second else {
         return Duration::ZERO;
     };
@@ -93,7 +94,7 @@ fn pause_for(bytes: u64, bytes_per_second: Option<u64>) -> Duration {
     if pause < PAUSE { Duration::ZERO } else { pause }
 }
 
-impl Shared {
+impl EngineState {
     /// Ends a scavenge that is under way, and waits until it has let go of the files. None begins any more.
     pub(crate) fn stop_scavenging(&self) {
         *self.scavenging.stopped() = true;
@@ -102,16 +103,16 @@ impl Shared {
     }
 
     /// Whether events under the cuts lie in the newest segment.
-    fn newest_is_cut(&self, cuts: &Cuts) -> Result<bool, ScavengeError> {
+    fn newest_is_cut(&self, cuts: &TruncationSet) -> Result<bool, ScavengeError> {
         let view = self.view();
-        let shares = cuts.shares(&view.segments, &view.sources, view.head)?;
+        let shares = cuts.erasable_per_segment(&view.segments, &view.sources, view.head)?;
         Ok(shares.last().is_some_and(|share| !share.is_none()))
     }
 
     /// Erases what lies under the cuts in all segments that can be sealed: all but the newest.
     fn scavenge(
         &self,
-        cuts: &Cuts,
+        cuts: &TruncationSet,
         options: ScavengeOptions,
         tell: Tell<'_>,
     ) -> Result<ScavengeProgress, ScavengeError> {
@@ -121,7 +122,7 @@ impl Shared {
             self.seal_all()?;
         }
         let view = self.view();
-        let shares = cuts.shares(&view.segments, &view.sources, view.head)?;
+        let shares = cuts.erasable_per_segment(&view.segments, &view.sources, view.head)?;
         let due = due(&view, &shares);
         let first_left = view.segments.list.get(sealed(&view));
         let mut progress = ScavengeProgress {
@@ -130,7 +131,7 @@ impl Shared {
             ..ScavengeProgress::default()
         };
         drop(view);
-        let pacer = Pacer {
+        let pacer = RateLimiter {
             scavenging: &self.scavenging,
             bytes_per_second: options.bytes_per_second,
             owed: Cell::new(0),
@@ -152,10 +153,10 @@ impl Shared {
         &self,
         first: Position,
         share: Erased,
-        cuts: &Cuts,
+        cuts: &TruncationSet,
         options: ScavengeOptions,
         progress: &mut ScavengeProgress,
-        pace: Pace<'_>,
+        pace: Throttle<'_>,
     ) -> Result<(), ScavengeError> {
         let _one_at_a_time = self.scavenging.segment();
         pace(0)?;
@@ -174,7 +175,7 @@ impl Shared {
         };
         let (events, bytes) = (rewritten.events, rewritten.bytes);
         let mut shown = false;
-        let placed = put_in_place(handles, segment, rewritten, |new| {
+        let placed = install(handles, segment, rewritten, |new| {
             self.change(|view| {
                 let mut list = view.segments.list.to_vec();
                 for segment in list.iter_mut().filter(|segment| segment.first == first) {
@@ -213,11 +214,11 @@ impl Core {
     /// [`ScavengeError`].
     pub fn scavenge(
         &mut self,
-        cuts: &[Cut],
+        cuts: &[Truncation],
         options: ScavengeOptions,
         progress: &mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>,
     ) -> Result<ScavengeProgress, ScavengeError> {
-        let cuts = Cuts::of(cuts);
+        let cuts = TruncationSet::of(cuts);
         if let Some(cause) = self.latched() {
             let cause = Arc::clone(cause);
             return Err(ScavengeError::ReadOnly { cause });
@@ -271,11 +272,11 @@ impl Log {
     /// what stays is written, synced and read once.
     pub fn scavenge(
         &self,
-        cuts: &[Cut],
+        cuts: &[Truncation],
         options: ScavengeOptions,
         progress: &mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>,
     ) -> Result<ScavengeProgress, ScavengeError> {
-        let cuts = Cuts::of(cuts);
+        let cuts = TruncationSet::of(cuts);
         let running = &self.running;
         if let Some(cause) = running.line.latched() {
             return Err(ScavengeError::ReadOnly { cause });
@@ -308,11 +309,11 @@ mod tests {
 
     #[test]
     fn bytes_wait_as_long_as_the_bound_asks_and_few_bytes_are_gathered_first() {
-        let pause = |bytes, rate| pause_for(bytes, Some(rate));
+        let pause = |bytes, rate| throttle_delay(bytes, Some(rate));
         assert_eq!(pause(5_000_000, 1_000_000), Duration::from_secs(5));
         assert_eq!(pause(20_000, 1_000_000), PAUSE);
         assert_eq!(pause(19_999, 1_000_000), Duration::ZERO);
-        assert_eq!(pause_for(u64::MAX, None), Duration::ZERO);
+        assert_eq!(throttle_delay(u64::MAX, None), Duration::ZERO);
         assert!(pause(u64::MAX, 0) > Duration::from_secs(1_000_000_000));
     }
 
@@ -329,10 +330,10 @@ mod tests {
             core.commit(&[append.unwrap()]).remove(0).unwrap();
         }
         let before = Revision::new(u64::MAX);
-        let cuts = Cuts::of(&[Cut { stream, before }]);
+        let cuts = TruncationSet::of(&[Truncation { stream, before }]);
         let due_now = |core: &Core| {
             let view = core.shared().view();
-            let shares = cuts.shares(&view.segments, &view.sources, view.head);
+            let shares = cuts.erasable_per_segment(&view.segments, &view.sources, view.head);
             let due = due(&view, &shares.unwrap());
             due.into_iter()
                 .map(|(first, _)| first.get())
@@ -345,8 +346,8 @@ mod tests {
 
     #[test]
     fn gathered_bytes_are_waited_for_once_and_none_after_the_end() {
-        let scavenging = Scavenging::default();
-        let pacer = Pacer {
+        let scavenging = ScavengeControl::default();
+        let pacer = RateLimiter {
             scavenging: &scavenging,
             bytes_per_second: Some(100_000),
             owed: Cell::new(0),

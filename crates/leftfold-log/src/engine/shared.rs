@@ -1,6 +1,6 @@
 //! What the writer, the readers and the upkeep share.
 //!
-//! **Owns:** [`Shared`]: the published view and how it changes; upkeep steps; [`Reader`].
+//! **Owns:** [`EngineState`]: the published view and how it changes; upkeep steps; [`Reader`].
 //! **Does not know:** appends. **Invariants:** the view changes under one small lock and is read without any; sealing and
 //! joining each hold their own lock, so two of a kind never meet; sealing only adds files behind those that are joined;
 //! files are removed only after no new view names them.
@@ -16,16 +16,18 @@ use leftfold_model::{CurrentRevision, Position, Query, Read, Revision, Scope, St
 use crate::{
     disk::{FileKind, FileName},
     error::StorageError,
-    index::{Frozen, Sources, Tail, Term, merge_due},
+    index::{IndexFile, IndexSnapshot, MemIndex, Term, merge_due},
     limits::LogOptions,
-    nowait,
-    read::{Cursor, FirstBatch, Follower, ReadError, Streams, Touched, View, Views, Wakes},
+    maintenance, nowait,
+    read::{
+        CommitNotifier, Cursor, FirstBatch, Follower, ReadError, Streams, TouchedTerms, View,
+        ViewSource,
+    },
     record::LogId,
     segment::{Locations, Segment, Segments, create},
-    upkeep,
 };
 
-use super::scavenge::Scavenging;
+use super::scavenge::ScavengeControl;
 
 /// Memory of the indexes of segments that wait for their files, about.
 const TAILS_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -39,7 +41,7 @@ const SMALL_SYNC_BYTES: u64 = 32 * 1024;
 
 /// State that several threads see.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct EngineState {
     pub(crate) log: LogId,
     pub(crate) options: LogOptions,
     view: ArcSwap<View>,
@@ -48,9 +50,9 @@ pub(crate) struct Shared {
     upkeep: Mutex<()>,
     joining: Mutex<()>,
     /// The file that becomes the next segment, if it is prepared.
-    spare: Mutex<Option<create::Spare>>,
-    pub(super) scavenging: Scavenging,
-    pub(crate) wakes: Arc<Wakes>,
+    spare: Mutex<Option<create::PreallocatedSegment>>,
+    pub(super) scavenging: ScavengeControl,
+    pub(crate) wakes: Arc<CommitNotifier>,
     closed: AtomicBool,
     /// Whether what takes long is to be given up.
     stopping: AtomicBool,
@@ -60,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) appends: AtomicU64,
 }
 
-impl Shared {
+impl EngineState {
     pub(crate) fn new(log: LogId, options: LogOptions, view: View) -> Self {
         Self {
             log,
@@ -70,7 +72,7 @@ impl Shared {
             upkeep: Mutex::default(),
             joining: Mutex::default(),
             spare: Mutex::default(),
-            scavenging: Scavenging::default(),
+            scavenging: ScavengeControl::default(),
             wakes: Arc::default(),
             closed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -89,13 +91,13 @@ impl Shared {
     }
 
     /// Shows readers everything up to `head`, and wakes those who wait for what is new.
-    pub(crate) fn publish(&self, head: Position, touched: &Touched) {
+    pub(crate) fn publish(&self, head: Position, touched: &TouchedTerms) {
         self.change(|view| view.head = head);
         self.wakes.wake(touched);
     }
 
     /// Adds the segment that appends go to from now on.
-    pub(crate) fn add_segment(&self, segment: Arc<Segment>, tail: Arc<Tail>) {
+    pub(crate) fn add_segment(&self, segment: Arc<Segment>, tail: Arc<MemIndex>) {
         self.change(|view| {
             view.segments.list = view
                 .segments
@@ -112,24 +114,24 @@ impl Shared {
     pub(crate) fn with_spare<R>(
         &self,
         bytes: u64,
-        create: impl FnOnce(Option<create::Spare>) -> R,
+        create: impl FnOnce(Option<create::PreallocatedSegment>) -> R,
     ) -> R {
         let mut spare = self.spare();
         let fitting = spare.take_if(|spare| spare.bytes == bytes);
         create(fitting)
     }
 
-    fn spare(&self) -> MutexGuard<'_, Option<create::Spare>> {
+    fn spare(&self) -> MutexGuard<'_, Option<create::PreallocatedSegment>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether so many segments wait for their index files that the writer has to help.
-    pub(crate) fn must_wait_for_upkeep(&self) -> bool {
-        self.upkeep_owed() >= OWED_MAX
+    pub(crate) fn should_stall_writes(&self) -> bool {
+        self.maintenance_backlog() >= OWED_MAX
     }
 
     /// How much of the memory for indexes that wait for their files is in use, in thousandths.
-    pub(crate) fn upkeep_owed(&self) -> usize {
+    pub(crate) fn maintenance_backlog(&self) -> usize {
         let view = self.view.load();
         let waiting = view.sources.tails.len().saturating_sub(1);
         if waiting == 0 {
@@ -140,7 +142,7 @@ impl Shared {
     }
 
     /// Lets joins that are under way be given up.
-    pub(crate) fn stop_joining(&self) {
+    pub(crate) fn cancel_merges(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
@@ -154,26 +156,26 @@ impl Shared {
     }
 
     /// Takes the upkeep for the caller; readers and the writer are not disturbed.
-    pub(crate) fn pause_upkeep(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn lock_maintenance(&self) -> MutexGuard<'_, ()> {
         self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does one step of the upkeep that appends may have to wait for, the most urgent one. `false`: there was nothing
     /// to do.
     pub(crate) fn upkeep(&self) -> Result<bool, StorageError> {
-        let _one_at_a_time = self.pause_upkeep();
+        let _one_at_a_time = self.lock_maintenance();
         Ok(self.prepare_spare()? || self.seal_oldest()? || self.fill_spare()?)
     }
 
     /// Joins index files, if it is time; with time to spare (`idle`), more of them. `false`: there was nothing to do.
-    pub(crate) fn join(&self, idle: bool) -> Result<bool, StorageError> {
+    pub(crate) fn merge_indexes(&self, idle: bool) -> Result<bool, StorageError> {
         let _one_at_a_time = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
         self.join_indexes(idle)
     }
 
     /// Seals every segment but the newest.
     pub(crate) fn seal_all(&self) -> Result<(), StorageError> {
-        let _one_at_a_time = self.pause_upkeep();
+        let _one_at_a_time = self.lock_maintenance();
         while self.seal_oldest()? {}
         Ok(())
     }
@@ -195,7 +197,7 @@ impl Shared {
             return Ok(false);
         }
         *spare = None;
-        *spare = Some(create::Spare::prepare(
+        *spare = Some(create::PreallocatedSegment::prepare(
             view.segments.handles.disk().as_ref(),
             bytes,
         )?);
@@ -229,10 +231,10 @@ impl Shared {
             return Ok(false);
         };
         let sealed = match segment.locations {
-            Locations::Memory(_) => upkeep::seal(handles, self.log, segment)?,
+            Locations::Memory(_) => maintenance::seal(handles, self.log, segment)?,
             Locations::File(_) => Arc::clone(segment),
         };
-        let frozen = upkeep::freeze(handles, self.log, &sealed, tail)?;
+        let frozen = maintenance::flush_index(handles, self.log, &sealed, tail)?;
         // Who looks at an older view finds the way when scavenging takes the files.
         segment.replace(Arc::clone(&sealed));
         self.change(|view| {
@@ -256,25 +258,27 @@ impl Shared {
         });
         let tail = Arc::clone(tail);
         drop(view);
-        free_here(tail);
+        drop_off_hot_path(tail);
         Ok(true)
     }
 
     fn join_indexes(&self, idle: bool) -> Result<bool, StorageError> {
         let view = self.view();
-        let covered = |frozen: &Arc<Frozen>| frozen.last().next().get() - frozen.first().get();
+        let covered = |frozen: &Arc<IndexFile>| frozen.last().next().get() - frozen.first().get();
         let covered: Vec<u64> = view.sources.frozen.iter().map(covered).collect();
         let Some(run) = merge_due(&covered, idle) else {
             return Ok(false);
         };
-        let parts: Vec<Arc<Frozen>> = view
+        let parts: Vec<Arc<IndexFile>> = view
             .sources
             .frozen
             .get(run.clone())
             .unwrap_or_default()
             .to_vec();
         let handles = &view.segments.handles;
-        let Some(joined) = upkeep::join(handles, self.log, &parts, &|| !self.is_stopping())? else {
+        let Some(joined) =
+            maintenance::merge_indexes(handles, self.log, &parts, &|| !self.is_stopping())?
+        else {
             return Ok(false);
         };
         self.change(|view| {
@@ -282,14 +286,14 @@ impl Shared {
             frozen.splice(run, [joined]);
             view.sources.frozen = frozen.into();
         });
-        upkeep::remove_joined(handles.disk().as_ref(), &parts)?;
+        maintenance::remove_merged(handles.disk().as_ref(), &parts)?;
         Ok(true)
     }
 }
 
 /// Frees the memory of a tail on this thread, if nobody looks at it for long: it is much, and neither a writer nor
 /// a reader should spend the time.
-fn free_here(tail: Arc<Tail>) {
+fn drop_off_hot_path(tail: Arc<MemIndex>) {
     for _ in 0..1_000 {
         if Arc::strong_count(&tail) == 1 {
             break;
@@ -299,11 +303,11 @@ fn free_here(tail: Arc<Tail>) {
     drop(tail);
 }
 
-impl Views for Shared {
+impl ViewSource for EngineState {
     fn view(&self) -> Arc<View> {
         self.view.load_full()
     }
-    fn wakes(&self) -> &Arc<Wakes> {
+    fn wakes(&self) -> &Arc<CommitNotifier> {
         &self.wakes
     }
     fn is_closed(&self) -> bool {
@@ -313,7 +317,7 @@ impl Views for Shared {
 
 impl View {
     /// The first view of an opened log.
-    pub(crate) fn first(head: Position, segments: Segments, sources: Sources) -> Self {
+    pub(crate) fn first(head: Position, segments: Segments, sources: IndexSnapshot) -> Self {
         Self {
             head,
             segments,
@@ -325,7 +329,7 @@ impl View {
 /// Reads a log. Cheap to clone; every clone sees the newest commits.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<EngineState>,
 }
 
 impl Reader {
@@ -343,8 +347,8 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Self::read`] and [`Cursor::next_batch`].
-    pub fn read_now(&self, read: &Read) -> Option<Result<FirstBatch, ReadError>> {
-        nowait::attempt(|| {
+    pub fn read_nowait(&self, read: &Read) -> Option<Result<FirstBatch, ReadError>> {
+        nowait::try_nowait(|| {
             let mut cursor = self.read(read)?;
             let events = cursor.next_batch()?;
             Ok((cursor, events))
@@ -355,7 +359,7 @@ impl Reader {
     #[must_use]
     pub fn follow(&self, scope: Scope, query: Query, after: Position) -> Follower {
         Follower::new(
-            Arc::clone(&self.shared) as Arc<dyn Views>,
+            Arc::clone(&self.shared) as Arc<dyn ViewSource>,
             scope,
             query,
             after,
@@ -384,8 +388,11 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Self::revision`].
-    pub fn revision_now(&self, stream: &StreamName) -> Option<Result<CurrentRevision, ReadError>> {
-        nowait::attempt(|| self.revision(stream))
+    pub fn revision_nowait(
+        &self,
+        stream: &StreamName,
+    ) -> Option<Result<CurrentRevision, ReadError>> {
+        nowait::try_nowait(|| self.revision(stream))
     }
 
     /// Lists the streams whose names begin with `prefix` and come behind `after`, in the byte order of names.

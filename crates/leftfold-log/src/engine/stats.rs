@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 
 use leftfold_model::Position;
 
-use super::shared::Shared;
-use crate::read::Views;
+use super::shared::EngineState;
+use crate::read::ViewSource;
 
 /// Sizes and counts of a log.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -35,7 +35,7 @@ pub struct LogStats {
 }
 
 impl LogStats {
-    pub(crate) fn of(shared: &Shared) -> Self {
+    pub(crate) fn of(shared: &EngineState) -> Self {
         let view = shared.view();
         let segments = view.segments.list.iter();
         let frozen = view.sources.frozen.iter();

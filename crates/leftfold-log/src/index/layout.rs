@@ -18,9 +18,9 @@ const END_MAGIC: [u8; 8] = *b"LFINDEND";
 
 /// Computes the checksums of one index file.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct BlockSeal(u32);
+pub(crate) struct BlockChecksum(u32);
 
-impl BlockSeal {
+impl BlockChecksum {
     pub(crate) fn of(log: LogId, first: Position, last: Position) -> Self {
         let crc = crc32c::crc32c_append(crc32c::crc32c(&log.0), &first.get().to_le_bytes());
         Self(crc32c::crc32c_append(crc, &last.get().to_le_bytes()))
@@ -53,7 +53,7 @@ pub(crate) fn encode_header(log: LogId, first: Position, last: Position) -> Vec<
     out.extend_from_slice(&first.get().to_le_bytes());
     out.extend_from_slice(&last.get().to_le_bytes());
     out.resize(EDGE_BYTES - 4, 0);
-    let crc = BlockSeal::of(log, first, last).checksum(0, &out);
+    let crc = BlockChecksum::of(log, first, last).checksum(0, &out);
     out.extend_from_slice(&crc.to_le_bytes());
     out
 }
@@ -83,7 +83,7 @@ pub(crate) struct Footer {
 }
 
 impl Footer {
-    pub(crate) fn encode(&self, seal: BlockSeal, offset: u64) -> Vec<u8> {
+    pub(crate) fn encode(&self, seal: BlockChecksum, offset: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(EDGE_BYTES);
         out.extend_from_slice(&END_MAGIC);
         let fields = [
@@ -101,7 +101,11 @@ impl Footer {
         out
     }
 
-    pub(crate) fn decode(bytes: &[u8], seal: BlockSeal, offset: u64) -> Result<Self, Malformed> {
+    pub(crate) fn decode(
+        bytes: &[u8],
+        seal: BlockChecksum,
+        offset: u64,
+    ) -> Result<Self, Malformed> {
         let mut rest = seal.open(offset, bytes)?;
         if take(&mut rest, END_MAGIC.len())? != END_MAGIC {
             return Err(malformed("the file does not end as an index does"));

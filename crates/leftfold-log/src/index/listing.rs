@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use leftfold_model::Position;
 
-use super::{Scan, Sources, Tail, Term, entry::Entry};
+use super::{IndexSnapshot, MemIndex, Scan, Term, entry::Entry};
 use crate::error::StorageError;
 
 /// A walk over streams.
@@ -18,7 +18,7 @@ pub(crate) struct Listing {
     after: Option<Term>,
     through: Position,
     scans: Vec<(Scan, Option<(Term, Entry)>)>,
-    tails: Vec<(Arc<Tail>, VecDeque<Term>)>,
+    tails: Vec<(Arc<MemIndex>, VecDeque<Term>)>,
 }
 
 /// One stream: its name, how many events it has, and the position of its last one.
@@ -31,7 +31,7 @@ pub(crate) struct Listed {
 
 impl Listing {
     pub(crate) fn of(
-        sources: &Sources,
+        sources: &IndexSnapshot,
         prefix: &str,
         after: Option<&str>,
         through: Position,

@@ -1,12 +1,12 @@
 //! Joining neighbouring index files into one.
 //!
-//! **Owns:** which files to join ([`due`]) and how ([`merge`]). **Does not know:** when, or on which thread.
+//! **Owns:** which files to join ([`pick_merge`]) and how ([`merge`]). **Does not know:** when, or on which thread.
 //! **Invariants:** the joined file answers exactly as its parts did; parts are adjacent, so postings are joined end to
 //! end; the number of files grows with the logarithm of the log.
 
 use std::sync::Arc;
 
-use super::{Frozen, Scan, Term, entry::Entry, freeze};
+use super::{IndexFile, Scan, Term, entry::Entry, writer};
 use crate::{
     disk::{Disk, FileName},
     error::StorageError,
@@ -18,7 +18,7 @@ const FAN_IN: usize = 4;
 /// How many are joined at once, at most: each takes a little memory meanwhile.
 const FAN_IN_MAX: usize = 8;
 /// How much larger than the largest newer file an older one may be to count as of like size.
-const LIKE: u64 = 2;
+const SIZE_RATIO_MAX: u64 = 2;
 
 /// Which neighbouring files to join now, by how many events each covers, oldest first: a range of indexes.
 ///
@@ -26,14 +26,14 @@ const LIKE: u64 = 2;
 /// postings are rewritten about once per factor of four the log grows by, however full segments are.
 ///
 /// With time to spare (`idle`) two files are enough: the log is not growing, and every file less makes reads cheaper.
-pub(crate) fn due(covered: &[u64], idle: bool) -> Option<std::ops::Range<usize>> {
+pub(crate) fn pick_merge(covered: &[u64], idle: bool) -> Option<std::ops::Range<usize>> {
     let fan_in = if idle { 2 } else { FAN_IN };
     // The newest run first: that keeps the number of files low soonest.
     for end in (fan_in..=covered.len()).rev() {
         let mut largest = 0;
         let newest_first = covered.get(..end)?.iter().rev().take(FAN_IN_MAX);
         let alike = newest_first.take_while(|&&events| {
-            let alike = largest == 0 || events <= largest * LIKE;
+            let alike = largest == 0 || events <= largest * SIZE_RATIO_MAX;
             largest = largest.max(events);
             alike
         });
@@ -50,37 +50,37 @@ pub(crate) fn due(covered: &[u64], idle: bool) -> Option<std::ops::Range<usize>>
 pub(crate) fn merge(
     disk: &dyn Disk,
     log: LogId,
-    parts: &[Arc<Frozen>],
+    parts: &[Arc<IndexFile>],
     go_on: &dyn Fn() -> bool,
 ) -> Result<Option<FileName>, StorageError> {
     let (Some(oldest), Some(newest)) = (parts.first(), parts.last()) else {
         return Ok(None);
     };
     let range = (oldest.first(), newest.last());
-    let mut source = Join::of(parts)?;
-    freeze::write(disk, log, range, &mut source, go_on)
+    let mut source = MergeIter::of(parts)?;
+    writer::write(disk, log, range, &mut source, go_on)
 }
 
 /// The terms of several files as one.
-struct Join {
-    parts: Vec<Part>,
+struct MergeIter {
+    parts: Vec<MergeInput>,
     /// Parts that hold the current term, in order, and how many of their postings were given.
-    current: std::collections::VecDeque<(Arc<Frozen>, Entry, u64)>,
+    current: std::collections::VecDeque<(Arc<IndexFile>, Entry, u64)>,
     terms_max: u64,
 }
 
-struct Part {
+struct MergeInput {
     scan: Scan,
     head: Option<(Term, Entry)>,
 }
 
-impl Join {
-    fn of(parts: &[Arc<Frozen>]) -> Result<Self, StorageError> {
+impl MergeIter {
+    fn of(parts: &[Arc<IndexFile>]) -> Result<Self, StorageError> {
         let mut opened = Vec::with_capacity(parts.len());
         for part in parts {
             let mut scan = Scan::from(Arc::clone(part), &[]);
             let head = scan.next()?;
-            opened.push(Part { scan, head });
+            opened.push(MergeInput { scan, head });
         }
         let terms_max = parts.iter().map(|part| part.terms()).sum();
         Ok(Self {
@@ -91,7 +91,7 @@ impl Join {
     }
 }
 
-impl freeze::TermPostings for Join {
+impl writer::TermPostings for MergeIter {
     fn terms_max(&self) -> u64 {
         self.terms_max
     }
@@ -145,14 +145,14 @@ mod tests {
         for events in segments {
             files.push(events);
             all += events;
-            while let Some(run) = due(&files, false) {
+            while let Some(run) = pick_merge(&files, false) {
                 let sum = files[run.clone()].iter().sum();
                 rewritten += sum;
                 files.splice(run, [sum]);
             }
             most = most.max(files.len());
         }
-        while let Some(run) = due(&files, true) {
+        while let Some(run) = pick_merge(&files, true) {
             let sum = files[run.clone()].iter().sum();
             files.splice(run, [sum]);
         }

@@ -1,32 +1,32 @@
 //! The inverted index: which positions belong to a stream, a category, a type or a tag.
 //!
-//! **Owns:** terms, their postings in memory ([`Tail`]) and in files ([`Frozen`]), merging, and the sets that
+//! **Owns:** terms, their postings in memory ([`MemIndex`]) and in files ([`IndexFile`]), merging, and the sets that
 //! queries are made of. **Does not know:** records, segments, or how events are stored.
 //! **Invariants:** the index is derived from the log and can be rebuilt from it; a source covers a contiguous
 //! range of positions; sources do not overlap; postings rise strictly; damage is reported, never answered from.
-//! **Reading order:** [`Term`], [`Tail`], [`Frozen`], [`Sources`], [`PositionSet`].
+//! **Reading order:** [`Term`], [`MemIndex`], [`IndexFile`], [`IndexSnapshot`], [`PositionSet`].
 
+mod bloom;
 mod chunk;
 mod entry;
-mod filter;
-mod freeze;
-mod frozen;
 mod layout;
 mod listing;
+mod mem_index;
 mod merge;
+mod reader;
 mod set;
-mod sources;
-mod tail;
+mod snapshot;
 mod term;
+mod writer;
 
-pub(crate) use freeze::{TailPostings, write as write_frozen};
-pub(crate) use frozen::{Frozen, Scan};
 pub(crate) use listing::{Listed, Listing};
-pub(crate) use merge::{due as merge_due, merge};
+pub(crate) use mem_index::MemIndex;
+pub(crate) use merge::{merge, pick_merge as merge_due};
+pub(crate) use reader::{IndexFile, Scan};
 pub(crate) use set::PositionSet;
-pub(crate) use sources::Sources;
-pub(crate) use tail::Tail;
+pub(crate) use snapshot::IndexSnapshot;
 pub(crate) use term::{Term, TermKind, write as write_term};
+pub(crate) use writer::{TailPostings, write as write_frozen};
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use std::fmt::Debug;
 
 use leftfold_model::Position;
 
-use super::{Term, chunk::Chunk, sources::Part};
+use super::{Term, chunk::Chunk, snapshot::TermReader};
 use crate::{error::StorageError, nowait};
 
 /// Steps of looking up a stretch of one term's postings in one source.
@@ -77,7 +77,7 @@ impl PositionSet for Everything {
 pub(crate) struct TermSet {
     term: Term,
     /// Oldest first; each covers the positions up to the next one's first.
-    parts: Vec<Part>,
+    parts: Vec<TermReader>,
     through: Position,
     known: Known,
 }
@@ -91,7 +91,7 @@ struct Known {
 }
 
 impl TermSet {
-    pub(crate) fn new(term: Term, parts: Vec<Part>, through: Position) -> Self {
+    pub(crate) fn new(term: Term, parts: Vec<TermReader>, through: Position) -> Self {
         let known = Known {
             from: 1,
             to: 0,
@@ -134,7 +134,7 @@ impl PositionSet for TermSet {
         }
         let start = self.parts_until(position).saturating_sub(1);
         for part in self.parts.get_mut(start..).unwrap_or_default() {
-            nowait::spend(LOOKUP_STEPS)?;
+            nowait::charge(LOOKUP_STEPS)?;
             if let Some(chunk) = part.chunk_after(&self.term, position, self.through)?
                 && let Some(found) = chunk.at_or_after(asked)
             {
@@ -178,7 +178,7 @@ impl PositionSet for TermSet {
             .iter_mut()
             .rev()
         {
-            nowait::spend(LOOKUP_STEPS)?;
+            nowait::charge(LOOKUP_STEPS)?;
             if let Some(chunk) = part.chunk_before(&self.term, position, self.through)?
                 && let Some(found) = chunk.at_or_before(asked)
             {
@@ -206,13 +206,13 @@ impl PositionSet for TermSet {
 
 /// Positions that are in all of the sets.
 #[derive(Debug)]
-pub(crate) struct AllOf(pub(crate) Vec<Box<dyn PositionSet>>);
+pub(crate) struct Intersection(pub(crate) Vec<Box<dyn PositionSet>>);
 
-impl PositionSet for AllOf {
+impl PositionSet for Intersection {
     fn at_or_after(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
         let mut candidate = position.max(Position::FIRST);
         loop {
-            nowait::spend(ROUND_STEPS)?;
+            nowait::charge(ROUND_STEPS)?;
             let start = candidate;
             for set in &mut self.0 {
                 match set.at_or_after(candidate)? {
@@ -229,7 +229,7 @@ impl PositionSet for AllOf {
     fn at_or_before(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
         let mut candidate = position;
         loop {
-            nowait::spend(ROUND_STEPS)?;
+            nowait::charge(ROUND_STEPS)?;
             let start = candidate;
             for set in &mut self.0 {
                 match set.at_or_before(candidate)? {
@@ -246,9 +246,9 @@ impl PositionSet for AllOf {
 
 /// Positions that are in at least one of the sets.
 #[derive(Debug)]
-pub(crate) struct AnyOf(pub(crate) Vec<Box<dyn PositionSet>>);
+pub(crate) struct Union(pub(crate) Vec<Box<dyn PositionSet>>);
 
-impl PositionSet for AnyOf {
+impl PositionSet for Union {
     fn at_or_after(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
         let mut best = None;
         for set in &mut self.0 {

@@ -25,11 +25,11 @@ pub(crate) fn write(out: &mut Vec<u8>, kind: TermKind, name: &str) {
     out.extend_from_slice(name.as_bytes());
 }
 
-/// Bytes of a term's [`front`].
+/// Bytes of a term's [`sort_prefix`].
 pub(crate) const FRONT_BYTES: usize = 24;
 
 /// The first bytes of a term, and zeros if it is shorter: terms whose fronts differ sort as those do.
-pub(crate) fn front(term: &[u8]) -> [u8; FRONT_BYTES] {
+pub(crate) fn sort_prefix(term: &[u8]) -> [u8; FRONT_BYTES] {
     let mut front = [0; FRONT_BYTES];
     for (to, from) in front.iter_mut().zip(term) {
         *to = *from;

@@ -10,17 +10,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use leftfold_model::{Category, EventType, Position, Query, QueryItem, Scope, StreamName, Tag};
 use proptest::prelude::*;
 
-use super::{freeze::TailPostings, *};
+use super::{writer::TailPostings, *};
 use crate::{
-    cache::Blocks,
+    cache::BlockCache,
     disk::{Disk, FileKind, FileName, real::RealDisk},
     record::LogId,
 };
 
 const LOG: LogId = LogId([9; 16]);
 
-fn blocks() -> Arc<Blocks> {
-    Arc::new(Blocks::with_bytes(64 * 1024))
+fn blocks() -> Arc<BlockCache> {
+    Arc::new(BlockCache::with_bytes(64 * 1024))
 }
 
 /// One event as the index sees it.
@@ -43,7 +43,7 @@ fn event() -> impl Strategy<Value = Indexed> {
     })
 }
 
-fn add(tail: &Tail, seen: &mut BTreeMap<StreamName, u64>, position: u64, event: &Indexed) {
+fn add(tail: &MemIndex, seen: &mut BTreeMap<StreamName, u64>, position: u64, event: &Indexed) {
     let position = Position::new(position);
     let events = seen.entry(event.stream.clone()).or_default();
     tail.add(Term::stream(&event.stream).as_bytes(), position, *events);
@@ -59,11 +59,11 @@ fn add(tail: &Tail, seen: &mut BTreeMap<StreamName, u64>, position: u64, event: 
     }
 }
 
-/// Indexes `events` with a new source after each of `cuts` events; the last source stays a tail.
-fn sources(disk: &dyn Disk, events: &[Indexed], cut: usize, merge_first: usize) -> Sources {
+/// Indexes `events` with a new source after each of `truncations` events; the last source stays a tail.
+fn sources(disk: &dyn Disk, events: &[Indexed], cut: usize, merge_first: usize) -> IndexSnapshot {
     let mut seen = BTreeMap::new();
-    let mut frozen: Vec<Arc<Frozen>> = Vec::new();
-    let mut tail = Tail::new(Position::FIRST);
+    let mut frozen: Vec<Arc<IndexFile>> = Vec::new();
+    let mut tail = MemIndex::new(Position::FIRST);
     for (index, event) in events.iter().enumerate() {
         let position = index as u64 + 1;
         add(&tail, &mut seen, position, event);
@@ -77,18 +77,20 @@ fn sources(disk: &dyn Disk, events: &[Indexed], cut: usize, merge_first: usize) 
                 &|| true,
             )
             .unwrap();
-            frozen.push(Arc::new(Frozen::open(disk, &blocks(), LOG, range).unwrap()));
-            tail = Tail::new(Position::new(position + 1));
+            frozen.push(Arc::new(
+                IndexFile::open(disk, &blocks(), LOG, range).unwrap(),
+            ));
+            tail = MemIndex::new(Position::new(position + 1));
         }
     }
     let run = merge_first.min(frozen.len());
     if run > 1 {
         merge(disk, LOG, &frozen[..run], &|| true).unwrap();
         let range = (frozen[0].first(), frozen[run - 1].last());
-        let merged = Arc::new(Frozen::open(disk, &blocks(), LOG, range).unwrap());
+        let merged = Arc::new(IndexFile::open(disk, &blocks(), LOG, range).unwrap());
         frozen.splice(..run, [merged]);
     }
-    Sources {
+    IndexSnapshot {
         frozen: frozen.into(),
         tails: [Arc::new(tail)].into(),
     }
@@ -222,7 +224,7 @@ proptest! {
 #[test]
 fn long_lists_are_found_by_ordinal_and_by_position() {
     let (_keep, disk) = disk();
-    let tail = Tail::new(Position::FIRST);
+    let tail = MemIndex::new(Position::FIRST);
     let term = Term::stream(&StreamName::new("long").unwrap());
     let count = 128 * 256 * 2 + 77;
     for n in 0..count {
@@ -237,8 +239,8 @@ fn long_lists_are_found_by_ordinal_and_by_position() {
         &|| true,
     )
     .unwrap();
-    let frozen = Arc::new(Frozen::open(&disk, &blocks(), LOG, range).unwrap());
-    let sources = Sources {
+    let frozen = Arc::new(IndexFile::open(&disk, &blocks(), LOG, range).unwrap());
+    let sources = IndexSnapshot {
         frozen: [Arc::clone(&frozen)].into(),
         tails: [].into(),
     };
@@ -273,7 +275,7 @@ fn everything(
     disk: &dyn Disk,
     range: (Position, Position),
 ) -> Result<Vec<(Term, Vec<u64>)>, crate::StorageError> {
-    let frozen = Arc::new(Frozen::open(disk, &blocks(), LOG, range)?);
+    let frozen = Arc::new(IndexFile::open(disk, &blocks(), LOG, range)?);
     frozen.check_filter()?;
     let mut all = Vec::new();
     let mut scan = Scan::from(Arc::clone(&frozen), &[]);
@@ -291,7 +293,7 @@ fn everything(
 #[test]
 fn any_flipped_bit_and_any_cut_of_an_index_file_is_noticed() {
     let (keep, disk) = disk();
-    let tail = Tail::new(Position::FIRST);
+    let tail = MemIndex::new(Position::FIRST);
     for n in 0..300_u64 {
         tail.add(
             Term::stream(&StreamName::new(format!("s-{}", n % 7)).unwrap()).as_bytes(),

@@ -63,7 +63,7 @@ impl Cursor {
         // Each term looks at each source: a large query is no work for a thread that must not wait.
         let sources = view.sources.frozen.len() + view.sources.tails.len();
         let steps = (terms(&read.query) * sources) / PARTS_A_STEP;
-        nowait::spend(u32::try_from(steps).unwrap_or(u32::MAX))?;
+        nowait::charge(u32::try_from(steps).unwrap_or(u32::MAX))?;
         let next = start(&view, read)?;
         let set = view.sources.select(&read.scope, &read.query, view.head);
         let remaining = read.limit.unwrap_or(u64::MAX);
@@ -153,7 +153,7 @@ impl Cursor {
             let mut fetched = segments.fetch(&positions, bytes_max, buffer)?;
             fetched.skip_erased(self.remaining)?;
             let last = fetched.last();
-            let more = fetched.cut || positions.len() == wanted;
+            let more = fetched.truncated || positions.len() == wanted;
             let next = last
                 .filter(|_| more)
                 .and_then(|last| behind(last, self.direction));

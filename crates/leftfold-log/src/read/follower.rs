@@ -9,7 +9,7 @@ use std::sync::Arc;
 use event_listener::{EventListener, Listener};
 use leftfold_model::{Position, Query, Read, RecordedEvent, Scope};
 
-use super::{Cursor, ReadError, Views, wakes::Watch};
+use super::{Cursor, ReadError, ViewSource, notify::TermWaiter};
 use crate::{index::Term, nowait};
 
 /// Bytes of a delivery, about. There may be thousands of followers that are slow to take theirs.
@@ -23,19 +23,19 @@ const TERMS_MAX: usize = 256;
 /// A subscription: a place in the log, and what to deliver from there on.
 #[derive(Debug)]
 pub struct Follower {
-    views: Arc<dyn Views>,
+    views: Arc<dyn ViewSource>,
     scope: Scope,
     query: Query,
     /// Each selected event has at least one of these; `None`: nothing is known of them.
     terms: Option<Vec<Term>>,
     through: Position,
     cursor: Option<Cursor>,
-    watch: Option<Watch>,
+    watch: Option<TermWaiter>,
 }
 
 /// What a follower delivers.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Delivered {
+pub struct Delivery {
     /// Events, oldest first; empty if only the checkpoint moved.
     pub events: Vec<RecordedEvent>,
     /// Everything selected up to here has been delivered.
@@ -45,7 +45,12 @@ pub struct Delivered {
 }
 
 impl Follower {
-    pub(crate) fn new(views: Arc<dyn Views>, scope: Scope, query: Query, after: Position) -> Self {
+    pub(crate) fn new(
+        views: Arc<dyn ViewSource>,
+        scope: Scope,
+        query: Query,
+        after: Position,
+    ) -> Self {
         Self {
             views,
             terms: terms(&scope, &query),
@@ -59,7 +64,7 @@ impl Follower {
 
     /// Goes on to the head if it takes no look at the disk to know that nothing up to it is selected. `None`: it does, or
     /// the follower is there. Never blocks for long.
-    pub fn pass_over(&mut self) -> Option<Delivered> {
+    pub fn skip_unmatched(&mut self) -> Option<Delivery> {
         let terms = self.terms.as_ref()?;
         let view = self.views.view();
         if self.cursor.is_some() || self.is_at(view.head) {
@@ -74,7 +79,7 @@ impl Follower {
             return None;
         }
         self.through = view.head;
-        Some(Delivered {
+        Some(Delivery {
             events: Vec::new(),
             through: view.head,
             caught_up: true,
@@ -95,7 +100,7 @@ impl Follower {
     ///
     /// # Errors
     /// [`ReadError::Storage`]; the follower then stays where it is.
-    pub fn try_next(&mut self) -> Result<Option<Delivered>, ReadError> {
+    pub fn try_next(&mut self) -> Result<Option<Delivery>, ReadError> {
         let mut cursor = match self.cursor.take() {
             Some(cursor) => cursor,
             None => {
@@ -116,7 +121,7 @@ impl Follower {
             Some(last) if !cursor.is_done() && last.position < cursor.head() => {
                 self.through = last.position;
                 self.cursor = Some(cursor);
-                Ok(Some(Delivered {
+                Ok(Some(Delivery {
                     events,
                     through: self.through,
                     caught_up: false,
@@ -125,7 +130,7 @@ impl Follower {
             _ => {
                 self.through = cursor.head();
                 let caught_up = self.views.view().head == self.through;
-                Ok(Some(Delivered {
+                Ok(Some(Delivery {
                     events,
                     through: self.through,
                     caught_up,
@@ -139,13 +144,13 @@ impl Follower {
     ///
     /// # Errors
     /// As [`Self::try_next`].
-    pub fn next_now(&mut self) -> Option<Result<Option<Delivered>, ReadError>> {
+    pub fn try_next_nowait(&mut self) -> Option<Result<Option<Delivery>, ReadError>> {
         let through = self.through;
         let behind = self.views.view().head.get().saturating_sub(through.get());
         if self.cursor.is_some() && behind > NEAR {
             return None;
         }
-        let delivered = nowait::attempt(|| self.try_next());
+        let delivered = nowait::try_nowait(|| self.try_next());
         if delivered.is_none() {
             // What was made of a read that was given up counts for nothing.
             self.through = through;
@@ -158,7 +163,7 @@ impl Follower {
     ///
     /// # Errors
     /// As [`Self::try_next`].
-    pub fn wait_next(&mut self) -> Result<Option<Delivered>, ReadError> {
+    pub fn wait_next(&mut self) -> Result<Option<Delivery>, ReadError> {
         loop {
             let wake = self.listen();
             if let Some(delivered) = self.try_next()? {
@@ -178,9 +183,9 @@ impl Follower {
     }
 
     /// As [`Self::listen`], but commits of which nothing is selected may pass unnoticed: many followers that wait cost
-    /// nothing then. Whoever wants the checkpoint to move over such commits asks [`Self::pass_over`] now and then.
+    /// nothing then. Whoever wants the checkpoint to move over such commits asks [`Self::skip_unmatched`] now and then.
     #[must_use]
-    pub fn listen_for_selected(&mut self) -> EventListener {
+    pub fn listen_for_matches(&mut self) -> EventListener {
         let Some(terms) = &self.terms else {
             return self.listen();
         };

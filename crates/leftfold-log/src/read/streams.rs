@@ -15,7 +15,7 @@ use crate::{
 
 /// One stream of a listing.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StreamEntry {
+pub struct StreamInfo {
     /// Its name.
     pub stream: StreamName,
     /// How many events were appended to it, those that were erased since included: the revision of its last one, and one.
@@ -53,7 +53,7 @@ impl Streams {
     /// [`ReadError::Storage`].
     /// # Cost
     /// One read of an event per stream, for its time.
-    pub fn next_batch(&mut self, count: usize) -> Result<Vec<StreamEntry>, ReadError> {
+    pub fn next_batch(&mut self, count: usize) -> Result<Vec<StreamInfo>, ReadError> {
         let mut streams = Vec::new();
         while streams.len() < count
             && let Some(listed) = self.listing.next()?
@@ -63,7 +63,7 @@ impl Streams {
         Ok(streams)
     }
 
-    fn entry(&self, listed: Listed) -> Result<StreamEntry, StorageError> {
+    fn entry(&self, listed: Listed) -> Result<StreamInfo, StorageError> {
         let last = self.view.segments.event(listed.last)?;
         let last = last.filter(|event| event.stream.as_str().as_bytes() == listed.name);
         let Some(last) = last else {
@@ -74,7 +74,7 @@ impl Streams {
             );
             return Err(StorageError::corrupt(&name, 0, what));
         };
-        Ok(StreamEntry {
+        Ok(StreamInfo {
             stream: last.stream,
             events: listed.events,
             revision: last.revision,

@@ -17,8 +17,8 @@ use leftfold_model::{
 };
 
 use super::{
-    Malformed, Seal, malformed,
-    names::{self, Names, Naming, OwnedNames, Tags},
+    Checksum, Malformed, malformed,
+    names::{self, NameRef, Names, OwnedNames, Tags},
     take, take_array, varint,
 };
 
@@ -55,14 +55,14 @@ const IS_ERASED: u8 = 32;
 /// Appends the record of `event` to `out`.
 pub(crate) fn encode(
     out: &mut Vec<u8>,
-    seal: Seal,
+    seal: Checksum,
     at: Placement<'_>,
     event: &NewEvent,
-    naming: &Naming<()>,
+    naming: &NameRef<()>,
 ) {
     let start = out.len();
     let mut flags = event.content_type().code();
-    if matches!(naming, Naming::Back(_)) {
+    if matches!(naming, NameRef::Back(_)) {
         flags |= NAMES_ARE_ELSEWHERE;
     }
     let metadata = event.metadata();
@@ -84,7 +84,7 @@ pub(crate) fn encode(
     fill_checksum(out, start, seal, at.position);
 }
 
-fn body_length(at: Placement<'_>, event: &NewEvent, naming: &Naming<()>) -> usize {
+fn body_length(at: Placement<'_>, event: &NewEvent, naming: &NameRef<()>) -> usize {
     let metadata = match event.metadata().len() {
         0 => 0,
         bytes => varint::length(bytes as u64) + bytes,
@@ -115,7 +115,7 @@ pub(crate) fn size(prefix: &[u8]) -> Result<usize, Malformed> {
 /// Checks the record at the front of `bytes` and splits it off, without looking inside.
 pub(crate) fn take_record(
     bytes: &mut Bytes,
-    seal: Seal,
+    seal: Checksum,
     position: Position,
 ) -> Result<Bytes, Malformed> {
     let size = check(bytes, seal, position)?.len();
@@ -123,7 +123,7 @@ pub(crate) fn take_record(
 }
 
 /// Checks the record at the front of `bytes`, without looking inside.
-pub(crate) fn check(bytes: &[u8], seal: Seal, position: Position) -> Result<&[u8], Malformed> {
+pub(crate) fn check(bytes: &[u8], seal: Checksum, position: Position) -> Result<&[u8], Malformed> {
     let record = bytes
         .get(..size(bytes)?)
         .ok_or(malformed("a record runs past the end"))?;
@@ -146,7 +146,7 @@ pub(crate) struct Record<'a> {
     time: Timestamp,
     /// Whether only the place of the event is left.
     pub(crate) is_erased: bool,
-    pub(crate) naming: Naming<Names<'a>>,
+    pub(crate) naming: NameRef<Names<'a>>,
     metadata: &'a [u8],
     data: &'a [u8],
 }
@@ -168,9 +168,9 @@ pub(crate) fn parse(record: &[u8]) -> Result<Record<'_>, Malformed> {
     let id = EventId::from_bytes(take_array(&mut rest)?);
     let revision = Revision::new(varint::take(&mut rest)?);
     let naming = if flags & NAMES_ARE_ELSEWHERE == 0 {
-        Naming::Inline(Names::take(&mut rest)?)
+        NameRef::Inline(Names::take(&mut rest)?)
     } else {
-        Naming::Back(names::take_back(&mut rest)?)
+        NameRef::Back(names::take_back(&mut rest)?)
     };
     let metadata = if flags & HAS_METADATA == 0 {
         &[]
@@ -234,7 +234,7 @@ pub(crate) fn erasable_bytes(record: &[u8]) -> u64 {
 /// metadata and data. Names stay where they are, so that records that refer to them still do.
 pub(crate) fn erase(
     out: &mut Vec<u8>,
-    seal: Seal,
+    seal: Checksum,
     position: Position,
     record: &[u8],
 ) -> Result<(), Malformed> {
@@ -262,7 +262,7 @@ pub(crate) fn erase(
 }
 
 /// Fills in the checksum of the record that begins at `start` and ends `out`.
-fn fill_checksum(out: &mut [u8], start: usize, seal: Seal, position: Position) {
+fn fill_checksum(out: &mut [u8], start: usize, seal: Checksum, position: Position) {
     let record = out.get_mut(start..);
     if let Some((crc, rest)) = record.and_then(|r| r.split_first_chunk_mut::<CRC_BYTES>()) {
         *crc = seal.checksum(position, rest).to_le_bytes();
@@ -346,7 +346,7 @@ mod tests {
     use leftfold_model::{EventType, Tag};
 
     use super::*;
-    use crate::record::{LogId, names::Known};
+    use crate::record::{LogId, names::NameResolver};
 
     fn name() -> impl Strategy<Value = String> {
         prop_oneof!["[a-z]{1,12}-[0-9]{1,6}", "\\PC{1,40}"]
@@ -377,10 +377,10 @@ mod tests {
         };
         encode(
             &mut out,
-            Seal::of(LogId([3; 16])),
+            Checksum::of(LogId([3; 16])),
             at,
             event,
-            &Naming::Inline(()),
+            &NameRef::Inline(()),
         );
         out.into()
     }
@@ -394,9 +394,9 @@ mod tests {
             let mut bytes = encoded(&event, &stream, position, revision);
             prop_assert_eq!(size(&bytes), Ok(bytes.len()));
             let position = Position::new(position);
-            let record = take_record(&mut bytes, Seal::of(LogId([3; 16])), position).unwrap();
+            let record = take_record(&mut bytes, Checksum::of(LogId([3; 16])), position).unwrap();
             let parsed = parse(&record).unwrap();
-            let names = Known::default().resolve(position, &parsed.naming).unwrap();
+            let names = NameResolver::default().resolve(position, &parsed.naming).unwrap();
             let decoded = decode(&record, &parsed, position, names);
             prop_assert_eq!(&decoded.data, event.data());
             prop_assert_eq!(&decoded.metadata, event.metadata());
@@ -410,7 +410,7 @@ mod tests {
         fn an_erased_record_keeps_all_but_data_and_metadata(
             event in event(), position in 1_u64.., revision: u64,
         ) {
-            let (stream, seal) = (StreamName::new("s").unwrap(), Seal::of(LogId([3; 16])));
+            let (stream, seal) = (StreamName::new("s").unwrap(), Checksum::of(LogId([3; 16])));
             let whole = encoded(&event, &stream, position, revision);
             let position = Position::new(position);
             let mut stub = Vec::new();
@@ -420,7 +420,7 @@ mod tests {
             let stub = take_record(&mut stub, seal, position).unwrap();
             let parsed = parse(&stub).unwrap();
             prop_assert!(parsed.is_erased && !parse(&whole).unwrap().is_erased);
-            let names = Known::default().resolve(position, &parsed.naming).unwrap();
+            let names = NameResolver::default().resolve(position, &parsed.naming).unwrap();
             let left = decode(&stub, &parsed, position, names);
             prop_assert!(left.data.is_empty() && left.metadata.is_empty());
             prop_assert_eq!((left.id, left.revision.get(), left.stream), (event.id(), revision, stream));
@@ -434,9 +434,9 @@ mod tests {
         fn names_that_are_referred_to_decode_as_if_they_were_repeated(
             events in prop::collection::vec((0_usize..3, 0_usize..2), 1..60), gap in 0_u64..1_500,
         ) {
-            let seal = Seal::of(LogId([3; 16]));
+            let seal = Checksum::of(LogId([3; 16]));
             let streams = ["a-1", "a-2", "b"].map(|name| StreamName::new(name).unwrap());
-            let (mut written, mut known) = (names::Written::default(), Known::default());
+            let (mut written, mut known) = (names::NameEncoder::default(), NameResolver::default());
             let mut position = Position::FIRST;
             for (nth, (stream, kind)) in events.iter().enumerate() {
                 let kind = EventType::new(["T", "U"][*kind]).unwrap();
@@ -447,7 +447,7 @@ mod tests {
                 let mut out = Vec::new();
                 encode(&mut out, seal, Placement { position, stream, revision, time }, &event, &naming);
                 let mut bytes = Bytes::from(out);
-                prop_assert_eq!(peek(&bytes).back.is_some(), matches!(naming, Naming::Back(_)));
+                prop_assert_eq!(peek(&bytes).back.is_some(), matches!(naming, NameRef::Back(_)));
                 let mut stub = Vec::new();
                 erase(&mut stub, seal, position, &bytes).unwrap();
                 prop_assert_eq!(peek(&stub), Peeked { is_erased: true, ..peek(&bytes) });
@@ -458,7 +458,7 @@ mod tests {
                 prop_assert_eq!(&decoded.stream, stream);
                 prop_assert_eq!(&decoded.event_type, event.event_type());
                 prop_assert_eq!(decoded.tags.as_slice(), event.tags());
-                position = position.plus(1 + if nth % 7 == 6 { gap } else { 0 });
+                position = position.saturating_add(1 + if nth % 7 == 6 { gap } else { 0 });
             }
         }
 
@@ -467,21 +467,21 @@ mod tests {
             let _ = size(&bytes);
             let bytes = Bytes::from(bytes);
             let _ = peek(&bytes);
-            let _ = erase(&mut Vec::new(), Seal::of(LogId([0; 16])), Position::FIRST, &bytes);
+            let _ = erase(&mut Vec::new(), Checksum::of(LogId([0; 16])), Position::FIRST, &bytes);
             if let Ok(record) = parse(&bytes) {
-                let _ = Known::default().resolve(Position::FIRST, &record.naming);
+                let _ = NameResolver::default().resolve(Position::FIRST, &record.naming);
             }
-            let _ = take_record(&mut bytes.clone(), Seal::of(LogId([0; 16])), Position::FIRST);
+            let _ = take_record(&mut bytes.clone(), Checksum::of(LogId([0; 16])), Position::FIRST);
         }
 
         #[test]
         fn a_flipped_bit_or_another_place_is_refused(event in event(), bit: usize) {
             let stream = StreamName::new("s-1").unwrap();
-            let seal = Seal::of(LogId([3; 16]));
+            let seal = Checksum::of(LogId([3; 16]));
             let bytes = encoded(&event, &stream, 9, 0);
             let elsewhere = take_record(&mut bytes.clone(), seal, Position::new(10));
             prop_assert!(elsewhere.is_err());
-            let other_log = take_record(&mut bytes.clone(), Seal::of(LogId([4; 16])), Position::new(9));
+            let other_log = take_record(&mut bytes.clone(), Checksum::of(LogId([4; 16])), Position::new(9));
             prop_assert!(other_log.is_err());
             let mut flipped = bytes.to_vec();
             let bit = bit % (flipped.len() * 8);

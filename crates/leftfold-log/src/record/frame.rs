@@ -11,7 +11,7 @@
 use bytes::Bytes;
 use leftfold_model::{Position, limits};
 
-use super::{Malformed, Seal, event, malformed, take_array};
+use super::{Checksum, Malformed, event, malformed, take_array};
 use crate::planted::{self, Planted};
 
 /// Bytes of a frame's header.
@@ -52,7 +52,7 @@ impl FrameHeader {
 
     /// The position behind the frame's last event.
     pub(crate) fn end(&self) -> Position {
-        self.first.plus(u64::from(self.count))
+        self.first.saturating_add(u64::from(self.count))
     }
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn begin(out: &mut Vec<u8>) -> usize {
 pub(crate) fn finish(
     out: &mut Vec<u8>,
     start: usize,
-    seal: Seal,
+    seal: Checksum,
     first: Position,
     count: u16,
     unsynced: u32,
@@ -94,7 +94,7 @@ pub(crate) fn finish(
 }
 
 /// Decodes the header at the front of `bytes`.
-pub(crate) fn decode_header(bytes: &[u8], seal: Seal) -> Result<FrameHeader, Malformed> {
+pub(crate) fn decode_header(bytes: &[u8], seal: Checksum) -> Result<FrameHeader, Malformed> {
     let mut rest = bytes
         .get(..HEADER_BYTES)
         .ok_or(malformed("a frame header runs past the end"))?;
@@ -124,7 +124,7 @@ pub(crate) fn decode_header(bytes: &[u8], seal: Seal) -> Result<FrameHeader, Mal
     if !count_fits
         || !length_fits
         || first == Position::START
-        || first.plus(u64::from(count)) == Position::MAX
+        || first.saturating_add(u64::from(count)) == Position::MAX
     {
         return Err(malformed("a frame's count or length is over the limit"));
     }
@@ -137,7 +137,7 @@ pub(crate) fn decode_header(bytes: &[u8], seal: Seal) -> Result<FrameHeader, Mal
 pub(crate) fn records(
     mut body: Bytes,
     header: &FrameHeader,
-    seal: Seal,
+    seal: Checksum,
     mut each: impl FnMut(Position, usize, Bytes),
 ) -> Result<(), Malformed> {
     let whole = body.len();

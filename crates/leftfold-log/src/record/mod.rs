@@ -5,7 +5,7 @@
 //! **Invariants:** no input makes a decoder panic or allocate more than its own length; every byte is covered
 //! by a checksum, lengths included; a checksum also covers the log's id and the record's position, so that
 //! a record of another log, or one at the wrong place, does not decode.
-//! **Reading order:** [`Seal`], [`event`], [`names`], [`frame`], [`header`].
+//! **Reading order:** [`Checksum`], [`event`], [`names`], [`frame`], [`header`].
 
 pub(crate) mod event;
 pub(crate) mod frame;
@@ -21,11 +21,11 @@ pub struct LogId(pub(crate) [u8; 16]);
 
 /// Computes the checksums of one log.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seal {
+pub(crate) struct Checksum {
     of_log: u32,
 }
 
-impl Seal {
+impl Checksum {
     /// The seal of the log with this id.
     pub(crate) fn of(log: LogId) -> Self {
         Self {

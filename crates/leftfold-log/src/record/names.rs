@@ -1,6 +1,6 @@
 //! The names of an event: written once, then referred to.
 //!
-//! **Owns:** [`Naming`] and its bytes; [`Written`], which finds names to refer to, and [`Known`], which resolves such
+//! **Owns:** [`NameRef`] and its bytes; [`NameEncoder`], which finds names to refer to, and [`NameResolver`], which resolves such
 //! references in a walk. **Does not know:** the rest of a record; files.
 //! **Invariants:** a reference leads to an earlier event of the same segment, at most [`BACK_MAX`] events before, which
 //! holds its names itself: no chains; the same names decode to the same names either way.
@@ -25,7 +25,7 @@ const SLOTS: usize = 1_024;
 
 /// How a record tells its names.
 #[derive(Clone, Debug)]
-pub(crate) enum Naming<N> {
+pub(crate) enum NameRef<N> {
     /// By themselves.
     Inline(N),
     /// They are those of the event this many before.
@@ -84,7 +84,7 @@ fn text_length(text: &str) -> usize {
     varint::length(text.len() as u64) + text.len()
 }
 
-impl Naming<()> {
+impl NameRef<()> {
     /// Bytes that [`Self::put`] adds.
     pub(crate) fn length(&self, stream: &StreamName, event: &NewEvent) -> usize {
         match self {
@@ -161,7 +161,7 @@ impl<'a> Names<'a> {
 
 /// Names that were written to the segment lately.
 #[derive(Debug)]
-pub(crate) struct Written {
+pub(crate) struct NameEncoder {
     slots: Vec<Slot>,
     /// The same for every log, so that the same appends give the same bytes.
     hasher: FixedState,
@@ -176,7 +176,7 @@ enum Slot {
     Held(Position, OwnedNames),
 }
 
-impl Default for Written {
+impl Default for NameEncoder {
     fn default() -> Self {
         Self {
             slots: vec![Slot::Empty; SLOTS],
@@ -185,7 +185,7 @@ impl Default for Written {
     }
 }
 
-impl Written {
+impl NameEncoder {
     /// Forgets everything: what comes next is written to another segment, or what came last was not written.
     pub(crate) fn clear(&mut self) {
         self.slots.fill(Slot::Empty);
@@ -197,17 +197,17 @@ impl Written {
         position: Position,
         stream: &StreamName,
         event: &NewEvent,
-    ) -> Naming<()> {
+    ) -> NameRef<()> {
         let hash = self.hash(stream, event);
         let index = usize::try_from(hash % SLOTS as u64).unwrap_or(0);
         let Some(slot) = self.slots.get_mut(index) else {
-            return Naming::Inline(());
+            return NameRef::Inline(());
         };
         let hold = match slot {
             Slot::Held(at, names) if names.are(stream, event) => {
                 let back = position.get().saturating_sub(at.get());
                 if (1..=BACK_MAX).contains(&back) {
-                    return Naming::Back(back);
+                    return NameRef::Back(back);
                 }
                 true
             }
@@ -219,7 +219,7 @@ impl Written {
         } else {
             Slot::Once(hash)
         };
-        Naming::Inline(())
+        NameRef::Inline(())
     }
 
     fn hash(&self, stream: &StreamName, event: &NewEvent) -> u64 {
@@ -249,19 +249,19 @@ impl OwnedNames {
 
 /// Names met in a walk over a segment, as far back as references lead.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct NameResolver {
     held: VecDeque<(Position, OwnedNames)>,
 }
 
-impl Known {
+impl NameResolver {
     /// The names of the event at `position`, which comes behind all that came before.
     pub(crate) fn resolve(
         &mut self,
         position: Position,
-        naming: &Naming<Names<'_>>,
+        naming: &NameRef<Names<'_>>,
     ) -> Result<OwnedNames, Malformed> {
         match naming {
-            Naming::Inline(names) => {
+            NameRef::Inline(names) => {
                 let names = names.owned()?;
                 let oldest = position.get().saturating_sub(BACK_MAX);
                 while self.held.front().is_some_and(|(at, _)| at.get() < oldest) {
@@ -270,7 +270,7 @@ impl Known {
                 self.held.push_back((position, names.clone()));
                 Ok(names)
             }
-            Naming::Back(events) => {
+            NameRef::Back(events) => {
                 let at = position.get().saturating_sub(*events);
                 let found = self.held.binary_search_by_key(&at, |(at, _)| at.get());
                 let names = found.ok().and_then(|index| self.held.get(index));

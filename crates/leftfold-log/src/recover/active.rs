@@ -16,17 +16,17 @@ use super::{Marker, OpenError, OpenReport, inventory::Inventory};
 use crate::{
     disk::{Disk, DiskFile, FileKind, FileName},
     error::StorageError,
-    index::{Tail, TermKind, write_term},
+    index::{MemIndex, TermKind, write_term},
     limits::{LogOptions, RECENT_IDS},
     planted::{self, Planted},
     record::{
-        Seal,
+        Checksum,
         event::{self, EventRef},
         header::{Erased, SEGMENT_HEADER_BYTES, SegmentHeader},
-        names::Known,
+        names::NameResolver,
     },
     segment::{
-        Handles, Locations, Segment, create,
+        FileCache, Locations, Segment, create,
         locations::Growing,
         scan::{Scan, Step},
     },
@@ -36,7 +36,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) segment: Arc<Segment>,
-    pub(crate) tail: Tail,
+    pub(crate) tail: MemIndex,
     pub(crate) recent: VecDeque<Recent>,
     pub(crate) next: Position,
     pub(crate) end: u64,
@@ -78,8 +78,8 @@ impl Recent {
 
 /// Everything a walk over a segment gathers.
 #[derive(Debug)]
-pub(crate) struct Gathered {
-    pub(crate) tail: Tail,
+pub(crate) struct ScannedSegment {
+    pub(crate) tail: MemIndex,
     pub(crate) growing: Growing,
     pub(crate) recent: VecDeque<Recent>,
     /// Which events are erased.
@@ -93,14 +93,14 @@ pub(crate) struct Gathered {
 /// Walks over a segment and gathers what its index and the deciding of appends need.
 ///
 /// `check` may refuse an event, in words; that is reported as damage.
-pub(crate) fn gather(
+pub(crate) fn scan_segment(
     scan: &mut Scan<'_>,
     name: &FileName,
     first: Position,
     check: &mut dyn FnMut(&RecordedEvent) -> Result<(), String>,
-) -> Result<Gathered, StorageError> {
-    let mut gathered = Gathered {
-        tail: Tail::new(first),
+) -> Result<ScannedSegment, StorageError> {
+    let mut gathered = ScannedSegment {
+        tail: MemIndex::new(first),
         growing: Growing::default(),
         recent: VecDeque::new(),
         erased: Erased::default(),
@@ -108,7 +108,7 @@ pub(crate) fn gather(
         end: SEGMENT_HEADER_BYTES as u64,
         why: "",
     };
-    let (mut term, mut known) = (Vec::new(), Known::default());
+    let (mut term, mut known) = (Vec::new(), NameResolver::default());
     loop {
         match scan.step()? {
             Step::Frame(offset, header, records) => {
@@ -152,7 +152,7 @@ pub(crate) fn gather(
     }
 }
 
-impl Gathered {
+impl ScannedSegment {
     /// Checks that the erased events are those that the segment's header speaks of.
     pub(crate) fn check_erased(
         &self,
@@ -171,7 +171,7 @@ impl Gathered {
 }
 
 /// Adds a stored event to a tail. The first event of a stream in a segment tells how many came before.
-fn index(tail: &Tail, term: &mut Vec<u8>, event: &RecordedEvent) {
+fn index(tail: &MemIndex, term: &mut Vec<u8>, event: &RecordedEvent) {
     write_term(term, TermKind::Stream, event.stream.as_str());
     tail.add(term, event.position, event.revision.get());
     write_term(term, TermKind::Category, event.stream.category_str());
@@ -186,7 +186,7 @@ fn index(tail: &Tail, term: &mut Vec<u8>, event: &RecordedEvent) {
 
 /// Opens the newest segment.
 pub(crate) fn open(
-    handles: &Handles,
+    handles: &FileCache,
     header: &SegmentHeader,
     inventory: &Inventory,
     marker: Option<Marker>,
@@ -205,9 +205,9 @@ pub(crate) fn open(
         .disk()
         .sync_dir()
         .map_err(|e| StorageError::directory("sync", e))?;
-    let mut scan = Scan::of(file.as_ref(), name, Seal::of(header.log), first)?;
+    let mut scan = Scan::of(file.as_ref(), name, Checksum::of(header.log), first)?;
     let size = scan.size();
-    let gathered = gather(&mut scan, &name, first, &mut |_| Ok(()))?;
+    let gathered = scan_segment(&mut scan, &name, first, &mut |_| Ok(()))?;
     gathered.check_erased(&name, header)?;
     let end = gathered.end;
     let here = marker.filter(|marker| (marker.first, marker.generation) == (first, generation));
@@ -230,7 +230,7 @@ pub(crate) fn open(
             );
             return Err(StorageError::corrupt(&name, end, what).into());
         }
-        report.cut = Some((
+        report.torn_tail = Some((
             data_end - end,
             save_cut(handles, file.as_ref(), &name, end, data_end)?,
         ));
@@ -240,7 +240,7 @@ pub(crate) fn open(
     } else {
         copy_forward(handles, header, end, options, inventory)?
     };
-    let Gathered {
+    let ScannedSegment {
         tail,
         growing,
         recent,
@@ -300,7 +300,7 @@ fn check_marker_is_not_ahead(
 
 /// Keeps the bytes that are about to be cut, for inspection.
 fn save_cut(
-    handles: &Handles,
+    handles: &FileCache,
     file: &dyn DiskFile,
     name: &FileName,
     from: u64,
@@ -309,7 +309,7 @@ fn save_cut(
     let FileKind::Segment { first, generation } = name.kind() else {
         return Ok(*name);
     };
-    let kind = FileKind::CutTail { first, generation };
+    let kind = FileKind::TornTail { first, generation };
     let (cut, temporary) = (FileName::of(kind), FileName::temporary(kind));
     let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];
     file.read_exact_at(&mut bytes, from)
@@ -334,7 +334,7 @@ fn save_cut(
 
 /// Writes the good frames into the segment's next generation and removes the old one. Gives generation and bytes.
 fn copy_forward(
-    handles: &Handles,
+    handles: &FileCache,
     header: &SegmentHeader,
     end: u64,
     options: &LogOptions,

@@ -62,7 +62,7 @@ impl Inventory {
                 }
                 FileKind::Index { first, last } => inventory.indexes.push((first, last)),
                 FileKind::CleanStop => inventory.marker = true,
-                FileKind::Lock | FileKind::CutTail { .. } | FileKind::Snapshots => {}
+                FileKind::Lock | FileKind::TornTail { .. } | FileKind::Snapshots => {}
             }
         }
         for (first, mut all) in generations {

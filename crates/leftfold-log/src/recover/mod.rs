@@ -18,22 +18,22 @@ use std::{
 
 use leftfold_model::{EventId, Position};
 
-pub(crate) use active::{Gathered, gather};
+pub(crate) use active::{ScannedSegment, scan_segment};
 pub(crate) use inventory::Inventory;
 pub(crate) use marker::Marker;
 
 use crate::{
-    append::{Decider, RecentIds},
+    append::{AppendValidator, RecentIds},
     disk::{Disk, FileKind, FileName, LockError},
     error::StorageError,
-    index::{Frozen, Sources, Tail},
+    index::{IndexFile, IndexSnapshot, MemIndex},
     limits::{LogOptions, RECENT_IDS},
     planted::{self, Planted},
     record::{
-        LogId, Seal,
+        Checksum, LogId,
         header::{Erased, FORMAT, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader},
     },
-    segment::{Handles, Segment, Segments, create, locations},
+    segment::{FileCache, Segment, Segments, create, locations},
 };
 
 /// Why a log could not be opened. Nothing was changed that matters: opening again may be tried.
@@ -71,7 +71,7 @@ pub struct OpenReport {
     /// Whether the log had been stopped cleanly (a new log counts as such).
     pub clean: bool,
     /// Bytes without a whole append that were cut from the end and saved, if any, and the file they were saved in.
-    pub cut: Option<(u64, FileName)>,
+    pub torn_tail: Option<(u64, FileName)>,
     /// How many segments had their index rebuilt.
     pub indexes_rebuilt: usize,
 }
@@ -81,9 +81,9 @@ pub struct OpenReport {
 pub(crate) struct Recovered {
     pub(crate) log: LogId,
     pub(crate) segments: Segments,
-    pub(crate) sources: Sources,
-    pub(crate) tail: Arc<Tail>,
-    pub(crate) decider: Decider,
+    pub(crate) sources: IndexSnapshot,
+    pub(crate) tail: Arc<MemIndex>,
+    pub(crate) decider: AppendValidator,
     /// Offset behind the last frame of the newest segment.
     pub(crate) end: u64,
     /// Bytes of the newest segment's file.
@@ -96,7 +96,7 @@ pub(crate) struct Recovered {
 /// Opens the log on this disk; the caller holds the lock.
 pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Recovered, OpenError> {
     let inventory = Inventory::of(disk.as_ref())?;
-    let handles = Arc::new(Handles::over(Arc::clone(disk), options.cache_bytes));
+    let handles = Arc::new(FileCache::over(Arc::clone(disk), options.cache_bytes));
     let Some((&first, &generation)) = inventory.segments.first_key_value() else {
         return create_log(disk, handles, &inventory, options);
     };
@@ -134,15 +134,15 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
     let segments = Segments {
         list: list.into(),
         handles,
-        seal: Seal::of(log),
+        seal: Checksum::of(log),
     };
     let tail = Arc::new(active.tail);
-    let sources = Sources {
+    let sources = IndexSnapshot {
         frozen: sealed.frozen.into(),
         tails: [Arc::clone(&tail)].into(),
     };
     let recent = recent_ids(&segments, active.segment.first, active.recent)?;
-    let decider = Decider {
+    let decider = AppendValidator {
         next: active.next,
         recent,
     };
@@ -161,7 +161,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
 
 fn create_log(
     disk: &Arc<dyn Disk>,
-    handles: Arc<Handles>,
+    handles: Arc<FileCache>,
     inventory: &Inventory,
     options: &LogOptions,
 ) -> Result<Recovered, OpenError> {
@@ -186,20 +186,20 @@ fn create_log(
         erased: Erased::default(),
     };
     let segment = Segment::of(&header, active::empty_locations());
-    let tail = Arc::new(Tail::new(Position::FIRST));
+    let tail = Arc::new(MemIndex::new(Position::FIRST));
     Ok(Recovered {
         log,
         segments: Segments {
             list: [Arc::new(segment)].into(),
             handles,
-            seal: Seal::of(log),
+            seal: Checksum::of(log),
         },
-        sources: Sources {
+        sources: IndexSnapshot {
             frozen: [].into(),
             tails: [Arc::clone(&tail)].into(),
         },
         tail,
-        decider: Decider {
+        decider: AppendValidator {
             next: Position::FIRST,
             recent: RecentIds::default(),
         },
@@ -215,7 +215,7 @@ fn create_log(
 
 /// Reads and checks the header of a segment.
 pub(crate) fn read_header(
-    handles: &Handles,
+    handles: &FileCache,
     first: Position,
     generation: u32,
 ) -> Result<SegmentHeader, OpenError> {
@@ -246,7 +246,7 @@ fn remove_leftovers(
     disk: &dyn Disk,
     inventory: &Inventory,
     headers: &[SegmentHeader],
-    used: &[Arc<Frozen>],
+    used: &[Arc<IndexFile>],
 ) -> Result<(), OpenError> {
     let covered = inventory.indexes.iter().filter(|&&(first, last)| {
         !used

@@ -11,26 +11,26 @@ use super::{OpenReport, active, inventory::Inventory};
 use crate::{
     disk::{FileKind, FileName},
     error::StorageError,
-    index::{Frozen, Tail},
-    record::{LogId, Seal, header::SegmentHeader},
-    segment::{Handles, Locations, Segment, locations, scan::Scan},
-    upkeep,
+    index::{IndexFile, MemIndex},
+    maintenance,
+    record::{Checksum, LogId, header::SegmentHeader},
+    segment::{FileCache, Locations, Segment, locations, scan::Scan},
 };
 
 /// The older segments and the index of their events.
 #[derive(Debug)]
-pub(crate) struct Older {
+pub(crate) struct SealedSegments {
     pub(crate) segments: Vec<Arc<Segment>>,
-    pub(crate) frozen: Vec<Arc<Frozen>>,
+    pub(crate) frozen: Vec<Arc<IndexFile>>,
 }
 
 pub(crate) fn open(
-    handles: &Handles,
+    handles: &FileCache,
     headers: &[SegmentHeader],
     inventory: &Inventory,
     report: &mut OpenReport,
-) -> Result<Older, StorageError> {
-    let mut older = Older {
+) -> Result<SealedSegments, StorageError> {
+    let mut older = SealedSegments {
         segments: Vec::new(),
         frozen: Vec::new(),
     };
@@ -61,26 +61,28 @@ pub(crate) fn open(
                 let (segment, tail) = rebuild(handles, header, locations)?;
                 match index {
                     None if !indexed => {
-                        older
-                            .frozen
-                            .push(upkeep::freeze(handles, header.log, &segment, &tail)?);
+                        older.frozen.push(maintenance::flush_index(
+                            handles, header.log, &segment, &tail,
+                        )?);
                     }
                     index => older.frozen.extend(index),
                 }
                 older.segments.push(segment);
             }
         }
-        check_joint(older.segments.last(), *next)?;
+        check_contiguous(older.segments.last(), *next)?;
     }
     Ok(older)
 }
 
 /// A segment must end right before the next one begins.
-fn check_joint(segment: Option<&Arc<Segment>>, next: Position) -> Result<(), StorageError> {
+fn check_contiguous(segment: Option<&Arc<Segment>>, next: Position) -> Result<(), StorageError> {
     let Some(segment) = segment else {
         return Ok(());
     };
-    let end = segment.first.plus(u64::from(segment.locations.count()));
+    let end = segment
+        .first
+        .saturating_add(u64::from(segment.locations.count()));
     if end == next {
         return Ok(());
     }
@@ -94,7 +96,7 @@ fn check_joint(segment: Option<&Arc<Segment>>, next: Position) -> Result<(), Sto
 
 /// The locations file of a segment, if it is there, sound, and of all events up to the next segment.
 fn stored_locations(
-    handles: &Handles,
+    handles: &FileCache,
     inventory: &Inventory,
     header: &SegmentHeader,
     next: Position,
@@ -105,7 +107,7 @@ fn stored_locations(
     }
     match locations::open(handles, header) {
         Ok(sealed) => {
-            let is_whole = header.first.plus(u64::from(sealed.count)) == next;
+            let is_whole = header.first.saturating_add(u64::from(sealed.count)) == next;
             Ok(is_whole.then_some(Locations::File(sealed)))
         }
         Err(error) if error.is_corruption() => Ok(None),
@@ -115,11 +117,11 @@ fn stored_locations(
 
 /// The sound index file that begins at `first`, ends where a segment does, and covers the most.
 fn widest_index(
-    handles: &Handles,
+    handles: &FileCache,
     inventory: &Inventory,
     headers: &[SegmentHeader],
     of: &SegmentHeader,
-) -> Option<Arc<Frozen>> {
+) -> Option<Arc<IndexFile>> {
     let (first, log): (Position, LogId) = (of.first, of.log);
     let ends_a_segment = |last: Position| headers.iter().any(|of| of.first == last.next());
     // Sorted by first, the widest of each first.
@@ -128,22 +130,22 @@ fn widest_index(
         .iter()
         .filter(|&&(from, last)| from == first && ends_a_segment(last));
     let mut sound = candidates.filter_map(|&range| {
-        Frozen::open(handles.disk().as_ref(), handles.blocks(), log, range).ok()
+        IndexFile::open(handles.disk().as_ref(), handles.blocks(), log, range).ok()
     });
     sound.next().map(Arc::new)
 }
 
 /// Makes the locations of a segment anew, and gathers its index, from its frames.
 fn rebuild(
-    handles: &Handles,
+    handles: &FileCache,
     header: &SegmentHeader,
     stored: Option<Locations>,
-) -> Result<(Arc<Segment>, Tail), StorageError> {
+) -> Result<(Arc<Segment>, MemIndex), StorageError> {
     let (first, generation, log) = (header.first, header.generation, header.log);
     let name = FileName::of(FileKind::Segment { first, generation });
     let file = handles.get(&name)?;
-    let mut scan = Scan::of(file.as_ref(), name, Seal::of(log), first)?;
-    let gathered = active::gather(&mut scan, &name, first, &mut |_| Ok(()))?;
+    let mut scan = Scan::of(file.as_ref(), name, Checksum::of(log), first)?;
+    let gathered = active::scan_segment(&mut scan, &name, first, &mut |_| Ok(()))?;
     let data_end = scan.end_of_data(gathered.end)?;
     if data_end > gathered.end || gathered.growing.offsets.is_empty() {
         return Err(StorageError::corrupt(&name, gathered.end, gathered.why));
@@ -156,7 +158,7 @@ fn rebuild(
         .filter(|stored| stored.count() == locations.count())
         .unwrap_or(locations);
     Ok((
-        upkeep::seal(handles, log, &Segment::of(header, locations))?,
+        maintenance::seal(handles, log, &Segment::of(header, locations))?,
         gathered.tail,
     ))
 }

@@ -1,27 +1,28 @@
 //! Scavenging: giving back the room of events that nobody can read any more.
 //!
-//! **Owns:** which segments hold such events ([`Cuts::shares`]) and how one of them is written anew without them
+//! **Owns:** which segments hold such events ([`TruncationSet::erasable_per_segment`]) and how one of them is written
+//! anew without them
 //! ([`rewrite()`]). **Does not know:** why an event is dead, threads, views; when readers see the new file.
 //! **Invariants:** an erased event keeps its position, revision, id, names and time, and loses data and metadata; nothing
 //! else changes; only sealed segments are rewritten; the old file is whole and named until the new one is durable, named
 //! and was read back; whatever fails before that leaves the log as it was.
-//! **Reading order:** [`Cut`], [`Cuts`], [`rewrite()`].
+//! **Reading order:** [`Truncation`], [`TruncationSet`], [`rewrite()`].
 
-mod cuts;
 mod rewrite;
+mod truncations;
 
 use std::sync::Arc;
 
 use leftfold_model::{Position, Revision, StreamName};
 
-pub(crate) use cuts::Cuts;
-pub(crate) use rewrite::{Pace, put_in_place, rewrite};
+pub(crate) use rewrite::{Throttle, install, rewrite};
+pub(crate) use truncations::TruncationSet;
 
 use crate::error::StorageError;
 
 /// Events of `stream` with a revision below `before` are to be erased.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Cut {
+pub struct Truncation {
     /// The stream.
     pub stream: StreamName,
     /// The revision of the first event that stays. May lie behind the stream's end: then all its events go.

@@ -1,6 +1,6 @@
 //! Writing a segment anew without the data of dead events.
 //!
-//! **Owns:** [`rewrite`] and [`put_in_place`]: what a rewritten segment holds, and the order in which it takes the old
+//! **Owns:** [`rewrite`] and [`install`]: what a rewritten segment holds, and the order in which it takes the old
 //! one's place. **Does not know:** views; who reads the old file meanwhile.
 //! **Invariants:** frames, positions and names stay; memory is one frame and a window; the old file is read whole and
 //! checked before anything is written; the new one is synced and read back before it gets its name.
@@ -10,30 +10,30 @@ use std::sync::Arc;
 use bytes::Bytes;
 use leftfold_model::Position;
 
-use super::{Cuts, ScavengeError, ScavengeOptions};
+use super::{ScavengeError, ScavengeOptions, TruncationSet};
 use crate::{
     disk::{DiskFile, FileKind, FileName},
     error::StorageError,
+    maintenance,
     planted::{self, Planted},
     record::{
-        LogId, Seal, event,
+        Checksum, LogId, event,
         frame::{self, FrameHeader},
         header::{Erased, SegmentHeader},
-        names::Known,
+        names::NameResolver,
     },
     segment::{
-        Handles, Locations, Segment,
+        FileCache, Locations, Segment,
         locations::{self, Growing},
         scan::{Scan, Step},
     },
-    upkeep,
 };
 
 /// Bytes that are gathered before they are written.
 const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// Told of bytes before they are read or written; may wait, or end it all.
-pub(crate) type Pace<'a> = &'a dyn Fn(u64) -> Result<(), ScavengeError>;
+pub(crate) type Throttle<'a> = &'a dyn Fn(u64) -> Result<(), ScavengeError>;
 
 /// A segment that was written anew, durable under its temporary name.
 #[derive(Debug)]
@@ -49,12 +49,12 @@ pub(crate) struct Rewritten {
 /// Writes a sealed segment anew, without data and metadata of the events under the cuts. `None`: it holds too little of
 /// that, so nothing was written.
 pub(crate) fn rewrite(
-    handles: &Handles,
+    handles: &FileCache,
     log: LogId,
     segment: &Segment,
-    cuts: &Cuts,
+    cuts: &TruncationSet,
     options: ScavengeOptions,
-    pace: Pace<'_>,
+    pace: Throttle<'_>,
 ) -> Result<Option<Rewritten>, ScavengeError> {
     let mut survey = Survey::default();
     walk(handles, log, segment, cuts, pace, &mut |_, records| {
@@ -130,16 +130,16 @@ impl Survey {
 
 /// Walks over the frames of a sealed segment and checks that they are all there.
 fn walk(
-    handles: &Handles,
+    handles: &FileCache,
     log: LogId,
     segment: &Segment,
-    cuts: &Cuts,
-    pace: Pace<'_>,
+    cuts: &TruncationSet,
+    pace: Throttle<'_>,
     each: Each<'_>,
 ) -> Result<(), ScavengeError> {
     let (file, name) = (segment.file(handles)?, segment.name());
-    let mut scan = Scan::of(file.as_ref(), name, Seal::of(log), segment.first)?;
-    let (mut known, mut erased) = (Known::default(), Erased::default());
+    let mut scan = Scan::of(file.as_ref(), name, Checksum::of(log), segment.first)?;
+    let (mut known, mut erased) = (NameResolver::default(), Erased::default());
     let mut records = Vec::new();
     loop {
         let (header, frame) = match scan.step()? {
@@ -194,7 +194,7 @@ impl Output<'_> {
         self.written + self.window.len() as u64
     }
 
-    fn flush(&mut self, pace: Pace<'_>) -> Result<(), ScavengeError> {
+    fn flush(&mut self, pace: Throttle<'_>) -> Result<(), ScavengeError> {
         pace(self.window.len() as u64)?;
         let written = self.file.write_all_at(&self.window, self.written);
         written.map_err(|e| StorageError::io("write", self.name, e))?;
@@ -206,15 +206,15 @@ impl Output<'_> {
 
 /// Writes the new file under its temporary name and makes it durable.
 fn write(
-    handles: &Handles,
+    handles: &FileCache,
     segment: &Segment,
-    cuts: &Cuts,
+    cuts: &TruncationSet,
     header: &SegmentHeader,
-    pace: Pace<'_>,
+    pace: Throttle<'_>,
 ) -> Result<Growing, ScavengeError> {
     let name = FileName::temporary(kind(header));
     let disk = handles.disk();
-    upkeep::discard_temporary(disk.as_ref(), name.kind());
+    maintenance::discard_temporary(disk.as_ref(), name.kind());
     let file = disk.create(&name);
     let mut output = Output {
         file: file.map_err(|e| StorageError::io("create", &name, e))?,
@@ -222,7 +222,7 @@ fn write(
         window: header.encode().to_vec(),
         written: 0,
     };
-    let seal = Seal::of(header.log);
+    let seal = Checksum::of(header.log);
     let mut offsets = Vec::new();
     walk(
         handles,
@@ -264,15 +264,15 @@ fn write(
 
 /// Reads the new file and checks that it holds the same positions, each record where it was put, the right ones erased.
 fn read_back(
-    handles: &Handles,
+    handles: &FileCache,
     header: &SegmentHeader,
     growing: &Growing,
-    pace: Pace<'_>,
+    pace: Throttle<'_>,
 ) -> Result<(), ScavengeError> {
     let name = FileName::temporary(kind(header));
     let file = handles.disk().open(&name);
     let file = file.map_err(|e| StorageError::io("open", &name, e))?;
-    let mut scan = Scan::of(file.as_ref(), name, Seal::of(header.log), header.first)?;
+    let mut scan = Scan::of(file.as_ref(), name, Checksum::of(header.log), header.first)?;
     let mut expected = growing.offsets.iter().map(|&offset| u64::from(offset));
     let mut erased = Erased::default();
     loop {
@@ -304,8 +304,8 @@ fn read_back(
 
 /// Gives a rewritten segment its name and its locations file, durably. `show` is then called with it, so that whoever
 /// begins to read reads it; then the old files go. An error before that leaves the old segment in place.
-pub(crate) fn put_in_place(
-    handles: &Handles,
+pub(crate) fn install(
+    handles: &FileCache,
     old: &Segment,
     rewritten: Rewritten,
     show: impl FnOnce(Arc<Segment>),
@@ -329,13 +329,13 @@ pub(crate) fn put_in_place(
 }
 
 fn name(
-    handles: &Handles,
+    handles: &FileCache,
     old: &Segment,
     rewritten: &Rewritten,
 ) -> Result<locations::Sealed, StorageError> {
     let (disk, header) = (handles.disk().as_ref(), &rewritten.header);
     let located = locations::kind(header.first, header.generation, header.erased);
-    upkeep::discard_temporary(disk, located);
+    maintenance::discard_temporary(disk, located);
     let located = locations::write(handles, header, &rewritten.growing)?;
     let (temporary, name) = (
         FileName::temporary(kind(header)),
@@ -352,7 +352,7 @@ fn name(
 }
 
 /// Removes the files of a segment that another one took the place of.
-fn remove(handles: &Handles, old: &Segment) -> Result<(), StorageError> {
+fn remove(handles: &FileCache, old: &Segment) -> Result<(), StorageError> {
     let remove = |name: FileName| {
         let removed = handles.disk().remove(&name);
         handles.forget(&name);

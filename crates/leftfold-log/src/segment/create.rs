@@ -50,14 +50,14 @@ fn reserved(
 
 /// A file that will become a segment.
 #[derive(Debug)]
-pub(crate) struct Spare {
+pub(crate) struct PreallocatedSegment {
     file: Arc<dyn DiskFile>,
     pub(crate) bytes: u64,
     /// Zeros were written up to here.
     zeros: u64,
 }
 
-impl Spare {
+impl PreallocatedSegment {
     /// Makes a spare of this many bytes.
     pub(crate) fn prepare(disk: &dyn Disk, bytes: u64) -> Result<Self, StorageError> {
         let (name, temporary) = (
@@ -106,7 +106,7 @@ pub(crate) fn segment(
     log: LogId,
     (first, generation): (Position, u32),
     bytes: u64,
-    spare: Option<Spare>,
+    spare: Option<PreallocatedSegment>,
 ) -> Result<FileName, StorageError> {
     let kind = FileKind::Segment { first, generation };
     let (name, temporary) = (FileName::of(kind), FileName::temporary(kind));

@@ -19,10 +19,10 @@ use crate::{
     error::StorageError,
     nowait,
     record::{
-        Malformed, Seal,
+        Checksum, Malformed,
         event::{self, EventRef},
         malformed,
-        names::{Names, Naming, OwnedNames},
+        names::{NameRef, Names, OwnedNames},
     },
 };
 
@@ -44,7 +44,7 @@ const STEP_BYTES: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Fetched {
     bytes: Bytes,
-    seal: Seal,
+    seal: Checksum,
     runs: Vec<Run>,
     /// Position of each event, and where in its segment it lies.
     places: Vec<(Position, u64)>,
@@ -56,7 +56,7 @@ pub(crate) struct Fetched {
     shown: usize,
     shows_erased: bool,
     /// Whether these are not all that were asked for.
-    pub(crate) cut: bool,
+    pub(crate) truncated: bool,
 }
 
 /// Events that lie close together in one segment.
@@ -98,7 +98,7 @@ impl Segments {
     ) -> Result<Fetched, StorageError> {
         self.handles.count_read();
         let mut fetched = self.locate(positions, bytes_max)?;
-        fetched.cut = fetched.places.len() < positions.len();
+        fetched.truncated = fetched.places.len() < positions.len();
         fetched.read(buffer)?;
         let missing = fetched.look();
         if !missing.is_empty() {
@@ -126,7 +126,7 @@ impl Segments {
             erased: Vec::new(),
             shown: usize::MAX,
             shows_erased: true,
-            cut: false,
+            truncated: false,
         };
         let mut bytes = 0;
         let mut rest = positions;
@@ -217,7 +217,7 @@ impl Fetched {
         }
         let steps =
             self.runs.len() * RUN_STEPS + self.places.len() * EVENT_STEPS + within / STEP_BYTES;
-        nowait::spend(u32::try_from(steps).unwrap_or(u32::MAX))?;
+        nowait::charge(u32::try_from(steps).unwrap_or(u32::MAX))?;
         buffer.resize(within, 0);
         if nowait::is_on() {
             self.read_in_memory(&mut buffer)?;
@@ -393,8 +393,8 @@ impl Fetched {
         let within = run.within + usize::try_from(start - run.from).unwrap_or(usize::MAX);
         let bytes = self.bytes.get(within..).unwrap_or_default();
         match event::parse(event::check(bytes, self.seal, position)?)?.naming {
-            Naming::Inline(names) => Ok(names),
-            Naming::Back(_) => Err(nowhere),
+            NameRef::Inline(names) => Ok(names),
+            NameRef::Back(_) => Err(nowhere),
         }
     }
 
@@ -402,11 +402,11 @@ impl Fetched {
     fn names_of<'a>(
         &'a self,
         position: Position,
-        naming: &Naming<Names<'a>>,
+        naming: &NameRef<Names<'a>>,
     ) -> Result<Names<'a>, Malformed> {
         match naming {
-            Naming::Inline(names) => Ok(names.clone()),
-            Naming::Back(events) => {
+            NameRef::Inline(names) => Ok(names.clone()),
+            NameRef::Back(events) => {
                 self.names_at(Position::new(position.get().saturating_sub(*events)))
             }
         }
@@ -453,8 +453,8 @@ impl Fetched {
         let record = event::take_record(&mut bytes, self.seal, position)?;
         let parsed = event::parse(&record)?;
         let names = match parsed.naming {
-            Naming::Inline(ref names) => names.owned()?,
-            Naming::Back(events) => {
+            NameRef::Inline(ref names) => names.owned()?,
+            NameRef::Back(events) => {
                 let at = Position::new(position.get().saturating_sub(events));
                 match owned.get(&at) {
                     Some(names) => names.clone(),

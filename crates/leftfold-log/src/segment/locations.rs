@@ -13,14 +13,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use leftfold_model::Position;
 
-use super::{Handles, Segment};
+use super::{FileCache, Segment};
 use crate::{
     cache::FileId,
     disk::{FileKind, FileName},
     error::StorageError,
     nowait,
     record::{
-        Malformed, Seal,
+        Checksum, Malformed,
         header::{Erased, SegmentHeader},
         malformed, take, take_array,
     },
@@ -56,7 +56,7 @@ pub(crate) struct Growing {
 pub(crate) struct Sealed {
     pub(crate) count: u32,
     pub(crate) end: u32,
-    pub(crate) seal: Seal,
+    pub(crate) seal: Checksum,
     /// The file, to the cache.
     pub(crate) id: FileId,
 }
@@ -84,7 +84,7 @@ impl Locations {
 
 impl Segment {
     /// Looks up several positions of this segment.
-    pub(crate) fn location_reader<'a>(&'a self, handles: &'a Handles) -> LocationReader<'a> {
+    pub(crate) fn location_reader<'a>(&'a self, handles: &'a FileCache) -> LocationReader<'a> {
         LocationReader {
             segment: self,
             handles,
@@ -99,7 +99,7 @@ impl Segment {
 #[derive(Debug)]
 pub(crate) struct LocationReader<'a> {
     segment: &'a Segment,
-    handles: &'a Handles,
+    handles: &'a FileCache,
     first: Position,
     blocks: Vec<(usize, Arc<[u8]>)>,
     /// Scratch.
@@ -246,7 +246,12 @@ fn place(first: Position, number: usize) -> Position {
     Position::new(first.get() ^ ((number as u64 + 1) << 44))
 }
 
-fn check_block(block: &[u8], seal: Seal, first: Position, number: usize) -> Result<(), Malformed> {
+fn check_block(
+    block: &[u8],
+    seal: Checksum,
+    first: Position,
+    number: usize,
+) -> Result<(), Malformed> {
     let (offsets, crc) = block
         .split_last_chunk()
         .ok_or(malformed("a block is too short"))?;
@@ -285,7 +290,7 @@ fn header(of: &SegmentHeader, count: u32, end: u32) -> Vec<u8> {
 
 /// Writes the locations of a sealed segment and makes them durable.
 pub(crate) fn write(
-    handles: &Handles,
+    handles: &FileCache,
     of: &SegmentHeader,
     growing: &Growing,
 ) -> Result<Sealed, StorageError> {
@@ -293,7 +298,7 @@ pub(crate) fn write(
     let kind = kind(of.first, of.generation, of.erased);
     let (name, temporary) = (FileName::of(kind), FileName::temporary(kind));
     let count = u32::try_from(growing.offsets.len()).unwrap_or(u32::MAX);
-    let seal = Seal::of(of.log);
+    let seal = Checksum::of(of.log);
     let mut bytes = header(of, count, growing.end);
     for (number, offsets) in growing.offsets.chunks(BLOCK_OFFSETS).enumerate() {
         let mut block = Vec::with_capacity(BLOCK_BYTES);
@@ -325,7 +330,7 @@ pub(crate) fn write(
 }
 
 /// Opens the locations file of a sealed segment.
-pub(crate) fn open(handles: &Handles, of: &SegmentHeader) -> Result<Sealed, StorageError> {
+pub(crate) fn open(handles: &FileCache, of: &SegmentHeader) -> Result<Sealed, StorageError> {
     let name = FileName::of(kind(of.first, of.generation, of.erased));
     let file = handles.get(&name)?;
     let size = file
@@ -351,7 +356,7 @@ pub(crate) fn open(handles: &Handles, of: &SegmentHeader) -> Result<Sealed, Stor
     Ok(Sealed {
         count,
         end,
-        seal: Seal::of(of.log),
+        seal: Checksum::of(of.log),
         id: handles.blocks().file(),
     })
 }

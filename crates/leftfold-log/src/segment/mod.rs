@@ -9,7 +9,7 @@
 
 pub(crate) mod create;
 mod fetch;
-mod handles;
+mod file_cache;
 pub(crate) mod locations;
 pub(crate) mod scan;
 
@@ -21,14 +21,14 @@ use std::{
 use leftfold_model::Position;
 
 pub(crate) use fetch::Fetched;
-pub(crate) use handles::Handles;
+pub(crate) use file_cache::FileCache;
 pub(crate) use locations::{LocationReader, Locations};
 
 use crate::{
     disk::{DiskFile, FileKind, FileName},
     error::StorageError,
     record::{
-        LogId, Seal,
+        Checksum, LogId,
         header::{Erased, SegmentHeader},
     },
 };
@@ -80,7 +80,7 @@ impl Segment {
     }
 
     /// Its file.
-    pub(crate) fn file(&self, handles: &Handles) -> Result<Arc<dyn DiskFile>, StorageError> {
+    pub(crate) fn file(&self, handles: &FileCache) -> Result<Arc<dyn DiskFile>, StorageError> {
         handles.get(&self.name())
     }
 
@@ -106,8 +106,8 @@ impl Segment {
 #[derive(Clone, Debug)]
 pub(crate) struct Segments {
     pub(crate) list: Arc<[Arc<Segment>]>,
-    pub(crate) handles: Arc<Handles>,
-    pub(crate) seal: Seal,
+    pub(crate) handles: Arc<FileCache>,
+    pub(crate) seal: Checksum,
 }
 
 impl Segments {

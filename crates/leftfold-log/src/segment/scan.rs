@@ -12,7 +12,7 @@ use crate::{
     error::StorageError,
     planted::{self, Planted},
     record::{
-        Seal,
+        Checksum,
         frame::{self, FrameHeader, HEADER_BYTES},
         header::SEGMENT_HEADER_BYTES,
     },
@@ -26,7 +26,7 @@ const WINDOW_BYTES: u64 = 1024 * 1024;
 pub(crate) struct Scan<'a> {
     file: &'a dyn DiskFile,
     name: FileName,
-    seal: Seal,
+    seal: Checksum,
     size: u64,
     next: Position,
     offset: u64,
@@ -47,7 +47,7 @@ impl<'a> Scan<'a> {
     pub(crate) fn of(
         file: &'a dyn DiskFile,
         name: FileName,
-        seal: Seal,
+        seal: Checksum,
         first: Position,
     ) -> Result<Self, StorageError> {
         let size = file

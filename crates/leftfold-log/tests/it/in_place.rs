@@ -149,7 +149,7 @@ impl Fixture {
     /// Reads without waiting, and the rest as others do. `None` if it would have to wait.
     fn read_now(&self, of: &Read) -> Option<Vec<RecordedEvent>> {
         self.memory.forbids_waiting.store(true, Relaxed);
-        let first = self.log.read_now(of);
+        let first = self.log.read_nowait(of);
         self.memory.forbids_waiting.store(false, Relaxed);
         assert_eq!(self.memory.waited.load(Relaxed), 0, "a file was waited for");
         let (mut cursor, first) = first?.unwrap();
@@ -261,9 +261,9 @@ fn a_revision_that_would_have_to_be_waited_for_is_not_told() {
     }
     let fixture = fixture.opened_again();
     fixture.misses(1);
-    assert!(fixture.log.revision_now(&old).is_none());
+    assert!(fixture.log.revision_nowait(&old).is_none());
     let known = fixture.log.revision(&old).unwrap();
-    let told = fixture.log.revision_now(&old).unwrap();
+    let told = fixture.log.revision_nowait(&old).unwrap();
     assert_eq!(told.unwrap(), known);
 }
 
@@ -276,7 +276,7 @@ fn a_long_read_begins_in_place_and_goes_on_elsewhere() {
         .append(append("long", ExpectedRevision::Any, numbers))
         .unwrap();
     let all = Read::stream(stream("long"));
-    let (_, first) = fixture.log.read_now(&all).unwrap().unwrap();
+    let (_, first) = fixture.log.read_nowait(&all).unwrap().unwrap();
     assert_eq!(first.unwrap().len(), 64);
     assert_eq!(fixture.read_now(&all).unwrap(), read(&fixture.log, &all));
 }
@@ -329,7 +329,7 @@ fn a_follower_that_may_not_wait_stays_where_it_is_and_misses_nothing() {
         let more = append("s-0", ExpectedRevision::Any, [5_000 + n * 2, 5_001 + n * 2]);
         fixture.log.append(more).unwrap();
         let through = follower.through();
-        let next = match follower.next_now() {
+        let next = match follower.try_next_nowait() {
             Some(next) => next,
             None => {
                 assert_eq!(follower.through(), through);
@@ -360,7 +360,7 @@ fn a_follower_that_catches_up_misses_nothing_whoever_reads_for_it() {
             // Now and then one file or block is not in memory.
             fixture.misses([0, 0, 0, 0, 0, 7][asked % 6]);
             asked += 1;
-            let next = match follower.next_now() {
+            let next = match follower.try_next_nowait() {
                 Some(next) => {
                     in_place += 1;
                     in_a_row += 1;

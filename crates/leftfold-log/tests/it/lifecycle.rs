@@ -73,7 +73,7 @@ fn upkeep_keeps_the_number_of_files_low_and_changes_no_answer() {
     let log = open(&directory);
     assert_eq!(read(&log, &Read::all()), events);
     assert!(log.stats().segments >= 60, "{:?}", log.stats());
-    assert!(log.upkeep_error().is_none());
+    assert!(log.maintenance_error().is_none());
     for n in 3_000..3_100 {
         log.append(append("s-1", Exact(Revision::new(n - 3_000 + 599)), [n]))
             .unwrap();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-use leftfold_log::{AppendError, Cut, Log, ScavengeOptions};
+use leftfold_log::{AppendError, Log, ScavengeOptions, Truncation};
 use leftfold_model::{
     AppendCondition, Conflict, CurrentRevision, ExpectedRevision, Position, Query, QueryItem, Read,
     RecordedEvent, Revision, StreamName, Tag,
@@ -50,7 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Erases the events of a stream below a revision.
 fn scavenge(log: &Log, stream: &StreamName, before: u64) {
-    let cut = Cut {
+    let cut = Truncation {
         stream: stream.clone(),
         before: Revision::new(before),
     };

@@ -10,8 +10,8 @@ use std::{
 };
 
 use leftfold_log::{
-    AppendError, Cut, Log, LogOptions, RECENT_IDS, ScavengeError, ScavengeOptions,
-    ScavengeProgress, VerifyReport,
+    AppendError, Log, LogOptions, RECENT_IDS, ScavengeError, ScavengeOptions, ScavengeProgress,
+    Truncation, VerifyReport,
     disk::{Disk, real::RealDisk},
     verify,
 };
@@ -38,14 +38,14 @@ fn filled(directory: &TempDir) -> Log {
     log
 }
 
-fn cut(name: &str, before: u64) -> Cut {
-    Cut {
+fn cut(name: &str, before: u64) -> Truncation {
+    Truncation {
         stream: stream(name),
         before: Revision::new(before),
     }
 }
 
-fn scavenge(log: &Log, cuts: &[Cut]) -> ScavengeProgress {
+fn scavenge(log: &Log, cuts: &[Truncation]) -> ScavengeProgress {
     let options = ScavengeOptions::default().with_seal_newest();
     let done = log.scavenge(cuts, options, &mut |_| ControlFlow::Continue(()));
     done.unwrap()
@@ -472,7 +472,7 @@ fn two_scavenges_at_once_erase_each_event_once() {
     let log = filled(&directory);
     let before = read(&log, &Read::all());
     let erased: u64 = std::thread::scope(|scope| {
-        let run = |cuts: Vec<Cut>| {
+        let run = |cuts: Vec<Truncation>| {
             let log = log.clone();
             scope.spawn(move || scavenge(&log, &cuts).events_erased)
         };
@@ -540,7 +540,7 @@ fn segments_that_fill_meanwhile_are_sealed_and_scavenged_without_meeting() {
             assert!(left.is_sorted_by(|a, b| a.revision.next() == b.revision));
         }
     });
-    assert!(log.upkeep_error().is_none());
+    assert!(log.maintenance_error().is_none());
     scavenge(&log, &[cut("w", events - 1)]);
     assert_eq!(read(&log, &Read::all()).len(), 1);
     log.close().unwrap();

@@ -41,31 +41,22 @@ fn a_follower_is_woken_for_what_it_selects_and_passes_over_the_rest() {
     let mut by_stream = log.follow(Scope::Stream(stream("a")), Query::All, Position::START);
     let mut by_tag = log.follow(Scope::All, of_tag("x"), Position::START);
     // The first group may have been begun before anybody watched, and wakes everybody.
-    drop((
-        by_stream.listen_for_selected(),
-        by_tag.listen_for_selected(),
-    ));
+    drop((by_stream.listen_for_matches(), by_tag.listen_for_matches()));
     append(&log, "b", "y");
 
-    let (of_stream, of_tag) = (
-        by_stream.listen_for_selected(),
-        by_tag.listen_for_selected(),
-    );
+    let (of_stream, of_tag) = (by_stream.listen_for_matches(), by_tag.listen_for_matches());
     let last = append(&log, "b", "y");
     assert!(!is_woken(of_stream) && !is_woken(of_tag));
-    let passed = by_stream.pass_over().unwrap();
+    let passed = by_stream.skip_unmatched().unwrap();
     assert!(passed.events.is_empty() && passed.caught_up && passed.through == last);
-    assert!(by_stream.is_current() && by_stream.pass_over().is_none());
+    assert!(by_stream.is_current() && by_stream.skip_unmatched().is_none());
 
-    let (of_stream, of_tag) = (
-        by_stream.listen_for_selected(),
-        by_tag.listen_for_selected(),
-    );
+    let (of_stream, of_tag) = (by_stream.listen_for_matches(), by_tag.listen_for_matches());
     let last = append(&log, "a", "x");
     assert!(is_woken(of_stream) && is_woken(of_tag));
     for follower in [&mut by_stream, &mut by_tag] {
         assert!(
-            follower.pass_over().is_none(),
+            follower.skip_unmatched().is_none(),
             "there is something to deliver"
         );
         let delivered = follower.try_next().unwrap().unwrap();
@@ -79,7 +70,7 @@ fn a_follower_is_woken_for_what_it_selects_and_passes_over_the_rest() {
 fn take(mut follower: Follower, count: usize) -> Vec<Position> {
     let mut seen = Vec::new();
     while seen.len() < count {
-        let wake = follower.listen_for_selected();
+        let wake = follower.listen_for_matches();
         if let Some(delivered) = follower.try_next().unwrap() {
             seen.extend(delivered.events.iter().map(|event| event.position));
             continue;
@@ -118,7 +109,7 @@ fn no_selected_commit_passes_unnoticed_while_writers_race_and_followers_come_and
                     if nth % 10 == 0 {
                         // Others come and go meanwhile.
                         let mut other = log.follow(Scope::All, of_tag("none"), Position::START);
-                        drop(other.listen_for_selected());
+                        drop(other.listen_for_matches());
                     }
                 }
             });
@@ -139,7 +130,7 @@ fn no_selected_commit_passes_unnoticed_while_writers_race_and_followers_come_and
 fn followers_that_wait_for_what_they_select_hear_of_the_end() {
     let (_directory, log) = open();
     let mut follower = log.follow(Scope::Stream(stream("a")), Query::All, Position::START);
-    let wake = follower.listen_for_selected();
+    let wake = follower.listen_for_matches();
     log.close().unwrap();
     assert!(is_woken(wake) && follower.is_closed());
 }

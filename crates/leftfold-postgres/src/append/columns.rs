@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use super::{
     group::{Group, items},
-    seen::Seen,
+    revision_cache::RevisionCache,
 };
 use crate::{
     name::stored,
-    value::{Moment, place},
+    value::{PgTimestamp, to_bigint},
 };
 
 /// How the function is called.
@@ -42,7 +42,7 @@ pub(crate) struct Columns<'a> {
     event_data: Vec<&'a [u8]>,
     event_metadata: Vec<Option<&'a [u8]>>,
     event_tags: Vec<Option<String>>,
-    event_times: Vec<Option<Moment>>,
+    event_times: Vec<Option<PgTimestamp>>,
     item_append: Vec<i32>,
     item_condition: Vec<i32>,
     item_after: Vec<i64>,
@@ -51,16 +51,21 @@ pub(crate) struct Columns<'a> {
     clash_item: Vec<i32>,
     clash_write: Vec<i32>,
     clash_nth: Vec<i32>,
-    seen_head: Option<i64>,
+    known_head: Option<i64>,
     seen_revisions: Vec<Option<i64>>,
     look_up_ids: bool,
     durable: bool,
 }
 
 impl<'a> Columns<'a> {
-    pub(crate) fn of(group: &'a Group, seen: &Seen, look_up_ids: bool, durable: bool) -> Self {
+    pub(crate) fn of(
+        group: &'a Group,
+        seen: &RevisionCache,
+        look_up_ids: bool,
+        durable: bool,
+    ) -> Self {
         let mut columns = Self {
-            seen_head: seen.head(),
+            known_head: seen.head(),
             look_up_ids,
             durable,
             ..Self::default()
@@ -90,7 +95,7 @@ impl<'a> Columns<'a> {
                     columns
                         .event_tags
                         .push(list(event.tags().iter().map(|tag| tag.as_str())));
-                    columns.event_times.push(event.time().map(Moment));
+                    columns.event_times.push(event.time().map(PgTimestamp));
                 }
             }
             for check in append.checks() {
@@ -119,7 +124,7 @@ impl<'a> Columns<'a> {
     fn push_write(
         &mut self,
         numbers: &mut HashMap<&'a str, i32>,
-        seen: &Seen,
+        seen: &RevisionCache,
         stream: &'a StreamName,
         expectation: ExpectedRevision,
         events: usize,
@@ -146,7 +151,7 @@ impl<'a> Columns<'a> {
     ) {
         self.item_append.push(count(append + 1));
         self.item_condition.push(count(condition));
-        self.item_after.push(place(after.seen_through().get()));
+        self.item_after.push(to_bigint(after.seen_through().get()));
         let types = item.map_or(&[][..], QueryItem::type_list);
         let tags = item.map_or(&[][..], QueryItem::tag_list);
         self.item_types
@@ -155,7 +160,9 @@ impl<'a> Columns<'a> {
             .push(list(tags.iter().map(|tag| tag.as_str())));
         let number = count(self.item_append.len());
         // An item that asks for everything needs no events to clash with: any accepted append will do.
-        for (write, nth) in item.map_or_else(Vec::new, |item| group.clashes(append, item)) {
+        for (write, nth) in
+            item.map_or_else(Vec::new, |item| group.conflicts_within_group(append, item))
+        {
             self.clash_item.push(number);
             self.clash_write.push(count(write + 1));
             self.clash_nth.push(count(nth));
@@ -188,7 +195,7 @@ impl<'a> Columns<'a> {
             (&self.clash_item, Type::INT4_ARRAY),
             (&self.clash_write, Type::INT4_ARRAY),
             (&self.clash_nth, Type::INT4_ARRAY),
-            (&self.seen_head, Type::INT8),
+            (&self.known_head, Type::INT8),
             (&self.seen_revisions, Type::INT8_ARRAY),
             (&self.look_up_ids, Type::BOOL),
             (&self.durable, Type::BOOL),
@@ -206,7 +213,7 @@ fn expected(revision: ExpectedRevision) -> i64 {
         ExpectedRevision::Any => -3,
         ExpectedRevision::StreamExists => -2,
         ExpectedRevision::NoStream => -1,
-        ExpectedRevision::Exact(revision) => place(revision.get()),
+        ExpectedRevision::Exact(revision) => to_bigint(revision.get()),
     }
 }
 

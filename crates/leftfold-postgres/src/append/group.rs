@@ -52,7 +52,11 @@ impl Group {
     /// The events of earlier appends that an item of a condition of append `index` asks for: of each append the last.
     ///
     /// Each as the number of its write in the whole group, checks counted too, and its place in that write.
-    pub(crate) fn clashes(&self, index: usize, item: &QueryItem) -> Vec<(usize, usize)> {
+    pub(crate) fn conflicts_within_group(
+        &self,
+        index: usize,
+        item: &QueryItem,
+    ) -> Vec<(usize, usize)> {
         let mut found = Vec::new();
         let mut write_number = 0;
         for append in self.appends.iter().take(index) {
@@ -130,10 +134,10 @@ mod tests {
         group.take(append(vec![event("B", &["x"])]));
         group.take(append(vec![event("A", &["x"])]));
         let item = QueryItem::tags([Tag::new("x").unwrap()]).unwrap();
-        assert_eq!(group.clashes(2, &item), [(0, 1), (1, 0)]);
+        assert_eq!(group.conflicts_within_group(2, &item), [(0, 1), (1, 0)]);
         let tags = [Tag::new("x").unwrap()];
         let item = QueryItem::new([EventType::new("A").unwrap()], tags).unwrap();
-        assert_eq!(group.clashes(2, &item), [(0, 1)]);
-        assert!(group.clashes(0, &item).is_empty());
+        assert_eq!(group.conflicts_within_group(2, &item), [(0, 1)]);
+        assert!(group.conflicts_within_group(0, &item).is_empty());
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! **Owns:** the rooms of appending. **Does not know:** reads.
 //! **Invariants:** one group is one transaction; a refused append of a group does not touch the others.
-//! **Reading order:** `writer`, `group`, `columns`, `answer`, then `schema/sql/0004_append.sql`.
+//! **Reading order:** `writer`, `group`, `columns`, `response`, then `schema/sql/0004_append.sql`.
 
-mod answer;
 mod columns;
 mod group;
-mod own;
-mod seen;
+mod response;
+mod revision_cache;
+mod transaction;
 mod writer;
 
-pub(crate) use own::append_in;
+pub(crate) use transaction::append_in;
 pub(crate) use writer::{Pending, Writer};

@@ -12,12 +12,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::Row;
 
 use super::{
-    answer::{head_before, outcomes},
     columns::{Columns, call},
     group::Group,
-    seen::Seen,
+    response::{head_before, outcomes},
+    revision_cache::RevisionCache,
 };
-use crate::{error::Failure, follow::Heads, pool::Pool, schema::quoted};
+use crate::{error::Failure, follow::HeadWatcher, pool::Pool, schema::quoted};
 
 /// Appends that wait at most; more wait with their callers.
 const QUEUE: usize = 1_024;
@@ -36,18 +36,18 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub(crate) struct Writer {
     pool: Arc<Pool>,
-    heads: Arc<Heads>,
+    heads: Arc<HeadWatcher>,
     call: String,
     /// Whether ids must be looked up always, since no index of all ids refuses a second one.
     look_up_ids: bool,
-    seen: Seen,
+    seen: RevisionCache,
 }
 
 impl Writer {
     /// Starts the task. It ends when every sender is gone and all appends are answered.
     pub(crate) fn start(
         pool: Arc<Pool>,
-        heads: Arc<Heads>,
+        heads: Arc<HeadWatcher>,
         look_up_ids: bool,
     ) -> (mpsc::Sender<Pending>, tokio::task::JoinHandle<()>) {
         let (sender, queue) = mpsc::channel(QUEUE);
@@ -57,7 +57,7 @@ impl Writer {
             heads,
             call,
             look_up_ids,
-            seen: Seen::default(),
+            seen: RevisionCache::default(),
         };
         (sender, tokio::spawn(writer.run(queue)))
     }
@@ -142,7 +142,7 @@ impl Writer {
         })?;
         let outcomes = outcomes(&row, group.appends())?;
         self.seen
-            .note(head_before(&row)?, group.appends(), &outcomes);
+            .record(head_before(&row)?, group.appends(), &outcomes);
         let written = outcomes.iter().flatten().filter(|done| !done.repeated);
         if let Some(last) = written.map(|appended| appended.last).max() {
             self.heads.committed(last);
@@ -155,11 +155,11 @@ impl Writer {
         let lent = self.pool.get().await?;
         let link = lent.link()?;
         // A warning that came before, to whomever, is not about this group.
-        let _ = link.doubt();
+        let _ = link.commit_warning();
         let durable = !self.pool.options().lost_commits;
         let columns = Columns::of(group, &self.seen, look_up_ids, durable);
         let answered = link.query(&self.call, &columns.params()).await;
-        if let Some(doubt) = link.doubt() {
+        if let Some(doubt) = link.commit_warning() {
             return Err(Failure::NotReplicated(doubt));
         }
         let row = answered?.into_iter().next();

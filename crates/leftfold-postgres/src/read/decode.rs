@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     name::restored,
-    value::{Moment, number},
+    value::{PgTimestamp, number},
 };
 
 /// Names kept per kind; a page has fewer.
@@ -23,7 +23,7 @@ const NAMES_MAX: usize = 4_096;
 /// A row that is not an event.
 #[derive(Debug, thiserror::Error)]
 #[error("event {position} cannot be understood: {what}")]
-pub(crate) struct Damaged {
+pub(crate) struct CorruptRow {
     position: i64,
     what: String,
 }
@@ -37,12 +37,12 @@ pub(crate) struct Names {
 }
 
 /// The event of a row, and its size in memory.
-pub(crate) fn event(row: &Row, names: &mut Names) -> Result<RecordedEvent, Damaged> {
-    let position: i64 = row.try_get(0).map_err(|error| Damaged {
+pub(crate) fn event(row: &Row, names: &mut Names) -> Result<RecordedEvent, CorruptRow> {
+    let position: i64 = row.try_get(0).map_err(|error| CorruptRow {
         position: 0,
         what: error.to_string(),
     })?;
-    decode(row, position, names).map_err(|what| Damaged { position, what })
+    decode(row, position, names).map_err(|what| CorruptRow { position, what })
 }
 
 fn decode(row: &Row, position: i64, names: &mut Names) -> Result<RecordedEvent, String> {
@@ -66,7 +66,7 @@ fn decode(row: &Row, position: i64, names: &mut Names) -> Result<RecordedEvent, 
         data: Bytes::copy_from_slice(column(row, 7)?),
         metadata: column::<Option<&[u8]>>(row, 8)?.map_or_else(Bytes::new, Bytes::copy_from_slice),
         tags,
-        time: column::<Moment>(row, 3)?.0,
+        time: column::<PgTimestamp>(row, 3)?.0,
     })
 }
 

@@ -10,6 +10,6 @@ mod page;
 mod reader;
 mod select;
 
-pub(crate) use page::{Wanted, events, fetch, head, patiently};
+pub(crate) use page::{PageRequest, events, fetch, head, with_retry};
 pub(crate) use reader::read;
 pub(crate) use select::{Bounds, Select};

@@ -17,14 +17,14 @@ use super::{
     decode::{self, Names},
     select::{Bounds, Select},
 };
-use crate::{connect::Link, error::Failure, pool::Pool, schema::quoted, value::number};
+use crate::{connect::Session, error::Failure, pool::Pool, schema::quoted, value::number};
 
 /// Bytes of a page after which it is cut.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a page shall hold.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct PageRequest {
     pub(crate) scope: Scope,
     pub(crate) query: Query,
     pub(crate) direction: Direction,
@@ -45,12 +45,12 @@ pub(crate) struct Page {
 }
 
 /// Fetches a page, trying for a while if the server is gone.
-pub(crate) async fn fetch(pool: &Arc<Pool>, wanted: &Wanted) -> Result<Page, ReadError> {
-    patiently(pool, || fetch_once(pool, wanted)).await
+pub(crate) async fn fetch(pool: &Arc<Pool>, wanted: &PageRequest) -> Result<Page, ReadError> {
+    with_retry(pool, || fetch_once(pool, wanted)).await
 }
 
 /// Repeats what only asks until it is answered, or patience ends.
-pub(crate) async fn patiently<T, F>(pool: &Arc<Pool>, ask: impl Fn() -> F) -> Result<T, ReadError>
+pub(crate) async fn with_retry<T, F>(pool: &Arc<Pool>, ask: impl Fn() -> F) -> Result<T, ReadError>
 where
     F: Future<Output = Result<T, Failure>>,
 {
@@ -79,7 +79,7 @@ where
 }
 
 /// The position of the newest event.
-pub(crate) async fn head(link: &Link, schema: &str) -> Result<Position, Failure> {
+pub(crate) async fn head(link: &Session, schema: &str) -> Result<Position, Failure> {
     let sql = format!(
         "select coalesce(max(position), 0) from {}.events",
         quoted(schema)
@@ -99,7 +99,7 @@ pub(crate) fn events(rows: &[Row]) -> Result<Vec<RecordedEvent>, Failure> {
     rows.iter().map(event).collect()
 }
 
-async fn fetch_once(pool: &Arc<Pool>, wanted: &Wanted) -> Result<Page, Failure> {
+async fn fetch_once(pool: &Arc<Pool>, wanted: &PageRequest) -> Result<Page, Failure> {
     let lent = pool.get().await?;
     let link = lent.link()?;
     let schema = pool.options().schema();
@@ -118,11 +118,11 @@ async fn fetch_once(pool: &Arc<Pool>, wanted: &Wanted) -> Result<Page, Failure> 
 }
 
 async fn select(
-    link: &Link,
+    link: &Session,
     schema: &str,
-    wanted: &Wanted,
+    wanted: &PageRequest,
 ) -> Result<(Vec<RecordedEvent>, bool), Failure> {
-    let Wanted {
+    let PageRequest {
         scope,
         query,
         direction,

@@ -14,10 +14,10 @@ use leftfold_store::{ReadBatch, ReadError};
 use tokio::task::JoinHandle;
 
 use super::{
-    page::{Page, Wanted, fetch},
+    page::{Page, PageRequest, fetch},
     select::Bounds,
 };
-use crate::{pool::Pool, value::place};
+use crate::{pool::Pool, value::to_bigint};
 
 /// Events of the first page: more than most streams have.
 const FIRST_PAGE: i64 = 256;
@@ -44,29 +44,29 @@ struct Reader {
 enum Stage {
     Begin(Read),
     /// The next page, as a wish or already under way.
-    Wish(Progress),
-    UnderWay(Ahead, Progress),
+    Request(Progress),
+    UnderWay(Prefetch, Progress),
     Done,
 }
 
 /// Where a read stands.
 #[derive(Clone)]
 struct Progress {
-    wanted: Wanted,
+    wanted: PageRequest,
     head: Position,
     remaining: u64,
 }
 
 /// A page under way; it is given up when nobody waits for it any more.
-struct Ahead(JoinHandle<Result<Page, ReadError>>);
+struct Prefetch(JoinHandle<Result<Page, ReadError>>);
 
-impl Drop for Ahead {
+impl Drop for Prefetch {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl Ahead {
+impl Prefetch {
     async fn page(mut self) -> Result<Page, ReadError> {
         let unavailable = |cause| ReadError::Unavailable {
             cause: Arc::new(cause),
@@ -84,7 +84,9 @@ impl Reader {
                 progress.head = page.head.unwrap_or_default();
                 (page, progress, true)
             }
-            Stage::Wish(progress) => (fetch(&self.pool, &progress.wanted).await?, progress, false),
+            Stage::Request(progress) => {
+                (fetch(&self.pool, &progress.wanted).await?, progress, false)
+            }
             Stage::UnderWay(ahead, progress) => (ahead.page().await?, progress, false),
             Stage::Done => return Ok(None),
         };
@@ -93,7 +95,7 @@ impl Reader {
         if let Some(next) = next {
             // A first page is often all that is wanted, so only then is another one fetched unasked.
             self.stage = if first {
-                Stage::Wish(next)
+                Stage::Request(next)
             } else {
                 self.ahead(next)
             };
@@ -107,7 +109,7 @@ impl Reader {
     fn ahead(&self, progress: Progress) -> Stage {
         let (pool, wanted) = (Arc::clone(&self.pool), progress.wanted.clone());
         let under_way = tokio::spawn(async move { fetch(&pool, &wanted).await });
-        Stage::UnderWay(Ahead(under_way), progress)
+        Stage::UnderWay(Prefetch(under_way), progress)
     }
 }
 
@@ -118,25 +120,27 @@ impl Progress {
         match (read.from, &read.scope) {
             (ReadFrom::End, _) => {}
             (ReadFrom::Position(from), _) if forwards => {
-                bounds.positions.0 = place(from.get()).max(1)
+                bounds.positions.0 = to_bigint(from.get()).max(1)
             }
-            (ReadFrom::Position(from), _) => bounds.positions.1 = place(from.get()),
+            (ReadFrom::Position(from), _) => bounds.positions.1 = to_bigint(from.get()),
             (ReadFrom::Revision(from), Scope::Stream(_)) if forwards => {
-                bounds.revisions.0 = place(from.get())
+                bounds.revisions.0 = to_bigint(from.get())
             }
-            (ReadFrom::Revision(from), Scope::Stream(_)) => bounds.revisions.1 = place(from.get()),
+            (ReadFrom::Revision(from), Scope::Stream(_)) => {
+                bounds.revisions.1 = to_bigint(from.get())
+            }
             (ReadFrom::Revision(_), _) => {
                 let reason = "read from a revision names no stream".to_owned();
                 return Err(ReadError::Invalid { reason });
             }
         }
         let remaining = read.limit.unwrap_or(u64::MAX);
-        let wanted = Wanted {
+        let wanted = PageRequest {
             scope: read.scope.clone(),
             query: read.query.clone(),
             direction: read.direction,
             bounds,
-            limit: place(remaining).min(FIRST_PAGE),
+            limit: to_bigint(remaining).min(FIRST_PAGE),
             with_head: true,
         };
         Ok(Self {
@@ -148,10 +152,12 @@ impl Progress {
 
     /// What of a page belongs to the read, and where to go on, if there may be more.
     fn advance(mut self, page: Page) -> (Vec<leftfold_model::RecordedEvent>, Option<Self>) {
-        let last = page
-            .events
-            .last()
-            .map(|event| (place(event.position.get()), place(event.revision.get())));
+        let last = page.events.last().map(|event| {
+            (
+                to_bigint(event.position.get()),
+                to_bigint(event.revision.get()),
+            )
+        });
         let delivered = page.events.len();
         let mut events = page.events;
         // What was committed after the read began is not part of it.
@@ -162,22 +168,22 @@ impl Progress {
         };
         let bounds = &mut self.wanted.bounds;
         if self.wanted.direction == Direction::Forwards {
-            if position >= place(self.head.get()) {
+            if position >= to_bigint(self.head.get()) {
                 return (events, None);
             }
-            bounds.positions = (position + 1, place(self.head.get()));
+            bounds.positions = (position + 1, to_bigint(self.head.get()));
             bounds.revisions.0 = revision.saturating_add(1);
         } else {
             if position <= 1 {
                 return (events, None);
             }
-            bounds.positions.1 = (position - 1).min(place(self.head.get()));
+            bounds.positions.1 = (position - 1).min(to_bigint(self.head.get()));
             bounds.revisions.1 = revision - 1;
         }
         // A page that was cut short by its bytes tells how many events of this size fit.
         let fits = i64::try_from(delivered).unwrap_or(PAGE);
         let cut = fits < self.wanted.limit;
-        self.wanted.limit = if cut { fits.max(1) } else { PAGE }.min(place(self.remaining));
+        self.wanted.limit = if cut { fits.max(1) } else { PAGE }.min(to_bigint(self.remaining));
         self.wanted.with_head = false;
         (events, Some(self))
     }

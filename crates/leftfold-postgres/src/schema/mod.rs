@@ -6,7 +6,7 @@
 
 use tokio_postgres::Client;
 
-use crate::{OpenError, PostgresOptions, connect::Link};
+use crate::{OpenError, PostgresOptions, connect::Session};
 
 /// The version that this program needs.
 pub const SCHEMA_VERSION: i32 = 4;
@@ -71,7 +71,10 @@ pub(crate) fn quoted(name: &str) -> String {
 }
 
 /// Brings the schema to the needed version, or refuses.
-pub(crate) async fn settle(link: &Link, options: &PostgresOptions) -> Result<(), OpenError> {
+pub(crate) async fn ensure_schema(
+    link: &Session,
+    options: &PostgresOptions,
+) -> Result<(), OpenError> {
     let found = version(&link.client, options).await?;
     refuse_newer(found, options)?;
     if found == SCHEMA_VERSION {
@@ -122,7 +125,7 @@ pub(crate) async fn version(client: &Client, options: &PostgresOptions) -> Resul
 
 /// Whether the log is divided into partitions, whatever the options say.
 pub(crate) async fn is_partitioned(
-    link: &Link,
+    link: &Session,
     options: &PostgresOptions,
 ) -> Result<bool, OpenError> {
     let sql = format!(
@@ -139,7 +142,7 @@ pub(crate) async fn is_partitioned(
 
 /// Runs what is missing; returns what was run.
 pub(crate) async fn migrate(
-    link: &Link,
+    link: &Session,
     options: &PostgresOptions,
 ) -> Result<Vec<Migration>, OpenError> {
     let schema = quoted(&options.schema);

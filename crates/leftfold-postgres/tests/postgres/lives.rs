@@ -92,7 +92,7 @@ async fn a_stream_that_another_process_deleted_does_not_exist_until_a_third_brin
 #[tokio::test]
 async fn a_stream_that_another_process_deleted_for_good_takes_and_gives_nothing() {
     let (one, two) = two().await;
-    one.delete(Delete::for_good(stream("a-1"), Any))
+    one.delete(Delete::tombstone(stream("a-1"), Any))
         .await
         .unwrap();
     for expected in [Any, NoStream, StreamExists, Exact(Revision::new(2))] {
@@ -138,7 +138,7 @@ async fn of_appends_that_race_deletions_of_another_process_none_is_accepted_and_
 async fn an_append_in_a_transaction_to_a_stream_deleted_for_good_is_refused_and_the_transaction_goes_on()
  {
     let (one, two) = two().await;
-    one.delete(Delete::for_good(stream("a-1"), Any))
+    one.delete(Delete::tombstone(stream("a-1"), Any))
         .await
         .unwrap();
     let mut client = two.connection().await.unwrap();

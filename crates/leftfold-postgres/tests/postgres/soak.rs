@@ -25,7 +25,7 @@ fn length() -> Duration {
 async fn writers_rollbacks_and_ended_sessions_leave_a_dense_log_that_followers_see_whole() {
     let options = fresh();
     let name = format!("soak {}", options.schema());
-    let options = options.named(&name);
+    let options = options.with_application_name(&name);
     let end = Instant::now() + length();
     let stores = [
         PostgresStore::open_with(options.clone()).await.unwrap(),

@@ -68,7 +68,7 @@ pub enum EventJsonError {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewEvent)]
-pub(crate) struct Given<'a> {
+pub(crate) struct EventInput<'a> {
     /// The stream, where nothing else names it.
     pub(crate) stream: Option<String>,
     /// The type, at most 255 bytes.
@@ -104,7 +104,7 @@ pub(crate) struct Given<'a> {
     _revision: Option<u64>,
 }
 
-impl Given<'_> {
+impl EventInput<'_> {
     /// The event; without an id it gets the one that is made then.
     pub(crate) fn into_event(
         self,
@@ -146,7 +146,7 @@ impl Given<'_> {
 /// # Errors
 /// [`EventJsonError`]: what is wrong with it.
 pub fn parse_line(line: &str, number: u64) -> Result<(StreamName, NewEvent), EventJsonError> {
-    let mut given: Given<'_> = serde_json::from_str(line)?;
+    let mut given: EventInput<'_> = serde_json::from_str(line)?;
     let stream = given.stream.take().ok_or(EventJsonError::NoStream)?;
     let id = || EventId::derived(LINE_NAMESPACE, format!("{number}:{line}").as_bytes());
     let event = given.into_event(id)?;
@@ -212,7 +212,7 @@ pub fn time_text(time: Timestamp) -> String {
 /// An event as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Event)]
-pub(crate) struct Shown<'a> {
+pub(crate) struct EventOutput<'a> {
     /// Its place in the log; the first event has 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
@@ -247,24 +247,24 @@ pub(crate) struct Shown<'a> {
 
 /// Where JSON is to fit in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Room {
+pub(crate) enum Layout {
     /// On a line, of which it is taken again byte for byte.
     Line,
     /// Anywhere in a document.
     Document,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> EventOutput<'a> {
     /// The event, with its position and revision, in a document.
-    pub(crate) fn placed(event: &'a RecordedEvent) -> Self {
+    pub(crate) fn with_position(event: &'a RecordedEvent) -> Self {
         Self {
             position: Some(event.position.get()),
             revision: Some(event.revision.get()),
-            ..Self::within(event, Room::Document)
+            ..Self::within(event, Layout::Document)
         }
     }
 
-    fn within(event: &'a RecordedEvent, room: Room) -> Self {
+    fn within(event: &'a RecordedEvent, room: Layout) -> Self {
         let is_json = event.content_type == ContentType::Json;
         let data = if is_json {
             raw(&event.data, room)
@@ -297,20 +297,20 @@ impl<'a> Shown<'a> {
 /// # Errors
 /// None that can be brought about; the type is that of the library that writes JSON.
 pub fn format_line(event: &RecordedEvent, places: bool) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&Shown {
+    serde_json::to_string(&EventOutput {
         position: places.then(|| event.position.get()),
         revision: places.then(|| event.revision.get()),
-        ..Shown::within(event, Room::Line)
+        ..EventOutput::within(event, Layout::Line)
     })
 }
 
 /// Bytes as they are, if they are JSON that fits.
-pub(crate) fn raw(bytes: &[u8], room: Room) -> Option<&RawValue> {
+pub(crate) fn raw(bytes: &[u8], room: Layout) -> Option<&RawValue> {
     let text = std::str::from_utf8(bytes).ok()?;
     let value = serde_json::from_str::<&RawValue>(text).ok()?;
     let fits = match room {
-        Room::Line => !text.contains(['\n', '\r']) && value.get().len() == text.len(),
-        Room::Document => true,
+        Layout::Line => !text.contains(['\n', '\r']) && value.get().len() == text.len(),
+        Layout::Document => true,
     };
     fits.then_some(value)
 }
@@ -382,7 +382,7 @@ mod tests {
         let data: &[u8] = b"{\n  \"a\": 1\n}\n";
         let event = NewEvent::json(EventType::new("T").unwrap(), data.to_vec());
         let event = recorded(&event, StreamName::new("s").unwrap());
-        let shown = serde_json::to_string(&Shown::placed(&event)).unwrap();
+        let shown = serde_json::to_string(&EventOutput::with_position(&event)).unwrap();
         assert!(shown.contains("\"data\":{\n  \"a\": 1\n}}"), "{shown}");
         let line = format_line(&event, true).unwrap();
         assert!(

@@ -26,36 +26,36 @@ use tokio::time::timeout_at;
 use tonic::{Request, Status, Streaming};
 
 use super::{
-    errors,
     event::{self, Proposed},
+    status,
 };
 use crate::{
     call,
-    gathering::{Full, Held},
-    shared::Shared,
+    memory_budget::{BudgetExhausted, Reservation},
+    state::ServerState,
 };
 
 /// An append as it was asked for.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct AppendBuffer {
     pub(super) stream: StreamName,
     pub(super) expected: ExpectedRevision,
     pub(super) events: Vec<NewEvent>,
     /// Bytes of the events.
     size: usize,
     /// The room they take.
-    held: Held,
+    held: Reservation,
 }
 
 /// Why an event is not taken into an append.
 #[derive(Debug)]
-pub(super) enum Unfit {
+pub(super) enum RejectedEvent {
     /// It is not an event that can be appended.
     Event(Status),
     /// With it the append has too many bytes or events.
     Append(Status),
     /// There is no room for it at the moment.
-    Crowded(Full),
+    Crowded(BudgetExhausted),
 }
 
 /// What came of an append.
@@ -69,8 +69,12 @@ pub(super) enum Outcome {
     Deleted,
 }
 
-impl Wanted {
-    pub(super) fn new(shared: &Shared, stream: StreamName, expected: ExpectedRevision) -> Self {
+impl AppendBuffer {
+    pub(super) fn new(
+        shared: &ServerState,
+        stream: StreamName,
+        expected: ExpectedRevision,
+    ) -> Self {
         Self {
             stream,
             expected,
@@ -81,22 +85,22 @@ impl Wanted {
     }
 
     /// Takes an event in. Whatever is wrong is said before more is kept.
-    pub(super) fn add(&mut self, proposed: Proposed) -> Result<(), Unfit> {
+    pub(super) fn add(&mut self, proposed: Proposed) -> Result<(), RejectedEvent> {
         let size = proposed.size();
         self.size = self.size.saturating_add(size);
         if self.size > limits::APPEND_BYTES_MAX {
             let max = limits::APPEND_BYTES_MAX;
-            return Err(Unfit::Append(errors::append_too_large(max)));
+            return Err(RejectedEvent::Append(status::append_too_large(max)));
         }
         if self.events.len() >= limits::APPEND_EVENTS_MAX {
             let max = limits::APPEND_EVENTS_MAX;
             let text = format!("append has more than {max} events (APPEND_EVENTS_MAX)");
-            return Err(Unfit::Append(Status::invalid_argument(text)));
+            return Err(RejectedEvent::Append(Status::invalid_argument(text)));
         }
         let taken = size.saturating_add(size_of::<NewEvent>());
-        self.held.grow(taken).map_err(Unfit::Crowded)?;
+        self.held.grow(taken).map_err(RejectedEvent::Crowded)?;
         self.events
-            .push(proposed.into_event().map_err(Unfit::Event)?);
+            .push(proposed.into_event().map_err(RejectedEvent::Event)?);
         Ok(())
     }
 
@@ -106,7 +110,7 @@ impl Wanted {
     }
 
     /// Appends it.
-    pub(super) async fn carry_out(self, shared: &Shared) -> Result<Outcome, AppendError> {
+    pub(super) async fn execute(self, shared: &ServerState) -> Result<Outcome, AppendError> {
         if self.events.is_empty() {
             return self.of_nothing(shared).await;
         }
@@ -130,7 +134,7 @@ impl Wanted {
     }
 
     /// An append without events only looks at the stream.
-    async fn of_nothing(self, shared: &Shared) -> Result<Outcome, AppendError> {
+    async fn of_nothing(self, shared: &ServerState) -> Result<Outcome, AppendError> {
         let unavailable = |error: ReadError| AppendError::Unavailable {
             cause: Arc::new(error),
         };
@@ -165,7 +169,7 @@ fn done(appended: &Appended) -> Outcome {
 
 /// `Append`.
 pub(super) async fn append(
-    shared: &Arc<Shared>,
+    shared: &Arc<ServerState>,
     request: Request<Streaming<AppendReq>>,
 ) -> Result<AppendResp, Status> {
     let deadline = call::deadline(shared, request.metadata())?;
@@ -176,18 +180,18 @@ pub(super) async fn append(
     let (stream, expected) = (wanted.stream.clone(), wanted.expected);
     let work = {
         let shared = Arc::clone(shared);
-        async move { wanted.carry_out(&shared).await }
+        async move { wanted.execute(&shared).await }
     };
-    let finished = call::finish(shared, deadline, work).await;
-    let result = match finished.map_err(errors::unfinished)? {
+    let finished = call::run_to_completion(shared, deadline, work).await;
+    let result = match finished.map_err(status::unfinished)? {
         Ok(Outcome::Done(revision, position)) => {
             append_resp::Result::Success(success(revision, position))
         }
         Ok(Outcome::Wrong(actual)) => {
             append_resp::Result::WrongExpectedVersion(wrong_version(expected, actual))
         }
-        Ok(Outcome::Deleted) => return Err(errors::stream_deleted(&stream)),
-        Err(error) => return Err(errors::of_append(&error)),
+        Ok(Outcome::Deleted) => return Err(status::stream_deleted(&stream)),
+        Err(error) => return Err(status::of_append(&error)),
     };
     Ok(AppendResp {
         result: Some(result),
@@ -195,7 +199,10 @@ pub(super) async fn append(
 }
 
 /// Takes the requests of one call together.
-async fn gather(shared: &Shared, mut requests: Streaming<AppendReq>) -> Result<Wanted, Status> {
+async fn gather(
+    shared: &ServerState,
+    mut requests: Streaming<AppendReq>,
+) -> Result<AppendBuffer, Status> {
     let first = requests
         .message()
         .await?
@@ -211,9 +218,9 @@ async fn gather(shared: &Shared, mut requests: Streaming<AppendReq>) -> Result<W
         Some(Expected::NoStream(_)) => ExpectedRevision::NoStream,
         Some(Expected::StreamExists(_)) => ExpectedRevision::StreamExists,
         Some(Expected::Any(_)) => ExpectedRevision::Any,
-        None => return Err(errors::missing("expected_stream_revision")),
+        None => return Err(status::missing("expected_stream_revision")),
     };
-    let mut wanted = Wanted::new(shared, stream, expected);
+    let mut wanted = AppendBuffer::new(shared, stream, expected);
     while let Some(request) = requests.message().await? {
         let Some(Content::ProposedMessage(message)) = request.content else {
             return Err(Status::invalid_argument(
@@ -227,8 +234,8 @@ async fn gather(shared: &Shared, mut requests: Streaming<AppendReq>) -> Result<W
             data: message.data,
         };
         wanted.add(proposed).map_err(|unfit| match unfit {
-            Unfit::Event(status) | Unfit::Append(status) => status,
-            Unfit::Crowded(full) => errors::too_busy(full),
+            RejectedEvent::Event(status) | RejectedEvent::Append(status) => status,
+            RejectedEvent::Crowded(full) => status::too_busy(full),
         })?;
     }
     Ok(wanted)

@@ -43,11 +43,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    append::{Outcome, Unfit, Wanted},
-    errors,
+    append::{AppendBuffer, Outcome, RejectedEvent},
     event::{self, Proposed},
+    status,
 };
-use crate::{clock, shared::Shared};
+use crate::{clock, state::ServerState};
 
 /// Appends under way on one call; the client waits beyond them.
 const UNDER_WAY_MAX: usize = 1_024;
@@ -58,7 +58,7 @@ const BEGUN_MAX: usize = 1_024;
 
 /// The answers to the batches of one call.
 pub(super) fn answers(
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     requests: Streaming<BatchAppendReq>,
 ) -> impl Stream<Item = Result<BatchAppendResp, Status>> + Send {
     let call = Call {
@@ -77,12 +77,12 @@ pub(super) fn answers(
 
 /// One call.
 struct Call {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     /// `None`: nothing more is taken from the client.
     requests: Option<Streaming<BatchAppendReq>>,
     /// Why, if not because the client has said everything.
     ended: Option<Status>,
-    begun: HashMap<Bytes, Begun>,
+    begun: HashMap<Bytes, PendingBatch>,
     under_way: FuturesUnordered<UnderWay>,
     under_way_bytes: usize,
 }
@@ -91,15 +91,15 @@ struct Call {
 type UnderWay = BoxFuture<'static, (BatchAppendResp, usize)>;
 
 /// A batch of which parts have come.
-struct Begun {
-    head: Head,
-    wanted: Result<Wanted, Refusal>,
+struct PendingBatch {
+    head: BatchHeader,
+    wanted: Result<AppendBuffer, Refusal>,
     deadline: Instant,
 }
 
 /// What every answer about a batch repeats.
 #[derive(Clone)]
-struct Head {
+struct BatchHeader {
     id: Option<Uuid>,
     stream: Option<StreamIdentifier>,
     expected: Option<Expected>,
@@ -165,7 +165,7 @@ impl Call {
         };
         tokio::select! {
             Some((answer, bytes)) = self.under_way.next() => Next::Answer(answer, bytes),
-            () = self.shared.stopping.cancelled(), if listening => Next::End(Some(errors::stopping())),
+            () = self.shared.stopping.cancelled(), if listening => Next::End(Some(status::stopping())),
             () = late => Next::Late,
             request = request => match request {
                 Ok(Some(request)) => Next::Request(request),
@@ -182,15 +182,15 @@ impl Call {
         let is_final = request.is_final;
         if let Some(options) = request.options.clone() {
             if self.begun.len() >= BEGUN_MAX {
-                let head = Head::of(&request);
+                let head = BatchHeader::of(&request);
                 let reason = format!("more than {BEGUN_MAX} batches are begun and not finished");
                 return Some(head.refused(bad_request(reason)));
             }
-            let begun = Begun::from_wire(&self.shared, &request, options);
+            let begun = PendingBatch::from_wire(&self.shared, &request, options);
             self.begun.insert(key.clone(), begun);
         }
         let Some(begun) = self.begun.get_mut(&key) else {
-            let head = Head::of(&request);
+            let head = BatchHeader::of(&request);
             return Some(head.refused(bad_request(
                 "the first part of a batch has to hold its options",
             )));
@@ -207,8 +207,8 @@ impl Call {
     }
 
     /// Begins an append here and now, so that appends begin in the order in which they came.
-    async fn begin(&mut self, begun: Begun) -> Option<BatchAppendResp> {
-        let bytes = begun.wanted.as_ref().map_or(0, Wanted::size);
+    async fn begin(&mut self, begun: PendingBatch) -> Option<BatchAppendResp> {
+        let bytes = begun.wanted.as_ref().map_or(0, AppendBuffer::size);
         let answer = answer(Arc::clone(&self.shared), begun);
         let mut append = answer.map(move |answer| (answer, bytes)).boxed();
         match poll!(append.as_mut()) {
@@ -243,9 +243,9 @@ impl Drop for Call {
     }
 }
 
-impl Begun {
-    fn from_wire(shared: &Shared, request: &BatchAppendReq, options: Options) -> Self {
-        let head = Head::of(request);
+impl PendingBatch {
+    fn from_wire(shared: &ServerState, request: &BatchAppendReq, options: Options) -> Self {
+        let head = BatchHeader::of(request);
         let longest = shared.settings.call_timeout;
         let deadline = Instant::now() + allowed(options.deadline_option.as_ref(), longest);
         let expected = match options.expected_stream_position {
@@ -258,7 +258,7 @@ impl Begun {
         let stream = event::stream(options.stream_identifier).map_err(|status| refusal(&status));
         Self {
             head,
-            wanted: stream.and_then(|stream| Ok(Wanted::new(shared, stream, expected?))),
+            wanted: stream.and_then(|stream| Ok(AppendBuffer::new(shared, stream, expected?))),
             deadline,
         }
     }
@@ -278,11 +278,13 @@ impl Begun {
             if let Err(unfit) = wanted.add(proposed) {
                 // What was gathered goes at once.
                 self.wanted = Err(match unfit {
-                    Unfit::Event(status) => refusal(&status),
-                    Unfit::Append(status) if status.metadata().is_empty() => refusal(&status),
-                    Unfit::Append(_) => too_large(),
-                    Unfit::Crowded(full) => {
-                        let text = errors::too_busy(full).message().to_owned();
+                    RejectedEvent::Event(status) => refusal(&status),
+                    RejectedEvent::Append(status) if status.metadata().is_empty() => {
+                        refusal(&status)
+                    }
+                    RejectedEvent::Append(_) => too_large(),
+                    RejectedEvent::Crowded(full) => {
+                        let text = status::too_busy(full).message().to_owned();
                         told(Code::Unavailable, text, &Unknown {})
                     }
                 });
@@ -306,8 +308,8 @@ fn allowed(asked: Option<&DeadlineOption>, longest: Duration) -> Duration {
 }
 
 /// Appends a batch that is complete.
-async fn answer(shared: Arc<Shared>, begun: Begun) -> BatchAppendResp {
-    let Begun {
+async fn answer(shared: Arc<ServerState>, begun: PendingBatch) -> BatchAppendResp {
+    let PendingBatch {
         head,
         wanted,
         deadline,
@@ -323,7 +325,7 @@ async fn answer(shared: Arc<Shared>, begun: Begun) -> BatchAppendResp {
     let expected = wanted.expected;
     let mut work = {
         let shared = Arc::clone(&shared);
-        async move { wanted.carry_out(&shared).await }.boxed()
+        async move { wanted.execute(&shared).await }.boxed()
     };
     match timeout_at(deadline, work.as_mut()).await {
         Ok(Ok(Outcome::Done(revision, position))) => {
@@ -361,7 +363,7 @@ async fn answer(shared: Arc<Shared>, begun: Begun) -> BatchAppendResp {
     }
 }
 
-impl Head {
+impl BatchHeader {
     fn of(request: &BatchAppendReq) -> Self {
         let options = request.options.as_ref();
         Self {
@@ -423,7 +425,7 @@ fn too_large() -> Refusal {
     };
     told(
         Code::InvalidArgument,
-        errors::append_too_large(max).message(),
+        status::append_too_large(max).message(),
         &detail,
     )
 }

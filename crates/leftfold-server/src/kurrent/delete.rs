@@ -13,12 +13,12 @@ use leftfold_store::{AppendError, Delete};
 use tokio::time::Instant;
 use tonic::{Request, Status};
 
-use super::{errors, event};
-use crate::{call, shared::Shared};
+use super::{event, status};
+use crate::{call, state::ServerState};
 
 /// `Delete`: the stream can come back.
 pub(super) async fn delete(
-    shared: &Arc<Shared>,
+    shared: &Arc<ServerState>,
     request: Request<DeleteReq>,
 ) -> Result<DeleteResp, Status> {
     use delete_req::options::ExpectedStreamRevision as Expected;
@@ -26,13 +26,13 @@ pub(super) async fn delete(
     let options = request
         .into_inner()
         .options
-        .ok_or_else(|| errors::missing("options"))?;
+        .ok_or_else(|| status::missing("options"))?;
     let expected = match options.expected_stream_revision {
         Some(Expected::Revision(at)) => ExpectedRevision::Exact(Revision::new(at)),
         Some(Expected::NoStream(_)) => ExpectedRevision::NoStream,
         Some(Expected::StreamExists(_)) => ExpectedRevision::StreamExists,
         Some(Expected::Any(_)) => ExpectedRevision::Any,
-        None => return Err(errors::missing("expected_stream_revision")),
+        None => return Err(status::missing("expected_stream_revision")),
     };
     let stream = event::stream(options.stream_identifier)?;
     let delete = Delete::stream(stream, expected);
@@ -48,7 +48,7 @@ pub(super) async fn delete(
 
 /// `Tombstone`: the stream never comes back.
 pub(super) async fn tombstone(
-    shared: &Arc<Shared>,
+    shared: &Arc<ServerState>,
     request: Request<TombstoneReq>,
 ) -> Result<TombstoneResp, Status> {
     use tombstone_req::options::ExpectedStreamRevision as Expected;
@@ -56,16 +56,16 @@ pub(super) async fn tombstone(
     let options = request
         .into_inner()
         .options
-        .ok_or_else(|| errors::missing("options"))?;
+        .ok_or_else(|| status::missing("options"))?;
     let expected = match options.expected_stream_revision {
         Some(Expected::Revision(at)) => ExpectedRevision::Exact(Revision::new(at)),
         Some(Expected::NoStream(_)) => ExpectedRevision::NoStream,
         Some(Expected::StreamExists(_)) => ExpectedRevision::StreamExists,
         Some(Expected::Any(_)) => ExpectedRevision::Any,
-        None => return Err(errors::missing("expected_stream_revision")),
+        None => return Err(status::missing("expected_stream_revision")),
     };
     let stream = event::stream(options.stream_identifier)?;
-    let delete = Delete::for_good(stream, expected);
+    let delete = Delete::tombstone(stream, expected);
     let at = end(shared, deadline, delete).await?.get();
     let position = tombstone_resp::Position {
         commit_position: at,
@@ -76,20 +76,24 @@ pub(super) async fn tombstone(
     })
 }
 
-async fn end(shared: &Arc<Shared>, deadline: Instant, delete: Delete) -> Result<Position, Status> {
+async fn end(
+    shared: &Arc<ServerState>,
+    deadline: Instant,
+    delete: Delete,
+) -> Result<Position, Status> {
     let store = Arc::clone(&shared.store);
     let work = async move { store.delete(delete).await };
-    let finished = call::finish(shared, deadline, work).await;
-    match finished.map_err(errors::unfinished)? {
+    let finished = call::run_to_completion(shared, deadline, work).await;
+    match finished.map_err(status::unfinished)? {
         Ok(appended) => Ok(appended.last),
         Err(AppendError::Conflict(Conflict::WrongRevision {
             stream,
             expected,
             actual,
-        })) => Err(errors::wrong_expected_version(&stream, expected, actual)),
+        })) => Err(status::wrong_expected_version(&stream, expected, actual)),
         Err(AppendError::Conflict(Conflict::StreamDeleted { stream })) => {
-            Err(errors::stream_deleted(&stream))
+            Err(status::stream_deleted(&stream))
         }
-        Err(error) => Err(errors::of_append(&error)),
+        Err(error) => Err(status::of_append(&error)),
     }
 }

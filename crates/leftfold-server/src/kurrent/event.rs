@@ -15,15 +15,15 @@ use leftfold_proto::event_store::client::{
 };
 use tonic::Status;
 
-use super::{errors, tags};
+use super::{status, tags};
 
 const JSON: &str = "application/json";
 
 /// How a client wants ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum IdForm {
+pub(super) enum UuidFormat {
     Text,
-    Halves,
+    Structured,
 }
 
 pub(super) fn content(content: read_resp::Content) -> ReadResp {
@@ -40,9 +40,9 @@ pub(super) fn identifier(stream: &StreamName) -> StreamIdentifier {
 
 /// The stream that a request names.
 pub(super) fn stream(identifier: Option<StreamIdentifier>) -> Result<StreamName, Status> {
-    let name = identifier.ok_or_else(|| errors::missing("stream identifier"))?;
+    let name = identifier.ok_or_else(|| status::missing("stream identifier"))?;
     let stream =
-        StreamName::from_bytes(&name.stream_name).map_err(|error| errors::invalid(&error))?;
+        StreamName::from_bytes(&name.stream_name).map_err(|error| status::invalid(&error))?;
     if stream.as_str() == "$$" {
         return Err(Status::invalid_argument(
             "stream name \"$$\" describes no stream",
@@ -51,10 +51,10 @@ pub(super) fn stream(identifier: Option<StreamIdentifier>) -> Result<StreamName,
     Ok(stream)
 }
 
-pub(super) fn id_to_wire(id: EventId, form: IdForm) -> Uuid {
+pub(super) fn id_to_wire(id: EventId, form: UuidFormat) -> Uuid {
     let value = match form {
-        IdForm::Text => Value::String(id.to_string()),
-        IdForm::Halves => {
+        UuidFormat::Text => Value::String(id.to_string()),
+        UuidFormat::Structured => {
             let (most, least) = uuid::Uuid::from_bytes(*id.as_bytes()).as_u64_pair();
             Value::Structured(Structured {
                 most_significant_bits: most.cast_signed(),
@@ -67,7 +67,7 @@ pub(super) fn id_to_wire(id: EventId, form: IdForm) -> Uuid {
 
 pub(super) fn id_from_wire(id: Option<&Uuid>) -> Result<EventId, Status> {
     match id.and_then(|id| id.value.as_ref()) {
-        Some(Value::String(text)) => text.parse().map_err(|error| errors::invalid(&error)),
+        Some(Value::String(text)) => text.parse().map_err(|error| status::invalid(&error)),
         Some(Value::Structured(halves)) => {
             let id = uuid::Uuid::from_u64_pair(
                 halves.most_significant_bits.cast_unsigned(),
@@ -75,7 +75,7 @@ pub(super) fn id_from_wire(id: Option<&Uuid>) -> Result<EventId, Status> {
             );
             Ok(EventId::from_bytes(*id.as_bytes()))
         }
-        None => Err(errors::missing("id")),
+        None => Err(status::missing("id")),
     }
 }
 
@@ -106,27 +106,26 @@ impl Proposed {
             found.map(|entry| &entry.value)
         };
         let (Some(name), Some(content_type)) = (value("type"), value("content-type")) else {
-            return Err(errors::required_metadata_missing());
+            return Err(status::required_metadata_missing());
         };
         // As these clients count it: a character of a type has two bytes.
         let size = self.data.len() + self.custom_metadata.len() + 2 * name.len();
         if size > limits::DATA_BYTES_MAX {
             let max = limits::DATA_BYTES_MAX;
-            return Err(errors::event_too_large(&id.to_string(), size, max));
+            return Err(status::event_too_large(&id.to_string(), size, max));
         }
         let content_type = if content_type == JSON {
             ContentType::Json
         } else {
             ContentType::Binary
         };
-        let event_type = EventType::from_bytes(name).map_err(|error| errors::invalid(&error))?;
-        let tags =
-            tags::named_in(&self.custom_metadata).map_err(|error| errors::invalid(&error))?;
-        let event = NewEvent::identified(id, event_type, content_type, self.data);
+        let event_type = EventType::from_bytes(name).map_err(|error| status::invalid(&error))?;
+        let tags = tags::parse(&self.custom_metadata).map_err(|error| status::invalid(&error))?;
+        let event = NewEvent::new_with_id(id, event_type, content_type, self.data);
         event
             .with_metadata(self.custom_metadata)
             .with_tags(tags)
-            .map_err(|error| errors::invalid(&error))
+            .map_err(|error| status::invalid(&error))
     }
 }
 
@@ -145,7 +144,7 @@ mod tests {
     #[test]
     fn ids_come_back_in_both_forms() {
         let id = EventId::fresh();
-        for form in [IdForm::Text, IdForm::Halves] {
+        for form in [UuidFormat::Text, UuidFormat::Structured] {
             assert_eq!(id_from_wire(Some(&id_to_wire(id, form))).unwrap(), id);
         }
         assert!(id_from_wire(None).is_err());

@@ -11,7 +11,7 @@ use leftfold_proto::event_store::client::streams::read_req::options::{
 };
 use tonic::Status;
 
-use super::errors;
+use super::status;
 
 /// Steps back that matching one name may take.
 const BACKTRACKS_MAX: usize = 10_000;
@@ -50,7 +50,7 @@ impl Filter {
         let (on, expression) = match options.filter {
             Some(On::StreamIdentifier(expression)) => (Property::Stream, expression),
             Some(On::EventType(expression)) => (Property::Type, expression),
-            None => return Err(errors::missing("filter")),
+            None => return Err(status::missing("filter")),
         };
         let window = match options.window {
             Some(Window::Max(max)) => max,

@@ -11,12 +11,12 @@ use leftfold_proto::event_store::client::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use super::event::{self, IdForm};
-use crate::{clock, shared::Shared};
+use super::event::{self, UuidFormat};
+use crate::{clock, state::ServerState};
 
 /// The service.
 #[derive(Debug)]
-pub(super) struct Gossip(pub(super) Arc<Shared>);
+pub(super) struct Gossip(pub(super) Arc<ServerState>);
 
 #[async_trait]
 impl gossip_server::Gossip for Gossip {
@@ -26,7 +26,7 @@ impl gossip_server::Gossip for Gossip {
         let ticks = now.map_or(0, |since| since.as_nanos() / 100) + 621_355_968_000_000_000;
         let id = EventId::from_bytes(*self.0.instance.as_bytes());
         let member = MemberInfo {
-            instance_id: Some(event::id_to_wire(id, IdForm::Text)),
+            instance_id: Some(event::id_to_wire(id, UuidFormat::Text)),
             time_stamp: i64::try_from(ticks).unwrap_or(i64::MAX),
             state: VNodeState::Leader.into(),
             is_alive: true,
@@ -58,18 +58,18 @@ impl Gossip {
 
 /// The host and port that the client used.
 fn came_by<T>(request: &Request<T>) -> Option<(String, u16)> {
-    let uri = request.extensions().get::<CameBy>()?;
+    let uri = request.extensions().get::<RequestUri>()?;
     let authority = uri.0.authority()?;
     Some((authority.host().to_owned(), authority.port_u16()?))
 }
 
 /// The address of a request.
 #[derive(Debug, Clone)]
-struct CameBy(http::Uri);
+struct RequestUri(http::Uri);
 
 /// Keeps the address of a request, which is not passed on otherwise.
-pub(super) fn keep_address<B>(mut request: http::Request<B>) -> http::Request<B> {
-    let came_by = CameBy(request.uri().clone());
+pub(super) fn capture_uri<B>(mut request: http::Request<B>) -> http::Request<B> {
+    let came_by = RequestUri(request.uri().clone());
     request.extensions_mut().insert(came_by);
     request
 }

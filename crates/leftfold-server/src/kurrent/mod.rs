@@ -3,24 +3,24 @@
 //! **Owns:** their services. **Does not know:** rules about streams, how events are stored.
 //! **Invariants:** statuses, trailers and messages are those that the clients' own code looks for (docs/protocol.md); a
 //! position on this wire is the store's position, as commit and as prepare position.
-//! **Reading order:** `event`, `shown`, `errors`, `read`, `follow`, `append`, `batch`, `delete`, then the small services.
+//! **Reading order:** `event`, `encode`, `status`, `read`, `subscribe`, `append`, `batch`, `delete`, then the small services.
 
 mod append;
 mod batch;
 mod delete;
-mod errors;
+mod encode;
 mod event;
 mod features;
 mod filter;
-mod follow;
+mod first_event;
 mod gossip;
-mod links;
+mod link_resolver;
 mod monitoring;
 mod operations;
-mod origin;
 mod read;
-mod shown;
+mod status;
 mod streams;
+mod subscribe;
 mod tags;
 mod v2;
 
@@ -33,7 +33,7 @@ use leftfold_proto::event_store::client::{
     streams::streams_server::StreamsServer,
 };
 
-use crate::{services::Services, shared::Shared};
+use crate::{services::GrpcRoutes, state::ServerState};
 
 /// What these clients take as one message.
 const SENT_BYTES_MAX: usize = 17 * 1024 * 1024;
@@ -42,21 +42,21 @@ const SENT_BYTES_MAX: usize = 17 * 1024 * 1024;
 const MESSAGE_ROOM: usize = 1024 * 1024;
 
 /// Adds the services of these protocols.
-pub(crate) fn add_to(services: &mut Services, shared: &Arc<Shared>) {
+pub(crate) fn register(services: &mut GrpcRoutes, shared: &Arc<ServerState>) {
     let bytes = shared.settings.message_bytes_max.len();
     let received = bytes.saturating_add(MESSAGE_ROOM);
     let share = || Arc::clone(shared);
-    v2::add_to(services, shared);
+    v2::register(services, shared);
     services
         .add(
-            StreamsServer::new(streams::Streams::over(share()))
+            StreamsServer::new(streams::Streams::new(share()))
                 .max_decoding_message_size(received)
                 .max_encoding_message_size(SENT_BYTES_MAX),
         )
         .add(ServerFeaturesServer::new(features::Features))
         .add_prepared(
             GossipServer::new(gossip::Gossip(share())),
-            gossip::keep_address,
+            gossip::capture_uri,
         )
         .add(MonitoringServer::new(monitoring::Monitoring(share())))
         .add(OperationsServer::new(operations::Operations(share())));

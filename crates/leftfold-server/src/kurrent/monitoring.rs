@@ -9,15 +9,15 @@ use futures_util::{StreamExt, stream};
 use leftfold_proto::event_store::client::monitoring::{StatsReq, StatsResp, monitoring_server};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::errors;
-use crate::shared::Shared;
+use super::status;
+use crate::state::ServerState;
 
 /// Figures are told this often at most.
 const EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// The service.
 #[derive(Debug)]
-pub(super) struct Monitoring(pub(super) Arc<Shared>);
+pub(super) struct Monitoring(pub(super) Arc<ServerState>);
 
 #[async_trait]
 impl monitoring_server::Monitoring for Monitoring {
@@ -43,8 +43,8 @@ impl monitoring_server::Monitoring for Monitoring {
     }
 }
 
-async fn figures(shared: &Shared) -> Result<StatsResp, Status> {
-    let stats = shared.store.stats().await.map_err(errors::of_read)?;
+async fn figures(shared: &ServerState) -> Result<StatsResp, Status> {
+    let stats = shared.store.stats().await.map_err(status::of_read)?;
     let mut all = std::collections::HashMap::new();
     let mut tell = |name: &str, value: String| all.insert(format!("leftfold-{name}"), value);
     tell("events", stats.events.to_string());

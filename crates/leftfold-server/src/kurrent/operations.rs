@@ -15,12 +15,12 @@ use leftfold_proto::event_store::client::{
 use tonic::{Request, Response, Status, async_trait};
 use uuid::Uuid;
 
-use super::errors;
-use crate::shared::Shared;
+use super::status;
+use crate::state::ServerState;
 
 /// The service.
 #[derive(Debug)]
-pub(super) struct Operations(pub(super) Arc<Shared>);
+pub(super) struct Operations(pub(super) Arc<ServerState>);
 
 #[async_trait]
 impl operations_server::Operations for Operations {
@@ -50,7 +50,7 @@ impl operations_server::Operations for Operations {
             .parse::<Uuid>()
             .is_ok_and(|id| self.0.scavenges.stop(id));
         if !stopped {
-            return Err(errors::scavenge_not_found(&scavenge_id));
+            return Err(status::scavenge_not_found(&scavenge_id));
         }
         Ok(Response::new(ScavengeResp {
             scavenge_id,

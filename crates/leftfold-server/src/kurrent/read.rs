@@ -27,44 +27,43 @@ use leftfold_store::{StreamState, StreamStatus};
 use tonic::Status;
 
 use super::{
-    errors,
-    event::{self, IdForm},
+    event::{self, UuidFormat},
     filter::Filter,
-    follow, links, origin,
+    first_event, link_resolver, status, subscribe,
 };
-use crate::shared::Shared;
+use crate::state::ServerState;
 
 /// Answers, one message each.
 pub(super) type Answers = BoxStream<'static, Result<ReadResp, Status>>;
 
 /// What a request asks for.
 #[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) part: Part,
+pub(super) struct ReadRequest {
+    pub(super) part: ReadTarget,
     direction: Direction,
     extent: Extent,
-    pub(super) form: Form,
+    pub(super) form: ReadOptions,
     filter: Option<Filter>,
 }
 
 /// How events are to be shown.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Form {
-    pub(super) ids: IdForm,
+pub(super) struct ReadOptions {
+    pub(super) ids: UuidFormat,
     pub(super) resolve_links: bool,
     /// Whether the client understands messages about the ends of a stream.
     pub(super) tells_ends: bool,
 }
 
 #[derive(Debug)]
-pub(super) enum Part {
-    Stream(StreamName, From<Revision>),
-    All(From<Position>),
+pub(super) enum ReadTarget {
+    Stream(StreamName, StartFrom<Revision>),
+    All(StartFrom<Position>),
 }
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum From<T> {
+pub(super) enum StartFrom<T> {
     Start,
     At(T),
     End,
@@ -76,13 +75,13 @@ enum Extent {
     Subscription,
 }
 
-impl Asked {
+impl ReadRequest {
     pub(super) fn from_wire(request: ReadReq) -> Result<Self, Status> {
-        let options = request.options.ok_or_else(|| errors::missing("options"))?;
+        let options = request.options.ok_or_else(|| status::missing("options"))?;
         let ids = match options.uuid_option.and_then(|option| option.content) {
-            Some(Content::String(_)) => IdForm::Text,
-            Some(Content::Structured(_)) => IdForm::Halves,
-            None => return Err(errors::missing("uuid_option")),
+            Some(Content::String(_)) => UuidFormat::Text,
+            Some(Content::Structured(_)) => UuidFormat::Structured,
+            None => return Err(status::missing("uuid_option")),
         };
         let direction = match ReadDirection::try_from(options.read_direction) {
             Ok(ReadDirection::Forwards) => Direction::Forwards,
@@ -93,7 +92,7 @@ impl Asked {
                 ));
             }
         };
-        let form = Form {
+        let form = ReadOptions {
             ids,
             resolve_links: options.resolve_links,
             tells_ends: options
@@ -111,11 +110,11 @@ impl Asked {
     }
 }
 
-fn what(options: Options) -> Result<(Extent, Part, Option<Filter>), Status> {
+fn what(options: Options) -> Result<(Extent, ReadTarget, Option<Filter>), Status> {
     let extent = match options.count_option {
         Some(CountOption::Count(count)) => Extent::Count(count),
         Some(CountOption::Subscription(_)) => Extent::Subscription,
-        None => return Err(errors::missing("count_option")),
+        None => return Err(status::missing("count_option")),
     };
     let filter = match options.filter_option {
         Some(FilterOption::Filter(filter)) => Some(Filter::from_wire(filter)?),
@@ -124,16 +123,16 @@ fn what(options: Options) -> Result<(Extent, Part, Option<Filter>), Status> {
     let part = match options.stream_option {
         Some(StreamOption::Stream(stream)) => {
             let from = match stream.revision_option {
-                Some(RevisionOption::Revision(u64::MAX) | RevisionOption::End(_)) => From::End,
-                Some(RevisionOption::Revision(revision)) => From::At(Revision::new(revision)),
-                Some(RevisionOption::Start(_)) | None => From::Start,
+                Some(RevisionOption::Revision(u64::MAX) | RevisionOption::End(_)) => StartFrom::End,
+                Some(RevisionOption::Revision(revision)) => StartFrom::At(Revision::new(revision)),
+                Some(RevisionOption::Start(_)) | None => StartFrom::Start,
             };
-            Part::Stream(event::stream(stream.stream_identifier)?, from)
+            ReadTarget::Stream(event::stream(stream.stream_identifier)?, from)
         }
-        Some(StreamOption::All(all)) => Part::All(position(&all)?),
-        None => return Err(errors::missing("stream_option")),
+        Some(StreamOption::All(all)) => ReadTarget::All(position(&all)?),
+        None => return Err(status::missing("stream_option")),
     };
-    if filter.is_some() && matches!(part, Part::Stream(..)) {
+    if filter.is_some() && matches!(part, ReadTarget::Stream(..)) {
         return Err(Status::invalid_argument(
             "a filter is for $all, not for one stream",
         ));
@@ -141,29 +140,29 @@ fn what(options: Options) -> Result<(Extent, Part, Option<Filter>), Status> {
     Ok((extent, part, filter))
 }
 
-fn position(all: &options::AllOptions) -> Result<From<Position>, Status> {
+fn position(all: &options::AllOptions) -> Result<StartFrom<Position>, Status> {
     Ok(match &all.all_option {
-        Some(AllOption::Position(at)) if at.commit_position == u64::MAX => From::End,
+        Some(AllOption::Position(at)) if at.commit_position == u64::MAX => StartFrom::End,
         Some(AllOption::Position(at)) if at.commit_position != at.prepare_position => {
-            return Err(errors::invalid_position());
+            return Err(status::invalid_position());
         }
-        Some(AllOption::Position(at)) => From::At(Position::new(at.commit_position)),
-        Some(AllOption::Start(_)) | None => From::Start,
-        Some(AllOption::End(_)) => From::End,
+        Some(AllOption::Position(at)) => StartFrom::At(Position::new(at.commit_position)),
+        Some(AllOption::Start(_)) | None => StartFrom::Start,
+        Some(AllOption::End(_)) => StartFrom::End,
     })
 }
 
 /// The answers to a request.
-pub(super) async fn answer(shared: &Shared, asked: Asked) -> Result<Answers, Status> {
+pub(super) async fn answer(shared: &ServerState, asked: ReadRequest) -> Result<Answers, Status> {
     if shared.stopping.is_cancelled() {
-        return Err(errors::stopping());
+        return Err(status::stopping());
     }
-    if let Part::All(From::At(position)) = asked.part
-        && position > shared.store.head().await.map_err(errors::of_read)?
+    if let ReadTarget::All(StartFrom::At(position)) = asked.part
+        && position > shared.store.head().await.map_err(status::of_read)?
     {
-        return Err(errors::invalid_position());
+        return Err(status::invalid_position());
     }
-    let Asked {
+    let ReadRequest {
         part,
         direction,
         extent,
@@ -177,17 +176,17 @@ pub(super) async fn answer(shared: &Shared, asked: Asked) -> Result<Answers, Sta
                 "a subscription cannot go backwards",
             ));
         }
-        (Extent::Subscription, Part::Stream(stream, after)) => {
-            follow::stream(shared, stream, after, form).await?
+        (Extent::Subscription, ReadTarget::Stream(stream, after)) => {
+            subscribe::stream(shared, stream, after, form).await?
         }
-        (Extent::Subscription, Part::All(after)) => {
-            follow::all(shared, after, filter, form).await?
+        (Extent::Subscription, ReadTarget::All(after)) => {
+            subscribe::all(shared, after, filter, form).await?
         }
-        (Extent::Count(count), Part::Stream(stream, from)) => {
-            one_stream(shared, stream, (from, direction, count), form).await?
+        (Extent::Count(count), ReadTarget::Stream(stream, from)) => {
+            read_stream(shared, stream, (from, direction, count), form).await?
         }
-        (Extent::Count(count), Part::All(from)) => {
-            everything(shared, (from, direction, count), filter, form)?
+        (Extent::Count(count), ReadTarget::All(from)) => {
+            read_all(shared, (from, direction, count), filter, form)?
         }
     };
     if !is_subscription {
@@ -196,7 +195,7 @@ pub(super) async fn answer(shared: &Shared, asked: Asked) -> Result<Answers, Sta
     }
     let stopping = shared.stopping.clone();
     let stop = async move { stopping.cancelled().await };
-    let told = stream::once(future::ready(Err(errors::stopping())));
+    let told = stream::once(future::ready(Err(status::stopping())));
     let ended = answers.map(Some).chain(stream::once(future::ready(None)));
     // The end of the answers is the end, not a reason to say that the server stops.
     let until = ended
@@ -218,16 +217,16 @@ fn stop_after_error(
     })
 }
 
-async fn one_stream(
-    shared: &Shared,
+async fn read_stream(
+    shared: &ServerState,
     name: StreamName,
-    (from, direction, count): (From<Revision>, Direction, u64),
-    form: Form,
+    (from, direction, count): (StartFrom<Revision>, Direction, u64),
+    form: ReadOptions,
 ) -> Result<Answers, Status> {
     let state = shared.store.stream_state(name.clone()).await;
-    let state = state.map_err(errors::of_read)?;
+    let state = state.map_err(status::of_read)?;
     match state.status {
-        StreamStatus::Tombstoned => return Err(errors::stream_deleted(&name)),
+        StreamStatus::Tombstoned => return Err(status::stream_deleted(&name)),
         StreamStatus::Absent | StreamStatus::Deleted => {
             let not_found = StreamNotFound {
                 stream_identifier: Some(event::identifier(&name)),
@@ -239,16 +238,16 @@ async fn one_stream(
     }
     let read = Read::stream(name).limit(count);
     let read = match (direction, from) {
-        (Direction::Forwards, From::Start) => read,
-        (Direction::Forwards, From::At(revision)) => read.from_revision(revision),
-        (Direction::Forwards, From::End) => read.limit(0),
-        (Direction::Backwards, From::Start) => read.from_revision(Revision::FIRST).backwards(),
-        (Direction::Backwards, From::At(revision)) => read.from_revision(revision).backwards(),
-        (Direction::Backwards, From::End) => read.backwards(),
+        (Direction::Forwards, StartFrom::Start) => read,
+        (Direction::Forwards, StartFrom::At(revision)) => read.from_revision(revision),
+        (Direction::Forwards, StartFrom::End) => read.limit(0),
+        (Direction::Backwards, StartFrom::Start) => read.from_revision(Revision::FIRST).backwards(),
+        (Direction::Backwards, StartFrom::At(revision)) => read.from_revision(revision).backwards(),
+        (Direction::Backwards, StartFrom::End) => read.backwards(),
     };
     let (first, last) = ends(&state, from, direction, form);
     let events = events(shared, read);
-    let shown = links::shown(shared, events, form);
+    let shown = link_resolver::shown(shared, events, form);
     // A read that stops at its count does not know that it stands at an end.
     let seen = Arc::new(AtomicU64::new(0));
     let counting = Arc::clone(&seen);
@@ -267,17 +266,17 @@ type Ends = Option<Result<ReadResp, Status>>;
 /// What is said about the ends of a stream before and behind its events.
 fn ends(
     state: &StreamState,
-    from: From<Revision>,
+    from: StartFrom<Revision>,
     direction: Direction,
-    form: Form,
+    form: ReadOptions,
 ) -> (Ends, Ends) {
     if !form.tells_ends {
         return (None, None);
     }
     let before_first = match from {
-        From::Start => state.first > Revision::FIRST,
-        From::At(revision) => revision < state.first,
-        From::End => false,
+        StartFrom::Start => state.first > Revision::FIRST,
+        StartFrom::At(revision) => revision < state.first,
+        StartFrom::End => false,
     };
     let first = (direction == Direction::Forwards && before_first).then(|| {
         Ok(event::content(Answer::FirstStreamPosition(
@@ -290,13 +289,13 @@ fn ends(
     (first, last)
 }
 
-fn everything(
-    shared: &Shared,
-    (from, direction, count): (From<Position>, Direction, u64),
+fn read_all(
+    shared: &ServerState,
+    (from, direction, count): (StartFrom<Position>, Direction, u64),
     filter: Option<Filter>,
-    form: Form,
+    form: ReadOptions,
 ) -> Result<Answers, Status> {
-    let origin = origin::event().map_err(|error| errors::invalid(&error))?;
+    let origin = first_event::event().map_err(|error| status::invalid(&error))?;
     let scope = filter.as_ref().map(Filter::scope).unwrap_or_default();
     let mut read = Read {
         scope,
@@ -307,21 +306,23 @@ fn everything(
         read = read.limit(count);
     }
     let with_origin = match (direction, from) {
-        (Direction::Forwards, From::At(position)) => {
+        (Direction::Forwards, StartFrom::At(position)) => {
             read = read.from_position(position.max(Position::FIRST));
             position == Position::START
         }
-        (Direction::Forwards, From::Start) | (Direction::Backwards, From::End) => true,
-        (Direction::Forwards, From::End) | (Direction::Backwards, From::Start) => {
+        (Direction::Forwards, StartFrom::Start) | (Direction::Backwards, StartFrom::End) => true,
+        (Direction::Forwards, StartFrom::End) | (Direction::Backwards, StartFrom::Start) => {
             return Ok(stream::empty().boxed());
         }
         // Backwards, the position named is where the reading stands: what comes is before it.
-        (Direction::Backwards, From::At(Position::START)) => return Ok(stream::empty().boxed()),
-        (Direction::Backwards, From::At(Position::FIRST)) => {
+        (Direction::Backwards, StartFrom::At(Position::START)) => {
+            return Ok(stream::empty().boxed());
+        }
+        (Direction::Backwards, StartFrom::At(Position::FIRST)) => {
             read = read.limit(0);
             true
         }
-        (Direction::Backwards, From::At(position)) => {
+        (Direction::Backwards, StartFrom::At(position)) => {
             read = read.from_position(position.previous());
             true
         }
@@ -332,23 +333,23 @@ fn everything(
         Direction::Forwards => origin.chain(stored).left_stream(),
         Direction::Backwards => stored.chain(origin).right_stream(),
     };
-    let passing = Passing {
+    let passing = FilteredRead {
         batches: all.boxed(),
         filter,
         remaining: usize::try_from(count).unwrap_or(usize::MAX),
     };
-    let passing = stream::try_unfold(passing, Passing::step);
-    Ok(links::shown(shared, passing, form))
+    let passing = stream::try_unfold(passing, FilteredRead::step);
+    Ok(link_resolver::shown(shared, passing, form))
 }
 
 /// The batches of a read on their way, as far as they pass.
-struct Passing {
+struct FilteredRead {
     batches: BoxStream<'static, Result<Vec<RecordedEvent>, Status>>,
     filter: Option<Filter>,
     remaining: usize,
 }
 
-impl Passing {
+impl FilteredRead {
     async fn step(mut self) -> Result<Option<(Vec<RecordedEvent>, Self)>, Status> {
         if self.remaining == 0 {
             return Ok(None);
@@ -367,11 +368,11 @@ impl Passing {
 
 /// The events of a read, batch by batch.
 fn events(
-    shared: &Shared,
+    shared: &ServerState,
     read: Read,
 ) -> impl futures_core::Stream<Item = Result<Vec<RecordedEvent>, Status>> + Send + 'static {
     let batches = shared.store.read(read);
     batches
         .map_ok(|batch| batch.events)
-        .map_err(errors::of_read)
+        .map_err(status::of_read)
 }

@@ -12,16 +12,16 @@ use leftfold_proto::event_store::client::streams::{
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::{append, batch, delete, read};
-use crate::shared::Shared;
+use crate::state::ServerState;
 
 /// The service.
 #[derive(Debug)]
 pub(super) struct Streams {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
 }
 
 impl Streams {
-    pub(super) fn over(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<ServerState>) -> Self {
         Self { shared }
     }
 }
@@ -32,7 +32,7 @@ impl streams_server::Streams for Streams {
     type BatchAppendStream = BoxStream<'static, Result<BatchAppendResp, Status>>;
 
     async fn read(&self, request: Request<ReadReq>) -> Result<Response<Self::ReadStream>, Status> {
-        let asked = read::Asked::from_wire(request.into_inner())?;
+        let asked = read::ReadRequest::from_wire(request.into_inner())?;
         read::answer(&self.shared, asked).await.map(Response::new)
     }
 

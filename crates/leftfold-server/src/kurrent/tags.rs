@@ -16,7 +16,7 @@ struct Tagged {
 }
 
 /// The tags that metadata names; none if it does not name a list of texts.
-pub(super) fn named_in(metadata: &[u8]) -> Result<Vec<Tag>, ModelError> {
+pub(super) fn parse(metadata: &[u8]) -> Result<Vec<Tag>, ModelError> {
     if !names_tags(metadata) {
         return Ok(Vec::new());
     }
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn tags_are_taken_from_a_list_of_texts_and_from_nothing_else() {
-        let named = |json: &str| named_in(json.as_bytes()).unwrap();
+        let named = |json: &str| parse(json.as_bytes()).unwrap();
         assert_eq!(named(r#"{"$tags":["b","a","b"],"x":1}"#), tags(&["a", "b"]));
         for other in [
             r#"{"$tags":"a"}"#,
@@ -81,7 +81,7 @@ mod tests {
         ] {
             assert_eq!(named(other), tags(&[]), "{other}");
         }
-        assert!(named_in(br#"{"$tags":[""]}"#).is_err());
+        assert!(parse(br#"{"$tags":[""]}"#).is_err());
     }
 
     #[test]

@@ -14,10 +14,10 @@ use leftfold_proto::leftfold::v1::{
 use leftfold_store::{Delete, ListStreams, SavedSnapshot, Subscription};
 use uuid::Uuid;
 
-use super::refusal::Refusal;
-use crate::names::Names;
+use super::status::ErrorResponse;
+use crate::interner::NameInterner;
 
-type Decoded<T> = Result<T, Refusal>;
+type Decoded<T> = Result<T, ErrorResponse>;
 
 pub(super) fn append(request: wire::AppendRequest) -> Decoded<Append> {
     let writes = request.writes.into_iter().map(write);
@@ -35,7 +35,7 @@ pub(super) fn append(request: wire::AppendRequest) -> Decoded<Append> {
 }
 
 fn write(write: wire::Write) -> Decoded<StreamWrite> {
-    let mut names = Names::default();
+    let mut names = NameInterner::default();
     let events = write.events.into_iter();
     let events = events.map(|given| event(given, &mut names));
     Ok(StreamWrite {
@@ -57,12 +57,12 @@ fn condition(condition: wire::Condition) -> Decoded<AppendCondition> {
     Ok(AppendCondition::new(query, Position::new(condition.token)))
 }
 
-fn event(event: wire::NewEvent, names: &mut Names) -> Decoded<NewEvent> {
+fn event(event: wire::NewEvent, names: &mut NameInterner) -> Decoded<NewEvent> {
     let content_type = u8::try_from(event.content_type)
         .ok()
         .and_then(ContentType::from_code)
         .ok_or_else(|| {
-            Refusal::invalid(format!(
+            ErrorResponse::invalid(format!(
                 "content type {} of an event is unknown",
                 event.content_type
             ))
@@ -70,7 +70,7 @@ fn event(event: wire::NewEvent, names: &mut Names) -> Decoded<NewEvent> {
     let tags = names.tags(&event.tags)?;
     let id = id(event.id_high, event.id_low);
     let event_type = names.event_type(&event.r#type)?;
-    let decoded = NewEvent::identified(id, event_type, content_type, event.data)
+    let decoded = NewEvent::new_with_id(id, event_type, content_type, event.data)
         .with_metadata(event.metadata)
         .with_tags(tags)?;
     Ok(match event.time {
@@ -83,7 +83,7 @@ fn id(high: u64, low: u64) -> EventId {
     Uuid::from_u64_pair(high, low).into()
 }
 
-fn names<T, E: Into<Refusal>>(
+fn names<T, E: Into<ErrorResponse>>(
     texts: Vec<String>,
     name: impl Fn(String) -> Result<T, E>,
 ) -> Decoded<Vec<T>> {
@@ -152,8 +152,8 @@ pub(super) fn subscription(request: wire::SubscribeRequest) -> Decoded<Subscript
 
 pub(super) fn delete(request: wire::DeleteRequest) -> Decoded<Delete> {
     let (stream, expected) = (StreamName::new(request.stream)?, expected(request.expected));
-    Ok(if request.for_good {
-        Delete::for_good(stream, expected)
+    Ok(if request.permanent {
+        Delete::tombstone(stream, expected)
     } else {
         Delete::stream(stream, expected)
     })
@@ -169,10 +169,10 @@ pub(super) fn list(request: wire::ListRequest) -> Decoded<ListStreams> {
 }
 
 pub(super) fn snapshot(snapshot: Option<wire::Snapshot>) -> Decoded<SavedSnapshot> {
-    let snapshot = snapshot.ok_or_else(|| Refusal::invalid("snapshot is missing"))?;
+    let snapshot = snapshot.ok_or_else(|| ErrorResponse::invalid("snapshot is missing"))?;
     let length = snapshot.fingerprint.len();
     let fingerprint = snapshot.fingerprint.as_ref().try_into().map_err(|_| {
-        Refusal::invalid(format!(
+        ErrorResponse::invalid(format!(
             "fingerprint of a snapshot has {length} bytes; it needs 16"
         ))
     })?;

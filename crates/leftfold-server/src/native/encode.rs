@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use leftfold_model::{Appended, EventId, ExpectedRevision, Position, RecordedEvent, Revision};
 use leftfold_proto::leftfold::v1::{
-    self as wire, Expected, Unit, expected::Kind as ExpectedKind, state_answer::Status,
+    self as wire, Expected, expected::Kind as ExpectedKind, state_response::Status,
 };
 use leftfold_store::{
     Delivery, ReadBatch, SavedSnapshot, ScavengeProgress, StoreStats, StreamInfo, StreamState,
@@ -30,8 +30,8 @@ pub(super) fn id(id: EventId) -> (u64, u64) {
 pub(super) fn expected(expected: ExpectedRevision) -> Expected {
     let kind = match expected {
         ExpectedRevision::Any => None,
-        ExpectedRevision::NoStream => Some(ExpectedKind::NoStream(Unit {})),
-        ExpectedRevision::StreamExists => Some(ExpectedKind::Exists(Unit {})),
+        ExpectedRevision::NoStream => Some(ExpectedKind::NoStream(())),
+        ExpectedRevision::StreamExists => Some(ExpectedKind::Exists(())),
         ExpectedRevision::Exact(revision) => Some(ExpectedKind::Revision(revision.get())),
     };
     Expected { kind }
@@ -85,7 +85,7 @@ pub(super) fn delivery(delivery: &Delivery) -> Vec<wire::Delivery> {
 /// Events in messages, each with the position of its last event.
 fn split(events: &[RecordedEvent]) -> Vec<(wire::Events, Position)> {
     let mut done = Vec::new();
-    let mut gathered = Gathered::default();
+    let mut gathered = EventBatchBuilder::default();
     let mut last = Position::START;
     for event in events {
         if gathered.bytes > 0 && gathered.bytes + size(event) > MESSAGE_BYTES {
@@ -107,7 +107,7 @@ fn size(event: &RecordedEvent) -> usize {
 
 /// A message that is being put together.
 #[derive(Default)]
-struct Gathered<'a> {
+struct EventBatchBuilder<'a> {
     streams: Names<'a>,
     types: Names<'a>,
     tags: Names<'a>,
@@ -115,7 +115,7 @@ struct Gathered<'a> {
     bytes: usize,
 }
 
-impl<'a> Gathered<'a> {
+impl<'a> EventBatchBuilder<'a> {
     fn add(&mut self, event: &'a RecordedEvent) {
         let known = self.streams.bytes + self.types.bytes + self.tags.bytes;
         let (id_high, id_low) = id(event.id);
@@ -179,14 +179,14 @@ impl<'a> Names<'a> {
     }
 }
 
-pub(super) fn state(state: &StreamState) -> wire::StateAnswer {
+pub(super) fn state(state: &StreamState) -> wire::StateResponse {
     let status = match state.status {
         StreamStatus::Absent => Status::Absent,
         StreamStatus::Present => Status::Present,
         StreamStatus::Deleted => Status::Deleted,
         StreamStatus::Tombstoned => Status::Tombstoned,
     };
-    wire::StateAnswer {
+    wire::StateResponse {
         status: status.into(),
         first: state.first.get(),
         last: state.last.map(Revision::get),
@@ -196,7 +196,7 @@ pub(super) fn state(state: &StreamState) -> wire::StateAnswer {
 }
 
 pub(super) fn listing(infos: &[StreamInfo]) -> Vec<wire::Listing> {
-    let listed = |info: &StreamInfo| wire::Listed {
+    let listed = |info: &StreamInfo| wire::StreamEntry {
         stream: info.stream.to_string(),
         events: info.events,
         revision: info.revision.get(),
@@ -209,12 +209,12 @@ pub(super) fn listing(infos: &[StreamInfo]) -> Vec<wire::Listing> {
     infos.chunks(LISTED_MAX).map(message).collect()
 }
 
-pub(super) fn stats(stats: StoreStats) -> wire::StatsAnswer {
+pub(super) fn stats(stats: StoreStats) -> wire::StatsResponse {
     let detail = |(name, value): (std::borrow::Cow<'static, str>, String)| {
         let name = name.into_owned();
-        wire::stats_answer::Detail { name, value }
+        wire::stats_response::Detail { name, value }
     };
-    wire::StatsAnswer {
+    wire::StatsResponse {
         events: stats.events,
         head: stats.head.get(),
         details: stats.details.into_iter().map(detail).collect(),

@@ -3,25 +3,25 @@
 //! **Owns:** its services. **Does not know:** rules about streams.
 //! **Invariants:** an append that was begun is finished, whether or not anybody waits for it; what fails is told so that the
 //! client can rebuild the same error.
-//! **Reading order:** `service`, `session`, then the translations: `decode`, `encode`, `refusal`.
+//! **Reading order:** `service`, `session`, then the translations: `decode`, `encode`, `status`.
 
+mod chunked_append;
 mod decode;
 mod encode;
-mod parts;
-mod refusal;
 mod service;
 mod session;
+mod status;
 
 use std::sync::Arc;
 
 use leftfold_proto::leftfold::v1::store_server::StoreServer;
 
 use self::service::Native;
-use crate::{services::Services, shared::Shared};
+use crate::{services::GrpcRoutes, state::ServerState};
 
 /// Adds the services of this protocol.
-pub(crate) fn add_to(services: &mut Services, shared: &Arc<Shared>) {
-    let service = StoreServer::new(Native::over(shared))
+pub(crate) fn register(services: &mut GrpcRoutes, shared: &Arc<ServerState>) {
+    let service = StoreServer::new(Native::new(shared))
         .max_decoding_message_size(shared.settings.message_bytes_max.len())
         .max_encoding_message_size(usize::MAX);
     services.add(service);

@@ -15,26 +15,26 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{decode, encode, parts::Parts, refusal::Refusal, session};
+use super::{chunked_append::ChunkAssembler, decode, encode, session, status::ErrorResponse};
 use crate::{
-    call::{self, Unanswered},
-    shared::Shared,
+    call::{self, QueryError},
+    state::ServerState,
 };
 
 /// The service.
 #[derive(Debug)]
 pub(super) struct Native {
-    shared: Arc<Shared>,
-    parts: Parts,
+    shared: Arc<ServerState>,
+    parts: ChunkAssembler,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 type Messages<T> = BoxStream<'static, Result<T, Status>>;
 
 impl Native {
-    pub(super) fn over(shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(shared: &Arc<ServerState>) -> Self {
         Self {
-            parts: Parts::new(&shared.settings),
+            parts: ChunkAssembler::new(&shared.settings),
             shared: Arc::clone(shared),
         }
     }
@@ -51,12 +51,12 @@ impl Native {
     async fn finish(
         &self,
         work: impl Future<Output = Result<Appended, AppendError>> + Send + 'static,
-    ) -> Result<Appended, Refusal> {
+    ) -> Result<Appended, ErrorResponse> {
         if self.shared.stopping.is_cancelled() {
-            return Err(Refusal::stopping());
+            return Err(ErrorResponse::stopping());
         }
         let deadline = Instant::now() + self.shared.settings.call_timeout;
-        let outcome = call::finish(&self.shared, deadline, work).await;
+        let outcome = call::run_to_completion(&self.shared, deadline, work).await;
         let unknown = |unfinished| AppendError::OutcomeUnknown {
             cause: Arc::new(unfinished),
         };
@@ -64,15 +64,15 @@ impl Native {
     }
 
     /// Waits for an answer that takes no writing, but not for ever.
-    async fn answer<T, E: Into<Refusal>>(
+    async fn answer<T, E: Into<ErrorResponse>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Status> {
         let patience = self.shared.settings.call_timeout;
-        match call::answer(&self.shared, patience, work).await {
+        match call::with_timeout(&self.shared, patience, work).await {
             Ok(outcome) => outcome.map_err(|error| error.into().into()),
-            Err(Unanswered::Stopping) => Err(Refusal::stopping().into()),
-            Err(late @ Unanswered::Late(_)) => Err(Status::deadline_exceeded(late.to_string())),
+            Err(QueryError::ShuttingDown) => Err(ErrorResponse::stopping().into()),
+            Err(late @ QueryError::TimedOut(_)) => Err(Status::deadline_exceeded(late.to_string())),
         }
     }
 
@@ -85,7 +85,7 @@ impl Native {
     where
         T: Send + 'static,
         M: Send + 'static,
-        E: Into<Refusal> + Send + 'static,
+        E: Into<ErrorResponse> + Send + 'static,
     {
         let each = Self::messages(items, messages).into_inner();
         until(self.shared.stopping.clone(), each)
@@ -99,7 +99,7 @@ impl Native {
     where
         T: Send + 'static,
         M: Send + 'static,
-        E: Into<Refusal> + Send + 'static,
+        E: Into<ErrorResponse> + Send + 'static,
     {
         let each = items.flat_map(move |item| {
             let told: Vec<Result<M, Status>> = match item {
@@ -120,7 +120,7 @@ fn until<M: Send + 'static>(stopping: CancellationToken, messages: Messages<M>) 
             let mut messages = messages?;
             tokio::select! {
                 biased;
-                () = stopping.cancelled() => Some((Err(Refusal::stopping().into()), None)),
+                () = stopping.cancelled() => Some((Err(ErrorResponse::stopping().into()), None)),
                 next = messages.next() => match next? {
                     Ok(message) => Some((Ok(message), Some(messages))),
                     Err(status) => Some((Err(status), None)),
@@ -130,23 +130,23 @@ fn until<M: Send + 'static>(stopping: CancellationToken, messages: Messages<M>) 
     }))
 }
 
-fn name(stream: String) -> Result<StreamName, Refusal> {
+fn name(stream: String) -> Result<StreamName, ErrorResponse> {
     Ok(StreamName::new(stream)?)
 }
 
 #[tonic::async_trait]
 impl Store for Native {
-    type AppendsStream = Messages<wire::AppendAnswers>;
+    type AppendsStream = Messages<wire::AppendsResponse>;
     type ReadStream = Messages<wire::ReadBatch>;
     type SubscribeStream = Messages<wire::Delivery>;
     type ListStream = Messages<wire::Listing>;
     type ScavengeStream = Messages<wire::ScavengeProgress>;
 
-    async fn describe(&self, _: Request<wire::DescribeRequest>) -> Answer<wire::Description> {
+    async fn describe(&self, _: Request<wire::DescribeRequest>) -> Answer<wire::DescribeResponse> {
         let store = &self.shared.store;
         let head = self.answer(store.head()).await?;
         let capabilities = store.capabilities();
-        Ok(Response::new(wire::Description {
+        Ok(Response::new(wire::DescribeResponse {
             durable: capabilities.durable,
             recent_ids: capabilities.recent_ids,
             head: head.get(),
@@ -159,9 +159,9 @@ impl Store for Native {
         self.write(append).await
     }
 
-    async fn append_in_parts(
+    async fn append_chunked(
         &self,
-        request: Request<Streaming<wire::AppendPart>>,
+        request: Request<Streaming<wire::AppendChunk>>,
     ) -> Answer<wire::Appended> {
         let whole = self.parts.join(request.into_inner()).await?;
         let append = decode::append(whole)?;
@@ -170,7 +170,7 @@ impl Store for Native {
 
     async fn appends(
         &self,
-        request: Request<Streaming<wire::NumberedAppends>>,
+        request: Request<Streaming<wire::AppendsRequest>>,
     ) -> Answer<Self::AppendsStream> {
         let answers = session::run(&self.shared, request.into_inner());
         Ok(Response::new(answers))
@@ -190,16 +190,16 @@ impl Store for Native {
         let deliveries = self.shared.store.subscribe(subscription);
         let followed = self.followed(deliveries, encode::delivery);
         // It ends by itself only when the store closes, and that happens when the server stops.
-        let end = stream::once(async { Err(Refusal::stopping().into()) });
+        let end = stream::once(async { Err(ErrorResponse::stopping().into()) });
         Ok(Response::new(followed.chain(end).boxed()))
     }
 
-    async fn head(&self, _: Request<wire::HeadRequest>) -> Answer<wire::HeadAnswer> {
+    async fn head(&self, _: Request<wire::HeadRequest>) -> Answer<wire::HeadResponse> {
         let position = self.answer(self.shared.store.head()).await?.get();
-        Ok(Response::new(wire::HeadAnswer { position }))
+        Ok(Response::new(wire::HeadResponse { position }))
     }
 
-    async fn state(&self, request: Request<wire::StateRequest>) -> Answer<wire::StateAnswer> {
+    async fn state(&self, request: Request<wire::StateRequest>) -> Answer<wire::StateResponse> {
         let stream = name(request.into_inner().stream)?;
         let state = self.answer(self.shared.store.stream_state(stream)).await?;
         Ok(Response::new(encode::state(&state)))
@@ -220,7 +220,7 @@ impl Store for Native {
         Ok(Self::messages(infos, |infos| encode::listing(infos)))
     }
 
-    async fn stats(&self, _: Request<wire::StatsRequest>) -> Answer<wire::StatsAnswer> {
+    async fn stats(&self, _: Request<wire::StatsRequest>) -> Answer<wire::StatsResponse> {
         let stats = self.answer(self.shared.store.stats()).await?;
         Ok(Response::new(encode::stats(stats)))
     }
@@ -230,7 +230,11 @@ impl Store for Native {
         request: Request<wire::ScavengeRequest>,
     ) -> Answer<Self::ScavengeStream> {
         let asked = request.into_inner().bytes_per_second;
-        let told = self.shared.scavenges.run(asked).map_err(Refusal::from)?;
+        let told = self
+            .shared
+            .scavenges
+            .run(asked)
+            .map_err(ErrorResponse::from)?;
         let told = self.followed(told, |progress| vec![encode::progress(progress)]);
         Ok(Response::new(told))
     }
@@ -238,11 +242,11 @@ impl Store for Native {
     async fn load_snapshot(
         &self,
         request: Request<wire::LoadSnapshotRequest>,
-    ) -> Answer<wire::LoadSnapshotAnswer> {
+    ) -> Answer<wire::LoadSnapshotResponse> {
         let stream = name(request.into_inner().stream)?;
         let snapshots = self.shared.store.snapshots();
         let snapshot = self.answer(snapshots.load(&stream)).await?;
-        Ok(Response::new(wire::LoadSnapshotAnswer {
+        Ok(Response::new(wire::LoadSnapshotResponse {
             snapshot: snapshot.map(encode::snapshot),
         }))
     }
@@ -250,21 +254,21 @@ impl Store for Native {
     async fn save_snapshot(
         &self,
         request: Request<wire::SaveSnapshotRequest>,
-    ) -> Answer<wire::SaveSnapshotAnswer> {
+    ) -> Answer<wire::SaveSnapshotResponse> {
         let wire::SaveSnapshotRequest { stream, snapshot } = request.into_inner();
         let (stream, snapshot) = (name(stream)?, decode::snapshot(snapshot)?);
         let snapshots = self.shared.store.snapshots();
         self.answer(snapshots.save(&stream, snapshot)).await?;
-        Ok(Response::new(wire::SaveSnapshotAnswer {}))
+        Ok(Response::new(wire::SaveSnapshotResponse {}))
     }
 
     async fn remove_snapshot(
         &self,
         request: Request<wire::RemoveSnapshotRequest>,
-    ) -> Answer<wire::RemoveSnapshotAnswer> {
+    ) -> Answer<wire::RemoveSnapshotResponse> {
         let stream = name(request.into_inner().stream)?;
         let snapshots = self.shared.store.snapshots();
         self.answer(snapshots.remove(&stream)).await?;
-        Ok(Response::new(wire::RemoveSnapshotAnswer {}))
+        Ok(Response::new(wire::RemoveSnapshotResponse {}))
     }
 }

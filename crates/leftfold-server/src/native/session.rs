@@ -9,23 +9,23 @@ use std::{collections::VecDeque, sync::Arc};
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::{FutureExt, StreamExt, stream, stream::FuturesUnordered};
 use leftfold_proto::leftfold::v1::{
-    AppendAnswer, AppendAnswers, NumberedAppend, NumberedAppends, append_answer::Outcome,
+    AppendResult, AppendsRequest, AppendsResponse, NumberedAppend, append_result::Outcome,
 };
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::{decode, encode, refusal::Refusal};
-use crate::shared::Shared;
+use super::{decode, encode, status::ErrorResponse};
+use crate::state::ServerState;
 
 /// Appends of one session that are under way or answered and not yet told. More would only wait in the store.
 const APPENDS_MAX: usize = 1024;
 
-type Answers = Result<AppendAnswers, Status>;
+type Answers = Result<AppendsResponse, Status>;
 
 /// Begins a session; its work outlives the stream of answers.
 pub(super) fn run(
-    shared: &Arc<Shared>,
-    incoming: Streaming<NumberedAppends>,
+    shared: &Arc<ServerState>,
+    incoming: Streaming<AppendsRequest>,
 ) -> BoxStream<'static, Answers> {
     let (tell, told) = mpsc::channel(1);
     let session = Session {
@@ -48,43 +48,43 @@ enum End {
     /// The client has no more, or is gone.
     Client,
     Stopping,
-    Broken(Refusal),
+    Broken(ErrorResponse),
 }
 
 struct Session {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     tell: mpsc::Sender<Answers>,
     /// Received and not begun.
     waiting: VecDeque<NumberedAppend>,
     /// The number of the newest append that was begun.
     begun: u64,
-    under_way: FuturesUnordered<BoxFuture<'static, AppendAnswer>>,
-    answers: Vec<AppendAnswer>,
+    under_way: FuturesUnordered<BoxFuture<'static, AppendResult>>,
+    answers: Vec<AppendResult>,
 }
 
 impl Session {
-    async fn serve(mut self, incoming: Streaming<NumberedAppends>) {
+    async fn serve(mut self, incoming: Streaming<AppendsRequest>) {
         let end = self.take(incoming).await;
         while let Some(answer) = self.under_way.next().await {
             self.answers.push(answer);
         }
-        let taken_through = matches!(end, End::Stopping).then_some(self.begun);
-        let last = AppendAnswers {
+        let accepted_through = matches!(end, End::Stopping).then_some(self.begun);
+        let last = AppendsResponse {
             answers: std::mem::take(&mut self.answers),
-            taken_through,
+            accepted_through,
         };
         // A client that is gone cannot be told.
         let _ = self.tell.send(Ok(last)).await;
         let refusal = match end {
             End::Client => return,
-            End::Stopping => Refusal::stopping(),
+            End::Stopping => ErrorResponse::stopping(),
             End::Broken(refusal) => refusal,
         };
         let _ = self.tell.send(Err(refusal.into())).await;
     }
 
     /// Takes and answers appends until there are no more to take.
-    async fn take(&mut self, mut incoming: Streaming<NumberedAppends>) -> End {
+    async fn take(&mut self, mut incoming: Streaming<AppendsRequest>) -> End {
         let stopping = self.shared.stopping.clone();
         loop {
             if let Err(refusal) = self.begin_waiting().await {
@@ -95,9 +95,9 @@ impl Session {
                 biased;
                 () = stopping.cancelled() => return End::Stopping,
                 permit = self.tell.reserve(), if !self.answers.is_empty() => match permit {
-                    Ok(permit) => permit.send(Ok(AppendAnswers {
+                    Ok(permit) => permit.send(Ok(AppendsResponse {
                         answers: std::mem::take(&mut self.answers),
-                        taken_through: None,
+                        accepted_through: None,
                     })),
                     Err(_) => return End::Client,
                 },
@@ -120,13 +120,13 @@ impl Session {
     }
 
     /// Begins as many as there is room for.
-    async fn begin_waiting(&mut self) -> Result<(), Refusal> {
+    async fn begin_waiting(&mut self) -> Result<(), ErrorResponse> {
         while self.open() < APPENDS_MAX
             && let Some(next) = self.waiting.pop_front()
         {
             let due = self.begun + 1;
             if next.number != due {
-                return Err(Refusal::invalid(format!(
+                return Err(ErrorResponse::invalid(format!(
                     "append is number {}, but number {due} is due",
                     next.number
                 )));
@@ -149,17 +149,17 @@ impl Session {
                 self.under_way.push(Box::pin(async move {
                     let outcome = match store.append(append).await {
                         Ok(appended) => Outcome::Appended(encode::appended(&appended)),
-                        Err(error) => Outcome::Failure(Refusal::from(error).into_failure()),
+                        Err(error) => Outcome::Error(ErrorResponse::from(error).into_failure()),
                     };
-                    AppendAnswer {
+                    AppendResult {
                         number,
                         outcome: Some(outcome),
                     }
                 }));
             }
-            Err(refusal) => self.answers.push(AppendAnswer {
+            Err(refusal) => self.answers.push(AppendResult {
                 number,
-                outcome: Some(Outcome::Failure(refusal.into_failure())),
+                outcome: Some(Outcome::Error(refusal.into_failure())),
             }),
         }
     }

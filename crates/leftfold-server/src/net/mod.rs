@@ -4,13 +4,13 @@
 //! **Invariants:** a connection over a limit is closed at once; one that says nothing is closed in time; no failure of one
 //! connection ends the loop.
 
-mod door;
-mod intake;
-mod sniff;
-mod steer;
-mod whole;
+mod connection_limit;
+mod multiplex;
+mod protocol;
+mod request_budget;
+mod reset_aware_body;
 
-pub(crate) use intake::IntakeError;
+pub(crate) use request_budget::RequestBodyError;
 
 use std::{
     future::{self, Future},
@@ -34,8 +34,8 @@ use tokio_util::{
     task::{AbortOnDropHandle, TaskTracker},
 };
 
-use self::{door::Door, sniff::Spoken, steer::Steer};
-use crate::{Settings, shared::Shared};
+use self::{connection_limit::ConnectionLimiter, multiplex::ProtocolMux, protocol::HttpVersion};
+use crate::{Settings, state::ServerState};
 
 /// How long the loop rests when the system has no more descriptors.
 const PAUSE_WHEN_REFUSED: Duration = Duration::from_millis(100);
@@ -45,11 +45,11 @@ const EXPOSED_WARNING_EVERY: Duration = Duration::from_secs(60);
 /// Serves connections until `stop` resolves; then waits for those that are open, but not for ever.
 pub(crate) async fn serve(
     listener: TcpListener,
-    shared: &Arc<Shared>,
+    shared: &Arc<ServerState>,
     stop: impl Future<Output = ()>,
 ) {
-    let service = Steer::new(shared);
-    let door = Door::new(&shared.settings);
+    let service = ProtocolMux::new(shared);
+    let door = ConnectionLimiter::new(&shared.settings);
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let mut stop = pin!(stop);
@@ -61,7 +61,7 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((socket, peer)) => {
-                let Some(pass) = door.admit(peer.ip()) else {
+                let Some(pass) = door.try_acquire(peer.ip()) else {
                     shared.metrics.connections_refused.inc();
                     tracing::warn!(%peer, "too many connections, closed one");
                     continue;
@@ -72,7 +72,7 @@ pub(crate) async fn serve(
                     service: service.clone(),
                     shared: Arc::clone(shared),
                 };
-                let open = Open::counted(shared);
+                let open = ConnectionGauge::counted(shared);
                 let cut = cut.clone();
                 connections.spawn(async move {
                     // What is cut is dropped here, and with it every call on the connection.
@@ -106,23 +106,23 @@ pub(crate) async fn serve(
 }
 
 /// A connection that is counted as open until this is dropped.
-struct Open(Arc<Shared>);
+struct ConnectionGauge(Arc<ServerState>);
 
-impl Open {
-    fn counted(shared: &Arc<Shared>) -> Self {
+impl ConnectionGauge {
+    fn counted(shared: &Arc<ServerState>) -> Self {
         shared.metrics.connections.inc();
         Self(Arc::clone(shared))
     }
 }
 
-impl Drop for Open {
+impl Drop for ConnectionGauge {
     fn drop(&mut self) {
         self.0.metrics.connections.dec();
     }
 }
 
 /// Says again and again that strangers may come in, if they may.
-fn warn_if_exposed(shared: &Shared) -> Option<AbortOnDropHandle<()>> {
+fn warn_if_exposed(shared: &ServerState) -> Option<AbortOnDropHandle<()>> {
     let address = shared.address;
     let warn = async move {
         loop {
@@ -137,8 +137,8 @@ fn warn_if_exposed(shared: &Shared) -> Option<AbortOnDropHandle<()>> {
 struct Connection {
     socket: TcpStream,
     peer: SocketAddr,
-    service: Steer,
-    shared: Arc<Shared>,
+    service: ProtocolMux,
+    shared: Arc<ServerState>,
 }
 
 impl Connection {
@@ -153,11 +153,11 @@ impl Connection {
         let _ = socket.set_nodelay(true);
         let spoken = tokio::select! {
             () = shared.stopping.cancelled() => return,
-            spoken = sniff::spoken(&socket, shared.settings.handshake_timeout) => spoken,
+            spoken = protocol::detect(&socket, shared.settings.handshake_timeout) => spoken,
         };
         let ended = match spoken {
-            Some(Spoken::Http2) => serve_http2(socket, service, &shared).await,
-            Some(Spoken::Http1) => serve_http1(socket, service, &shared).await,
+            Some(HttpVersion::Http2) => serve_http2(socket, service, &shared).await,
+            Some(HttpVersion::Http1) => serve_http1(socket, service, &shared).await,
             None => return,
         };
         if let Err(error) = ended {
@@ -168,14 +168,14 @@ impl Connection {
 
 async fn serve_http2(
     socket: TcpStream,
-    service: Steer,
-    shared: &Shared,
+    service: ProtocolMux,
+    shared: &ServerState,
 ) -> Result<(), hyper::Error> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     bound_http2(&mut builder, &shared.settings);
     let connection =
         builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
-    until_told(
+    serve_until_shutdown(
         connection,
         |connection| connection.graceful_shutdown(),
         shared,
@@ -184,10 +184,10 @@ async fn serve_http2(
 }
 
 /// Serves a connection to its end, and lets it end when the server stops or the connection is too old.
-async fn until_told<C: Future<Output = Result<(), hyper::Error>>>(
+async fn serve_until_shutdown<C: Future<Output = Result<(), hyper::Error>>>(
     connection: C,
     end: impl FnOnce(Pin<&mut C>),
-    shared: &Shared,
+    shared: &ServerState,
 ) -> Result<(), hyper::Error> {
     let mut connection = pin!(connection);
     tokio::select! {
@@ -196,7 +196,7 @@ async fn until_told<C: Future<Output = Result<(), hyper::Error>>>(
             end(connection.as_mut());
             return connection.await;
         }
-        () = too_old(&shared.settings) => {}
+        () = connection_age_elapsed(&shared.settings) => {}
     }
     end(connection.as_mut());
     // What does not end by itself, as a subscription, is cut: its client goes on elsewhere from where it was.
@@ -206,7 +206,7 @@ async fn until_told<C: Future<Output = Result<(), hyper::Error>>>(
 }
 
 /// Resolves when a connection that is opened now is too old.
-async fn too_old(settings: &Settings) {
+async fn connection_age_elapsed(settings: &Settings) {
     match settings.connection_age_max {
         Duration::ZERO => future::pending().await,
         age => tokio::time::sleep(age).await,
@@ -231,15 +231,15 @@ fn bound_http2(builder: &mut http2::Builder<TokioExecutor>, settings: &Settings)
 
 async fn serve_http1(
     socket: TcpStream,
-    service: Steer,
-    shared: &Shared,
+    service: ProtocolMux,
+    shared: &ServerState,
 ) -> Result<(), hyper::Error> {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.settings.handshake_timeout)
         .max_buf_size(shared.settings.headers_bytes_max.len().max(8 * 1024))
         .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
-    until_told(
+    serve_until_shutdown(
         connection,
         |connection| connection.graceful_shutdown(),
         shared,

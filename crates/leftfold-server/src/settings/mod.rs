@@ -4,12 +4,12 @@
 //! **Invariants:** every setting has a default that is safe on an open network; a value that is not understood is an error
 //! that names setting, value and what would be right; an unknown setting is an error too.
 
-mod kind;
+mod value;
 
 use std::{net::SocketAddr, time::Duration};
 
-use self::kind::Kind;
-pub use self::kind::SettingError;
+pub use self::value::SettingError;
+use self::value::SettingValue;
 
 /// One setting, as it is shown to people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ macro_rules! settings {
             /// All settings, in the order in which they are documented.
             pub const ALL: &[Setting] = &[$(Setting {
                 name: stringify!($name),
-                kind: <$type as Kind>::NAME,
+                kind: <$type as SettingValue>::NAME,
                 default: $default,
                 help: concat!($($help),+),
             },)+];
@@ -57,7 +57,7 @@ macro_rules! settings {
             /// [`SettingError`]: there is no such setting, or the value is not one of its kind.
             pub fn set(&mut self, name: &str, value: &str) -> Result<(), SettingError> {
                 match name {
-                    $(stringify!($name) => self.$name = kind::parse(name, value)?,)+
+                    $(stringify!($name) => self.$name = value::parse(name, value)?,)+
                     _ => return Err(SettingError::Unknown { name: name.to_owned() }),
                 }
                 Ok(())
@@ -66,7 +66,7 @@ macro_rules! settings {
 
         impl Default for Settings {
             fn default() -> Self {
-                Self { $($name: kind::of_default(stringify!($name), $default),)+ }
+                Self { $($name: value::of_default(stringify!($name), $default),)+ }
             }
         }
     };
@@ -93,12 +93,12 @@ settings! {
     /// How many calls may run on one connection.
     streams_per_connection_max: u32 = "1024",
     /// The size of one request's headers.
-    headers_bytes_max: Bytes = "16KiB",
+    headers_bytes_max: ByteSize = "16KiB",
     /// The size of one message of a request.
-    message_bytes_max: Bytes = "16MiB",
+    message_bytes_max: ByteSize = "16MiB",
     /// The size of all requests that are being received, of all clients together, and once more of those that come in
     /// several messages. Not less than `message_bytes_max`.
-    in_flight_bytes_max: Bytes = "128MiB",
+    in_flight_bytes_max: ByteSize = "128MiB",
     /// How long a client may take to say what it wants after it connected, and for the headers of a request.
     handshake_timeout: Duration = "10s",
     /// How long one call may take that is neither a stream of events nor a subscription; what a client asks for is cut to this.
@@ -121,7 +121,7 @@ settings! {
     /// Where traces are sent by OTLP over gRPC, as in `http://127.0.0.1:4317`; empty: nowhere.
     otlp_endpoint: String = "",
     /// How many bytes per second a scavenge may read and write; 0: as many as it can.
-    scavenge_bytes_per_second: Bytes = "0",
+    scavenge_bytes_per_second: ByteSize = "0",
 }
 
 impl Settings {
@@ -207,9 +207,9 @@ pub enum LogFormat {
 
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Bytes(pub u64);
+pub struct ByteSize(pub u64);
 
-impl Bytes {
+impl ByteSize {
     /// As a length in memory.
     #[must_use]
     pub fn len(self) -> usize {
@@ -247,9 +247,9 @@ mod tests {
             .unwrap();
         assert_eq!(settings.listen.port(), 0);
         assert_eq!(settings.connections_max, 7);
-        assert_eq!(settings.message_bytes_max, Bytes(1024 * 1024));
+        assert_eq!(settings.message_bytes_max, ByteSize(1024 * 1024));
         assert_eq!(settings.call_timeout, Duration::from_millis(1500));
-        assert_eq!(settings.headers_bytes_max, Bytes(16 * 1024));
+        assert_eq!(settings.headers_bytes_max, ByteSize(16 * 1024));
     }
 
     #[test]

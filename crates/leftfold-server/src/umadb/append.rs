@@ -1,6 +1,6 @@
 //! Appends: events, a condition and progress, together or not at all.
 //!
-//! **Owns:** [`Appending`]: from the request to the position. **Does not know:** how an append is decided.
+//! **Owns:** [`AppendCommand`]: from the request to the position. **Does not know:** how an append is decided.
 //! **Invariants:** an append that is repeated with the same event ids is answered with its first position, also when its
 //! condition fails because of itself; progress that does not advance is refused.
 
@@ -17,16 +17,16 @@ use tonic::Status;
 
 use super::{
     event, is_shown, query, status,
-    tracking::{self, Noted, Track},
+    tracking::{self, TrackingRecord, TrackingStream},
 };
-use crate::names::Names;
+use crate::interner::NameInterner;
 
 /// How often an append is tried anew because others note progress of the same source.
 const ATTEMPTS: u32 = 64;
 
 /// An append that was asked for.
 #[derive(Debug)]
-pub(super) struct Appending {
+pub(super) struct AppendCommand {
     /// The events, under the condition; `None` if there are none.
     plain: Option<Append>,
     /// Whether the client gave all ids, so that it can mean the same append again.
@@ -38,26 +38,26 @@ pub(super) struct Appending {
 #[derive(Debug)]
 struct Progress {
     told: wire::TrackingInfo,
-    track: Track,
+    track: TrackingStream,
     /// The id of the event that will note it.
     id: EventId,
 }
 
-impl Appending {
-    pub(super) fn asked(request: wire::AppendRequest) -> Result<Self, Status> {
+impl AppendCommand {
+    pub(super) fn from_proto(request: wire::AppendRequest) -> Result<Self, Status> {
         let told = request.tracking_info;
         let has_ids = request.events.iter().all(|event| !event.uuid.is_empty());
-        let mut names = Names::default();
+        let mut names = NameInterner::default();
         let events: Vec<_> = request
             .events
             .into_iter()
-            .map(|event| event::given(event, told.as_ref(), &mut names))
+            .map(|event| event::decode(event, told.as_ref(), &mut names))
             .collect::<Result<_, _>>()?;
         let condition = request.condition.map(query::condition).transpose();
         let condition = condition.map_err(|error| status::of_model(&error))?;
         let progress = told.map(|told| {
             Ok::<_, Status>(Progress {
-                track: Track::of(&told.source)?,
+                track: TrackingStream::of(&told.source)?,
                 id: tracking::id_for(&told, &events),
                 told,
             })
@@ -65,7 +65,7 @@ impl Appending {
         let progress = progress.transpose()?;
         let plain = (!events.is_empty()).then(|| {
             let write = StreamWrite {
-                stream: StreamName::unnamed(),
+                stream: StreamName::default_stream(),
                 expected: ExpectedRevision::Any,
                 events,
             };
@@ -82,9 +82,9 @@ impl Appending {
     }
 
     /// The position of the last event; 0 if there is none to append.
-    pub(super) async fn carry_out(self, store: &Arc<dyn EventStore>) -> Result<u64, Status> {
+    pub(super) async fn execute(self, store: &Arc<dyn EventStore>) -> Result<u64, Status> {
         if self.plain.is_none() && self.progress.is_none() {
-            return Box::pin(self.only_ask(store)).await;
+            return Box::pin(self.check_condition(store)).await;
         }
         for _ in 0..ATTEMPTS {
             let newest = match &self.progress {
@@ -101,7 +101,7 @@ impl Appending {
             match store.append(append).await {
                 Ok(_) if self.plain.is_none() => return Ok(0),
                 Ok(appended) => return Ok(appended.last.get()),
-                Err(error) if self.is_overtaken(&error) => {}
+                Err(error) if self.lost_race(&error) => {}
                 Err(error @ AppendError::Conflict(Conflict::ConditionFailed { .. })) => {
                     let before = Box::pin(self.repeated(store)).await?;
                     return before.ok_or_else(|| status::of_append(&error));
@@ -114,7 +114,7 @@ impl Appending {
         ))
     }
 
-    fn append(&self, newest: Option<&Noted>) -> Result<Append, Status> {
+    fn append(&self, newest: Option<&TrackingRecord>) -> Result<Append, Status> {
         let (Progress { told, track, id }, plain) = match (&self.progress, &self.plain) {
             (None, Some(plain)) => return Ok(plain.clone()),
             (Some(progress), plain) => (progress, plain),
@@ -132,7 +132,7 @@ impl Appending {
     }
 
     /// Whether somebody else noted progress of the same source in between.
-    fn is_overtaken(&self, error: &AppendError) -> bool {
+    fn lost_race(&self, error: &AppendError) -> bool {
         let (Some(progress), AppendError::Conflict(Conflict::WrongRevision { stream, .. })) =
             (&self.progress, error)
         else {
@@ -146,10 +146,10 @@ impl Appending {
         &self,
         store: &Arc<dyn EventStore>,
         progress: &Progress,
-        newest: &Noted,
+        newest: &TrackingRecord,
     ) -> Result<u64, Status> {
         if newest.event == progress.id {
-            return Ok(newest.at.plus(self.events().count() as u64).get());
+            return Ok(newest.at.saturating_add(self.events().count() as u64).get());
         }
         if let Some(before) = self.repeated(store).await? {
             return Ok(before);
@@ -189,7 +189,7 @@ impl Appending {
     }
 
     /// There is nothing to append: only the condition is asked about.
-    async fn only_ask(&self, store: &Arc<dyn EventStore>) -> Result<u64, Status> {
+    async fn check_condition(&self, store: &Arc<dyn EventStore>) -> Result<u64, Status> {
         let Some(condition) = &self.condition else {
             return Ok(0);
         };

@@ -1,6 +1,6 @@
 //! Events from the wire.
 //!
-//! **Owns:** the translation; the way back is in `shown`. **Does not know:** where events go.
+//! **Owns:** the translation; the way back is in `encode`. **Does not know:** where events go.
 //! **Invariants:** data passes unchanged; an event without an id gets one.
 
 use leftfold_model::{ContentType, EventId, NewEvent};
@@ -8,19 +8,19 @@ use leftfold_proto::umadb::v1 as wire;
 use serde::de::IgnoredAny;
 use tonic::Status;
 
-use super::{metadata::Kept, status};
-use crate::names::Names;
+use super::{metadata::EventMetadata, status};
+use crate::interner::NameInterner;
 
 /// An event as a client gives it. `tracking` is noted with it.
-pub(super) fn given(
+pub(super) fn decode(
     event: wire::Event,
     tracking: Option<&wire::TrackingInfo>,
-    names: &mut Names,
+    names: &mut NameInterner,
 ) -> Result<NewEvent, Status> {
     let refused = |error| status::of_model(&error);
     let event_type = names.event_type(&event.event_type).map_err(refused)?;
     let tags = names.tags(&event.tags).map_err(refused)?;
-    let kept = Kept {
+    let kept = EventMetadata {
         pairs: event.metadata,
         tracking: tracking.cloned(),
         // Sorted and without doubles they come back as they are.
@@ -32,7 +32,7 @@ pub(super) fn given(
         "" => EventId::fresh(),
         id => id.parse().map_err(refused)?,
     };
-    let new = NewEvent::identified(id, event_type, content_type, event.data);
+    let new = NewEvent::new_with_id(id, event_type, content_type, event.data);
     new.with_metadata(metadata).with_tags(tags).map_err(refused)
 }
 

@@ -28,14 +28,14 @@ const BINARY: &str = "$metadata.base64";
 
 /// What is kept of an event beside its type, data and tags.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Kept {
+pub(super) struct EventMetadata {
     pub(super) pairs: Vec<MetadataEntry>,
     pub(super) tracking: Option<TrackingInfo>,
     /// The tags in the order in which they were given, if that is to be kept.
     pub(super) tags: Option<Vec<String>>,
 }
 
-impl Kept {
+impl EventMetadata {
     /// The JSON form; nothing if there is nothing to say. The error says what is wrong with the pairs.
     pub(super) fn to_json(&self) -> Result<Bytes, String> {
         if *self == Self::default() {
@@ -72,7 +72,7 @@ impl Kept {
     fn take_in(&mut self, key: String, value: &RawValue) {
         let json = value.get();
         if key == TRACKING
-            && let Ok(Noted { source, position }) = serde_json::from_str(json)
+            && let Ok(TrackingRecord { source, position }) = serde_json::from_str(json)
         {
             self.tracking = Some(TrackingInfo { source, position });
         } else if key == TAGS
@@ -97,7 +97,7 @@ fn shown(value: &RawValue) -> String {
     serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
 }
 
-impl Serialize for Kept {
+impl Serialize for EventMetadata {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for MetadataEntry { key, value } in &self.pairs {
@@ -105,7 +105,7 @@ impl Serialize for Kept {
         }
         if let Some(TrackingInfo { source, position }) = &self.tracking {
             let (source, position) = (source.clone(), *position);
-            map.serialize_entry(TRACKING, &Noted { source, position })?;
+            map.serialize_entry(TRACKING, &TrackingRecord { source, position })?;
         }
         if let Some(tags) = &self.tags {
             map.serialize_entry(TAGS, tags)?;
@@ -115,7 +115,7 @@ impl Serialize for Kept {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Noted {
+struct TrackingRecord {
     source: String,
     position: u64,
 }
@@ -154,10 +154,10 @@ mod tests {
             .collect()
     }
 
-    fn of(pairs: Vec<MetadataEntry>) -> Kept {
-        Kept {
+    fn of(pairs: Vec<MetadataEntry>) -> EventMetadata {
+        EventMetadata {
             pairs,
-            ..Kept::default()
+            ..EventMetadata::default()
         }
     }
 
@@ -167,21 +167,21 @@ mod tests {
             source: "upstream".into(),
             position: u64::MAX,
         };
-        let kept = Kept {
+        let kept = EventMetadata {
             pairs: vec![pair("b", "1"), pair("a", "\"q\" \u{fc}"), pair("", "")],
             tracking: Some(tracking),
             tags: Some(vec!["y".into(), "x".into(), "y".into()]),
         };
-        assert_eq!(Kept::from_json(&kept.to_json().unwrap()), kept);
-        assert!(Kept::default().to_json().unwrap().is_empty());
-        assert_eq!(Kept::from_json(b""), Kept::default());
+        assert_eq!(EventMetadata::from_json(&kept.to_json().unwrap()), kept);
+        assert!(EventMetadata::default().to_json().unwrap().is_empty());
+        assert_eq!(EventMetadata::from_json(b""), EventMetadata::default());
     }
 
     #[test]
     fn pairs_under_the_keys_of_the_server_stay_pairs() {
         let progress = "{\"source\":\"s\",\"position\":1}";
         let kept = of(vec![pair(TRACKING, progress), pair(TAGS, "[\"x\"]")]);
-        assert_eq!(Kept::from_json(&kept.to_json().unwrap()), kept);
+        assert_eq!(EventMetadata::from_json(&kept.to_json().unwrap()), kept);
     }
 
     #[test]
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn metadata_of_others_is_shown_as_far_as_pairs_can() {
-        let shown = |json: &[u8]| Kept::from_json(json).pairs;
+        let shown = |json: &[u8]| EventMetadata::from_json(json).pairs;
         let pairs = shown(br#"{"text":"t","number":1.50,"list":[1, 2],"none":null}"#);
         let expected = [
             ("text", "t"),

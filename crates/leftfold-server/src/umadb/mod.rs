@@ -3,17 +3,17 @@
 //! **Owns:** its services. **Does not know:** rules about streams.
 //! **Invariants:** what is appended here goes to the stream of events that name none; events of system streams, whose names
 //! begin with `$`, are never shown.
-//! **Reading order:** `service`, then `append`, `read`, `subscribe`; `event`, `shown`, `metadata`, `query` and `status`
+//! **Reading order:** `service`, then `append`, `read`, `subscribe`; `event`, `encode`, `metadata`, `query` and `status`
 //! translate.
 
 mod append;
+mod batcher;
+mod encode;
 mod event;
 mod metadata;
-mod pack;
 mod query;
 mod read;
 mod service;
-mod shown;
 mod status;
 mod subscribe;
 mod tracking;
@@ -24,10 +24,10 @@ use leftfold_model::RecordedEvent;
 use leftfold_proto::umadb::v1::dcb_server::DcbServer;
 
 use self::service::Dcb;
-use crate::{services::Services, shared::Shared};
+use crate::{services::GrpcRoutes, state::ServerState};
 
 /// Adds the services of this protocol.
-pub(crate) fn add_to(services: &mut Services, shared: &Arc<Shared>) {
+pub(crate) fn register(services: &mut GrpcRoutes, shared: &Arc<ServerState>) {
     let service = DcbServer::new(Dcb::new(shared));
     services.add(service.max_decoding_message_size(shared.settings.message_bytes_max.len()));
 }

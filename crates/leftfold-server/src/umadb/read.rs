@@ -14,9 +14,8 @@ use leftfold_store::{EventStore, ReadBatch, ReadError};
 use tonic::Status;
 
 use super::{
-    is_shown,
-    pack::{Pack, Taken},
-    query, status,
+    batcher::{Batch, MessageBatcher},
+    is_shown, query, status,
 };
 
 /// A read on its way.
@@ -30,7 +29,7 @@ struct Reading {
     given: u64,
     last: Position,
     head: Option<Position>,
-    pack: Pack,
+    pack: MessageBatcher,
     begun: bool,
     ended: bool,
 }
@@ -65,7 +64,7 @@ pub(super) fn read(
         given: 0,
         last: Position::START,
         head: None,
-        pack: Pack::of(asked.batch_size),
+        pack: MessageBatcher::of(asked.batch_size),
         begun: false,
         ended: false,
     };
@@ -85,7 +84,7 @@ impl Reading {
             return Ok(None);
         }
         self.begun = true;
-        let Taken { events, last } = self.pack.take();
+        let Batch { events, last } = self.pack.take();
         let head = match self.remaining {
             // Whoever asks for a few wants to go on behind them.
             Some(_) => last.map(Position::get),

@@ -14,8 +14,8 @@ use leftfold_proto::umadb::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{append::Appending, read, status, subscribe, tracking::Track};
-use crate::{call, shared::Shared};
+use super::{append::AppendCommand, read, status, subscribe, tracking::TrackingStream};
+use crate::{call, state::ServerState};
 
 type Answer<T> = Result<Response<T>, Status>;
 type Answers<T> = Result<Response<BoxStream<'static, Result<T, Status>>>, Status>;
@@ -23,11 +23,11 @@ type Answers<T> = Result<Response<BoxStream<'static, Result<T, Status>>>, Status
 /// Reading by query and appending under conditions.
 #[derive(Debug)]
 pub(super) struct Dcb {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
 }
 
 impl Dcb {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(shared: &Arc<ServerState>) -> Self {
         let shared = Arc::clone(shared);
         Self { shared }
     }
@@ -50,10 +50,10 @@ impl dcb_server::Dcb for Dcb {
 
     async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
         let deadline = call::deadline(&self.shared, request.metadata())?;
-        let appending = Appending::asked(request.into_inner())?;
+        let appending = AppendCommand::from_proto(request.into_inner())?;
         let store = Arc::clone(&self.shared.store);
-        let append = async move { appending.carry_out(&store).await };
-        let position = call::finish(&self.shared, deadline, append).await??;
+        let append = async move { appending.execute(&store).await };
+        let position = call::run_to_completion(&self.shared, deadline, append).await??;
         Ok(Response::new(AppendResponse { position }))
     }
 
@@ -68,7 +68,7 @@ impl dcb_server::Dcb for Dcb {
         &self,
         request: Request<TrackingRequest>,
     ) -> Answer<TrackingResponse> {
-        let track = Track::of(&request.into_inner().source)?;
+        let track = TrackingStream::of(&request.into_inner().source)?;
         let newest = track.newest(&self.shared.store).await?;
         let position = newest.map(|noted| noted.position);
         Ok(Response::new(TrackingResponse { position }))

@@ -14,30 +14,30 @@ use leftfold_store::{Delivery, ReadError, Subscription};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{is_shown, pack::Pack, query, status};
+use super::{batcher::MessageBatcher, is_shown, query, status};
 use crate::{
-    call::{self, Unanswered},
-    shared::Shared,
+    call::{self, QueryError},
+    state::ServerState,
 };
 
 /// A subscription on its way.
-struct Following {
+struct SubscriptionStream {
     deliveries: BoxStream<'static, Result<Delivery, ReadError>>,
     stopping: CancellationToken,
-    pack: Pack,
+    pack: MessageBatcher,
 }
 
 /// The messages that answer a request.
 pub(super) async fn subscribe(
-    shared: &Arc<Shared>,
+    shared: &Arc<ServerState>,
     asked: wire::SubscribeRequest,
 ) -> Result<impl Stream<Item = Result<wire::SubscribeResponse, Status>> + Send + 'static, Status> {
     let query = query::query(asked.query).map_err(|error| status::of_model(&error))?;
     let after = Position::new(asked.after.unwrap_or_default());
-    let head = call::answer(shared, shared.settings.call_timeout, shared.store.head()).await;
+    let head = call::with_timeout(shared, shared.settings.call_timeout, shared.store.head()).await;
     let head = head.map_err(|unanswered| match unanswered {
-        Unanswered::Stopping => status::stopping(),
-        Unanswered::Late(_) => Status::deadline_exceeded(unanswered.to_string()),
+        QueryError::ShuttingDown => status::stopping(),
+        QueryError::TimedOut(_) => Status::deadline_exceeded(unanswered.to_string()),
     })?;
     let head = head.map_err(|error| status::of_read(&error))?;
     // To UmaDB a position behind the end is where the subscription begins once the log is there; the store, which takes it for
@@ -49,15 +49,15 @@ pub(super) async fn subscribe(
         delivery.events.retain(|event| event.position > after);
         delivery
     });
-    let begin = Following {
+    let begin = SubscriptionStream {
         deliveries: deliveries.boxed(),
         stopping: shared.stopping.clone(),
-        pack: Pack::of(asked.batch_size),
+        pack: MessageBatcher::of(asked.batch_size),
     };
-    Ok(stream::try_unfold(begin, Following::step))
+    Ok(stream::try_unfold(begin, SubscriptionStream::step))
 }
 
-impl Following {
+impl SubscriptionStream {
     async fn step(mut self) -> Result<Option<(wire::SubscribeResponse, Self)>, Status> {
         while self.pack.is_empty() {
             let next = tokio::select! {
@@ -92,7 +92,7 @@ mod tests {
     fn delivery(position: u64) -> Delivery {
         let event = |revision| RecordedEvent {
             position: Position::new(position),
-            stream: StreamName::unnamed(),
+            stream: StreamName::default_stream(),
             revision: Revision::new(revision),
             id: EventId::fresh(),
             event_type: "T".try_into().unwrap(),
@@ -117,10 +117,10 @@ mod tests {
             counter.fetch_add(1, Ordering::SeqCst);
             Ok(delivery(position))
         });
-        let mut following = Following {
+        let mut following = SubscriptionStream {
             deliveries: deliveries.boxed(),
             stopping: CancellationToken::new(),
-            pack: Pack::of(Some(2)),
+            pack: MessageBatcher::of(Some(2)),
         };
         for (sent, deliveries) in [(2, 1), (1, 1), (2, 2), (1, 2)] {
             let (message, next) = following.step().await.unwrap().unwrap();

@@ -27,11 +27,11 @@ const SOURCE_BYTES_MAX: usize = 255;
 
 /// The stream of a source.
 #[derive(Debug, Clone)]
-pub(super) struct Track(StreamName);
+pub(super) struct TrackingStream(StreamName);
 
 /// The newest progress of a source.
 #[derive(Debug)]
-pub(super) struct Noted {
+pub(super) struct TrackingRecord {
     /// How far the source has been dealt with.
     pub(super) position: u64,
     /// The event that says so.
@@ -46,7 +46,7 @@ struct Data {
     position: u64,
 }
 
-impl Track {
+impl TrackingStream {
     pub(super) fn of(source: &str) -> Result<Self, Status> {
         if source.len() > SOURCE_BYTES_MAX {
             return Err(status::invalid(format!(
@@ -66,7 +66,7 @@ impl Track {
     pub(super) async fn newest(
         &self,
         store: &Arc<dyn EventStore>,
-    ) -> Result<Option<Noted>, Status> {
+    ) -> Result<Option<TrackingRecord>, Status> {
         let noted = noted_type()
             .and_then(|name| QueryItem::types([name]))
             .and_then(|item| Query::items([item]))
@@ -85,7 +85,7 @@ impl Track {
     pub(super) fn write(
         &self,
         tracking: &TrackingInfo,
-        newest: Option<&Noted>,
+        newest: Option<&TrackingRecord>,
         id: EventId,
     ) -> Result<StreamWrite, Status> {
         let position = tracking.position;
@@ -105,14 +105,14 @@ fn noted_type() -> Result<EventType, leftfold_model::ModelError> {
     EventType::new(NOTED_TYPE)
 }
 
-fn read(event: &RecordedEvent) -> Result<Noted, Status> {
+fn read(event: &RecordedEvent) -> Result<TrackingRecord, Status> {
     let Ok(Data { position }) = serde_json::from_slice(&event.data) else {
         return Err(status::damaged(format!(
             "stream {} notes no position at revision {}",
             event.stream, event.revision
         )));
     };
-    Ok(Noted {
+    Ok(TrackingRecord {
         position,
         event: event.id,
         at: event.position,

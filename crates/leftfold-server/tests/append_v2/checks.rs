@@ -25,7 +25,7 @@ async fn streams(store: &dyn EventStore) {
     store.append(noted.unwrap()).await.unwrap();
     let soft = Delete::stream(name("soft"), ExpectedRevision::Any);
     store.delete(soft).await.unwrap();
-    let hard = Delete::for_good(name("hard"), ExpectedRevision::Any);
+    let hard = Delete::tombstone(name("hard"), ExpectedRevision::Any);
     store.delete(hard).await.unwrap();
 }
 

@@ -109,7 +109,7 @@ async fn deleted_streams_are_told_by_how_they_were_deleted() {
     }
     let soft = Delete::stream(name("soft"), ExpectedRevision::Any);
     store.delete(soft).await.unwrap();
-    let hard = Delete::for_good(name("hard"), ExpectedRevision::Any);
+    let hard = Delete::tombstone(name("hard"), ExpectedRevision::Any);
     store.delete(hard).await.unwrap();
 
     let refused = client
@@ -202,7 +202,7 @@ async fn what_breaks_a_rule_is_refused_by_name_and_value() {
 #[tokio::test]
 async fn a_session_that_is_not_ended_in_time_writes_nothing() {
     let store = Arc::new(MemoryStore::new());
-    let server = Running::over(store, &[("call_timeout", "50ms")]).await;
+    let server = Running::new(store, &[("call_timeout", "50ms")]).await;
     let mut client = Asking::of(&server).await;
     let begun = stream::iter([request("a", None, [record("One")])]);
     let refused = client

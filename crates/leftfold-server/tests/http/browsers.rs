@@ -45,7 +45,7 @@ async fn a_name_that_is_not_ours_is_refused_wherever_the_server_listens() {
         ("insecure", "true"),
         ("advertised_host", "events.example"),
     ];
-    let server = Running::over(Arc::new(MemoryStore::new()), &settings).await;
+    let server = Running::new(Arc::new(MemoryStore::new()), &settings).await;
     let http = Asking::of(&server);
     for ours in [
         "192.0.2.7:2113",

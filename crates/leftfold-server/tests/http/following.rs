@@ -185,7 +185,7 @@ async fn a_subscription_to_a_stream_that_is_deleted_for_good_says_why_it_ends() 
     http.put("a", &["One"]).await;
     let mut source = Source::open(&http, "stream=a&after=1", None).await;
     source.next().await.unwrap();
-    http.ask("DELETE", "/api/v1/streams/a?for_good=true", &[], "")
+    http.ask("DELETE", "/api/v1/streams/a?permanent=true", &[], "")
         .await
         .good();
     let told = loop {
@@ -222,7 +222,7 @@ async fn what_coming_back_does_not_mend_is_answered_before_the_stream_begins() {
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains("position 1"), "{detail}");
     }
-    http.ask("DELETE", "/api/v1/streams/a?for_good=true", &[], "")
+    http.ask("DELETE", "/api/v1/streams/a?permanent=true", &[], "")
         .await
         .good();
     let refused = http.get("/api/v1/subscribe?stream=a").await;

@@ -87,7 +87,7 @@ async fn a_wrong_body_is_refused_by_the_path_of_what_is_wrong() {
 async fn a_limit_is_told_with_its_name_and_the_value_that_breaks_it() {
     let store = Arc::new(MemoryStore::new());
     let given = [("message_bytes_max", "4KiB"), ("page_events_max", "5")];
-    let server = Running::over(store, &given).await;
+    let server = Running::new(store, &given).await;
     let http = Asking::of(&server);
     let long = json!({"type": "x".repeat(256)});
     let problem = http

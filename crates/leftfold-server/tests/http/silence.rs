@@ -11,7 +11,7 @@ use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::{StreamExt, stream};
 use leftfold_model::{Append, Appended, Position, Read, StreamName};
 use leftfold_store::{
-    AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, MemorySnapshots,
+    AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, MemorySnapshotStore,
     ReadBatch, ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
     StreamState, Subscription,
 };
@@ -65,7 +65,7 @@ impl EventStore for Silent {
         Capabilities::new(false, u64::MAX)
     }
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
-        Arc::new(MemorySnapshots::default())
+        Arc::new(MemorySnapshotStore::default())
     }
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async { Ok(()) })
@@ -77,7 +77,7 @@ async fn over(store: Silent, call_timeout: &str) -> Running {
         ("call_timeout", call_timeout),
         ("shutdown_timeout", "100ms"),
     ];
-    Running::over(Arc::new(store), &settings).await
+    Running::new(Arc::new(store), &settings).await
 }
 
 #[tokio::test]

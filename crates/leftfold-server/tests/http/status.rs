@@ -15,7 +15,7 @@ use crate::{asking::Asking, running::Running};
 #[tokio::test]
 async fn a_server_is_alive_and_ready_until_its_store_is_closed() {
     let store = Arc::new(MemoryStore::new());
-    let server = Running::over(Arc::clone(&store) as Arc<dyn EventStore>, &[]).await;
+    let server = Running::new(Arc::clone(&store) as Arc<dyn EventStore>, &[]).await;
     let http = Asking::of(&server);
     assert_eq!(http.get("/health/live").await.status, 200);
     assert_eq!(http.get("/health/ready").await.status, 200);
@@ -28,7 +28,7 @@ async fn a_server_is_alive_and_ready_until_its_store_is_closed() {
 #[tokio::test]
 async fn the_health_service_of_grpc_tells_the_same_of_every_service() {
     let store = Arc::new(MemoryStore::new());
-    let server = Running::over(Arc::clone(&store) as Arc<dyn EventStore>, &[]).await;
+    let server = Running::new(Arc::clone(&store) as Arc<dyn EventStore>, &[]).await;
     let mut client = HealthClient::new(server.connect().await);
     let services = [
         "",

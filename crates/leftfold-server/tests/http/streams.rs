@@ -103,7 +103,7 @@ async fn a_deleted_stream_comes_back_and_one_deleted_for_good_does_not() {
         (vec!["Three"], &json!(2))
     );
 
-    http.ask("DELETE", "/api/v1/streams/a?for_good=true", &[], "")
+    http.ask("DELETE", "/api/v1/streams/a?permanent=true", &[], "")
         .await
         .good();
     assert_eq!(

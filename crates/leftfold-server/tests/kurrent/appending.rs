@@ -201,7 +201,7 @@ async fn an_event_or_append_that_is_too_large_is_told_with_its_size() {
 #[tokio::test]
 async fn what_is_gathered_by_all_calls_together_has_room_for_so_much_and_no_more() {
     let store = std::sync::Arc::new(leftfold_store::MemoryStore::new());
-    let server = Running::over(
+    let server = Running::new(
         store,
         &[
             ("message_bytes_max", "64KiB"),

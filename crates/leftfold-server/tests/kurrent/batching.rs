@@ -133,10 +133,10 @@ fn detail<M: Message + Name + Default>(error: &rpc::Status) -> M {
 async fn appends_of_one_call_keep_their_order_also_where_streams_have_metadata() {
     let data = tempfile::tempdir().unwrap();
     let options = leftfold_store::LogOptions::default();
-    let store = leftfold_store::EngineStore::open(data.path(), options)
+    let store = leftfold_store::EmbeddedStore::open(data.path(), options)
         .await
         .unwrap();
-    let server = Running::over(std::sync::Arc::new(store), &[]).await;
+    let server = Running::new(std::sync::Arc::new(store), &[]).await;
     let client = Asking::of(&server).await;
     client.put("$$other", &["$metadata"]).await;
     let mut call = Call::on(&client).await;

@@ -23,11 +23,11 @@ pub(crate) struct Running {
 impl Running {
     /// A server over an empty store in memory.
     pub(crate) async fn start() -> Self {
-        Self::over(Arc::new(MemoryStore::new()), &[]).await
+        Self::new(Arc::new(MemoryStore::new()), &[]).await
     }
 
     /// A server over this store, with these settings.
-    pub(crate) async fn over(store: Arc<dyn EventStore>, given: &[(&str, &str)]) -> Self {
+    pub(crate) async fn new(store: Arc<dyn EventStore>, given: &[(&str, &str)]) -> Self {
         let mut settings = Settings::default();
         settings.set("listen", "127.0.0.1:0").unwrap();
         for (name, value) in given {

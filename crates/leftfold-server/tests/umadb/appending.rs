@@ -38,7 +38,7 @@ async fn events_go_to_the_default_stream_where_others_find_them() {
     let mut binary = with_id(event("B", &["x"]), 7);
     binary.data = "\u{1}{}".into();
     client.append(of([event("A", &[]), binary])).await.unwrap();
-    let read = Read::stream(StreamName::unnamed());
+    let read = Read::stream(StreamName::default_stream());
     let mut batches = server.store.read(read);
     let batch = futures_util::StreamExt::next(&mut batches).await;
     let events = batch.unwrap().unwrap().events;
@@ -211,7 +211,7 @@ async fn what_breaks_a_limit_is_refused_by_name_value_and_limit() {
 #[tokio::test]
 async fn a_message_over_the_limit_is_refused_and_the_connection_lives_on() {
     let store = std::sync::Arc::new(leftfold_store::MemoryStore::new());
-    let server = Running::over(store, &[("message_bytes_max", "64KiB")]).await;
+    let server = Running::new(store, &[("message_bytes_max", "64KiB")]).await;
     let mut client = Asking::of(&server).await;
     let mut large = event("A", &[]);
     large.data = vec![b'x'; 70_000].into();
@@ -226,7 +226,7 @@ async fn a_default_stream_that_is_deleted_for_good_takes_no_more_events() {
     let server = Running::start().await;
     let mut client = Asking::of(&server).await;
     client.put(&[("A", &[])]).await;
-    let delete = Delete::for_good(StreamName::unnamed(), ExpectedRevision::Any);
+    let delete = Delete::tombstone(StreamName::default_stream(), ExpectedRevision::Any);
     server.store.delete(delete).await.unwrap();
     let refused = client.append(of([event("A", &[])])).await.unwrap_err();
     // Not an integrity error: reading and deciding again would not help.

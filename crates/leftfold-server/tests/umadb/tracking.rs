@@ -7,7 +7,7 @@ use std::sync::Arc;
 use leftfold_proto::umadb::v1::{
     AppendRequest, Event, ReadRequest, TrackingRequest, error_response::ErrorType,
 };
-use leftfold_store::{EngineStore, EventStore, LogOptions};
+use leftfold_store::{EmbeddedStore, EventStore, LogOptions};
 use tonic::Code;
 
 use crate::{
@@ -202,17 +202,17 @@ async fn of_many_who_track_the_same_source_each_advances_it_or_is_refused() {
 async fn progress_and_repetitions_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let open = || async {
-        let store = EngineStore::open(directory.path(), LogOptions::default()).await;
+        let store = EmbeddedStore::open(directory.path(), LogOptions::default()).await;
         Arc::new(store.unwrap()) as Arc<dyn EventStore>
     };
     let request = || tracked([with_id(event("A", &["x"]), 1)], "s", 7);
-    let server = Running::over(open().await, &[]).await;
+    let server = Running::new(open().await, &[]).await;
     let mut client = Asking::of(&server).await;
     let first = client.append(request()).await.unwrap();
     drop(client);
     server.stop().await;
 
-    let server = Running::over(open().await, &[]).await;
+    let server = Running::new(open().await, &[]).await;
     let mut client = Asking::of(&server).await;
     assert_eq!(client.tracked("s").await, Some(7));
     assert_eq!(client.append(request()).await.unwrap(), first);

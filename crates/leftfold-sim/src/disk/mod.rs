@@ -18,7 +18,7 @@ use leftfold_log::disk::{Disk, DiskFile, DiskLock, FileName, LockError};
 
 use file::SimFile;
 
-use crate::Chance;
+use crate::Rng;
 
 /// Bytes that are written together or not, most of the time.
 const SECTOR_BYTES: usize = 512;
@@ -44,7 +44,7 @@ pub enum Op {
 
 /// What happens to what was not synced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Loss {
+pub enum CrashKind {
     /// The power goes: all of it is lost.
     All,
     /// The power goes, but everything had reached the disk.
@@ -57,14 +57,14 @@ pub enum Loss {
     Killed,
 }
 
-impl Loss {
+impl CrashKind {
     /// All of them.
-    pub const EVERY: [Loss; 5] = [
-        Loss::All,
-        Loss::Nothing,
-        Loss::Sectors,
-        Loss::Prefix,
-        Loss::Killed,
+    pub const EVERY: [CrashKind; 5] = [
+        CrashKind::All,
+        CrashKind::Nothing,
+        CrashKind::Sectors,
+        CrashKind::Prefix,
+        CrashKind::Killed,
     ];
 }
 
@@ -116,7 +116,7 @@ impl File {
     }
 
     /// Keeps some sectors of a write; some of those kept tear at a byte.
-    fn apply_sectors(&mut self, at: usize, bytes: &[u8], chance: &mut Chance) {
+    fn apply_sectors(&mut self, at: usize, bytes: &[u8], chance: &mut Rng) {
         let mut from = 0;
         while from < bytes.len() {
             let sector_end = (at + from + 1).next_multiple_of(SECTOR_BYTES) - at;
@@ -370,18 +370,18 @@ impl SimDisk {
     }
 
     /// Stops the machine or the process now, and starts it again.
-    pub fn restart(&self, loss: Loss, chance: &mut Chance) {
+    pub fn restart(&self, loss: CrashKind, chance: &mut Rng) {
         let mut state = self.lock_state();
         state.see(match loss {
-            Loss::Killed => "process killed",
-            Loss::All => "power cut, everything unsynced lost",
-            Loss::Nothing => "power cut, nothing lost",
-            Loss::Sectors => "power cut, sectors lost",
-            Loss::Prefix => "power cut, a prefix kept",
+            CrashKind::Killed => "process killed",
+            CrashKind::All => "power cut, everything unsynced lost",
+            CrashKind::Nothing => "power cut, nothing lost",
+            CrashKind::Sectors => "power cut, sectors lost",
+            CrashKind::Prefix => "power cut, a prefix kept",
         });
         state.life += 1;
         (state.crashed, state.crash_at, state.locked, state.fault) = (false, None, false, None);
-        if loss == Loss::Killed {
+        if loss == CrashKind::Killed {
             return;
         }
         let state = &mut *state;
@@ -390,12 +390,12 @@ impl SimDisk {
             let kept = usize::try_from(chance.below(pending.len() as u64 + 1)).unwrap_or(0);
             for (index, pending) in pending.iter().enumerate() {
                 match (loss, pending) {
-                    (Loss::Nothing, _) => file.apply(pending),
-                    (Loss::Prefix, _) if index < kept => file.apply(pending),
-                    (Loss::Sectors, Pending::Write { at, bytes }) => {
+                    (CrashKind::Nothing, _) => file.apply(pending),
+                    (CrashKind::Prefix, _) if index < kept => file.apply(pending),
+                    (CrashKind::Sectors, Pending::Write { at, bytes }) => {
                         file.apply_sectors(*at, bytes, chance)
                     }
-                    (Loss::Sectors, Pending::SetLen(_)) if chance.percent(50) => {
+                    (CrashKind::Sectors, Pending::SetLen(_)) if chance.percent(50) => {
                         file.apply(pending)
                     }
                     _ => {}
@@ -407,10 +407,10 @@ impl SimDisk {
         let kept = usize::try_from(chance.below(pending.len() as u64 + 1)).unwrap_or(0);
         for (index, pending) in pending.iter().enumerate() {
             let keeps = match loss {
-                Loss::Nothing => true,
-                Loss::Prefix => index < kept,
-                Loss::Sectors => chance.percent(50),
-                Loss::All | Loss::Killed => false,
+                CrashKind::Nothing => true,
+                CrashKind::Prefix => index < kept,
+                CrashKind::Sectors => chance.percent(50),
+                CrashKind::All | CrashKind::Killed => false,
             };
             if keeps {
                 State::apply_dir(&mut state.durable, pending);

@@ -1,7 +1,7 @@
 //! The simulated disk itself.
 
 use leftfold_log::disk::{Disk, FileKind, FileName, LockError};
-use leftfold_sim::{Chance, Fault, Loss, Op, SimDisk};
+use leftfold_sim::{CrashKind, Fault, Op, Rng, SimDisk};
 
 const NAME: FileName = FileName::of(FileKind::Spare);
 const OTHER: FileName = FileName::of(FileKind::CleanStop);
@@ -26,13 +26,13 @@ fn with_file() -> SimDisk {
 #[test]
 fn what_was_not_synced_is_lost_in_a_power_cut_and_kept_by_a_kill() {
     for (loss, expected) in [
-        (Loss::All, b"old"),
-        (Loss::Nothing, b"new"),
-        (Loss::Killed, b"new"),
+        (CrashKind::All, b"old"),
+        (CrashKind::Nothing, b"new"),
+        (CrashKind::Killed, b"new"),
     ] {
         let disk = with_file();
         disk.open(&NAME).unwrap().write_all_at(b"new", 0).unwrap();
-        disk.restart(loss, &mut Chance::of(1));
+        disk.restart(loss, &mut Rng::of(1));
         assert_eq!(read(&disk, &NAME), expected, "{loss:?}");
     }
 }
@@ -49,7 +49,7 @@ fn a_failed_sync_forgets_the_bytes_and_the_next_one_succeeds() {
     assert!(file.sync_data().is_err());
     assert!(file.sync_data().is_ok());
     assert_eq!(read(&disk, &NAME), b"new");
-    disk.restart(Loss::All, &mut Chance::of(1));
+    disk.restart(CrashKind::All, &mut Rng::of(1));
     assert_eq!(read(&disk, &NAME), b"old");
 }
 
@@ -59,10 +59,10 @@ fn a_name_is_durable_only_after_a_sync_of_the_directory() {
     let file = disk.create(&OTHER).unwrap();
     file.write_all_at(b"x", 0).unwrap();
     file.sync_data().unwrap();
-    disk.restart(Loss::All, &mut Chance::of(1));
+    disk.restart(CrashKind::All, &mut Rng::of(1));
     assert!(disk.open(&OTHER).is_err());
     disk.rename(&NAME, &OTHER).unwrap();
-    disk.restart(Loss::All, &mut Chance::of(1));
+    disk.restart(CrashKind::All, &mut Rng::of(1));
     assert!(disk.open(&NAME).is_ok() && disk.open(&OTHER).is_err());
 }
 
@@ -75,7 +75,7 @@ fn sectors_are_lost_one_by_one() {
             .unwrap()
             .write_all_at(&[1; 1_024], 0)
             .unwrap();
-        disk.restart(Loss::Sectors, &mut Chance::of(seed));
+        disk.restart(CrashKind::Sectors, &mut Rng::of(seed));
         let bytes = read(&disk, &NAME);
         kinds.insert((bytes.first() == Some(&1), bytes.get(600) == Some(&1)));
     }
@@ -89,7 +89,7 @@ fn after_a_crash_nothing_answers_until_the_restart() {
     disk.crash_at(disk.ops() + 1);
     assert!(file.write_all_at(b"new", 0).is_err());
     assert!(disk.is_crashed() && file.size().is_err() && disk.list().is_err());
-    disk.restart(Loss::Killed, &mut Chance::of(1));
+    disk.restart(CrashKind::Killed, &mut Rng::of(1));
     assert!(file.size().is_err(), "a handle of the old process works");
     assert!(disk.open(&NAME).is_ok());
 }
@@ -114,7 +114,7 @@ fn a_removed_file_stays_readable_and_a_lock_dies_with_its_process() {
     assert_eq!(file.size().unwrap(), 3);
     let held = disk.lock().unwrap();
     assert!(matches!(disk.lock(), Err(LockError::Held)));
-    disk.restart(Loss::Killed, &mut Chance::of(1));
+    disk.restart(CrashKind::Killed, &mut Rng::of(1));
     let again = disk.lock().unwrap();
     drop(held);
     assert!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use leftfold_sim::Run;
+use leftfold_sim::Simulation;
 
 use crate::seeds;
 
@@ -27,7 +27,7 @@ fn no_seed_breaks_a_promise_and_every_kind_of_trouble_is_met() {
     let mut in_place = [0; 2];
     let seeds = seeds();
     for seed in seeds.clone() {
-        let mut run = Run::of(seed);
+        let mut run = Simulation::of(seed);
         if let Err(broken) = run.play() {
             panic!("LEFTFOLD_SEED={seed}: {broken}");
         }
@@ -61,7 +61,7 @@ fn no_seed_breaks_a_promise_and_every_kind_of_trouble_is_met() {
 fn the_same_seed_does_the_same_operations_and_leaves_the_same_bytes() {
     for seed in 0..40 {
         let play = || {
-            let mut run = Run::of(seed);
+            let mut run = Simulation::of(seed);
             run.play().unwrap();
             (run.report().trace, run.disk.contents())
         };

@@ -10,7 +10,7 @@ use leftfold_log::{
     verify,
 };
 use leftfold_model::Position;
-use leftfold_sim::{Chance, Fault, Loss, Op, SimDisk};
+use leftfold_sim::{CrashKind, Fault, Op, Rng, SimDisk};
 
 use crate::small_log::{SEGMENT_EVENTS, append, open, read, try_open};
 
@@ -54,7 +54,7 @@ fn stopped_with_an_unsynced_name() -> (SimDisk, u64) {
         nth: 1,
     }));
     core.close().unwrap();
-    disk.restart(Loss::Killed, &mut Chance::of(0));
+    disk.restart(CrashKind::Killed, &mut Rng::of(0));
     assert_eq!(segments(&disk).len() as u64, BEFORE + 2);
     (disk, events)
 }
@@ -69,7 +69,7 @@ fn for_each_power_cut(check: &dyn Fn(SimDisk, u64)) -> u64 {
         if try_open(&disk).is_ok() && !disk.is_crashed() {
             return looked_sealed;
         }
-        disk.restart(Loss::All, &mut Chance::of(0));
+        disk.restart(CrashKind::All, &mut Rng::of(0));
         looked_sealed += u64::from(newest_looks_sealed(&disk));
         check(disk, events);
     }
@@ -101,10 +101,10 @@ fn a_segment_that_is_the_newest_again_grows_and_is_sealed_anew() {
                 append(&mut core, n).unwrap();
             }
             drop(core);
-            disk.restart(Loss::All, &mut Chance::of(0));
+            disk.restart(CrashKind::All, &mut Rng::of(0));
             assert_eq!(verified(&disk).0, events + more);
             assert_eq!(read(&open(&disk)).len() as u64, events + more);
-            disk.restart(Loss::All, &mut Chance::of(0));
+            disk.restart(CrashKind::All, &mut Rng::of(0));
             let sealed = segments(&disk).len() as u64 - 1;
             assert_eq!(verified(&disk), (events + more, sealed));
         });

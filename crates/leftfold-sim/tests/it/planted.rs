@@ -2,8 +2,8 @@
 
 use leftfold_log::planted::{Planted, set};
 use leftfold_sim::{
-    Loss, Run,
-    scenario::{ALL, exhaust},
+    CrashKind, Simulation,
+    scenario::{ALL, crash_at_every_op},
 };
 
 const SEEDS_MAX: u64 = 20_000;
@@ -44,7 +44,7 @@ impl Drop for Planting {
 /// The first seed that finds the bug.
 fn found_by_seed() -> Option<(u64, String)> {
     (0..SEEDS_MAX).find_map(|seed| {
-        let played = std::panic::catch_unwind(|| Run::of(seed).play());
+        let played = std::panic::catch_unwind(|| Simulation::of(seed).play());
         match played {
             Ok(Ok(())) => None,
             Ok(Err(broken)) => Some((seed, broken.to_string())),
@@ -55,10 +55,11 @@ fn found_by_seed() -> Option<(u64, String)> {
 
 fn found_by_script() -> Option<&'static str> {
     let finds = |script, loss| {
-        std::panic::catch_unwind(|| exhaust(script, loss, None)).is_ok_and(|done| done.is_err())
+        std::panic::catch_unwind(|| crash_at_every_op(script, loss, None))
+            .is_ok_and(|done| done.is_err())
     };
     ALL.iter()
-        .find(|(_, script)| Loss::EVERY.iter().any(|&loss| finds(*script, loss)))
+        .find(|(_, script)| CrashKind::EVERY.iter().any(|&loss| finds(*script, loss)))
         .map(|(name, _)| *name)
 }
 

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use leftfold_log::{
-    Core, Cut, ScavengeError, ScavengeOptions, ScavengeProgress,
+    Core, ScavengeError, ScavengeOptions, ScavengeProgress, Truncation,
     disk::{Disk, FileKind, FileName},
     verify,
 };
 use leftfold_model::{Position, RecordedEvent, Revision, StreamName};
-use leftfold_sim::{Chance, Fault, Loss, Op, SimDisk};
+use leftfold_sim::{CrashKind, Fault, Op, Rng, SimDisk};
 
 use crate::small_log::{append, open, read};
 
@@ -17,8 +17,8 @@ const EVENTS: u64 = 100;
 /// How many of them are erased: those of one stream of two, below this revision.
 const BEFORE: u64 = 40;
 
-fn cuts() -> [Cut; 1] {
-    [Cut {
+fn cuts() -> [Truncation; 1] {
+    [Truncation {
         stream: StreamName::new("dead").unwrap(),
         before: Revision::new(BEFORE),
     }]
@@ -77,7 +77,7 @@ fn fail_once(what: &str, fail: &dyn Fn(&SimDisk), heal: &dyn Fn(&SimDisk)) -> bo
     check(&erased, &all, what);
     assert_eq!(core.reader().stats().erased, BEFORE, "{what}");
     drop(core);
-    disk.restart(Loss::All, &mut Chance::of(1));
+    disk.restart(CrashKind::All, &mut Rng::of(1));
     let core = open(&disk);
     assert_eq!(read(&core), erased, "{what}: after a power cut");
     core.close().unwrap();
@@ -149,7 +149,7 @@ fn a_killed_scavenge_is_finished_by_the_next_run() {
             "crash in operation {point}"
         );
         drop(core);
-        disk.restart(Loss::Killed, &mut Chance::of(point));
+        disk.restart(CrashKind::Killed, &mut Rng::of(point));
         let mut core = open(&disk);
         let what = format!("killed in operation {point} of {ops}");
         check(&read(&core), &all, &what);

@@ -10,7 +10,7 @@ use leftfold_model::{
 
 use super::{
     Fixture,
-    story::{
+    fixtures::{
         conflict, event, events, exact, of_types, ok, read, revisions, stream, to, unless, write,
     },
 };

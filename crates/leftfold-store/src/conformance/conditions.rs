@@ -10,7 +10,7 @@ use leftfold_model::{
 
 use super::{
     Fixture,
-    story::{conflict, event, of_tags, of_types, ok, tagged, to, unless, write},
+    fixtures::{conflict, event, of_tags, of_types, ok, tagged, to, unless, write},
 };
 
 use futures_util::StreamExt;

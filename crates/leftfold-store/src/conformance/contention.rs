@@ -10,7 +10,7 @@ use leftfold_model::{
 
 use super::{
     Fixture,
-    story::{Store, events, of_tags, ok, read, tagged, to, unless},
+    fixtures::{Store, events, of_tags, ok, read, tagged, to, unless},
 };
 
 use std::sync::Arc;

@@ -12,14 +12,14 @@ use leftfold_model::{
 
 use super::{
     Fixture,
-    story::{Store, exact, of_tags, of_types, read, stream, tagged},
+    fixtures::{Store, exact, of_tags, of_types, read, stream, tagged},
 };
 use crate::MemoryStore;
 
 /// Draws that repeat themselves: splitmix64.
-struct Chance(u64);
+struct Rng(u64);
 
-impl Chance {
+impl Rng {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -118,7 +118,7 @@ pub async fn random_histories_equal_those_of_the_store_in_memory(fixture: &impl 
         .and_then(|text| text.parse().ok());
     for seed in seed.map_or(0..12, |seed: u64| seed..seed + 1) {
         let (store, model): (Store, Store) = (fixture.open().await, Arc::new(MemoryStore::new()));
-        let (mut chance, mut earlier) = (Chance(seed), Vec::new());
+        let (mut chance, mut earlier) = (Rng(seed), Vec::new());
         for _ in 0..60 {
             let head = model.head().await.unwrap().get();
             let append = chance.append(head, &earlier);

@@ -10,7 +10,7 @@ use leftfold_model::{
 
 use super::{
     Fixture,
-    story::{conflict, event, events, exact, of_types, ok, positions, to, unless, write},
+    fixtures::{conflict, event, events, exact, of_types, ok, positions, to, unless, write},
 };
 
 pub async fn a_repeated_append_answers_its_first_places_and_writes_nothing(fixture: &impl Fixture) {

@@ -9,7 +9,7 @@ use leftfold_model::{
 
 use super::{
     Fixture,
-    story::{event, of_tags, ok, read, stream, tagged, to},
+    fixtures::{event, of_tags, ok, read, stream, tagged, to},
 };
 
 pub async fn names_at_their_limits_are_stored(fixture: &impl Fixture) {

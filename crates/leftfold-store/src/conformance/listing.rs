@@ -6,7 +6,7 @@ use leftfold_model::{ExpectedRevision::Any, Position, Revision};
 
 use super::{
     Fixture,
-    story::{Store, events, ok, stream, to},
+    fixtures::{Store, events, ok, stream, to},
 };
 
 use futures_util::TryStreamExt;

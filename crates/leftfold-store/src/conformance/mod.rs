@@ -23,16 +23,16 @@
 pub mod atomicity;
 pub mod conditions;
 pub mod contention;
+mod fixtures;
 pub mod history;
 pub mod idempotency;
 pub mod limits;
 pub mod listing;
-pub mod lives;
 pub mod queries;
 pub mod reads;
+pub mod retention;
 pub mod revisions;
 pub mod snapshots;
-mod story;
 pub mod subscriptions;
 
 use std::{future::Future, sync::Arc};
@@ -158,7 +158,7 @@ macro_rules! conformance {
                 a_closed_store_takes_no_appends,
                 a_store_works_until_it_is_closed,
             );
-            $crate::__conformance_group!($fixture, lives:
+            $crate::__conformance_group!($fixture, retention:
                 a_check_guards_a_stream_that_is_not_written,
                 a_check_is_about_the_stream_before_the_append,
                 metadata_is_told_and_its_newest_value_counts,

@@ -6,7 +6,7 @@ use leftfold_model::{ExpectedRevision::Any, Query, Read, Scope};
 
 use super::{
     Fixture,
-    story::{
+    fixtures::{
         Store, category, event, item, of_tags, of_types, ok, positions, query_item, stream, tagged,
         to,
     },

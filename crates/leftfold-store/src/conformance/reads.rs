@@ -8,7 +8,7 @@ use leftfold_model::{
 
 use super::{
     Fixture,
-    story::{
+    fixtures::{
         Store, category, event, events, kind, ok, positions, read, revisions, stream, tag, to,
         try_read,
     },

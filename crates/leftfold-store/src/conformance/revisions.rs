@@ -10,7 +10,7 @@ use leftfold_model::{
 
 use super::{
     Fixture,
-    story::{conflict, events, exact, ok, positions, revisions, stream, to},
+    fixtures::{conflict, events, exact, ok, positions, revisions, stream, to},
 };
 
 pub async fn any_appends_to_a_new_and_to_an_old_stream(fixture: &impl Fixture) {

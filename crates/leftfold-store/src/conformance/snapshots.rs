@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use leftfold_model::{EventId, Position, Revision, StreamName};
 
-use super::{Fixture, story::stream};
+use super::{Fixture, fixtures::stream};
 
 use crate::{SavedSnapshot, SnapshotStore};
 

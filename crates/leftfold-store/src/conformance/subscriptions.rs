@@ -6,7 +6,7 @@ use leftfold_model::{ExpectedRevision::Any, Position, Scope};
 
 use super::{
     Fixture,
-    story::{event, events, follow, of_types, ok, stream, to},
+    fixtures::{event, events, follow, of_types, ok, stream, to},
 };
 
 use std::{sync::Arc, time::Duration};

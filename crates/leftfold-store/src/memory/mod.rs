@@ -18,15 +18,16 @@ use tokio::sync::watch;
 
 use self::state::{BATCH_EVENTS_MAX, RECENT_IDS, State, deliver, list_streams};
 use crate::{
-    AppendError, Backend, Capabilities, Cut, Delivery, ListStreams, MemorySnapshots, ReadBatch,
-    ReadError, Retained, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, Subscription,
+    AppendError, Backend, Capabilities, Delivery, ListStreams, MemorySnapshotStore, ReadBatch,
+    ReadError, RetentionStore, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
+    Subscription, Truncation,
 };
 
 /// Streams of a batch, at most.
 const BATCH_STREAMS_MAX: usize = 512;
 
 /// A store in memory. For tests and for trying things out; what it holds is gone when it is dropped.
-pub type MemoryStore = Retained<MemoryBackend>;
+pub type MemoryStore = RetentionStore<MemoryBackend>;
 
 /// The storage of a [`MemoryStore`].
 #[derive(Clone)]
@@ -39,7 +40,7 @@ struct Shared {
     /// The head, for those who wait; `None` once the store is closed.
     head: watch::Sender<Option<Position>>,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    snapshots: Arc<MemorySnapshots>,
+    snapshots: Arc<MemorySnapshotStore>,
 }
 
 impl fmt::Debug for MemoryBackend {
@@ -76,7 +77,7 @@ impl MemoryStore {
         let backend = MemoryBackend {
             shared: Arc::new(shared),
         };
-        Self::with_ages_by(backend, move || clock())
+        Self::from_backend_with_clock(backend, move || clock())
     }
 }
 
@@ -119,17 +120,17 @@ impl Backend for MemoryBackend {
     fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(stream::try_unfold(
-            Reading::NotBegun(read),
+            ReadStream::NotBegun(read),
             move |reading| {
                 let shared = Arc::clone(&shared);
                 async move {
                     let state = shared.lock();
                     let (mut positions, token, begun) = match reading {
-                        Reading::NotBegun(read) => {
+                        ReadStream::NotBegun(read) => {
                             let positions = state.select(&read)?.into_iter();
                             (positions, state.head(), false)
                         }
-                        Reading::Rest(positions, token) => (positions, token, true),
+                        ReadStream::Rest(positions, token) => (positions, token, true),
                     };
                     if begun && positions.len() == 0 {
                         return Ok(None);
@@ -141,7 +142,7 @@ impl Backend for MemoryBackend {
                         events,
                         token: token.into(),
                     };
-                    Ok(Some((batch, Reading::Rest(positions, token))))
+                    Ok(Some((batch, ReadStream::Rest(positions, token))))
                 }
             },
         ))
@@ -259,7 +260,7 @@ impl Backend for MemoryBackend {
 
     fn erase(
         &self,
-        cuts: Vec<Cut>,
+        cuts: Vec<Truncation>,
         _bytes_per_second: Option<u64>,
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
         let shared = Arc::clone(&self.shared);
@@ -279,7 +280,7 @@ impl Backend for MemoryBackend {
     }
 }
 
-enum Reading {
+enum ReadStream {
     NotBegun(Read),
     Rest(std::vec::IntoIter<Position>, Position),
 }

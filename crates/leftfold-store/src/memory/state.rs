@@ -11,7 +11,7 @@ use leftfold_model::{
     Revision, Scope, StreamName, StreamWrite, Tag, Timestamp,
 };
 
-use crate::{Cut, ListStreams, ReadError, StreamInfo, Subscription};
+use crate::{ListStreams, ReadError, StreamInfo, Subscription, Truncation};
 
 /// How many of the newest events are remembered by id; as in the engine.
 pub(super) const RECENT_IDS: usize = 65_536;
@@ -318,7 +318,7 @@ impl State {
     }
 
     /// Erases the events of a cut. Gives how many they are, and their bytes.
-    pub(super) fn erase(&mut self, cut: &Cut) -> (u64, u64) {
+    pub(super) fn erase(&mut self, cut: &Truncation) -> (u64, u64) {
         let before = usize::try_from(cut.before.get()).unwrap_or(usize::MAX);
         let erased = self.erased.entry(cut.stream.clone()).or_default();
         let indexes = self.streams.get(&cut.stream).map_or(&[][..], Vec::as_slice);

@@ -92,7 +92,7 @@ impl StreamMetadata {
 
     /// Whether this metadata says that the stream is deleted.
     #[must_use]
-    pub fn says_deleted(&self) -> bool {
+    pub fn is_deleted(&self) -> bool {
         self.number(TRUNCATE_BEFORE)
             .is_some_and(|before| before >= EVERYTHING)
     }

@@ -1,13 +1,13 @@
 //! The lives of streams: metadata, retention, deletion and reclaiming, over any back end.
 //!
-//! **Owns:** [`Retained`], the one place where the rules about a stream's life are decided.
+//! **Owns:** [`RetentionStore`], the one place where the rules about a stream's life are decided.
 //! **Does not know:** how a back end stores; wires and their words for these rules.
 //! **Invariants:** a stream's life is told by the newest event of its metadata stream; every append checks, atomically,
 //! that the life it was decided under still holds; only reads of one stream heed retention, the log shows everything
 //! until it is reclaimed.
-//! **Reading order:** [`Retained`], `life`, `plan`, `write`, `read`, `sweep`.
+//! **Reading order:** [`RetentionStore`], `lifecycle`, `plan`, `write`, `read`, `sweep`.
 
-mod life;
+mod lifecycle;
 mod metadata;
 mod plan;
 mod read;
@@ -21,11 +21,11 @@ use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use leftfold_model::{Append, Appended, Position, Read, Revision, Scope, StreamName, Timestamp};
 
-use self::life::{Lives, Phase};
+use self::lifecycle::{LifecycleCache, Phase};
 pub use self::{
     metadata::StreamMetadata,
     state::{Delete, Scavenge, ScavengeProgress, StreamState, StreamStatus},
-    write::append_through,
+    write::append_in_transaction,
 };
 use crate::{
     AppendError, Backend, Capabilities, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
@@ -35,8 +35,8 @@ use crate::{
 /// A store: a back end, and the rules about the lives of streams.
 ///
 /// Clones share it.
-pub struct Retained<B: ?Sized> {
-    lives: Arc<Lives>,
+pub struct RetentionStore<B: ?Sized> {
+    lives: Arc<LifecycleCache>,
     clock: Clock,
     backend: Arc<B>,
 }
@@ -44,7 +44,7 @@ pub struct Retained<B: ?Sized> {
 /// Tells the time by which events grow old.
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-impl<B: ?Sized> Clone for Retained<B> {
+impl<B: ?Sized> Clone for RetentionStore<B> {
     fn clone(&self) -> Self {
         Self {
             lives: Arc::clone(&self.lives),
@@ -54,24 +54,27 @@ impl<B: ?Sized> Clone for Retained<B> {
     }
 }
 
-impl<B: fmt::Debug> fmt::Debug for Retained<B> {
+impl<B: fmt::Debug> fmt::Debug for RetentionStore<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.backend.fmt(f)
     }
 }
 
-impl<B: Backend> Retained<B> {
+impl<B: Backend> RetentionStore<B> {
     /// The store over this back end, in which events grow old by the system's clock.
     #[must_use]
-    pub fn over_backend(backend: B) -> Self {
-        Self::with_ages_by(backend, crate::memory::system_time)
+    pub fn from_backend(backend: B) -> Self {
+        Self::from_backend_with_clock(backend, crate::memory::system_time)
     }
 
     /// The store over this back end, in which events grow old by this clock.
     #[must_use]
-    pub fn with_ages_by(backend: B, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+    pub fn from_backend_with_clock(
+        backend: B,
+        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Self {
         Self {
-            lives: Arc::new(Lives::new()),
+            lives: Arc::new(LifecycleCache::new()),
             clock: Arc::new(clock),
             backend: Arc::new(backend),
         }
@@ -110,7 +113,7 @@ impl<B: Backend> Retained<B> {
 
     /// The streams of a listing that are not deleted.
     async fn undeleted(&self, infos: Vec<StreamInfo>) -> Result<Vec<StreamInfo>, ReadError> {
-        if self.lives.none_yet(&*self.backend).await? {
+        if self.lives.is_known_empty(&*self.backend).await? {
             return Ok(infos);
         }
         let described = self.described(&infos).await?;
@@ -154,7 +157,7 @@ impl<B: Backend> Retained<B> {
     }
 }
 
-impl<B: Backend> EventStore for Retained<B> {
+impl<B: Backend> EventStore for RetentionStore<B> {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(self.write(append))
     }
@@ -174,7 +177,7 @@ impl<B: Backend> EventStore for Retained<B> {
             return self.backend.read(read);
         };
         let this = self.clone();
-        Box::pin(stream::once(async move { this.windowed(stream, read).await }).try_flatten())
+        Box::pin(stream::once(async move { this.read_retained(stream, read).await }).try_flatten())
     }
 
     fn subscribe(
@@ -202,7 +205,9 @@ impl<B: Backend> EventStore for Retained<B> {
                 })
             });
             let deliveries = match subscription.scope.clone() {
-                Scope::Stream(stream) => this.followed(stream, subscription, head).await?,
+                Scope::Stream(stream) => {
+                    this.subscribe_retained(stream, subscription, head).await?
+                }
                 _ => this.backend.subscribe(subscription),
             };
             Ok(stream::iter(current).chain(deliveries))

@@ -1,6 +1,6 @@
 //! What becomes of an append because of what its streams are: refused, extended, or left as it is.
 //!
-//! **Owns:** [`Plan`], [`Ground`]. **Does not know:** how often a plan is tried, and where it goes.
+//! **Owns:** [`Plan`], [`AppendContext`]. **Does not know:** how often a plan is tried, and where it goes.
 //! **Invariants:** whatever was assumed about a life is a check of the append, so a plan that was made on a wrong
 //! assumption is refused by the back end; events that are added stand behind those of the caller, under ids that follow
 //! from the caller's.
@@ -13,18 +13,18 @@ use leftfold_model::{
 };
 
 use super::{
-    life::{Life, Phase},
+    lifecycle::{Phase, StreamLifecycle},
     metadata::{StreamMetadata, is_metadata, is_tombstone, metadata_type, tombstone_type},
 };
 use crate::{AppendError, ReadError};
 
 /// What an append is planned on, and where it goes: what is known of its streams, and who decides.
-pub(super) trait Ground: Sync {
+pub(super) trait AppendContext: Sync {
     /// What the metadata of a stream says.
     fn life(
         &self,
         stream: &StreamName,
-    ) -> impl Future<Output = Result<Arc<Life>, AppendError>> + Send;
+    ) -> impl Future<Output = Result<Arc<StreamLifecycle>, AppendError>> + Send;
 
     /// The revision of its newest event.
     fn last_revision(
@@ -33,7 +33,7 @@ pub(super) trait Ground: Sync {
     ) -> impl Future<Output = Result<Option<Revision>, AppendError>> + Send;
 
     /// Hands a plan to the back end.
-    fn carry_out(&self, plan: &Plan) -> impl Future<Output = Result<Appended, AppendError>> + Send;
+    fn execute(&self, plan: &Plan) -> impl Future<Output = Result<Appended, AppendError>> + Send;
 
     /// Makes sure that what was assumed is looked up anew.
     fn forget(&self, assumed: &[StreamCheck]);
@@ -56,9 +56,9 @@ pub(super) struct Plan {
 impl Plan {
     /// What an append becomes on this ground.
     pub(super) async fn of(
-        ground: &impl Ground,
+        ground: &impl AppendContext,
         append: &Append,
-        returning: Returning,
+        returning: Recreation,
     ) -> Result<Self, AppendError> {
         let mut planning = Planning {
             writes: Cow::Borrowed(append.writes()),
@@ -87,7 +87,7 @@ impl Plan {
     }
 
     /// Whether it was refused because an assumption did not hold.
-    pub(super) fn is_void(&self, conflict: &AppendError) -> bool {
+    pub(super) fn is_invalidated(&self, conflict: &AppendError) -> bool {
         let AppendError::Conflict(Conflict::WrongRevision {
             stream, expected, ..
         }) = conflict
@@ -110,7 +110,7 @@ impl Plan {
 
 /// Whether a refused append is looked at as one that brought streams back.
 #[derive(Clone, Copy)]
-pub(super) enum Returning {
+pub(super) enum Recreation {
     No,
     Maybe,
 }
@@ -132,10 +132,10 @@ impl<'a> Planning<'a> {
     /// Plans a write to a stream of events.
     async fn extend(
         &mut self,
-        ground: &impl Ground,
+        ground: &impl AppendContext,
         nth: usize,
         write: &'a StreamWrite,
-        returning: Returning,
+        returning: Recreation,
     ) -> Result<(), AppendError> {
         let stream = &write.stream;
         let Some(metadata_stream) = stream.metadata_stream() else {
@@ -171,7 +171,7 @@ impl<'a> Planning<'a> {
                     self.expect_instead(nth, ExpectedRevision::Any);
                 }
                 let before = life.metadata().truncate_before();
-                if let (Returning::Maybe, ExpectedRevision::NoStream, Some(before)) =
+                if let (Recreation::Maybe, ExpectedRevision::NoStream, Some(before)) =
                     (returning, write.expected, before)
                     && let Some(last) = before.get().checked_sub(1)
                 {
@@ -188,7 +188,7 @@ impl<'a> Planning<'a> {
     /// Plans a write to a metadata stream.
     async fn describe(
         &mut self,
-        ground: &impl Ground,
+        ground: &impl AppendContext,
         nth: usize,
         write: &'a StreamWrite,
         described: StreamName,
@@ -198,7 +198,7 @@ impl<'a> Planning<'a> {
             Phase::Live => {}
             Phase::Deleted => {
                 let last = ground.last_revision(&described).await?;
-                self.bring_back(nth, last);
+                self.recreate(nth, last);
                 self.assume(&described, exactly(last));
             }
             // Metadata may still be noted, but the stream stays deleted: its last word is repeated.
@@ -234,7 +234,7 @@ impl<'a> Planning<'a> {
         self.assumed.push(check);
     }
 
-    fn add(&mut self, stream: &StreamName, life: &Life, event: NewEvent) {
+    fn add(&mut self, stream: &StreamName, life: &StreamLifecycle, event: NewEvent) {
         self.added.push(StreamWrite {
             stream: stream.clone(),
             expected: life.expectation(),
@@ -252,13 +252,13 @@ impl<'a> Planning<'a> {
     }
 
     /// Makes metadata for a deleted stream begin behind the events it had, unless it says itself that it is deleted.
-    fn bring_back(&mut self, nth: usize, last: Option<Revision>) {
+    fn recreate(&mut self, nth: usize, last: Option<Revision>) {
         let Some(write) = self.writes.to_mut().get_mut(nth) else {
             return;
         };
         for event in &mut write.events {
             let metadata = StreamMetadata::from_json(event.data());
-            if is_metadata(event.event_type()) && !metadata.says_deleted() {
+            if is_metadata(event.event_type()) && !metadata.is_deleted() {
                 let before = last.map_or(Revision::FIRST, Revision::next);
                 let data = metadata.with_truncate_before(before).to_json();
                 *event = event.clone().with_data(data);
@@ -287,7 +287,7 @@ impl<'a> Planning<'a> {
 }
 
 /// The metadata event that brings a deleted stream back, behind its last event.
-fn back_from(life: &Life, last: Option<Revision>) -> Result<NewEvent, ModelError> {
+fn back_from(life: &StreamLifecycle, last: Option<Revision>) -> Result<NewEvent, ModelError> {
     let before = last.map_or(Revision::FIRST, Revision::next);
     let metadata = life.metadata().with_truncate_before(before);
     Ok(NewEvent::json(metadata_type()?, metadata.to_json()))

@@ -14,8 +14,8 @@ use leftfold_model::{
 };
 
 use super::{
-    Retained,
-    life::{Life, Phase},
+    RetentionStore,
+    lifecycle::{Phase, StreamLifecycle},
     metadata::is_tombstone,
 };
 use crate::{Backend, Delivery, ReadBatch, ReadError, Subscription};
@@ -25,15 +25,15 @@ type Deliveries = BoxStream<'static, Result<Delivery, ReadError>>;
 
 /// What can be read of a stream.
 #[derive(Debug)]
-pub(super) struct Window {
-    pub(super) life: Arc<Life>,
+pub(super) struct ReadableRange {
+    pub(super) life: Arc<StreamLifecycle>,
     /// Nothing below this revision.
     first: Revision,
     /// Nothing recorded before this time.
     since: Timestamp,
 }
 
-impl Window {
+impl ReadableRange {
     fn is_whole(&self) -> bool {
         self.first == Revision::FIRST && self.since == Timestamp::default()
     }
@@ -43,9 +43,9 @@ impl Window {
     }
 }
 
-impl<B: Backend> Retained<B> {
+impl<B: Backend> RetentionStore<B> {
     /// What can be read of this stream now.
-    pub(super) async fn window(&self, stream: &StreamName) -> Result<Window, ReadError> {
+    pub(super) async fn window(&self, stream: &StreamName) -> Result<ReadableRange, ReadError> {
         // A metadata stream ends with the stream it describes, and only its newest event counts.
         let described = stream.described_stream();
         let life = self
@@ -70,7 +70,7 @@ impl<B: Backend> Retained<B> {
         }
         let age = |age: std::time::Duration| u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
         let since = max_age.map_or(0, |max| (self.clock)().as_micros().saturating_sub(age(max)));
-        Ok(Window {
+        Ok(ReadableRange {
             life,
             first,
             since: Timestamp::from_micros(since),
@@ -80,7 +80,7 @@ impl<B: Backend> Retained<B> {
     /// The revision of the first event of a window; `next` if there is none.
     pub(super) async fn first_readable(
         &self,
-        window: &Window,
+        window: &ReadableRange,
         stream: &StreamName,
         next: Revision,
     ) -> Result<Revision, ReadError> {
@@ -98,7 +98,7 @@ impl<B: Backend> Retained<B> {
     }
 
     /// A read of one stream, without what is not kept.
-    pub(super) async fn windowed(
+    pub(super) async fn read_retained(
         &self,
         stream: StreamName,
         mut read: Read,
@@ -125,7 +125,7 @@ impl<B: Backend> Retained<B> {
         if !backwards && !within && remaining > 0 {
             read.limit = None;
         }
-        let begin = Showing {
+        let begin = RetentionFilter {
             batches: self.backend.read(read),
             window,
             backwards,
@@ -133,11 +133,11 @@ impl<B: Backend> Retained<B> {
             begun: false,
             ended: false,
         };
-        Ok(Box::pin(stream::try_unfold(begin, Showing::step)))
+        Ok(Box::pin(stream::try_unfold(begin, RetentionFilter::step)))
     }
 
     /// Follows one stream, until it is deleted for good. `head` is that of some moment before this.
-    pub(super) async fn followed(
+    pub(super) async fn subscribe_retained(
         &self,
         stream: StreamName,
         subscription: Subscription,
@@ -167,16 +167,16 @@ impl<B: Backend> Retained<B> {
 }
 
 /// A read of one stream on its way.
-struct Showing {
+struct RetentionFilter {
     batches: Batches,
-    window: Window,
+    window: ReadableRange,
     backwards: bool,
     remaining: u64,
     begun: bool,
     ended: bool,
 }
 
-impl Showing {
+impl RetentionFilter {
     async fn step(mut self) -> Result<Option<(ReadBatch, Self)>, ReadError> {
         while !(self.ended || self.begun && self.remaining == 0) {
             let Some(mut batch) = self.batches.try_next().await? else {

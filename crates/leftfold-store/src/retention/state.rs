@@ -64,7 +64,7 @@ pub struct Delete {
     /// What must hold for it.
     pub expected: ExpectedRevision,
     /// Whether its name can never be used again.
-    pub for_good: bool,
+    pub permanent: bool,
 }
 
 impl Delete {
@@ -74,18 +74,18 @@ impl Delete {
         Self {
             stream,
             expected,
-            for_good: false,
+            permanent: false,
         }
     }
 
     /// Deletes the stream for good: nothing can be appended to it or read from it ever again. With "any" or "no stream"
     /// as the expectation the stream need not exist.
     #[must_use]
-    pub fn for_good(stream: StreamName, expected: ExpectedRevision) -> Self {
+    pub fn tombstone(stream: StreamName, expected: ExpectedRevision) -> Self {
         Self {
             stream,
             expected,
-            for_good: true,
+            permanent: true,
         }
     }
 }

@@ -8,10 +8,10 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold_model::{CurrentRevision, Revision, StreamName};
 
-use super::{Retained, Scavenge, ScavengeProgress, life::Phase};
-use crate::{Backend, ListStreams, ReadError, backend::Cut};
+use super::{RetentionStore, Scavenge, ScavengeProgress, lifecycle::Phase};
+use crate::{Backend, ListStreams, ReadError, backend::Truncation};
 
-impl<B: Backend> Retained<B> {
+impl<B: Backend> RetentionStore<B> {
     pub(super) fn sweep(
         self,
         scavenge: Scavenge,
@@ -35,7 +35,7 @@ impl<B: Backend> Retained<B> {
     }
 
     /// What can be given up, by stream.
-    async fn cuts(&self) -> Result<Vec<Cut>, ReadError> {
+    async fn cuts(&self) -> Result<Vec<Truncation>, ReadError> {
         let mut cuts = Vec::new();
         let mut described = self.backend.streams(ListStreams {
             prefix: "$$".into(),
@@ -48,13 +48,13 @@ impl<B: Backend> Retained<B> {
                 };
                 if info.revision > Revision::FIRST {
                     let before = info.revision;
-                    cuts.push(Cut {
+                    cuts.push(Truncation {
                         stream: info.stream,
                         before,
                     });
                 }
-                if let Some(before) = self.given_up(&stream).await? {
-                    cuts.push(Cut { stream, before });
+                if let Some(before) = self.truncatable_before(&stream).await? {
+                    cuts.push(Truncation { stream, before });
                 }
             }
         }
@@ -62,7 +62,7 @@ impl<B: Backend> Retained<B> {
     }
 
     /// The first revision of a stream that has to stay, unless that is its very first.
-    async fn given_up(&self, stream: &StreamName) -> Result<Option<Revision>, ReadError> {
+    async fn truncatable_before(&self, stream: &StreamName) -> Result<Option<Revision>, ReadError> {
         let window = self.window(stream).await?;
         let CurrentRevision(Some(last)) = self.backend.current(stream.clone()).await? else {
             return Ok(None);

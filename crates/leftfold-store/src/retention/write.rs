@@ -13,13 +13,13 @@ use leftfold_model::{
 };
 
 use super::{
-    Retained,
-    life::{Life, Phase},
+    RetentionStore,
+    lifecycle::{Phase, StreamLifecycle},
     metadata::{metadata_type, tombstone_type},
-    plan::{Ground, Plan, Returning, deleted, exactly, invalid, unread},
+    plan::{AppendContext, Plan, Recreation, deleted, exactly, invalid, unread},
     state::Delete,
 };
-use crate::{AppendError, Backend, Door};
+use crate::{AppendError, AppendTransaction, Backend};
 
 /// How often an append is decided anew because the lives of its streams change.
 const ATTEMPTS: u32 = 64;
@@ -31,27 +31,30 @@ type Refused = Box<(Append, Conflict)>;
 ///
 /// # Errors
 /// As [`EventStore::append`](crate::EventStore::append).
-pub async fn append_through(door: &dyn Door, append: Append) -> Result<Appended, AppendError> {
-    write_on(&Within(door), &append, None).await
+pub async fn append_in_transaction(
+    door: &dyn AppendTransaction,
+    append: Append,
+) -> Result<Appended, AppendError> {
+    write_on(&TransactionContext(door), &append, None).await
 }
 
 /// Appends on a ground; `refused` is a plan of which it is known that it was refused.
 async fn write_on(
-    ground: &impl Ground,
+    ground: &impl AppendContext,
     append: &Append,
     mut refused: Option<Refused>,
 ) -> Result<Appended, AppendError> {
     let mut attempt = 0;
     loop {
-        let plan = Plan::of(ground, append, Returning::No).await?;
+        let plan = Plan::of(ground, append, Recreation::No).await?;
         let outcome = match refused.take() {
             // The same assumptions, looked up since: they held then, too.
             Some(same) if same.0 == plan.append => Err(AppendError::Conflict(same.1)),
-            _ => ground.carry_out(&plan).await,
+            _ => ground.execute(&plan).await,
         };
         match outcome {
             Ok(appended) => return Ok(plan.answer(appended)),
-            Err(conflict) if attempt < ATTEMPTS && plan.is_void(&conflict) => {
+            Err(conflict) if attempt < ATTEMPTS && plan.is_invalidated(&conflict) => {
                 attempt += 1;
                 ground.forget(&plan.assumed);
             }
@@ -67,7 +70,7 @@ async fn write_on(
 /// A refused append that expects "no stream" may be the repetition of one that brought a deleted stream back, whose
 /// events do not stand at its beginning.
 async fn repeated(
-    ground: &impl Ground,
+    ground: &impl AppendContext,
     append: &Append,
     conflict: Conflict,
 ) -> Result<Appended, AppendError> {
@@ -76,14 +79,14 @@ async fn repeated(
     if !append.writes().iter().any(expects_none) || ground.knows_no_metadata().await? {
         return refused;
     }
-    let plan = Plan::of(ground, append, Returning::Maybe).await?;
-    match ground.carry_out(&plan).await {
+    let plan = Plan::of(ground, append, Recreation::Maybe).await?;
+    match ground.execute(&plan).await {
         Ok(appended) if appended.repeated => Ok(plan.answer(appended)),
         _ => refused,
     }
 }
 
-impl<B: Backend> Retained<B> {
+impl<B: Backend> RetentionStore<B> {
     pub(super) async fn write(&self, append: Append) -> Result<Appended, AppendError> {
         let mut refused = None;
         if !self.backend.is_exclusive() {
@@ -100,15 +103,15 @@ impl<B: Backend> Retained<B> {
         &self,
         append: &Append,
     ) -> Result<Result<Appended, Option<Refused>>, AppendError> {
-        let ground = Own {
+        let ground = StoreContext {
             store: self,
             from_memory: true,
         };
-        let plan = match Plan::of(&ground, append, Returning::No).await {
+        let plan = match Plan::of(&ground, append, Recreation::No).await {
             Err(AppendError::Conflict(_) | AppendError::Invalid { .. }) => return Ok(Err(None)),
             plan => plan?,
         };
-        match ground.carry_out(&plan).await {
+        match ground.execute(&plan).await {
             Ok(appended) => Ok(Ok(plan.answer(appended))),
             // Conditions come after checks: what was remembered does hold.
             Err(AppendError::Conflict(conflict))
@@ -120,8 +123,8 @@ impl<B: Backend> Retained<B> {
         }
     }
 
-    fn looking(&self) -> Own<'_, B> {
-        Own {
+    fn looking(&self) -> StoreContext<'_, B> {
+        StoreContext {
             store: self,
             from_memory: false,
         }
@@ -140,7 +143,7 @@ impl<B: Backend> Retained<B> {
             let life = ground.life(stream).await?;
             let last = CurrentRevision(ground.last_revision(stream).await?);
             allow(&delete, &life, last)?;
-            let event = if delete.for_good {
+            let event = if delete.permanent {
                 tombstone_type().map(|name| NewEvent::json(name, "{}"))
             } else {
                 let json = life.metadata().deleted().to_json();
@@ -164,8 +167,8 @@ impl<B: Backend> Retained<B> {
                 changed: vec![stream.clone()],
                 assumed: vec![assumed],
             };
-            match ground.carry_out(&plan).await {
-                Err(conflict) if attempt < ATTEMPTS && plan.is_void(&conflict) => {
+            match ground.execute(&plan).await {
+                Err(conflict) if attempt < ATTEMPTS && plan.is_invalidated(&conflict) => {
                     attempt += 1;
                     ground.forget(&plan.assumed);
                 }
@@ -182,17 +185,17 @@ impl<B: Backend> Retained<B> {
 }
 
 /// The store itself.
-struct Own<'a, B> {
-    store: &'a Retained<B>,
+struct StoreContext<'a, B> {
+    store: &'a RetentionStore<B>,
     /// Whether lives are taken as they were seen last, and never asked for.
     from_memory: bool,
 }
 
-impl<B: Backend> Ground for Own<'_, B> {
-    async fn life(&self, stream: &StreamName) -> Result<Arc<Life>, AppendError> {
+impl<B: Backend> AppendContext for StoreContext<'_, B> {
+    async fn life(&self, stream: &StreamName) -> Result<Arc<StreamLifecycle>, AppendError> {
         let lives = &self.store.lives;
         if self.from_memory {
-            return Ok(lives.remembered(stream));
+            return Ok(lives.peek(stream));
         }
         lives.of(&*self.store.backend, stream).await.map_err(unread)
     }
@@ -202,7 +205,7 @@ impl<B: Backend> Ground for Own<'_, B> {
         Ok(current.map_err(unread)?.0)
     }
 
-    async fn carry_out(&self, plan: &Plan) -> Result<Appended, AppendError> {
+    async fn execute(&self, plan: &Plan) -> Result<Appended, AppendError> {
         let change = self.store.lives.change(plan.changed.clone());
         let outcome = self.store.backend.append(plan.append.clone()).await;
         if !matches!(outcome, Err(AppendError::OutcomeUnknown { .. })) {
@@ -220,28 +223,28 @@ impl<B: Backend> Ground for Own<'_, B> {
     }
 
     async fn knows_no_metadata(&self) -> Result<bool, AppendError> {
-        let none = self.store.lives.none_yet(&*self.store.backend).await;
+        let none = self.store.lives.is_known_empty(&*self.store.backend).await;
         none.map_err(unread)
     }
 }
 
 /// An application's own transaction.
-struct Within<'a>(&'a dyn Door);
+struct TransactionContext<'a>(&'a dyn AppendTransaction);
 
-impl Ground for Within<'_> {
-    async fn life(&self, stream: &StreamName) -> Result<Arc<Life>, AppendError> {
+impl AppendContext for TransactionContext<'_> {
+    async fn life(&self, stream: &StreamName) -> Result<Arc<StreamLifecycle>, AppendError> {
         let Some(metadata_stream) = stream.metadata_stream() else {
             return Ok(Arc::default());
         };
         let newest = self.0.newest(metadata_stream).await.map_err(unread)?;
-        Ok(Arc::new(Life::told_by(newest)))
+        Ok(Arc::new(StreamLifecycle::from_metadata_event(newest)))
     }
 
     async fn last_revision(&self, stream: &StreamName) -> Result<Option<Revision>, AppendError> {
         Ok(self.0.current(stream.clone()).await.map_err(unread)?.0)
     }
 
-    async fn carry_out(&self, plan: &Plan) -> Result<Appended, AppendError> {
+    async fn execute(&self, plan: &Plan) -> Result<Appended, AppendError> {
         self.0.append(plan.append.clone()).await
     }
 
@@ -253,7 +256,11 @@ impl Ground for Within<'_> {
 }
 
 /// Whether a stream can be deleted as it is.
-fn allow(delete: &Delete, life: &Life, last: CurrentRevision) -> Result<(), AppendError> {
+fn allow(
+    delete: &Delete,
+    life: &StreamLifecycle,
+    last: CurrentRevision,
+) -> Result<(), AppendError> {
     let (stream, expected) = (&delete.stream, delete.expected);
     if life.phase == Phase::Tombstoned {
         return Err(deleted(stream));
@@ -261,8 +268,8 @@ fn allow(delete: &Delete, life: &Life, last: CurrentRevision) -> Result<(), Appe
     let known = last.0.is_some() || life.revision.0.is_some();
     let gone = life.phase == Phase::Deleted;
     let allowed = match expected {
-        ExpectedRevision::Any => known || delete.for_good,
-        ExpectedRevision::NoStream => gone || (last.0.is_none() && delete.for_good),
+        ExpectedRevision::Any => known || delete.permanent,
+        ExpectedRevision::NoStream => gone || (last.0.is_none() && delete.permanent),
         ExpectedRevision::StreamExists if gone => return Err(deleted(stream)),
         ExpectedRevision::StreamExists => known,
         ExpectedRevision::Exact(_) => expected.allows(last),

@@ -7,13 +7,13 @@ use std::sync::{
 
 use futures_util::TryStreamExt;
 use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, Read, StreamName};
-use leftfold_store::{EngineStore, EventStore, LogOptions};
+use leftfold_store::{EmbeddedStore, EventStore, LogOptions};
 use tokio::task;
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_task_that_only_reads_what_is_in_memory_lets_others_run() {
     let directory = tempfile::tempdir().unwrap();
-    let store = EngineStore::open(directory.path(), LogOptions::default());
+    let store = EmbeddedStore::open(directory.path(), LogOptions::default());
     let store = store.await.unwrap();
     let stream = StreamName::new("account-1").unwrap();
     let event = NewEvent::json(EventType::new("DepositMade").unwrap(), "{}");

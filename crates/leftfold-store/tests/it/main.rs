@@ -7,7 +7,7 @@ mod polled_once;
 
 use std::sync::{Arc, Mutex};
 
-use leftfold_store::{EngineStore, EventStore, LogOptions, MemoryStore, conformance::Fixture};
+use leftfold_store::{EmbeddedStore, EventStore, LogOptions, MemoryStore, conformance::Fixture};
 use tempfile::TempDir;
 
 /// Stores in memory.
@@ -37,7 +37,7 @@ impl Engine {
 impl Fixture for Engine {
     async fn open(&self) -> Arc<dyn EventStore> {
         let directory = tempfile::tempdir().unwrap();
-        let store = EngineStore::open(directory.path(), self.options.clone())
+        let store = EmbeddedStore::open(directory.path(), self.options.clone())
             .await
             .unwrap();
         self.directories.lock().unwrap().push(directory);

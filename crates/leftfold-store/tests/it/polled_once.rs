@@ -6,7 +6,7 @@
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use leftfold_model::{Append, EventType, ExpectedRevision::Any, NewEvent, StreamName};
-use leftfold_store::{Delete, EngineStore, EventStore, LogOptions};
+use leftfold_store::{Delete, EmbeddedStore, EventStore, LogOptions};
 
 /// Far longer than any call takes; a call that waits for the one left alone waits forever.
 const HANG: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ fn append(stream: &str) -> Append {
 #[tokio::test]
 async fn an_append_that_is_polled_once_and_left_keeps_no_other_call_waiting() {
     let directory = tempfile::tempdir().unwrap();
-    let store = EngineStore::open(directory.path(), LogOptions::default())
+    let store = EmbeddedStore::open(directory.path(), LogOptions::default())
         .await
         .unwrap();
     let mut left = pin!(store.append(append("left")));

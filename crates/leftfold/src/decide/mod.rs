@@ -20,16 +20,16 @@ pub use model::{Model, Models};
 
 use crate::{
     Committed, ExecuteError, IntoEvents, LoadError, Metadata, Store,
+    command::{CommandContext, IdempotencyKey, backoff},
     load::fold,
-    repository::{command_span, note_end},
-    terms::{Key, Terms, pause},
+    repository::{command_span, record_outcome},
 };
 
 /// A decision that is about to be taken; made by [`Store::decision`].
 #[derive(Debug, Clone)]
 pub struct Decision<M> {
     models: M,
-    terms: Terms,
+    terms: CommandContext,
     stream: StreamName,
     void_if: Option<Boundary>,
 }
@@ -38,8 +38,8 @@ impl<M: Models> Decision<M> {
     pub(crate) fn of(store: Store, models: M) -> Self {
         Self {
             models,
-            terms: Terms::of(store),
-            stream: StreamName::unnamed(),
+            terms: CommandContext::of(store),
+            stream: StreamName::default_stream(),
             void_if: None,
         }
     }
@@ -64,7 +64,7 @@ impl<M: Models> Decision<M> {
     }
     /// With its events in this stream; in one named `default` unless set.
     #[must_use]
-    pub fn in_stream(mut self, stream: StreamName) -> Self {
+    pub fn with_stream(mut self, stream: StreamName) -> Self {
         self.stream = stream;
         self
     }
@@ -73,7 +73,7 @@ impl<M: Models> Decision<M> {
     /// Use it where much of what is read can change and the decision still stands: a deposit does not make a withdrawal
     /// wrong. It is on you that this is so.
     #[must_use]
-    pub fn void_if(mut self, boundary: Boundary) -> Self {
+    pub fn fail_if_match(mut self, boundary: Boundary) -> Self {
         self.void_if = Some(boundary);
         self
     }
@@ -103,19 +103,21 @@ impl<M: Models> Decision<M> {
             loop {
                 attempts += 1;
                 match self.attempt(key.as_ref(), attempts, &mut decide).await {
-                    Err(error) if self.terms.again(&error, attempts) => pause(attempts).await,
+                    Err(error) if self.terms.should_retry(&error, attempts) => {
+                        backoff(attempts).await
+                    }
                     ended => return ended,
                 }
             }
         };
         let ended = deciding.instrument(span.clone()).await;
-        note_end(&span, &ended);
+        record_outcome(&span, &ended);
         ended
     }
 
     async fn attempt<R, E>(
         &self,
-        key: Option<&Key>,
+        key: Option<&IdempotencyKey>,
         attempts: u32,
         decide: &mut (impl FnMut(&M) -> Result<R, E> + Send),
     ) -> Result<Committed<M::Event>, ExecuteError<E>>
@@ -123,7 +125,7 @@ impl<M: Models> Decision<M> {
         R: IntoEvents<M::Event>,
     {
         if let Some(key) = key
-            && let Some(earlier) = self.terms.earlier(key, attempts).await?
+            && let Some(earlier) = self.terms.find_duplicate(key, attempts).await?
         {
             return Ok(earlier);
         }
@@ -149,7 +151,7 @@ impl<M: Models> Decision<M> {
         let boundary = self.void_if.clone().unwrap_or_else(|| self.boundary());
         let mut conditions = vec![AppendCondition::new(boundary.query::<M::Event>()?, token)];
         if let Some(key) = key {
-            conditions.push(key.unused()?);
+            conditions.push(key.not_seen_condition()?);
         }
         let append = Append::new(vec![write], conditions)?;
         let appended = self.terms.append(&append, attempts).await?;
@@ -172,7 +174,7 @@ impl<M: Models> Decision<M> {
         let query = self.boundary().query::<M::Event>()?;
         let mut models = self.models.clone();
         let mut token = ConflictToken::START;
-        let mut batches = self.terms.store.events().read(Read::query(query));
+        let mut batches = self.terms.store.event_store().read(Read::query(query));
         while let Some(batch) = batches.next().await {
             let batch = batch.map_err(LoadError::Store)?;
             token = batch.token;

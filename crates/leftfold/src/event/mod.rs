@@ -6,18 +6,18 @@
 //! the version is stored beside the data, so a name means the same in every query.
 
 pub(crate) mod codec;
+pub(crate) mod decode;
 mod error;
 mod raw;
-pub(crate) mod restore;
 pub(crate) mod upcast;
 
 use leftfold_model::{ModelError, Tag};
 
 pub use codec::{Data, Encoded, Format};
+pub use decode::Recorded;
 pub use error::{DecodeError, EncodeError};
 pub use raw::RawEvent;
-pub use restore::Recorded;
-pub use upcast::{OldEvent, UpcastError, Upcasts};
+pub use upcast::{UpcastError, UpcastEvent, Upcasters};
 
 /// The events of an aggregate or of a decision: an enum with one variant per kind of event. Derive it.
 ///
@@ -49,7 +49,7 @@ pub use upcast::{OldEvent, UpcastError, Upcasts};
 /// | `#[event("Name", version = 2)]` | a variant | the version of its shape; 1 unless said |
 /// | `#[event(other)]` | the last variant, of one [`RawEvent`] | takes events of types that no variant names |
 /// | `#[tag("owner")]` | a field | the event carries the tag `owner:` followed by the field's text |
-/// | `#[event(upcast = function)]` | the enum | `fn() -> Upcasts`: what old shapes become |
+/// | `#[event(upcast = function)]` | the enum | `fn() -> Upcasters`: what old shapes become |
 /// | `#[event(unknown = "skip")]` | the enum | events of unknown types are skipped; unless said they are an error |
 /// | `#[event(format = "cbor")]` | the enum | how data is encoded: `json` unless said; or `messagepack`, `cbor` by feature |
 ///
@@ -61,9 +61,9 @@ pub use upcast::{OldEvent, UpcastError, Upcasts};
 )]
 pub trait Event: Sized + Send + Sync + 'static {
     /// The kinds of events this program writes, in the order of the variants.
-    const KINDS: &'static [Kind];
+    const KINDS: &'static [EventKind];
     /// What becomes of a stored event whose type is unknown.
-    const UNKNOWN: Unknown;
+    const UNKNOWN: UnknownEventPolicy;
 
     /// The type of this event.
     fn event_type(&self) -> &str;
@@ -98,12 +98,12 @@ pub trait Event: Sized + Send + Sync + 'static {
     fn shape(kind: usize) -> String;
 
     /// What old shapes become.
-    fn upcasts() -> &'static Upcasts;
+    fn upcasts() -> &'static Upcasters;
 }
 
 /// One kind of event, as this program writes it. Its shape is given by [`Event::shape`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kind {
+pub struct EventKind {
     /// The type on the wire.
     pub name: &'static str,
     /// The version of its shape, from 1.
@@ -112,7 +112,7 @@ pub struct Kind {
 
 /// What becomes of a stored event whose type no variant names and no upcast knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unknown {
+pub enum UnknownEventPolicy {
     /// The load ends with [`DecodeError::UnknownType`].
     Error,
     /// It is passed over; the metric `leftfold_events_skipped_total` counts it.

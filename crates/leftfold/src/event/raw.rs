@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use leftfold_model::{ContentType, RecordedEvent};
 
-use super::{Encoded, OldEvent};
+use super::{Encoded, UpcastEvent};
 
 /// An event of a type the program does not know, for the variant marked `#[event(other)]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl RawEvent {
     }
 
     /// What an upcast made and nothing knows.
-    pub(crate) fn made(old: &OldEvent) -> Self {
+    pub(crate) fn from_upcast(old: &UpcastEvent) -> Self {
         Self {
             event_type: old.name.clone(),
             version: old.version,

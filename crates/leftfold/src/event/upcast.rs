@@ -1,6 +1,6 @@
 //! Upcasting: what old shapes of events become.
 //!
-//! **Owns:** [`Upcasts`], the table from (name, version) to what makes newer events of it. **Does not know:** enums, stores.
+//! **Owns:** [`Upcasters`], the table from (name, version) to what makes newer events of it. **Does not know:** enums, stores.
 //! **Invariants:** what is stored never changes: an upcast works on a copy, as a JSON value, while reading; its results are
 //! upcast in turn until the program knows them; a chain that does not end, a failure and a panic are errors.
 
@@ -8,11 +8,11 @@ use std::{collections::HashMap, fmt, panic};
 
 use serde_json::Value;
 
-use super::{Kind, error::Cause};
+use super::{EventKind, error::Cause};
 
 /// An event as it was once written: what an upcast takes and gives.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OldEvent {
+pub struct UpcastEvent {
     /// Its type on the wire.
     pub name: String,
     /// The version of its shape.
@@ -21,7 +21,7 @@ pub struct OldEvent {
     pub data: Value,
 }
 
-impl OldEvent {
+impl UpcastEvent {
     /// An event of this type and version with this data.
     pub fn new(name: impl Into<String>, version: u32, data: Value) -> Self {
         Self {
@@ -32,12 +32,12 @@ impl OldEvent {
     }
 }
 
-type Upcast = Box<dyn Fn(OldEvent) -> Result<Vec<OldEvent>, Cause> + Send + Sync>;
+type Upcast = Box<dyn Fn(UpcastEvent) -> Result<Vec<UpcastEvent>, Cause> + Send + Sync>;
 
 /// What old shapes of events become, by name and version. Given to an enum by `#[event(upcast = function)]`.
 ///
 /// ```
-/// use leftfold::{Event, OldEvent, Upcasts};
+/// use leftfold::{Event, OldEvent, Upcasters};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Event, Serialize, Deserialize)]
@@ -49,8 +49,8 @@ type Upcast = Box<dyn Fn(OldEvent) -> Result<Vec<OldEvent>, Cause> + Send + Sync
 ///     OwnerNamed { first: String, last: String },
 /// }
 ///
-/// fn history() -> Upcasts {
-///     Upcasts::new()
+/// fn history() -> Upcasters {
+///     Upcasters::new()
 ///         .rename("MoneyPaidIn", "DepositMade")
 ///         .change("DepositMade", 1, |data| data["currency"] = "EUR".into())
 ///         .drop("StatementPrinted", 1)
@@ -62,13 +62,13 @@ type Upcast = Box<dyn Fn(OldEvent) -> Result<Vec<OldEvent>, Cause> + Send + Sync
 /// }
 /// ```
 #[derive(Default)]
-pub struct Upcasts {
+pub struct Upcasters {
     by_shape: HashMap<(String, u32), Upcast>,
     /// Why the table makes no sense, if so.
     wrong: Option<String>,
 }
 
-impl fmt::Debug for Upcasts {
+impl fmt::Debug for Upcasters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.shapes()).finish()
     }
@@ -77,7 +77,7 @@ impl fmt::Debug for Upcasts {
 /// How many upcasts may follow one another.
 const STEPS_MAX: u32 = 256;
 
-impl Upcasts {
+impl Upcasters {
     /// None.
     #[must_use]
     pub fn new() -> Self {
@@ -104,7 +104,7 @@ impl Upcasts {
     pub fn rename(self, old: &str, new: &str) -> Self {
         let new = new.to_owned();
         self.split(old, 1, move |event| {
-            Ok(vec![OldEvent::new(new.clone(), 1, event.data)])
+            Ok(vec![UpcastEvent::new(new.clone(), 1, event.data)])
         })
     }
 
@@ -120,7 +120,7 @@ impl Upcasts {
         mut self,
         name: &str,
         version: u32,
-        split: impl Fn(OldEvent) -> Result<Vec<OldEvent>, Cause> + Send + Sync + 'static,
+        split: impl Fn(UpcastEvent) -> Result<Vec<UpcastEvent>, Cause> + Send + Sync + 'static,
     ) -> Self {
         let shape = (name.to_owned(), version);
         if self.by_shape.contains_key(&shape) {
@@ -134,12 +134,12 @@ impl Upcasts {
     /// For derived code: the table, checked against what the program writes.
     #[doc(hidden)]
     #[must_use]
-    pub fn checked(mut self, kinds: &[Kind]) -> Self {
+    pub fn checked(mut self, kinds: &[EventKind]) -> Self {
         let current = kinds.iter().find(|kind| {
             self.by_shape
                 .contains_key(&(kind.name.to_owned(), kind.version))
         });
-        if let Some(Kind { name, version, .. }) = current {
+        if let Some(EventKind { name, version, .. }) = current {
             self.wrong.get_or_insert(format!(
                 "{name} version {version} is what the program writes, so it needs no upcast; \
                  if the shape changed, write version = {} above the variant",
@@ -177,9 +177,9 @@ impl Upcasts {
     /// One step: what the event becomes. `None`: it has no upcast.
     pub(crate) fn step(
         &self,
-        old: OldEvent,
+        old: UpcastEvent,
         steps: &mut u32,
-    ) -> Result<Result<Vec<OldEvent>, OldEvent>, UpcastError> {
+    ) -> Result<Result<Vec<UpcastEvent>, UpcastEvent>, UpcastError> {
         let Some(upcast) = self.by_shape.get(&(old.name.clone(), old.version)) else {
             return Ok(Err(old));
         };
@@ -202,7 +202,7 @@ impl Upcasts {
             Err(payload) => Err(UpcastError::Panicked {
                 name,
                 version,
-                message: crate::panicked::message(payload.as_ref()),
+                message: crate::panic_message::message(payload.as_ref()),
             }),
         }
     }
@@ -233,7 +233,7 @@ pub enum UpcastError {
         /// The panic's message.
         message: String,
     },
-    /// Upcasts go round in a circle.
+    /// Upcasters go round in a circle.
     #[error(
         "upcast of {name} version {version} is one of more than {steps} for one event; they go round in a circle"
     )]

@@ -1,21 +1,22 @@
 //! Fixtures for tests of domain code: no store, no runtime.
 //!
-//! **Owns:** [`Given`], [`Facts`], [`EventsLock`], [`Ticks`] and [`store()`]. **Does not know:** any test framework: a failed
+//! **Owns:** [`Given`], [`GivenEvents`], [`EventsLock`], [`TestClock`] and [`store()`].
+//! **Does not know:** any test framework: a failed
 //! expectation panics.
 //! **Invariants:** events pass through their stored form on the way, so that a test fails too if they cannot be stored;
 //! nothing depends on the time of day or on chance.
 
+mod clock;
 mod decided;
-mod facts;
 mod given;
+mod given_events;
 mod lock;
-mod steady;
 
+pub use clock::{TestClock, sequential_ids, store};
 pub use decided::Decided;
-pub use facts::Facts;
 pub use given::{Given, When};
+pub use given_events::GivenEvents;
 pub use lock::EventsLock;
-pub use steady::{Ticks, ids, store};
 
 use leftfold_model::{
     EventId, EventType, Position, RecordedEvent, Revision, StreamName, Tag, Timestamp,
@@ -51,7 +52,7 @@ fn stored<V: Event>(event: &V, place: u64) -> RecordedEvent {
         .unwrap_or_else(|error| fail("has no metadata", &error));
     RecordedEvent {
         position: Position::new(place + 1),
-        stream: StreamName::unnamed(),
+        stream: StreamName::default_stream(),
         revision: Revision::new(place),
         id: EventId::from_bytes([0; 16]),
         event_type,

@@ -2,7 +2,7 @@
 //!
 //! One tag is the aggregate, and every event of it makes a decision void.
 
-use leftfold::{Boundary, Event, Model, Store, testing::Facts};
+use leftfold::{Boundary, Event, Model, Store, testing::GivenEvents};
 use serde::{Deserialize, Serialize};
 
 #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -63,7 +63,7 @@ fn empty(id: &'static str) -> Purse {
 
 #[test]
 fn no_more_is_taken_than_is_in_it() {
-    let facts = || Facts::of([put("red", 5), put("blue", 100)]);
+    let facts = || GivenEvents::of([put("red", 5), put("blue", 100)]);
     facts()
         .when(empty("red"), |purse| purse.take(6))
         .then_err(5);

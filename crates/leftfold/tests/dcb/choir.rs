@@ -2,7 +2,7 @@
 //!
 //! Two rules about two different things in one decision, and neither a lock nor an aggregate that spans both.
 
-use leftfold::{Boundary, Event, ExecuteError, Model, Store, testing::Facts};
+use leftfold::{Boundary, Event, ExecuteError, Model, Store, testing::GivenEvents};
 use serde::{Deserialize, Serialize};
 
 const REHEARSALS_MAX: u32 = 5;
@@ -163,10 +163,10 @@ fn taken(rehearsal: &str, singer: &str) -> ChoirEvent {
 
 #[test]
 fn a_rehearsal_is_planned_once() {
-    Facts::none()
+    GivenEvents::none()
         .when(rehearsal("mon"), |it| plan(it, 20))
         .then([planned("mon", 20)]);
-    Facts::of([planned("mon", 20)])
+    GivenEvents::of([planned("mon", 20)])
         .when(rehearsal("mon"), |it| plan(it, 20))
         .then_err(Refusal::PlannedAlready);
 }
@@ -174,13 +174,13 @@ fn a_rehearsal_is_planned_once() {
 #[test]
 fn places_change_only_where_there_are_some_and_to_another_number() {
     let change = |it: &Rehearsal| change_places(it, 12);
-    Facts::none()
+    GivenEvents::none()
         .when(rehearsal("mon"), change)
         .then_err(Refusal::NoSuchRehearsal);
-    Facts::of([planned("mon", 12)])
+    GivenEvents::of([planned("mon", 12)])
         .when(rehearsal("mon"), change)
         .then_err(Refusal::NothingChanges);
-    Facts::of([planned("mon", 20)])
+    GivenEvents::of([planned("mon", 20)])
         .when(rehearsal("mon"), change)
         .then([PlacesChanged {
             rehearsal: "mon".into(),
@@ -196,19 +196,19 @@ fn a_place_is_taken_if_there_is_one_and_the_singer_may() {
         .iter()
         .flat_map(|day| [planned(day, 9), taken(day, "ada")]);
     let ada = || models("mon", "ada");
-    Facts::none()
+    GivenEvents::none()
         .when(ada(), take)
         .then_err(Refusal::NoSuchRehearsal);
-    Facts::of(full.clone())
+    GivenEvents::of(full.clone())
         .when(ada(), take)
         .then_err(Refusal::Full);
-    Facts::of(full)
+    GivenEvents::of(full)
         .when(models("mon", "bea"), take)
         .then_err(Refusal::InItAlready);
-    Facts::of(busy.chain([planned("mon", 9)]))
+    GivenEvents::of(busy.chain([planned("mon", 9)]))
         .when(ada(), take)
         .then_err(Refusal::InTooMany);
-    Facts::of([planned("mon", 1), taken("tue", "bea")])
+    GivenEvents::of([planned("mon", 1), taken("tue", "bea")])
         .when(ada(), take)
         .then([taken("mon", "ada")]);
 }

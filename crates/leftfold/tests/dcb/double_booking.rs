@@ -2,7 +2,7 @@
 //!
 //! The key is the caller's, made when the form was opened.
 
-use leftfold::{Boundary, Event, Model, Store, testing::Facts};
+use leftfold::{Boundary, Event, Model, Store, testing::GivenEvents};
 use serde::{Deserialize, Serialize};
 
 #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -51,10 +51,10 @@ fn form(id: &'static str) -> Form {
 
 #[test]
 fn a_form_is_accepted_once() {
-    Facts::of([booked("f1", 4)])
+    GivenEvents::of([booked("f1", 4)])
         .when(form("f2"), |it| book(it, 2))
         .then([booked("f2", 2)]);
-    Facts::of([booked("f1", 4)])
+    GivenEvents::of([booked("f1", 4)])
         .when(form("f1"), |it| book(it, 4))
         .then_err("sent already");
 }

@@ -1,6 +1,6 @@
 //! Unique user names: a handle belongs to one person, and becomes free some days after it was given up.
 
-use leftfold::{Boundary, Event, Model, Store, testing::Facts};
+use leftfold::{Boundary, Event, Model, Store, testing::GivenEvents};
 use serde::{Deserialize, Serialize};
 
 /// For how many days a handle that was given up is kept from others.
@@ -103,24 +103,26 @@ fn exchanged(from: &str, to: &str, day: u32) -> HandleEvent {
 fn a_handle_is_free_until_it_is_chosen_and_after_it_was_kept_for_a_while() {
     let on = |day| move |it: &Handle| choose(it, day);
     let owl = || handle("owl");
-    Facts::none().when(owl(), on(1)).then([chosen("owl", 1)]);
-    Facts::of([chosen("fox", 1)])
+    GivenEvents::none()
         .when(owl(), on(1))
         .then([chosen("owl", 1)]);
-    Facts::of([chosen("owl", 1)])
+    GivenEvents::of([chosen("fox", 1)])
+        .when(owl(), on(1))
+        .then([chosen("owl", 1)]);
+    GivenEvents::of([chosen("owl", 1)])
         .when(owl(), on(9))
         .then_err("not free");
-    let left = || Facts::of([chosen("owl", 1), given_up("owl", 5)]);
+    let left = || GivenEvents::of([chosen("owl", 1), given_up("owl", 5)]);
     left().when(owl(), on(7)).then_err("not free");
     left().when(owl(), on(8)).then([chosen("owl", 8)]);
-    Facts::of([chosen("owl", 1), given_up("owl", 5), chosen("owl", 8)])
+    GivenEvents::of([chosen("owl", 1), given_up("owl", 5), chosen("owl", 8)])
         .when(owl(), on(99))
         .then_err("not free");
 }
 
 #[test]
 fn exchanging_a_handle_takes_the_new_one_and_gives_up_the_old_one() {
-    let moved = || Facts::of([chosen("owl", 1), exchanged("owl", "fox", 4)]);
+    let moved = || GivenEvents::of([chosen("owl", 1), exchanged("owl", "fox", 4)]);
     moved()
         .when(handle("fox"), |it| choose(it, 99))
         .then_err("not free");
@@ -131,10 +133,10 @@ fn exchanging_a_handle_takes_the_new_one_and_gives_up_the_old_one() {
         .when(handle("owl"), |it| choose(it, 7))
         .then([chosen("owl", 7)]);
     let both = || (handle("owl"), handle("fox"));
-    Facts::of([chosen("owl", 1), chosen("fox", 1)])
+    GivenEvents::of([chosen("owl", 1), chosen("fox", 1)])
         .when(both(), |both| exchange(both, 2))
         .then_err("not free");
-    Facts::of([chosen("owl", 1)])
+    GivenEvents::of([chosen("owl", 1)])
         .when(both(), |both| exchange(both, 2))
         .then([exchanged("owl", "fox", 2)]);
 }

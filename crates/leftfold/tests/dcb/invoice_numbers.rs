@@ -1,6 +1,6 @@
 //! Invoice numbers: each follows the one before it, without a gap.
 
-use leftfold::{Boundary, Event, Model, Store, testing::Facts};
+use leftfold::{Boundary, Event, Model, Store, testing::GivenEvents};
 use serde::{Deserialize, Serialize};
 
 #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -40,10 +40,10 @@ fn issued(number: u32) -> BillingEvent {
 
 #[test]
 fn the_first_invoice_has_number_one_and_each_other_the_next() {
-    Facts::none()
+    GivenEvents::none()
         .when(LastNumber(0), |last| issue(last, 5))
         .then([issued(1)]);
-    Facts::of([issued(1), issued(2)])
+    GivenEvents::of([issued(1), issued(2)])
         .when(LastNumber(0), |last| issue(last, 5))
         .then([issued(3)]);
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use leftfold::{Boundary, Event, Model, testing::Facts};
+use leftfold::{Boundary, Event, Model, testing::GivenEvents};
 use serde::{Deserialize, Serialize};
 
 /// For how many minutes an old price is still good.
@@ -112,10 +112,10 @@ fn ordered(dishes: &[&str], cents: u32) -> MenuEvent {
 #[test]
 fn an_order_is_taken_at_the_price_that_was_seen_or_not_at_all() {
     let soup = || dish("soup");
-    Facts::none()
+    GivenEvents::none()
         .when(soup(), |it| order(it, 700, 5))
         .then_err("another price");
-    let on = || Facts::of([added("soup", 700)]);
+    let on = || GivenEvents::of([added("soup", 700)]);
     on().when(soup(), |it| order(it, 600, 5))
         .then_err("another price");
     on().when(soup(), |it| order(it, 700, 5))
@@ -125,7 +125,7 @@ fn an_order_is_taken_at_the_price_that_was_seen_or_not_at_all() {
 #[test]
 fn an_old_price_is_good_for_a_while_and_a_new_one_at_once() {
     let soup = || dish("soup");
-    let dearer = || Facts::of([added("soup", 700), priced("soup", 800, 30)]);
+    let dearer = || GivenEvents::of([added("soup", 700), priced("soup", 800, 30)]);
     dearer()
         .when(soup(), |it| order(it, 800, 31))
         .then([ordered(&["soup"], 800)]);
@@ -141,7 +141,7 @@ fn an_old_price_is_good_for_a_while_and_a_new_one_at_once() {
 fn an_order_of_several_dishes_rests_on_the_price_of_each() {
     let both = || (dish("soup"), dish("fish"));
     let menu = || {
-        Facts::of([
+        GivenEvents::of([
             added("soup", 700),
             added("fish", 1_900),
             priced("fish", 2_100, 45),

@@ -1,6 +1,6 @@
 //! Opt-in tokens: valid for an hour, once, and for one address.
 
-use leftfold::{Boundary, Event, Model, testing::Facts};
+use leftfold::{Boundary, Event, Model, testing::GivenEvents};
 use serde::{Deserialize, Serialize};
 
 const VALID_MINUTES: u32 = 60;
@@ -82,19 +82,19 @@ fn a_token_confirms_its_own_address_once_and_in_time() {
     let at = |minute| move |it: &Token| confirm(it, minute);
     let mine = || token("ida@example.org", "4711");
     let letter = || asked("ida@example.org", "4711");
-    Facts::none()
+    GivenEvents::none()
         .when(mine(), at(11))
         .then_err("no such token for this address");
-    Facts::of([asked("ole@example.org", "4711")])
+    GivenEvents::of([asked("ole@example.org", "4711")])
         .when(mine(), at(11))
         .then_err("no such token for this address");
-    Facts::of([letter()])
+    GivenEvents::of([letter()])
         .when(mine(), at(70))
         .then([confirmed("ida@example.org", "4711")]);
-    Facts::of([letter()])
+    GivenEvents::of([letter()])
         .when(mine(), at(71))
         .then_err("too late");
-    Facts::of([letter(), confirmed("ida@example.org", "4711")])
+    GivenEvents::of([letter(), confirmed("ida@example.org", "4711")])
         .when(mine(), at(11))
         .then_err("used already");
 }

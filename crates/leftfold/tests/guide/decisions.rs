@@ -1,6 +1,6 @@
 //! Decisions that rest on more than one account: the chapter on decisions.
 
-use leftfold::{Boundary, Event, Model, Store, testing::Facts};
+use leftfold::{Boundary, Event, Model, Store, testing::GivenEvents};
 use serde::{Deserialize, Serialize};
 
 #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -134,7 +134,9 @@ async fn deposits_do_not_block_withdrawals() -> Result<(), Box<dyn std::error::E
     store.decide(Account::of("7f3"), deposit).await?;
 
     let withdrawals = Boundary::tag("account", "7f3").of_types(["CashWithdrawn"]);
-    let decision = store.decision(Account::of("7f3")).void_if(withdrawals);
+    let decision = store
+        .decision(Account::of("7f3"))
+        .fail_if_match(withdrawals);
     decision.decide(|account| account.withdraw(30)).await?;
     Ok(())
 }
@@ -146,10 +148,10 @@ fn nobody_has_four_accounts() {
         owner: "ann".into(),
     };
     let models = || (Account::of("4"), Owner::named("ann"));
-    Facts::of([opened("1"), opened("2")])
+    GivenEvents::of([opened("1"), opened("2")])
         .when(models(), open)
         .then([opened("4")]);
-    Facts::of([opened("1"), opened("2"), opened("3")])
+    GivenEvents::of([opened("1"), opened("2"), opened("3")])
         .when(models(), open)
         .then_err("three accounts are enough");
 }

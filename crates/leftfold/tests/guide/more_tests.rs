@@ -2,7 +2,7 @@
 
 use leftfold::{
     model::Timestamp,
-    testing::{self, Given, Ticks},
+    testing::{self, Given, TestClock},
 };
 
 use crate::account::{AccountEvent, BankAccount, InsufficientFunds};
@@ -25,12 +25,12 @@ fn an_expectation_of_each_kind() {
 
 #[tokio::test]
 async fn the_same_in_every_run() -> Result<(), Box<dyn std::error::Error>> {
-    let clock = Ticks::from(Timestamp::from_micros(0));
+    let clock = TestClock::from(Timestamp::from_micros(0));
     let accounts = testing::store(&clock).repository::<BankAccount>();
     accounts
         .execute("7f3", |account| account.deposit(100))
         .await?;
-    clock.pass(3600);
+    clock.advance(3600);
     accounts
         .execute("7f3", |account| account.withdraw(30))
         .await?;

@@ -46,10 +46,10 @@ async fn a_load_begins_with_the_snapshot() -> Result<(), Box<dyn std::error::Err
             })
             .await?;
     }
-    assert_eq!(accounts.load("7f3").await?.replayed(), 99); // not yet
+    assert_eq!(accounts.load("7f3").await?.events_replayed(), 99); // not yet
     accounts.snapshot("7f3").await?; // now, instead of after the hundredth event
     let loaded = accounts.load("7f3").await?;
-    assert_eq!((loaded.state().balance, loaded.replayed()), (99, 0));
+    assert_eq!((loaded.state().balance, loaded.events_replayed()), (99, 0));
     assert_eq!(loaded.state().totals.deposited, 99);
     Ok(())
 }

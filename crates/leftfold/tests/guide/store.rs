@@ -28,7 +28,7 @@ async fn deposit_withdraw_reload() -> Result<(), Box<dyn std::error::Error>> {
     let accounts = Store::open(data).await?.repository::<BankAccount>();
     let loaded = accounts.load("7f3").await?;
     assert_eq!(loaded.state().balance, 70);
-    assert_eq!(loaded.events(), 2);
+    assert_eq!(loaded.event_count(), 2);
     Ok(())
 }
 
@@ -98,7 +98,7 @@ async fn a_transfer_changes_both_accounts_or_none() -> Result<(), Box<dyn std::e
         .execute("ann", |account| account.deposit(100))
         .await?;
 
-    let transfer = store.together((accounts.one("ann"), accounts.one("bob")));
+    let transfer = store.unit_of_work((accounts.aggregate("ann"), accounts.aggregate("bob")));
     transfer
         .execute(|(ann, bob)| Ok::<_, InsufficientFunds>((ann.withdraw(30)?, bob.deposit(30)?)))
         .await?;

@@ -1,6 +1,6 @@
 //! The account, some years later: the chapter on versions.
 
-use leftfold::{Aggregate, Event, OldEvent, Store, Upcasts, testing::EventsLock};
+use leftfold::{Aggregate, Event, Store, UpcastEvent, Upcasters, testing::EventsLock};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -17,16 +17,16 @@ enum AccountEvent {
     FeeCharged { cents: u64 },
 }
 
-fn history() -> Upcasts {
-    Upcasts::new()
+fn history() -> Upcasters {
+    Upcasters::new()
         // A field was added.
         .change("MoneyDeposited", 1, |data| data["currency"] = "EUR".into())
         // What was one event is two now.
         .split("MoneyWithdrawn", 1, |old| {
             let cents = old.data["cents"].as_u64().ok_or("cents is not a number")?;
             Ok(vec![
-                OldEvent::new("MoneyPaidOut", 1, json!({ "cents": cents - 1 })),
-                OldEvent::new("FeeCharged", 1, json!({ "cents": 1 })),
+                UpcastEvent::new("MoneyPaidOut", 1, json!({ "cents": cents - 1 })),
+                UpcastEvent::new("FeeCharged", 1, json!({ "cents": 1 })),
             ])
         })
         // Nobody needs to know.
@@ -65,7 +65,7 @@ async fn the_newer_program_reads_what_the_older_one_wrote() -> Result<(), Box<dy
 
     let account = store.repository::<Account>().load("7f3").await?;
     assert_eq!((account.state().balance, account.state().fees), (70, 1));
-    assert_eq!(account.events(), 2); // what is stored is as it was
+    assert_eq!(account.event_count(), 2); // what is stored is as it was
     Ok(())
 }
 

@@ -205,8 +205,8 @@ async fn stored(event: NewEvent) -> RecordedEvent {
     let store = Store::memory();
     let stream = StreamName::new("s").unwrap();
     let append = Append::to(stream, ExpectedRevision::Any, vec![event]).unwrap();
-    store.events().append(append).await.unwrap();
-    let mut batches = store.events().read(Read::all());
+    store.event_store().append(append).await.unwrap();
+    let mut batches = store.event_store().read(Read::all());
     let batch = futures_util::StreamExt::next(&mut batches).await.unwrap();
     batch.unwrap().events.remove(0)
 }

@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use leftfold::{
     Created, Event, ExecuteError, LoadError, Metadata, Store,
     model::{Position, Read, RecordedEvent, Revision, Timestamp},
-    testing::{self, Ticks},
+    testing::{self, TestClock},
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use crate::{
 
 async fn everything(store: &Store) -> Vec<RecordedEvent> {
     let mut events = Vec::new();
-    let mut batches = store.events().read(Read::all());
+    let mut batches = store.event_store().read(Read::all());
     while let Some(batch) = batches.next().await {
         events.extend(batch.unwrap().events);
     }
@@ -112,7 +112,7 @@ async fn of_many_commands_with_one_key_at_once_one_is_carried_out() {
         (Fault::AnswerLost, 5),
         (Fault::AppendLost, 5),
     ] {
-        let store = Store::over(Faulty::new(fault, times));
+        let store = Store::new(Faulty::new(fault, times));
         let accounts = store.repository::<BankAccount>().with_attempts(1_000);
         let tasks: Vec<_> = (0..32)
             .map(|_| {
@@ -139,7 +139,7 @@ async fn of_many_commands_with_one_key_at_once_one_is_carried_out() {
 
 #[tokio::test]
 async fn an_aggregate_can_be_loaded_as_it_was() {
-    let clock = Ticks::from(Timestamp::from_micros(0));
+    let clock = TestClock::from(Timestamp::from_micros(0));
     let accounts = testing::store(&clock).repository::<BankAccount>();
     for amount in [1, 10, 100] {
         accounts
@@ -151,7 +151,7 @@ async fn an_aggregate_can_be_loaded_as_it_was() {
             .await
             .unwrap();
     }
-    let balance = async |at: leftfold::At| {
+    let balance = async |at: leftfold::AsOf| {
         accounts
             .load_at("1", at)
             .await
@@ -188,7 +188,7 @@ async fn an_aggregate_can_be_loaded_as_it_was() {
 #[tokio::test]
 async fn two_runs_on_a_steady_store_are_the_same_to_the_last_byte() {
     let run = async || {
-        let store = testing::store(&Ticks::from(Timestamp::from_micros(7)));
+        let store = testing::store(&TestClock::from(Timestamp::from_micros(7)));
         let accounts = store.repository::<BankAccount>();
         accounts
             .execute("1", |account| account.deposit(1))
@@ -302,7 +302,7 @@ async fn an_apply_that_panics_is_an_error_that_names_the_event_and_writes_nothin
     };
     assert_eq!(*revision, Revision::FIRST);
     assert!(message.contains("overflow"), "{message}");
-    assert_eq!(store.events().head().await.unwrap(), Position::new(1));
+    assert_eq!(store.event_store().head().await.unwrap(), Position::new(1));
 }
 
 fn transfer(
@@ -315,18 +315,18 @@ fn transfer(
 #[tokio::test]
 async fn a_command_on_two_aggregates_changes_both_or_none() {
     let faulty = Faulty::new(Fault::Raced, 3);
-    let calm = Store::over(faulty.inner.clone()).repository::<BankAccount>();
+    let calm = Store::new(faulty.inner.clone()).repository::<BankAccount>();
     calm.execute("a", |account| account.deposit(100))
         .await
         .unwrap();
-    let store = Store::over(faulty);
+    let store = Store::new(faulty);
     let accounts = store.repository::<BankAccount>();
-    let both = store.together((accounts.one("a"), accounts.one("b")));
+    let both = store.unit_of_work((accounts.aggregate("a"), accounts.aggregate("b")));
     let done = both.execute(|states| transfer(states, 30)).await.unwrap();
     assert!(done.attempts > 1, "{done:?}");
     assert_eq!(done.streams.len(), 2);
     assert_eq!(accounts.load("b").await.unwrap().state().balance, 30);
-    let head = store.events().head().await.unwrap();
+    let head = store.event_store().head().await.unwrap();
     let refused = both
         .execute(|states| transfer(states, 1_000_000))
         .await
@@ -334,8 +334,8 @@ async fn a_command_on_two_aggregates_changes_both_or_none() {
     assert!(matches!(refused, ExecuteError::Rejected(_)), "{refused:?}");
     let nothing = both.execute(|_| Ok::<_, String>(((), ()))).await.unwrap();
     assert_eq!((nothing.position, nothing.streams.len()), (None, 0));
-    assert_eq!(store.events().head().await.unwrap(), head);
-    let twice = store.together((accounts.one("a"), accounts.one("a")));
+    assert_eq!(store.event_store().head().await.unwrap(), head);
+    let twice = store.unit_of_work((accounts.aggregate("a"), accounts.aggregate("a")));
     let error = twice
         .execute(|states| transfer(states, 1))
         .await
@@ -356,9 +356,9 @@ async fn transfers_in_all_directions_keep_the_sum() {
     }
     let tasks: Vec<_> = (0..60)
         .map(|n| {
-            let from = accounts.one(names[n % 3]);
-            let to = accounts.one(names[(n + 1 + n % 2) % 3]);
-            let both = store.together((from, to)).with_attempts(10_000);
+            let from = accounts.aggregate(names[n % 3]);
+            let to = accounts.aggregate(names[(n + 1 + n % 2) % 3]);
+            let both = store.unit_of_work((from, to)).with_attempts(10_000);
             tokio::spawn(async move { both.execute(|states| transfer(states, 7)).await.unwrap() })
         })
         .collect();
@@ -370,7 +370,10 @@ async fn transfers_in_all_directions_keep_the_sum() {
         sum += accounts.load(name).await.unwrap().state().balance;
     }
     assert_eq!(sum, 3_000);
-    assert_eq!(store.events().head().await.unwrap(), Position::new(3 + 120));
+    assert_eq!(
+        store.event_store().head().await.unwrap(),
+        Position::new(3 + 120)
+    );
 }
 
 #[tokio::test]
@@ -382,7 +385,7 @@ async fn a_transfer_with_a_key_is_carried_out_once() {
         .await
         .unwrap();
     let both = store
-        .together((accounts.one("a"), accounts.one("b")))
+        .unit_of_work((accounts.aggregate("a"), accounts.aggregate("b")))
         .with_key("t-1");
     let first = both.execute(|states| transfer(states, 60)).await.unwrap();
     let again = both.execute(|states| transfer(states, 60)).await.unwrap();

@@ -10,7 +10,7 @@ use leftfold::{
     Store,
     model::{Append, Appended, EventType, ExpectedRevision, NewEvent, Position, Read, StreamName},
     stores::{
-        AppendError, Capabilities, Delete, Delivery, EngineStore, EventStore, ListStreams,
+        AppendError, Capabilities, Delete, Delivery, EmbeddedStore, EventStore, ListStreams,
         LogOptions, ReadBatch, ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats,
         StreamInfo, StreamState, Subscription,
     },
@@ -21,7 +21,7 @@ use crate::account::{AccountEvent, BankAccount};
 /// The embedded store, whose appends now and then meet a rival or lose their answer.
 #[derive(Debug)]
 struct Rough {
-    inner: EngineStore,
+    inner: EmbeddedStore,
     appends: AtomicU64,
     /// What rivals deposited.
     rivals: Arc<AtomicU64>,
@@ -92,13 +92,13 @@ async fn sixty_four_tasks_on_one_account_are_applied_exactly_once_through_restar
     let mut applied = Vec::new();
     for round in 0..3 {
         let rough = Rough {
-            inner: EngineStore::open(directory.path(), LogOptions::default())
+            inner: EmbeddedStore::open(directory.path(), LogOptions::default())
                 .await
                 .unwrap(),
             appends: AtomicU64::new(round),
             rivals: Arc::clone(&rivals),
         };
-        let store = Store::over(rough);
+        let store = Store::new(rough);
         let accounts = store
             .repository::<BankAccount>()
             .with_attempts(10_000)
@@ -137,6 +137,6 @@ async fn sixty_four_tasks_on_one_account_are_applied_exactly_once_through_restar
     let rivals = rivals.load(Ordering::Relaxed);
     assert!(rivals > 0, "there were conflicts");
     assert_eq!(folded.state().balance, 3 * 64 * 65 / 2 + rivals);
-    assert_eq!(folded.events(), 3 * 64 + rivals / 1_000_000);
+    assert_eq!(folded.event_count(), 3 * 64 + rivals / 1_000_000);
     assert_eq!(kept.state(), folded.state());
 }

@@ -1,7 +1,7 @@
 //! Decisions on models.
 
 use leftfold::{
-    Boundary, Event, ExecuteError, Model, OldEvent, Store, Upcasts,
+    Boundary, Event, ExecuteError, Model, Store, UpcastEvent, Upcasters,
     model::{Append, EventType, ExpectedRevision, NewEvent, Position, StreamName, Tag},
 };
 use serde::{Deserialize, Serialize};
@@ -23,9 +23,9 @@ enum MoneyEvent {
     },
 }
 
-fn history() -> Upcasts {
-    Upcasts::new().split("GiftReceived", 1, |old| {
-        Ok(vec![OldEvent::new("MoneyPaidIn", 1, old.data)])
+fn history() -> Upcasters {
+    Upcasters::new().split("GiftReceived", 1, |old| {
+        Ok(vec![UpcastEvent::new("MoneyPaidIn", 1, old.data)])
     })
 }
 
@@ -137,13 +137,13 @@ fn meanwhile(store: &Store, event: &MoneyEvent) -> impl Future<Output = ()> + us
         event.encode().unwrap().data,
     );
     let append = Append::to(
-        StreamName::unnamed(),
+        StreamName::default_stream(),
         ExpectedRevision::Any,
         vec![new.with_tags(tags).unwrap()],
     );
     let store = store.clone();
     async move {
-        store.events().append(append.unwrap()).await.unwrap();
+        store.event_store().append(append.unwrap()).await.unwrap();
     }
 }
 
@@ -153,7 +153,7 @@ async fn pay_out_while(event: MoneyEvent, void_if: Option<Boundary>) -> u32 {
     paid_in(&store, "a", 10).await;
     let mut decision = store.decision(balance("a"));
     if let Some(boundary) = void_if {
-        decision = decision.void_if(boundary);
+        decision = decision.fail_if_match(boundary);
     }
     let mut first = true;
     let decided = decision.decide(|a| {
@@ -202,8 +202,13 @@ async fn old_events_that_become_newer_ones_are_within_the_boundary_too() {
         r#"{"account":"a","cents":3}"#,
     );
     let gift = gift.with_tags([Tag::new("account:a").unwrap()]).unwrap();
-    let append = Append::to(StreamName::unnamed(), ExpectedRevision::Any, vec![gift]).unwrap();
-    store.events().append(append).await.unwrap();
+    let append = Append::to(
+        StreamName::default_stream(),
+        ExpectedRevision::Any,
+        vec![gift],
+    )
+    .unwrap();
+    store.event_store().append(append).await.unwrap();
     store.decide(balance("a"), |a| pay_out(a, 3)).await.unwrap();
 }
 
@@ -237,7 +242,7 @@ async fn a_boundary_that_makes_no_sense_is_an_error_and_nothing_is_written() {
         let text = format!("{boundary} {}", source.unwrap_or_default());
         assert!(text.contains(says), "{text}");
     }
-    assert_eq!(store.events().head().await.unwrap(), Position::START);
+    assert_eq!(store.event_store().head().await.unwrap(), Position::START);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -268,7 +273,7 @@ async fn a_decision_with_a_key_is_taken_once_and_its_events_stand_where_told() {
     let decision = store
         .decision(balance("a"))
         .with_key("k")
-        .in_stream(stream.clone());
+        .with_stream(stream.clone());
     let first = decision
         .decide(|_| Ok::<_, String>(pay_in("a", 1)))
         .await
@@ -280,7 +285,7 @@ async fn a_decision_with_a_key_is_taken_once_and_its_events_stand_where_told() {
     assert!(again.repeated && !first.repeated);
     assert_eq!(again.events, first.events);
     let list = leftfold::stores::ListStreams::default();
-    let mut streams = store.events().streams(list);
+    let mut streams = store.event_store().streams(list);
     let found = futures_util::StreamExt::next(&mut streams)
         .await
         .unwrap()

@@ -36,7 +36,7 @@ async fn the_balance_is_the_fold_of_deposits_and_withdrawals_after_reopening_too
         .unwrap()
         .repository::<BankAccount>();
     let loaded = accounts.load("1").await.unwrap();
-    assert_eq!((loaded.state().balance, loaded.events()), (70, 2));
+    assert_eq!((loaded.state().balance, loaded.event_count()), (70, 2));
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_refusal_reaches_the_caller_whole_and_writes_nothing() {
             requested: 5
         }
     );
-    assert_eq!(store.events().head().await.unwrap(), Position::START);
+    assert_eq!(store.event_store().head().await.unwrap(), Position::START);
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn a_decision_of_no_events_is_a_success() {
 
 #[tokio::test]
 async fn after_a_conflict_the_command_decides_on_a_fresh_fold() {
-    let accounts = Store::over(Faulty::new(Fault::Raced, 3)).repository::<BankAccount>();
+    let accounts = Store::new(Faulty::new(Fault::Raced, 3)).repository::<BankAccount>();
     let mut seen = Vec::new();
     let committed = accounts
         .execute("1", |account| {
@@ -95,7 +95,7 @@ async fn after_a_conflict_the_command_decides_on_a_fresh_fold() {
 
 #[tokio::test]
 async fn conflicts_without_end_are_reported_with_their_number() {
-    let accounts = Store::over(Faulty::new(Fault::Raced, 99))
+    let accounts = Store::new(Faulty::new(Fault::Raced, 99))
         .repository::<BankAccount>()
         .with_attempts(3);
     let error = accounts
@@ -111,18 +111,22 @@ async fn conflicts_without_end_are_reported_with_their_number() {
 #[tokio::test]
 async fn an_append_whose_answer_is_lost_is_stored_once() {
     for fault in [Fault::AnswerLost, Fault::AppendLost] {
-        let accounts = Store::over(Faulty::new(fault, 2)).repository::<BankAccount>();
+        let accounts = Store::new(Faulty::new(fault, 2)).repository::<BankAccount>();
         accounts
             .execute("1", |account| account.deposit(100))
             .await
             .unwrap();
-        assert_eq!(accounts.load("1").await.unwrap().events(), 1, "{fault:?}");
+        assert_eq!(
+            accounts.load("1").await.unwrap().event_count(),
+            1,
+            "{fault:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_outcome_that_stays_unknown_and_a_refusal_are_told_apart() {
-    let unknown = Store::over(Faulty::new(Fault::AppendLost, 99))
+    let unknown = Store::new(Faulty::new(Fault::AppendLost, 99))
         .repository::<BankAccount>()
         .with_attempts(2);
     let error = unknown
@@ -133,7 +137,7 @@ async fn an_outcome_that_stays_unknown_and_a_refusal_are_told_apart() {
         matches!(error, ExecuteError::OutcomeUnknown { attempts: 2, .. }),
         "{error:?}"
     );
-    let refused = Store::over(Faulty::new(Fault::Refused, 1)).repository::<BankAccount>();
+    let refused = Store::new(Faulty::new(Fault::Refused, 1)).repository::<BankAccount>();
     let error = refused
         .execute("1", |account| account.deposit(1))
         .await
@@ -150,7 +154,7 @@ async fn an_event_of_another_program_is_an_error_that_names_it() {
     let stream = StreamName::new("account-1").unwrap();
     let strange = NewEvent::json(EventType::new("Strange").unwrap(), "{}");
     let append = Append::to(stream.clone(), ExpectedRevision::Any, vec![strange]).unwrap();
-    store.events().append(append).await.unwrap();
+    store.event_store().append(append).await.unwrap();
     let error = store
         .repository::<BankAccount>()
         .load("1")

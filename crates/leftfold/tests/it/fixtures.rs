@@ -4,7 +4,7 @@ use std::panic::{UnwindSafe, catch_unwind};
 
 use leftfold::{
     Boundary, Event, Model,
-    testing::{Facts, Given},
+    testing::{Given, GivenEvents},
 };
 use serde::{Deserialize, Serialize};
 
@@ -124,12 +124,13 @@ impl Model for Sum {
 #[test]
 fn events_pass_through_their_stored_form() {
     let lossy = |lost, odd| Lossy::Lossy { lost, odd };
-    let _ = Facts::of([lossy(5, 2)]).when(Sum(0), |sum| {
+    let _ = GivenEvents::of([lossy(5, 2)]).when(Sum(0), |sum| {
         assert_eq!(sum.0, 2, "what is not stored does not come back");
         Ok::<_, String>(())
     });
     let text = failure(|| {
-        let _ = Facts::of([Lossy::Lossy { lost: 0, odd: 1 }]).when(Sum(0), |_| Ok::<_, String>(()));
+        let _ = GivenEvents::of([Lossy::Lossy { lost: 0, odd: 1 }])
+            .when(Sum(0), |_| Ok::<_, String>(()));
     });
     assert!(
         text.contains("cannot be encoded") && text.contains("an odd number"),

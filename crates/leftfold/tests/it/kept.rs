@@ -13,7 +13,7 @@ use crate::{
 async fn a_command_on_a_kept_state_reads_nothing_and_a_refusal_reads_again() {
     let store = Store::memory();
     let accounts = store.repository::<BankAccount>();
-    let keeping = accounts.with_states_kept(10);
+    let keeping = accounts.with_state_cache(10);
     keeping.execute("1", |a| a.deposit(10)).await.unwrap();
     // Someone else, of whom the kept state does not know.
     accounts.execute("1", |a| a.deposit(90)).await.unwrap();
@@ -60,7 +60,7 @@ impl Aggregate for Notes {
 
 #[tokio::test]
 async fn a_kept_state_holds_what_is_stored_and_not_what_was_decided() {
-    let notes = Store::memory().repository::<Notes>().with_states_kept(1);
+    let notes = Store::memory().repository::<Notes>().with_state_cache(1);
     for expected in [0, 1, 2] {
         let note = |notes: &Notes| {
             assert_eq!(notes.0, expected);
@@ -80,10 +80,10 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let store = Store::over(Faulty::new(Fault::Raced, rivals));
+            let store = Store::new(Faulty::new(Fault::Raced, rivals));
             let plain = store.repository::<BankAccount>();
-            let keeping = plain.with_states_kept(2);
-            let reference = Store::over(Faulty::new(Fault::Raced, rivals));
+            let keeping = plain.with_state_cache(2);
+            let reference = Store::new(Faulty::new(Fault::Raced, rivals));
             let expected = reference.repository::<BankAccount>();
             for (id, amount, deposit, elsewhere) in commands {
                 let id = id.to_string();

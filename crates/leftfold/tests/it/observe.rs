@@ -48,7 +48,7 @@ fn told() -> String {
         .finish();
     tracing::subscriber::with_default(subscriber, || {
         on_one_thread(async {
-            let accounts = Store::over(Faulty::new(Fault::Raced, 1)).repository::<BankAccount>();
+            let accounts = Store::new(Faulty::new(Fault::Raced, 1)).repository::<BankAccount>();
             let accounts = accounts.with_metadata(Metadata::new().traceparent(TRACE));
             accounts
                 .execute("1", |account| account.deposit(5))
@@ -86,7 +86,7 @@ fn metrics_count_commands_conflicts_and_snapshots() {
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
         on_one_thread(async {
-            let store = Store::over(Faulty::new(Fault::Raced, 2));
+            let store = Store::new(Faulty::new(Fault::Raced, 2));
             let accounts = store.repository::<BankAccount>().with_snapshots();
             accounts
                 .execute("1", |account| account.deposit(5))

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use leftfold::{
-    Aggregate, Event, Repository, Snapshot, Store, Upcasts,
+    Aggregate, Event, Repository, Snapshot, Store, Upcasters,
     model::{EventId, StreamName},
     stores::SavedSnapshot,
 };
@@ -15,14 +15,14 @@ use crate::account::BankAccount;
 /// Waits until a load replays no more than so many events.
 async fn settled(accounts: &Repository<BankAccount>, id: &str, replayed: u64) {
     for _ in 0..10_000 {
-        if accounts.load(id).await.unwrap().replayed() <= replayed {
+        if accounts.load(id).await.unwrap().events_replayed() <= replayed {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
     panic!(
         "no snapshot in ten seconds: {}",
-        accounts.load(id).await.unwrap().replayed()
+        accounts.load(id).await.unwrap().events_replayed()
     );
 }
 
@@ -47,11 +47,15 @@ async fn snapshots_are_taken_in_the_background_and_survive_reopening() {
     let accounts = store.repository::<BankAccount>().with_snapshots();
     let loaded = accounts.load("1").await.unwrap();
     assert_eq!(
-        (loaded.state().balance, loaded.events(), loaded.replayed()),
+        (
+            loaded.state().balance,
+            loaded.event_count(),
+            loaded.events_replayed()
+        ),
         (12, 12, 0)
     );
     let plain = store.repository::<BankAccount>().load("1").await.unwrap();
-    assert_eq!((plain.state().balance, plain.replayed()), (12, 12));
+    assert_eq!((plain.state().balance, plain.events_replayed()), (12, 12));
     assert!(
         !accounts.snapshot("none").await.unwrap(),
         "there is nothing to keep"
@@ -71,7 +75,7 @@ async fn a_snapshot_of_a_log_that_was_put_back_to_an_earlier_state_is_not_believ
     assert!(accounts.snapshot("1").await.unwrap());
     let stream = StreamName::new("account-1").unwrap();
     let saved = store
-        .events()
+        .event_store()
         .snapshots()
         .load(&stream)
         .await
@@ -81,12 +85,16 @@ async fn a_snapshot_of_a_log_that_was_put_back_to_an_earlier_state_is_not_believ
     let earlier = Store::memory();
     let accounts = earlier.repository::<BankAccount>().with_snapshots();
     let put = async |saved: SavedSnapshot| {
-        let kept = earlier.events().snapshots();
+        let kept = earlier.event_store().snapshots();
         kept.remove(&stream).await.unwrap();
         kept.save(&stream, saved).await.unwrap();
         accounts.load("1").await.unwrap()
     };
-    assert_eq!(put(saved.clone()).await.events(), 0, "the log is empty");
+    assert_eq!(
+        put(saved.clone()).await.event_count(),
+        0,
+        "the log is empty"
+    );
     for _ in 0..3 {
         accounts
             .execute("1", |account| account.deposit(7))
@@ -114,7 +122,7 @@ async fn a_snapshot_that_cannot_be_decoded_is_replaced_by_a_replay() {
     }
     accounts.snapshot("1").await.unwrap();
     let stream = StreamName::new("account-1").unwrap();
-    let kept = store.events().snapshots();
+    let kept = store.event_store().snapshots();
     let saved = kept.load(&stream).await.unwrap().unwrap();
     for state in [&b""[..], b"{", b"[]", b"\xff", br#"{"balance":-1}"#] {
         kept.remove(&stream).await.unwrap();
@@ -129,7 +137,7 @@ async fn a_snapshot_that_cannot_be_decoded_is_replaced_by_a_replay() {
         .await
         .unwrap();
         let loaded = accounts.load("1").await.unwrap();
-        assert_eq!((loaded.state().balance, loaded.replayed()), (15, 3));
+        assert_eq!((loaded.state().balance, loaded.events_replayed()), (15, 3));
     }
 }
 
@@ -145,7 +153,7 @@ macro_rules! program {
                 #[event("Counted", version = $event_version)]
                 Counted { by: u64 },
             }
-            fn upcasts() -> Upcasts {
+            fn upcasts() -> Upcasters {
                 $upcast
             }
 
@@ -178,17 +186,17 @@ trait Program: Aggregate + Snapshot + DeserializeOwned + PartialEq + std::fmt::D
     fn counted(by: u64) -> Self::Event;
 }
 
-program!(first, 1, 1, {}, |by| by, Upcasts::new());
-program!(field_added, 1, 1, { events: u64 }, |by| by, Upcasts::new());
-program!(field_of_another_type, 1, 1, { events: u128 }, |by| by, Upcasts::new());
-program!(apply_changed, 2, 1, {}, |by| by * 2, Upcasts::new());
+program!(first, 1, 1, {}, |by| by, Upcasters::new());
+program!(field_added, 1, 1, { events: u64 }, |by| by, Upcasters::new());
+program!(field_of_another_type, 1, 1, { events: u128 }, |by| by, Upcasters::new());
+program!(apply_changed, 2, 1, {}, |by| by * 2, Upcasters::new());
 program!(
     event_changed,
     2,
     2,
     {},
     |by| by * 2,
-    Upcasts::new().change("Counted", 1, |data| {
+    Upcasters::new().change("Counted", 1, |data| {
         let by = data["by"].as_u64().unwrap_or(0);
         data["by"] = (by + 1).into();
     })
@@ -227,7 +235,12 @@ async fn run<A: Program>(store: &Store, steps: &[Step]) {
             }
             Step::LoseSnapshot => {
                 let stream = counters.stream("1").unwrap();
-                store.events().snapshots().remove(&stream).await.unwrap();
+                store
+                    .event_store()
+                    .snapshots()
+                    .remove(&stream)
+                    .await
+                    .unwrap();
             }
             Step::Check => {
                 let (with, without) = (
@@ -273,7 +286,7 @@ proptest! {
             }
             let last = store.repository::<event_changed::Counter>().with_snapshots();
             last.snapshot("1").await.unwrap();
-            if last.load("1").await.unwrap().replayed() == 0 {
+            if last.load("1").await.unwrap().events_replayed() == 0 {
                 HITS.fetch_add(1, Ordering::Relaxed);
             }
         });

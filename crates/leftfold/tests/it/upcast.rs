@@ -1,7 +1,7 @@
 //! Old events, read by a newer program.
 
 use leftfold::{
-    Aggregate, DecodeError, Event, LoadError, OldEvent, Recorded, Store, UpcastError, Upcasts,
+    Aggregate, DecodeError, Event, LoadError, Recorded, Store, UpcastError, UpcastEvent, Upcasters,
     model::{Append, EventType, ExpectedRevision, NewEvent, Read, Revision, StreamName},
     testing::EventsLock,
 };
@@ -19,8 +19,8 @@ enum Now {
     FamilyNamed { last: String },
 }
 
-fn history() -> Upcasts {
-    Upcasts::new()
+fn history() -> Upcasters {
+    Upcasters::new()
         .rename("MoneyPaidIn", "DepositMade")
         .change("DepositMade", 1, |data| data["currency"] = "EUR".into())
         .split("DepositMade", 2, |old| {
@@ -28,15 +28,15 @@ fn history() -> Upcasts {
                 .as_u64()
                 .ok_or("amount is not a number")?;
             let data = json!({ "cents": amount * 100, "currency": old.data["currency"] });
-            Ok(vec![OldEvent::new("DepositMade", 3, data)])
+            Ok(vec![UpcastEvent::new("DepositMade", 3, data)])
         })
         .drop("StatementPrinted", 1)
         .split("CustomerNamed", 1, |old| {
             let name = old.data["name"].as_str().ok_or("name is not a text")?;
             let (first, last) = name.split_once(' ').ok_or("name has one part")?;
             Ok(vec![
-                OldEvent::new("OwnerNamed", 1, json!({ "first": first })),
-                OldEvent::new("FamilyNamed", 1, json!({ "last": last })),
+                UpcastEvent::new("OwnerNamed", 1, json!({ "first": first })),
+                UpcastEvent::new("FamilyNamed", 1, json!({ "last": last })),
             ])
         })
         .split("Panics", 1, |_| panic!("no such thing"))
@@ -68,7 +68,7 @@ async fn old(events: &[(&str, u32, serde_json::Value)]) -> Store {
         ExpectedRevision::Any,
         events.iter().map(new).collect(),
     );
-    store.events().append(append.unwrap()).await.unwrap();
+    store.event_store().append(append.unwrap()).await.unwrap();
     store
 }
 
@@ -102,11 +102,11 @@ async fn old_events_are_renamed_changed_split_and_dropped_while_places_stay() {
         ]
     );
     assert_eq!(
-        (loaded.events(), loaded.revision()),
+        (loaded.event_count(), loaded.revision()),
         (5, Some(Revision::new(4)))
     );
 
-    let mut batches = store.events().read(Read::all());
+    let mut batches = store.event_store().read(Read::all());
     let batch = futures_util::StreamExt::next(&mut batches)
         .await
         .unwrap()
@@ -129,7 +129,7 @@ async fn a_new_shape_is_stored_with_its_version_and_read_without_upcasts() {
         .await
         .unwrap();
     assert_eq!(seen.load("1").await.unwrap().state().0, [event]);
-    let mut batches = store.events().read(Read::all());
+    let mut batches = store.event_store().read(Read::all());
     let batch = futures_util::StreamExt::next(&mut batches)
         .await
         .unwrap()
@@ -176,14 +176,14 @@ enum Forgot {
     DepositMade { cents: u64 },
 }
 
-fn useless() -> Upcasts {
-    Upcasts::new().change("DepositMade", 1, |_| {})
+fn useless() -> Upcasters {
+    Upcasters::new().change("DepositMade", 1, |_| {})
 }
 
 #[tokio::test]
 async fn an_upcast_of_what_the_program_writes_is_an_error_and_not_just_never_called() {
     let store = old(&[("DepositMade", 1, json!({ "cents": 1 }))]).await;
-    let mut batches = store.events().read(Read::all());
+    let mut batches = store.event_store().read(Read::all());
     let batch = futures_util::StreamExt::next(&mut batches)
         .await
         .unwrap()
@@ -232,8 +232,8 @@ mod lock {
         Paid { money: Vec<Money> },
     }
 
-    fn history() -> Upcasts {
-        Upcasts::new().change("Paid", 1, |_| {})
+    fn history() -> Upcasters {
+        Upcasters::new().change("Paid", 1, |_| {})
     }
 
     fn outcome(check: impl FnOnce() + std::panic::UnwindSafe) -> String {

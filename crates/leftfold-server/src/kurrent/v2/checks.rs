@@ -1,6 +1,6 @@
 //! Consistency checks: what must hold for streams, written or not.
 //!
-//! **Owns:** [`Checks`]: what the numbers ask for, which checks fail, and how the others are held until the append is
+//! **Owns:** [`ConsistencyChecks`]: what the numbers ask for, which checks fail, and how the others are held until the append is
 //! decided. **Does not know:** what is appended.
 //! **Invariants:** all checks that fail are told, not only the first; a check that was seen to hold holds when the append is
 //! written, or all are looked at again.
@@ -24,18 +24,18 @@ const CHECKS_MAX: usize = 1_000;
 
 /// The checks of one append.
 #[derive(Debug)]
-pub(super) struct Checks(Vec<Check>);
+pub(super) struct ConsistencyChecks(Vec<Check>);
 
 #[derive(Debug)]
 struct Check {
     stream: StreamName,
-    wanted: Wanted,
+    wanted: ExpectedState,
     /// What the client wrote.
     number: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
+enum ExpectedState {
     Any,
     Absent,
     Present,
@@ -46,14 +46,14 @@ enum Wanted {
 
 /// How streams are, against the checks.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct CheckEvaluation {
     /// What fails.
     pub(super) violations: Vec<ConsistencyViolation>,
     /// What must still be so when the append is decided.
     pub(super) held: Vec<StreamCheck>,
 }
 
-impl Seen {
+impl CheckEvaluation {
     /// Whether an append was refused because a stream is not any more as it was seen.
     pub(super) fn is_outdated(&self, conflict: &Conflict) -> bool {
         let Conflict::WrongRevision {
@@ -67,7 +67,7 @@ impl Seen {
     }
 
     /// What no store can fulfil, so that an append under it is only recognised if it is a repetition.
-    pub(super) fn never(&self) -> Option<StreamCheck> {
+    pub(super) fn unsatisfiable(&self) -> Option<StreamCheck> {
         let violation = self.violations.first()?;
         let Some(consistency_violation::Type::StreamState(state)) = &violation.r#type else {
             return None;
@@ -78,8 +78,8 @@ impl Seen {
     }
 }
 
-impl Checks {
-    pub(super) fn asked(checks: Vec<ConsistencyCheck>) -> Result<Self, Status> {
+impl ConsistencyChecks {
+    pub(super) fn from_proto(checks: Vec<ConsistencyCheck>) -> Result<Self, Status> {
         if checks.len() > CHECKS_MAX {
             return Err(Status::invalid_argument(format!(
                 "the append has {} checks; allowed are {CHECKS_MAX}",
@@ -110,15 +110,22 @@ impl Checks {
     }
 
     /// Looks at the streams.
-    pub(super) async fn look(&self, store: &dyn EventStore) -> Result<Seen, ReadError> {
+    pub(super) async fn evaluate(
+        &self,
+        store: &dyn EventStore,
+    ) -> Result<CheckEvaluation, ReadError> {
         let mut states = BTreeMap::new();
-        for check in self.0.iter().filter(|check| check.wanted != Wanted::Any) {
+        for check in self
+            .0
+            .iter()
+            .filter(|check| check.wanted != ExpectedState::Any)
+        {
             if !states.contains_key(&check.stream) {
                 let state = store.stream_state(check.stream.clone()).await?;
                 states.insert(check.stream.clone(), state);
             }
         }
-        let mut seen = Seen::default();
+        let mut seen = CheckEvaluation::default();
         for (index, check) in self.0.iter().enumerate() {
             let Some(state) = states.get(&check.stream) else {
                 continue;
@@ -133,14 +140,16 @@ impl Checks {
     }
 }
 
-fn wanted(number: i64) -> Option<Wanted> {
+fn wanted(number: i64) -> Option<ExpectedState> {
     match number {
-        status::ANY => Some(Wanted::Any),
-        status::NO_STREAM => Some(Wanted::Absent),
-        status::EXISTS => Some(Wanted::Present),
-        status::DELETED => Some(Wanted::Deleted),
-        status::TOMBSTONED => Some(Wanted::Tombstoned),
-        number => Some(Wanted::At(Revision::new(u64::try_from(number).ok()?))),
+        status::ANY => Some(ExpectedState::Any),
+        status::NO_STREAM => Some(ExpectedState::Absent),
+        status::EXISTS => Some(ExpectedState::Present),
+        status::DELETED => Some(ExpectedState::Deleted),
+        status::TOMBSTONED => Some(ExpectedState::Tombstoned),
+        number => Some(ExpectedState::At(Revision::new(
+            u64::try_from(number).ok()?,
+        ))),
     }
 }
 
@@ -150,16 +159,16 @@ impl Check {
     fn holds(&self, state: &StreamState) -> bool {
         let (status, last) = (state.status, state.last);
         match self.wanted {
-            Wanted::Any => true,
-            Wanted::Tombstoned => status == StreamStatus::Tombstoned,
+            ExpectedState::Any => true,
+            ExpectedState::Tombstoned => status == StreamStatus::Tombstoned,
             _ if status == StreamStatus::Tombstoned => false,
-            Wanted::Deleted => status == StreamStatus::Deleted,
-            Wanted::Absent => status != StreamStatus::Present,
-            Wanted::Present => match status {
+            ExpectedState::Deleted => status == StreamStatus::Deleted,
+            ExpectedState::Absent => status != StreamStatus::Present,
+            ExpectedState::Present => match status {
                 StreamStatus::Absent => state.metadata_revision.is_some(),
                 status => status == StreamStatus::Present,
             },
-            Wanted::At(revision) => last == Some(revision),
+            ExpectedState::At(revision) => last == Some(revision),
         }
     }
 
@@ -169,11 +178,11 @@ impl Check {
             last.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact)
         };
         let itself = match (self.wanted, state.status) {
-            (Wanted::Any, _) => return Vec::new(),
-            (Wanted::Tombstoned, _) => ExpectedRevision::Any,
-            (Wanted::Present, StreamStatus::Present) => ExpectedRevision::StreamExists,
+            (ExpectedState::Any, _) => return Vec::new(),
+            (ExpectedState::Tombstoned, _) => ExpectedRevision::Any,
+            (ExpectedState::Present, StreamStatus::Present) => ExpectedRevision::StreamExists,
             // It may get events: then it is present all the more.
-            (Wanted::Present, _) => ExpectedRevision::Any,
+            (ExpectedState::Present, _) => ExpectedRevision::Any,
             _ => exactly(state.last),
         };
         let mut held = vec![StreamCheck {

@@ -16,10 +16,10 @@ use leftfold_proto::kurrentdb::protocol::v2::streams::streams_service_server::St
 
 use self::service::Streams;
 use super::MESSAGE_ROOM;
-use crate::{services::Services, shared::Shared};
+use crate::{services::GrpcRoutes, state::ServerState};
 
 /// Adds the service of this protocol.
-pub(super) fn add_to(services: &mut Services, shared: &Arc<Shared>) {
+pub(super) fn register(services: &mut GrpcRoutes, shared: &Arc<ServerState>) {
     let bytes = shared.settings.message_bytes_max.len();
     let service = StreamsServiceServer::new(Streams::new(shared));
     services.add(service.max_decoding_message_size(bytes.saturating_add(MESSAGE_ROOM)));

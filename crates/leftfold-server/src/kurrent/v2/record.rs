@@ -63,7 +63,7 @@ pub(super) fn event(record: AppendRecord, stream: &StreamName) -> Result<NewEven
         let id = id.to_string();
         return Err(status::record_too_large(stream, id, size, RECORD_BYTES_MAX));
     }
-    NewEvent::identified(id, event_type, content_type, record.data)
+    NewEvent::new_with_id(id, event_type, content_type, record.data)
         .with_metadata(metadata)
         .with_tags(tags)
         .map_err(refused)

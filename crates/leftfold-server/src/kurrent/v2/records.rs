@@ -14,7 +14,7 @@ use leftfold_store::{AppendError, EventStore};
 use tonic::Status;
 
 use super::{
-    checks::{Checks, Seen},
+    checks::{CheckEvaluation, ConsistencyChecks},
     record,
     session::{bound_bytes, bound_events},
     status,
@@ -27,14 +27,14 @@ const ATTEMPTS: u32 = 64;
 #[derive(Debug)]
 pub(super) struct Records {
     append: Append,
-    checks: Checks,
+    checks: ConsistencyChecks,
     /// Whether the client gave all ids, so that it can mean the same append again.
     has_ids: bool,
 }
 
 impl Records {
-    pub(super) fn asked(request: AppendRecordsRequest) -> Result<Self, Status> {
-        let checks = Checks::asked(request.checks)?;
+    pub(super) fn from_proto(request: AppendRecordsRequest) -> Result<Self, Status> {
+        let checks = ConsistencyChecks::from_proto(request.checks)?;
         let (mut events, mut bytes, mut has_ids) = (0, 0, true);
         bound_events(&mut events, request.records.len())?;
         let mut writes: Vec<StreamWrite> = Vec::new();
@@ -61,12 +61,12 @@ impl Records {
     }
 
     /// Appends them, if the checks hold.
-    pub(super) async fn carry_out(
+    pub(super) async fn execute(
         self,
         store: Arc<dyn EventStore>,
     ) -> Result<AppendRecordsResponse, Status> {
         for _ in 0..ATTEMPTS {
-            let seen = self.checks.look(&*store).await;
+            let seen = self.checks.evaluate(&*store).await;
             let seen = seen.map_err(|error| status::of_read(&error))?;
             if !seen.violations.is_empty() {
                 return self.repeated(&*store, seen).await;
@@ -94,9 +94,9 @@ impl Records {
     async fn repeated(
         &self,
         store: &dyn EventStore,
-        seen: Seen,
+        seen: CheckEvaluation,
     ) -> Result<AppendRecordsResponse, Status> {
-        if let Some(never) = seen.never().filter(|_| self.has_ids)
+        if let Some(never) = seen.unsatisfiable().filter(|_| self.has_ids)
             && let Ok(appended) = store.append(self.under(vec![never])?).await
         {
             return Ok(answer(&appended));

@@ -14,16 +14,16 @@ use tokio::time::timeout_at;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{records::Records, session::Session};
-use crate::{call, shared::Shared};
+use crate::{call, state::ServerState};
 
 /// Appends to several streams.
 #[derive(Debug)]
 pub(super) struct Streams {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
 }
 
 impl Streams {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(shared: &Arc<ServerState>) -> Self {
         let shared = Arc::clone(shared);
         Self { shared }
     }
@@ -44,8 +44,8 @@ impl streams_service_server::StreamsService for Streams {
         let session = session.map_err(|_| {
             Status::deadline_exceeded("the session was not ended in time, nothing was written")
         })??;
-        let append = session.carry_out(Arc::clone(&self.shared.store));
-        let answer = call::finish(&self.shared, deadline, append).await??;
+        let append = session.execute(Arc::clone(&self.shared.store));
+        let answer = call::run_to_completion(&self.shared, deadline, append).await??;
         Ok(Response::new(answer))
     }
 
@@ -54,9 +54,9 @@ impl streams_service_server::StreamsService for Streams {
         request: Request<AppendRecordsRequest>,
     ) -> Result<Response<AppendRecordsResponse>, Status> {
         let deadline = call::deadline(&self.shared, request.metadata())?;
-        let records = Records::asked(request.into_inner())?;
-        let append = records.carry_out(Arc::clone(&self.shared.store));
-        let answer = call::finish(&self.shared, deadline, append).await??;
+        let records = Records::from_proto(request.into_inner())?;
+        let append = records.execute(Arc::clone(&self.shared.store));
+        let answer = call::run_to_completion(&self.shared, deadline, append).await??;
         Ok(Response::new(answer))
     }
 }

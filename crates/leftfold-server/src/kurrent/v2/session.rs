@@ -16,13 +16,13 @@ use leftfold_store::EventStore;
 use tonic::{Status, Streaming};
 
 use super::{record, status};
-use crate::gathering::{Gathering, Held};
+use crate::memory_budget::{MemoryBudget, Reservation};
 
 /// What a client said so far.
 #[derive(Debug)]
 pub(super) struct Session {
     /// The room it takes.
-    held: Held,
+    held: Reservation,
     writes: Vec<StreamWrite>,
     streams: HashSet<StreamName>,
     events: usize,
@@ -32,7 +32,7 @@ pub(super) struct Session {
 impl Session {
     /// Takes in all messages.
     pub(super) async fn gather(
-        gathering: &Gathering,
+        gathering: &MemoryBudget,
         mut messages: Streaming<AppendRequest>,
     ) -> Result<Self, Status> {
         let mut session = Self {
@@ -73,7 +73,7 @@ impl Session {
     }
 
     /// Appends what was gathered.
-    pub(super) async fn carry_out(
+    pub(super) async fn execute(
         self,
         store: Arc<dyn EventStore>,
     ) -> Result<AppendSessionResponse, Status> {
@@ -129,7 +129,7 @@ fn answer(writes: &[StreamWrite], appended: &Appended) -> AppendSessionResponse 
     let mut behind = appended.first;
     let output = writes.iter().zip(&appended.streams);
     let output = output.map(|(write, (stream, revision))| {
-        behind = behind.plus(write.events.len() as u64);
+        behind = behind.saturating_add(write.events.len() as u64);
         AppendResponse {
             stream: stream.to_string(),
             stream_revision: status::of_revision(*revision),
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn an_append_that_grows_too_large_is_told_with_both_sizes() {
-        let stream = StreamName::unnamed();
+        let stream = StreamName::default_stream();
         let event = NewEvent::json(EventType::new("T").unwrap(), vec![b'x'; 1000]);
         let mut bytes = limits::APPEND_BYTES_MAX - 2000;
         bound_bytes(&mut bytes, &event, &stream).unwrap();

@@ -1,0 +1,74 @@
+//! From errors to exit codes and one line of text.
+//!
+//! **Owns:** [`Exit`] and how errors are sorted into it. **Does not know:** subcommands.
+//! **Invariants:** the code depends on the kind of error, never on its text.
+
+use std::{io, process::ExitCode};
+
+use leftfold_log::{OpenError, StorageError};
+use leftfold_model::Conflict;
+use leftfold_store::{AppendError, ReadError};
+
+use crate::open::StoreLocationError;
+
+/// What a command ends with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Ok = 0,
+    Failed = 1,
+    Usage = 2,
+    Conflict = 3,
+    Corruption = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// The error and everything that caused it, on one line.
+pub(crate) fn text(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let part = cause.to_string();
+        if parts.last() != Some(&part) {
+            parts.push(part);
+        }
+    }
+    parts.join(": ")
+}
+
+pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if cause.is::<StoreLocationError>() {
+            return Exit::Usage;
+        }
+        let corrupt = cause
+            .downcast_ref::<StorageError>()
+            .is_some_and(StorageError::is_corruption)
+            || matches!(
+                cause.downcast_ref::<ReadError>(),
+                Some(ReadError::Corrupt { .. })
+            )
+            || matches!(cause.downcast_ref::<OpenError>(), Some(OpenError::Storage(e)) if e.is_corruption());
+        if corrupt {
+            return Exit::Corruption;
+        }
+        let conflict = cause.is::<Conflict>()
+            || matches!(cause.downcast_ref(), Some(AppendError::Conflict(_)));
+        if conflict {
+            return Exit::Conflict;
+        }
+    }
+    Exit::Failed
+}
+
+/// Whether the reader of our output went away, as `head` does.
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        kind == Some(io::ErrorKind::BrokenPipe)
+    })
+}

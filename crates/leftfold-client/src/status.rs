@@ -1,0 +1,196 @@
+//! What a server says when it does not do what it was asked.
+//!
+//! **Owns:** rebuilding the contract's errors from messages. **Does not know:** whether to try again.
+//! **Invariants:** a status without a failure message is not taken for the store's word.
+
+use std::sync::Arc;
+
+use leftfold_model::{
+    Conflict, CurrentRevision, EventId, ExpectedRevision, ModelError, Position, Revision,
+    StreamName,
+};
+use leftfold_proto::{
+    google::rpc,
+    leftfold::v1::{
+        ErrorDetail,
+        error_detail::{CauseChain, Kind},
+    },
+    prost::Message,
+};
+use leftfold_store::{AppendError, Cause, ReadError, SnapshotError};
+use tonic::{Code, Status};
+
+use crate::{TransportError, decode};
+
+const ERROR_DETAIL_TYPE: &str = "leftfold.v1.ErrorDetail";
+
+/// What a status means.
+#[derive(Debug)]
+pub(crate) enum StatusKind {
+    /// The store answered.
+    Store(ErrorDetail),
+    /// The server did not begin, because it stops.
+    ShuttingDown,
+    /// The request was not understood or not allowed; asking again does not help.
+    Rejected(Cause),
+    /// Nobody answered.
+    NoResponse(Cause),
+}
+
+impl StatusKind {
+    pub(crate) fn of(status: Status, address: &str) -> Self {
+        if let Some(failure) = failure(&status) {
+            return match failure.kind {
+                Some(Kind::ShuttingDown(_)) => Self::ShuttingDown,
+                _ => Self::Store(failure),
+            };
+        }
+        let not_taken = matches!(
+            status.code(),
+            Code::Unimplemented
+                | Code::InvalidArgument
+                | Code::OutOfRange
+                | Code::ResourceExhausted
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::NotFound
+        );
+        let cause: Cause = Arc::new(status);
+        if not_taken {
+            Self::Rejected(TransportError::Rejected { cause }.cause())
+        } else {
+            let address = address.to_owned();
+            Self::NoResponse(TransportError::Connection { address, cause }.cause())
+        }
+    }
+}
+
+fn failure(status: &Status) -> Option<ErrorDetail> {
+    let whole = rpc::Status::decode(status.details()).ok()?;
+    let detail = whole
+        .details
+        .into_iter()
+        .find(|detail| detail.type_url.ends_with(ERROR_DETAIL_TYPE))?;
+    ErrorDetail::decode(detail.value.as_slice()).ok()
+}
+
+/// The error of an append.
+pub(crate) fn append_error(failure: ErrorDetail) -> AppendError {
+    match failure.kind {
+        Some(Kind::Invalid(invalid)) => AppendError::Invalid {
+            reason: invalid.reason,
+        },
+        Some(Kind::Unavailable(caused)) => AppendError::Unavailable {
+            cause: told(caused),
+        },
+        Some(Kind::ShuttingDown(_)) => AppendError::Unavailable {
+            cause: TransportError::ShuttingDown.cause(),
+        },
+        Some(Kind::OutcomeUnknown(caused)) => AppendError::OutcomeUnknown {
+            cause: told(caused),
+        },
+        Some(kind) => match conflict(kind) {
+            Ok(Some(conflict)) => AppendError::Conflict(conflict),
+            Ok(None) => unknown("it is no answer to an append"),
+            Err(error) => unknown(error.to_string()),
+        },
+        None => unknown("a failure without a kind"),
+    }
+}
+
+fn unknown(what: impl Into<String>) -> AppendError {
+    AppendError::OutcomeUnknown {
+        cause: TransportError::not_understood(what).cause(),
+    }
+}
+
+fn conflict(kind: Kind) -> Result<Option<Conflict>, ModelError> {
+    Ok(Some(match kind {
+        Kind::WrongRevision(wrong) => Conflict::WrongRevision {
+            stream: StreamName::new(wrong.stream)?,
+            expected: wrong
+                .expected
+                .map_or(ExpectedRevision::Any, decode::expected),
+            actual: CurrentRevision(wrong.actual.map(Revision::new)),
+        },
+        Kind::StreamDeleted(deleted) => Conflict::StreamDeleted {
+            stream: StreamName::new(deleted.stream)?,
+        },
+        Kind::ConditionFailed(failed) => Conflict::ConditionFailed {
+            condition: usize::try_from(failed.condition).unwrap_or(usize::MAX),
+            position: Position::new(failed.position),
+        },
+        Kind::PartlyStored(partly) => Conflict::PartlyStored {
+            id: EventId::from(uuid::Uuid::from_u64_pair(partly.id_high, partly.id_low)),
+            position: Position::new(partly.position),
+        },
+        _ => return Ok(None),
+    }))
+}
+
+/// The error of a read.
+pub(crate) fn read_error(failure: ErrorDetail) -> ReadError {
+    match failure.kind {
+        Some(Kind::Invalid(invalid)) => ReadError::Invalid {
+            reason: invalid.reason,
+        },
+        Some(Kind::StreamDeleted(deleted)) => match StreamName::new(deleted.stream) {
+            Ok(stream) => ReadError::StreamDeleted { stream },
+            Err(error) => unreadable(TransportError::not_understood(error.to_string())),
+        },
+        Some(Kind::Corrupt(caused)) => ReadError::Corrupt {
+            cause: told(caused),
+        },
+        Some(Kind::Unavailable(caused)) => ReadError::Unavailable {
+            cause: told(caused),
+        },
+        Some(Kind::ShuttingDown(_)) => unreadable(TransportError::ShuttingDown),
+        _ => unreadable(TransportError::not_understood("it is no answer to a read")),
+    }
+}
+
+/// A store that cannot be read because of this.
+pub(crate) fn unreadable(trouble: TransportError) -> ReadError {
+    ReadError::Unavailable {
+        cause: trouble.cause(),
+    }
+}
+
+/// The error of a read that ends with this.
+pub(crate) fn to_read_error(said: StatusKind) -> ReadError {
+    match said {
+        StatusKind::Store(failure) => read_error(failure),
+        StatusKind::Rejected(cause) | StatusKind::NoResponse(cause) => {
+            ReadError::Unavailable { cause }
+        }
+        StatusKind::ShuttingDown => unreadable(TransportError::ShuttingDown),
+    }
+}
+
+/// The error of a snapshot.
+pub(crate) fn snapshot_error(failure: ErrorDetail) -> SnapshotError {
+    let cause = match failure.kind {
+        Some(Kind::SnapshotCorrupt(damaged)) => match StreamName::new(damaged.stream) {
+            Ok(stream) => return SnapshotError::Damaged { stream },
+            Err(error) => TransportError::not_understood(error.to_string()).cause(),
+        },
+        Some(Kind::Unavailable(caused)) => told(caused),
+        Some(Kind::Invalid(invalid)) => TransportError::Server {
+            text: invalid.reason,
+            cause: None,
+        }
+        .cause(),
+        Some(Kind::ShuttingDown(_)) => TransportError::ShuttingDown.cause(),
+        _ => TransportError::not_understood("it is no answer about a snapshot").cause(),
+    };
+    SnapshotError::Unavailable { cause }
+}
+
+/// The chain of causes that the server told.
+fn told(caused: CauseChain) -> Cause {
+    let chain = caused.causes.into_iter().rev();
+    let whole = chain.fold(None, |cause, text| {
+        Some(TransportError::Server { text, cause }.cause())
+    });
+    whole.unwrap_or_else(|| TransportError::not_understood("a failure without a cause").cause())
+}

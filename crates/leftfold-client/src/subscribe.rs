@@ -1,0 +1,141 @@
+//! Subscriptions, which go on over any number of connections.
+//!
+//! **Owns:** where a subscription goes on. **Does not know:** what a checkpoint means to its subscriber.
+//! **Invariants:** what comes after a new connection begins right behind what the subscriber was given; a log that is shorter
+//! than what was given is not gone on with.
+
+use std::sync::Arc;
+
+use futures_core::stream::BoxStream;
+use futures_util::stream;
+use leftfold_proto::leftfold::v1 as wire;
+use leftfold_store::{Delivery, ReadError, Subscription};
+use tonic::Streaming;
+
+use crate::{
+    backoff::Backoff,
+    call::{CallError, ConnectionPool, StoreStub},
+    decode, encode,
+    status::{self, StatusKind},
+};
+
+/// Follows the server's log.
+pub(crate) fn subscribe(
+    links: Arc<ConnectionPool>,
+    subscription: Subscription,
+) -> BoxStream<'static, Result<Delivery, ReadError>> {
+    let following = SubscriptionStream {
+        pauses: Backoff::of(&links.options),
+        links,
+        subscription,
+        has_delivered: false,
+        incoming: None,
+    };
+    Box::pin(stream::unfold(Some(following), |following| async move {
+        let mut following = following?;
+        let closed = following.links.closed.clone();
+        let next = tokio::select! {
+            biased;
+            () = closed.cancelled() => return None,
+            next = following.next() => next,
+        };
+        let goes_on = next.is_ok();
+        Some((next, goes_on.then_some(following)))
+    }))
+}
+
+/// A subscription under way.
+struct SubscriptionStream {
+    links: Arc<ConnectionPool>,
+    /// With the checkpoint of what was delivered.
+    subscription: Subscription,
+    has_delivered: bool,
+    incoming: Option<Streaming<wire::Delivery>>,
+    pauses: Backoff,
+}
+
+impl SubscriptionStream {
+    async fn next(&mut self) -> Result<Delivery, ReadError> {
+        loop {
+            let Some(incoming) = &mut self.incoming else {
+                self.incoming = self.open().await?;
+                continue;
+            };
+            let said = match incoming.message().await {
+                Ok(Some(message)) => {
+                    let delivery = decode::delivery(message).map_err(status::unreadable)?;
+                    self.pauses.reset();
+                    self.has_delivered = true;
+                    self.subscription.after = delivery.through;
+                    return Ok(delivery);
+                }
+                Ok(None) => StatusKind::ShuttingDown,
+                Err(status) => StatusKind::of(status, &self.links.address),
+            };
+            self.incoming = None;
+            match said {
+                StatusKind::Store(failure) => return Err(status::read_error(failure)),
+                StatusKind::Rejected(cause) => return Err(ReadError::Unavailable { cause }),
+                StatusKind::NoResponse(cause) => {
+                    tracing::debug!(error = &*cause, "subscription goes on")
+                }
+                StatusKind::ShuttingDown => {
+                    tracing::debug!("the server stops, subscription goes on")
+                }
+            }
+            self.pauses.wait().await;
+        }
+    }
+
+    /// `None`: nobody answered in time, so ask again. A subscriber waits anyway.
+    async fn open(&mut self) -> Result<Option<Streaming<wire::Delivery>>, ReadError> {
+        let request = encode::subscription(&self.subscription);
+        let request = request.ok_or_else(|| ReadError::Invalid {
+            reason: "this client cannot ask for that part of the log".into(),
+        })?;
+        if self.has_delivered {
+            let head = self
+                .links
+                .call_with_retry(|mut calls: StoreStub| async move {
+                    calls.head(wire::HeadRequest {}).await
+                });
+            match head.await {
+                Ok(answer) => self.check(answer.position)?,
+                Err(unanswered) => return self.unanswered(unanswered),
+            }
+        }
+        let ask = |mut calls: StoreStub| {
+            let request = request.clone();
+            async move { calls.subscribe(request).await }
+        };
+        match self.links.call_with_retry(ask).await {
+            Ok(incoming) => Ok(Some(incoming)),
+            Err(unanswered) => self.unanswered(unanswered),
+        }
+    }
+
+    fn check(&self, head: u64) -> Result<(), ReadError> {
+        let (head, seen) = (leftfold_model::Position::new(head), self.subscription.after);
+        if head < seen {
+            return Err(status::unreadable(crate::TransportError::LogMismatch {
+                head,
+                seen,
+            }));
+        }
+        Ok(())
+    }
+
+    fn unanswered<T>(&self, unanswered: CallError) -> Result<Option<T>, ReadError> {
+        match unanswered {
+            CallError::Timeout(cause) => {
+                tracing::warn!(
+                    address = self.links.address,
+                    error = &*cause,
+                    "a subscription waits for its server"
+                );
+                Ok(None)
+            }
+            refused => Err(refused.into_read_error()),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Upkeep: what is done to a log besides appending, one step at a time.
+//!
+//! **Owns:** sealing a segment, joining index files, preparing the next segment's file.
+//! **Does not know:** threads, or when upkeep is due.
+//! **Invariants:** every step writes new files, makes them durable, and only then are old ones removed; a crash in any
+//! step loses nothing but the step.
+
+use std::sync::{Arc, PoisonError};
+
+use crate::{
+    disk::{Disk, FileKind, FileName},
+    error::StorageError,
+    index::{IndexFile, MemIndex, TailPostings, merge, write_frozen},
+    record::LogId,
+    segment::{FileCache, Locations, Segment, locations},
+};
+
+/// Gives a segment that will get no more events its locations file, and cuts its file to its end.
+pub(crate) fn seal(
+    handles: &FileCache,
+    log: LogId,
+    segment: &Segment,
+) -> Result<Arc<Segment>, StorageError> {
+    let name = segment.name();
+    let end = u64::from(segment.locations.end());
+    let file = segment.file(handles)?;
+    if file
+        .size()
+        .map_err(|e| StorageError::io("measure", &name, e))?
+        > end
+    {
+        file.set_len(end)
+            .map_err(|e| StorageError::io("cut", &name, e))?;
+        file.sync_data()
+            .map_err(|e| StorageError::io("sync", &name, e))?;
+    }
+    let sealed = match &segment.locations {
+        Locations::File(sealed) => *sealed,
+        Locations::Memory(growing) => {
+            let growing = growing.read().unwrap_or_else(PoisonError::into_inner);
+            discard_temporary(handles.disk().as_ref(), segment.locations_name().kind());
+            locations::write(handles, &segment.header(log), &growing)?
+        }
+    };
+    let header = segment.header(log);
+    Ok(Arc::new(Segment::of(&header, Locations::File(sealed))))
+}
+
+/// Writes the index of a sealed segment and opens it.
+pub(crate) fn flush_index(
+    handles: &FileCache,
+    log: LogId,
+    segment: &Segment,
+    tail: &MemIndex,
+) -> Result<Arc<IndexFile>, StorageError> {
+    let disk = handles.disk().as_ref();
+    let range = (
+        segment.first,
+        segment
+            .first
+            .saturating_add(u64::from(segment.locations.count()))
+            .previous(),
+    );
+    discard_temporary(
+        disk,
+        FileKind::Index {
+            first: range.0,
+            last: range.1,
+        },
+    );
+    write_frozen(
+        disk,
+        log,
+        range,
+        &mut TailPostings::of(&tail.shards()),
+        &|| true,
+    )?;
+    Ok(Arc::new(IndexFile::open(
+        disk,
+        handles.blocks(),
+        log,
+        range,
+    )?))
+}
+
+/// Removes what an earlier try that failed left behind.
+pub(crate) fn discard_temporary(disk: &dyn Disk, kind: FileKind) {
+    let _ = disk.remove(&FileName::temporary(kind));
+}
+
+/// Joins adjacent index files into one and opens it. The caller then lets go of the parts and removes them. `None`:
+/// there was nothing to join, or `go_on` said no.
+pub(crate) fn merge_indexes(
+    handles: &FileCache,
+    log: LogId,
+    parts: &[Arc<IndexFile>],
+    go_on: &dyn Fn() -> bool,
+) -> Result<Option<Arc<IndexFile>>, StorageError> {
+    let (Some(oldest), Some(newest)) = (parts.first(), parts.last()) else {
+        return Ok(None);
+    };
+    let range = (oldest.first(), newest.last());
+    let disk = handles.disk().as_ref();
+    discard_temporary(
+        disk,
+        FileKind::Index {
+            first: range.0,
+            last: range.1,
+        },
+    );
+    if merge(disk, log, parts, go_on)?.is_none() {
+        return Ok(None);
+    }
+    let joined = IndexFile::open(disk, handles.blocks(), log, range)?;
+    Ok(Some(Arc::new(joined)))
+}
+
+/// Removes the files of indexes that were joined into another.
+pub(crate) fn remove_merged(disk: &dyn Disk, parts: &[Arc<IndexFile>]) -> Result<(), StorageError> {
+    for part in parts {
+        disk.remove(part.name())
+            .map_err(|e| StorageError::io("remove", part.name(), e))?;
+    }
+    Ok(())
+}

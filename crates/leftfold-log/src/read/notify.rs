@@ -1,0 +1,218 @@
+//! Who is woken by a commit.
+//!
+//! **Owns:** [`CommitNotifier`], [`TermWaiter`], [`TouchedTerms`]. **Does not know:** what is committed, how followers read.
+//! **Invariants:** whoever watches a term and then looks at the view misses no commit of an event with that term: the view
+//! is changed before the watchers are looked up. Being woken for nothing is allowed, and happens when hashes meet, when a
+//! group is large, or when it was begun before anybody watched.
+//!
+//! Without this, each commit would wake every follower, and a thousand idle ones would cost more than the appends.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use event_listener::{Event, EventListener};
+use foldhash::fast::RandomState;
+
+/// Terms of a group that are noted. More: each commit looks up more; fewer: large groups wake everybody sooner.
+const TOUCHED_MAX: usize = 4_096;
+
+/// Everybody who waits for commits.
+#[derive(Debug, Default)]
+pub(crate) struct CommitNotifier {
+    /// Those who want to know of every commit.
+    all: Event,
+    /// Those who want to know of some terms, by the hashes of these.
+    watched: Mutex<HashMap<u64, Vec<Arc<Event>>, RandomState>>,
+    /// How many of them there are.
+    watching: AtomicUsize,
+    hasher: RandomState,
+}
+
+/// The terms of the events of a group.
+#[derive(Debug, Default)]
+pub(crate) enum TouchedTerms {
+    /// Not noted.
+    #[default]
+    Any,
+    /// Their hashes, some of them twice.
+    Terms(Vec<u64>),
+}
+
+impl CommitNotifier {
+    fn watched(&self) -> MutexGuard<'_, HashMap<u64, Vec<Arc<Event>>, RandomState>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hash(&self, term: &[u8]) -> u64 {
+        self.hasher.hash_one(term)
+    }
+
+    /// Resolves with the next commit, or when the log is closed.
+    pub(crate) fn listen(&self) -> EventListener {
+        self.all.listen()
+    }
+
+    /// Notes from now on who is to be woken for one of these terms.
+    pub(crate) fn watch<'a>(self: &Arc<Self>, terms: impl Iterator<Item = &'a [u8]>) -> TermWaiter {
+        let mut hashes: Vec<u64> = terms.map(|term| self.hash(term)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        let event = Arc::new(Event::new());
+        let mut watched = self.watched();
+        for hash in &hashes {
+            let watchers = watched.entry(*hash).or_default();
+            watchers.push(Arc::clone(&event));
+        }
+        self.watching.fetch_add(1, Ordering::Relaxed);
+        drop(watched);
+        TermWaiter {
+            wakes: Arc::clone(self),
+            hashes,
+            event,
+        }
+    }
+
+    /// What to note the terms of the next group in.
+    pub(crate) fn touched(&self) -> TouchedTerms {
+        if self.watching.load(Ordering::Relaxed) == 0 {
+            return TouchedTerms::Any;
+        }
+        TouchedTerms::Terms(Vec::new())
+    }
+
+    /// Notes that the group has an event with this term.
+    pub(crate) fn touch(&self, touched: &mut TouchedTerms, term: &[u8]) {
+        if let TouchedTerms::Terms(hashes) = touched {
+            if hashes.len() < TOUCHED_MAX {
+                hashes.push(self.hash(term));
+            } else {
+                *touched = TouchedTerms::Any;
+            }
+        }
+    }
+
+    /// Wakes those whom a commit may concern. The view that shows it must be there already.
+    pub(crate) fn wake(&self, touched: &TouchedTerms) {
+        self.all.notify(usize::MAX);
+        match touched {
+            TouchedTerms::Any => self.wake_watchers(),
+            TouchedTerms::Terms(hashes) => {
+                let watched = self.watched();
+                for watcher in hashes.iter().filter_map(|hash| watched.get(hash)).flatten() {
+                    watcher.notify(usize::MAX);
+                }
+            }
+        }
+    }
+
+    /// Wakes everybody.
+    pub(crate) fn wake_all(&self) {
+        self.all.notify(usize::MAX);
+        self.wake_watchers();
+    }
+
+    fn wake_watchers(&self) {
+        for watcher in self.watched().values().flatten() {
+            watcher.notify(usize::MAX);
+        }
+    }
+}
+
+/// Somebody who is woken for some terms, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct TermWaiter {
+    wakes: Arc<CommitNotifier>,
+    hashes: Vec<u64>,
+    event: Arc<Event>,
+}
+
+impl TermWaiter {
+    /// Resolves with the next commit of an event with one of the terms, or when the log is closed.
+    pub(crate) fn listen(&self) -> EventListener {
+        self.event.listen()
+    }
+}
+
+impl Drop for TermWaiter {
+    fn drop(&mut self) {
+        let mut watched = self.wakes.watched();
+        for hash in &self.hashes {
+            if let Some(watchers) = watched.get_mut(hash) {
+                watchers.retain(|watcher| !Arc::ptr_eq(watcher, &self.event));
+                if watchers.is_empty() {
+                    watched.remove(hash);
+                }
+            }
+        }
+        self.wakes.watching.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use event_listener::Listener;
+
+    use super::*;
+
+    fn watch(wakes: &Arc<CommitNotifier>, terms: &[&str]) -> TermWaiter {
+        wakes.watch(terms.iter().map(|term| term.as_bytes()))
+    }
+
+    fn is_woken(listener: EventListener) -> bool {
+        listener.wait_timeout(Duration::ZERO).is_some()
+    }
+
+    #[test]
+    fn a_commit_wakes_those_who_watch_its_terms_and_those_who_want_to_know_of_all() {
+        let wakes = Arc::new(CommitNotifier::default());
+        let (a, b) = (watch(&wakes, &["a", "x"]), watch(&wakes, &["b"]));
+        let mut touched = wakes.touched();
+        wakes.touch(&mut touched, b"a");
+        let (all, of_a, of_b) = (wakes.listen(), a.listen(), b.listen());
+        wakes.wake(&touched);
+        assert!(is_woken(all) && is_woken(of_a) && !is_woken(of_b));
+    }
+
+    #[test]
+    fn a_group_begun_before_anybody_watched_wakes_everybody() {
+        let wakes = Arc::new(CommitNotifier::default());
+        let mut touched = wakes.touched();
+        let late = watch(&wakes, &["a"]);
+        wakes.touch(&mut touched, b"a");
+        let woken = late.listen();
+        wakes.wake(&touched);
+        assert!(is_woken(woken));
+    }
+
+    #[test]
+    fn a_large_group_wakes_everybody() {
+        let wakes = Arc::new(CommitNotifier::default());
+        let watch = watch(&wakes, &["none of them"]);
+        let mut touched = wakes.touched();
+        for term in 0..=TOUCHED_MAX {
+            wakes.touch(&mut touched, term.to_string().as_bytes());
+        }
+        let woken = watch.listen();
+        wakes.wake(&touched);
+        assert!(is_woken(woken));
+    }
+
+    #[test]
+    fn who_is_gone_leaves_nothing_behind() {
+        let wakes = Arc::new(CommitNotifier::default());
+        let (a, b) = (watch(&wakes, &["a", "b"]), watch(&wakes, &["b"]));
+        drop(a);
+        assert_eq!(wakes.watched().len(), 1);
+        drop(b);
+        assert!(wakes.watched().is_empty());
+        assert!(matches!(wakes.touched(), TouchedTerms::Any));
+    }
+}

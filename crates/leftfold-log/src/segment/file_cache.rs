@@ -1,0 +1,108 @@
+//! Open files, a bounded number of them.
+//!
+//! **Owns:** [`FileCache`]. **Does not know:** what the files hold.
+//! **Invariants:** at most `OPEN_FILES_MAX` files are kept open here; a file someone is reading stays open until he
+//! is done, because he holds it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    cache::BlockCache,
+    disk::{Disk, DiskFile, FileName},
+    error::StorageError,
+    nowait,
+};
+
+/// Files kept open. Systems allow a process 1,024 by default; the rest is for the index and the application.
+const OPEN_FILES_MAX: usize = 256;
+
+/// A cache of open files, over a disk, and of blocks of such files.
+#[derive(Debug)]
+pub(crate) struct FileCache {
+    disk: Arc<dyn Disk>,
+    blocks: Arc<BlockCache>,
+    reads: AtomicU64,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    files: HashMap<FileName, (Arc<dyn DiskFile>, u64)>,
+    uses: u64,
+}
+
+impl FileCache {
+    pub(crate) fn over(disk: Arc<dyn Disk>, cache_bytes: usize) -> Self {
+        Self {
+            disk,
+            blocks: Arc::new(BlockCache::with_bytes(cache_bytes)),
+            reads: AtomicU64::new(0),
+            open: Mutex::default(),
+        }
+    }
+
+    /// The disk.
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// How often events were read.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Counts a read of events.
+    pub(crate) fn count_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The cache of blocks.
+    pub(crate) fn blocks(&self) -> &Arc<BlockCache> {
+        &self.blocks
+    }
+
+    /// The open file of this name; opens it if it is not open.
+    pub(crate) fn get(&self, name: &FileName) -> Result<Arc<dyn DiskFile>, StorageError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.uses += 1;
+        let now = open.uses;
+        if let Some((file, used)) = open.files.get_mut(name) {
+            *used = now;
+            return Ok(Arc::clone(file));
+        }
+        if nowait::is_on() {
+            return Err(StorageError::io("open", name, nowait::give_up()));
+        }
+        let file = self
+            .disk
+            .open(name)
+            .map_err(|e| StorageError::io("open", name, e))?;
+        if open.files.len() >= OPEN_FILES_MAX {
+            let oldest = open
+                .files
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(name, _)| *name);
+            if let Some(oldest) = oldest {
+                open.files.remove(&oldest);
+            }
+        }
+        open.files.insert(*name, (Arc::clone(&file), now));
+        Ok(file)
+    }
+
+    /// Forgets a file that was removed or replaced.
+    pub(crate) fn forget(&self, name: &FileName) {
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .files
+            .remove(name);
+    }
+}

@@ -1,0 +1,128 @@
+//! What this process knows of streams without asking.
+//!
+//! **Owns:** [`Seen`]: the head after our last group, and the streams that our groups wrote. **Does not know:** the database.
+//! **Invariants:** of use only while the log ends where our last group ended: positions are dense, so then nobody else has
+//! written; the database compares, under the lock; forgotten whenever a connection failed, since the next one may lead to
+//! another server; bounded.
+
+use std::collections::HashMap;
+
+use leftfold_model::{Append, Appended, Conflict, ExpectedRevision, Position, StreamName};
+
+use crate::value::to_bigint;
+
+/// Streams that are remembered; then it begins anew.
+const STREAMS_MAX: usize = 65_536;
+
+/// The head after our last group, and the revisions that streams had then.
+#[derive(Debug, Default)]
+pub(crate) struct RevisionCache {
+    head: Option<Position>,
+    revisions: HashMap<StreamName, i64>,
+}
+
+impl RevisionCache {
+    pub(crate) fn head(&self) -> Option<i64> {
+        self.head.map(|head| to_bigint(head.get()))
+    }
+
+    pub(crate) fn revision(&self, stream: &StreamName) -> Option<i64> {
+        self.revisions.get(stream).copied()
+    }
+
+    /// Takes in what a group did to a log that ended at `before`.
+    pub(crate) fn record(
+        &mut self,
+        before: Position,
+        appends: &[Append],
+        outcomes: &[Result<Appended, Conflict>],
+    ) {
+        if self.head != Some(before) || self.revisions.len() > STREAMS_MAX {
+            self.revisions.clear();
+        }
+        let mut head = before;
+        let decided = appends.iter().zip(outcomes);
+        let accepted =
+            decided.filter_map(|(append, outcome)| Some((append, outcome.as_ref().ok()?)));
+        for (append, appended) in accepted.filter(|(_, appended)| !appended.repeated) {
+            head = head.max(appended.last);
+            // A check that held tells where its stream was before.
+            for check in append.checks() {
+                let revision = match check.expected {
+                    ExpectedRevision::NoStream => -1,
+                    ExpectedRevision::Exact(revision) => to_bigint(revision.get()),
+                    ExpectedRevision::Any | ExpectedRevision::StreamExists => continue,
+                };
+                self.revisions.insert(check.stream.clone(), revision);
+            }
+            for (stream, revision) in &appended.streams {
+                self.revisions
+                    .insert(stream.clone(), to_bigint(revision.get()));
+            }
+        }
+        self.head = Some(head);
+    }
+
+    pub(crate) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leftfold_model::{EventType, NewEvent, Revision};
+
+    fn append(stream: &StreamName) -> Append {
+        let event = NewEvent::json(EventType::new("T").unwrap(), "{}");
+        Append::to(stream.clone(), ExpectedRevision::Any, vec![event]).unwrap()
+    }
+
+    fn appended(first: u64, stream: &StreamName, revision: u64) -> Result<Appended, Conflict> {
+        let position = Position::new(first);
+        let streams = vec![(stream.clone(), Revision::new(revision))];
+        Ok(Appended {
+            first: position,
+            last: position,
+            streams,
+            repeated: false,
+        })
+    }
+
+    #[test]
+    fn streams_are_known_until_somebody_else_writes() {
+        let (a, b) = (StreamName::new("a").unwrap(), StreamName::new("b").unwrap());
+        let mut seen = RevisionCache::default();
+        seen.record(Position::new(4), &[append(&a)], &[appended(5, &a, 2)]);
+        seen.record(Position::new(5), &[append(&b)], &[appended(6, &b, 0)]);
+        assert_eq!(
+            (seen.head(), seen.revision(&a), seen.revision(&b)),
+            (Some(6), Some(2), Some(0))
+        );
+        seen.record(Position::new(7), &[append(&b)], &[appended(8, &b, 1)]);
+        assert_eq!(
+            (seen.head(), seen.revision(&a), seen.revision(&b)),
+            (Some(8), None, Some(1))
+        );
+    }
+
+    #[test]
+    fn a_check_that_held_tells_a_revision_and_a_write_behind_it_a_newer_one() {
+        let names = ["a", "b", "c"].map(|name| StreamName::new(name).unwrap());
+        let [a, b, c] = &names;
+        let held = [
+            (a, ExpectedRevision::Exact(Revision::new(1))),
+            (b, ExpectedRevision::NoStream),
+            (c, ExpectedRevision::StreamExists),
+        ];
+        let checked = held.into_iter().fold(append(a), |append, (stream, held)| {
+            append.with_check(stream.clone(), held).unwrap()
+        });
+        let mut seen = RevisionCache::default();
+        seen.record(Position::new(4), &[checked], &[appended(5, a, 2)]);
+        assert_eq!(
+            names.each_ref().map(|name| seen.revision(name)),
+            [Some(2), Some(-1), None]
+        );
+    }
+}

@@ -1,0 +1,395 @@
+//! Appending: to one stream, or to several under conditions.
+//!
+//! **Owns:** the bodies of appends and their answers. **Does not know:** how an append is decided.
+//! **Invariants:** an append that was begun is finished; events without ids get such as follow from the key of the request,
+//! if it has one, so that repeating it appends nothing; of a request that is too large no more is kept than of the largest.
+
+#![expect(
+    unused_qualifications,
+    reason = "the macros of the API's description write paths in full"
+)]
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::HeaderMap};
+use leftfold_model::{
+    Append, AppendCondition, Appended, EventId, ModelError, NewEvent, Position, StreamCheck,
+    StreamWrite,
+    limits::{APPEND_CHECKS_MAX, APPEND_CONDITIONS_MAX, APPEND_EVENTS_MAX},
+};
+use leftfold_store::{AppendError, EventStore};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    cloud_events::{self, Attributes, CloudEvent},
+    extract::{
+        self, Expected, ExpectedRevisionParam, Items, JSON, NoParams, QueryItemBody, QueryParams,
+        RequestBody, StreamPath, unknown_type,
+    },
+    problem::{Details, Problem},
+};
+use crate::{
+    call::{self, QueryError},
+    json::{Bounded, EventInput},
+    state::ServerState,
+};
+
+/// The header whose text, with the same events, means the same append.
+const KEY: &str = "idempotency-key";
+/// Its length, at most.
+const KEY_BYTES_MAX: usize = 255;
+/// The namespace of ids that are derived from it.
+const KEY_NAMESPACE: EventId = EventId::from_bytes(*b"leftfold-http-id");
+
+/// An append: events for streams, together or not at all.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AppendRequest<'a> {
+    #[serde(borrow)]
+    #[schema(value_type = Vec<Write<'_>>, max_items = 10_000)]
+    writes: Bounded<Write<'a>, APPEND_EVENTS_MAX>,
+    /// What must hold for streams that are not written to.
+    #[serde(default)]
+    #[schema(value_type = Vec<Check>, max_items = 20_000)]
+    checks: Bounded<Check, APPEND_CHECKS_MAX>,
+    /// What must not have happened in between.
+    #[serde(default)]
+    #[schema(value_type = Vec<Condition>, max_items = 64)]
+    conditions: Bounded<Condition, APPEND_CONDITIONS_MAX>,
+}
+
+/// Events for one stream.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Write<'a> {
+    stream: String,
+    #[serde(default)]
+    #[schema(value_type = ExpectedRevisionParam, required = false)]
+    expected: Expected,
+    /// At least one, and at most 10,000 in the whole append.
+    // Read write by write, so that no more events are held than one append may have.
+    #[serde(borrow)]
+    #[schema(value_type = Vec<EventInput<'_>>)]
+    events: &'a RawValue,
+}
+
+/// What must hold for a stream.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Check {
+    stream: String,
+    #[schema(value_type = ExpectedRevisionParam)]
+    expected: Expected,
+}
+
+/// The append fails if an event matches that its author has not seen.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Condition {
+    /// Which events; without it, all.
+    #[schema(value_type = Option<Vec<QueryItemBody>>, max_items = 256)]
+    items: Option<Items>,
+    /// The `token` of the read that the decision stands on; 0: nothing was seen.
+    #[serde(default)]
+    after: u64,
+}
+
+/// Where the events stand.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AppendResponse {
+    /// The position of the first event; the others follow without a gap.
+    first: u64,
+    /// The position of the last event.
+    last: u64,
+    /// Each stream that was written to, with the revision of its last event.
+    streams: Vec<Written>,
+    /// Whether they stood there already: the same append came before.
+    repeated: bool,
+}
+
+/// Where a stream ends now.
+#[derive(Debug, Serialize, ToSchema)]
+struct Written {
+    stream: String,
+    revision: u64,
+}
+
+impl From<Appended> for AppendResponse {
+    fn from(appended: Appended) -> Self {
+        let written =
+            |(stream, revision): (leftfold_model::StreamName, leftfold_model::Revision)| Written {
+                stream: stream.to_string(),
+                revision: revision.get(),
+            };
+        Self {
+            first: appended.first.get(),
+            last: appended.last.get(),
+            streams: appended.streams.into_iter().map(written).collect(),
+            repeated: appended.repeated,
+        }
+    }
+}
+
+/// Appends to several streams, under checks and conditions, together or not at all.
+#[utoipa::path(
+    post, path = "/append", tag = "events",
+    params(("idempotency-key" = Option<String>, Header, description = "makes the ids of events without one")),
+    request_body = AppendRequest<'_>,
+    responses(
+        (status = OK, body = AppendResponse),
+        (status = CONFLICT, body = Details, content_type = "application/problem+json"),
+        (status = "default", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn append(
+    State(shared): State<Arc<ServerState>>,
+    QueryParams(NoParams {}): QueryParams<NoParams>,
+    sent: RequestBody,
+) -> Result<Json<AppendResponse>, Problem> {
+    let append = asked_append(&sent)?;
+    execute_append(&shared, append).await
+}
+
+fn asked_append(sent: &RequestBody) -> Result<Append, Problem> {
+    let request: AppendRequest<'_> = sent.json()?;
+    let mut ids = EventIdGenerator::of(&sent.headers)?;
+    let writes = writes(request.writes, &mut ids)?;
+    let conditions = request
+        .conditions
+        .all("append", "conditions", "APPEND_CONDITIONS_MAX");
+    let conditions = conditions
+        .map_err(of("conditions"))?
+        .into_iter()
+        .enumerate();
+    let conditions = conditions.map(|(index, condition)| {
+        let query = extract::query(condition.items, &format!("conditions[{index}].items"))?;
+        Ok(AppendCondition::new(query, Position::new(condition.after)))
+    });
+    let conditions = conditions.collect::<Result<Vec<_>, Problem>>()?;
+    let checks = request.checks.all("append", "checks", "APPEND_CHECKS_MAX");
+    let checks = checks.map_err(of("checks"))?.into_iter().enumerate();
+    let checks = checks.map(|(index, check)| {
+        Ok(StreamCheck {
+            stream: extract::stream(&format!("checks[{index}].stream"), check.stream)?,
+            expected: check.expected.0,
+        })
+    });
+    let checks = checks.collect::<Result<Vec<_>, Problem>>()?;
+    Append::new(writes, conditions)
+        .and_then(|append| append.with_checks(checks))
+        .map_err(of("request"))
+}
+
+/// The problem with this field, which breaks a rule of the model.
+fn of(field: &'static str) -> impl Fn(ModelError) -> Problem {
+    move |error| Problem::of_model(field, &error)
+}
+
+fn writes(
+    given: Bounded<Write<'_>, APPEND_EVENTS_MAX>,
+    ids: &mut EventIdGenerator,
+) -> Result<Vec<StreamWrite>, Problem> {
+    let given = given.all("append", "writes", "APPEND_EVENTS_MAX");
+    let given = given.map_err(of("writes"))?;
+    let mut writes = Vec::with_capacity(given.len());
+    let mut count = 0;
+    for (index, write) in given.into_iter().enumerate() {
+        let at = format!("writes[{index}]");
+        let field = format!("{at}.events");
+        let given = extract::part(write.events, &field)?;
+        let events = events(given, &write.stream, &field, ids)?;
+        count += events.len();
+        if count > APPEND_EVENTS_MAX {
+            let far = format!("append, up to {at},");
+            return Err(Problem::of_model(field, &too_many(far, count)));
+        }
+        writes.push(StreamWrite {
+            stream: extract::stream(&format!("{at}.stream"), write.stream)?,
+            expected: write.expected.0,
+            events,
+        });
+    }
+    Ok(writes)
+}
+
+fn too_many(thing: String, got: usize) -> ModelError {
+    ModelError::OutOfRange {
+        thing,
+        unit: "events",
+        got,
+        min: 1,
+        max: APPEND_EVENTS_MAX,
+        limit: "APPEND_EVENTS_MAX",
+    }
+}
+
+/// Parameters of an append to one stream.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AppendParams {
+    /// What the stream is expected to be: any, none, exists, or the number of a revision.
+    #[serde(default)]
+    #[param(value_type = Option<ExpectedRevisionParam>)]
+    pub(super) expected: Expected,
+}
+
+/// Events for a stream: one, or a list of them.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only for the description")]
+enum OneOrMore<'a> {
+    One(Box<EventInput<'a>>),
+    More(Vec<EventInput<'a>>),
+}
+
+/// Appends to one stream: an event or a list of them, also as `CloudEvents`.
+#[utoipa::path(
+    post, path = "/streams/{stream}/events", tag = "events",
+    params(
+        ("stream" = String, Path), AppendParams,
+        ("idempotency-key" = Option<String>, Header, description = "makes the ids of events without one"),
+    ),
+    request_body(content(
+        (OneOrMore<'_> = "application/json"),
+        (CloudEvent<'_> = "application/cloudevents+json"),
+        (Vec<CloudEvent<'_>> = "application/cloudevents-batch+json"),
+    )),
+    responses(
+        (status = OK, body = AppendResponse),
+        (status = CONFLICT, body = Details, content_type = "application/problem+json"),
+        (status = "default", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn append_to(
+    State(shared): State<Arc<ServerState>>,
+    StreamPath(stream): StreamPath,
+    QueryParams(AppendParams { expected }): QueryParams<AppendParams>,
+    sent: RequestBody,
+) -> Result<Json<AppendResponse>, Problem> {
+    let name = stream.as_str();
+    let events = match sent.media_type()?.as_str() {
+        JSON => {
+            let mut ids = EventIdGenerator::of(&sent.headers)?;
+            events(sent.one_or_more()?, name, "events", &mut ids)?
+        }
+        cloud_events::ONE => {
+            let one: Attributes<'_> = sent.read()?;
+            cloud_events::events(vec![one].into(), name)?
+        }
+        cloud_events::BATCH => cloud_events::events(sent.read()?, name)?,
+        other => {
+            let known = format!("{JSON}, {} and {}", cloud_events::ONE, cloud_events::BATCH);
+            return Err(unknown_type(other, &known));
+        }
+    };
+    let append = Append::to(stream, expected.0, events).map_err(of("events"))?;
+    execute_append(&shared, append).await
+}
+
+/// Appends, and tells of an unknown outcome how to find it out.
+pub(super) async fn execute_append(
+    shared: &ServerState,
+    append: Append,
+) -> Result<Json<AppendResponse>, Problem> {
+    let appended = execute_write(shared, |store| async move { store.append(append).await }).await;
+    appended.map_err(|problem| problem.with_hint("repeat it with the same ids or key"))
+}
+
+/// Carries a change out to its end.
+pub(super) async fn execute_write<F>(
+    shared: &ServerState,
+    change: impl FnOnce(Arc<dyn EventStore>) -> F,
+) -> Result<Json<AppendResponse>, Problem>
+where
+    F: Future<Output = Result<Appended, AppendError>> + Send + 'static,
+{
+    if shared.stopping.is_cancelled() {
+        return Err(QueryError::ShuttingDown.into());
+    }
+    let deadline = Instant::now() + shared.settings.call_timeout;
+    let changed = call::run_to_completion(shared, deadline, change(Arc::clone(&shared.store)));
+    Ok(Json(changed.await??.into()))
+}
+
+/// Events as they were given.
+type Events<'a> = Bounded<EventInput<'a>, APPEND_EVENTS_MAX>;
+
+/// The events that were given for a stream.
+fn events(
+    given: Events<'_>,
+    stream: &str,
+    field: &str,
+    ids: &mut EventIdGenerator,
+) -> Result<Vec<NewEvent>, Problem> {
+    let given = given.all("append", "events", "APPEND_EVENTS_MAX");
+    let given = given.map_err(|error| Problem::of_model(field, &error))?;
+    let mut events = Vec::with_capacity(given.len());
+    for (index, event) in given.into_iter().enumerate() {
+        let field = format!("{field}[{index}]");
+        if let Some(other) = event.stream.as_deref().filter(|other| *other != stream) {
+            return Err(stream_mismatch(&field, other, stream));
+        }
+        let id = ids.next();
+        let event = event
+            .into_event(|| id)
+            .map_err(|error| Problem::of_event(&field, error))?;
+        events.push(event);
+    }
+    Ok(events)
+}
+
+/// The problem with an event for another stream than the one it is appended to.
+pub(super) fn stream_mismatch(field: &str, given: &str, stream: &str) -> Problem {
+    let problem = Problem::invalid(format!("{field}.stream"), "not the stream of the append");
+    problem.with_value_and_limit(given, stream)
+}
+
+/// Ids for events that were given none.
+pub(super) struct EventIdGenerator {
+    key: Option<String>,
+    given: u64,
+}
+
+impl EventIdGenerator {
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let key = headers.get(KEY).map(|value| {
+            let text = value
+                .to_str()
+                .ok()
+                .filter(|text| !text.is_empty() && text.len() <= KEY_BYTES_MAX);
+            text.map(str::to_owned).ok_or_else(|| {
+                let limit = format!("1 to {KEY_BYTES_MAX} visible characters");
+                Problem::invalid(KEY, format!("expected {limit}"))
+                    .with_value_and_limit(format!("{value:?}"), limit)
+            })
+        });
+        Ok(Self {
+            key: key.transpose()?,
+            given: 0,
+        })
+    }
+
+    fn next(&mut self) -> EventId {
+        self.given += 1;
+        match &self.key {
+            None => EventId::fresh(),
+            Some(key) => {
+                EventId::derived(KEY_NAMESPACE, format!("{}:{key}", self.given).as_bytes())
+            }
+        }
+    }
+
+    /// The same append, whose events all have ids of these.
+    pub(super) fn assign(mut self, append: Append) -> Result<Append, ModelError> {
+        let (mut writes, checks, conditions) = append.into_parts();
+        for write in &mut writes {
+            let events = std::mem::take(&mut write.events).into_iter();
+            write.events = events.map(|event| event.with_id(self.next())).collect();
+        }
+        Append::new(writes, conditions)?.with_checks(checks)
+    }
+}

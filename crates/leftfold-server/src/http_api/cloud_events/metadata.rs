@@ -1,0 +1,86 @@
+//! What of a `CloudEvent` stands in the metadata of its event.
+//!
+//! **Owns:** the form of it, and when it is believed. **Does not know:** how events come in and go out.
+//! **Invariants:** metadata that somebody else wrote is never taken for attributes that contradict the event, or that are none.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use leftfold_model::RecordedEvent;
+use serde_json::{Map, Value};
+
+use super::{POSITION, REVISION, STREAM, content_type, tag_list};
+use crate::json;
+
+/// The key under which they stand.
+const KEY: &str = "cloudevents";
+/// Attributes that an event has a place for, or that tell its place: none of them is ever kept.
+const RESERVED: [&str; 6] = ["specversion", "type", "data", POSITION, REVISION, STREAM];
+
+/// The metadata that keeps these attributes.
+pub(super) fn metadata(attributes: Map<String, Value>) -> Vec<u8> {
+    let under_key = [(KEY.to_owned(), Value::Object(attributes))];
+    let metadata: Map<String, Value> = under_key.into_iter().collect();
+    Value::Object(metadata).to_string().into_bytes()
+}
+
+/// The attributes that an event's metadata keeps, if it is such metadata.
+pub(super) fn attributes(event: &RecordedEvent) -> Option<Map<String, Value>> {
+    let mut keys: Map<String, Value> = serde_json::from_slice(&event.metadata).ok()?;
+    let (1, Some(Value::Object(kept))) = (keys.len(), keys.get_mut(KEY)) else {
+        return None;
+    };
+    let fits = kept.iter().all(|(name, value)| {
+        is_name(name) && is_value(value) && !RESERVED.contains(&name.as_str())
+    });
+    let kept = std::mem::take(kept);
+    (fits && agrees(&kept, event)).then_some(kept)
+}
+
+/// Whether the attributes that say what the event says too say the same.
+fn agrees(kept: &Map<String, Value>, event: &RecordedEvent) -> bool {
+    let holds = |name: &str, of_text: &dyn Fn(&str) -> bool| match kept.get(name) {
+        None => true,
+        Some(Value::String(text)) => of_text(text),
+        Some(_) => false,
+    };
+    kept.contains_key("source")
+        && holds("source", &|source| !source.is_empty())
+        && holds("id", &|id| !id.is_empty())
+        && holds("time", &|time| json::time(time) == Some(event.time))
+        && holds("datacontenttype", &|given| {
+            content_type(given) == event.content_type
+        })
+        && holds("tags", &|text| {
+            let same = tag_list(text).map(|mut tags| {
+                tags.sort();
+                tags.dedup();
+                tags == event.tags
+            });
+            same.unwrap_or_default()
+        })
+}
+
+/// Other metadata, as an attribute of its own.
+pub(super) fn foreign_metadata(metadata: &[u8]) -> Map<String, Value> {
+    let attribute = match std::str::from_utf8(metadata) {
+        Ok("") => None,
+        Ok(text) => Some(("metadata", text.to_owned())),
+        Err(_) => Some(("metadatabase64", BASE64_STANDARD.encode(metadata))),
+    };
+    let attribute = attribute.map(|(name, text)| (name.to_owned(), text.into()));
+    attribute.into_iter().collect()
+}
+
+/// Attributes have short plain names; others would be lost on other wires.
+pub(super) fn is_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    !name.is_empty() && name.bytes().all(is_plain)
+}
+
+/// And plain values.
+pub(super) fn is_value(value: &Value) -> bool {
+    match value {
+        Value::String(_) | Value::Bool(_) => true,
+        Value::Number(number) => number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}

@@ -1,0 +1,179 @@
+//! Plain HTTP: for people, scripts and monitoring (docs/http.md).
+//!
+//! **Owns:** its routes, their description, and what answers an address that is none. **Does not know:** rules about streams.
+//! **Invariants:** every route is in the description, for it is made from them; everything that goes wrong is answered as a
+//! problem.
+
+mod admin;
+mod append;
+mod cloud_events;
+mod extract;
+pub(crate) mod origin;
+mod problem;
+mod read;
+mod status;
+mod streams;
+mod subscribe;
+
+use std::{fmt::Write, sync::Arc};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::Request,
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    },
+    middleware,
+    response::Response,
+    routing::get,
+};
+use utoipa::{
+    OpenApi,
+    openapi::{self, RefOr},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use self::problem::{Problem, ProblemKind};
+use crate::state::ServerState;
+
+/// Where the routes for events are.
+const BASE: &str = "/api/v1";
+/// Where their description is.
+const DESCRIPTION: &str = "/api/v1/openapi.json";
+/// Where the page is that shows it.
+const DOCS: &str = "/api/v1/docs";
+/// What that page may load: nothing from elsewhere, and it may stand in no other page. Its style sets attributes of elements.
+const DOCS_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; \
+                           form-action 'none'; frame-ancestors 'none'";
+
+/// The frame of the description.
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Leftfold",
+    description = "An event store. Places are numbers: a position in the log counts from 1, a revision in a stream from 0.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0"),
+))]
+struct Description;
+
+/// The routes of this protocol.
+pub(crate) fn router(shared: &Arc<ServerState>) -> Router {
+    let (router, description) = described();
+    // It is the same for everyone, so it is written once.
+    let document = description
+        .to_json()
+        .map(Bytes::from)
+        .map_err(|error| Problem::new(ProblemKind::UNAVAILABLE, error.to_string()));
+    let document = async move || document.map(|json| ([(CONTENT_TYPE, extract::JSON)], json));
+    let page = SwaggerUi::new(DOCS).config(Config::new([DESCRIPTION]).validator_url("none"));
+    router
+        .route(DESCRIPTION, get(document))
+        .merge(Router::from(page).layer(middleware::map_response(content_security_policy)))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(shared),
+            origin::reject_cross_origin,
+        ))
+        .layer(middleware::map_response(nosniff))
+        .with_state(Arc::clone(shared))
+}
+
+/// What the answer is said to be, it is; nobody shall guess.
+async fn nosniff(mut response: Response) -> Response {
+    let never = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, never);
+    response
+}
+
+async fn content_security_policy(mut response: Response) -> Response {
+    let policy = HeaderValue::from_static(DOCS_POLICY);
+    response
+        .headers_mut()
+        .insert(CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+/// The routes with their description.
+fn described() -> (Router<Arc<ServerState>>, openapi::OpenApi) {
+    let api = OpenApiRouter::new()
+        .routes(routes!(append::append))
+        .routes(routes!(read::events_of, append::append_to))
+        .routes(routes!(read::events))
+        .routes(routes!(read::query))
+        .routes(routes!(subscribe::subscribe))
+        .routes(routes!(streams::list))
+        .routes(routes!(streams::state, streams::delete))
+        .routes(routes!(streams::metadata, streams::set_metadata))
+        .routes(routes!(admin::stats))
+        .routes(routes!(admin::start, admin::progress, admin::stop));
+    let (router, mut description) = OpenApiRouter::with_openapi(Description::openapi())
+        .nest(BASE, api)
+        .routes(routes!(status::live))
+        .routes(routes!(status::ready))
+        .routes(routes!(status::info))
+        .routes(routes!(status::metrics))
+        .split_for_parts();
+    for item in description.paths.paths.values_mut() {
+        let operations = [
+            &mut item.get,
+            &mut item.put,
+            &mut item.post,
+            &mut item.delete,
+        ];
+        operations.into_iter().flatten().for_each(fill_descriptions);
+    }
+    (router, description)
+}
+
+/// Gives each answer the words that the format asks for, where the routes have none of their own.
+fn fill_descriptions(operation: &mut openapi::path::Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else {
+            continue;
+        };
+        let known = status
+            .parse()
+            .ok()
+            .and_then(|code: StatusCode| code.canonical_reason());
+        if response.description.is_empty() {
+            response.description = known.unwrap_or("What went wrong").to_owned();
+        }
+    }
+}
+
+async fn not_found(request: Request) -> Problem {
+    let path = request.uri().path();
+    Problem::new(
+        ProblemKind::NOT_FOUND,
+        format!("{path} is no address of this server; see {DOCS}"),
+    )
+    .of("path")
+    .with_value(path)
+}
+
+async fn method_not_allowed(request: Request) -> Problem {
+    let (method, path) = (request.method(), request.uri().path());
+    Problem::new(
+        ProblemKind::METHOD,
+        format!("{method} is no method of {path}; see {DOCS}"),
+    )
+    .of("method")
+    .with_value(method.as_str())
+}
+
+/// A text as one segment of an address.
+fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(byte.into());
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}

@@ -1,0 +1,373 @@
+//! What went wrong, as problem details (RFC 9457).
+//!
+//! **Owns:** [`Problem`]: the kinds there are, their status codes and texts. **Does not know:** routes.
+//! **Invariants:** every refusal is one of the kinds; where a value is at fault the field, the value and the limit are named;
+//! a problem says whether something was written.
+
+use axum::{
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use leftfold_model::{Conflict, CurrentRevision, ExpectedRevision, ModelError, StreamName};
+use leftfold_store::{AppendError, ReadError};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::{
+    call::{OutcomeUnknown, QueryError},
+    json::{self, EventJsonError},
+};
+
+/// Bytes of one text. What a request says is told back, but not all of a long one.
+const TEXT_BYTES_MAX: usize = 1_024;
+/// The media type of a problem.
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// A kind of problem: the end of its type, its title, its status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ProblemKind(&'static str, &'static str, StatusCode);
+
+impl ProblemKind {
+    pub(super) const INVALID: Self = Self(
+        "invalid",
+        "The request is not valid",
+        StatusCode::BAD_REQUEST,
+    );
+    pub(super) const FOREIGN: Self = Self(
+        "foreign-origin",
+        "The request comes from a page of another site",
+        StatusCode::FORBIDDEN,
+    );
+    pub(super) const NOT_FOUND: Self =
+        Self("not-found", "There is no such thing", StatusCode::NOT_FOUND);
+    pub(super) const METHOD: Self = Self(
+        "method-not-allowed",
+        "The method is none of this address",
+        StatusCode::METHOD_NOT_ALLOWED,
+    );
+    pub(super) const SLOW: Self = Self(
+        "too-slow",
+        "The request did not arrive in time, nothing was done",
+        StatusCode::REQUEST_TIMEOUT,
+    );
+    pub(super) const CONFLICT: Self = Self(
+        "wrong-revision",
+        "The stream is not as expected, nothing was written",
+        StatusCode::CONFLICT,
+    );
+    pub(super) const CONDITION: Self = Self(
+        "condition-failed",
+        "An event matches a condition, nothing was written",
+        StatusCode::CONFLICT,
+    );
+    pub(super) const PARTLY: Self = Self(
+        "partly-stored",
+        "Some of the events are stored already, nothing was written",
+        StatusCode::CONFLICT,
+    );
+    pub(super) const RUNNING: Self = Self(
+        "already-running",
+        "A scavenge is running already",
+        StatusCode::CONFLICT,
+    );
+    pub(super) const DELETED: Self =
+        Self("stream-deleted", "The stream is deleted", StatusCode::GONE);
+    pub(super) const TOO_LARGE: Self = Self(
+        "too-large",
+        "The request is too large, nothing was done",
+        StatusCode::PAYLOAD_TOO_LARGE,
+    );
+    pub(super) const MEDIA: Self = Self(
+        "media-type",
+        "The body is of a type that is not understood",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    );
+    pub(super) const DAMAGED: Self = Self(
+        "damaged",
+        "Stored data is damaged",
+        StatusCode::INTERNAL_SERVER_ERROR,
+    );
+    pub(super) const UNKNOWN: Self = Self(
+        "outcome-unknown",
+        "It may have been done or not",
+        StatusCode::GATEWAY_TIMEOUT,
+    );
+    pub(super) const UNAVAILABLE: Self = Self(
+        "unavailable",
+        "The store is not available, nothing was written",
+        StatusCode::SERVICE_UNAVAILABLE,
+    );
+}
+
+/// What went wrong.
+#[derive(Debug, Clone)]
+pub(super) struct Problem(Box<Details>);
+
+/// A problem, as `application/problem+json`.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Details {
+    /// `urn:leftfold:problem:` and a word for the kind.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The kind in words.
+    title: &'static str,
+    status: u16,
+    /// What happened, for people.
+    detail: String,
+    /// What is wrong, as a path in the body, the name of a parameter, or of a header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// What it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Value>,
+    /// What it may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<Value>,
+    /// The stream that is not as expected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<String>,
+    /// The revision that was expected: a number, `any`, `none` or `exists`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<Value>,
+    /// The revision the stream has; `none` if it has no event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actual: Option<Value>,
+    /// The index of the condition that fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    condition: Option<usize>,
+    /// Where the event stands that is in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
+}
+
+impl Problem {
+    pub(super) fn new(
+        ProblemKind(name, title, status): ProblemKind,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self(Box::new(Details {
+            kind: format!("urn:leftfold:problem:{name}"),
+            title,
+            status: status.as_u16(),
+            detail: cut(detail.into()),
+            field: None,
+            value: None,
+            limit: None,
+            stream: None,
+            expected: None,
+            actual: None,
+            condition: None,
+            position: None,
+        }))
+    }
+
+    /// What is told of it.
+    pub(super) fn details(&self) -> &Details {
+        &self.0
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Details)) -> Self {
+        change(&mut self.0);
+        self
+    }
+
+    /// A value that is not what it must be.
+    pub(super) fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        let field = field.into();
+        let detail = format!("{field}: {}", detail.into());
+        Self::new(ProblemKind::INVALID, detail).of(field)
+    }
+
+    /// The same, with what it is about: a path in the body, a parameter, a header.
+    pub(super) fn of(self, field: impl Into<String>) -> Self {
+        self.with(|problem| problem.field = Some(cut(field.into())))
+    }
+
+    /// The same; if it is not known what came of the request, with how to find out.
+    pub(super) fn with_hint(self, way: &str) -> Self {
+        if self.0.status != ProblemKind::UNKNOWN.2.as_u16() {
+            return self;
+        }
+        self.with(|problem| problem.detail = format!("{}; {way}", problem.detail))
+    }
+
+    /// The same, with the value.
+    pub(super) fn with_value(self, value: impl Into<Value>) -> Self {
+        let value = match value.into() {
+            Value::String(text) => cut(text).into(),
+            other => other,
+        };
+        self.with(|problem| problem.value = Some(value))
+    }
+
+    /// The same, with the value and what it may be.
+    pub(super) fn with_value_and_limit(
+        self,
+        value: impl Into<Value>,
+        limit: impl Into<Value>,
+    ) -> Self {
+        self.with_value(value)
+            .with(|problem| problem.limit = Some(limit.into()))
+    }
+
+    /// A value that breaks a rule of the model.
+    pub(super) fn of_model(field: impl Into<String>, error: &ModelError) -> Self {
+        let problem = Self::invalid(field, error.to_string());
+        match error {
+            ModelError::OutOfRange {
+                unit,
+                got,
+                min,
+                max,
+                limit,
+                ..
+            } => {
+                let limit =
+                    serde_json::json!({"name": limit, "unit": unit, "min": min, "max": max});
+                problem.with_value_and_limit(*got, limit)
+            }
+            ModelError::DuplicateEventId { id } => problem.with_value(id.to_string()),
+            ModelError::NotAnEventId { value } => {
+                problem.with_value_and_limit(value.as_str(), "a UUID")
+            }
+            _ => problem,
+        }
+    }
+
+    /// An event that cannot be read.
+    pub(super) fn of_event(field: &str, error: EventJsonError) -> Self {
+        let part = |part: &str| format!("{field}.{part}");
+        let text = error.to_string();
+        match error {
+            EventJsonError::Model { field, error } => Self::of_model(part(field), &error),
+            EventJsonError::Base64 { field, source } => Self::invalid(
+                part(&format!("{field}_base64")),
+                format!("not base64: {source}"),
+            ),
+            EventJsonError::Twice(field) => {
+                Self::invalid(part(&format!("{field}_base64")), text).with_value(field)
+            }
+            EventJsonError::Time { given } => Self::invalid(part("time"), text)
+                .with_value_and_limit(given, "RFC 3339, from 1970 on"),
+            EventJsonError::ContentType(given) => {
+                let known: Vec<_> = json::media_types().collect();
+                Self::invalid(part("content_type"), text).with_value_and_limit(given, known)
+            }
+            _ => Self::invalid(field, text),
+        }
+    }
+
+    fn of_conflict(conflict: &Conflict) -> Self {
+        let of = |kind| Self::new(kind, conflict.to_string());
+        match conflict {
+            Conflict::WrongRevision {
+                stream,
+                expected,
+                actual,
+            } => of(ProblemKind::CONFLICT).with(|problem| {
+                problem.stream = Some(stream.to_string());
+                problem.expected = Some(expected_word(*expected));
+                problem.actual = Some(actual_word(*actual));
+            }),
+            Conflict::StreamDeleted { stream } => of_deleted(conflict, stream),
+            Conflict::ConditionFailed {
+                condition,
+                position,
+            } => of(ProblemKind::CONDITION).with(|problem| {
+                problem.condition = Some(*condition);
+                problem.position = Some(position.get());
+            }),
+            Conflict::PartlyStored { id, position } => of(ProblemKind::PARTLY).with(|problem| {
+                problem.value = Some(id.to_string().into());
+                problem.position = Some(position.get());
+            }),
+            _ => of(ProblemKind::CONFLICT),
+        }
+    }
+}
+
+/// A text, or its beginning.
+fn cut(text: String) -> String {
+    if text.len() <= TEXT_BYTES_MAX {
+        return text;
+    }
+    let mut end = TEXT_BYTES_MAX;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}...", text.get(..end).unwrap_or_default())
+}
+
+fn of_deleted(error: &dyn std::error::Error, stream: &StreamName) -> Problem {
+    Problem::new(ProblemKind::DELETED, error.to_string())
+        .with(|problem| problem.stream = Some(stream.to_string()))
+}
+
+/// An expectation in the words in which it is asked.
+fn expected_word(expected: ExpectedRevision) -> Value {
+    match expected {
+        ExpectedRevision::Any => "any".into(),
+        ExpectedRevision::NoStream => "none".into(),
+        ExpectedRevision::StreamExists => "exists".into(),
+        ExpectedRevision::Exact(revision) => revision.get().into(),
+    }
+}
+
+fn actual_word(CurrentRevision(actual): CurrentRevision) -> Value {
+    actual.map_or_else(|| "none".into(), |revision| revision.get().into())
+}
+
+/// An error with what caused it, on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<_> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
+impl From<AppendError> for Problem {
+    fn from(error: AppendError) -> Self {
+        match &error {
+            AppendError::Conflict(conflict) => Self::of_conflict(conflict),
+            AppendError::Invalid { .. } => Self::new(ProblemKind::INVALID, error.to_string()),
+            AppendError::Unavailable { .. } => Self::new(ProblemKind::UNAVAILABLE, chain(&error)),
+            // Of what this protocol has no word for, the client must expect the worst.
+            _ => Self::new(ProblemKind::UNKNOWN, chain(&error)),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match &error {
+            ReadError::StreamDeleted { stream } => of_deleted(&error, stream),
+            ReadError::Corrupt { .. } => Self::new(ProblemKind::DAMAGED, chain(&error)),
+            ReadError::Invalid { .. } => Self::new(ProblemKind::INVALID, error.to_string()),
+            _ => Self::new(ProblemKind::UNAVAILABLE, chain(&error)),
+        }
+    }
+}
+
+impl From<OutcomeUnknown> for Problem {
+    fn from(error: OutcomeUnknown) -> Self {
+        Self::new(ProblemKind::UNKNOWN, error.to_string())
+    }
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        Self::new(ProblemKind::UNAVAILABLE, error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(&*self.0)).into_response();
+        let kind = HeaderValue::from_static(MEDIA_TYPE);
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
+    }
+}

@@ -1,0 +1,248 @@
+//! Subscriptions by server-sent events.
+//!
+//! **Owns:** what is sent, and where a client that comes back goes on. **Does not know:** how the log is followed.
+//! **Invariants:** the id of each message is the position through which everything was sent, the first one's where it
+//! begins, so that nothing is missed or sent twice after a reconnection; a slow client holds one delivery; a stream never ends
+//! without saying why; what coming back does not mend is answered before it begins, since a browser would come back for ever.
+//!
+//! Source: the HTML standard, section 9.2, server-sent events.
+
+#![expect(
+    unused_qualifications,
+    reason = "the macros of the API's description write paths in full"
+)]
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    extract::State,
+    http::HeaderMap,
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, stream};
+use leftfold_model::Position;
+use leftfold_store::{Delivery, ReadError, Subscription};
+use serde::Deserialize;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use utoipa::IntoParams;
+
+use super::{
+    extract::{self, QueryParams},
+    problem::{Details, Problem, ProblemKind},
+};
+use crate::{
+    call::{self, QueryError},
+    json::EventOutput,
+    state::ServerState,
+};
+
+/// Where a browser says what it received last.
+const LAST_EVENT_ID: &str = "last-event-id";
+/// How long a client should wait before it comes back.
+const COME_BACK_AFTER: Duration = Duration::from_secs(1);
+/// How long the answer waits for the store's first word. Only one that has to search for long takes longer, and none that
+/// refuses.
+const FIRST_WORD_WITHIN: Duration = Duration::from_secs(1);
+
+/// What to follow.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SubscribeParams {
+    /// The position after which to begin, or `end` for what is yet to come; without it everything. `Last-Event-ID` has
+    /// precedence.
+    after: Option<String>,
+    /// Only events of this stream.
+    stream: Option<String>,
+    /// Only events of streams of this category.
+    category: Option<String>,
+    /// Only events of this type; several: of one of them.
+    #[serde(default, rename = "type")]
+    types: Vec<String>,
+    /// Only events with this tag; several: with all of them.
+    #[serde(default, rename = "tag")]
+    tags: Vec<String>,
+}
+
+/// Follows the log: what is stored, then what is committed, until the client goes.
+///
+/// The first message has an id and no data: where the subscription begins. Each further one has an event as its data and the
+/// position as its id. An id without data tells how far the log was searched. `caught-up` says that what follows is new.
+/// `problem` says why the stream ends.
+#[utoipa::path(
+    get, path = "/subscribe", tag = "events",
+    params(SubscribeParams, ("last-event-id" = Option<u64>, Header, description = "the position after which to go on")),
+    responses(
+        (status = OK, content_type = "text/event-stream", body = String),
+        (status = GONE, body = Details, content_type = "application/problem+json"),
+        (status = "default", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn subscribe(
+    State(shared): State<Arc<ServerState>>,
+    headers: HeaderMap,
+    QueryParams(params): QueryParams<SubscribeParams>,
+) -> Result<Response, Problem> {
+    let selected = Subscription::default()
+        .scope(extract::scope(params.stream, params.category)?)
+        .matching(extract::filter(params.types, params.tags)?);
+    let (field, after) = match (headers.get(LAST_EVENT_ID), params.after.as_deref()) {
+        (Some(id), _) => {
+            let text = id.to_str().unwrap_or_default();
+            (LAST_EVENT_ID, position(LAST_EVENT_ID, text)?)
+        }
+        (None, Some("end")) => match end(&shared).await {
+            Ok(head) => ("after", head),
+            Err(problem) => return Ok(SseStream::of(&shared).ended(&problem).answer(&shared)),
+        },
+        (None, Some(text)) => ("after", position("after", text)?),
+        (None, None) => ("after", Position::default()),
+    };
+    let subscription = Subscription { after, ..selected };
+    let mut following = SseStream::of(&shared);
+    following.deliveries = shared.store.subscribe(subscription);
+    let begin = Event::default()
+        .id(after.to_string())
+        .retry(COME_BACK_AFTER);
+    following.ready.push_back(begin);
+    match timeout(FIRST_WORD_WITHIN, following.deliveries.next()).await {
+        Ok(Some(Err(ReadError::Invalid { reason }))) => {
+            return Err(Problem::invalid(field, reason).with_value(after.get()));
+        }
+        Ok(Some(Err(error @ (ReadError::StreamDeleted { .. } | ReadError::Corrupt { .. })))) => {
+            return Err(error.into());
+        }
+        Ok(next) => following.take(next),
+        Err(_) => {}
+    }
+    Ok(following.answer(&shared))
+}
+
+/// Where the log ends.
+async fn end(shared: &ServerState) -> Result<Position, Problem> {
+    let asking = shared.store.head();
+    Ok(call::with_timeout(shared, shared.settings.call_timeout, asking).await??)
+}
+
+fn position(field: &str, text: &str) -> Result<Position, Problem> {
+    text.parse().map(Position::new).map_err(|_| {
+        Problem::invalid(field, "not a position")
+            .with_value_and_limit(text, "a whole number from 0 on")
+    })
+}
+
+/// A subscription on its way.
+struct SseStream {
+    deliveries: BoxStream<'static, Result<Delivery, ReadError>>,
+    stopping: CancellationToken,
+    /// What is to be sent before more is taken.
+    ready: VecDeque<Event>,
+    was_caught_up: bool,
+    ended: bool,
+}
+
+impl SseStream {
+    /// One that has nothing to follow yet.
+    fn of(shared: &ServerState) -> Self {
+        Self {
+            deliveries: stream::empty().boxed(),
+            stopping: shared.stopping.clone(),
+            ready: VecDeque::new(),
+            was_caught_up: false,
+            ended: false,
+        }
+    }
+
+    fn answer(self, shared: &ServerState) -> Response {
+        let messages = Sse::new(stream::unfold(self, Self::step));
+        let keep_alive = KeepAlive::new().interval(shared.settings.keepalive_interval);
+        // Proxies that gather answers would keep messages back.
+        let headers = [("x-accel-buffering", "no")];
+        (headers, messages.keep_alive(keep_alive)).into_response()
+    }
+
+    async fn step(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        loop {
+            if self.stopping.is_cancelled() && !self.ended {
+                // What is not sent yet is sent to the client that comes back.
+                self.ready.clear();
+                self = self.ended(&QueryError::ShuttingDown.into());
+            }
+            if let Some(event) = self.ready.pop_front() {
+                return Some((Ok(event), self));
+            }
+            if self.ended {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => {}
+                next = self.deliveries.next() => self.take(next),
+            }
+        }
+    }
+
+    /// Makes messages of what the store says.
+    fn take(&mut self, next: Option<Result<Delivery, ReadError>>) {
+        let taken = match next {
+            Some(Ok(delivery)) => self.deliver(&delivery),
+            Some(Err(error)) => Err(error.into()),
+            None => Err(Problem::new(
+                ProblemKind::UNAVAILABLE,
+                "the store was closed",
+            )),
+        };
+        if let Err(problem) = taken {
+            self.end(&problem);
+        }
+    }
+
+    fn deliver(&mut self, delivery: &Delivery) -> Result<(), Problem> {
+        let through = delivery.through;
+        let mut told = None;
+        for event in &delivery.events {
+            let position = event.position;
+            let shown =
+                serde_json::to_string(&EventOutput::with_position(event)).map_err(|error| {
+                    let detail =
+                        format!("the event at position {position} cannot be shown: {error}");
+                    Problem::new(ProblemKind::DAMAGED, detail)
+                })?;
+            told = Some(position);
+            // In JSON it is white space. It would be a line's end of its own, which not every client knows.
+            let shown = shown.replace('\r', " ");
+            let message = Event::default().id(position.to_string());
+            self.ready.push_back(message.data(shown));
+        }
+        let became_current = delivery.caught_up && !self.was_caught_up;
+        self.was_caught_up = delivery.caught_up;
+        if became_current {
+            let message = Event::default().event("caught-up").id(through.to_string());
+            self.ready
+                .push_back(message.data(format!("{{\"position\":{through}}}")));
+        } else if told < Some(through) {
+            self.ready
+                .push_back(Event::default().id(through.to_string()));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, problem: &Problem) {
+        self.ended = true;
+        // What is told here is told again, as an answer, to a client that comes back.
+        let text = serde_json::to_string(problem.details()).unwrap_or_default();
+        self.ready
+            .push_back(Event::default().event("problem").data(text));
+    }
+
+    /// The same, at its end.
+    fn ended(mut self, problem: &Problem) -> Self {
+        self.end(problem);
+        self
+    }
+}

@@ -1,0 +1,185 @@
+//! Errors as the first protocol tells them: a status, a message, and trailers.
+//!
+//! **Owns:** every status of that protocol. **Does not know:** when they occur.
+//! **Invariants:** no details are attached, since clients take these for the second protocol's.
+
+use leftfold_model::{CurrentRevision, ExpectedRevision, ModelError, StreamName};
+use leftfold_store::{AppendError, ReadError};
+use tonic::{
+    Code, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
+
+use crate::call::OutcomeUnknown;
+
+/// A status with the trailers that clients look at.
+fn status(code: Code, message: String, trailers: &[(&'static str, &str)]) -> Status {
+    let mut metadata = MetadataMap::new();
+    for (name, value) in trailers {
+        metadata.insert(*name, trailer(value));
+    }
+    Status::with_metadata(code, message, metadata)
+}
+
+/// A value for a trailer. What has no place in one is replaced; clients compare only plain names.
+fn trailer(value: &str) -> MetadataValue<tonic::metadata::Ascii> {
+    let plain: String = value
+        .chars()
+        .map(|c| if (' '..='~').contains(&c) { c } else { '?' })
+        .collect();
+    plain
+        .parse()
+        .unwrap_or_else(|_| MetadataValue::from_static("?"))
+}
+
+pub(super) fn stream_deleted(stream: &StreamName) -> Status {
+    status(
+        Code::FailedPrecondition,
+        format!("Event stream '{stream}' is deleted."),
+        &[
+            ("exception", "stream-deleted"),
+            ("stream-name", stream.as_str()),
+        ],
+    )
+}
+
+/// A deletion that expected another revision; an append says so in its answer.
+pub(super) fn wrong_expected_version(
+    stream: &StreamName,
+    expected: ExpectedRevision,
+    actual: CurrentRevision,
+) -> Status {
+    let (expected, actual) = (version(expected), current(actual));
+    status(
+        Code::FailedPrecondition,
+        format!(
+            "Delete failed due to WrongExpectedVersion. Stream: {stream}, Expected version: {expected}, \
+             Actual version: {actual}"
+        ),
+        &[
+            ("exception", "wrong-expected-version"),
+            ("stream-name", stream.as_str()),
+            ("expected-version", &expected.to_string()),
+            ("actual-version", &actual.to_string()),
+        ],
+    )
+}
+
+/// An expectation as the number that stands for it.
+fn version(expected: ExpectedRevision) -> i64 {
+    match expected {
+        ExpectedRevision::Any => -2,
+        ExpectedRevision::NoStream => -1,
+        ExpectedRevision::StreamExists => -4,
+        ExpectedRevision::Exact(revision) => i64::try_from(revision.get()).unwrap_or(i64::MAX),
+    }
+}
+
+fn current(actual: CurrentRevision) -> i64 {
+    actual.0.map_or(-1, |revision| {
+        i64::try_from(revision.get()).unwrap_or(i64::MAX)
+    })
+}
+
+pub(super) fn append_too_large(max: usize) -> Status {
+    status(
+        Code::InvalidArgument,
+        format!("Maximum Append Size of {max} Exceeded."),
+        &[
+            ("exception", "maximum-append-size-exceeded"),
+            ("maximum-append-size", &max.to_string()),
+        ],
+    )
+}
+
+pub(super) fn event_too_large(id: &str, proposed: usize, max: usize) -> Status {
+    status(
+        Code::InvalidArgument,
+        format!(
+            "Event with Id: {id}, Size: {proposed}, exceeds Maximum Append Event Size of {max}."
+        ),
+        &[
+            ("exception", "maximum-append-event-size-exceeded"),
+            ("event-id", id),
+            ("proposed-append-event-size", &proposed.to_string()),
+            ("maximum-append-event-size", &max.to_string()),
+        ],
+    )
+}
+
+pub(super) fn required_metadata_missing() -> Status {
+    status(
+        Code::InvalidArgument,
+        "Required Metadata Property Missing: type, content-type".to_owned(),
+        &[
+            ("exception", "missing-required-metadata-property"),
+            ("required-metadata-properties", "type,content-type"),
+        ],
+    )
+}
+
+pub(super) fn scavenge_not_found(id: &str) -> Status {
+    status(
+        Code::NotFound,
+        "Scavenge id was invalid.".to_owned(),
+        &[("exception", "scavenge-not-found"), ("scavenge-id", id)],
+    )
+}
+
+/// A position at which no event can stand.
+pub(super) fn invalid_position() -> Status {
+    Status::unknown("Unexpected FilteredReadAllResult: InvalidPosition")
+}
+
+/// A request that does not say what it has to.
+pub(super) fn missing(what: &str) -> Status {
+    Status::invalid_argument(format!("{what} is missing"))
+}
+
+pub(super) fn invalid(error: &ModelError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// There is no room for the request at the moment; nothing was written.
+pub(super) fn too_busy(why: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("Server Is Too Busy: {why}"))
+}
+
+/// A call that was begun and of which the outcome is not known.
+pub(super) fn unfinished(unfinished: OutcomeUnknown) -> Status {
+    match unfinished {
+        OutcomeUnknown::TimedOut => Status::aborted(format!("Operation timed out: {unfinished}")),
+        OutcomeUnknown::Panicked => unfinished.into(),
+    }
+}
+
+pub(super) fn stopping() -> Status {
+    Status::unavailable("Server Is Not Ready: it is stopping")
+}
+
+pub(super) fn of_read(error: ReadError) -> Status {
+    match error {
+        ReadError::StreamDeleted { stream } => stream_deleted(&stream),
+        ReadError::Invalid { reason } => Status::invalid_argument(reason),
+        ReadError::Corrupt { cause } => {
+            tracing::error!(
+                error = &*cause as &dyn std::error::Error,
+                "stored data is damaged"
+            );
+            Status::data_loss(format!("stored data is damaged: {cause}"))
+        }
+        error => Status::unavailable(format!("Server Is Not Ready: {error}")),
+    }
+}
+
+/// What is left when conflicts, which each method tells in its own way, are dealt with.
+pub(super) fn of_append(error: &AppendError) -> Status {
+    match error {
+        AppendError::Invalid { reason } => Status::invalid_argument(reason.clone()),
+        AppendError::OutcomeUnknown { .. } => Status::aborted(format!(
+            "Operation timed out: {error}; the same events can be appended again"
+        )),
+        AppendError::Conflict(conflict) => Status::failed_precondition(conflict.to_string()),
+        error => Status::unavailable(format!("Server Is Not Ready: {error}")),
+    }
+}

@@ -1,0 +1,263 @@
+//! Errors of the store, as this protocol tells them.
+//!
+//! **Owns:** the table from errors to gRPC codes and [`ErrorDetail`] messages. **Does not know:** why something failed.
+//! **Invariants:** every error of the contract has a message of its own; texts are bounded, for they travel in headers.
+
+use std::error::Error;
+
+use leftfold_model::{Conflict, ModelError, StreamName};
+use leftfold_proto::{
+    google::rpc,
+    leftfold::v1::{
+        ErrorDetail,
+        error_detail::{
+            CauseChain, ConditionFailed, Invalid, Kind, PartlyStored, StreamDeleted, WrongRevision,
+        },
+    },
+    prost::Message,
+    prost_types::Any,
+};
+use leftfold_store::{AppendError, Cause, ReadError, SnapshotError};
+use tonic::{Code, Status};
+
+use super::encode;
+
+/// By which the detail of a status is known.
+const ERROR_DETAIL_URL: &str = "type.googleapis.com/leftfold.v1.ErrorDetail";
+/// Causes of causes that are told.
+const CAUSES_MAX: usize = 8;
+/// Bytes of one text.
+const TEXT_BYTES_MAX: usize = 512;
+
+/// Why a request was not fulfilled.
+#[derive(Debug)]
+pub(super) struct ErrorResponse {
+    code: Code,
+    kind: Kind,
+    text: String,
+}
+
+impl ErrorResponse {
+    /// The request itself is wrong.
+    pub(super) fn invalid(reason: impl Into<String>) -> Self {
+        let reason = bounded(&reason.into());
+        Self {
+            code: Code::InvalidArgument,
+            text: reason.clone(),
+            kind: Kind::Invalid(Invalid { reason }),
+        }
+    }
+
+    /// The server is about to end.
+    pub(super) fn stopping() -> Self {
+        Self {
+            code: Code::Unavailable,
+            kind: Kind::ShuttingDown(()),
+            text: "the server stops".into(),
+        }
+    }
+
+    fn of_conflict(conflict: &Conflict) -> Option<Self> {
+        let (code, kind) = match conflict {
+            Conflict::WrongRevision {
+                stream,
+                expected,
+                actual,
+            } => {
+                let kind = WrongRevision {
+                    stream: stream.to_string(),
+                    expected: Some(encode::expected(*expected)),
+                    actual: actual.0.map(leftfold_model::Revision::get),
+                };
+                (Code::Aborted, Kind::WrongRevision(kind))
+            }
+            Conflict::StreamDeleted { stream } => (Code::FailedPrecondition, deleted(stream)),
+            Conflict::ConditionFailed {
+                condition,
+                position,
+            } => {
+                let kind = ConditionFailed {
+                    condition: u32::try_from(*condition).unwrap_or(u32::MAX),
+                    position: position.get(),
+                };
+                (Code::Aborted, Kind::ConditionFailed(kind))
+            }
+            Conflict::PartlyStored { id, position } => {
+                let (id_high, id_low) = encode::id(*id);
+                let kind = PartlyStored {
+                    id_high,
+                    id_low,
+                    position: position.get(),
+                };
+                (Code::AlreadyExists, Kind::PartlyStored(kind))
+            }
+            _ => return None,
+        };
+        Some(Self {
+            code,
+            kind,
+            text: bounded(&conflict.to_string()),
+        })
+    }
+
+    fn caused(code: Code, error: &dyn Error, cause: &Cause, kind: fn(CauseChain) -> Kind) -> Self {
+        let causes = causes(cause);
+        let mut text = error.to_string();
+        for cause in &causes {
+            text.push_str(": ");
+            text.push_str(cause);
+        }
+        Self {
+            code,
+            kind: kind(CauseChain { causes }),
+            text: bounded(&text),
+        }
+    }
+
+    /// The message for answers that carry their refusals themselves.
+    pub(super) fn into_failure(self) -> ErrorDetail {
+        ErrorDetail {
+            kind: Some(self.kind),
+        }
+    }
+}
+
+impl From<ModelError> for ErrorResponse {
+    fn from(error: ModelError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<AppendError> for ErrorResponse {
+    fn from(error: AppendError) -> Self {
+        let told = match &error {
+            AppendError::Conflict(conflict) => Self::of_conflict(conflict),
+            AppendError::Invalid { reason } => Some(Self::invalid(reason)),
+            AppendError::Unavailable { cause } => Some(Self::caused(
+                Code::Unavailable,
+                &error,
+                cause,
+                Kind::Unavailable,
+            )),
+            AppendError::OutcomeUnknown { cause } => Some(Self::caused(
+                Code::Unknown,
+                &error,
+                cause,
+                Kind::OutcomeUnknown,
+            )),
+            _ => None,
+        };
+        // Of an error that this protocol has no word for, the client must expect the worst.
+        told.unwrap_or_else(|| {
+            let text = bounded(&error.to_string());
+            Self {
+                code: Code::Unknown,
+                kind: Kind::OutcomeUnknown(CauseChain {
+                    causes: vec![text.clone()],
+                }),
+                text,
+            }
+        })
+    }
+}
+
+impl From<ReadError> for ErrorResponse {
+    fn from(error: ReadError) -> Self {
+        match &error {
+            ReadError::Invalid { reason } => Self::invalid(reason),
+            ReadError::StreamDeleted { stream } => Self {
+                code: Code::NotFound,
+                kind: deleted(stream),
+                text: bounded(&error.to_string()),
+            },
+            ReadError::Corrupt { cause } => {
+                Self::caused(Code::DataLoss, &error, cause, Kind::Corrupt)
+            }
+            ReadError::Unavailable { cause } => {
+                Self::caused(Code::Unavailable, &error, cause, Kind::Unavailable)
+            }
+            _ => {
+                let text = bounded(&error.to_string());
+                let causes = vec![text.clone()];
+                Self {
+                    code: Code::Unavailable,
+                    kind: Kind::Unavailable(CauseChain { causes }),
+                    text,
+                }
+            }
+        }
+    }
+}
+
+impl From<SnapshotError> for ErrorResponse {
+    fn from(error: SnapshotError) -> Self {
+        let text = bounded(&error.to_string());
+        match &error {
+            SnapshotError::Damaged { stream } => Self {
+                code: Code::DataLoss,
+                kind: Kind::SnapshotCorrupt(StreamDeleted {
+                    stream: stream.to_string(),
+                }),
+                text,
+            },
+            SnapshotError::Unavailable { cause } => {
+                Self::caused(Code::Unavailable, &error, cause, Kind::Unavailable)
+            }
+            _ => Self {
+                code: Code::Unavailable,
+                kind: Kind::Unavailable(CauseChain {
+                    causes: vec![text.clone()],
+                }),
+                text,
+            },
+        }
+    }
+}
+
+impl From<ErrorResponse> for Status {
+    fn from(refusal: ErrorResponse) -> Self {
+        let ErrorResponse { code, kind, text } = refusal;
+        let failure = ErrorDetail { kind: Some(kind) };
+        let whole = rpc::Status {
+            code: code.into(),
+            message: text.clone(),
+            details: vec![Any {
+                type_url: ERROR_DETAIL_URL.into(),
+                value: failure.encode_to_vec(),
+            }],
+        };
+        Self::with_details(code, text, whole.encode_to_vec().into())
+    }
+}
+
+fn deleted(stream: &StreamName) -> Kind {
+    Kind::StreamDeleted(StreamDeleted {
+        stream: stream.to_string(),
+    })
+}
+
+/// The cause and what caused it, as texts.
+fn causes(cause: &Cause) -> Vec<String> {
+    let mut next: Option<&(dyn Error + 'static)> = Some(cause.as_ref());
+    let mut texts: Vec<String> = Vec::new();
+    while let Some(error) = next.filter(|_| texts.len() < CAUSES_MAX) {
+        let text = bounded(&error.to_string());
+        if texts.last() != Some(&text) {
+            texts.push(text);
+        }
+        next = error.source();
+    }
+    texts
+}
+
+fn bounded(text: &str) -> String {
+    if text.len() <= TEXT_BYTES_MAX {
+        return text.to_owned();
+    }
+    let mut end = TEXT_BYTES_MAX;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let head = text.get(..end).unwrap_or_default();
+    format!("{head}...")
+}

@@ -1,0 +1,44 @@
+//! Which HTTP a connection begins to speak.
+//!
+//! **Owns:** reading ahead without taking anything. **Does not know:** HTTP beyond the first bytes of its second version.
+//! **Invariants:** whoever does not say enough in time is not waited for.
+
+use std::time::Duration;
+
+use tokio::{net::TcpStream, time::timeout};
+
+/// What every HTTP/2 connection with prior knowledge begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long to wait for the rest of a preface that came in pieces, at first; each time twice as long, up to the second.
+const PIECE_PAUSE: Duration = Duration::from_millis(2);
+const PIECE_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// A version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HttpVersion {
+    Http1,
+    Http2,
+}
+
+/// What is spoken on this connection; `None`: nothing in time, or it is closed.
+pub(super) async fn detect(socket: &TcpStream, within: Duration) -> Option<HttpVersion> {
+    timeout(within, listen(socket)).await.ok().flatten()
+}
+
+async fn listen(socket: &TcpStream) -> Option<HttpVersion> {
+    let mut seen = [0; PREFACE.len()];
+    let mut pause = PIECE_PAUSE;
+    loop {
+        let length = socket.peek(&mut seen).await.ok().filter(|n| *n > 0)?;
+        let begins_alike = seen.iter().zip(PREFACE).take(length).all(|(a, b)| a == b);
+        if !begins_alike {
+            return Some(HttpVersion::Http1);
+        }
+        if length == PREFACE.len() {
+            return Some(HttpVersion::Http2);
+        }
+        // What was seen stays readable, so readiness would not wait for more.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PIECE_PAUSE_MAX);
+    }
+}

@@ -1,0 +1,66 @@
+//! What all protocols of one server share.
+//!
+//! **Owns:** [`ServerState`]. **Does not know:** protocols.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use leftfold_store::EventStore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use crate::{
+    Settings, memory_budget::MemoryBudget, metered::MeteredStore, metrics::Metrics,
+    scavenger::ScavengeManager,
+};
+
+/// The store, the settings, and how the server is doing. One per server.
+#[derive(Debug)]
+pub(crate) struct ServerState {
+    pub(crate) store: Arc<dyn EventStore>,
+    pub(crate) settings: Settings,
+    /// Where the server listens.
+    pub(crate) address: SocketAddr,
+    /// Another one each time the server starts.
+    pub(crate) instance: Uuid,
+    pub(crate) started: Instant,
+    /// Cancelled when the server begins to stop: subscriptions end, nothing new begins.
+    pub(crate) stopping: CancellationToken,
+    /// Work that must be finished before the store closes, also when the client that asked for it is gone.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) gathering: MemoryBudget,
+    pub(crate) scavenges: ScavengeManager,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl ServerState {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "only to say how long the server has been up"
+    )]
+    pub(crate) fn new(
+        store: Arc<dyn EventStore>,
+        settings: Settings,
+        address: SocketAddr,
+    ) -> Arc<Self> {
+        let stopping = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let metrics = Arc::new(Metrics::new());
+        let store: Arc<dyn EventStore> = MeteredStore::new(store, Arc::clone(&metrics));
+        Arc::new(Self {
+            scavenges: ScavengeManager::new(
+                Arc::clone(&store),
+                settings.scavenge_bytes_per_second,
+                (tasks.clone(), stopping.clone()),
+            ),
+            store,
+            gathering: MemoryBudget::new(&settings),
+            settings,
+            address,
+            instance: Uuid::new_v4(),
+            started: Instant::now(),
+            stopping,
+            tasks,
+            metrics,
+        })
+    }
+}

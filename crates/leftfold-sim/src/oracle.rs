@@ -1,0 +1,207 @@
+//! The judge: what was promised, and whether it holds.
+//!
+//! **Owns:** [`Oracle`]: every acknowledged append, and those whose outcome is open. **Does not know:** disks.
+//! **Invariants:** after a recovery the log must be all acknowledged appends, then some first ones of those whose outcome was
+//! open, each whole; what has been seen once is acknowledged from then on; what lies under a cut may be missing, and must
+//! be once a scavenge said so; nothing else may.
+
+use leftfold_log::Truncation;
+use leftfold_model::{Append, Position, RecordedEvent, Revision, StreamName};
+
+/// A broken promise, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What must be in the log.
+#[derive(Clone, Debug, Default)]
+pub struct Oracle {
+    acked: Vec<RecordedEvent>,
+    open: Vec<Append>,
+    cuts: Vec<Erased>,
+}
+
+/// Events of a stream that scavenging was told to erase.
+#[derive(Clone, Debug)]
+struct Erased {
+    cut: Truncation,
+    /// Those up to here are certainly gone.
+    through: Position,
+}
+
+impl Erased {
+    fn covers(&self, event: &RecordedEvent) -> bool {
+        event.stream == self.cut.stream && event.revision < self.cut.before
+    }
+}
+
+impl Oracle {
+    /// How many events must be there.
+    #[must_use]
+    pub fn acknowledged_events(&self) -> u64 {
+        self.acked.len() as u64
+    }
+
+    /// An append was acknowledged: its events stand behind all others.
+    ///
+    /// # Errors
+    /// [`Violation`] if the log gave it another place.
+    pub fn acknowledged(
+        &mut self,
+        append: &Append,
+        first: Position,
+        last: Position,
+    ) -> Result<(), Violation> {
+        let expected = Position::new(self.acknowledged_events()).next();
+        let end = expected
+            .saturating_add(append.event_count() as u64)
+            .previous();
+        if (first, last) != (expected, end) {
+            return Err(Violation(format!(
+                "acknowledged at {first} to {last}, not at {expected} to {end}"
+            )));
+        }
+        self.take(append);
+        Ok(())
+    }
+
+    /// The outcome of an append is open: it may be there or not.
+    pub fn outcome_unknown(&mut self, append: Append) {
+        self.open.push(append);
+    }
+
+    fn take(&mut self, append: &Append) {
+        for write in append.writes() {
+            for event in &write.events {
+                let revision = Revision::new(self.events_of(&write.stream));
+                self.acked.push(RecordedEvent {
+                    position: Position::new(self.acknowledged_events()).next(),
+                    stream: write.stream.clone(),
+                    revision,
+                    id: event.id(),
+                    event_type: event.event_type().clone(),
+                    content_type: event.content_type(),
+                    data: event.data().clone(),
+                    metadata: event.metadata().clone(),
+                    tags: event.tags().to_vec(),
+                    time: event.time().unwrap_or_default(),
+                });
+            }
+        }
+    }
+
+    fn events_of(&self, stream: &StreamName) -> u64 {
+        self.acked
+            .iter()
+            .filter(|event| event.stream == *stream)
+            .count() as u64
+    }
+
+    /// What lies under these cuts may be missing from now on.
+    pub fn may_erase(&mut self, cuts: &[Truncation]) {
+        let through = Position::START;
+        let cuts = cuts.iter().cloned();
+        self.cuts.extend(cuts.map(|cut| Erased { cut, through }));
+    }
+
+    /// What lies under these cuts is gone from now on, up to `through`.
+    pub fn erased(&mut self, cuts: &[Truncation], through: Position) {
+        let cuts = cuts.iter().cloned();
+        self.cuts.extend(cuts.map(|cut| Erased { cut, through }));
+    }
+
+    /// The cuts it was told of.
+    #[must_use]
+    pub fn cuts(&self) -> Vec<Truncation> {
+        self.cuts.iter().map(|erased| erased.cut.clone()).collect()
+    }
+
+    /// The log was recovered, its head is here, and it holds these events.
+    ///
+    /// # Errors
+    /// [`Violation`] if an acknowledged event is lost or changed, or an open append is there in part or out of order.
+    pub fn recovered(&mut self, head: Position, events: &[RecordedEvent]) -> Result<(), Violation> {
+        for append in std::mem::take(&mut self.open) {
+            if head.get() <= self.acknowledged_events() {
+                break;
+            }
+            self.take(&append);
+        }
+        if head.get() != self.acknowledged_events() {
+            return Err(Violation(format!(
+                "the head is {head}, {} were acknowledged",
+                self.acknowledged_events()
+            )));
+        }
+        self.check_log(events)
+    }
+
+    /// The log holds these events.
+    ///
+    /// # Errors
+    /// [`Violation`] if they are not exactly those acknowledged.
+    pub fn check_log(&self, events: &[RecordedEvent]) -> Result<(), Violation> {
+        self.compare(self.acked.iter(), events)
+    }
+
+    /// The log holds these events of a stream.
+    ///
+    /// # Errors
+    /// [`Violation`] if they are not exactly those acknowledged.
+    pub fn stream_holds(
+        &self,
+        stream: &StreamName,
+        events: &[RecordedEvent],
+    ) -> Result<(), Violation> {
+        let of_stream = self.acked.iter().filter(|event| event.stream == *stream);
+        self.compare(of_stream, events)
+    }
+
+    fn compare<'a>(
+        &self,
+        expected: impl Iterator<Item = &'a RecordedEvent>,
+        events: &[RecordedEvent],
+    ) -> Result<(), Violation> {
+        let mut found = events.iter().peekable();
+        for expected in expected {
+            let mut cuts = self.cuts.iter().filter(|erased| erased.covers(expected));
+            let Some(found) = found.next_if(|found| found.position == expected.position) else {
+                if cuts.next().is_some() {
+                    continue;
+                }
+                return Err(Violation(format!("event {} is missing", expected.position)));
+            };
+            if cuts.any(|erased| expected.position <= erased.through) {
+                return Err(Violation(format!(
+                    "event {} is not erased",
+                    expected.position
+                )));
+            }
+            // The recorded time is the store's own.
+            if (RecordedEvent {
+                time: expected.time,
+                ..found.clone()
+            }) != *expected
+            {
+                return Err(Violation(format!(
+                    "event {} is {found:?}, not {expected:?}",
+                    expected.position
+                )));
+            }
+        }
+        match found.next() {
+            Some(more) => Err(Violation(format!(
+                "event {} of {} is there, {} were acknowledged",
+                more.position,
+                more.stream,
+                self.acked.len()
+            ))),
+            None => Ok(()),
+        }
+    }
+}

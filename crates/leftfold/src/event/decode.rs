@@ -1,0 +1,157 @@
+//! From what is stored to events the program knows.
+//!
+//! **Owns:** [`Recorded`] and the way from a stored event to 0 to n values. **Does not know:** who wants them.
+//! **Invariants:** an event as this program writes it is decoded directly; any other is upcast, or met as the enum chose
+//! for unknown types; an unknown version is always an error.
+
+use leftfold_model::{EventId, Position, RecordedEvent, Revision, StreamName, Timestamp};
+
+use super::{Data, DecodeError, Event, RawEvent, UnknownEventPolicy, UpcastEvent, codec};
+use crate::metadata::{self, Metadata};
+
+/// A stored event, or part of one that an upcast split, as domain code sees it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Recorded<E> {
+    /// The event.
+    pub event: E,
+    /// Place in the log of everything.
+    pub position: Position,
+    /// The stream it belongs to.
+    pub stream: StreamName,
+    /// Place in that stream.
+    pub revision: Revision,
+    /// Which part of the stored event this is, from 0; more than one only if an upcast split it.
+    pub part: u32,
+    /// Its identity.
+    pub id: EventId,
+    /// When it was committed.
+    pub time: Timestamp,
+    /// Its metadata.
+    pub metadata: Metadata,
+}
+
+impl<E: Event> Recorded<E> {
+    /// What a stored event is today: one value, unless upcasts drop or split it.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn of(stored: &RecordedEvent) -> Result<Vec<Self>, DecodeError> {
+        let metadata = Metadata::of(stored);
+        let mut parts = Vec::new();
+        restore(stored, &mut |event| parts.push(event)).map_err(|broken| broken.source)?;
+        let recorded = |(event, part)| Self {
+            event,
+            position: stored.position,
+            stream: stored.stream.clone(),
+            revision: stored.revision,
+            part,
+            id: stored.id,
+            time: stored.time,
+            metadata: metadata.clone(),
+        };
+        Ok(parts.into_iter().zip(0..).map(recorded).collect())
+    }
+}
+
+/// An event could not be restored.
+#[derive(Debug)]
+pub(crate) struct RestoreError {
+    /// The version of its shape; 0 if that is what is wrong.
+    pub(crate) version: u32,
+    pub(crate) source: DecodeError,
+}
+
+/// Calls `each` for every event the stored one is today.
+pub(crate) fn restore<E: Event>(
+    stored: &RecordedEvent,
+    each: &mut dyn FnMut(E),
+) -> Result<(), RestoreError> {
+    let version = metadata::version(&stored.metadata)
+        .map_err(|found| DecodeError::Version { found })
+        .map_err(|source| RestoreError { version: 0, source })?;
+    let broken = |source| RestoreError { version, source };
+    let upcasts = E::upcasts();
+    upcasts.check().map_err(|e| broken(e.into()))?;
+    let name = stored.event_type.as_str();
+    if let Some(kind) = kind_of::<E>(name, version) {
+        let data = Data::Stored(stored.content_type, &stored.data);
+        each(E::decode(kind, data).map_err(broken)?);
+        return Ok(());
+    }
+    if upcasts.has(name, version) {
+        let data = codec::value(stored.content_type, &stored.data).map_err(broken)?;
+        return upcast(UpcastEvent::new(name, version, data), each).map_err(broken);
+    }
+    unknown(name, version, || RawEvent::of(stored, version), each).map_err(broken)
+}
+
+fn kind_of<E: Event>(name: &str, version: u32) -> Option<usize> {
+    E::KINDS
+        .iter()
+        .position(|kind| kind.version == version && kind.name == name)
+}
+
+/// Upcasters an event, and what comes of it, until the program knows all of it, in order.
+fn upcast<E: Event>(old: UpcastEvent, each: &mut dyn FnMut(E)) -> Result<(), DecodeError> {
+    let mut steps = 0;
+    let mut pending = vec![old];
+    while let Some(old) = pending.pop() {
+        if let Some(kind) = kind_of::<E>(&old.name, old.version) {
+            each(E::decode(kind, Data::Upcast(old.data))?);
+            continue;
+        }
+        match E::upcasts().step(old, &mut steps)? {
+            Ok(newer) => pending.extend(newer.into_iter().rev()),
+            Err(old) => {
+                let raw = || RawEvent::from_upcast(&old);
+                unknown(&old.name, old.version, raw, each)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What becomes of an event that no variant and no upcast knows.
+fn unknown<E: Event>(
+    name: &str,
+    version: u32,
+    raw: impl FnOnce() -> RawEvent,
+    each: &mut dyn FnMut(E),
+) -> Result<(), DecodeError> {
+    let kinds = E::KINDS.iter().map(|kind| (kind.name, kind.version));
+    let mut known: Vec<u32> = kinds
+        .chain(E::upcasts().shapes())
+        .filter(|(known, _)| *known == name)
+        .map(|(_, version)| version)
+        .collect();
+    if !known.is_empty() {
+        known.sort_unstable();
+        return Err(DecodeError::UnknownVersion { version, known });
+    }
+    match E::UNKNOWN {
+        UnknownEventPolicy::Skip => {
+            metrics::counter!("leftfold_events_skipped_total").increment(1);
+            tracing::debug!(
+                event_type = name,
+                version,
+                "event of an unknown type is skipped"
+            );
+            Ok(())
+        }
+        UnknownEventPolicy::Raw => match E::other(raw()) {
+            Some(event) => {
+                each(event);
+                Ok(())
+            }
+            None => Err(unknown_type::<E>()),
+        },
+        UnknownEventPolicy::Error => Err(unknown_type::<E>()),
+    }
+}
+
+fn unknown_type<E: Event>() -> DecodeError {
+    DecodeError::UnknownType {
+        known: E::KINDS.iter().map(|kind| kind.name).collect(),
+    }
+}

@@ -1,0 +1,87 @@
+//! States kept in memory between commands.
+//!
+//! **Owns:** [`StateCache`]: which states are there, and taking new events into them. **Does not know:** how a command decides.
+//! **Invariants:** a kept state is the fold of the events up to its revision, as they are stored, and may be behind the log: who
+//! uses it appends under its revision, and believes nothing else it says; a state is used by one command at a time.
+
+use std::{
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+};
+
+use leftfold_model::{Appended, NewEvent, StreamName};
+use quick_cache::sync::Cache;
+
+use crate::{Aggregate, Data, Event, Loaded, load::LastEvent};
+
+/// See the module.
+pub(crate) struct StateCache<A> {
+    states: Cache<StreamName, Arc<Loaded<A>>>,
+}
+
+impl<A> fmt::Debug for StateCache<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept")
+            .field("states", &self.states.len())
+            .finish()
+    }
+}
+
+impl<A: Aggregate> StateCache<A> {
+    /// Keeps the states of at most so many aggregates.
+    pub(crate) fn of(states: usize) -> Self {
+        Self {
+            states: Cache::new(states),
+        }
+    }
+
+    /// Takes a state out, for one command.
+    pub(crate) fn take(&self, stream: &StreamName) -> Option<Loaded<A>> {
+        let (_, state) = self.states.remove(stream)?;
+        Arc::into_inner(state)
+    }
+
+    /// Puts a state back, with the events that were appended under its revision.
+    pub(crate) fn put<'e>(
+        &self,
+        stream: &StreamName,
+        mut loaded: Loaded<A>,
+        events: impl Iterator<Item = (&'e NewEvent, u32)>,
+        appended: &Appended,
+    ) {
+        let Some(&(_, revision)) = appended.streams.first() else {
+            return;
+        };
+        for (event, version) in events {
+            let taken = AssertUnwindSafe(|| take(&mut loaded, event, version));
+            // The next load says what is wrong; a state that is in doubt is not kept.
+            if !matches!(panic::catch_unwind(taken), Ok(true)) {
+                return;
+            }
+            loaded.last = Some(LastEvent {
+                revision,
+                position: appended.last,
+                id: event.id(),
+            });
+        }
+        self.states.insert(stream.clone(), Arc::new(loaded));
+    }
+}
+
+/// Takes an event into a state as a load would: by way of what is stored.
+fn take<A: Aggregate>(loaded: &mut Loaded<A>, event: &NewEvent, version: u32) -> bool {
+    let mut kinds = A::Event::KINDS.iter();
+    let name = event.event_type().as_str();
+    let Some(kind) = kinds.position(|kind| kind.name == name && kind.version == version) else {
+        return false;
+    };
+    let stored = Data::Stored(event.content_type(), event.data());
+    match A::Event::decode(kind, stored) {
+        Ok(event) => {
+            loaded.state.apply(&event);
+            true
+        }
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,88 @@
+//! Tests of decisions: given these facts, when this is decided on these models, then that.
+//!
+//! **Owns:** [`GivenEvents`]. **Does not know:** stores.
+//! **Invariants:** a model is given what is within its boundary, as a store would give it; a boundary that a store would
+//! refuse fails the test.
+
+use super::{Decided, decided::fail, sources, stored};
+use crate::{Event, IntoEvents, Models, load::fold};
+
+/// What happened before, in the whole store.
+///
+/// ```
+/// use leftfold::{Boundary, Event, Model, testing::Facts};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Event, Serialize, Deserialize, Debug, PartialEq)]
+/// # enum NameEvent { #[event("NameTaken")] NameTaken { #[tag("name")] name: String } }
+/// # use NameEvent::NameTaken;
+/// #[derive(Clone)]
+/// struct Name { name: &'static str, taken: bool }
+///
+/// impl Model for Name {
+///     type Event = NameEvent;
+///     fn boundary(&self) -> Boundary { Boundary::tag("name", self.name) }
+///     fn apply(&mut self, _: &NameEvent) { self.taken = true }
+/// }
+///
+/// let take = |name: &Name| match name.taken {
+///     true => Err("taken"),
+///     false => Ok(NameTaken { name: name.name.into() }),
+/// };
+/// let facts = || Facts::of([NameTaken { name: "ann".into() }]);
+/// facts().when(Name { name: "bob", taken: false }, take).then([NameTaken { name: "bob".into() }]);
+/// facts().when(Name { name: "ann", taken: false }, take).then_err("taken");
+/// ```
+#[derive(Debug)]
+pub struct GivenEvents<V> {
+    events: Vec<V>,
+}
+
+impl<V: Event> GivenEvents<V> {
+    /// These events happened, in this order.
+    pub fn of(events: impl IntoIterator<Item = V>) -> Self {
+        Self {
+            events: events.into_iter().collect(),
+        }
+    }
+
+    /// Nothing happened.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::of([])
+    }
+
+    /// When this is decided on these models.
+    ///
+    /// # Panics
+    /// If an event cannot be stored, read again or applied, or a boundary makes no sense.
+    #[must_use = "say what is expected: then, then_err, then_nothing"]
+    #[track_caller]
+    pub fn when<M, R, E>(
+        self,
+        mut models: M,
+        decide: impl FnOnce(&M) -> Result<R, E>,
+    ) -> Decided<V, E>
+    where
+        M: Models<Event = V>,
+        R: IntoEvents<V>,
+    {
+        let boundaries = models.boundaries();
+        for boundary in &boundaries {
+            if let Err(error) = boundary.query::<V>() {
+                fail(&format!("{error}{}", sources(&error)));
+            }
+        }
+        for (event, place) in self.events.iter().zip(0..) {
+            let stored = stored(event, place);
+            let folded = fold(&stored, &mut |event| {
+                models.apply(&boundaries, &stored.tags, event);
+            });
+            if let Err(error) = folded {
+                fail(&format!("{error}{}", sources(&error)));
+            }
+        }
+        Decided {
+            outcome: decide(&models).map(IntoEvents::into_events),
+        }
+    }
+}
