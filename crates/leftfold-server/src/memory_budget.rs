@@ -1,6 +1,6 @@
 //! Room for requests that come in several messages, until they are carried out.
 //!
-//! **Owns:** [`Gathering`], the room all of them share, and [`Reservation`], what one of them takes of it.
+//! **Owns:** [`MemoryBudget`], the room all of them share, and [`Reservation`], what one of them takes of it.
 //! **Does not know:** what is gathered.
 //! **Invariants:** what is gathered by all calls together is bounded by the setting `in_flight_bytes_max`; whoever finds no
 //! room is refused at once instead of waiting, since those who hold some may be waiting for their clients.

@@ -75,7 +75,7 @@
 //! | several aggregates in one append | [`Store::unit_of_work`] |
 //! | rules that rest on more than one stream | [`Store::decide`], [`Model`], [`Boundary`] |
 //! | not replaying everything each time | [`Snapshot`], [`Repository::with_snapshots`], [`Repository::with_state_cache`] |
-//! | reads, appends and subscriptions without types | [`Store::events`], [`stores::EventStore`], [`model`] |
+//! | reads, appends and subscriptions without types | [`Store::event_store`], [`stores::EventStore`], [`model`] |
 //!
 //! The guide, `docs/guide` in the repository, carries one bank account through all of it.
 //!

@@ -21,7 +21,7 @@ struct Amount {
 pub(crate) async fn load(store: &Store, account: &str) -> anyhow::Result<()> {
     let stream = StreamName::new(format!("account-{account}"))?;
     let mut balance = 0;
-    let mut batches = store.events().read(Read::stream(stream));
+    let mut batches = store.event_store().read(Read::stream(stream));
     while let Some(batch) = batches.next().await {
         for event in batch?.events {
             let amount: Amount = serde_json::from_slice(&event.data)?;
@@ -43,7 +43,7 @@ pub(crate) async fn appends(store: &Store, callers: u64, seconds: f64) -> anyhow
     let begun = Instant::now();
     let tasks: Vec<_> = (0..callers)
         .map(|caller| {
-            let events = Arc::clone(store.events());
+            let events = Arc::clone(store.event_store());
             tokio::spawn(async move {
                 let mut count = 0;
                 while begun.elapsed().as_secs_f64() < seconds {

@@ -26,7 +26,7 @@ pub(crate) async fn fill(store: &Store, accounts: &[(&str, u64)]) -> anyhow::Res
         };
         let history = (0..*events).map(deposit).collect::<Result<_, _>>()?;
         let append = Append::to(stream, ExpectedRevision::NoStream, history)?;
-        store.events().append(append).await?;
+        store.event_store().append(append).await?;
     }
     Ok(())
 }
