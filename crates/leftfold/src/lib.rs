@@ -60,7 +60,7 @@
 //! let refused = accounts.execute("7f3", |account| account.withdraw(500)).await;
 //! let Err(ExecuteError::Rejected(why)) = refused else { panic!("the withdrawal went through") };
 //! assert_eq!(why, InsufficientFunds { balance: 70, requested: 500 });
-//! assert_eq!(accounts.load("7f3").await?.events(), 2); // a refusal writes nothing
+//! assert_eq!(accounts.load("7f3").await?.event_count(), 2); // a refusal writes nothing
 //! # Ok(())
 //! # }
 //! ```

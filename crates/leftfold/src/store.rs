@@ -109,7 +109,7 @@ impl Store {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let store = Store::memory();
     /// let accounts = store.repository::<Account>();
-    /// let both = store.together((accounts.one("ann"), accounts.one("bob")));
+    /// let both = store.unit_of_work((accounts.aggregate("ann"), accounts.aggregate("bob")));
     /// both.execute(|(ann, bob)| Ok::<_, String>((ann.change(-30)?, bob.change(30)?))).await?;
     /// assert_eq!(accounts.load("bob").await?.state().cents, 30);
     /// # Ok(())

@@ -172,7 +172,7 @@ impl Log {
     /// # let directory = tempfile::tempdir()?;
     /// # let log = Log::open(directory.path(), LogOptions::default())?;
     /// let read = Read::all();
-    /// let (mut cursor, mut events) = match log.read_now(&read) {
+    /// let (mut cursor, mut events) = match log.read_nowait(&read) {
     ///     Some(first) => first?,
     ///     // On a thread that may wait for the disk.
     ///     None => (log.read(&read)?, Some(Vec::new())),

@@ -240,14 +240,14 @@ impl Log {
     ///
     /// ```
     /// # use std::ops::ControlFlow;
-    /// # use leftfold_log::{Cut, Log, LogOptions, ScavengeOptions};
+    /// # use leftfold_log::{Log, LogOptions, ScavengeOptions, Truncation};
     /// # use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, Read, Revision, StreamName};
     /// # let directory = tempfile::tempdir()?;
     /// # let log = Log::open(directory.path(), LogOptions::default())?;
     /// # let deposit = || NewEvent::json(EventType::new("DepositMade").unwrap(), r#"{"amount":100}"#);
     /// let account = StreamName::new("account-1")?;
     /// log.append(Append::to(account.clone(), ExpectedRevision::Any, vec![deposit(), deposit()])?)?;
-    /// let cuts = [Cut { stream: account.clone(), before: Revision::new(1) }];
+    /// let cuts = [Truncation { stream: account.clone(), before: Revision::new(1) }];
     /// let options = ScavengeOptions::default().with_seal_newest();
     /// let done = log.scavenge(&cuts, options, &mut |_| ControlFlow::Continue(()))?;
     /// assert_eq!(done.events_erased, 1);

@@ -1,6 +1,7 @@
 //! What this process knows of streams without asking.
 //!
-//! **Owns:** [`RevisionCache`]: the head after our last group, and the streams that our groups wrote. **Does not know:** the database.
+//! **Owns:** [`RevisionCache`]: the head after our last group, and the streams that our groups wrote.
+//! **Does not know:** the database.
 //! **Invariants:** of use only while the log ends where our last group ended: positions are dense, so then nobody else has
 //! written; the database compares, under the lock; forgotten whenever a connection failed, since the next one may lead to
 //! another server; bounded.

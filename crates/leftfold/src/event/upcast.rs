@@ -37,7 +37,7 @@ type Upcast = Box<dyn Fn(UpcastEvent) -> Result<Vec<UpcastEvent>, Cause> + Send 
 /// What old shapes of events become, by name and version. Given to an enum by `#[event(upcast = function)]`.
 ///
 /// ```
-/// use leftfold::{Event, OldEvent, Upcasters};
+/// use leftfold::{Event, UpcastEvent, Upcasters};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Event, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ type Upcast = Box<dyn Fn(UpcastEvent) -> Result<Vec<UpcastEvent>, Cause> + Send 
 ///         .split("CustomerNamed", 1, |old| {
 ///             let name = old.data["name"].as_str().ok_or("name is not a text")?;
 ///             let (first, last) = name.split_once(' ').unwrap_or((name, ""));
-///             Ok(vec![OldEvent::new("OwnerNamed", 1, serde_json::json!({ "first": first, "last": last }))])
+///             Ok(vec![UpcastEvent::new("OwnerNamed", 1, serde_json::json!({ "first": first, "last": last }))])
 ///         })
 /// }
 /// ```

@@ -52,8 +52,8 @@ pub fn sequential_ids() -> impl Fn() -> EventId + Send + Sync + 'static {
 /// A store in memory with a steady clock and counted ids.
 ///
 /// ```
-/// # use leftfold::{model::Timestamp, testing::{self, Ticks}};
-/// let clock = Ticks::from(Timestamp::from_micros(0));
+/// # use leftfold::{model::Timestamp, testing::{self, TestClock}};
+/// let clock = TestClock::from(Timestamp::from_micros(0));
 /// let store = testing::store(&clock);
 /// # let _ = store;
 /// ```

@@ -10,7 +10,7 @@ use crate::{Event, IntoEvents, Models, load::fold};
 /// What happened before, in the whole store.
 ///
 /// ```
-/// use leftfold::{Boundary, Event, Model, testing::Facts};
+/// use leftfold::{Boundary, Event, Model, testing::GivenEvents};
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Event, Serialize, Deserialize, Debug, PartialEq)]
 /// # enum NameEvent { #[event("NameTaken")] NameTaken { #[tag("name")] name: String } }
@@ -28,7 +28,7 @@ use crate::{Event, IntoEvents, Models, load::fold};
 ///     true => Err("taken"),
 ///     false => Ok(NameTaken { name: name.name.into() }),
 /// };
-/// let facts = || Facts::of([NameTaken { name: "ann".into() }]);
+/// let facts = || GivenEvents::of([NameTaken { name: "ann".into() }]);
 /// facts().when(Name { name: "bob", taken: false }, take).then([NameTaken { name: "bob".into() }]);
 /// facts().when(Name { name: "ann", taken: false }, take).then_err("taken");
 /// ```
