@@ -1,7 +1,7 @@
-//! What a request says: parameters, headers and bodies, read strictly.
+//! Extractors for the query string, headers and body of a request; they refuse unknown parameters.
 //!
-//! **Owns:** [`QueryParams`], [`RequestBody`], and the words for what many routes are asked.
-//! **Does not know:** what is done with it.
+//! **Owns:** [`QueryParams`], [`RequestBody`], and the parameters that many routes share.
+//! **Does not know:** what a route does with them.
 //! **Invariants:** a name that is not known is refused, like a value that does not fit; the answer names it.
 
 use std::{sync::Arc, time::Duration};
