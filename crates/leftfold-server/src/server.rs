@@ -9,7 +9,9 @@ use std::{future::Future, net::SocketAddr, sync::Arc};
 use leftfold_store::EventStore;
 use tokio::{net::TcpListener, time::timeout};
 
-use crate::{BindError, ServeError, Settings, net, state::ServerState};
+use crate::{
+    BindError, ServeError, Settings, connection, multiplex::ProtocolMux, state::ServerState,
+};
 
 /// A server that has its address and can begin.
 ///
@@ -71,7 +73,7 @@ impl Server {
     /// Dropping the future stops the server without waiting for anything; accepted appends are still written.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServeError> {
         let Self { listener, shared } = self;
-        net::serve(listener, &shared, stop).await;
+        connection::serve(listener, &shared, ProtocolMux::new(&shared), stop).await;
         shared.tasks.close();
         // Nobody can ask for more; what is under way is in the store's hands, which finishes it when it closes.
         if timeout(shared.settings.shutdown_timeout, shared.tasks.wait())

@@ -9,8 +9,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    Settings, memory_budget::MemoryBudget, metered::MeteredStore, metrics::Metrics,
-    scavenger::ScavengeManager,
+    Settings, background::metered_store::MeteredStore, background::metrics::Metrics,
+    background::scavenger::ScavengeManager, connection::memory_budget::MemoryBudget,
 };
 
 /// The store, the settings, and how the server is doing. One per server.

@@ -11,14 +11,14 @@
     reason = "tests stop at the first surprise"
 )]
 
-#[path = "append_v2/asking.rs"]
-mod asking;
 #[path = "append_v2/checks.rs"]
 mod checks;
+#[path = "append_v2/client.rs"]
+mod client;
 #[path = "append_v2/record.rs"]
 mod record;
 #[path = "append_v2/records.rs"]
 mod records;
-mod running;
 #[path = "append_v2/session.rs"]
 mod session;
+mod test_server;

@@ -26,13 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What a connection of the second HTTP begins with.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-struct Running {
+struct TestServer {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<Result<(), ServeError>>,
 }
 
-impl Running {
+impl TestServer {
     async fn with(changes: &[(&str, &str)]) -> Self {
         let mut settings = Settings::default();
         settings.set("listen", "127.0.0.1:0").unwrap();
@@ -114,7 +114,7 @@ impl Chance {
 
 #[tokio::test]
 async fn garbage_is_answered_or_cut_but_never_waited_for() {
-    let server = Running::with(&[("handshake_timeout", "300ms")]).await;
+    let server = TestServer::with(&[("handshake_timeout", "300ms")]).await;
     let seed = 0x5eed_1234_5678_9abc;
     println!("seed {seed:#x}");
     let mut chance = Chance(seed);
@@ -138,7 +138,7 @@ async fn garbage_is_answered_or_cut_but_never_waited_for() {
 
 #[tokio::test]
 async fn a_connection_that_says_nothing_or_half_is_closed() {
-    let server = Running::with(&[("handshake_timeout", "200ms")]).await;
+    let server = TestServer::with(&[("handshake_timeout", "200ms")]).await;
     for begun in [
         &b""[..],
         b"P",
@@ -153,7 +153,7 @@ async fn a_connection_that_says_nothing_or_half_is_closed() {
 
 #[tokio::test]
 async fn headers_over_the_bound_are_refused() {
-    let server = Running::with(&[("headers_bytes_max", "8KiB")]).await;
+    let server = TestServer::with(&[("headers_bytes_max", "8KiB")]).await;
     let long = "a".repeat(60 * 1024);
     let request = format!("GET / HTTP/1.1\r\nhost: x\r\nbomb: {long}\r\n\r\n");
     let answer = server.answer(request.as_bytes()).await;
@@ -178,7 +178,7 @@ async fn headers_over_the_bound_are_refused() {
 
 #[tokio::test]
 async fn resets_in_a_hurry_do_not_stop_the_others() {
-    let server = Running::with(&[]).await;
+    let server = TestServer::with(&[]).await;
     let (client, driven) = server.h2().await;
     let mut sent = 0;
     while sent < 20_000 {
@@ -202,7 +202,7 @@ async fn resets_in_a_hurry_do_not_stop_the_others() {
 #[tokio::test]
 async fn a_connection_that_is_too_old_is_let_go_whatever_it_waits_for() {
     let server =
-        Running::with(&[("connection_age_max", "50ms"), ("shutdown_timeout", "50ms")]).await;
+        TestServer::with(&[("connection_age_max", "50ms"), ("shutdown_timeout", "50ms")]).await;
     let (mut client, driven) = server.h2().await;
     // A call that never says all it has to say.
     let request = server.grpc("/umadb.v1.DCB/Append");
@@ -221,7 +221,7 @@ async fn a_connection_that_is_too_old_is_let_go_whatever_it_waits_for() {
 
 #[tokio::test]
 async fn an_unknown_method_gets_the_answer_that_grpc_has_for_it() {
-    let server = Running::with(&[]).await;
+    let server = TestServer::with(&[]).await;
     let (mut client, driven) = server.h2().await;
     let (answer, _) = client
         .send_request(server.grpc("/no.Such/Method"), true)
@@ -235,7 +235,7 @@ async fn an_unknown_method_gets_the_answer_that_grpc_has_for_it() {
 
 #[tokio::test]
 async fn connections_over_the_bound_are_closed_and_those_inside_stay() {
-    let server = Running::with(&[("connections_per_address_max", "3")]).await;
+    let server = TestServer::with(&[("connections_per_address_max", "3")]).await;
     let request = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
     let mut inside = Vec::new();
     for _ in 0..3 {

@@ -13,26 +13,26 @@
 
 #[path = "http/appending.rs"]
 mod appending;
-#[path = "http/asking.rs"]
-mod asking;
-#[path = "http/beside.rs"]
-mod beside;
 #[path = "http/bounds.rs"]
 mod bounds;
 #[path = "http/browsers.rs"]
 mod browsers;
+#[path = "http/client.rs"]
+mod client;
 #[path = "http/cloud_events.rs"]
 mod cloud_events;
+#[path = "http/cross_protocol.rs"]
+mod cross_protocol;
 #[path = "http/following.rs"]
 mod following;
 #[path = "http/reading.rs"]
 mod reading;
 #[path = "http/refusing.rs"]
 mod refusing;
-mod running;
-#[path = "http/silence.rs"]
-mod silence;
 #[path = "http/status.rs"]
 mod status;
 #[path = "http/streams.rs"]
 mod streams;
+mod test_server;
+#[path = "http/unresponsive_store.rs"]
+mod unresponsive_store;

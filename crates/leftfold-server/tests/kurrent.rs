@@ -13,16 +13,16 @@
 
 #[path = "kurrent/appending.rs"]
 mod appending;
-#[path = "kurrent/asking.rs"]
-mod asking;
 #[path = "kurrent/batching.rs"]
 mod batching;
-#[path = "kurrent/beside.rs"]
-mod beside;
+#[path = "kurrent/client.rs"]
+mod client;
 #[path = "kurrent/deleting.rs"]
 mod deleting;
 #[path = "kurrent/following.rs"]
 mod following;
 #[path = "kurrent/reading.rs"]
 mod reading;
-mod running;
+#[path = "kurrent/small_services.rs"]
+mod small_services;
+mod test_server;

@@ -4,8 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
-#[path = "running/mod.rs"]
-mod running;
+#[path = "test_server/mod.rs"]
+mod test_server;
 
 use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, StreamName};
 use leftfold_proto::leftfold::v1::{
@@ -13,14 +13,14 @@ use leftfold_proto::leftfold::v1::{
 };
 use tonic::Code;
 
-use crate::running::Running;
+use crate::test_server::TestServer;
 
 /// Far more bytes than any window lets through at once.
 const EVENTS: usize = 400;
 const EVENT_BYTES: usize = 64 * 1024;
 
-async fn filled() -> Running {
-    let server = Running::start().await;
+async fn filled() -> TestServer {
+    let server = TestServer::start().await;
     for _ in 0..EVENTS / 100 {
         let event = |_| NewEvent::json(EventType::new("T").unwrap(), vec![b' '; EVENT_BYTES]);
         let stream = StreamName::new("a").unwrap();
@@ -55,7 +55,7 @@ async fn a_read_that_began_goes_to_its_end_though_the_server_stops() {
 
 #[tokio::test]
 async fn a_subscription_is_told_that_the_server_stops() {
-    let server = Running::start().await;
+    let server = TestServer::start().await;
     let mut client = StoreClient::new(server.connect().await);
     let request = SubscribeRequest::default();
     let mut deliveries = client.subscribe(request).await.unwrap().into_inner();

@@ -13,14 +13,14 @@
 
 #[path = "umadb/appending.rs"]
 mod appending;
-#[path = "umadb/asking.rs"]
-mod asking;
+#[path = "umadb/client.rs"]
+mod client;
 #[path = "umadb/following.rs"]
 mod following;
 #[path = "umadb/health.rs"]
 mod health;
 #[path = "umadb/reading.rs"]
 mod reading;
-mod running;
+mod test_server;
 #[path = "umadb/tracking.rs"]
 mod tracking;

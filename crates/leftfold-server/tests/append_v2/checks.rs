@@ -11,8 +11,8 @@ use leftfold_store::{Delete, EventStore, StreamMetadata};
 use tonic::{Code, Status};
 
 use crate::{
-    asking::{Asking, all, detail, fill, name, record, to},
-    running::Running,
+    client::{TestClient, all, detail, fill, name, record, to},
+    test_server::TestServer,
 };
 
 /// Streams in every state: `none`, `there` with 3 events, `noted` with metadata alone, `soft`, `hard`.
@@ -52,8 +52,8 @@ fn violations(status: &Status) -> Vec<(i32, String, i64, i64)> {
 
 #[tokio::test]
 async fn checks_that_hold_let_the_append_pass() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     streams(&*server.store).await;
     let holds: &[(&str, &[i64])] = &[
         ("none", &[-2, -1]),
@@ -74,8 +74,8 @@ async fn checks_that_hold_let_the_append_pass() {
 
 #[tokio::test]
 async fn all_checks_that_fail_are_told_with_what_is_there() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     streams(&*server.store).await;
     let before = server.store.head().await.unwrap();
     let fails: &[(&str, i64, i64)] = &[
@@ -112,8 +112,8 @@ async fn all_checks_that_fail_are_told_with_what_is_there() {
 
 #[tokio::test]
 async fn a_stream_that_is_written_is_checked_as_it_is_before() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     for revision in -1..3 {
         let records = ["a", "log", "a"].map(|stream| to(stream, record("T")));
         let checks = [("a", if revision < 0 { -1 } else { 2 * revision + 1 })];
@@ -125,8 +125,8 @@ async fn a_stream_that_is_written_is_checked_as_it_is_before() {
 
 #[tokio::test]
 async fn a_deleted_stream_comes_back_under_a_check_of_its_deletion() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     streams(&*server.store).await;
     let answer = client
         .records([to("soft", record("T"))], &[("soft", -5)])
@@ -142,9 +142,9 @@ async fn a_deleted_stream_comes_back_under_a_check_of_its_deletion() {
 
 #[tokio::test]
 async fn of_many_under_the_same_check_one_wins() {
-    let server = Running::start().await;
+    let server = TestServer::start().await;
     let attempts = (0..16).map(|_| async {
-        let mut client = Asking::of(&server).await;
+        let mut client = TestClient::new(&server).await;
         let records = [to("seat", record("Taken")), to("log", record("Taken"))];
         client.records(records, &[("seat", -1)]).await
     });
@@ -161,10 +161,10 @@ async fn of_many_under_the_same_check_one_wins() {
 
 #[tokio::test]
 async fn a_check_of_existence_does_not_mind_that_the_stream_grows() {
-    let server = Running::start().await;
+    let server = TestServer::start().await;
     fill(&*server.store, "busy", 1).await;
     let attempts = (0..16).map(|_| async {
-        let mut client = Asking::of(&server).await;
+        let mut client = TestClient::new(&server).await;
         let answer = client
             .records([to("busy", record("T"))], &[("busy", -4)])
             .await;
@@ -177,8 +177,8 @@ async fn a_check_of_existence_does_not_mind_that_the_stream_grows() {
 
 #[tokio::test]
 async fn a_check_that_makes_no_sense_is_refused_by_its_index() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     for (checks, says) in [
         (
             vec![("a", -1), ("a", -3)],

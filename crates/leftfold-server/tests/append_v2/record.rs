@@ -16,8 +16,8 @@ use leftfold_proto::{
 use tonic::Code;
 
 use crate::{
-    asking::{Asking, all, detail, record, request, with_id},
-    running::Running,
+    client::{TestClient, all, detail, record, request, with_id},
+    test_server::TestServer,
 };
 
 fn value(kind: Kind) -> Value {
@@ -38,8 +38,8 @@ fn with(properties: &[(&str, Value)]) -> AppendRecord {
 
 #[tokio::test]
 async fn properties_and_schema_are_kept_as_metadata_in_json() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let list = ListValue {
         values: vec![value(Kind::BoolValue(true)), value(Kind::NullValue(0))],
     };
@@ -67,8 +67,8 @@ async fn properties_and_schema_are_kept_as_metadata_in_json() {
 
 #[tokio::test]
 async fn the_schema_format_tells_what_the_data_is() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let formats = [
         (SchemaFormat::Json, "Json", ContentType::Json),
         (SchemaFormat::Bytes, "Bytes", ContentType::Binary),
@@ -91,8 +91,8 @@ async fn the_schema_format_tells_what_the_data_is() {
 
 #[tokio::test]
 async fn tags_in_a_property_answer_queries_of_the_other_protocol() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let list = ListValue {
         values: vec![text("order:7"), text("customer:1")],
     };
@@ -138,8 +138,8 @@ async fn tags_in_a_property_answer_queries_of_the_other_protocol() {
 
 #[tokio::test]
 async fn a_record_that_says_too_little_or_nonsense_is_refused() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let changed = |change: &dyn Fn(&mut AppendRecord)| {
         let mut record = record("T");
         change(&mut record);
@@ -185,8 +185,8 @@ async fn a_record_that_says_too_little_or_nonsense_is_refused() {
 
 #[tokio::test]
 async fn a_record_that_is_too_large_is_told_with_its_id_and_both_sizes() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let mut large = with_id(record("T"), 5);
     large.data = vec![b'x'; limits::DATA_BYTES_MAX].into();
     let refused = client

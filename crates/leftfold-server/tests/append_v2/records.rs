@@ -6,14 +6,14 @@ use leftfold_proto::kurrentdb::protocol::v2::streams::errors::AppendConsistencyV
 use tonic::Code;
 
 use crate::{
-    asking::{Asking, all, detail, fill, record, to, with_id},
-    running::Running,
+    client::{TestClient, all, detail, fill, record, to, with_id},
+    test_server::TestServer,
 };
 
 #[tokio::test]
 async fn records_of_several_streams_keep_their_order() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     fill(&*server.store, "b", 2).await;
     let records = ["a", "b", "a", "a", "b"].map(|stream| to(stream, record(stream)));
     let answer = client.records(records, &[]).await.unwrap();
@@ -32,8 +32,8 @@ async fn records_of_several_streams_keep_their_order() {
 
 #[tokio::test]
 async fn records_that_are_repeated_get_the_first_answer_though_their_checks_fail_by_now() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let records = || {
         [
             to("a", with_id(record("One"), 1)),
@@ -62,8 +62,8 @@ async fn records_that_are_repeated_get_the_first_answer_though_their_checks_fail
 
 #[tokio::test]
 async fn records_without_a_stream_or_none_at_all_are_refused() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let many = (0..10_001).map(|_| to("a", record("One"))).collect();
     let cases = [
         (vec![], "0 events"),

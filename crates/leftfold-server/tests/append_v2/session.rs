@@ -14,14 +14,14 @@ use leftfold_store::{Delete, MemoryStore};
 use tonic::Code;
 
 use crate::{
-    asking::{Asking, all, detail, fill, name, record, request, with_id},
-    running::Running,
+    client::{TestClient, all, detail, fill, name, record, request, with_id},
+    test_server::TestServer,
 };
 
 #[tokio::test]
 async fn a_session_appends_to_all_its_streams_and_tells_where() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     fill(&*server.store, "b", 3).await;
     let answer = client
         .session([
@@ -51,8 +51,8 @@ async fn a_session_appends_to_all_its_streams_and_tells_where() {
 
 #[tokio::test]
 async fn one_stream_that_is_elsewhere_keeps_all_from_being_written() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     fill(&*server.store, "b", 3).await;
     for (expected, stream, actual) in [
         (-1, "b", 2),
@@ -85,8 +85,8 @@ async fn one_stream_that_is_elsewhere_keeps_all_from_being_written() {
 
 #[tokio::test]
 async fn a_stream_comes_once_in_a_session() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let requests = ["a", "b", "a"].map(|stream| request(stream, None, [record("One")]));
     let refused = client.session(requests).await.unwrap_err();
     let told: StreamAlreadyInAppendSessionErrorDetails = detail(
@@ -101,8 +101,8 @@ async fn a_stream_comes_once_in_a_session() {
 
 #[tokio::test]
 async fn deleted_streams_are_told_by_how_they_were_deleted() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let store = &server.store;
     for stream in ["soft", "hard"] {
         fill(&**store, stream, 2).await;
@@ -140,8 +140,8 @@ async fn deleted_streams_are_told_by_how_they_were_deleted() {
 
 #[tokio::test]
 async fn a_session_that_is_repeated_gets_the_first_answer() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let requests = |second| {
         [
             request("a", Some(-1), [with_id(record("One"), 1)]),
@@ -164,8 +164,8 @@ async fn a_session_that_is_repeated_gets_the_first_answer() {
 
 #[tokio::test]
 async fn what_breaks_a_rule_is_refused_by_name_and_value() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let one = || [record("One")];
     let cases = [
         (vec![], "0 events"),
@@ -202,8 +202,8 @@ async fn what_breaks_a_rule_is_refused_by_name_and_value() {
 #[tokio::test]
 async fn a_session_that_is_not_ended_in_time_writes_nothing() {
     let store = Arc::new(MemoryStore::new());
-    let server = Running::new(store, &[("call_timeout", "50ms")]).await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::new(store, &[("call_timeout", "50ms")]).await;
+    let mut client = TestClient::new(&server).await;
     let begun = stream::iter([request("a", None, [record("One")])]);
     let refused = client
         .client
@@ -221,8 +221,8 @@ async fn a_session_that_is_not_ended_in_time_writes_nothing() {
 
 #[tokio::test]
 async fn a_session_whose_client_hangs_up_writes_nothing() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let (sent, was_sent) = tokio::sync::oneshot::channel();
     let begun = stream::iter([request("a", None, [record("One")])]);
     let then = stream::once(async move {

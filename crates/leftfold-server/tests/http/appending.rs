@@ -5,14 +5,14 @@
 use serde_json::json;
 
 use crate::{
-    asking::{Asking, types},
-    running::Running,
+    client::{TestClient, types},
+    test_server::TestServer,
 };
 
 #[tokio::test]
 async fn an_append_says_where_its_events_stand_and_they_come_back_as_they_were() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let body = r#"[
         {"type":"Deposited","data":{ "amount":1.00 },"tags":["vip"],"metadata":{"by":"ann"}},
         {"type":"Scanned","content_type":"application/octet-stream","data_base64":"AP8=",
@@ -47,8 +47,8 @@ async fn an_append_says_where_its_events_stand_and_they_come_back_as_they_were()
 
 #[tokio::test]
 async fn an_unmet_expectation_is_a_conflict_that_tells_both_revisions_and_writes_nothing() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     http.put("a", &["One", "Two"]).await;
     for (expected, told) in [("none", json!("none")), ("0", json!(0)), ("7", json!(7))] {
         let path = format!("/api/v1/streams/a/events?expected={expected}");
@@ -79,8 +79,8 @@ async fn an_unmet_expectation_is_a_conflict_that_tells_both_revisions_and_writes
 
 #[tokio::test]
 async fn streams_are_written_together_or_not_at_all() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let transfer = |expected: serde_json::Value| {
         json!({"writes": [
             {"stream": "from", "expected": expected, "events": [{"type": "Taken"}]},
@@ -107,8 +107,8 @@ async fn streams_are_written_together_or_not_at_all() {
 
 #[tokio::test]
 async fn a_decision_is_refused_when_something_it_did_not_see_matches() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let tagged = |kind: &str| json!({"type": kind, "tags": ["seat:7"]});
     http.post("/api/v1/streams/s/events", &tagged("Offered"))
         .await
@@ -137,8 +137,8 @@ async fn a_decision_is_refused_when_something_it_did_not_see_matches() {
 
 #[tokio::test]
 async fn an_append_that_is_repeated_by_ids_or_by_key_is_written_once() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let event = json!({"type": "T", "id": "019a0000-0000-7000-8000-000000000002"});
     let path = "/api/v1/streams/a/events?expected=none";
     let first = http.post(path, &event).await.good();
@@ -176,8 +176,8 @@ async fn an_append_that_is_repeated_by_ids_or_by_key_is_written_once() {
 
 #[tokio::test]
 async fn metadata_that_is_set_again_by_the_same_key_is_set_once() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let path = "/api/v1/streams/a/metadata?expected=none";
     let set = async |key: &str| {
         let headers = [
@@ -194,8 +194,8 @@ async fn metadata_that_is_set_again_by_the_same_key_is_set_once() {
 
 #[tokio::test]
 async fn a_repetition_is_told_by_its_ids_and_not_by_what_else_it_says() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let path = "/api/v1/streams/a/events?expected=none";
     let send = async |body: &str| {
         let headers = [

@@ -5,8 +5,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    asking::{Asking, types},
-    running::Running,
+    client::{TestClient, types},
+    test_server::TestServer,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -15,7 +15,7 @@ const ONE: &str = "/api/v1/streams/a/events";
 const APPEND: &str = "/api/v1/append";
 
 /// Sends a list that is too long, and checks that it is refused by its field, its length and the name of the limit.
-async fn is_refused(http: &Asking, path: &str, body: Value, told: (&str, usize, &str)) {
+async fn is_refused(http: &TestClient, path: &str, body: Value, told: (&str, usize, &str)) {
     let problem = http.post(path, &body).await.problem(400, "invalid");
     let (field, value, limit) = told;
     assert_eq!(problem["field"], field, "{problem}");
@@ -30,8 +30,8 @@ fn write(count: usize) -> Value {
 
 #[tokio::test]
 async fn lists_of_events_that_are_too_long_are_refused_by_their_length() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let events = "APPEND_EVENTS_MAX";
     let many = json!(vec![json!({"type": "T"}); 10_001]);
     is_refused(&http, ONE, many, ("events", 10_001, events)).await;
@@ -54,8 +54,8 @@ async fn lists_of_events_that_are_too_long_are_refused_by_their_length() {
 
 #[tokio::test]
 async fn other_lists_that_are_too_long_are_refused_by_their_length() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let tags = "TAGS_PER_EVENT_MAX";
     let tagged = json!([{"type": "T", "tags": vec!["x"; 70]}]);
     is_refused(&http, ONE, tagged, ("events[0].tags", 70, tags)).await;
@@ -90,8 +90,8 @@ async fn other_lists_that_are_too_long_are_refused_by_their_length() {
 
 #[tokio::test]
 async fn metadata_of_a_stream_is_refused_by_its_size() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let path = "/api/v1/streams/a/metadata";
     let long = json!({"note": "x".repeat(MIB)});
     let refused = http.send_json("PUT", path, &long).await;
@@ -106,8 +106,8 @@ async fn metadata_of_a_stream_is_refused_by_its_size() {
 
 #[tokio::test]
 async fn what_is_told_of_a_long_mistake_is_short() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let long = json!({"type": "T", "time": "x".repeat(MIB), "y".repeat(MIB): 1});
     for body in [long, json!({"type": "T", "time": "x".repeat(MIB)})] {
         let refused = http.post("/api/v1/streams/a/events", &body).await;
@@ -119,8 +119,8 @@ async fn what_is_told_of_a_long_mistake_is_short() {
 
 #[tokio::test]
 async fn a_page_is_bounded_in_bytes_and_never_empty_for_it() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     for size in [2 * MIB, MIB / 2, MIB / 2 - 100, 100] {
         let event = json!({"type": "T", "data": "x".repeat(size - 2)});
         http.post("/api/v1/streams/a/events", &event).await.good();

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use leftfold_store::MemoryStore;
 
-use crate::{asking::Asking, running::Running};
+use crate::{client::TestClient, test_server::TestServer};
 
 #[tokio::test]
 async fn pages_of_other_sites_can_neither_read_nor_write() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let own = format!("http://{}", http.address());
     for headers in [
         vec![("origin", "https://evil.example")],
@@ -45,8 +45,8 @@ async fn a_name_that_is_not_ours_is_refused_wherever_the_server_listens() {
         ("insecure", "true"),
         ("advertised_host", "events.example"),
     ];
-    let server = Running::new(Arc::new(MemoryStore::new()), &settings).await;
-    let http = Asking::of(&server);
+    let server = TestServer::new(Arc::new(MemoryStore::new()), &settings).await;
+    let http = TestClient::new(&server);
     for ours in [
         "192.0.2.7:2113",
         "[2001:db8::1]",
@@ -67,8 +67,8 @@ async fn a_name_that_is_not_ours_is_refused_wherever_the_server_listens() {
 
 #[tokio::test]
 async fn a_link_from_elsewhere_opens_the_page_which_loads_nothing_from_elsewhere() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let link = [
         ("sec-fetch-site", "cross-site"),
         ("sec-fetch-mode", "navigate"),

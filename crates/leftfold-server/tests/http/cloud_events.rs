@@ -4,18 +4,18 @@
 
 use serde_json::{Value, json};
 
-use crate::{asking::Asking, running::Running};
+use crate::{client::TestClient, test_server::TestServer};
 
 const ONE: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch+json";
 const PATH: &str = "/api/v1/streams/mine/events";
 
-async fn send(http: &Asking, kind: &str, body: &Value) -> crate::asking::Answer {
+async fn send(http: &TestClient, kind: &str, body: &Value) -> crate::client::Answer {
     http.ask("POST", PATH, &[("content-type", kind)], body.to_string())
         .await
 }
 
-async fn read(http: &Asking) -> Vec<Value> {
+async fn read(http: &TestClient) -> Vec<Value> {
     let answer = http.ask("GET", PATH, &[("accept", BATCH)], "").await;
     assert_eq!(answer.headers["content-type"], BATCH);
     assert_eq!(answer.headers["leftfold-end"], "true");
@@ -24,8 +24,8 @@ async fn read(http: &Asking) -> Vec<Value> {
 
 #[tokio::test]
 async fn every_attribute_comes_back_as_it_was_sent() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let events = [
         json!({
             "specversion": "1.0", "id": "A234-1234", "source": "/mycontext", "type": "com.example.someevent",
@@ -67,8 +67,8 @@ async fn every_attribute_comes_back_as_it_was_sent() {
 
 #[tokio::test]
 async fn the_same_source_and_id_are_the_same_event() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let event =
         |source: &str| json!({"specversion": "1.0", "id": "1", "source": source, "type": "T"});
     assert_eq!(
@@ -85,8 +85,8 @@ async fn the_same_source_and_id_are_the_same_event() {
 
 #[tokio::test]
 async fn text_of_another_type_is_its_bytes_and_comes_back_in_base64() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let event = json!({
         "specversion": "1.0", "id": "x", "source": "s", "type": "T", "datacontenttype": "text/plain", "data": "h\u{e9}",
     });
@@ -101,8 +101,8 @@ async fn text_of_another_type_is_its_bytes_and_comes_back_in_base64() {
 
 #[tokio::test]
 async fn events_of_other_origin_have_a_source_and_keep_their_metadata() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     http.post(PATH, &json!({"type": "T", "metadata": {"by": "ann"}}))
         .await
         .good();
@@ -114,8 +114,8 @@ async fn events_of_other_origin_have_a_source_and_keep_their_metadata() {
 
 #[tokio::test]
 async fn what_is_not_set_may_be_null_and_what_a_read_adds_may_be_sent() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let event = json!({
         "specversion": "1.0", "id": "1", "source": "s", "type": "T", "subject": null, "time": null, "tags": null,
         "datacontenttype": null, "data_base64": null, "position": "71", "revision": 72, "stream": "mine",
@@ -149,8 +149,8 @@ async fn what_is_not_set_may_be_null_and_what_a_read_adds_may_be_sent() {
 
 #[tokio::test]
 async fn where_the_source_ends_and_the_id_begins_makes_a_difference() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     for (source, id) in [("a", "bc"), ("ab", "c"), ("a\n", "c"), ("a", "\nc")] {
         let event = json!({"specversion": "1.0", "id": id, "source": source, "type": "T"});
         let appended = send(&http, ONE, &event).await.good();
@@ -161,8 +161,8 @@ async fn where_the_source_ends_and_the_id_begins_makes_a_difference() {
 
 #[tokio::test]
 async fn metadata_that_only_looks_like_attributes_is_shown_as_text() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let time = "2026-04-05T17:31:00Z";
     let metadatas = [
         json!({"cloudevents": {"id": "x"}}),
@@ -199,8 +199,8 @@ async fn metadata_that_only_looks_like_attributes_is_shown_as_text() {
 
 #[tokio::test]
 async fn what_is_no_cloud_event_is_refused_by_field() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let good = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "T"});
     let with = |key: &str, value: Value| {
         let mut event = good.clone();

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use crate::{asking::Asking, running::Running};
+use crate::{client::TestClient, test_server::TestServer};
 
 /// A subscription as a browser reads it.
 struct Source {
@@ -25,7 +25,7 @@ struct Message {
 }
 
 impl Source {
-    async fn open(http: &Asking, query: &str, last: Option<&str>) -> Self {
+    async fn open(http: &TestClient, query: &str, last: Option<&str>) -> Self {
         let headers: Vec<_> = last.map(|id| ("last-event-id", id)).into_iter().collect();
         let path = format!("/api/v1/subscribe?{query}");
         let response = http.send("GET", &path, &headers, "").await;
@@ -96,8 +96,8 @@ fn pairs(seen: &[(String, String)]) -> Vec<(&str, &str)> {
 
 #[tokio::test]
 async fn a_subscription_gives_what_is_stored_says_so_and_then_what_is_new() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     http.put("a", &["One", "Two"]).await;
     let mut source = Source::open(&http, "", None).await;
     assert_eq!(pairs(&source.events(2).await), [("1", "One"), ("2", "Two")]);
@@ -114,8 +114,8 @@ async fn a_subscription_gives_what_is_stored_says_so_and_then_what_is_new() {
 
 #[tokio::test]
 async fn a_client_that_comes_back_goes_on_behind_the_last_id() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     http.put("a", &["One", "Two", "Three"]).await;
     let mut source = Source::open(&http, "after=0", None).await;
     assert_eq!(pairs(&source.events(1).await), [("1", "One")]);
@@ -142,8 +142,8 @@ async fn a_client_that_comes_back_goes_on_behind_the_last_id() {
 
 #[tokio::test]
 async fn a_filtered_subscription_tells_how_far_it_searched() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let tagged = json!({"type": "Wanted", "tags": ["x"]});
     http.post("/api/v1/streams/cart-1/events", &tagged)
         .await
@@ -161,8 +161,8 @@ async fn a_filtered_subscription_tells_how_far_it_searched() {
 
 #[tokio::test]
 async fn subscriptions_say_that_the_server_stops_and_are_not_counted_any_more() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let source = Source::open(&http, "", None).await;
     let open = http.get("/metrics").await.text;
     assert!(open.contains("leftfold_subscriptions 1"), "{open}");
@@ -180,8 +180,8 @@ async fn subscriptions_say_that_the_server_stops_and_are_not_counted_any_more() 
 
 #[tokio::test]
 async fn a_subscription_to_a_stream_that_is_deleted_for_good_says_why_it_ends() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     http.put("a", &["One"]).await;
     let mut source = Source::open(&http, "stream=a&after=1", None).await;
     source.next().await.unwrap();
@@ -203,8 +203,8 @@ async fn a_subscription_to_a_stream_that_is_deleted_for_good_says_why_it_ends() 
 
 #[tokio::test]
 async fn what_coming_back_does_not_mend_is_answered_before_the_stream_begins() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     http.put("a", &["One"]).await;
     for (path, headers, field, value) in [
         ("/api/v1/subscribe?after=71", vec![], "after", 71),
@@ -232,8 +232,8 @@ async fn what_coming_back_does_not_mend_is_answered_before_the_stream_begins() {
 
 #[tokio::test]
 async fn json_on_several_lines_arrives_as_json() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let json = [("content-type", "application/json")];
     let body = "{\"type\": \"T\", \"data\": {\r\n  \"a\": [1,\n 2]\r}}";
     http.ask("POST", "/api/v1/streams/a/events", &json, body)

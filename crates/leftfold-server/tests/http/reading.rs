@@ -5,14 +5,14 @@
 use serde_json::json;
 
 use crate::{
-    asking::{Asking, types},
-    running::Running,
+    client::{TestClient, types},
+    test_server::TestServer,
 };
 
 #[tokio::test]
 async fn pages_follow_each_other_to_the_end_in_both_directions() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let names: Vec<_> = (0..10).map(|n| format!("T{n}")).collect();
     let mut expected: Vec<_> = names.iter().map(String::as_str).collect();
     http.put("a-1", &expected).await;
@@ -44,8 +44,8 @@ async fn pages_follow_each_other_to_the_end_in_both_directions() {
 
 #[tokio::test]
 async fn a_reader_at_the_end_goes_on_where_it_was() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let empty = http.get("/api/v1/streams/a/events").await.good();
     assert_eq!(
         empty,
@@ -66,8 +66,8 @@ async fn a_reader_at_the_end_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn events_are_found_by_type_tag_and_category() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let event = |kind: &str, tags: &[&str]| json!({"type": kind, "tags": tags});
     let events = json!([
         event("A", &["x"]),
@@ -110,8 +110,8 @@ async fn events_are_found_by_type_tag_and_category() {
 
 #[tokio::test]
 async fn a_page_that_reaches_the_end_has_its_token_in_a_header_too() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     http.put("a", &["One", "Two"]).await;
     let json = [("content-type", "application/json")];
     let whole = http.ask("POST", "/api/v1/query", &json, "{}").await;
@@ -127,8 +127,8 @@ async fn a_page_that_reaches_the_end_has_its_token_in_a_header_too() {
 
 #[tokio::test]
 async fn json_data_is_json_however_it_was_written() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let path = "/api/v1/streams/a/events";
     let json = [("content-type", "application/json")];
     let body = "[{\"type\": \"A\", \"data\": {\n  \"a\": 1\r\n}}, {\"type\": \"B\", \"data\": null}, {\"type\": \"C\"}]";

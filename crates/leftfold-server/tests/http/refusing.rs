@@ -7,12 +7,12 @@ use std::sync::Arc;
 use leftfold_store::MemoryStore;
 use serde_json::{Value, json};
 
-use crate::{asking::Asking, running::Running};
+use crate::{client::TestClient, test_server::TestServer};
 
 #[tokio::test]
 async fn a_wrong_body_is_refused_by_the_path_of_what_is_wrong() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let writes =
         |event: Value| json!({"writes": [{"stream": "a", "events": [{"type": "T"}, event]}]});
     for (body, field) in [
@@ -87,8 +87,8 @@ async fn a_wrong_body_is_refused_by_the_path_of_what_is_wrong() {
 async fn a_limit_is_told_with_its_name_and_the_value_that_breaks_it() {
     let store = Arc::new(MemoryStore::new());
     let given = [("message_bytes_max", "4KiB"), ("page_events_max", "5")];
-    let server = Running::new(store, &given).await;
-    let http = Asking::of(&server);
+    let server = TestServer::new(store, &given).await;
+    let http = TestClient::new(&server);
     let long = json!({"type": "x".repeat(256)});
     let problem = http
         .post("/api/v1/streams/a/events", &long)
@@ -126,8 +126,8 @@ async fn a_limit_is_told_with_its_name_and_the_value_that_breaks_it() {
 
 #[tokio::test]
 async fn a_wrong_parameter_is_named_with_what_it_was() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     for (path, field, value) in [
         ("/events?limit=many", "limit", "many"),
         ("/events?from=-1", "from", "-1"),
@@ -165,8 +165,8 @@ async fn a_wrong_parameter_is_named_with_what_it_was() {
 
 #[tokio::test]
 async fn other_media_types_addresses_and_methods_are_refused_in_kind() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let path = "/api/v1/streams/a/events";
     let plain = [("content-type", "text/plain")];
     let refused = http.ask("POST", path, &plain, r#"{"type":"T"}"#).await;
@@ -202,8 +202,8 @@ async fn other_media_types_addresses_and_methods_are_refused_in_kind() {
 
 #[tokio::test]
 async fn parameters_that_are_forgotten_unknown_or_no_text_are_refused_everywhere() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     for (request, field, value) in [
         ("GET /api/v1/events?from=", "from", ""),
         ("GET /api/v1/events?limit=", "limit", ""),

@@ -10,13 +10,13 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::{asking::Asking, running::Running};
+use crate::{client::TestClient, test_server::TestServer};
 
 #[tokio::test]
 async fn a_server_is_alive_and_ready_until_its_store_is_closed() {
     let store = Arc::new(MemoryStore::new());
-    let server = Running::new(Arc::clone(&store) as Arc<dyn EventStore>, &[]).await;
-    let http = Asking::of(&server);
+    let server = TestServer::new(Arc::clone(&store) as Arc<dyn EventStore>, &[]).await;
+    let http = TestClient::new(&server);
     assert_eq!(http.get("/health/live").await.status, 200);
     assert_eq!(http.get("/health/ready").await.status, 200);
     store.close().await.unwrap();
@@ -28,7 +28,7 @@ async fn a_server_is_alive_and_ready_until_its_store_is_closed() {
 #[tokio::test]
 async fn the_health_service_of_grpc_tells_the_same_of_every_service() {
     let store = Arc::new(MemoryStore::new());
-    let server = Running::new(Arc::clone(&store) as Arc<dyn EventStore>, &[]).await;
+    let server = TestServer::new(Arc::clone(&store) as Arc<dyn EventStore>, &[]).await;
     let mut client = HealthClient::new(server.connect().await);
     let services = [
         "",
@@ -55,8 +55,8 @@ async fn the_health_service_of_grpc_tells_the_same_of_every_service() {
 
 #[tokio::test]
 async fn information_tells_version_and_limits() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let info = http.get("/info").await.good();
     assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(info["address"], server.address());
@@ -89,8 +89,8 @@ fn documented(text: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn metrics_count_what_is_done_and_are_the_documented_ones() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     http.put("a", &["One", "Two"]).await;
     http.get("/api/v1/events").await.good();
     http.get("/api/v1/streams/a/events?from=1").await.good();
@@ -142,8 +142,8 @@ async fn metrics_count_what_is_done_and_are_the_documented_ones() {
 
 #[tokio::test]
 async fn the_description_has_every_route_and_the_page_shows_it() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     let description = http.get("/api/v1/openapi.json").await.good();
     let paths = description["paths"].as_object().unwrap();
     let routes: BTreeSet<_> = paths

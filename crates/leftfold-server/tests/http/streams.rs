@@ -5,14 +5,14 @@
 use serde_json::json;
 
 use crate::{
-    asking::{Asking, types},
-    running::Running,
+    client::{TestClient, types},
+    test_server::TestServer,
 };
 
 #[tokio::test]
 async fn streams_are_listed_by_name_in_pages() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     for stream in ["cart-2", "order-1", "cart-1", "cart-3"] {
         http.put(stream, &["T"]).await;
     }
@@ -42,8 +42,8 @@ async fn streams_are_listed_by_name_in_pages() {
 
 #[tokio::test]
 async fn metadata_shortens_a_stream_and_has_revisions_of_its_own() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     http.put("a", &["One", "Two", "Three"]).await;
     let path = "/api/v1/streams/a/metadata";
     let unset = http.get(path).await;
@@ -78,8 +78,8 @@ async fn metadata_shortens_a_stream_and_has_revisions_of_its_own() {
 
 #[tokio::test]
 async fn a_deleted_stream_comes_back_and_one_deleted_for_good_does_not() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     http.put("a", &["One", "Two"]).await;
     let wrong = http
         .ask("DELETE", "/api/v1/streams/a?expected=0", &[], "")
@@ -121,8 +121,8 @@ async fn a_deleted_stream_comes_back_and_one_deleted_for_good_does_not() {
 
 #[tokio::test]
 async fn a_scavenge_is_started_watched_and_runs_alone() {
-    let server = Running::start().await;
-    let http = Asking::of(&server);
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
     http.get("/api/v1/scavenge").await.problem(404, "not-found");
     http.put("a", &["One", "Two"]).await;
     http.ask("DELETE", "/api/v1/streams/a", &[], "")

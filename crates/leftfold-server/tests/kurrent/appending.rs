@@ -17,14 +17,14 @@ use leftfold_proto::event_store::client::streams::{
 use tonic::Code;
 
 use crate::{
-    asking::{Asking, any, entry, event, exists, none, success, told, wrong},
-    running::Running,
+    client::{TestClient, any, entry, event, exists, none, success, told, wrong},
+    test_server::TestServer,
 };
 
 #[tokio::test]
 async fn a_wrong_expectation_is_an_answer_in_both_of_its_forms() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let answer = client.append("a", exists(), vec![event("One")]).await;
     let told = wrong(answer.unwrap());
     assert_eq!(
@@ -51,8 +51,8 @@ async fn a_wrong_expectation_is_an_answer_in_both_of_its_forms() {
 
 #[tokio::test]
 async fn a_repetition_is_answered_as_the_first_time_and_another_append_is_wrong() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let events = vec![event("One"), event("Two")];
     let first = success(client.append("a", none(), events.clone()).await.unwrap());
     assert_eq!(
@@ -77,8 +77,8 @@ async fn a_repetition_is_answered_as_the_first_time_and_another_append_is_wrong(
 
 #[tokio::test]
 async fn an_append_of_nothing_looks_at_the_stream() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let look = async |stream: &str, expected| client.append(stream, expected, Vec::new()).await;
     let seen = success(look("a", any()).await.unwrap());
     assert_eq!(
@@ -94,7 +94,7 @@ async fn an_append_of_nothing_looks_at_the_stream() {
     );
     client.put("$$b", &["$metadata"]).await;
     success(look("b", exists()).await.unwrap());
-    let deleting = crate::asking::Deleting::Any(Empty {});
+    let deleting = crate::client::Deleting::Any(Empty {});
     client.delete("a", deleting).await.unwrap();
     let deleted = look("a", exists()).await.unwrap_err();
     assert_eq!(
@@ -107,8 +107,8 @@ async fn an_append_of_nothing_looks_at_the_stream() {
 
 #[tokio::test]
 async fn an_event_that_misses_something_is_refused_by_name() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let mut without_type = event("One");
     without_type.metadata = vec![entry("content-type", "application/json")];
     let refused = client
@@ -156,8 +156,8 @@ async fn an_event_that_misses_something_is_refused_by_name() {
 
 #[tokio::test]
 async fn an_event_or_append_that_is_too_large_is_told_with_its_size() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let mut large = event("One");
     large.data = Bytes::from(vec![b'x'; limits::DATA_BYTES_MAX - 5]);
     let refused = client
@@ -201,7 +201,7 @@ async fn an_event_or_append_that_is_too_large_is_told_with_its_size() {
 #[tokio::test]
 async fn what_is_gathered_by_all_calls_together_has_room_for_so_much_and_no_more() {
     let store = std::sync::Arc::new(leftfold_store::MemoryStore::new());
-    let server = Running::new(
+    let server = TestServer::new(
         store,
         &[
             ("message_bytes_max", "64KiB"),
@@ -209,7 +209,7 @@ async fn what_is_gathered_by_all_calls_together_has_room_for_so_much_and_no_more
         ],
     )
     .await;
-    let client = Asking::of(&server).await;
+    let client = TestClient::new(&server).await;
     let mut each = event("One");
     each.data = Bytes::from(vec![b'x'; 20_000]);
     let many = (0..4).map(|_| event("One")).map(|mut event| {

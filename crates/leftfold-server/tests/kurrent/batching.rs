@@ -28,8 +28,8 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use crate::{
-    asking::{Asking, event, id, name},
-    running::Running,
+    client::{TestClient, event, id, name},
+    test_server::TestServer,
 };
 
 /// One call.
@@ -39,7 +39,7 @@ struct Call {
 }
 
 impl Call {
-    async fn on(client: &Asking) -> Self {
+    async fn on(client: &TestClient) -> Self {
         let (requests, told) = mpsc::channel(2_000);
         let told = futures_util::stream::unfold(told, |mut told| async move {
             let next: BatchAppendReq = told.recv().await?;
@@ -136,8 +136,8 @@ async fn appends_of_one_call_keep_their_order_also_where_streams_have_metadata()
     let store = leftfold_store::EmbeddedStore::open(data.path(), options)
         .await
         .unwrap();
-    let server = Running::new(std::sync::Arc::new(store), &[]).await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::new(std::sync::Arc::new(store), &[]).await;
+    let client = TestClient::new(&server).await;
     client.put("$$other", &["$metadata"]).await;
     let mut call = Call::on(&client).await;
     for nth in 0..100 {
@@ -159,8 +159,8 @@ async fn appends_of_one_call_keep_their_order_also_where_streams_have_metadata()
 
 #[tokio::test]
 async fn parts_of_several_batches_may_come_in_turn() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let mut call = Call::on(&client).await;
     let (a, b) = (id(), id());
     let any = || Expected::Any(());
@@ -207,8 +207,8 @@ async fn parts_of_several_batches_may_come_in_turn() {
     reason = "clients tell deadlines by the clock on the wall"
 )]
 async fn a_batch_whose_time_is_over_is_not_begun() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let mut call = Call::on(&client).await;
     let ago = SystemTime::now() - Duration::from_secs(1);
     let soon = SystemTime::now() + Duration::from_secs(60);
@@ -238,8 +238,8 @@ async fn a_batch_whose_time_is_over_is_not_begun() {
 
 #[tokio::test]
 async fn a_batch_that_is_not_completed_in_time_is_given_up() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let mut call = Call::on(&client).await;
     let soon = leftfold_proto::prost_types::Duration {
         seconds: 0,
@@ -264,8 +264,8 @@ async fn a_batch_that_is_not_completed_in_time_is_given_up() {
 
 #[tokio::test]
 async fn errors_are_answers_with_the_details_that_clients_know() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     client.put("gone", &["One"]).await;
     client.tombstone("gone").await.unwrap();
     let mut call = Call::on(&client).await;
@@ -294,8 +294,8 @@ async fn errors_are_answers_with_the_details_that_clients_know() {
 
 #[tokio::test]
 async fn a_message_that_cannot_be_read_ends_the_call_with_an_error_after_the_answers() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let mut call = Call::on(&client).await;
     call.say(batch(&id(), "a", Expected::Any(()), &["One"]))
         .await;
@@ -311,8 +311,8 @@ async fn a_message_that_cannot_be_read_ends_the_call_with_an_error_after_the_ans
 
 #[tokio::test]
 async fn a_server_that_stops_does_not_wait_for_calls_that_stay_open() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let mut call = Call::on(&client).await;
     call.say(batch(&id(), "a", Expected::Any(()), &["One"]))
         .await;

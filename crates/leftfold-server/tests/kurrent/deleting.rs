@@ -6,14 +6,14 @@ use leftfold_proto::event_store::client::{Empty, streams::read_resp::Content};
 use tonic::Code;
 
 use crate::{
-    asking::{Asking, Deleting, any, event, none, of_stream, success, told, types},
-    running::Running,
+    client::{Deleting, TestClient, any, event, none, of_stream, success, told, types},
+    test_server::TestServer,
 };
 
 #[tokio::test]
 async fn a_deletion_that_expects_something_else_says_where_the_stream_is() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let refused = client
         .delete("a", Deleting::Any(Empty {}))
         .await
@@ -36,8 +36,8 @@ async fn a_deletion_that_expects_something_else_says_where_the_stream_is() {
 
 #[tokio::test]
 async fn a_deleted_stream_is_not_found_and_comes_back_with_its_revisions_going_on() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     client.put("a", &["One", "Two"]).await;
     client.delete("a", Deleting::Revision(1)).await.unwrap();
     let answers = client.all(of_stream("a")).await;
@@ -67,8 +67,8 @@ async fn a_deleted_stream_is_not_found_and_comes_back_with_its_revisions_going_o
 
 #[tokio::test]
 async fn a_stream_deleted_for_good_is_an_error_before_any_message() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     client.put("a", &["One"]).await;
     client.tombstone("a").await.unwrap();
     let gone = (Code::FailedPrecondition, Some("stream-deleted"));

@@ -6,8 +6,8 @@ use leftfold_proto::event_store::client::streams::{ReadResp, read_resp::Content}
 use tonic::{Code, Streaming};
 
 use crate::{
-    asking::{Asking, filtered, of_all, of_stream, read, subscribed, told, type_of},
-    running::Running,
+    client::{TestClient, filtered, of_all, of_stream, read, subscribed, told, type_of},
+    test_server::TestServer,
 };
 
 async fn next(answers: &mut Streaming<ReadResp>) -> Content {
@@ -27,8 +27,8 @@ async fn events(answers: &mut Streaming<ReadResp>, count: usize) -> Vec<String> 
 
 #[tokio::test]
 async fn a_subscription_is_confirmed_caught_up_and_goes_on() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     client.put("a", &["One"]).await;
     let mut answers = client.read(subscribed(of_stream("a"))).await.unwrap();
     assert!(matches!(next(&mut answers).await, Content::Confirmation(_)));
@@ -46,8 +46,8 @@ async fn a_subscription_is_confirmed_caught_up_and_goes_on() {
 
 #[tokio::test]
 async fn a_subscription_to_a_stream_that_is_not_there_yet_waits_for_it() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let mut answers = client.read(subscribed(of_stream("a"))).await.unwrap();
     assert!(matches!(next(&mut answers).await, Content::Confirmation(_)));
     let Content::CaughtUp(caught_up) = next(&mut answers).await else {
@@ -61,8 +61,8 @@ async fn a_subscription_to_a_stream_that_is_not_there_yet_waits_for_it() {
 
 #[tokio::test]
 async fn a_tombstone_ends_a_subscription_with_the_error_of_its_stream() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     client.put("a", &["One"]).await;
     let mut answers = client.read(subscribed(of_stream("a"))).await.unwrap();
     assert_eq!(events(&mut answers, 1).await, ["One"]);
@@ -82,8 +82,8 @@ async fn a_tombstone_ends_a_subscription_with_the_error_of_its_stream() {
 
 #[tokio::test]
 async fn a_filtered_subscription_tells_how_far_it_is() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     client.put("a", &["One"; 5]).await;
     let mut answers = client
         .read(subscribed(filtered(of_all(), "^b", 2)))
@@ -106,8 +106,8 @@ async fn a_filtered_subscription_tells_how_far_it_is() {
 
 #[tokio::test]
 async fn a_server_that_stops_tells_its_subscribers() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let mut answers = client.read(subscribed(of_all())).await.unwrap();
     assert!(matches!(next(&mut answers).await, Content::Confirmation(_)));
     let stopped = tokio::spawn(server.stop());

@@ -16,11 +16,11 @@ use leftfold_proto::event_store::client::{
 use tonic::Code;
 
 use crate::{
-    asking::{
-        Asking, any, backwards, entry, event, filtered, of_all, of_stream, read, success, type_of,
-        types,
+    client::{
+        TestClient, any, backwards, entry, event, filtered, of_all, of_stream, read, success,
+        type_of, types,
     },
-    running::Running,
+    test_server::TestServer,
 };
 
 /// A read of everything from this position.
@@ -35,8 +35,8 @@ fn from(commit: u64, prepare: u64) -> StreamOption {
 
 #[tokio::test]
 async fn everything_begins_with_an_event_of_the_systems_own() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     assert_eq!(types(&client.all(of_all()).await), ["$logBegun"]);
     client.put("a", &["One"]).await;
     client.put("b", &["Two"]).await;
@@ -51,8 +51,8 @@ async fn everything_begins_with_an_event_of_the_systems_own() {
 
 #[tokio::test]
 async fn positions_are_included_forwards_and_left_out_backwards() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     client.put("a", &["One", "Two", "Three"]).await;
     let forwards = options_from(2, 2);
     assert_eq!(types(&client.all(forwards.clone()).await), ["Two", "Three"]);
@@ -81,8 +81,8 @@ fn options_from(
 
 #[tokio::test]
 async fn a_missing_stream_is_a_message_and_a_read_by_count_does_not_tell_the_end() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     let answers = client.all(of_stream("none")).await;
     assert!(matches!(answers[..], [Content::StreamNotFound(_)]));
     client.put("a", &["One", "Two", "Three"]).await;
@@ -101,8 +101,8 @@ async fn a_missing_stream_is_a_message_and_a_read_by_count_does_not_tell_the_end
 
 #[tokio::test]
 async fn ids_come_in_the_form_that_was_asked_for_and_one_has_to_be() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     client.put("a", &["One"]).await;
     let mut options = of_stream("a");
     options.uuid_option = Some(UuidOption {
@@ -140,8 +140,8 @@ async fn ids_come_in_the_form_that_was_asked_for_and_one_has_to_be() {
 
 #[tokio::test]
 async fn links_are_followed_if_asked_and_shown_alone_if_they_lead_nowhere() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     client.put("a", &["One", "Two"]).await;
     for target in ["1@a", "9@a"] {
         let mut link = event("$>");
@@ -169,8 +169,8 @@ async fn links_are_followed_if_asked_and_shown_alone_if_they_lead_nowhere() {
 
 #[tokio::test]
 async fn filters_take_prefixes_and_expressions_that_look_ahead_and_refuse_bad_ones() {
-    let server = Running::start().await;
-    let client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
     client.put("cart-1", &["One"]).await;
     client.put("order-1", &["Two"]).await;
     client.put("$$cart-1", &["$metadata"]).await;

@@ -11,19 +11,19 @@ use leftfold_store::Delete;
 use tonic::Code;
 
 use crate::{
-    asking::{
-        Asking, Item, assert_is, assert_is_integrity_error, entry, event, of, query, reading,
+    client::{
+        Item, TestClient, assert_is, assert_is_integrity_error, entry, event, of, query, reading,
         under, with_id,
     },
-    running::Running,
+    test_server::TestServer,
 };
 
 const COURSE: &[Item<'_>] = &[(&[], &["course:c1"])];
 
 #[tokio::test]
 async fn an_empty_store_has_no_head_and_its_first_event_is_position_1() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     assert_eq!(client.head().await, None);
     assert_eq!(client.put(&[("A", &[])]).await, 1);
     assert_eq!(client.put(&[("A", &[]), ("B", &[])]).await, 3);
@@ -33,8 +33,8 @@ async fn an_empty_store_has_no_head_and_its_first_event_is_position_1() {
 
 #[tokio::test]
 async fn events_go_to_the_default_stream_where_others_find_them() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let mut binary = with_id(event("B", &["x"]), 7);
     binary.data = "\u{1}{}".into();
     client.append(of([event("A", &[]), binary])).await.unwrap();
@@ -52,8 +52,8 @@ async fn events_go_to_the_default_stream_where_others_find_them() {
 
 #[tokio::test]
 async fn a_condition_fails_on_what_comes_behind_after_and_nothing_is_written() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client
         .put(&[("Seat", &["course:c1"]), ("Seat", &["course:c2"])])
         .await;
@@ -84,8 +84,8 @@ async fn a_condition_fails_on_what_comes_behind_after_and_nothing_is_written() {
 
 #[tokio::test]
 async fn a_condition_may_ask_for_types_for_tags_for_both_or_for_everything() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client.put(&[("A", &["x"]), ("B", &["y"])]).await;
     let fails: &[&[Item<'_>]] = &[
         &[(&["A"], &[])],
@@ -111,8 +111,8 @@ async fn a_condition_may_ask_for_types_for_tags_for_both_or_for_everything() {
 
 #[tokio::test]
 async fn an_append_that_is_repeated_gets_the_first_answer() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let events = || [1, 2].map(|id| with_id(event("Seat", &["course:c1"]), id));
     let request = || under(events(), query(COURSE), None);
     assert_eq!(client.append(request()).await.unwrap(), 2);
@@ -133,8 +133,8 @@ async fn an_append_that_is_repeated_gets_the_first_answer() {
 
 #[tokio::test]
 async fn a_repetition_is_recognised_by_its_condition_however_long_ago_the_first_was() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let events = || [1, 2].map(|id| with_id(event("Seat", &["course:c1"]), id));
     client.append(of(events())).await.unwrap();
     let stream = StreamName::new("others-1").unwrap();
@@ -155,8 +155,8 @@ async fn a_repetition_is_recognised_by_its_condition_however_long_ago_the_first_
 
 #[tokio::test]
 async fn an_append_without_events_only_asks_about_its_condition() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     assert_eq!(client.append(of([])).await.unwrap(), 0);
     client.put(&[("Seat", &["course:c1"])]).await;
     let asked = client.append(under([], query(COURSE), None)).await;
@@ -169,8 +169,8 @@ async fn an_append_without_events_only_asks_about_its_condition() {
 
 #[tokio::test]
 async fn what_breaks_a_limit_is_refused_by_name_value_and_limit() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let mut unknown = event("A", &[]);
     unknown.uuid = "seven".into();
     let many: Vec<String> = (0..65).map(|n| format!("tag:{n}")).collect();
@@ -211,8 +211,8 @@ async fn what_breaks_a_limit_is_refused_by_name_value_and_limit() {
 #[tokio::test]
 async fn a_message_over_the_limit_is_refused_and_the_connection_lives_on() {
     let store = std::sync::Arc::new(leftfold_store::MemoryStore::new());
-    let server = Running::new(store, &[("message_bytes_max", "64KiB")]).await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::new(store, &[("message_bytes_max", "64KiB")]).await;
+    let mut client = TestClient::new(&server).await;
     let mut large = event("A", &[]);
     large.data = vec![b'x'; 70_000].into();
     let refused = client.append(of([large])).await.unwrap_err();
@@ -223,8 +223,8 @@ async fn a_message_over_the_limit_is_refused_and_the_connection_lives_on() {
 
 #[tokio::test]
 async fn a_default_stream_that_is_deleted_for_good_takes_no_more_events() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client.put(&[("A", &[])]).await;
     let delete = Delete::tombstone(StreamName::default_stream(), ExpectedRevision::Any);
     server.store.delete(delete).await.unwrap();
@@ -242,9 +242,9 @@ async fn a_default_stream_that_is_deleted_for_good_takes_no_more_events() {
 
 #[tokio::test]
 async fn of_many_under_the_same_condition_one_wins() {
-    let server = Running::start().await;
+    let server = TestServer::start().await;
     let attempts = (0..16).map(|_| async {
-        let mut client = Asking::of(&server).await;
+        let mut client = TestClient::new(&server).await;
         let seat = event("Seat", &["course:c1"]);
         client.append(under([seat], query(COURSE), None)).await
     });
@@ -253,7 +253,7 @@ async fn of_many_under_the_same_condition_one_wins() {
     assert_eq!((won.len(), lost.len()), (1, 15));
     lost.into_iter()
         .for_each(|refused| assert_is_integrity_error(&refused.unwrap_err()));
-    let mut client = Asking::of(&server).await;
+    let mut client = TestClient::new(&server).await;
     assert_eq!(client.positions(reading(COURSE)).await.len(), 1);
     assert_eq!(client.head().await, Some(1));
     let everything = under([event("A", &[])], Query::default(), None);

@@ -7,8 +7,8 @@ use leftfold_proto::umadb::v1::{SubscribeRequest, SubscribeResponse, error_respo
 use tonic::{Code, Streaming};
 
 use crate::{
-    asking::{Asking, assert_is, events, query},
-    running::Running,
+    client::{TestClient, assert_is, events, query},
+    test_server::TestServer,
 };
 
 async fn take(subscription: &mut Streaming<SubscribeResponse>, count: usize) -> Vec<u64> {
@@ -22,8 +22,8 @@ async fn take(subscription: &mut Streaming<SubscribeResponse>, count: usize) -> 
 
 #[tokio::test]
 async fn a_subscription_gives_what_is_stored_and_then_what_is_committed() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client.put(&[("A", &[] as &[&str]); 300]).await;
     let request = SubscribeRequest {
         after: Some(298),
@@ -41,8 +41,8 @@ async fn a_subscription_gives_what_is_stored_and_then_what_is_committed() {
 
 #[tokio::test]
 async fn a_subscription_gives_what_matches_and_nothing_of_system_streams() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client.put(&[("A", &["x"]), ("A", &["y"])]).await;
     let request = SubscribeRequest {
         query: Some(query(&[(&["A"], &["x"])])),
@@ -69,8 +69,8 @@ async fn a_subscription_gives_what_matches_and_nothing_of_system_streams() {
 
 #[tokio::test]
 async fn a_subscription_from_behind_the_end_begins_there() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client.put(&[("A", &[])]).await;
     let request = SubscribeRequest {
         after: Some(2),
@@ -85,8 +85,8 @@ async fn a_subscription_from_behind_the_end_begins_there() {
 
 #[tokio::test]
 async fn messages_of_a_subscription_have_at_most_as_many_events_as_asked_for() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client.put(&[("A", &[] as &[&str]); 10]).await;
     let request = SubscribeRequest {
         batch_size: Some(4),
@@ -104,8 +104,8 @@ async fn messages_of_a_subscription_have_at_most_as_many_events_as_asked_for() {
 
 #[tokio::test]
 async fn a_subscription_says_that_the_server_stops() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client.put(&[("A", &[])]).await;
     let request = SubscribeRequest::default();
     let mut events = client.client.subscribe(request).await.unwrap().into_inner();
@@ -120,8 +120,8 @@ async fn a_subscription_says_that_the_server_stops() {
 
 #[tokio::test]
 async fn a_subscription_to_what_cannot_be_is_refused() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let request = SubscribeRequest {
         query: Some(query(&[(&[], &[""])])),
         ..SubscribeRequest::default()

@@ -7,7 +7,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::running::Running;
+use crate::test_server::TestServer;
 
 fn of(service: &str) -> HealthCheckRequest {
     HealthCheckRequest {
@@ -17,7 +17,7 @@ fn of(service: &str) -> HealthCheckRequest {
 
 #[tokio::test]
 async fn the_server_and_each_of_its_services_serve() {
-    let server = Running::start().await;
+    let server = TestServer::start().await;
     let mut client = HealthClient::new(server.connect().await);
     for service in [
         "",
@@ -35,7 +35,7 @@ async fn the_server_and_each_of_its_services_serve() {
 
 #[tokio::test]
 async fn who_watches_is_told_that_the_server_stops_and_does_not_keep_it() {
-    let server = Running::start().await;
+    let server = TestServer::start().await;
     let mut client = HealthClient::new(server.connect().await);
     let mut watch = client.watch(of("umadb.v1.DCB")).await.unwrap().into_inner();
     let first = watch.message().await.unwrap().unwrap();

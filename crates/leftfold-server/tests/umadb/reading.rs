@@ -8,14 +8,14 @@ use leftfold_store::StreamMetadata;
 use tonic::Code;
 
 use crate::{
-    asking::{Asking, Item, assert_is, entry, event, of, reading, with_id},
-    running::Running,
+    client::{Item, TestClient, assert_is, entry, event, of, reading, with_id},
+    test_server::TestServer,
 };
 
 #[tokio::test]
 async fn an_event_is_read_as_it_was_appended() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let mut given = with_id(event("Seat", &["student:s1", "course:c1", "student:s1"]), 9);
     given.data = vec![0, 255, 7].into();
     given.metadata = vec![entry("b", "1"), entry("a", "\u{fc}\"")];
@@ -33,8 +33,8 @@ async fn an_event_is_read_as_it_was_appended() {
 
 #[tokio::test]
 async fn an_item_needs_one_of_its_types_and_all_of_its_tags() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client
         .put(&[("A", &["x", "y"]), ("B", &["x"]), ("A", &[]), ("C", &["y"])])
         .await;
@@ -62,8 +62,8 @@ async fn an_item_needs_one_of_its_types_and_all_of_its_tags() {
 
 #[tokio::test]
 async fn a_read_starts_at_its_start_and_goes_either_way() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client.put(&[("A", &["x"] as &[&str]); 5]).await;
     let cases: &[(Option<u64>, bool, &[u64])] = &[
         (None, false, &[1, 2, 3, 4, 5]),
@@ -94,8 +94,8 @@ async fn a_read_starts_at_its_start_and_goes_either_way() {
 
 #[tokio::test]
 async fn the_head_is_that_of_the_store_or_of_what_a_limit_left() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let heads = |messages: Vec<leftfold_proto::umadb::v1::ReadResponse>| {
         let heads = messages.iter().map(|message| message.head);
         heads.collect::<Vec<_>>()
@@ -124,8 +124,8 @@ async fn the_head_is_that_of_the_store_or_of_what_a_limit_left() {
 
 #[tokio::test]
 async fn a_limit_counts_in_both_directions() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client.put(&[("A", &[] as &[&str]); 300]).await;
     let cases: &[(Option<u64>, bool, u32, Vec<u64>)] = &[
         (None, false, 2, vec![1, 2]),
@@ -149,8 +149,8 @@ async fn a_limit_counts_in_both_directions() {
 
 #[tokio::test]
 async fn messages_have_as_many_events_as_were_asked_for_until_the_last() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client.put(&[("A", &[] as &[&str]); 2500]).await;
     let cases: &[(Option<u32>, &[usize])] = &[
         (Some(1000), &[1000, 1000, 500]),
@@ -172,8 +172,8 @@ async fn messages_have_as_many_events_as_were_asked_for_until_the_last() {
 
 #[tokio::test]
 async fn messages_fit_what_clients_take_unless_one_event_does_not() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     for mib in [2, 2, 1, 5, 1] {
         let mut large = event("A", &[]);
         large.data = vec![b'x'; mib << 20].into();
@@ -187,8 +187,8 @@ async fn messages_fit_what_clients_take_unless_one_event_does_not() {
 
 #[tokio::test]
 async fn events_of_others_are_shown_but_not_those_of_system_streams() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let name = |text: &str| StreamName::new(text).unwrap();
     let of_type = |kind: &str| NewEvent::json(EventType::new(kind).unwrap(), "{\"n\":1}");
     let tagged = of_type("Deposit")
@@ -259,8 +259,8 @@ async fn events_of_others_are_shown_but_not_those_of_system_streams() {
 
 #[tokio::test]
 async fn a_read_that_wants_to_subscribe_is_told_how() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     #[expect(deprecated, reason = "that is what is tested")]
     let request = ReadRequest {
         subscribe: Some(true),

@@ -11,10 +11,11 @@ use leftfold_store::{EmbeddedStore, EventStore, LogOptions};
 use tonic::Code;
 
 use crate::{
-    asking::{
-        Asking, assert_is, assert_is_integrity_error, event, of, progress, query, under, with_id,
+    client::{
+        TestClient, assert_is, assert_is_integrity_error, event, of, progress, query, under,
+        with_id,
     },
-    running::Running,
+    test_server::TestServer,
 };
 
 fn tracked(events: impl IntoIterator<Item = Event>, source: &str, position: u64) -> AppendRequest {
@@ -26,8 +27,8 @@ fn tracked(events: impl IntoIterator<Item = Event>, source: &str, position: u64)
 
 #[tokio::test]
 async fn progress_is_noted_with_the_events_and_shown_with_each_of_them() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     assert_eq!(client.tracked("upstream").await, None);
     let request = tracked([event("A", &[]), event("B", &[])], "upstream", 5);
     let position = client.append(request).await.unwrap();
@@ -58,8 +59,8 @@ async fn progress_is_noted_with_the_events_and_shown_with_each_of_them() {
 
 #[tokio::test]
 async fn progress_that_does_not_advance_is_an_integrity_error_and_nothing_is_written() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client
         .append(tracked([event("A", &[])], "s", 5))
         .await
@@ -91,8 +92,8 @@ async fn progress_that_does_not_advance_is_an_integrity_error_and_nothing_is_wri
 
 #[tokio::test]
 async fn a_failed_condition_leaves_progress_where_it_was() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     client
         .append(tracked([event("A", &["x"])], "s", 1))
         .await
@@ -108,8 +109,8 @@ async fn a_failed_condition_leaves_progress_where_it_was() {
 
 #[tokio::test]
 async fn a_repeated_append_with_progress_gets_the_first_answer() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     let events = || [1, 2].map(|id| with_id(event("A", &["x"]), id));
     let first = client.append(tracked(events(), "s", 1)).await.unwrap();
     assert_eq!(
@@ -136,8 +137,8 @@ async fn a_repeated_append_with_progress_gets_the_first_answer() {
 
 #[tokio::test]
 async fn progress_may_be_noted_without_events() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     assert_eq!(client.append(tracked([], "s", 3)).await.unwrap(), 0);
     assert_eq!(client.tracked("s").await, Some(3));
     assert!(client.read(ReadRequest::default()).await.is_empty());
@@ -147,8 +148,8 @@ async fn progress_may_be_noted_without_events() {
 
 #[tokio::test]
 async fn a_source_is_any_text_up_to_its_limit() {
-    let server = Running::start().await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
     for source in ["", "a b/\u{fc}-$$", &"s".repeat(255)] {
         client
             .append(tracked([event("A", &[])], source, 1))
@@ -172,17 +173,17 @@ async fn a_source_is_any_text_up_to_its_limit() {
 
 #[tokio::test]
 async fn of_many_who_track_the_same_source_each_advances_it_or_is_refused() {
-    let server = Running::start().await;
+    let server = TestServer::start().await;
     let attempts = (1..=24).map(|position| {
         let server = &server;
         async move {
-            let mut client = Asking::of(server).await;
+            let mut client = TestClient::new(server).await;
             let request = tracked([event("A", &[])], "s", position);
             client.append(request).await
         }
     });
     let outcomes = futures_util::future::join_all(attempts).await;
-    let mut client = Asking::of(&server).await;
+    let mut client = TestClient::new(&server).await;
     assert_eq!(client.tracked("s").await, Some(24));
     let events = client.read(ReadRequest::default()).await;
     let told: Vec<_> = events
@@ -206,14 +207,14 @@ async fn progress_and_repetitions_survive_a_restart() {
         Arc::new(store.unwrap()) as Arc<dyn EventStore>
     };
     let request = || tracked([with_id(event("A", &["x"]), 1)], "s", 7);
-    let server = Running::new(open().await, &[]).await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::new(open().await, &[]).await;
+    let mut client = TestClient::new(&server).await;
     let first = client.append(request()).await.unwrap();
     drop(client);
     server.stop().await;
 
-    let server = Running::new(open().await, &[]).await;
-    let mut client = Asking::of(&server).await;
+    let server = TestServer::new(open().await, &[]).await;
+    let mut client = TestClient::new(&server).await;
     assert_eq!(client.tracked("s").await, Some(7));
     assert_eq!(client.append(request()).await.unwrap(), first);
     assert_eq!(client.head().await, Some(first));

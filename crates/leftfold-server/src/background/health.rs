@@ -1,0 +1,121 @@
+//! The health of the server, as orchestrators ask for it, by gRPC and by HTTP.
+//!
+//! **Owns:** [`check`], and the service that tells it for each of the others. **Does not know:** what they do.
+//! **Invariants:** every service that this server offers has a status; the store is asked each time, and for a bounded time;
+//! nothing serves any more when the server begins to stop, and nobody who watches keeps it from stopping.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, stream};
+use leftfold_proto::{event_store::client, kurrentdb::protocol::v2, leftfold, umadb};
+use leftfold_store::ReadError;
+use tonic::{Request, Response, Status, async_trait};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse,
+    health_check_response::ServingStatus,
+    health_server::{Health, HealthServer},
+};
+
+use crate::{
+    call::{self, QueryError},
+    protocol::GrpcRoutes,
+    state::ServerState,
+};
+
+/// The services, and the server as a whole.
+const SERVICES: &[&str] = &[
+    "",
+    client::gossip::gossip_server::SERVICE_NAME,
+    client::monitoring::monitoring_server::SERVICE_NAME,
+    client::operations::operations_server::SERVICE_NAME,
+    client::server_features::server_features_server::SERVICE_NAME,
+    client::streams::streams_server::SERVICE_NAME,
+    v2::streams::streams_service_server::SERVICE_NAME,
+    umadb::v1::dcb_server::SERVICE_NAME,
+    leftfold::v1::store_server::SERVICE_NAME,
+];
+/// How long the store may take to say how it is. Those who probe have little patience themselves.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often the store is asked for somebody who watches.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+
+/// Whether requests are taken and the store works.
+pub(crate) async fn check(shared: &ServerState) -> Result<Result<(), ReadError>, QueryError> {
+    call::with_timeout(shared, PATIENCE, shared.store.check()).await
+}
+
+/// Adds the service that tells how the others are.
+pub(crate) fn register(services: &mut GrpcRoutes, shared: &Arc<ServerState>) {
+    services.add(HealthServer::new(HealthService(Arc::clone(shared))));
+}
+
+/// The service.
+struct HealthService(Arc<ServerState>);
+
+fn known(request: &Request<HealthCheckRequest>) -> Result<(), Status> {
+    let service = request.get_ref().service.as_str();
+    if SERVICES.contains(&service) {
+        return Ok(());
+    }
+    Err(Status::not_found(format!(
+        "{service:?} is no service of this server"
+    )))
+}
+
+/// All services need the store, so all are as it is.
+async fn status(shared: &ServerState) -> ServingStatus {
+    match check(shared).await {
+        Ok(Ok(())) => ServingStatus::Serving,
+        _ => ServingStatus::NotServing,
+    }
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: status.into(),
+    }
+}
+
+#[async_trait]
+impl Health for HealthService {
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        known(&request)?;
+        Ok(Response::new(response(status(&self.0).await)))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        known(&request)?;
+        let watched = (Arc::clone(&self.0), None);
+        let changes = stream::unfold(watched, |(shared, told)| async move {
+            let is = changed(&shared, told).await?;
+            Some((Ok(response(is)), (shared, Some(is))))
+        });
+        Ok(Response::new(changes.boxed()))
+    }
+}
+
+/// The next status that is another than the one that was told. `None`: the server stops, and that was told.
+async fn changed(shared: &ServerState, told: Option<ServingStatus>) -> Option<ServingStatus> {
+    loop {
+        let is = status(shared).await;
+        if told != Some(is) {
+            return Some(is);
+        }
+        if shared.stopping.is_cancelled() {
+            return None;
+        }
+        tokio::select! {
+            () = shared.stopping.cancelled() => {}
+            () = tokio::time::sleep(CHECK_EVERY) => {}
+        }
+    }
+}

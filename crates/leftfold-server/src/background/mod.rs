@@ -1,0 +1,10 @@
+//! What runs beside requests: health, metrics, logs and traces, and the scavenge.
+//!
+//! **Owns:** services of the server that no client's request carries out. **Does not know:** protocols, but for the health
+//! service, which is one of gRPC's own.
+
+pub(crate) mod health;
+pub(crate) mod metered_store;
+pub(crate) mod metrics;
+pub(crate) mod scavenger;
+pub mod telemetry;

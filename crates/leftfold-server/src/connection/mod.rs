@@ -1,0 +1,284 @@
+//! Connections: accepting them, detecting their version of HTTP, bounding them, and ending them.
+//!
+//! **Owns:** the accept loop; the memory that requests take. **Does not know:** protocols: it serves any [`HttpService`].
+//! **Invariants:** a connection over a limit is closed at once; one that says nothing is closed in time; no failure of one
+//! connection ends the loop.
+
+mod connection_limit;
+mod http_version;
+pub(crate) mod memory_budget;
+mod request_budget;
+mod reset_aware_body;
+
+pub(crate) use request_budget::{Framing, RequestBodyError, RequestBudget};
+pub(crate) use reset_aware_body::ResetAwareBody;
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::{self, Future},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
+use tower::Service;
+
+use self::{connection_limit::ConnectionLimiter, http_version::HttpVersion};
+use crate::{Settings, state::ServerState};
+
+/// How long the loop rests when the system has no more descriptors.
+const PAUSE_WHEN_REFUSED: Duration = Duration::from_millis(100);
+/// How often the log says that strangers may come in.
+const EXPOSED_WARNING_EVERY: Duration = Duration::from_secs(60);
+
+/// What answers the requests of every connection; each connection has a clone of it.
+pub(crate) trait HttpService:
+    Service<
+        Request<Incoming>,
+        Response = Response<Self::Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + 'static
+{
+    /// The body of an answer.
+    type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+}
+
+impl<S, B> HttpService for S
+where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<B>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    type Body = B;
+}
+
+/// Serves connections until `stop` resolves; then waits for those that are open, but not for ever.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    shared: &Arc<ServerState>,
+    service: impl HttpService,
+    stop: impl Future<Output = ()>,
+) {
+    let door = ConnectionLimiter::new(&shared.settings);
+    let connections = TaskTracker::new();
+    let cut = CancellationToken::new();
+    let mut stop = pin!(stop);
+    let _ends_with_the_loop = warn_if_exposed(shared);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                let Some(pass) = door.try_acquire(peer.ip()) else {
+                    shared.metrics.connections_refused.inc();
+                    tracing::warn!(%peer, "too many connections, closed one");
+                    continue;
+                };
+                let connection = Connection {
+                    socket,
+                    peer,
+                    service: service.clone(),
+                    shared: Arc::clone(shared),
+                };
+                let open = ConnectionGauge::counted(shared);
+                let cut = cut.clone();
+                connections.spawn(async move {
+                    // What is cut is dropped here, and with it every call on the connection.
+                    let _ = cut.run_until_cancelled(connection.serve()).await;
+                    drop((open, pass));
+                });
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn Error, "cannot take a connection");
+                tokio::time::sleep(PAUSE_WHEN_REFUSED).await;
+            }
+        }
+    }
+    drop(listener);
+    shared.stopping.cancel();
+    connections.close();
+    if timeout(shared.settings.shutdown_timeout, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            open = connections.len(),
+            "cutting connections, their calls had no more time"
+        );
+        cut.cancel();
+        connections.wait().await;
+    }
+}
+
+/// A connection that is counted as open until this is dropped.
+struct ConnectionGauge(Arc<ServerState>);
+
+impl ConnectionGauge {
+    fn counted(shared: &Arc<ServerState>) -> Self {
+        shared.metrics.connections.inc();
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for ConnectionGauge {
+    fn drop(&mut self) {
+        self.0.metrics.connections.dec();
+    }
+}
+
+/// Says again and again that strangers may come in, if they may.
+fn warn_if_exposed(shared: &ServerState) -> Option<AbortOnDropHandle<()>> {
+    let address = shared.address;
+    let warn = async move {
+        loop {
+            tracing::warn!(%address, "INSECURE: everyone who reaches this address can read and write everything");
+            tokio::time::sleep(EXPOSED_WARNING_EVERY).await;
+        }
+    };
+    (!address.ip().is_loopback()).then(|| AbortOnDropHandle::new(tokio::spawn(warn)))
+}
+
+/// One connection.
+struct Connection<S> {
+    socket: TcpStream,
+    peer: SocketAddr,
+    service: S,
+    shared: Arc<ServerState>,
+}
+
+impl<S: HttpService> Connection<S> {
+    async fn serve(self) {
+        let Self {
+            socket,
+            peer,
+            service,
+            shared,
+        } = self;
+        // Answers are small and awaited; a refusal costs only time.
+        let _ = socket.set_nodelay(true);
+        let spoken = tokio::select! {
+            () = shared.stopping.cancelled() => return,
+            spoken = http_version::detect(&socket, shared.settings.handshake_timeout) => spoken,
+        };
+        let ended = match spoken {
+            Some(HttpVersion::Http2) => serve_http2(socket, service, &shared).await,
+            Some(HttpVersion::Http1) => serve_http1(socket, service, &shared).await,
+            None => return,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, error = &error as &dyn Error, "connection ended");
+        }
+    }
+}
+
+async fn serve_http2(
+    socket: TcpStream,
+    service: impl HttpService,
+    shared: &ServerState,
+) -> Result<(), hyper::Error> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    bound_http2(&mut builder, &shared.settings);
+    let connection =
+        builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
+    serve_until_shutdown(
+        connection,
+        |connection| connection.graceful_shutdown(),
+        shared,
+    )
+    .await
+}
+
+/// Serves a connection to its end, and lets it end when the server stops or the connection is too old.
+async fn serve_until_shutdown<C: Future<Output = Result<(), hyper::Error>>>(
+    connection: C,
+    end: impl FnOnce(Pin<&mut C>),
+    shared: &ServerState,
+) -> Result<(), hyper::Error> {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return ended,
+        () = shared.stopping.cancelled() => {
+            end(connection.as_mut());
+            return connection.await;
+        }
+        () = connection_age_elapsed(&shared.settings) => {}
+    }
+    end(connection.as_mut());
+    // What does not end by itself, as a subscription, is cut: its client goes on elsewhere from where it was.
+    timeout(shared.settings.shutdown_timeout, connection)
+        .await
+        .unwrap_or(Ok(()))
+}
+
+/// Resolves when a connection that is opened now is too old.
+async fn connection_age_elapsed(settings: &Settings) {
+    match settings.connection_age_max {
+        Duration::ZERO => future::pending().await,
+        age => tokio::time::sleep(age).await,
+    }
+}
+
+fn bound_http2(builder: &mut http2::Builder<TokioExecutor>, settings: &Settings) {
+    let headers = u32::try_from(settings.headers_bytes_max.0).unwrap_or(u32::MAX);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.streams_per_connection_max)
+        .max_header_list_size(headers)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(1024)
+        .max_frame_size(64 * 1024)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(128 * 1024)
+        .keep_alive_interval(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout);
+}
+
+async fn serve_http1(
+    socket: TcpStream,
+    service: impl HttpService,
+    shared: &ServerState,
+) -> Result<(), hyper::Error> {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.settings.handshake_timeout)
+        .max_buf_size(shared.settings.headers_bytes_max.len().max(8 * 1024))
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
+    serve_until_shutdown(
+        connection,
+        |connection| connection.graceful_shutdown(),
+        shared,
+    )
+    .await
+}

@@ -1,0 +1,386 @@
+//! Extractors for the query string, headers and body of a request; they refuse unknown parameters.
+//!
+//! **Owns:** [`QueryParams`], [`RequestBody`], and the parameters that many routes share.
+//! **Does not know:** what a route does with them.
+//! **Invariants:** a name that is not known is refused, like a value that does not fit; the answer names it.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::{self, Bytes},
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, header::CONTENT_TYPE, request::Parts},
+};
+use http_body_util::LengthLimitError;
+use leftfold_model::{
+    Category, EventType, ExpectedRevision, ModelError, Query, QueryItem, Revision, Scope,
+    StreamName, Tag,
+    limits::{QUERY_ITEM_TAGS_MAX, QUERY_ITEM_TYPES_MAX, QUERY_ITEMS_MAX},
+};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::problem::{Problem, ProblemKind};
+use crate::{connection::RequestBodyError, json::Bounded, state::ServerState};
+
+/// What stands behind the question mark.
+#[derive(Debug)]
+pub(super) struct QueryParams<T>(pub(super) T);
+
+/// For routes that take no parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoParams {}
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<ServerState>> for QueryParams<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<ServerState>) -> Result<Self, Problem> {
+        let text = parts.uri.query().unwrap_or_default();
+        check_parameters(text)?;
+        let parameters = serde_html_form::Deserializer::from_bytes(text.as_bytes());
+        serde_path_to_error::deserialize(parameters)
+            .map(Self)
+            .map_err(|error| {
+                let name = path(error.path());
+                let problem = Problem::invalid(name.as_str(), error.inner().to_string());
+                match given(text.as_bytes(), &name) {
+                    Some(value) => problem.with_value(value),
+                    None => problem,
+                }
+            })
+    }
+}
+
+/// Refuses what would be read as something else than was meant: text that is none, and a value that is forgotten.
+fn check_parameters(text: &str) -> Result<(), Problem> {
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if [name, value].map(is_text).contains(&false) {
+            let problem = Problem::invalid(name, "not UTF-8");
+            return Err(problem.with_value_and_limit(value, "UTF-8, percent-encoded"));
+        }
+        if value.is_empty() {
+            let problem = Problem::invalid(name, "given without a value");
+            return Err(problem.with_value_and_limit(value, "a value, or no such parameter"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether percent-encoded bytes are text.
+fn is_text(encoded: &str) -> bool {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        let code = after.get(..2).map(|code| u8::from_str_radix(code, 16));
+        // A percent sign that begins no code stands for itself.
+        let Some((Ok(byte), after)) = code.zip(after.get(2..)) else {
+            bytes.push(b'%');
+            rest = after;
+            continue;
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    std::str::from_utf8(&bytes).is_ok()
+}
+
+/// What a parameter was given as.
+fn given(text: &[u8], name: &str) -> Option<String> {
+    let pairs: Vec<(String, String)> = serde_html_form::from_bytes(text).ok()?;
+    let pair = pairs.into_iter().find(|(given, _)| given == name);
+    pair.map(|(_, value)| value)
+}
+
+/// A body, and what it is said to be.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    pub(super) headers: HeaderMap,
+    bytes: Bytes,
+}
+
+impl FromRequest<Arc<ServerState>> for RequestBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, shared: &Arc<ServerState>) -> Result<Self, Problem> {
+        let limit = shared.settings.message_bytes_max;
+        let (parts, body) = request.into_parts();
+        let bytes = body::to_bytes(body, limit.len())
+            .await
+            .map_err(|error| of_body(&error, limit.0))?;
+        Ok(Self {
+            headers: parts.headers,
+            bytes,
+        })
+    }
+}
+
+impl RequestBody {
+    /// The media type, in small letters and without parameters; JSON if none is said.
+    pub(super) fn media_type(&self) -> Result<String, Problem> {
+        let Some(value) = self.headers.get(CONTENT_TYPE) else {
+            return Ok(JSON.to_owned());
+        };
+        let text = value
+            .to_str()
+            .map_err(|_| unknown_type(&format!("{value:?}"), JSON))?;
+        let essence = text.split(';').next().unwrap_or_default();
+        Ok(essence.trim().to_ascii_lowercase())
+    }
+
+    /// The body, which must be JSON.
+    pub(super) fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
+        match self.media_type()?.as_str() {
+            JSON => self.read(),
+            other => Err(unknown_type(other, JSON)),
+        }
+    }
+
+    /// The body as JSON of whatever type.
+    pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
+        let mut json = serde_json::Deserializer::from_slice(&self.bytes);
+        let value = serde_path_to_error::deserialize(&mut json)
+            .map_err(|error| Problem::invalid(path(error.path()), error.inner().to_string()))?;
+        json.end()
+            .map_err(|error| Problem::invalid("body", error.to_string()))?;
+        Ok(value)
+    }
+
+    /// The body as a list, or as the only element of one.
+    pub(super) fn one_or_more<'a, T: Deserialize<'a>, const MAX: usize>(
+        &'a self,
+    ) -> Result<Bounded<T, MAX>, Problem> {
+        let first = self.bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+        match first {
+            Some(b'[') => self.read(),
+            _ => Ok(vec![self.read()?].into()),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// A part of a body, which stands at this path of it.
+pub(super) fn part<'a, T: Deserialize<'a>>(json: &'a RawValue, at: &str) -> Result<T, Problem> {
+    let mut part = serde_json::Deserializer::from_str(json.get());
+    serde_path_to_error::deserialize(&mut part).map_err(|error| {
+        let path = match error.path().to_string().as_str() {
+            "." | "?" | "" => at.to_owned(),
+            path if path.starts_with('[') => format!("{at}{path}"),
+            path => format!("{at}.{path}"),
+        };
+        // Lines and columns are those of the part, and would mislead.
+        let error = error.into_inner();
+        let text = error.to_string();
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        Problem::invalid(path, text.strip_suffix(&place).unwrap_or(&text))
+    })
+}
+
+/// The media type of plain JSON.
+pub(super) const JSON: &str = "application/json";
+
+/// The problem with a media type that is none of the `known`.
+pub(super) fn unknown_type(given: &str, known: &str) -> Problem {
+    Problem::new(
+        ProblemKind::MEDIA,
+        format!("content-type: {given} is not understood here, {known} is"),
+    )
+    .of("content-type")
+    .with_value_and_limit(given, known)
+}
+
+/// Where in the body, or which parameter.
+fn path(path: &serde_path_to_error::Path) -> String {
+    match path.to_string().as_str() {
+        "." | "?" | "" => "request".to_owned(),
+        path => path.to_owned(),
+    }
+}
+
+fn of_body(error: &axum::Error, limit: u64) -> Problem {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            let detail = format!("body: more than {limit} bytes (message_bytes_max)");
+            return Problem::new(ProblemKind::TOO_LARGE, detail)
+                .of("body")
+                .with_value_and_limit(
+                    format!("more than {limit}"),
+                    serde_json::json!({
+                        "name": "message_bytes_max", "unit": "bytes", "max": limit,
+                    }),
+                );
+        }
+        if let Some(RequestBodyError::TooSlow(within)) = error.downcast_ref() {
+            return too_slow(*within);
+        }
+        cause = error.source();
+    }
+    Problem::invalid("body", error.to_string())
+}
+
+fn too_slow(within: Duration) -> Problem {
+    let limit = serde_json::json!({
+        "name": "call_timeout", "unit": "seconds", "max": within.as_secs_f64(),
+    });
+    Problem::new(
+        ProblemKind::SLOW,
+        format!("body: not complete after {within:?}"),
+    )
+    .of("body")
+    .with_value_and_limit(format!("more than {within:?}"), limit)
+}
+
+/// The name of a stream from the address.
+#[derive(Debug)]
+pub(super) struct StreamPath(pub(super) StreamName);
+
+impl FromRequestParts<Arc<ServerState>> for StreamPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<ServerState>,
+    ) -> Result<Self, Problem> {
+        let named = axum::extract::Path::<String>::from_request_parts(parts, state).await;
+        let axum::extract::Path(name) =
+            named.map_err(|error| Problem::invalid("stream", error.body_text()))?;
+        stream("stream", name).map(Self)
+    }
+}
+
+/// A name of a stream.
+pub(super) fn stream(field: &str, name: String) -> Result<StreamName, Problem> {
+    StreamName::new(name).map_err(|error| Problem::of_model(field, &error))
+}
+
+/// What a stream is expected to be: a revision, `any`, `none` or `exists`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Expected(pub(super) ExpectedRevision);
+
+/// What a stream is expected to be: the number of a revision, or a word.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Expected, examples("any", "none", "exists", 41))]
+#[serde(
+    untagged,
+    expecting = "expected any, none, exists, or the number of a revision"
+)]
+pub(super) enum ExpectedRevisionParam {
+    Number(u64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Expected {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let exact = |number| ExpectedRevision::Exact(Revision::new(number));
+        Ok(Self(
+            match ExpectedRevisionParam::deserialize(deserializer)? {
+                ExpectedRevisionParam::Number(number) => exact(number),
+                ExpectedRevisionParam::Text(text) => match text.as_str() {
+                    "any" => ExpectedRevision::Any,
+                    "none" => ExpectedRevision::NoStream,
+                    "exists" => ExpectedRevision::StreamExists,
+                    text => exact(text.parse().map_err(|_| {
+                        serde::de::Error::custom(format!(
+                            "{text:?} is not any, none, exists, or the number of a revision"
+                        ))
+                    })?),
+                },
+            },
+        ))
+    }
+}
+
+/// Events of one of these types that have all of these tags.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QueryItemBody {
+    /// One of these; none: any.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>, max_items = 256)]
+    types: Bounded<String, QUERY_ITEM_TYPES_MAX>,
+    /// All of these.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>, max_items = 64)]
+    tags: Bounded<String, QUERY_ITEM_TAGS_MAX>,
+}
+
+/// The alternatives of a query.
+pub(super) type Items = Bounded<QueryItemBody, QUERY_ITEMS_MAX>;
+
+/// Events that match one of the items; without a list of them, all.
+pub(super) fn query(items: Option<Items>, field: &str) -> Result<Query, Problem> {
+    let Some(items) = items else {
+        return Ok(Query::All);
+    };
+    let refused = |error: ModelError| Problem::of_model(field, &error);
+    let items = items.all("query", "items", "QUERY_ITEMS_MAX");
+    let items = items.map_err(refused)?.into_iter().enumerate();
+    let items = items.map(|(index, given)| {
+        let at = format!("{field}[{index}]");
+        let types = format!("{at}.types");
+        let tags = format!("{at}.tags");
+        item(given, [&types, &tags, &at])
+    });
+    Query::items(items.collect::<Result<Vec<_>, _>>()?).map_err(refused)
+}
+
+/// An item; what is wrong is told of the types, of the tags, or of both together.
+fn item(
+    item: QueryItemBody,
+    [types_field, tags_field, field]: [&str; 3],
+) -> Result<QueryItem, Problem> {
+    const THING: &str = "query item";
+    let of = |field: &str| {
+        let field = field.to_owned();
+        move |error: ModelError| Problem::of_model(field, &error)
+    };
+    let types = item.types.all(THING, "types", "QUERY_ITEM_TYPES_MAX");
+    let types = types.map_err(of(types_field))?.into_iter();
+    let types: Vec<_> = types
+        .map(EventType::new)
+        .collect::<Result<_, _>>()
+        .map_err(of(types_field))?;
+    let tags = item.tags.all(THING, "tags", "QUERY_ITEM_TAGS_MAX");
+    let tags = tags.map_err(of(tags_field))?.into_iter();
+    let tags: Vec<_> = tags
+        .map(Tag::new)
+        .collect::<Result<_, _>>()
+        .map_err(of(tags_field))?;
+    QueryItem::new(types, tags).map_err(of(field))
+}
+
+/// Events of one of these types with all of these tags; without any, all.
+pub(super) fn filter(types: Vec<String>, tags: Vec<String>) -> Result<Query, Problem> {
+    if types.is_empty() && tags.is_empty() {
+        return Ok(Query::All);
+    }
+    let given = QueryItemBody {
+        types: types.into(),
+        tags: tags.into(),
+    };
+    let item = item(given, ["type", "tag", "type"])?;
+    Query::items([item]).map_err(|error| Problem::of_model("type", &error))
+}
+
+/// The events of one stream, of one category, or all.
+pub(super) fn scope(name: Option<String>, category: Option<String>) -> Result<Scope, Problem> {
+    match (name, category) {
+        (None, None) => Ok(Scope::All),
+        (Some(name), None) => Ok(Scope::Stream(stream("stream", name)?)),
+        (None, Some(category)) => Category::new(category)
+            .map(Scope::Category)
+            .map_err(|error| Problem::of_model("category", &error)),
+        (Some(name), Some(category)) => {
+            let problem = Problem::invalid("category", "not together with a stream");
+            Err(problem.with_value_and_limit(category, format!("none, or no stream {name:?}")))
+        }
+    }
+}

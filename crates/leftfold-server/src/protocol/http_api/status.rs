@@ -1,0 +1,143 @@
+//! How the server is, for orchestrators and monitoring.
+//!
+//! **Owns:** liveness, readiness, `/info` and `/metrics`. **Does not know:** what is counted; `metrics` does.
+//! **Invariants:** liveness never asks the store; readiness asks it, for a bounded time; a server that stops is not ready;
+//! metrics are there whatever the store does.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use leftfold_model::Position;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    extract::{NoParams, QueryParams},
+    problem::{Details, Problem, ProblemKind},
+    read::PAGE_BYTES_MAX,
+};
+use crate::{
+    background::health, background::metrics::Gauges, background::scavenger::Phase, call,
+    state::ServerState,
+};
+
+/// The media type of metrics.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How long metrics wait for the store.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Says that the process runs.
+#[utoipa::path(get, path = "/health/live", tag = "status", responses((status = OK)))]
+pub(super) async fn live(QueryParams(NoParams {}): QueryParams<NoParams>) {}
+
+/// Says whether the server takes requests and its store works: it can be read, and takes appends.
+#[utoipa::path(
+    get, path = "/health/ready", tag = "status",
+    responses(
+        (status = OK),
+        (status = SERVICE_UNAVAILABLE, body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn ready(
+    State(shared): State<Arc<ServerState>>,
+    QueryParams(NoParams {}): QueryParams<NoParams>,
+) -> Result<StatusCode, Problem> {
+    health::check(&shared).await??;
+    Ok(StatusCode::OK)
+}
+
+/// What runs here.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct InfoResponse {
+    name: &'static str,
+    version: &'static str,
+    /// Another one each time the server starts.
+    instance: String,
+    /// Where it listens.
+    address: String,
+    uptime_seconds: u64,
+    /// Whether what is acknowledged outlives the process.
+    durable: bool,
+    /// Among how many of the newest events a repetition with the expectation `any` or `exists` is recognised; nothing: all.
+    recent_ids: Option<u64>,
+    /// The wire contracts that are spoken on this port.
+    protocols: &'static [&'static str],
+    limits: Limits,
+}
+
+/// What a request may be.
+#[derive(Debug, Serialize, ToSchema)]
+struct Limits {
+    message_bytes_max: u64,
+    headers_bytes_max: u64,
+    page_events_max: u32,
+    page_bytes_max: usize,
+    call_timeout_seconds: u64,
+}
+
+/// Tells what runs here, what it speaks, and its limits.
+#[utoipa::path(get, path = "/info", tag = "status", responses((status = OK, body = InfoResponse)))]
+pub(super) async fn info(
+    State(shared): State<Arc<ServerState>>,
+    QueryParams(NoParams {}): QueryParams<NoParams>,
+) -> Json<InfoResponse> {
+    let settings = &shared.settings;
+    let capabilities = shared.store.capabilities();
+    Json(InfoResponse {
+        name: "leftfold",
+        version: env!("CARGO_PKG_VERSION"),
+        instance: shared.instance.to_string(),
+        address: shared.address.to_string(),
+        uptime_seconds: shared.started.elapsed().as_secs(),
+        durable: capabilities.durable,
+        recent_ids: Some(capabilities.recent_ids).filter(|ids| *ids < u64::MAX),
+        protocols: &[
+            "event_store.client",
+            "kurrentdb.protocol.v2",
+            "umadb.v1",
+            "leftfold.v1",
+            "grpc.health.v1",
+            "http/api/v1",
+        ],
+        limits: Limits {
+            message_bytes_max: settings.message_bytes_max.0,
+            headers_bytes_max: settings.headers_bytes_max.0,
+            page_events_max: settings.page_events_max,
+            page_bytes_max: PAGE_BYTES_MAX,
+            call_timeout_seconds: settings.call_timeout.as_secs(),
+        },
+    })
+}
+
+/// Gives the metrics as text, in the format of `OpenMetrics`.
+#[utoipa::path(
+    get, path = "/metrics", tag = "status",
+    responses(
+        (status = OK, body = String, content_type = "application/openmetrics-text"),
+        (status = "default", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn metrics(
+    State(shared): State<Arc<ServerState>>,
+    QueryParams(NoParams {}): QueryParams<NoParams>,
+) -> Result<Response, Problem> {
+    let head = call::with_timeout(&shared, PATIENCE, shared.store.head()).await;
+    let running = shared
+        .scavenges
+        .latest()
+        .is_some_and(|run| run.phase == Phase::Running);
+    let moment = Gauges {
+        head: head.ok().and_then(Result::ok).map(Position::get),
+        uptime: shared.started.elapsed(),
+        scavenging: running,
+    };
+    let text = shared.metrics.text(moment);
+    let text = text.map_err(|error| Problem::new(ProblemKind::UNAVAILABLE, error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response())
+}

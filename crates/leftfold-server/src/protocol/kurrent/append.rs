@@ -1,0 +1,297 @@
+//! Appending to one stream, in one call.
+//!
+//! **Owns:** `Append`: gathering its events, its answers; and what expectations look like. **Does not know:** batches.
+//! **Invariants:** a call that ends before its last event appends nothing; a wrong expectation is an answer, not an error.
+
+use std::sync::Arc;
+
+use leftfold_model::{
+    Append, Appended, Conflict, CurrentRevision, ExpectedRevision, NewEvent, Position, Revision,
+    StreamName, limits,
+};
+use leftfold_proto::event_store::client::{
+    Empty,
+    streams::{
+        AppendReq, AppendResp,
+        append_req::{Content, options::ExpectedStreamRevision as Expected},
+        append_resp::{
+            self, Success, WrongExpectedVersion,
+            success::{CurrentRevisionOption as Current, PositionOption},
+            wrong_expected_version as wrong,
+        },
+    },
+};
+use leftfold_store::{AppendError, ReadError, StreamStatus};
+use tokio::time::timeout_at;
+use tonic::{Request, Status, Streaming};
+
+use super::{
+    event::{self, Proposed},
+    status,
+};
+use crate::{
+    call,
+    connection::memory_budget::{BudgetExhausted, Reservation},
+    state::ServerState,
+};
+
+/// An append as it was asked for.
+#[derive(Debug)]
+pub(super) struct AppendBuffer {
+    pub(super) stream: StreamName,
+    pub(super) expected: ExpectedRevision,
+    pub(super) events: Vec<NewEvent>,
+    /// Bytes of the events.
+    size: usize,
+    /// The room they take.
+    held: Reservation,
+}
+
+/// Why an event is not taken into an append.
+#[derive(Debug)]
+pub(super) enum RejectedEvent {
+    /// It is not an event that can be appended.
+    Event(Status),
+    /// With it the append has too many bytes or events.
+    Append(Status),
+    /// There is no room for it at the moment.
+    Crowded(BudgetExhausted),
+}
+
+/// What came of an append.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The revision of the stream's last event, and the position of the append's.
+    Done(Option<Revision>, Option<Position>),
+    /// The stream is somewhere else.
+    Wrong(CurrentRevision),
+    /// The stream is deleted.
+    Deleted,
+}
+
+impl AppendBuffer {
+    pub(super) fn new(
+        shared: &ServerState,
+        stream: StreamName,
+        expected: ExpectedRevision,
+    ) -> Self {
+        Self {
+            stream,
+            expected,
+            events: Vec::new(),
+            size: 0,
+            held: shared.gathering.begin(),
+        }
+    }
+
+    /// Takes an event in. Whatever is wrong is said before more is kept.
+    pub(super) fn add(&mut self, proposed: Proposed) -> Result<(), RejectedEvent> {
+        let size = proposed.size();
+        self.size = self.size.saturating_add(size);
+        if self.size > limits::APPEND_BYTES_MAX {
+            let max = limits::APPEND_BYTES_MAX;
+            return Err(RejectedEvent::Append(status::append_too_large(max)));
+        }
+        if self.events.len() >= limits::APPEND_EVENTS_MAX {
+            let max = limits::APPEND_EVENTS_MAX;
+            let text = format!("append has more than {max} events (APPEND_EVENTS_MAX)");
+            return Err(RejectedEvent::Append(Status::invalid_argument(text)));
+        }
+        let taken = size.saturating_add(size_of::<NewEvent>());
+        self.held.grow(taken).map_err(RejectedEvent::Crowded)?;
+        self.events
+            .push(proposed.into_event().map_err(RejectedEvent::Event)?);
+        Ok(())
+    }
+
+    /// Bytes of its events.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Appends it.
+    pub(super) async fn execute(self, shared: &ServerState) -> Result<Outcome, AppendError> {
+        if self.events.is_empty() {
+            return self.of_nothing(shared).await;
+        }
+        let append = Append::to(self.stream.clone(), self.expected, self.events);
+        let append = append.map_err(|error| AppendError::Invalid {
+            reason: error.to_string(),
+        })?;
+        match shared.store.append(append).await {
+            Ok(appended) => Ok(done(&appended)),
+            Err(AppendError::Conflict(Conflict::WrongRevision { actual, .. })) => {
+                Ok(Outcome::Wrong(actual))
+            }
+            Err(AppendError::Conflict(Conflict::StreamDeleted { .. })) => Ok(Outcome::Deleted),
+            Err(AppendError::Conflict(Conflict::PartlyStored { .. })) => {
+                let state = shared.store.stream_state(self.stream).await;
+                let last = state.map_or(None, |state| state.last);
+                Ok(Outcome::Wrong(CurrentRevision(last)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An append without events only looks at the stream.
+    async fn of_nothing(self, shared: &ServerState) -> Result<Outcome, AppendError> {
+        let unavailable = |error: ReadError| AppendError::Unavailable {
+            cause: Arc::new(error),
+        };
+        let store = &shared.store;
+        let state = store.stream_state(self.stream.clone()).await;
+        let state = state.map_err(unavailable)?;
+        let actual = CurrentRevision(state.last);
+        let deleted = state.status == StreamStatus::Deleted;
+        let exists = self.expected == ExpectedRevision::StreamExists;
+        let seen = CurrentRevision(state.last.filter(|_| !deleted));
+        if state.status == StreamStatus::Tombstoned || exists && deleted {
+            return Ok(Outcome::Deleted);
+        }
+        if self.expected.allows(actual) || self.expected.allows(seen) {
+            return Ok(Outcome::Done(seen.0, None));
+        }
+        // A stream that has only metadata exists, too.
+        if let (true, Some(metadata_stream)) = (exists, self.stream.metadata_stream()) {
+            let described = store.stream_state(metadata_stream).await;
+            if described.map_err(unavailable)?.last.is_some() {
+                return Ok(Outcome::Done(None, None));
+            }
+        }
+        Ok(Outcome::Wrong(actual))
+    }
+}
+
+fn done(appended: &Appended) -> Outcome {
+    let revision = appended.streams.first().map(|&(_, revision)| revision);
+    Outcome::Done(revision, Some(appended.last))
+}
+
+/// `Append`.
+pub(super) async fn append(
+    shared: &Arc<ServerState>,
+    request: Request<Streaming<AppendReq>>,
+) -> Result<AppendResp, Status> {
+    let deadline = call::deadline(shared, request.metadata())?;
+    let gathered = timeout_at(deadline, gather(shared, request.into_inner())).await;
+    let wanted = gathered.map_err(|_| {
+        Status::deadline_exceeded("the events did not come in time, nothing was written")
+    })??;
+    let (stream, expected) = (wanted.stream.clone(), wanted.expected);
+    let work = {
+        let shared = Arc::clone(shared);
+        async move { wanted.execute(&shared).await }
+    };
+    let finished = call::run_to_completion(shared, deadline, work).await;
+    let result = match finished.map_err(status::unfinished)? {
+        Ok(Outcome::Done(revision, position)) => {
+            append_resp::Result::Success(success(revision, position))
+        }
+        Ok(Outcome::Wrong(actual)) => {
+            append_resp::Result::WrongExpectedVersion(wrong_version(expected, actual))
+        }
+        Ok(Outcome::Deleted) => return Err(status::stream_deleted(&stream)),
+        Err(error) => return Err(status::of_append(&error)),
+    };
+    Ok(AppendResp {
+        result: Some(result),
+    })
+}
+
+/// Takes the requests of one call together.
+async fn gather(
+    shared: &ServerState,
+    mut requests: Streaming<AppendReq>,
+) -> Result<AppendBuffer, Status> {
+    let first = requests
+        .message()
+        .await?
+        .and_then(|request| request.content);
+    let Some(Content::Options(options)) = first else {
+        return Err(Status::invalid_argument(
+            "the first message has to hold the options",
+        ));
+    };
+    let stream = event::stream(options.stream_identifier)?;
+    let expected = match options.expected_stream_revision {
+        Some(Expected::Revision(revision)) => ExpectedRevision::Exact(Revision::new(revision)),
+        Some(Expected::NoStream(_)) => ExpectedRevision::NoStream,
+        Some(Expected::StreamExists(_)) => ExpectedRevision::StreamExists,
+        Some(Expected::Any(_)) => ExpectedRevision::Any,
+        None => return Err(status::missing("expected_stream_revision")),
+    };
+    let mut wanted = AppendBuffer::new(shared, stream, expected);
+    while let Some(request) = requests.message().await? {
+        let Some(Content::ProposedMessage(message)) = request.content else {
+            return Err(Status::invalid_argument(
+                "only the first message may hold options",
+            ));
+        };
+        let proposed = Proposed {
+            id: message.id,
+            metadata: message.metadata,
+            custom_metadata: message.custom_metadata,
+            data: message.data,
+        };
+        wanted.add(proposed).map_err(|unfit| match unfit {
+            RejectedEvent::Event(status) | RejectedEvent::Append(status) => status,
+            RejectedEvent::Crowded(full) => status::too_busy(full),
+        })?;
+    }
+    Ok(wanted)
+}
+
+fn success(revision: Option<Revision>, position: Option<Position>) -> Success {
+    let current = match revision {
+        Some(revision) => Current::CurrentRevision(revision.get()),
+        None => Current::NoStream(Empty {}),
+    };
+    let position = match position {
+        Some(position) => PositionOption::Position(append_resp::Position {
+            commit_position: position.get(),
+            prepare_position: position.get(),
+        }),
+        None => PositionOption::NoPosition(Empty {}),
+    };
+    Success {
+        current_revision_option: Some(current),
+        position_option: Some(position),
+    }
+}
+
+/// The answer in both of its forms: old clients read the one, newer ones the other.
+fn wrong_version(expected: ExpectedRevision, actual: CurrentRevision) -> WrongExpectedVersion {
+    use wrong::{
+        CurrentRevisionOption as New, CurrentRevisionOption2060 as Old,
+        ExpectedRevisionOption as NewExpected, ExpectedRevisionOption2060 as OldExpected,
+    };
+    let (old, new) = match actual.0 {
+        Some(at) => (
+            Old::CurrentRevision2060(at.get()),
+            New::CurrentRevision(at.get()),
+        ),
+        None => (Old::NoStream2060(Empty {}), New::CurrentNoStream(Empty {})),
+    };
+    let (old_expected, new_expected) = match expected {
+        ExpectedRevision::Any => (
+            Some(OldExpected::Any2060(Empty {})),
+            NewExpected::ExpectedAny(Empty {}),
+        ),
+        ExpectedRevision::StreamExists => (
+            Some(OldExpected::StreamExists2060(Empty {})),
+            NewExpected::ExpectedStreamExists(Empty {}),
+        ),
+        // The old form has no word for it; clients take its absence so.
+        ExpectedRevision::NoStream => (None, NewExpected::ExpectedNoStream(Empty {})),
+        ExpectedRevision::Exact(at) => (
+            Some(OldExpected::ExpectedRevision2060(at.get())),
+            NewExpected::ExpectedRevision(at.get()),
+        ),
+    };
+    WrongExpectedVersion {
+        current_revision_option_20_6_0: Some(old),
+        expected_revision_option_20_6_0: old_expected,
+        current_revision_option: Some(new),
+        expected_revision_option: Some(new_expected),
+    }
+}

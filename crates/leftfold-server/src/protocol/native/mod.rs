@@ -1,0 +1,28 @@
+//! Leftfold's own protocol: the store contract over the wire.
+//!
+//! **Owns:** its services. **Does not know:** rules about streams.
+//! **Invariants:** an append that was begun is finished, whether or not anybody waits for it; what fails is told so that the
+//! client can rebuild the same error.
+//! **Reading order:** `service`, `session`, then the translations: `decode`, `encode`, `status`.
+
+mod chunked_append;
+mod decode;
+mod encode;
+mod service;
+mod session;
+mod status;
+
+use std::sync::Arc;
+
+use leftfold_proto::leftfold::v1::store_server::StoreServer;
+
+use self::service::Native;
+use crate::{protocol::GrpcRoutes, state::ServerState};
+
+/// Adds the services of this protocol.
+pub(crate) fn register(services: &mut GrpcRoutes, shared: &Arc<ServerState>) {
+    let service = StoreServer::new(Native::new(shared))
+        .max_decoding_message_size(shared.settings.message_bytes_max.len())
+        .max_encoding_message_size(usize::MAX);
+    services.add(service);
+}

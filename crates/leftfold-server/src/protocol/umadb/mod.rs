@@ -1,0 +1,38 @@
+//! The protocol of UmaDB's clients.
+//!
+//! **Owns:** its services. **Does not know:** rules about streams.
+//! **Invariants:** what is appended here goes to the stream of events that name none; events of system streams, whose names
+//! begin with `$`, are never shown.
+//! **Reading order:** `service`, then `append`, `read`, `subscribe`; `event`, `encode`, `metadata`, `query` and `status`
+//! translate.
+
+mod append;
+mod batcher;
+mod encode;
+mod event;
+mod metadata;
+mod query;
+mod read;
+mod service;
+mod status;
+mod subscribe;
+mod tracking;
+
+use std::sync::Arc;
+
+use leftfold_model::RecordedEvent;
+use leftfold_proto::umadb::v1::dcb_server::DcbServer;
+
+use self::service::Dcb;
+use crate::{protocol::GrpcRoutes, state::ServerState};
+
+/// Adds the services of this protocol.
+pub(crate) fn register(services: &mut GrpcRoutes, shared: &Arc<ServerState>) {
+    let service = DcbServer::new(Dcb::new(shared));
+    services.add(service.max_decoding_message_size(shared.settings.message_bytes_max.len()));
+}
+
+/// Whether readers of this protocol are shown an event: not those that a store or a server noted for itself.
+fn is_shown(event: &RecordedEvent) -> bool {
+    !event.stream.as_str().starts_with('$')
+}

@@ -1,0 +1,138 @@
+//! A store that does not answer: nobody waits for it for ever.
+//!
+//! **Owns:** [`Silent`], and what is told meanwhile. **Does not know:** stores that answer.
+
+use std::{
+    future::{Pending, pending},
+    sync::Arc,
+};
+
+use futures_core::{future::BoxFuture, stream::BoxStream};
+use futures_util::{StreamExt, stream};
+use leftfold_model::{Append, Appended, Position, Read, StreamName};
+use leftfold_store::{
+    AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, MemorySnapshotStore,
+    ReadBatch, ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
+    StreamState, Subscription,
+};
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::{client::TestClient, test_server::TestServer};
+
+/// A store of which every answer is awaited in vain, but that of its end.
+#[derive(Debug, Default)]
+struct Silent {
+    /// Told of each read.
+    read: Arc<Notify>,
+}
+
+fn never<T: Send + 'static>() -> BoxFuture<'static, T> {
+    let never: Pending<T> = pending();
+    Box::pin(never)
+}
+
+impl EventStore for Silent {
+    fn append(&self, _: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        never()
+    }
+    fn read(&self, _: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
+        self.read.notify_one();
+        stream::pending().boxed()
+    }
+    fn subscribe(&self, _: Subscription) -> BoxStream<'static, Result<Delivery, ReadError>> {
+        stream::pending().boxed()
+    }
+    fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
+        never()
+    }
+    fn stream_state(&self, _: StreamName) -> BoxFuture<'_, Result<StreamState, ReadError>> {
+        never()
+    }
+    fn delete(&self, _: Delete) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        never()
+    }
+    fn scavenge(&self, _: Scavenge) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
+        stream::pending().boxed()
+    }
+    fn streams(&self, _: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
+        stream::pending().boxed()
+    }
+    fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
+        never()
+    }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new(false, u64::MAX)
+    }
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        Arc::new(MemorySnapshotStore::default())
+    }
+    fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+async fn over(store: Silent, call_timeout: &str) -> TestServer {
+    let settings = [
+        ("call_timeout", call_timeout),
+        ("shutdown_timeout", "100ms"),
+    ];
+    TestServer::new(Arc::new(store), &settings).await
+}
+
+#[tokio::test]
+async fn every_question_is_answered_in_time_and_an_append_says_that_it_may_have_happened() {
+    let server = over(Silent::default(), "50ms").await;
+    let http = TestClient::new(&server);
+    for path in [
+        "/api/v1/events",
+        "/api/v1/streams/a/events",
+        "/api/v1/streams",
+        "/api/v1/streams/a",
+        "/api/v1/streams/a/metadata",
+        "/api/v1/stats",
+    ] {
+        let refused = http.get(path).await.problem(503, "unavailable");
+        let told = refused["detail"].as_str().unwrap();
+        assert!(told.contains("50ms"), "{path}: {told}");
+    }
+    let query = http.post("/api/v1/query", &json!({})).await;
+    query.problem(503, "unavailable");
+    let event = json!({"type": "T"});
+    let append = http.post("/api/v1/streams/a/events", &event).await;
+    let told = append.problem(504, "outcome-unknown")["detail"].to_string();
+    assert!(told.contains("same ids or key"), "{told}");
+    let delete = http.ask("DELETE", "/api/v1/streams/a", &[], "").await;
+    let told = delete.problem(504, "outcome-unknown")["detail"].to_string();
+    assert!(told.contains("status"), "{told}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_question_ends_when_the_server_stops() {
+    let store = Silent::default();
+    let read = Arc::clone(&store.read);
+    let server = over(store, "1h").await;
+    let http = TestClient::new(&server);
+    let asking = tokio::spawn(async move { http.get("/api/v1/events").await });
+    read.notified().await;
+    server.stop().await;
+    asking.await.unwrap().problem(503, "unavailable");
+}
+
+#[tokio::test]
+async fn metrics_are_there_and_the_server_is_not_ready() {
+    let server = over(Silent::default(), "1h").await;
+    let http = TestClient::new(&server);
+    let (metrics, ready) = tokio::join!(http.get("/metrics"), http.get("/health/ready"));
+    assert_eq!(metrics.status, 200);
+    assert!(
+        metrics.text.contains("leftfold_head_position 0"),
+        "{}",
+        metrics.text
+    );
+    ready.problem(503, "unavailable");
+    assert_eq!(http.get("/health/live").await.status, 200);
+    assert_eq!(http.get("/info").await.good()["recent_ids"], json!(null));
+    server.stop().await;
+}
