@@ -4,10 +4,10 @@
 //! **Invariants:** both sides of a row alternate, run by run, on the same server, in databases of their own.
 
 mod bank;
-mod ours;
+mod leftfold_rows;
 mod peers;
 mod plain;
-mod terms;
+mod tag_index;
 
 use std::{future::Future, time::Instant};
 
@@ -34,16 +34,16 @@ struct Arguments {
 /// Rates of both sides, per second.
 #[derive(Debug, Default)]
 struct Row {
-    ours: Vec<f64>,
-    beside: Vec<f64>,
+    leftfold: Vec<f64>,
+    peer: Vec<f64>,
 }
 
 impl Row {
-    fn show(&self, name: &str, beside: &str) {
-        let (ours, theirs) = (median(&self.ours), median(&self.beside));
+    fn show(&self, name: &str, peer: &str) {
+        let (leftfold, peer) = (median(&self.leftfold), median(&self.peer));
         println!(
-            "| {name} | {ours:.0} | {beside} | {theirs:.0} | {:.2} |",
-            ours / theirs
+            "| {name} | {leftfold:.0} | {peer_name} | {peer:.0} | {:.2} |",
+            leftfold / peer
         );
     }
 }
@@ -108,7 +108,7 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     for tags in [false, true] {
-        terms::rows(&server, &arguments, tags, &wants).await?;
+        tag_index::rows(&server, &arguments, tags, &wants).await?;
     }
     let name = "catch up";
     if wants(name) {
@@ -119,13 +119,13 @@ async fn main() -> anyhow::Result<()> {
 
 async fn appends(server: &Server, arguments: &Arguments, clients: u64) -> anyhow::Result<Row> {
     let plain = server.database();
-    let store = ours::open(&server.database()).await?;
+    let store = leftfold_rows::open(&server.database()).await?;
     plain::prepare(server, &plain);
     let mut row = Row::default();
     for run in 0..arguments.runs {
-        row.ours
-            .push(ours::appends(&store, run, clients, arguments.seconds).await?);
-        row.beside.push(plain::inserts(
+        row.leftfold
+            .push(leftfold_rows::appends(&store, run, clients, arguments.seconds).await?);
+        row.peer.push(plain::inserts(
             server,
             &plain,
             run,
@@ -143,16 +143,16 @@ async fn bank_rows(
     name: &str,
 ) -> anyhow::Result<()> {
     let (mut es, mut disintegrate) = (Row::default(), Row::default());
-    let accounts = ours::bank(&server.database()).await?;
+    let accounts = leftfold_rows::bank(&server.database()).await?;
     let es_bank = peers::es::bank(&server.database()).await?;
     let disintegrate_bank = peers::disintegrate::bank(&server.database()).await?;
     for _ in 0..arguments.runs {
-        let ours = ours::deposits(&accounts, callers, arguments.seconds).await?;
-        es.ours.push(ours);
-        disintegrate.ours.push(ours);
-        es.beside
+        let rate = leftfold_rows::deposits(&accounts, callers, arguments.seconds).await?;
+        es.leftfold.push(rate);
+        disintegrate.leftfold.push(rate);
+        es.peer
             .push(peers::es::deposits(&es_bank, callers, arguments.seconds).await?);
-        disintegrate.beside.push(
+        disintegrate.peer.push(
             peers::disintegrate::deposits(&disintegrate_bank, callers, arguments.seconds).await?,
         );
     }
@@ -163,16 +163,16 @@ async fn bank_rows(
 
 async fn catch_up(server: &Server, arguments: &Arguments, name: &str) -> anyhow::Result<()> {
     let address = server.database();
-    let store = ours::open(&address).await?;
-    ours::fill(&store, arguments.events).await?;
+    let store = leftfold_rows::open(&address).await?;
+    leftfold_rows::fill(&store, arguments.events).await?;
     plain::settle(server, &address);
     let (mut text, mut binary) = (Row::default(), Row::default());
     for _ in 0..arguments.runs {
-        let ours = ours::read_all(&store, arguments.events).await?;
+        let rate = leftfold_rows::read_all(&store, arguments.events).await?;
         for (row, format) in [(&mut text, "text"), (&mut binary, "binary")] {
-            row.ours.push(ours);
+            row.leftfold.push(rate);
             let copied = plain::copy_out(server, &address, arguments.events, format)?;
-            row.beside.push(copied);
+            row.peer.push(copied);
         }
     }
     text.show(name, "psql, copy to, text");

@@ -8,7 +8,7 @@ use std::{fs, time::Instant};
 use anyhow::Context;
 use leftfold_postgres::testing::Server;
 
-use crate::ours::DATA;
+use crate::leftfold_rows::DATA;
 
 fn name(address: &str) -> &str {
     address.rsplit('/').next().unwrap_or_default()

@@ -1,7 +1,8 @@
-//! The back end: where events are stored and found again, and what holds the rooms below together.
+//! The back end: the modules of this crate as one [`Backend`].
 //!
-//! **Owns:** [`PostgresBackend`]. **Does not know:** SQL; the rooms below do. The lives of streams; they come on top.
-//! **Invariants:** clones are the same storage; nothing waits for a lock of this process while it waits for the server.
+//! **Owns:** [`PostgresBackend`].
+//! **Does not know:** SQL; stream lifecycles, which [`RetentionStore`](leftfold_store::RetentionStore) adds.
+//! **Invariants:** clones are the same storage. No lock of this process is held while a call waits for the server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,13 +20,13 @@ use tokio::{
 use crate::{
     OpenError, PostgresOptions,
     append::{Pending, Writer},
-    connect::Session,
     erase,
     error::Failure,
     follow::{self, HeadWatcher},
     listing,
     pool::Pool,
     read, schema,
+    session::Session,
     snapshots::PostgresSnapshotStore,
 };
 
@@ -40,27 +41,27 @@ struct Inner {
     pool: Arc<Pool>,
     heads: Arc<HeadWatcher>,
     snapshots: Arc<PostgresSnapshotStore>,
-    /// The way to the writing task, until the store is closed.
+    /// The queue of the writer task; `None` once the store is closed.
     queue: Mutex<Option<mpsc::Sender<Pending>>>,
-    writing: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl PostgresBackend {
     pub(crate) async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
-        let link = Session::open(&options).await?;
-        schema::ensure_schema(&link, &options).await?;
-        let partitioned = schema::is_partitioned(&link, &options).await?;
-        drop(link);
+        let session = Session::open(&options).await?;
+        schema::ensure_schema(&session, &options).await?;
+        let partitioned = schema::is_partitioned(&session, &options).await?;
+        drop(session);
         let pool = Pool::new(options);
         let heads = HeadWatcher::new(Arc::clone(&pool));
-        let (queue, writing) = Writer::start(Arc::clone(&pool), Arc::clone(&heads), partitioned);
+        let (queue, writer) = Writer::start(Arc::clone(&pool), Arc::clone(&heads), partitioned);
         Ok(Self {
             inner: Arc::new(Inner {
                 snapshots: Arc::new(PostgresSnapshotStore::new(Arc::clone(&pool))),
                 pool,
                 heads,
                 queue: Mutex::new(Some(queue)),
-                writing: Mutex::new(Some(writing)),
+                writer: Mutex::new(Some(writer)),
             }),
         })
     }
@@ -88,13 +89,19 @@ impl PostgresBackend {
 impl Backend for PostgresBackend {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
-            let (answer, outcome) = oneshot::channel();
-            let queued = self.queue()?.send(Pending { append, answer }).await;
+            let (sender, outcome) = oneshot::channel();
+            let queued = self
+                .queue()?
+                .send(Pending {
+                    append,
+                    outcome: sender,
+                })
+                .await;
             queued.map_err(|_| Self::closed())?;
-            // A sender that is dropped without an answer went down with its runtime, maybe in the middle of a commit.
+            // The writer task ended with its runtime, maybe in the middle of a commit.
             outcome
                 .await
-                .unwrap_or_else(|_| Err(Failure::Gone.into_append_error()))
+                .unwrap_or_else(|_| Err(Failure::RuntimeEnded.into_append_error()))
         })
     }
 
@@ -116,15 +123,15 @@ impl Backend for PostgresBackend {
     fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
         let pool = &self.inner.pool;
         Box::pin(read::with_retry(pool, move || async move {
-            let lent = pool.get().await?;
-            read::head(lent.link()?, pool.options().schema()).await
+            let pooled = pool.get().await?;
+            read::head(pooled.session()?, pool.options().schema()).await
         }))
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), ReadError>> {
         Box::pin(async {
-            let writes = self.queue().is_ok_and(|queue| !queue.is_closed());
-            if !writes {
+            let accepts_appends = self.queue().is_ok_and(|queue| !queue.is_closed());
+            if !accepts_appends {
                 return Err(Failure::Closed.into_read_error());
             }
             self.head().await.map(drop)
@@ -141,8 +148,8 @@ impl Backend for PostgresBackend {
     }
 
     fn capabilities(&self) -> Capabilities {
-        // Ids are unique for ever.
-        Capabilities::new(!self.inner.pool.options().lost_commits, u64::MAX)
+        // Event ids stay unique for the lifetime of the log.
+        Capabilities::new(!self.inner.pool.options().allow_lost_commits, u64::MAX)
     }
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
@@ -158,14 +165,14 @@ impl Backend for PostgresBackend {
                     .unwrap_or_else(PoisonError::into_inner)
                     .take(),
             );
-            let writing = self
+            let writer = self
                 .inner
-                .writing
+                .writer
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take();
-            let finished = match writing {
-                Some(writing) => writing.await,
+            let finished = match writer {
+                Some(writer) => writer.await,
                 None => Ok(()),
             };
             self.inner.heads.close();
@@ -179,8 +186,8 @@ impl Backend for PostgresBackend {
         let pool = &self.inner.pool;
         Box::pin(async move {
             read::with_retry(pool, || async {
-                let lent = pool.get().await?;
-                listing::current(&lent.link()?.client, pool.options(), &stream).await
+                let pooled = pool.get().await?;
+                listing::current(&pooled.session()?.client, pool.options(), &stream).await
             })
             .await
         })
@@ -188,14 +195,14 @@ impl Backend for PostgresBackend {
 
     fn erase(
         &self,
-        cuts: Vec<Truncation>,
+        truncations: Vec<Truncation>,
         bytes_per_second: Option<u64>,
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
-        erase::erase(Arc::clone(&self.inner.pool), cuts, bytes_per_second)
+        erase::erase(Arc::clone(&self.inner.pool), truncations, bytes_per_second)
     }
 
     fn is_exclusive(&self) -> bool {
-        // Any number of processes may share the database.
+        // Any number of processes may append to the database.
         false
     }
 }

@@ -11,7 +11,7 @@ use tokio_postgres::{Transaction, types::Type};
 use crate::{
     DatabaseError,
     error::Failure,
-    name::stored,
+    name::escaped,
     pool::Pool,
     schema::quoted,
     value::{number, to_bigint},
@@ -44,10 +44,10 @@ impl Checkpoints {
     /// [`DatabaseError`].
     pub async fn load(&self, consumer: &str) -> Result<Position, DatabaseError> {
         let sql = format!("select position from {} where consumer = $1", self.table);
-        let lent = self.pool.get().await?;
-        let rows = lent
-            .link()?
-            .query(&sql, &[(&stored(consumer), Type::TEXT)])
+        let pooled = self.pool.get().await?;
+        let rows = pooled
+            .session()?
+            .query(&sql, &[(&escaped(consumer), Type::TEXT)])
             .await?;
         let position = rows.first().map(|row| row.try_get(0)).transpose()?;
         Ok(Position::new(number(position.unwrap_or_default())))
@@ -58,12 +58,12 @@ impl Checkpoints {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn save(&self, consumer: &str, position: Position) -> Result<(), DatabaseError> {
-        let lent = self.pool.get().await?;
+        let pooled = self.pool.get().await?;
         let params = [
-            (&stored(consumer) as _, Type::TEXT),
+            (&escaped(consumer) as _, Type::TEXT),
             (&to_bigint(position.get()) as _, Type::INT8),
         ];
-        lent.link()?.query(&self.upsert(), &params).await?;
+        pooled.session()?.query(&self.upsert(), &params).await?;
         Ok(())
     }
 
@@ -79,7 +79,7 @@ impl Checkpoints {
     ) -> Result<(), DatabaseError> {
         let params = [
             (
-                &stored(consumer) as &(dyn tokio_postgres::types::ToSql + Sync),
+                &escaped(consumer) as &(dyn tokio_postgres::types::ToSql + Sync),
                 Type::TEXT,
             ),
             (&to_bigint(position.get()), Type::INT8),

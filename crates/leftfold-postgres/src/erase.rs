@@ -1,9 +1,9 @@
-//! Giving back the space of erased events, batch after batch.
+//! Erasing events in batches, and vacuuming afterwards.
 //!
-//! **Owns:** [`erase`]: how large a batch is, how fast batches follow, and the vacuuming at the end.
-//! **Does not know:** which events nobody is to see any more.
-//! **Invariants:** each batch is a transaction of its own and complete in itself, so a run can end behind any of them and
-//! another one do the rest; no connection is held between two batches.
+//! **Owns:** [`erase`]: the size and rate of batches, and the vacuum at the end.
+//! **Does not know:** which events retention allows to erase.
+//! **Invariants:** each batch is a transaction that is complete in itself, so a run can stop after any batch and another run
+//! finishes the remaining. No connection is held between batches.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -14,146 +14,150 @@ use tokio::time::{Instant, sleep_until};
 use tokio_postgres::types::Type;
 
 use crate::{
-    connect::Session,
     error::Failure,
-    name::stored,
+    name::escaped,
     pool::Pool,
     read::with_retry,
     schema::quoted,
+    session::Session,
     value::{number, to_bigint},
 };
 
-/// Events of a batch. Appends wait while a batch is under way: twice as many would be twice that wait, half as many hardly
-/// less, since the commit is paid for in any case.
-const EVENTS: i32 = 1_000;
-/// Bytes of a batch, beyond which no further event is taken up.
-const BYTES: u64 = 4 * 1024 * 1024;
-/// Streams of a batch. Most streams of a large sweep give up one or two events each.
-const STREAMS: usize = 512;
-/// What erasing an event moves beside its content: its row, its entries in indexes, and the row that keeps its place.
+/// Maximum number of events of a batch. Appends wait while a batch runs: twice as many would double that wait, and half as
+/// many would hardly shorten it, because the commit costs the same.
+const BATCH_EVENTS_MAX: i32 = 1_000;
+/// Size in bytes at which a batch ends.
+const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Maximum number of streams of a batch. In a large scavenge, most streams lose one or two events each.
+const BATCH_STREAMS_MAX: usize = 512;
+/// Bytes written per erased event besides its data: its row, its index entries, and the row that keeps its position.
 const ROW_BYTES: u64 = 800;
-/// The part of a second whose bytes a batch may hold, so that a slow run is an even one.
+/// How many batches a second a rate limit is divided into, so that a slow run writes evenly.
 const BATCHES_PER_SECOND: u64 = 4;
 
-/// Erases what `cuts` name.
+/// Erases the events that `truncations` name, at most `bytes_per_second`.
 pub(crate) fn erase(
     pool: Arc<Pool>,
-    cuts: Vec<Truncation>,
+    truncations: Vec<Truncation>,
     bytes_per_second: Option<u64>,
 ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
-    let of = |cut: Truncation| Rest {
-        stream: stored(cut.stream.as_str()).into_owned(),
+    let start = |truncation: Truncation| Remaining {
+        stream: escaped(truncation.stream.as_str()).into_owned(),
         from: 0,
-        before: to_bigint(cut.before.get()),
+        before: to_bigint(truncation.before.get()),
     };
-    let begin = Sweep {
+    let eraser = Eraser {
         pool,
-        // The vacuuming is a part, too.
-        parts: cuts.len() as u64 + 1,
-        rest: cuts.into_iter().map(of).collect(),
+        // The vacuum counts as a part.
+        parts: truncations.len() as u64 + 1,
+        remaining: truncations.into_iter().map(start).collect(),
         bytes_per_second: bytes_per_second.map(|bytes| bytes.max(1)),
         due: Instant::now(),
-        told: ScavengeProgress::default(),
+        progress: ScavengeProgress::default(),
     };
-    Box::pin(stream::try_unfold(Some(begin), |sweep| async {
-        match sweep {
-            Some(sweep) => sweep.step().await.map(Some),
+    Box::pin(stream::try_unfold(Some(eraser), |eraser| async {
+        match eraser {
+            Some(eraser) => eraser.step().await.map(Some),
             None => Ok(None),
         }
     }))
 }
 
-/// What is still to be erased of a stream.
+/// The events of a stream that are still to be erased.
 #[derive(Clone, Debug)]
-struct Rest {
+struct Remaining {
     stream: String,
     from: i64,
     before: i64,
 }
 
-/// What a batch did.
+/// The result of a batch.
 struct Batch {
-    /// Streams that are done, of those that were handed over.
+    /// How many streams of the request are done.
     done: usize,
-    /// From where the next one goes on.
+    /// The revision at which the next stream continues.
     from: i64,
     events: u64,
     bytes: u64,
 }
 
-struct Sweep {
+struct Eraser {
     pool: Arc<Pool>,
     parts: u64,
-    rest: VecDeque<Rest>,
+    remaining: VecDeque<Remaining>,
     bytes_per_second: Option<u64>,
-    /// When the next batch may begin.
+    /// When the next batch may start.
     due: Instant,
-    told: ScavengeProgress,
+    progress: ScavengeProgress,
 }
 
-impl Sweep {
+impl Eraser {
     async fn step(mut self) -> Result<(ScavengeProgress, Option<Self>), ReadError> {
-        if self.rest.is_empty() {
-            if self.told.events > 0 {
+        if self.remaining.is_empty() {
+            if self.progress.events > 0 {
                 let vacuumed = with_retry(&self.pool, || vacuum(&self.pool, self.bytes_per_second));
                 vacuumed.await?;
             }
-            let mut last = self.told;
+            let mut last = self.progress;
             last.parts_done = self.parts;
             last.parts = self.parts;
             last.finished = true;
             return Ok((last, None));
         }
         sleep_until(self.due).await;
-        let begun = Instant::now();
+        let started = Instant::now();
         let batch = with_retry(&self.pool, || self.batch()).await?;
-        self.rest.drain(..batch.done.min(self.rest.len()));
-        if let Some(next) = self.rest.front_mut() {
+        self.remaining.drain(..batch.done.min(self.remaining.len()));
+        if let Some(next) = self.remaining.front_mut() {
             next.from = batch.from;
         }
         if let Some(rate) = self.bytes_per_second {
-            let moved = batch.bytes + batch.events * ROW_BYTES;
-            let seconds = moved as f64 / rate as f64;
-            self.due = begun + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+            let written = batch.bytes + batch.events * ROW_BYTES;
+            let seconds = written as f64 / rate as f64;
+            self.due = started + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         }
-        let done = self.parts - 1 - self.rest.len() as u64;
-        self.told = ScavengeProgress::of(
+        let done = self.parts - 1 - self.remaining.len() as u64;
+        self.progress = ScavengeProgress::of(
             done,
             self.parts,
-            self.told.events + batch.events,
-            self.told.bytes + batch.bytes,
+            self.progress.events + batch.events,
+            self.progress.bytes + batch.bytes,
         );
-        Ok((self.told, Some(self)))
+        Ok((self.progress, Some(self)))
     }
 
     async fn batch(&self) -> Result<Batch, Failure> {
-        let handed: Vec<&Rest> = self.rest.iter().take(STREAMS).collect();
-        let streams: Vec<&str> = handed.iter().map(|rest| rest.stream.as_str()).collect();
-        let froms: Vec<i64> = handed.iter().map(|rest| rest.from).collect();
-        let befores: Vec<i64> = handed.iter().map(|rest| rest.before).collect();
-        let share = self
-            .bytes_per_second
-            .map_or(BYTES, |rate| (rate / BATCHES_PER_SECOND).clamp(1, BYTES));
-        let events = i32::try_from(share / ROW_BYTES).map_or(EVENTS, |most| most.clamp(1, EVENTS));
+        let request: Vec<&Remaining> = self.remaining.iter().take(BATCH_STREAMS_MAX).collect();
+        let streams: Vec<&str> = request
+            .iter()
+            .map(|remaining| remaining.stream.as_str())
+            .collect();
+        let froms: Vec<i64> = request.iter().map(|remaining| remaining.from).collect();
+        let befores: Vec<i64> = request.iter().map(|remaining| remaining.before).collect();
+        let bytes = self.bytes_per_second.map_or(BATCH_BYTES_MAX, |rate| {
+            (rate / BATCHES_PER_SECOND).clamp(1, BATCH_BYTES_MAX)
+        });
+        let events = i32::try_from(bytes / ROW_BYTES)
+            .map_or(BATCH_EVENTS_MAX, |most| most.clamp(1, BATCH_EVENTS_MAX));
         let options = self.pool.options();
-        let durable = !options.lost_commits;
+        let durable = !options.allow_lost_commits;
         let sql = format!(
             "select stream_number, from_revision, events, bytes from {}.erase($1, $2, $3, $4, $5, $6)",
             quoted(options.schema())
         );
-        let lent = self.pool.get().await?;
+        let pooled = self.pool.get().await?;
         let params = [
             (&streams as _, Type::TEXT_ARRAY),
             (&froms as _, Type::INT8_ARRAY),
             (&befores as _, Type::INT8_ARRAY),
             (&events as _, Type::INT4),
-            (&to_bigint(share) as _, Type::INT8),
+            (&to_bigint(bytes) as _, Type::INT8),
             (&durable as _, Type::BOOL),
         ];
-        let rows = lent.link()?.query(&sql, &params).await?;
+        let rows = pooled.session()?.query(&sql, &params).await?;
         let row = rows
             .first()
-            .ok_or_else(|| Failure::Foreign("no row".to_owned()))?;
+            .ok_or_else(|| Failure::UnexpectedResponse("no row".to_owned()))?;
         let reached: i32 = row.try_get(0)?;
         Ok(Batch {
             done: usize::try_from(reached - 1).unwrap_or_default(),
@@ -164,24 +168,24 @@ impl Sweep {
     }
 }
 
-/// Makes the space of erased rows free for new ones, as the server would by itself after a while.
+/// Vacuums the tables, so that new rows use the space of erased ones.
 ///
-/// A role that does not own the tables is only warned, and the server does it later; behind a pooler it always does.
+/// The server only warns a role that does not own the tables. Then, and behind a pooler, autovacuum does it later.
 async fn vacuum(pool: &Arc<Pool>, bytes_per_second: Option<u64>) -> Result<(), Failure> {
     if pool.options().pooler {
-        // The limits of a session cannot be lifted there without others inheriting that.
+        // Session settings would leak to other clients of the pooled connection.
         return Ok(());
     }
-    // A connection of its own: it takes as long as it takes, and is not given back.
-    let link = Session::open(pool.options()).await?;
-    // The pauses of the server's own vacuuming, if there is to be a bound at all.
+    // A connection outside the pool, because its settings are changed.
+    let session = Session::open(pool.options()).await?;
+    // The delay of autovacuum, if a rate limit was requested.
     let pause = if bytes_per_second.is_some() { 2 } else { 0 };
     let limits = format!("set statement_timeout = 0; set vacuum_cost_delay = {pause}");
     let schema = quoted(pool.options().schema());
-    link.client.batch_execute(&limits).await?;
+    session.client.batch_execute(&limits).await?;
     for table in ["events", "event_tags"] {
         let sql = format!("vacuum {schema}.{table}");
-        link.client.batch_execute(&sql).await?;
+        session.client.batch_execute(&sql).await?;
     }
     Ok(())
 }

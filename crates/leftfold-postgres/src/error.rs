@@ -1,8 +1,8 @@
-//! What can go wrong with a server, and what it says about an append.
+//! Errors of the store, and what each proves about the outcome of an append.
 //!
-//! **Owns:** [`OpenError`], `Failure`, and the judgement whether a failed statement certainly changed nothing.
+//! **Owns:** [`OpenError`], [`DatabaseError`], `Failure`, and whether a failed statement certainly changed nothing.
 //! **Does not know:** statements.
-//! **Invariants:** in doubt an outcome is unknown; only an answer of the server that ends the transaction proves that
+//! **Invariants:** an outcome is unknown unless proved. Only an error of the server that aborts the transaction proves that
 //! nothing was written.
 
 use std::{error::Error, sync::Arc};
@@ -14,61 +14,62 @@ use tokio_postgres::error::SqlState;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The address cannot be understood.
-    #[error("address of the database is not valid: {reason}")]
+    /// The address is invalid.
+    #[error("invalid database address: {reason}")]
     Address {
-        /// What is wrong with it. Never its password.
+        /// What is wrong with it; never the password.
         reason: String,
     },
-    /// The server could not be reached, or refused.
-    #[error("cannot connect to the database")]
+    /// The server is unreachable, or it rejected the connection.
+    #[error("connection to the database failed")]
     Connect {
         /// The driver's error.
         #[source]
         cause: Box<dyn Error + Send + Sync>,
     },
-    /// The server is set so that it may lose what it has committed. See [`crate::PostgresOptions::unsafe_allow_lost_commits`].
-    #[error("the server may lose what it has committed: {setting} is {value}")]
+    /// The settings of the server allow it to lose committed transactions.
+    /// See [`crate::PostgresOptions::unsafe_allow_lost_commits`].
+    #[error("server may lose committed events: {setting} is {value}; expected on")]
     Unsafe {
         /// The name of the setting.
         setting: &'static str,
-        /// What it is set to.
+        /// Its value.
         value: String,
     },
-    /// The server or the database is of a kind that this store cannot work on.
-    #[error("the database cannot be used: {what} is {found}, needed is {needed}")]
+    /// The store does not support this server or database.
+    #[error("unsupported database: {what} is {found}, expected {needed}")]
     Unsuited {
-        /// What does not fit.
+        /// The property that is not supported.
         what: &'static str,
-        /// What was found.
+        /// Its value.
         found: String,
-        /// What is needed.
+        /// The supported values.
         needed: &'static str,
     },
-    /// The schema was made by a newer Leftfold, which this one must not touch.
-    #[error("schema {schema} has version {found}, this program knows up to {known}")]
+    /// A newer release of Leftfold created or migrated the schema.
+    #[error("schema {schema} has version {found}; expected {known} or older: upgrade this program")]
     Newer {
         /// The schema.
         schema: String,
         /// Its version.
         found: i32,
-        /// The newest version known here.
+        /// The newest version that this release supports.
         known: i32,
     },
-    /// The schema is older than this program needs, and migrating was left to a person.
-    #[error("schema {schema} has version {found}, needed is {needed}; run `leftfold migrate`")]
+    /// The schema is older than this release expects, and the options forbid migrating it.
+    #[error("schema {schema} has version {found}; expected {needed}: run `leftfold migrate`")]
     NotMigrated {
         /// The schema.
         schema: String,
-        /// Its version; 0: there is none.
+        /// Its version; 0 if the schema does not exist.
         found: i32,
-        /// The version that is needed.
+        /// The version that this release expects.
         needed: i32,
     },
-    /// A migration failed; the schema is as it was.
+    /// A migration failed; the schema is unchanged.
     #[error("migration {version} failed")]
     Migration {
-        /// Its number.
+        /// The version it leads to.
         version: i32,
         /// The driver's error.
         #[source]
@@ -90,9 +91,9 @@ impl OpenError {
     }
 }
 
-/// A statement beside the log failed. What it would have written may or may not be there, if the connection was lost.
+/// A database query failed. If the connection was lost, what the query writes may have been written.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the database could not be asked")]
+#[error("database query failed")]
 pub struct DatabaseError(#[source] Failure);
 
 impl From<Failure> for DatabaseError {
@@ -107,25 +108,23 @@ impl From<tokio_postgres::Error> for DatabaseError {
     }
 }
 
-/// Why a statement of the store failed.
+/// Why a statement failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("no connection to the database")]
     NoConnection(#[source] Arc<OpenError>),
-    #[error("the database did not answer as expected")]
+    #[error("statement failed")]
     Statement(#[source] Arc<tokio_postgres::Error>),
-    #[error(
-        "committed locally, but the server gave up waiting for its standby: {0}; it might not have been replicated"
-    )]
+    #[error("committed locally, but possibly not replicated to the standby: {0}")]
     NotReplicated(String),
-    #[error("the database answered what this program does not understand: {0}")]
-    Foreign(String),
+    #[error("unexpected response from the database: {0}")]
+    UnexpectedResponse(String),
     #[error("stored data is damaged")]
-    Damaged(#[source] leftfold_store::Cause),
+    Corrupt(#[source] leftfold_store::Cause),
     #[error("store is closed")]
     Closed,
-    #[error("the store's tasks are gone; its runtime ended")]
-    Gone,
+    #[error("tasks of the store ended with their runtime")]
+    RuntimeEnded,
 }
 
 impl From<tokio_postgres::Error> for Failure {
@@ -141,13 +140,13 @@ impl From<OpenError> for Failure {
 }
 
 impl Failure {
-    /// Whether the statement certainly changed nothing, if it was one transaction of its own.
+    /// Returns whether the statement certainly changed nothing, provided that it was a transaction of its own.
     pub(crate) fn proves_nothing_written(&self) -> bool {
         match self {
             Self::NoConnection(_) | Self::Closed => true,
             Self::Statement(error) => error.as_db_error().is_some_and(|answer| {
                 let code = answer.code();
-                // An error ends the transaction before its commit. FATAL and PANIC end the session at any moment.
+                // ERROR aborts the transaction before its commit. FATAL and PANIC end the session at any moment.
                 answer.severity() == "ERROR"
                     && *code != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
                     && *code != SqlState::TRANSACTION_RESOLUTION_UNKNOWN
@@ -156,8 +155,8 @@ impl Failure {
         }
     }
 
-    /// Whether an append was refused for an id that is stored, and which was not looked up.
-    pub(crate) fn is_known_id(&self) -> bool {
+    /// Returns whether the server refused an append because an event id is stored already.
+    pub(crate) fn is_duplicate_id(&self) -> bool {
         let Self::Statement(error) = self else {
             return false;
         };
@@ -165,8 +164,8 @@ impl Failure {
         matches!(code, Some("23505" | "LF004"))
     }
 
-    /// Whether another connection may do better.
-    pub(crate) fn is_of_connection(&self) -> bool {
+    /// Returns whether the same statement may succeed on another connection.
+    pub(crate) fn is_connection_error(&self) -> bool {
         match self {
             Self::NoConnection(error) => matches!(**error, OpenError::Connect { .. }),
             Self::Statement(error) => error

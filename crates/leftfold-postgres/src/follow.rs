@@ -23,11 +23,11 @@ use tokio::{
 
 use crate::{
     PostgresOptions,
-    connect::Session,
     error::Failure,
     pool::Pool,
     read::{Bounds, PageRequest, fetch, head},
     schema::quoted,
+    session::Session,
     value::to_bigint,
 };
 
@@ -87,8 +87,11 @@ impl HeadWatcher {
 
     async fn notify_peers(&self) {
         let told = async {
-            let lent = self.pool.get().await?;
-            lent.link()?.query(&notify(self.pool.options()), &[]).await
+            let pooled = self.pool.get().await?;
+            pooled
+                .session()?
+                .query(&notify(self.pool.options()), &[])
+                .await
         };
         // Whoever was not told asks by itself before long.
         let _: Result<_, Failure> = told.await;
@@ -124,7 +127,7 @@ impl HeadWatcher {
     /// Asks for the head whenever there may be a new one, as long as somebody waits for it.
     async fn poll_head(self: Arc<Self>) {
         let options = self.pool.options().clone();
-        let mut link: Option<Session> = None;
+        let mut session: Option<Session> = None;
         let mut answered = Instant::now();
         loop {
             {
@@ -134,15 +137,15 @@ impl HeadWatcher {
                     return;
                 }
             }
-            match self.ask_once(&mut link, &options).await {
+            match self.ask_once(&mut session, &options).await {
                 Ok(head) => {
                     answered = Instant::now();
                     self.advance(head);
                 }
                 Err(failure) => {
                     tracing::debug!(%failure, "the head of the log could not be asked for");
-                    link = None;
-                    if answered.elapsed() > options.patience {
+                    session = None;
+                    if answered.elapsed() > options.reconnect_timeout {
                         let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
                         *asking = false;
                         self.seen.send_modify(|seen| seen.failed = Some(failure));
@@ -152,7 +155,7 @@ impl HeadWatcher {
             }
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = sleep(options.poll) => {}
+                () = sleep(options.poll_interval) => {}
                 () = self.seen.closed() => {}
             }
         }
@@ -160,29 +163,30 @@ impl HeadWatcher {
 
     async fn ask_once(
         &self,
-        link: &mut Option<Session>,
+        session: &mut Option<Session>,
         options: &PostgresOptions,
     ) -> Result<Position, Failure> {
-        let open = match link.take() {
+        let open = match session.take() {
             Some(open) => open,
             None => self.listen(options).await?,
         };
         let found = head(&open, options.schema()).await?;
-        *link = Some(open);
+        *session = Some(open);
         Ok(found)
     }
 
     /// A connection that hears notifications, or behind a pooler just a connection.
     async fn listen(&self, options: &PostgresOptions) -> Result<Session, Failure> {
         let wake = Arc::clone(&self.wake);
-        let link =
+        let session =
             Session::open_listening(options, Some(Box::new(move || wake.notify_one()))).await?;
         if !options.pooler {
-            link.client
+            session
+                .client
                 .batch_execute(&format!("listen {}", quoted(&channel(options))))
                 .await?;
         }
-        Ok(link)
+        Ok(session)
     }
 }
 
@@ -244,7 +248,7 @@ impl Follower {
                 Ok(seen) if seen.head > after => {}
                 Ok(seen) if seen.closed => return Ok(None),
                 Ok(seen) => {
-                    let failure = seen.failed.clone().unwrap_or(Failure::Gone);
+                    let failure = seen.failed.clone().unwrap_or(Failure::RuntimeEnded);
                     return Err(failure.into_read_error());
                 }
                 Err(_) => return Ok(None),
@@ -257,7 +261,7 @@ impl Follower {
         let mut bounds = Bounds::ALL;
         bounds.positions.0 = to_bigint(self.after.next().get());
         bounds.revisions.0 = self.revision;
-        let wanted = PageRequest {
+        let request = PageRequest {
             scope: self.subscription.scope.clone(),
             query: self.subscription.query.clone(),
             direction: Direction::Forwards,
@@ -265,7 +269,7 @@ impl Follower {
             limit: self.limit,
             with_head: true,
         };
-        let page = fetch(&self.pool, &wanted).await?;
+        let page = fetch(&self.pool, &request).await?;
         let head = page.head.unwrap_or_default();
         let fetched = i64::try_from(page.events.len()).unwrap_or(DELIVERY);
         let mut events = page.events;

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_postgres::types::Type;
 
-use crate::{DatabaseError, name::stored, pool::Pool, schema::quoted, value::number};
+use crate::{DatabaseError, name::escaped, pool::Pool, schema::quoted, value::number};
 
 /// Who does what, when only one process may.
 #[derive(Debug, Clone)]
@@ -46,23 +46,23 @@ impl Leases {
         time: Duration,
     ) -> Result<Option<Lease>, DatabaseError> {
         let sql = format!(
-            "insert into {} as l (name, holder, term, until) \
+            "insert into {} as l (name, holder, term, expires_at) \
              values ($1, $2, 1, clock_timestamp() + $3 * interval '1 microsecond') \
-             on conflict (name) do update set holder = excluded.holder, until = excluded.until, \
-             term = l.term + case when l.holder = excluded.holder and l.until > clock_timestamp() then 0 else 1 end \
-             where l.holder = excluded.holder or l.until <= clock_timestamp() returning term",
+             on conflict (name) do update set holder = excluded.holder, expires_at = excluded.expires_at, \
+             term = l.term + case when l.holder = excluded.holder and l.expires_at > clock_timestamp() then 0 else 1 end \
+             where l.holder = excluded.holder or l.expires_at <= clock_timestamp() returning term",
             self.table
         );
         let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         // Times far beyond any lease would leave the range of the database.
         let micros = micros.min(1_000_000 * 86_400 * 36_500);
-        let lent = self.pool.get().await?;
+        let pooled = self.pool.get().await?;
         let params = [
-            (&stored(name) as _, Type::TEXT),
-            (&stored(holder) as _, Type::TEXT),
+            (&escaped(name) as _, Type::TEXT),
+            (&escaped(holder) as _, Type::TEXT),
             (&micros as _, Type::INT8),
         ];
-        let rows = lent.link()?.query(&sql, &params).await?;
+        let rows = pooled.session()?.query(&sql, &params).await?;
         let term = rows.first().map(|row| row.try_get(0)).transpose()?;
         Ok(term.map(|term| Lease {
             name: name.to_owned(),
@@ -86,16 +86,16 @@ impl Leases {
     /// [`DatabaseError`].
     pub async fn release(&self, lease: &Lease) -> Result<(), DatabaseError> {
         let sql = format!(
-            "update {} set until = clock_timestamp() where name = $1 and holder = $2 and term = $3",
+            "update {} set expires_at = clock_timestamp() where name = $1 and holder = $2 and term = $3",
             self.table
         );
-        let lent = self.pool.get().await?;
+        let pooled = self.pool.get().await?;
         let params = [
-            (&stored(&lease.name) as _, Type::TEXT),
-            (&stored(&lease.holder) as _, Type::TEXT),
+            (&escaped(&lease.name) as _, Type::TEXT),
+            (&escaped(&lease.holder) as _, Type::TEXT),
             (&crate::value::to_bigint(lease.term) as _, Type::INT8),
         ];
-        lent.link()?.query(&sql, &params).await?;
+        pooled.session()?.query(&sql, &params).await?;
         Ok(())
     }
 }

@@ -1,17 +1,16 @@
-//! The event store over PostgreSQL 13 and newer, for teams whose data lives there.
+//! The event store over PostgreSQL 13 and newer.
 //!
-//! **Owns:** [`PostgresStore`]: the contract [`EventStore`](leftfold_store::EventStore) in SQL, its schema, and what
-//! an application writes in the same transaction as its own tables.
-//! **Does not know:** aggregates, wires, other stores.
-//! **Invariants:** positions are dense and follow commits, because appends take one lock last and hold it to the end of
-//! their transaction; one function of the database is the only door for events; no session state is needed, so a
-//! pooler in transaction mode may stand in between.
+//! **Owns:** [`PostgresStore`]: the contract [`EventStore`](leftfold_store::EventStore) in SQL, its schema, and appends
+//! in an application's own transactions.
+//! **Does not know:** aggregates, protocols, other stores.
+//! **Invariants:** positions are dense and follow commits, because an append takes one lock and holds it to the end of its
+//! transaction. One database function is the only way to write events. No session state is required, so connections may
+//! go through a pooler in transaction mode.
 //! **Reading order:** [`PostgresOptions`], [`PostgresStore`], `backend`, `append`, `read`, `follow`, `erase`, then `schema/sql`.
 
 mod append;
 mod backend;
 mod checkpoints;
-mod connect;
 mod erase;
 mod error;
 mod follow;
@@ -23,6 +22,7 @@ mod parked;
 mod pool;
 mod read;
 mod schema;
+mod session;
 mod snapshots;
 mod store;
 #[cfg(feature = "testing")]
@@ -41,5 +41,5 @@ pub use schema::{Migration, SCHEMA_VERSION};
 pub use store::PostgresStore;
 pub use verify::{Finding, Report};
 
-/// The driver, for applications that write their own tables beside events.
+/// The driver, for applications that write their own tables and events in one transaction.
 pub use tokio_postgres;

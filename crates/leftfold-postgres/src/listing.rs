@@ -1,8 +1,8 @@
-//! Listing streams, and figures of the store.
+//! Listing streams, the current revision of a stream, and statistics.
 //!
-//! **Owns:** the SQL of both. **Does not know:** events.
-//! **Invariants:** a listing steps from name to name through the index of streams: its cost is that of the streams it names,
-//! not of their events.
+//! **Owns:** the SQL of these. **Does not know:** events.
+//! **Invariants:** a listing skips from name to name through the index of streams. Its cost grows with the number of streams
+//! it returns, not with their events.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use tokio_postgres::{GenericClient, Row, types::Type};
 use crate::{
     PostgresOptions,
     error::Failure,
-    name::{restored, stored},
+    name::{escaped, unescaped},
     pool::Pool,
     read::with_retry,
     schema::quoted,
     value::{PgTimestamp, number, to_bigint},
 };
 
-/// Streams of a batch.
+/// Maximum number of streams of a batch.
 const BATCH: u64 = 512;
 
 /// Lists streams.
@@ -35,8 +35,8 @@ pub(crate) fn streams(
     Box::pin(stream::try_unfold(
         begin,
         |(pool, mut list, remaining)| async move {
-            let wanted = to_bigint(remaining.min(BATCH));
-            let infos = with_retry(&pool, || batch(&pool, &list, wanted)).await?;
+            let limit = to_bigint(remaining.min(BATCH));
+            let infos = with_retry(&pool, || batch(&pool, &list, limit)).await?;
             let Some(last) = infos.last() else {
                 return Ok(None);
             };
@@ -50,7 +50,7 @@ pub(crate) fn streams(
 async fn batch(
     pool: &Arc<Pool>,
     list: &ListStreams,
-    wanted: i64,
+    limit: i64,
 ) -> Result<Vec<StreamInfo>, Failure> {
     let schema = quoted(pool.options().schema());
     let sql = format!(
@@ -65,27 +65,28 @@ async fn batch(
              where e.stream = n.stream order by e.revision desc limit 1) l \
          where starts_with(n.stream, $1) limit $3"
     );
-    let prefix = stored(&list.prefix).into_owned();
+    let prefix = escaped(&list.prefix).into_owned();
     let after = list
         .after
         .as_ref()
-        .map_or(String::new(), |name| stored(name.as_str()).into_owned());
-    let lent = pool.get().await?;
+        .map_or(String::new(), |name| escaped(name.as_str()).into_owned());
+    let pooled = pool.get().await?;
     let params = [
         (&prefix as _, Type::TEXT),
         (&after as _, Type::TEXT),
-        (&wanted as _, Type::INT8),
+        (&limit as _, Type::INT8),
     ];
-    let rows = lent.link()?.query(&sql, &params).await?;
+    let rows = pooled.session()?.query(&sql, &params).await?;
     rows.iter().map(info).collect()
 }
 
 fn info(row: &Row) -> Result<StreamInfo, Failure> {
     let text: &str = row.try_get(0)?;
-    let stream = restored(text).and_then(|name| StreamName::new(&*name).ok());
+    let stream = unescaped(text).and_then(|name| StreamName::new(&*name).ok());
     let revision = number(row.try_get(1)?);
     Ok(StreamInfo {
-        stream: stream.ok_or_else(|| Failure::Foreign(format!("stream name {text:?}")))?,
+        stream: stream
+            .ok_or_else(|| Failure::UnexpectedResponse(format!("stream name {text:?}")))?,
         events: revision + 1,
         revision: Revision::new(revision),
         position: Position::new(number(row.try_get(2)?)),
@@ -93,7 +94,7 @@ fn info(row: &Row) -> Result<StreamInfo, Failure> {
     })
 }
 
-/// The revision of a stream's newest event, as the connection sees it, be it erased or not.
+/// Returns the revision of a stream's newest event, erased or not, as the session sees it.
 pub(crate) async fn current(
     client: &impl GenericClient,
     options: &PostgresOptions,
@@ -103,7 +104,7 @@ pub(crate) async fn current(
         "select e.revision from {}.events e where e.stream = $1 order by e.revision desc limit 1",
         quoted(options.schema())
     );
-    let name = stored(stream.as_str());
+    let name = escaped(stream.as_str());
     let rows = client.query_typed(&sql, &[(&name, Type::TEXT)]).await?;
     let last = rows.first().map(|row| row.try_get(0)).transpose()?;
     Ok(CurrentRevision(
@@ -111,7 +112,7 @@ pub(crate) async fn current(
     ))
 }
 
-/// Counts and sizes.
+/// Returns counts and sizes.
 pub(crate) async fn stats(pool: &Arc<Pool>) -> Result<StoreStats, Failure> {
     let schema = pool.options().schema();
     let sql = format!(
@@ -125,11 +126,14 @@ pub(crate) async fn stats(pool: &Arc<Pool>) -> Result<StoreStats, Failure> {
                 current_setting('server_version')",
         quoted(schema)
     );
-    let lent = pool.get().await?;
-    let rows = lent.link()?.query(&sql, &[(&schema, Type::TEXT)]).await?;
+    let pooled = pool.get().await?;
+    let rows = pooled
+        .session()?
+        .query(&sql, &[(&schema, Type::TEXT)])
+        .await?;
     let row = rows
         .first()
-        .ok_or_else(|| Failure::Foreign("no figures".to_owned()))?;
+        .ok_or_else(|| Failure::UnexpectedResponse("no figures".to_owned()))?;
     let head = number(row.try_get(0)?);
     let mut stats = StoreStats::default();
     stats.events = head;

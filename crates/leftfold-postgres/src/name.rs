@@ -1,45 +1,44 @@
-//! Names as PostgreSQL's text can hold them.
+//! Escaping of names for PostgreSQL's `text`, which cannot contain U+0000.
 //!
-//! **Owns:** the escape of the character U+0000, which text of PostgreSQL cannot hold and names can.
-//! **Does not know:** what is named.
-//! **Invariants:** no two names are stored alike; the byte order of stored names is that of the names, and a prefix stays a
-//! prefix, so listings by the collation "C" need no decoding; names without U+0000 and U+0001 are stored as they are.
+//! **Owns:** the escape. **Does not know:** what the names mean.
+//! **Invariants:** the escape is injective. It preserves byte order and prefixes, so listings under the collation "C" need
+//! no decoding. Names without U+0000 and U+0001 are stored unchanged.
 
 use std::borrow::Cow;
 
 /// `\0` becomes `\1\1` and `\1` becomes `\1\2`: both stay below `\2`, and in their order.
-const MARK: char = '\u{1}';
-const ZERO: char = '\u{1}';
-const ONE: char = '\u{2}';
+const ESCAPE: char = '\u{1}';
+const ESCAPED_0: char = '\u{1}';
+const ESCAPED_1: char = '\u{2}';
 
-/// The text that stands for a name in the database.
-pub(crate) fn stored(name: &str) -> Cow<'_, str> {
+/// Escapes a name.
+pub(crate) fn escaped(name: &str) -> Cow<'_, str> {
     if name.bytes().all(|byte| byte > 1) {
         return Cow::Borrowed(name);
     }
     let mut text = String::with_capacity(name.len() + 8);
     for character in name.chars() {
         match character {
-            '\0' => text.extend([MARK, ZERO]),
-            '\u{1}' => text.extend([MARK, ONE]),
+            '\0' => text.extend([ESCAPE, ESCAPED_0]),
+            '\u{1}' => text.extend([ESCAPE, ESCAPED_1]),
             other => text.push(other),
         }
     }
     Cow::Owned(text)
 }
 
-/// The name that a text of the database stands for; `None` if this program cannot have written it.
-pub(crate) fn restored(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains(MARK) {
+/// Unescapes a stored name; `None` if no name is stored like this.
+pub(crate) fn unescaped(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains(ESCAPE) {
         return Some(Cow::Borrowed(text));
     }
     let mut name = String::with_capacity(text.len());
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
         name.push(match character {
-            MARK => match characters.next()? {
-                ZERO => '\0',
-                ONE => '\u{1}',
+            ESCAPE => match characters.next()? {
+                ESCAPED_0 => '\0',
+                ESCAPED_1 => '\u{1}',
                 _ => return None,
             },
             other => other,
@@ -70,8 +69,8 @@ mod tests {
     #[test]
     fn every_name_comes_back_and_holds_no_zero() {
         for name in NAMES {
-            assert!(!stored(name).contains('\0'));
-            assert_eq!(restored(&stored(name)).unwrap(), name);
+            assert!(!escaped(name).contains('\0'));
+            assert_eq!(unescaped(&escaped(name)).unwrap(), name);
         }
     }
 
@@ -80,17 +79,17 @@ mod tests {
         for a in NAMES {
             for b in NAMES {
                 assert_eq!(
-                    stored(a).as_bytes().cmp(stored(b).as_bytes()),
+                    escaped(a).as_bytes().cmp(escaped(b).as_bytes()),
                     a.as_bytes().cmp(b.as_bytes())
                 );
-                assert_eq!(stored(a).starts_with(&*stored(b)), a.starts_with(b));
+                assert_eq!(escaped(a).starts_with(&*escaped(b)), a.starts_with(b));
             }
         }
     }
 
     #[test]
     fn a_text_that_was_never_written_is_refused() {
-        assert_eq!(restored("a\u{1}"), None);
-        assert_eq!(restored("a\u{1}b"), None);
+        assert_eq!(unescaped("a\u{1}"), None);
+        assert_eq!(unescaped("a\u{1}b"), None);
     }
 }

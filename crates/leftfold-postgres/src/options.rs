@@ -1,8 +1,8 @@
-//! Where the database is, and how the store uses it.
+//! The options of a store, parsed from an address.
 //!
-//! **Owns:** [`PostgresOptions`] and reading them from an address. **Does not know:** how to connect.
-//! **Invariants:** without a word to the contrary the connection to another machine is encrypted and the server's name
-//! checked; no message and no `Debug` shows a password; what risks committed events is named `unsafe_...`.
+//! **Owns:** [`PostgresOptions`], their defaults and their limits. **Does not know:** how to connect.
+//! **Invariants:** a connection to another machine is encrypted and the server's name verified, unless the address disables
+//! it. No message and no `Debug` output contains a password. An option that risks committed events is named `unsafe_...`.
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
@@ -13,20 +13,20 @@ use tokio_postgres::{
 
 use crate::OpenError;
 
-/// Connections at most, besides the one that listens.
+/// Default of [`PostgresOptions::with_connections`].
 const CONNECTIONS: usize = 8;
-/// The longest a statement of the store may take; waiting for the lock of appends included.
+/// Default of [`PostgresOptions::with_statement_timeout`].
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a transaction may do nothing while it keeps everybody else from appending.
+/// Default of [`PostgresOptions::with_idle_timeout`].
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often the head is asked for while somebody follows the log and no notification comes.
-const POLL: Duration = Duration::from_millis(500);
-/// How long a read or a subscription tries to reach a server that is gone.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Default of [`PostgresOptions::with_poll_interval`].
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Default of [`PostgresOptions::with_reconnect_timeout`].
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where the database is, and how the store uses it.
+/// The address of a database, and how a store uses it.
 ///
-/// Read from an address as other PostgreSQL programs take it, with a few words of its own:
+/// Parsed from an address of the form that other PostgreSQL programs take, with parameters of its own:
 ///
 /// ```
 /// use leftfold_postgres::PostgresOptions;
@@ -35,18 +35,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Ok::<(), leftfold_postgres::OpenError>(())
 /// ```
 ///
-/// | word | meaning | default |
+/// | parameter | meaning | default |
 /// |---|---|---|
-/// | `sslmode` | `disable`, or `require`: encrypted and the server's name checked, as do `verify-ca`, `verify-full` | see below |
-/// | `sslrootcert` | file of certificates to trust | those of the system |
+/// | `sslmode` | `disable`, or `require`, `verify-ca`, `verify-full`: encrypted, certificate and name verified | see below |
+/// | `sslrootcert` | file of trusted certificates | those of the system |
 /// | `leftfold_schema` | the schema that holds the store | `leftfold` |
-/// | `leftfold_connections` | connections at most, besides one that listens | 8 |
-/// | `leftfold_pooler` | `true`: a pooler in transaction mode stands in between | `false` |
-/// | `leftfold_migrate` | `false`: never change the schema, refuse an older one | `true` |
+/// | `leftfold_connections` | maximum number of pooled connections | 8 |
+/// | `leftfold_pooler` | `true`: connections go through a pooler in transaction mode | `false` |
+/// | `leftfold_migrate` | `false`: do not migrate; an older schema is an error | `true` |
 /// | `leftfold_partition` | for a new store: positions per partition of the log | none |
-/// | `unsafe_allow_lost_commits` | `true`: run on a server that may lose what it committed | `false` |
+/// | `unsafe_allow_lost_commits` | `true`: accept a server that may lose committed events | `false` |
 ///
-/// Without `sslmode`, a unix socket or loopback address is spoken to in clear, any other machine in cipher.
+/// Without `sslmode`, connections to a Unix socket or a loopback address are in clear text; all others are encrypted.
 #[derive(Clone)]
 pub struct PostgresOptions {
     pub(crate) config: Config,
@@ -57,11 +57,11 @@ pub struct PostgresOptions {
     pub(crate) pooler: bool,
     pub(crate) migrate: bool,
     pub(crate) partition: Option<u64>,
-    pub(crate) lost_commits: bool,
+    pub(crate) allow_lost_commits: bool,
     pub(crate) statement_timeout: Duration,
     pub(crate) idle_timeout: Duration,
-    pub(crate) poll: Duration,
-    pub(crate) patience: Duration,
+    pub(crate) poll_interval: Duration,
+    pub(crate) reconnect_timeout: Duration,
 }
 
 impl PostgresOptions {
@@ -71,109 +71,109 @@ impl PostgresOptions {
         &self.schema
     }
 
-    /// The same options with the store in this schema; several stores may share a database.
+    /// Sets the schema that holds the store. Several stores may share a database. Default: `leftfold`.
     #[must_use]
     pub fn with_schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = schema.into();
         self
     }
 
-    /// The same options with at most this many connections, at least 2, besides the one that listens.
+    /// Sets the maximum number of pooled connections, at least 2. Default: 8.
     #[must_use]
     pub fn with_connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(2);
         self
     }
 
-    /// The same options for a pooler in transaction mode: nothing is kept in a session.
+    /// Enables use through a pooler in transaction mode, so the store keeps no session state.
     ///
-    /// Lost are prepared statements (a plan per read), notifications (others' appends are seen when the head is next asked
-    /// for), and the limits on statements, which the role must then bring: `alter role ... set statement_timeout`.
+    /// Statements are then not prepared, appends of other processes are noticed by polling only, and the time limits of the
+    /// server must be set for the role: `alter role ... set statement_timeout`.
     #[must_use]
     pub fn behind_pooler(mut self) -> Self {
         self.pooler = true;
         self
     }
 
-    /// The same options; the server's lists of sessions show this name. Default: `leftfold`.
+    /// Sets the name that `pg_stat_activity` shows. Default: `leftfold`.
     #[must_use]
     pub fn with_application_name(mut self, name: &str) -> Self {
         self.config.application_name(name);
         self
     }
 
-    /// The same options; an older schema is refused instead of migrated when the store is opened.
+    /// Disables migrating when the store is opened. An older schema is then an error.
     #[must_use]
     pub fn without_migrating(mut self) -> Self {
         self.migrate = false;
         self
     }
 
-    /// The same options; a store that is made with them has its log divided into partitions of so many positions.
+    /// Sets the number of positions per partition of the log, at least 1, for a store that is created with these options.
     #[must_use]
     pub fn partitioned_by(mut self, positions: u64) -> Self {
         self.partition = Some(positions.max(1));
         self
     }
 
-    /// The same options; a server with `fsync` or `synchronous_commit` off is used all the same.
+    /// Accepts a server with `fsync` or `synchronous_commit` off.
     ///
-    /// Then acknowledged events may be gone after a crash of the server, and the log may be damaged.
+    /// A crash of such a server may lose acknowledged events and damage the log.
     #[must_use]
     pub fn unsafe_allow_lost_commits(mut self) -> Self {
-        self.lost_commits = true;
+        self.allow_lost_commits = true;
         self
     }
 
-    /// The same options; a statement, waiting for the lock included, takes so long at most. Default: 30 s.
+    /// Sets the time limit of a statement, including its wait for the lock of appends. Default: 30 s.
     #[must_use]
     pub fn with_statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
     }
 
-    /// The same options; a transaction that has appended may be idle so long at most, then the server ends it. Default: 60 s.
+    /// Sets how long a transaction that has appended may stay idle before the server ends it. Default: 60 s.
     #[must_use]
     pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
-    /// The same options; while somebody follows the log, its head is asked for this often. Default: 500 ms.
+    /// Sets the interval at which the head of the log is polled while there are subscriptions. Default: 500 ms.
     #[must_use]
     pub fn with_poll_interval(mut self, interval: Duration) -> Self {
-        self.poll = interval;
+        self.poll_interval = interval;
         self
     }
 
-    /// The same options; reads and subscriptions try so long to reach a server that is gone. Default: 30 s.
+    /// Sets how long reads and subscriptions retry while the server is unreachable. Default: 30 s.
     #[must_use]
-    pub fn with_reconnect_timeout(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn with_reconnect_timeout(mut self, reconnect_timeout: Duration) -> Self {
+        self.reconnect_timeout = reconnect_timeout;
         self
     }
 
-    fn take(&mut self, word: &str, value: &str) -> Result<bool, OpenError> {
-        let yes = || match value {
+    fn set(&mut self, parameter: &str, value: &str) -> Result<bool, OpenError> {
+        let boolean = || match value {
             "true" | "on" | "1" => Ok(true),
             "false" | "off" | "0" => Ok(false),
             _ => Err(OpenError::address(format!(
-                "{word} is neither true nor false"
+                "{parameter} is invalid: expected true or false"
             ))),
         };
         let count = || {
-            value
-                .parse::<u64>()
-                .map_err(|_| OpenError::address(format!("{word} is no number")))
+            value.parse::<u64>().map_err(|_| {
+                OpenError::address(format!("{parameter} is invalid: expected a number"))
+            })
         };
-        match word {
+        match parameter {
             "sslmode" => {
                 self.tls = match value {
                     "disable" => false,
                     "require" | "verify-ca" | "verify-full" => true,
                     _ => {
                         return Err(OpenError::address(
-                            "sslmode is not disable, require, verify-ca or verify-full",
+                            "sslmode is invalid: expected disable, require, verify-ca or verify-full",
                         ));
                     }
                 };
@@ -183,10 +183,10 @@ impl PostgresOptions {
             "leftfold_connections" => {
                 self.connections = usize::try_from(count()?).unwrap_or(usize::MAX).max(2)
             }
-            "leftfold_pooler" => self.pooler = yes()?,
-            "leftfold_migrate" => self.migrate = yes()?,
+            "leftfold_pooler" => self.pooler = boolean()?,
+            "leftfold_migrate" => self.migrate = boolean()?,
             "leftfold_partition" => self.partition = Some(count()?.max(1)),
-            "unsafe_allow_lost_commits" => self.lost_commits = yes()?,
+            "unsafe_allow_lost_commits" => self.allow_lost_commits = boolean()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -198,39 +198,39 @@ impl FromStr for PostgresOptions {
 
     fn from_str(address: &str) -> Result<Self, OpenError> {
         let (base, query) = address.split_once('?').unwrap_or((address, ""));
-        let (mut own, mut drivers) = (Vec::new(), Vec::new());
+        let (mut own, mut rest) = (Vec::new(), Vec::new());
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (word, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let ours = word.starts_with("leftfold_")
-                || word.starts_with("unsafe_")
-                || matches!(word, "sslmode" | "sslrootcert");
-            if ours {
-                own.push((word, decoded(value)?));
+            let (parameter, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let is_own = parameter.starts_with("leftfold_")
+                || parameter.starts_with("unsafe_")
+                || matches!(parameter, "sslmode" | "sslrootcert");
+            if is_own {
+                own.push((parameter, percent_decode(value)?));
             } else {
-                drivers.push(pair);
+                rest.push(pair);
             }
         }
-        let rest = if drivers.is_empty() {
+        let driver_address = if rest.is_empty() {
             base.to_owned()
         } else {
-            format!("{base}?{}", drivers.join("&"))
+            format!("{base}?{}", rest.join("&"))
         };
-        // The driver's message names the part that it does not understand, never its value.
-        let config: Config = rest
+        // The message of the driver names the invalid part, never its value.
+        let config: Config = driver_address
             .parse()
             .map_err(|error: tokio_postgres::Error| OpenError::address(error.to_string()))?;
-        let mut options = Self::over(config);
-        for (word, value) in own {
-            if !options.take(word, &value)? {
-                return Err(OpenError::address(format!("{word} means nothing here")));
+        let mut options = Self::new(config);
+        for (parameter, value) in own {
+            if !options.set(parameter, &value)? {
+                return Err(OpenError::address(format!("unknown parameter {parameter}")));
             }
         }
-        options.ensure_schema()
+        options.validate()
     }
 }
 
 impl PostgresOptions {
-    fn over(config: Config) -> Self {
+    fn new(config: Config) -> Self {
         let local = config.get_hosts().iter().all(|host| match host {
             Host::Tcp(name) => matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1"),
             Host::Unix(_) => true,
@@ -244,21 +244,21 @@ impl PostgresOptions {
             pooler: false,
             migrate: true,
             partition: None,
-            lost_commits: false,
+            allow_lost_commits: false,
             statement_timeout: STATEMENT_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
-            poll: POLL,
-            patience: PATIENCE,
+            poll_interval: POLL_INTERVAL,
+            reconnect_timeout: RECONNECT_TIMEOUT,
         }
     }
 
-    fn ensure_schema(mut self) -> Result<Self, OpenError> {
+    fn validate(mut self) -> Result<Self, OpenError> {
         if self.schema.is_empty()
             || self.schema.len() > 63
             || self.schema.contains(['\0', '\'', '"', '\\'])
         {
             return Err(OpenError::address(
-                "leftfold_schema is not a name of 1 to 63 bytes without quotes",
+                "leftfold_schema is invalid: expected 1 to 63 bytes without quotes",
             ));
         }
         self.config.ssl_mode(if self.tls {
@@ -286,10 +286,10 @@ impl fmt::Debug for PostgresOptions {
     }
 }
 
-/// A value of an address without its percent signs.
-fn decoded(value: &str) -> Result<String, OpenError> {
+/// Decodes the percent escapes of a parameter value.
+fn percent_decode(value: &str) -> Result<String, OpenError> {
     let refused =
-        || OpenError::address("a percent sign is not followed by two hexadecimal digits of UTF-8");
+        || OpenError::address("invalid percent escape: expected two hexadecimal digits of UTF-8");
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.bytes();
     while let Some(byte) = rest.next() {
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn other_machines_are_spoken_to_in_cipher_unless_told_otherwise() {
+    fn connections_to_other_machines_are_encrypted_unless_the_address_disables_it() {
         assert!(parsed("postgres://app@db.example.org/shop").tls);
         assert!(!parsed("postgres://app@db.example.org/shop?sslmode=disable").tls);
         assert!(!parsed("postgres://app@localhost/shop").tls);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn own_words_are_taken_and_those_of_the_driver_passed_on() {
+    fn own_parameters_are_parsed_and_others_passed_to_the_driver() {
         let options = parsed(
             "postgres://a@localhost/b?leftfold_schema=my%20orders&connect_timeout=3&leftfold_pooler=true&leftfold_connections=1",
         );
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_or_value_without_meaning_is_refused_by_name() {
+    fn an_unknown_parameter_or_value_is_refused_by_name() {
         assert!(refused("postgres://a@localhost/b?leftfold_shema=x").contains("leftfold_shema"));
         assert!(refused("postgres://a@localhost/b?sslmode=prefer").contains("sslmode"));
         assert!(

@@ -11,7 +11,7 @@ use tokio_postgres::{Row, types::Type};
 use crate::{
     DatabaseError,
     error::Failure,
-    name::{restored, stored},
+    name::{escaped, unescaped},
     pool::Pool,
     schema::quoted,
     value::{number, to_bigint},
@@ -39,7 +39,7 @@ pub struct ParkedEvent {
 
 impl Parked {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
-        let table = format!("{}.parked", quoted(pool.options().schema()));
+        let table = format!("{}.parked_events", quoted(pool.options().schema()));
         Self { pool, table }
     }
 
@@ -55,15 +55,15 @@ impl Parked {
             self.table
         );
         let attempts = i32::try_from(event.attempts).unwrap_or(i32::MAX);
-        let lent = self.pool.get().await?;
+        let pooled = self.pool.get().await?;
         let params = [
-            (&stored(consumer) as _, Type::TEXT),
+            (&escaped(consumer) as _, Type::TEXT),
             (&to_bigint(event.position.get()) as _, Type::INT8),
-            (&stored(&event.key) as _, Type::TEXT),
-            (&stored(&event.reason) as _, Type::TEXT),
+            (&escaped(&event.key) as _, Type::TEXT),
+            (&escaped(&event.reason) as _, Type::TEXT),
             (&attempts as _, Type::INT4),
         ];
-        lent.link()?.query(&sql, &params).await?;
+        pooled.session()?.query(&sql, &params).await?;
         Ok(())
     }
 
@@ -81,12 +81,12 @@ impl Parked {
              order by position limit 1000",
             self.table
         );
-        let lent = self.pool.get().await?;
+        let pooled = self.pool.get().await?;
         let params = [
-            (&stored(consumer) as _, Type::TEXT),
+            (&escaped(consumer) as _, Type::TEXT),
             (&to_bigint(after.get()) as _, Type::INT8),
         ];
-        let rows = lent.link()?.query(&sql, &params).await?;
+        let rows = pooled.session()?.query(&sql, &params).await?;
         Ok(rows.iter().map(parked).collect::<Result<_, _>>()?)
     }
 
@@ -99,12 +99,12 @@ impl Parked {
             "delete from {} where consumer = $1 and position = $2",
             self.table
         );
-        let lent = self.pool.get().await?;
+        let pooled = self.pool.get().await?;
         let params = [
-            (&stored(consumer) as _, Type::TEXT),
+            (&escaped(consumer) as _, Type::TEXT),
             (&to_bigint(position.get()) as _, Type::INT8),
         ];
-        lent.link()?.query(&sql, &params).await?;
+        pooled.session()?.query(&sql, &params).await?;
         Ok(())
     }
 }
@@ -112,7 +112,8 @@ impl Parked {
 fn parked(row: &Row) -> Result<ParkedEvent, Failure> {
     let text = |index| -> Result<String, Failure> {
         let text: &str = row.try_get(index)?;
-        let restored = restored(text).ok_or_else(|| Failure::Foreign(format!("{text:?}")))?;
+        let restored =
+            unescaped(text).ok_or_else(|| Failure::UnexpectedResponse(format!("{text:?}")))?;
         Ok(restored.into_owned())
     };
     Ok(ParkedEvent {

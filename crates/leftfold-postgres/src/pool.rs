@@ -1,8 +1,8 @@
-//! A few connections, lent one at a time.
+//! A few connections, pooled one at a time.
 //!
 //! **Owns:** [`Pool`], and [`Connection`] for applications. **Does not know:** what is asked over them.
 //! **Invariants:** never more than the bound; a connection that is broken, or that was not answered to the end, is never
-//! lent again; a borrower that is dropped gives back its place.
+//! pooled again; a borrower that is dropped gives back its place.
 
 use std::{
     fmt,
@@ -13,9 +13,9 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::Client;
 
-use crate::{OpenError, PostgresOptions, connect::Session, error::Failure};
+use crate::{OpenError, PostgresOptions, error::Failure, session::Session};
 
-/// Connections, lent one at a time.
+/// Connections, pooled one at a time.
 pub(crate) struct Pool {
     options: PostgresOptions,
     places: Arc<Semaphore>,
@@ -43,23 +43,23 @@ impl Pool {
         &self.options
     }
 
-    /// A connection: an idle one, or a new one. Waits while all are lent.
+    /// A connection: an idle one, or a new one. Waits while all are pooled.
     pub(crate) async fn get(self: &Arc<Self>) -> Result<PooledSession, Failure> {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|_| Failure::Closed)?;
-        let link = loop {
+        let session = loop {
             match self.idle().pop() {
-                Some(link) if link.client.is_closed() => {}
-                Some(link) => break Some(link),
+                Some(session) if session.client.is_closed() => {}
+                Some(session) => break Some(session),
                 None => break None,
             }
         };
-        let link = match link {
-            Some(link) => link,
+        let session = match session {
+            Some(session) => session,
             None => Session::open(&self.options).await?,
         };
         Ok(PooledSession {
-            link: Some(link),
+            session: Some(session),
             pool: Arc::clone(self),
             _place: place,
         })
@@ -78,7 +78,7 @@ impl Pool {
 /// A connection on loan.
 #[derive(Debug)]
 pub(crate) struct PooledSession {
-    link: Option<Session>,
+    session: Option<Session>,
     pool: Arc<Pool>,
     _place: OwnedSemaphorePermit,
 }
@@ -86,19 +86,23 @@ pub(crate) struct PooledSession {
 impl PooledSession {
     /// Ends the connection instead of giving it back: for an answer nobody will read to its end.
     pub(crate) fn discard(mut self) {
-        self.link = None;
+        self.session = None;
     }
 
-    pub(crate) fn link(&self) -> Result<&Session, Failure> {
+    pub(crate) fn session(&self) -> Result<&Session, Failure> {
         // Taken only by `discard` and `drop`, which consume the loan.
-        self.link.as_ref().ok_or(Failure::Closed)
+        self.session.as_ref().ok_or(Failure::Closed)
     }
 }
 
 impl Drop for PooledSession {
     fn drop(&mut self) {
-        if let Some(link) = self.link.take().filter(|link| !link.client.is_closed()) {
-            self.pool.idle().push(link);
+        if let Some(session) = self
+            .session
+            .take()
+            .filter(|session| !session.client.is_closed())
+        {
+            self.pool.idle().push(session);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Keeping snapshots in the database.
+//! Snapshots of aggregates, stored in the schema of the log.
 //!
-//! **Owns:** [`PostgresSnapshotStore`]. **Does not know:** what a state is.
-//! **Invariants:** as those of the contract; which of two snapshots stays is decided by the statement that saves.
+//! **Owns:** [`PostgresSnapshotStore`]. **Does not know:** what a state contains.
+//! **Invariants:** those of [`SnapshotStore`]. The statement that saves a snapshot decides which of two stays.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use uuid::Uuid;
 
 use crate::{
     error::Failure,
-    name::stored,
+    name::escaped,
     pool::Pool,
     schema::quoted,
     value::{number, to_bigint},
 };
 
-/// Snapshots beside the log, in the same schema.
+/// A snapshot store in the schema of the log.
 #[derive(Debug)]
 pub(crate) struct PostgresSnapshotStore {
     pool: Arc<Pool>,
@@ -38,29 +38,32 @@ impl PostgresSnapshotStore {
             "select revision, position, last_event, fingerprint, state from {} where stream = $1",
             self.table
         );
-        let name = stored(stream.as_str());
-        let lent = self.pool.get().await?;
-        let rows = lent.link()?.query(&sql, &[(&name, Type::TEXT)]).await?;
+        let name = escaped(stream.as_str());
+        let pooled = self.pool.get().await?;
+        let rows = pooled
+            .session()?
+            .query(&sql, &[(&name, Type::TEXT)])
+            .await?;
         Ok(rows.into_iter().next())
     }
 
     async fn save(&self, stream: &StreamName, snapshot: &SavedSnapshot) -> Result<(), Failure> {
         let sql = format!(
-            "insert into {0} as kept (stream, revision, position, last_event, fingerprint, state) \
+            "insert into {0} as saved (stream, revision, position, last_event, fingerprint, state) \
              values ($1, $2, $3, $4, $5, $6) on conflict (stream) do update set revision = excluded.revision, \
              position = excluded.position, last_event = excluded.last_event, fingerprint = excluded.fingerprint, \
              state = excluded.state, saved_at = clock_timestamp() \
-             where kept.fingerprint <> excluded.fingerprint or kept.revision < excluded.revision",
+             where saved.fingerprint <> excluded.fingerprint or saved.revision < excluded.revision",
             self.table
         );
-        let name = stored(stream.as_str());
+        let name = escaped(stream.as_str());
         let (revision, position) = (
             to_bigint(snapshot.revision.get()),
             to_bigint(snapshot.position.get()),
         );
         let id = Uuid::from(snapshot.last_event);
         let (fingerprint, state) = (&snapshot.fingerprint[..], &snapshot.state[..]);
-        let lent = self.pool.get().await?;
+        let pooled = self.pool.get().await?;
         let params = [
             (&name as _, Type::TEXT),
             (&revision as _, Type::INT8),
@@ -69,14 +72,15 @@ impl PostgresSnapshotStore {
             (&fingerprint as _, Type::BYTEA),
             (&state as _, Type::BYTEA),
         ];
-        lent.link()?.query(&sql, &params).await.map(drop)
+        pooled.session()?.query(&sql, &params).await.map(drop)
     }
 
     async fn remove(&self, stream: &StreamName) -> Result<(), Failure> {
         let sql = format!("delete from {} where stream = $1", self.table);
-        let name = stored(stream.as_str());
-        let lent = self.pool.get().await?;
-        lent.link()?
+        let name = escaped(stream.as_str());
+        let pooled = self.pool.get().await?;
+        pooled
+            .session()?
             .query(&sql, &[(&name, Type::TEXT)])
             .await
             .map(drop)
@@ -97,7 +101,7 @@ fn saved(row: &Row) -> Result<SavedSnapshot, Failure> {
         last_event: row.try_get::<_, Uuid>(2)?.into(),
         fingerprint: fingerprint
             .try_into()
-            .map_err(|_| Failure::Foreign("fingerprint".to_owned()))?,
+            .map_err(|_| Failure::UnexpectedResponse("fingerprint".to_owned()))?,
         state: Bytes::copy_from_slice(row.try_get(4)?),
     })
 }

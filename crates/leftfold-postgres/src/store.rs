@@ -1,7 +1,7 @@
-//! The store: the contract over PostgreSQL, and what goes beyond it.
+//! The store: the contract over PostgreSQL, and what this store adds to it.
 //!
-//! **Owns:** [`PostgresStore`]. **Does not know:** SQL; the rooms below do.
-//! **Invariants:** clones are the same store; nothing waits for a lock of this process while it waits for the server.
+//! **Owns:** [`PostgresStore`]. **Does not know:** SQL.
+//! **Invariants:** clones are the same store. No lock of this process is held while a call waits for the server.
 
 use std::sync::Arc;
 
@@ -16,12 +16,13 @@ use tokio_postgres::Transaction;
 
 use crate::{
     Checkpoints, Connection, DatabaseError, Leases, Migration, OpenError, Parked, PostgresOptions,
-    Report, append, backend::PostgresBackend, connect::Session, pool::Pool, schema, verify,
+    Report, append, backend::PostgresBackend, pool::Pool, schema, session::Session, verify,
 };
 
-/// A store in a PostgreSQL database. Several processes may share one; so may several stores, each in its schema.
+/// An event store in a PostgreSQL database.
 ///
-/// Must be opened inside a tokio runtime with time and I/O enabled, which must live as long. Clones are the same store.
+/// Several processes may share one store. Several stores may share a database, each in a schema of its own. A store must be
+/// opened inside a tokio runtime with time and I/O enabled, which must outlive it. Clones are the same store.
 ///
 /// # Example
 /// ```no_run
@@ -33,11 +34,11 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct PostgresStore {
-    retained: RetentionStore<PostgresBackend>,
+    inner: RetentionStore<PostgresBackend>,
 }
 
 impl PostgresStore {
-    /// Opens the store at an address as [`PostgresOptions`] reads it, making or migrating its schema if need be.
+    /// Opens the store at an address that [`PostgresOptions`] parses. Creates or migrates its schema if necessary.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -45,35 +46,36 @@ impl PostgresStore {
         Self::open_with(address.parse()?).await
     }
 
-    /// Opens the store with these options.
+    /// Opens the store with these options. Creates or migrates its schema if necessary.
     ///
     /// # Errors
-    /// [`OpenError`]: not reached, not safe, not suited, or of another version.
+    /// [`OpenError`] if the server is unreachable, unsafe or unsupported, or if the schema has another version.
     pub async fn open_with(options: PostgresOptions) -> Result<Self, OpenError> {
         let backend = PostgresBackend::open(options).await?;
         Ok(Self {
-            retained: RetentionStore::from_backend(backend),
+            inner: RetentionStore::from_backend(backend),
         })
     }
 
-    /// Brings the schema at an address to the newest version; returns what was run.
+    /// Brings the schema to [`crate::SCHEMA_VERSION`] and returns the migrations that ran.
     ///
-    /// All steps run in one transaction under a lock: on an error the schema is as it was, and several may try at once.
+    /// All migrations run in one transaction under a lock. On an error the schema is unchanged. Several processes may call
+    /// this at the same time.
     ///
     /// # Errors
     /// [`OpenError`].
     pub async fn migrate(options: &PostgresOptions) -> Result<Vec<Migration>, OpenError> {
-        let link = Session::open(options).await?;
-        schema::migrate(&link, options).await
+        let session = Session::open(options).await?;
+        schema::migrate(&session, options).await
     }
 
-    /// All migrations of a store with these options, for those who run them by hand.
+    /// Returns all migrations of a store with these options, for operators who run them by hand.
     #[must_use]
     pub fn migrations(options: &PostgresOptions) -> Vec<Migration> {
         schema::migrations(options)
     }
 
-    /// A connection to the same database for an application's own transactions. It is none of the store's.
+    /// Opens a connection to the same database for an application's own transactions, outside the pool of the store.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -81,18 +83,17 @@ impl PostgresStore {
         Connection::open(self.pool().options()).await
     }
 
-    /// Appends as a part of an application's own transaction: both are committed, or neither is.
+    /// Appends as a part of an application's transaction. The commit makes both durable, or neither.
     ///
     /// # Guarantees
-    /// As [`EventStore::append`], once the transaction is committed. Until then no one sees the events.
+    /// Those of [`EventStore::append`], once the transaction is committed. No other session sees the events before that.
     /// # Limits
-    /// The transaction must be read committed. It takes the lock of appends here and keeps it until it ends: everybody else's
-    /// appends wait for that. Append last, and commit at once. A transaction that then stands still is ended by the server
-    /// ([`PostgresOptions::with_idle_timeout`]).
+    /// The isolation level must be read committed. The call acquires the lock of appends and the transaction holds it to its
+    /// end, so all other appends wait. Append last and commit at once. The server ends a transaction that stays idle
+    /// afterwards ([`PostgresOptions::with_idle_timeout`]).
     /// # Errors
-    /// [`AppendError::Conflict`] leaves the transaction usable; after [`AppendError::Unavailable`] it can only be rolled
-    /// back. Whether a commit that failed has happened is for the application to find out: repeat the append with the same
-    /// ids.
+    /// [`AppendError::Conflict`] leaves the transaction usable. After [`AppendError::Unavailable`] it can only be rolled back.
+    /// If the commit itself fails, its outcome is unknown: repeat the append with the same event ids.
     /// # Example
     /// See `examples/own_table.rs`.
     pub async fn append_in(
@@ -104,7 +105,7 @@ impl PostgresStore {
     }
 
     fn pool(&self) -> &Arc<Pool> {
-        self.retained.backend().pool()
+        self.inner.backend().pool()
     }
 
     /// Where consumers keep how far they are.
@@ -125,12 +126,12 @@ impl PostgresStore {
         Parked::new(Arc::clone(self.pool()))
     }
 
-    /// Reads all of the log and compares what must agree; changes nothing.
+    /// Reads the whole log and checks its invariants. Changes nothing.
     ///
     /// # Errors
-    /// [`DatabaseError`]. What does not agree is no error but a [`Report::findings`].
+    /// [`DatabaseError`] if a query fails. A violated invariant is not an error but one of [`Report::findings`].
     /// # Cost
-    /// Several passes over tables and indexes, without a limit of time.
+    /// Several passes over all tables and indexes, without a time limit.
     pub async fn verify(&self) -> Result<Report, DatabaseError> {
         Ok(verify::verify(self.pool()).await?)
     }
@@ -138,60 +139,60 @@ impl PostgresStore {
 
 impl EventStore for PostgresStore {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
-        self.retained.append(append)
+        self.inner.append(append)
     }
 
     fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
-        self.retained.read(read)
+        self.inner.read(read)
     }
 
     fn subscribe(
         &self,
         subscription: Subscription,
     ) -> BoxStream<'static, Result<Delivery, ReadError>> {
-        self.retained.subscribe(subscription)
+        self.inner.subscribe(subscription)
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
-        self.retained.head()
+        self.inner.head()
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), ReadError>> {
-        self.retained.check()
+        self.inner.check()
     }
 
     fn stream_state(&self, stream: StreamName) -> BoxFuture<'_, Result<StreamState, ReadError>> {
-        self.retained.stream_state(stream)
+        self.inner.stream_state(stream)
     }
 
     fn delete(&self, delete: Delete) -> BoxFuture<'_, Result<Appended, AppendError>> {
-        self.retained.delete(delete)
+        self.inner.delete(delete)
     }
 
     fn scavenge(
         &self,
         scavenge: Scavenge,
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
-        self.retained.scavenge(scavenge)
+        self.inner.scavenge(scavenge)
     }
 
     fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
-        self.retained.streams(list)
+        self.inner.streams(list)
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
-        self.retained.stats()
+        self.inner.stats()
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.retained.capabilities()
+        self.inner.capabilities()
     }
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
-        self.retained.snapshots()
+        self.inner.snapshots()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
-        self.retained.close()
+        self.inner.close()
     }
 }

@@ -1,8 +1,8 @@
-//! A private PostgreSQL server for tests: real, empty, gone afterwards.
+//! A private PostgreSQL server for tests, removed afterwards.
 //!
 //! **Owns:** [`Server`]. **Does not know:** the store.
-//! **Invariants:** the server listens on a unix socket in a directory of its own and nowhere else, unless asked to; it ends
-//! with the process that started it, however that ends; it keeps `fsync` on, so what is measured or killed is real.
+//! **Invariants:** the server listens on a Unix socket in a directory of its own only, unless the settings say otherwise. It
+//! ends with the process that started it, however that ends. It keeps `fsync` on.
 
 #![expect(
     clippy::missing_panics_doc,
@@ -57,20 +57,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes and starts a server. Its programs are those of the directory that `LEFTFOLD_POSTGRES_BIN` names, or the newest
-    /// of Debian's.
+    /// Creates and starts a server. Its programs are in the directory that `LEFTFOLD_POSTGRES_BIN` names, or the newest that
+    /// Debian installed.
     #[must_use]
     pub fn start() -> Self {
         Self::start_with("")
     }
 
-    /// The same, with these lines in its settings.
+    /// Creates and starts a server with additional lines in `postgresql.conf`.
     #[must_use]
     pub fn start_with(settings: &str) -> Self {
         Self::start_at(PORT, settings)
     }
 
-    /// The same; on this port, which is a part of the socket's name, and of TCP's use if the settings listen there.
+    /// Creates and starts a server on this port, which is a part of the name of its socket.
     #[must_use]
     pub fn start_at(port: u16, settings: &str) -> Self {
         let programs = programs();
@@ -112,7 +112,7 @@ impl Server {
         server
     }
 
-    /// Adds lines to the settings; they count from the next start or reload.
+    /// Appends lines to `postgresql.conf`. They take effect at the next start or reload.
     pub fn configure(&self, lines: &str) {
         let path = self.directory.join("data/postgresql.conf");
         let before = fs::read_to_string(&path).expect("settings can be read");
@@ -161,10 +161,10 @@ impl Server {
         panic!("the server does not start: {}", self.log());
     }
 
-    /// Kills the server's main process as a crash would: nothing is finished, nothing is told.
+    /// Kills the main process of the server with SIGKILL, and waits until all its processes have ended.
     pub fn kill(&mut self) {
         signal("KILL", self.process());
-        // Its children see it gone and end; only then may another one be started on the same data.
+        // The child processes end by themselves. Until then no other server may start on the same data.
         for _ in 0..600 {
             if !self.is_running() {
                 return;
@@ -190,12 +190,12 @@ impl Server {
         text.trim().parse().expect("a number")
     }
 
-    /// Ends one session of the server as a crash of that process would.
+    /// Kills the process of one session with SIGKILL.
     pub fn kill_session(&self, process: i32) {
         signal("KILL", u32::try_from(process).expect("a process number"));
     }
 
-    /// The address of a fresh, empty database.
+    /// Creates an empty database and returns its address.
     #[must_use]
     pub fn database(&self) -> String {
         let name = format!("db{}", self.databases.fetch_add(1, Ordering::Relaxed));
@@ -203,7 +203,7 @@ impl Server {
         self.address(&name)
     }
 
-    /// The address of a database.
+    /// Returns the address of a database.
     #[must_use]
     pub fn address(&self, database: &str) -> String {
         let host = self.directory.to_string_lossy().replace('/', "%2F");
@@ -228,15 +228,15 @@ impl Server {
         owner()
     }
 
-    /// What the server wrote about itself.
+    /// Returns the log of the server.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
-    /// Runs a statement with PostgreSQL's own client; answers its output.
+    /// Runs a statement with `psql` and returns its output.
     ///
-    /// The client is Debian's, of whatever version the server is.
+    /// The client is the one that Debian installed, whatever the version of the server.
     pub fn psql(&self, database: &str, sql: &str) -> String {
         self.run(
             "psql",
@@ -255,7 +255,7 @@ impl Server {
         )
     }
 
-    /// Runs a client program, told where the server is, to its end; answers its output.
+    /// Runs a client program against this server and returns its output.
     pub fn run(&self, program: &str, arguments: &[&str]) -> String {
         let mut command = Command::new(client(program));
         command.arg("-h").arg(&self.directory).args([

@@ -1,7 +1,7 @@
 //! TLS connections to the server.
 //!
-//! **Owns:** [`Tls`]: from the driver's sockets to checked, encrypted ones. **Does not know:** when to encrypt.
-//! **Invariants:** the server's certificate and name are always checked; there is no way to leave that out.
+//! **Owns:** [`Tls`]: the driver's TLS connector over rustls. **Does not know:** when to encrypt.
+//! **Invariants:** the certificate and the name of the server are always verified.
 
 use std::{io, path::Path, pin::Pin, sync::Arc, task};
 
@@ -14,13 +14,13 @@ use tokio_rustls::{TlsConnector, client};
 
 use crate::OpenError;
 
-/// Makes encrypted connections.
+/// A TLS connector for the driver.
 #[derive(Clone)]
 pub(crate) struct Tls(TlsConnector);
 
 impl Tls {
-    /// Trusts the certificates of a file, or those of the system.
-    pub(crate) fn trusting(file: Option<&Path>) -> Result<Self, OpenError> {
+    /// Creates a connector that trusts the certificates in a file, or those of the system.
+    pub(crate) fn with_roots(file: Option<&Path>) -> Result<Self, OpenError> {
         let mut roots = RootCertStore::empty();
         match file {
             Some(path) => {
@@ -63,7 +63,7 @@ where
     }
 }
 
-/// One connection about to be encrypted.
+/// A TLS handshake to be started.
 pub(crate) struct RustlsConnect {
     connector: TlsConnector,
     server: ServerName<'static>,
@@ -85,7 +85,7 @@ where
     }
 }
 
-/// An encrypted connection.
+/// A TLS stream.
 pub(crate) struct RustlsStream<S>(Box<client::TlsStream<S>>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for RustlsStream<S> {

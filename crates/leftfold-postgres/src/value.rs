@@ -1,7 +1,7 @@
-//! Numbers and times as PostgreSQL holds them.
+//! Conversions of numbers and times to PostgreSQL's types.
 //!
-//! **Owns:** [`PgTimestamp`], and the way between `u64` and `bigint`. **Does not know:** columns.
-//! **Invariants:** what is beyond the range of the database becomes its maximum, which nothing stored ever reaches.
+//! **Owns:** [`PgTimestamp`], and converting `u64` to and from `bigint`. **Does not know:** columns.
+//! **Invariants:** a value beyond the range of the database becomes its maximum, which no stored value reaches.
 
 use std::error::Error;
 
@@ -11,15 +11,15 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL counts from.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
-/// The last microsecond of the year 294276, the end of PostgreSQL's time.
+/// The last microsecond of the year 294276, the maximum of `timestamptz`.
 const MICROS_MAX: i64 = 9_223_371_331_199_999_999;
 
-/// A place as `bigint`: beyond its range nothing is stored, so the maximum stands for all of that.
+/// Converts a number to `bigint`, saturating: no stored value reaches the maximum.
 pub(crate) fn to_bigint(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A `bigint` that is never negative.
+/// Converts a `bigint` that is never negative.
 pub(crate) fn number(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }

@@ -1,39 +1,39 @@
-//! Comparing what the schema keeps twice, and what must be dense.
+//! Checking the invariants of the stored log.
 //!
-//! **Owns:** [`Report`], [`Finding`], and the questions. **Does not know:** how to mend.
-//! **Invariants:** changes nothing; one snapshot of the database for all questions.
+//! **Owns:** [`Report`], [`Finding`], and the checks. **Does not know:** how to repair.
+//! **Invariants:** changes nothing. All checks see the same snapshot of the database.
 
 use std::sync::Arc;
 
 use leftfold_model::Position;
 
-use crate::{connect::Session, error::Failure, pool::Pool, schema::quoted, value::number};
+use crate::{error::Failure, pool::Pool, schema::quoted, session::Session, value::number};
 
-/// What was looked at, and what did not agree.
+/// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// Events that were counted.
+    /// Number of events, without erased ones.
     pub events: u64,
-    /// Events that were erased: their places are still taken.
+    /// Number of erased events, whose positions stay taken.
     pub erased: u64,
-    /// The newest position.
+    /// Position of the newest event.
     pub head: Position,
-    /// What does not agree; empty if all is well.
+    /// Violated invariants; empty if the log is sound.
     pub findings: Vec<Finding>,
 }
 
-/// Something that does not agree.
+/// A violated invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// What was compared.
+    /// The invariant.
     pub rule: &'static str,
-    /// How many rows break it.
+    /// How many rows violate it.
     pub rows: u64,
 }
 
-/// All places that are taken, by events and by erased ones.
+/// The positions of all events, erased ones included.
 const PLACES: &str = "(select stream, revision, position, id from {s}.events \
                       union all select stream, revision, position, id from {s}.erased)";
 
@@ -57,47 +57,47 @@ const RULES: [(&str, &str); 6] = [
          (select from {s}.event_tags g where g.tag = t.tag and g.position = e.position)",
     ),
     (
-        "every row of the table of tags stands for a tag of an event",
+        "every row of the table of tags belongs to a tag of an event",
         "select count(*) from {s}.event_tags g where not exists \
          (select from {s}.events e where e.position = g.position and g.tag = any (e.tags))",
     ),
     (
-        "every tag of an erased event stands for a place that is taken",
+        "every row of the table of erased tags belongs to an erased event",
         "select count(*) from {s}.erased_tags g where not exists (select from {s}.erased e where e.position = g.position) \
-         and not exists (select from {s}.events e where e.position = g.position and e.content = 0)",
+         and not exists (select from {s}.events e where e.position = g.position and e.content_type = 0)",
     ),
 ];
 
 pub(crate) async fn verify(pool: &Arc<Pool>) -> Result<Report, Failure> {
-    // A connection of its own: the limits of time are lifted, and it is not given back.
-    let link = Session::open(pool.options()).await?;
+    // A connection outside the pool, because its time limit is lifted.
+    let session = Session::open(pool.options()).await?;
     let begin = "begin isolation level repeatable read read only; set local statement_timeout = 0";
-    link.client.batch_execute(begin).await?;
+    session.client.batch_execute(begin).await?;
     let schema = quoted(pool.options().schema());
-    let there = format!("select count(*) from {schema}.events where content > 0");
+    let present = format!("select count(*) from {schema}.events where content_type > 0");
     let emptied = format!(
-        "select (select count(*) from {schema}.erased) + (select count(*) from {schema}.events where content = 0)"
+        "select (select count(*) from {schema}.erased) + (select count(*) from {schema}.events where content_type = 0)"
     );
     let mut report = Report {
-        events: count(&link, &there).await?,
-        erased: count(&link, &emptied).await?,
+        events: count(&session, &present).await?,
+        erased: count(&session, &emptied).await?,
         ..Report::default()
     };
     let head = format!("select coalesce(max(position), 0) from {schema}.events");
-    report.head = Position::new(count(&link, &head).await?);
+    report.head = Position::new(count(&session, &head).await?);
     for (rule, sql) in RULES {
         let sql = sql.replace("{places}", PLACES).replace("{s}", &schema);
-        let rows = count(&link, &sql).await?;
+        let rows = count(&session, &sql).await?;
         if rows > 0 {
             report.findings.push(Finding { rule, rows });
         }
     }
-    link.client.batch_execute("commit").await?;
+    session.client.batch_execute("commit").await?;
     Ok(report)
 }
 
-async fn count(link: &Session, sql: &str) -> Result<u64, Failure> {
-    let row = link.client.query_typed_one(sql, &[]).await?;
+async fn count(session: &Session, sql: &str) -> Result<u64, Failure> {
+    let row = session.client.query_typed_one(sql, &[]).await?;
     let count: i64 = row.try_get(0)?;
     Ok(number(count.abs()))
 }

@@ -1,7 +1,7 @@
-//! A group as the arrays that the append function takes.
+//! The parameters of one call of the append function.
 //!
-//! **Owns:** the order and meaning of its parameters. **Does not know:** what the function does with them.
-//! **Invariants:** arrays of one kind have one length; nothing is copied that can be borrowed.
+//! **Owns:** their order and encoding. **Does not know:** what the function does with them.
+//! **Invariants:** arrays of one prefix have one length; data and metadata are borrowed, not copied.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -14,11 +14,11 @@ use super::{
     revision_cache::RevisionCache,
 };
 use crate::{
-    name::stored,
+    name::escaped,
     value::{PgTimestamp, to_bigint},
 };
 
-/// How the function is called.
+/// Returns the statement that calls the append function.
 pub(crate) fn call(schema: &str) -> String {
     let params: Vec<String> = (1..=28).map(|n| format!("${n}")).collect();
     format!("select * from {schema}.append({})", params.join(", "))
@@ -38,7 +38,7 @@ pub(crate) struct Columns<'a> {
     event_streams: Vec<Cow<'a, str>>,
     event_ids: Vec<Uuid>,
     event_types: Vec<Cow<'a, str>>,
-    event_contents: Vec<i16>,
+    event_content_types: Vec<i16>,
     event_data: Vec<&'a [u8]>,
     event_metadata: Vec<Option<&'a [u8]>>,
     event_tags: Vec<Option<String>>,
@@ -48,25 +48,25 @@ pub(crate) struct Columns<'a> {
     item_after: Vec<i64>,
     item_types: Vec<Option<String>>,
     item_tags: Vec<Option<String>>,
-    clash_item: Vec<i32>,
-    clash_write: Vec<i32>,
-    clash_nth: Vec<i32>,
+    conflict_item: Vec<i32>,
+    conflict_write: Vec<i32>,
+    conflict_nth: Vec<i32>,
     known_head: Option<i64>,
-    seen_revisions: Vec<Option<i64>>,
-    look_up_ids: bool,
+    known_revisions: Vec<Option<i64>>,
+    check_ids: bool,
     durable: bool,
 }
 
 impl<'a> Columns<'a> {
     pub(crate) fn of(
         group: &'a Group,
-        seen: &RevisionCache,
-        look_up_ids: bool,
+        cache: &RevisionCache,
+        check_ids: bool,
         durable: bool,
     ) -> Self {
         let mut columns = Self {
-            known_head: seen.head(),
-            look_up_ids,
+            known_head: cache.head(),
+            check_ids,
             durable,
             ..Self::default()
         };
@@ -78,7 +78,7 @@ impl<'a> Columns<'a> {
             for write in append.writes() {
                 let events = write.events.len();
                 let name =
-                    columns.push_write(&mut numbers, seen, &write.stream, write.expected, events);
+                    columns.push_write(&mut numbers, cache, &write.stream, write.expected, events);
                 for (nth, event) in write.events.iter().enumerate() {
                     columns.event_write.push(count(columns.write_stream.len()));
                     columns.event_nth.push(count(nth));
@@ -86,8 +86,10 @@ impl<'a> Columns<'a> {
                     columns.event_ids.push(event.id().into());
                     columns
                         .event_types
-                        .push(stored(event.event_type().as_str()));
-                    columns.event_contents.push(content(event.content_type()));
+                        .push(escaped(event.event_type().as_str()));
+                    columns
+                        .event_content_types
+                        .push(content_type(event.content_type()));
                     columns.event_data.push(event.data());
                     columns
                         .event_metadata
@@ -99,7 +101,7 @@ impl<'a> Columns<'a> {
                 }
             }
             for check in append.checks() {
-                columns.push_write(&mut numbers, seen, &check.stream, check.expected, 0);
+                columns.push_write(&mut numbers, cache, &check.stream, check.expected, 0);
             }
             for (number, condition) in append.conditions().iter().enumerate() {
                 for item in items(&condition.fail_if_match) {
@@ -107,7 +109,7 @@ impl<'a> Columns<'a> {
                 }
             }
         }
-        // Arrays of nothing but null are left out; the function takes what is missing for null.
+        // An array of nulls is sent as an empty array; the function reads a missing element as null.
         if columns.event_tags.iter().all(Option::is_none) {
             columns.event_tags.clear();
         }
@@ -120,21 +122,21 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    /// A write, or a check, which is one of no events. Gives the stream's name as it is stored.
+    /// Adds a write, or a check, which is a write of no events. Returns the stored name of the stream.
     fn push_write(
         &mut self,
         numbers: &mut HashMap<&'a str, i32>,
-        seen: &RevisionCache,
+        cache: &RevisionCache,
         stream: &'a StreamName,
         expectation: ExpectedRevision,
         events: usize,
     ) -> Cow<'a, str> {
         let next = count(numbers.len() + 1);
         let number = *numbers.entry(stream.as_str()).or_insert(next);
-        let name = stored(stream.as_str());
+        let name = escaped(stream.as_str());
         if number == next {
             self.streams.push(name.clone());
-            self.seen_revisions.push(seen.revision(stream));
+            self.known_revisions.push(cache.revision(stream));
         }
         self.write_stream.push(number);
         self.write_expected.push(expected(expectation));
@@ -159,13 +161,13 @@ impl<'a> Columns<'a> {
         self.item_tags
             .push(list(tags.iter().map(|tag| tag.as_str())));
         let number = count(self.item_append.len());
-        // An item that asks for everything needs no events to clash with: any accepted append will do.
+        // A query for all events conflicts with any accepted append; the function needs no list for it.
         for (write, nth) in
             item.map_or_else(Vec::new, |item| group.conflicts_within_group(append, item))
         {
-            self.clash_item.push(number);
-            self.clash_write.push(count(write + 1));
-            self.clash_nth.push(count(nth));
+            self.conflict_item.push(number);
+            self.conflict_write.push(count(write + 1));
+            self.conflict_nth.push(count(nth));
         }
     }
 
@@ -182,7 +184,7 @@ impl<'a> Columns<'a> {
             (&self.event_streams, Type::TEXT_ARRAY),
             (&self.event_ids, Type::UUID_ARRAY),
             (&self.event_types, Type::TEXT_ARRAY),
-            (&self.event_contents, Type::INT2_ARRAY),
+            (&self.event_content_types, Type::INT2_ARRAY),
             (&self.event_data, Type::BYTEA_ARRAY),
             (&self.event_metadata, Type::BYTEA_ARRAY),
             (&self.event_tags, Type::TEXT_ARRAY),
@@ -192,18 +194,18 @@ impl<'a> Columns<'a> {
             (&self.item_after, Type::INT8_ARRAY),
             (&self.item_types, Type::TEXT_ARRAY),
             (&self.item_tags, Type::TEXT_ARRAY),
-            (&self.clash_item, Type::INT4_ARRAY),
-            (&self.clash_write, Type::INT4_ARRAY),
-            (&self.clash_nth, Type::INT4_ARRAY),
+            (&self.conflict_item, Type::INT4_ARRAY),
+            (&self.conflict_write, Type::INT4_ARRAY),
+            (&self.conflict_nth, Type::INT4_ARRAY),
             (&self.known_head, Type::INT8),
-            (&self.seen_revisions, Type::INT8_ARRAY),
-            (&self.look_up_ids, Type::BOOL),
+            (&self.known_revisions, Type::INT8_ARRAY),
+            (&self.check_ids, Type::BOOL),
             (&self.durable, Type::BOOL),
         ]
     }
 }
 
-/// A count or index within an append or a group, whose limits are far below.
+/// Converts a count or index within a group, whose limits are far below `i32::MAX`.
 fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
@@ -217,19 +219,19 @@ fn expected(revision: ExpectedRevision) -> i64 {
     }
 }
 
-fn content(kind: ContentType) -> i16 {
+fn content_type(kind: ContentType) -> i16 {
     i16::from(kind.code())
 }
 
-/// Names as the text of an array; `None` for none at all.
+/// Encodes names as an array literal; `None` if there are none.
 ///
-/// Arrays of arrays must be rectangular in PostgreSQL, so lists of different lengths go as texts.
+/// Arrays of arrays must be rectangular in PostgreSQL, so lists of different lengths are sent as text.
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut text = String::new();
     for name in names {
         text.push(if text.is_empty() { '{' } else { ',' });
         text.push('"');
-        for character in stored(name).chars() {
+        for character in escaped(name).chars() {
             if matches!(character, '"' | '\\') {
                 text.push('\\');
             }

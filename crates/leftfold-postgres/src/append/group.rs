@@ -1,19 +1,18 @@
 //! A group of appends that are decided and written together.
 //!
-//! **Owns:** which appends may stand in one group, and which conditions of one meet events of another.
+//! **Owns:** which appends may share a group, and which conditions of one match events of another.
 //! **Does not know:** the database.
-//! **Invariants:** no id comes twice in a group, so an id is known to the log or to one append only; a group is within its
-//! bounds unless it is a single append.
+//! **Invariants:** an event id occurs at most once in a group. A group is within its bounds unless it is a single append.
 
 use std::collections::HashSet;
 
 use leftfold_model::{Append, EventId, NewEvent, Query, QueryItem};
 
-/// Appends of a group. More would not be faster: the commit is shared by then.
+/// Maximum number of appends of a group. The cost of the commit is shared well enough by then.
 const APPENDS_MAX: usize = 512;
-/// Events of a group.
+/// Maximum number of events of a group.
 const EVENTS_MAX: usize = 4_096;
-/// Bytes of a group; the server holds them a few times over.
+/// Maximum size of a group in bytes. The server holds several copies of it.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Appends of several callers, in the order in which they are decided.
@@ -27,7 +26,7 @@ pub(crate) struct Group {
 impl Group {
     pub(crate) fn of(append: Append) -> Self {
         let mut group = Self::default();
-        group.take(append);
+        group.push(append);
         group
     }
 
@@ -35,7 +34,7 @@ impl Group {
         &self.appends
     }
 
-    /// Takes the append in, or leaves it for the next group.
+    /// Returns whether the append fits into the group.
     pub(crate) fn admits(&self, append: &Append) -> bool {
         self.appends.len() < APPENDS_MAX
             && self.ids.len() + append.event_count() <= EVENTS_MAX
@@ -43,15 +42,15 @@ impl Group {
             && append.events().all(|event| !self.ids.contains(&event.id()))
     }
 
-    pub(crate) fn take(&mut self, append: Append) {
+    pub(crate) fn push(&mut self, append: Append) {
         self.ids.extend(append.events().map(NewEvent::id));
         self.bytes += append.size();
         self.appends.push(append);
     }
 
-    /// The events of earlier appends that an item of a condition of append `index` asks for: of each append the last.
+    /// Returns the events of earlier appends that match `item`, a part of a condition of append `index`: the last of each.
     ///
-    /// Each as the number of its write in the whole group, checks counted too, and its place in that write.
+    /// An event is given by the number of its write in the whole group, checks included, and its index in that write.
     pub(crate) fn conflicts_within_group(
         &self,
         index: usize,
@@ -73,14 +72,14 @@ impl Group {
     }
 }
 
-/// Whether an event that is not stored yet matches.
+/// Returns whether an event that is not stored yet matches.
 fn matches(item: &QueryItem, event: &NewEvent) -> bool {
     let types = item.type_list();
     (types.is_empty() || types.contains(event.event_type()))
         && item.tag_list().iter().all(|tag| event.tags().contains(tag))
 }
 
-/// The items of a query, of which "everything" is one without types and tags.
+/// Returns the items of a query; `None` stands for a query for all events.
 pub(crate) fn items(query: &Query) -> impl Iterator<Item = Option<&QueryItem>> {
     let (all, items) = match query {
         Query::All => (Some(None), [].as_slice()),
@@ -119,7 +118,7 @@ mod tests {
         assert!(!group.admits(&append(vec![large])));
         assert!(!group.admits(&append((0..EVENTS_MAX).map(|_| event("A", &[])).collect())));
         for _ in 1..APPENDS_MAX {
-            group.take(append(vec![event("A", &[])]));
+            group.push(append(vec![event("A", &[])]));
         }
         assert!(!group.admits(&append(vec![event("A", &[])])));
     }
@@ -131,8 +130,8 @@ mod tests {
             event("A", &["x"]),
             event("B", &[]),
         ]));
-        group.take(append(vec![event("B", &["x"])]));
-        group.take(append(vec![event("A", &["x"])]));
+        group.push(append(vec![event("B", &["x"])]));
+        group.push(append(vec![event("A", &["x"])]));
         let item = QueryItem::tags([Tag::new("x").unwrap()]).unwrap();
         assert_eq!(group.conflicts_within_group(2, &item), [(0, 1), (1, 0)]);
         let tags = [Tag::new("x").unwrap()];

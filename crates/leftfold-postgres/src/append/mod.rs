@@ -1,8 +1,8 @@
-//! Appends: gathered from all callers, decided and written by one call of one function of the database.
+//! Group commit: the appends of all callers, decided and written by one call of a database function.
 //!
-//! **Owns:** the rooms of appending. **Does not know:** reads.
-//! **Invariants:** one group is one transaction; a refused append of a group does not touch the others.
-//! **Reading order:** `writer`, `group`, `columns`, `response`, then `schema/sql/0004_append.sql`.
+//! **Owns:** the modules of appending. **Does not know:** reads.
+//! **Invariants:** one group is one transaction; a refused append does not affect the others of its group.
+//! **Reading order:** `writer`, `group`, `columns`, `response`, then `schema/sql/0003_append.sql`.
 
 mod columns;
 mod group;

@@ -1,7 +1,7 @@
-//! The answer of the append function, and what it means for each append.
+//! The response of the append function, decoded into one outcome per append.
 //!
-//! **Owns:** reading it, and recognising repetitions. **Does not know:** how it came about.
-//! **Invariants:** every append of the group gets one outcome, or the whole answer is refused as foreign.
+//! **Owns:** decoding, and recognising repeated appends. **Does not know:** how the function decides.
+//! **Invariants:** every append of the group gets one outcome, or the whole response is an error.
 
 use std::collections::HashMap;
 
@@ -9,55 +9,57 @@ use leftfold_model::{Append, Appended, Conflict, CurrentRevision, EventId, Posit
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::{error::Failure, name::restored, value::number};
+use crate::{error::Failure, name::unescaped, value::number};
 
-/// Where an event of the append stands already.
-struct Known {
+/// The place of an event that was stored before the append.
+struct StoredEvent {
     position: Position,
     stream: String,
     revision: Revision,
 }
 
-/// The columns of the answer, and how far they were read.
-struct Answer {
+/// The columns of the response.
+struct Response {
     firsts: Vec<Option<i64>>,
     revisions: Vec<Option<i64>>,
     refusals: Vec<i16>,
     places: Vec<i32>,
     details: Vec<i64>,
-    known: HashMap<EventId, Known>,
+    stored: HashMap<EventId, StoredEvent>,
 }
 
-/// The head of the log before the group.
+/// Returns the head of the log before the group.
 pub(crate) fn head_before(row: &Row) -> Result<Position, Failure> {
     Ok(Position::new(number(row.try_get(0)?)))
 }
 
-/// The outcome of each append, in their order.
+/// Returns the outcome of each append, in their order.
 pub(crate) fn outcomes(
     row: &Row,
     appends: &[Append],
 ) -> Result<Vec<Result<Appended, Conflict>>, Failure> {
-    let answer = Answer {
+    let response = Response {
         firsts: row.try_get(1)?,
         revisions: row.try_get(2)?,
         refusals: row.try_get(3)?,
         places: row.try_get(4)?,
         details: row.try_get(5)?,
-        known: known(row)?,
+        stored: escaped(row)?,
     };
     let mut write = 0;
     let mut outcomes = Vec::with_capacity(appends.len());
     for (index, append) in appends.iter().enumerate() {
-        let outcome = answer.outcome(index, write, append);
+        let outcome = response.outcome(index, write, append);
         outcomes
-            .push(outcome.ok_or_else(|| Failure::Foreign(format!("outcome of append {index}")))?);
+            .push(outcome.ok_or_else(|| {
+                Failure::UnexpectedResponse(format!("outcome of append {index}"))
+            })?);
         write += append.writes().len() + append.checks().len();
     }
     Ok(outcomes)
 }
 
-fn known(row: &Row) -> Result<HashMap<EventId, Known>, Failure> {
+fn escaped(row: &Row) -> Result<HashMap<EventId, StoredEvent>, Failure> {
     let Some(ids) = row.try_get::<_, Option<Vec<Uuid>>>(6)? else {
         return Ok(HashMap::new());
     };
@@ -69,19 +71,19 @@ fn known(row: &Row) -> Result<HashMap<EventId, Known>, Failure> {
         .into_iter()
         .zip(places)
         .map(|(id, ((position, stream), revision))| {
-            let stream = restored(stream)
-                .ok_or_else(|| Failure::Foreign(format!("stream name {stream:?}")))?;
-            let known = Known {
+            let stream = unescaped(stream)
+                .ok_or_else(|| Failure::UnexpectedResponse(format!("stream name {stream:?}")))?;
+            let event = StoredEvent {
                 position: Position::new(number(position)),
                 stream: stream.into_owned(),
                 revision: Revision::new(number(revision)),
             };
-            Ok((EventId::from(id), known))
+            Ok((EventId::from(id), event))
         });
     entries.collect()
 }
 
-impl Answer {
+impl Response {
     fn outcome(
         &self,
         index: usize,
@@ -127,30 +129,30 @@ impl Answer {
         })
     }
 
-    /// An append with ids that are stored: a repetition if all stand, adjacent, where it would put them.
+    /// Returns the outcome of an append of stored ids: repeated if all events are where the append would put them, adjacent.
     fn repetition(&self, append: &Append) -> Option<Result<Appended, Conflict>> {
-        let mut found: Vec<(EventId, Position)> = Vec::new();
+        let mut places: Vec<(EventId, Position)> = Vec::new();
         let mut streams = Vec::new();
         let mut whole = true;
         for write in append.writes() {
             let mut expected = write.expected.next_revision();
             let mut last = Revision::FIRST;
             for event in &write.events {
-                let Some(stored) = self.known.get(&event.id()) else {
+                let Some(found) = self.stored.get(&event.id()) else {
                     whole = false;
                     continue;
                 };
-                whole &= stored.stream == write.stream.as_str()
-                    && expected.is_none_or(|e| e == stored.revision);
-                last = stored.revision;
-                expected = Some(stored.revision.next());
-                found.push((event.id(), stored.position));
+                whole &= found.stream == write.stream.as_str()
+                    && expected.is_none_or(|e| e == found.revision);
+                last = found.revision;
+                expected = Some(found.revision.next());
+                places.push((event.id(), found.position));
             }
             streams.push((write.stream.clone(), last));
         }
-        let &(id, first) = found.first()?;
-        let &(_, last) = found.last()?;
-        let adjacent = found
+        let &(id, first) = places.first()?;
+        let &(_, last) = places.last()?;
+        let adjacent = places
             .windows(2)
             .all(|pair| matches!(pair, [(_, a), (_, b)] if a.next() == *b));
         Some(if whole && adjacent {

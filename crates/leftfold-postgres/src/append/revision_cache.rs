@@ -1,10 +1,10 @@
-//! What this process knows of streams without asking.
+//! A cache of stream revisions, valid for one head of the log.
 //!
-//! **Owns:** [`RevisionCache`]: the head after our last group, and the streams that our groups wrote.
+//! **Owns:** [`RevisionCache`]: the head after the last group of this process, and the revisions of streams it wrote.
 //! **Does not know:** the database.
-//! **Invariants:** of use only while the log ends where our last group ended: positions are dense, so then nobody else has
-//! written; the database compares, under the lock; forgotten whenever a connection failed, since the next one may lead to
-//! another server; bounded.
+//! **Invariants:** an entry is valid only at the head it was recorded at. Positions are dense, so an equal head proves that
+//! no other process has appended; the database compares heads under the lock. The cache is cleared when a connection fails,
+//! because the next one may lead to another server. It is bounded.
 
 use std::collections::HashMap;
 
@@ -12,10 +12,10 @@ use leftfold_model::{Append, Appended, Conflict, ExpectedRevision, Position, Str
 
 use crate::value::to_bigint;
 
-/// Streams that are remembered; then it begins anew.
+/// Maximum number of streams. A cache that grows larger is cleared.
 const STREAMS_MAX: usize = 65_536;
 
-/// The head after our last group, and the revisions that streams had then.
+/// The head after the last group, and the revisions of streams at that head.
 #[derive(Debug, Default)]
 pub(crate) struct RevisionCache {
     head: Option<Position>,
@@ -31,7 +31,7 @@ impl RevisionCache {
         self.revisions.get(stream).copied()
     }
 
-    /// Takes in what a group did to a log that ended at `before`.
+    /// Records the outcomes of a group on a log whose head was `before`.
     pub(crate) fn record(
         &mut self,
         before: Position,
@@ -47,7 +47,7 @@ impl RevisionCache {
             decided.filter_map(|(append, outcome)| Some((append, outcome.as_ref().ok()?)));
         for (append, appended) in accepted.filter(|(_, appended)| !appended.repeated) {
             head = head.max(appended.last);
-            // A check that held tells where its stream was before.
+            // A check that held proves the revision of its stream before the append.
             for check in append.checks() {
                 let revision = match check.expected {
                     ExpectedRevision::NoStream => -1,
@@ -64,7 +64,7 @@ impl RevisionCache {
         self.head = Some(head);
     }
 
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 }
@@ -93,16 +93,16 @@ mod tests {
     #[test]
     fn streams_are_known_until_somebody_else_writes() {
         let (a, b) = (StreamName::new("a").unwrap(), StreamName::new("b").unwrap());
-        let mut seen = RevisionCache::default();
-        seen.record(Position::new(4), &[append(&a)], &[appended(5, &a, 2)]);
-        seen.record(Position::new(5), &[append(&b)], &[appended(6, &b, 0)]);
+        let mut cache = RevisionCache::default();
+        cache.record(Position::new(4), &[append(&a)], &[appended(5, &a, 2)]);
+        cache.record(Position::new(5), &[append(&b)], &[appended(6, &b, 0)]);
         assert_eq!(
-            (seen.head(), seen.revision(&a), seen.revision(&b)),
+            (cache.head(), cache.revision(&a), cache.revision(&b)),
             (Some(6), Some(2), Some(0))
         );
-        seen.record(Position::new(7), &[append(&b)], &[appended(8, &b, 1)]);
+        cache.record(Position::new(7), &[append(&b)], &[appended(8, &b, 1)]);
         assert_eq!(
-            (seen.head(), seen.revision(&a), seen.revision(&b)),
+            (cache.head(), cache.revision(&a), cache.revision(&b)),
             (Some(8), None, Some(1))
         );
     }
@@ -119,10 +119,10 @@ mod tests {
         let checked = held.into_iter().fold(append(a), |append, (stream, held)| {
             append.with_check(stream.clone(), held).unwrap()
         });
-        let mut seen = RevisionCache::default();
-        seen.record(Position::new(4), &[checked], &[appended(5, a, 2)]);
+        let mut cache = RevisionCache::default();
+        cache.record(Position::new(4), &[checked], &[appended(5, a, 2)]);
         assert_eq!(
-            names.each_ref().map(|name| seen.revision(name)),
+            names.each_ref().map(|name| cache.revision(name)),
             [Some(2), Some(-1), None]
         );
     }

@@ -1,8 +1,8 @@
-//! Appending within an application's own transaction.
+//! Appending as a part of an application's transaction.
 //!
-//! **Owns:** [`append_in`]. **Does not know:** what else the transaction does, and the rules about the lives of streams.
-//! **Invariants:** nothing is committed here; what is asked is asked of the same transaction, which sees what it wrote
-//! itself; a transaction that stands still with the lock in its hand is ended by the server after a while.
+//! **Owns:** [`append_in`]. **Does not know:** what else the transaction does; the rules of stream lifecycles.
+//! **Invariants:** nothing is committed here. All queries run in the same transaction, which sees its own writes. The server
+//! ends a transaction that holds the lock of appends and stays idle.
 
 use std::sync::Arc;
 
@@ -27,20 +27,20 @@ use crate::{
     schema::quoted,
 };
 
-/// Decides and writes one append as a part of `transaction`, under the rules of a stream's life.
+/// Decides and writes one append as a part of `transaction`, under the rules of stream lifecycles.
 pub(crate) async fn append_in(
     transaction: &Transaction<'_>,
     append: Append,
     options: &PostgresOptions,
 ) -> Result<Appended, AppendError> {
-    let own = TransactionAppender {
+    let appender = TransactionAppender {
         transaction,
         options,
     };
-    append_in_transaction(&own, append).await
+    append_in_transaction(&appender, append).await
 }
 
-/// An application's transaction, and where the store is.
+/// An application's transaction, and the options of the store it appends to.
 struct TransactionAppender<'a> {
     transaction: &'a Transaction<'a>,
     options: &'a PostgresOptions,
@@ -49,7 +49,7 @@ struct TransactionAppender<'a> {
 impl AppendTransaction for TransactionAppender<'_> {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
-            // Whatever happens, nothing of this is committed yet.
+            // Nothing of this is committed yet, whatever the failure.
             let unavailable = |failure: Failure| AppendError::Unavailable {
                 cause: Arc::new(failure),
             };
@@ -104,24 +104,24 @@ async fn write(
         group,
         &RevisionCache::default(),
         true,
-        !options.lost_commits,
+        !options.allow_lost_commits,
     );
     let call = call(&quoted(options.schema()));
     let params = columns.params();
     let limit = options.idle_timeout.as_millis().to_string();
     let limits = "select set_config('idle_in_transaction_session_timeout', $1, true)";
-    let (limited, answered) = futures_util::future::join(
+    let (limited, response) = futures_util::future::join(
         transaction.query_typed(limits, &[(&limit, Type::TEXT)]),
         transaction.query_typed(&call, &params),
     )
     .await;
     limited?;
-    let rows = answered?;
+    let rows = response?;
     let row = rows
         .first()
-        .ok_or_else(|| Failure::Foreign("no row".to_owned()))?;
+        .ok_or_else(|| Failure::UnexpectedResponse("no row".to_owned()))?;
     let outcome = outcomes(row, group.appends())?.pop();
-    let outcome = outcome.ok_or_else(|| Failure::Foreign("no outcome".to_owned()))?;
+    let outcome = outcome.ok_or_else(|| Failure::UnexpectedResponse("no outcome".to_owned()))?;
     if outcome.as_ref().is_ok_and(|appended| !appended.repeated) {
         transaction
             .query_typed(&follow::notify(options), &[])

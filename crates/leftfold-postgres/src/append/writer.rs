@@ -1,8 +1,8 @@
-//! The task that writes: takes what callers wait for, and sends it as one transaction.
+//! The writer task: takes queued appends and sends each group as one transaction.
 //!
-//! **Owns:** [`Writer`]: the queue, groups in flight, and answers. **Does not know:** SQL beyond one call.
-//! **Invariants:** every append that entered the queue is answered, unless its runtime ends; a failure that proves nothing
-//! was written is tried again append by append, so that one cannot spoil the others; any other failure is told as unknown.
+//! **Owns:** [`Writer`]: the queue, the group in flight, and the outcomes. **Does not know:** SQL beyond one call.
+//! **Invariants:** every queued append gets an outcome, unless its runtime ends. If the server refuses a group for its data,
+//! the appends are sent one by one. Any failure that does not prove that nothing was written is an unknown outcome.
 
 use std::sync::Arc;
 
@@ -19,17 +19,17 @@ use super::{
 };
 use crate::{error::Failure, follow::HeadWatcher, pool::Pool, schema::quoted};
 
-/// Appends that wait at most; more wait with their callers.
-const QUEUE: usize = 1_024;
+/// Capacity of the queue. Further callers wait until an append leaves it.
+const QUEUE_CAPACITY: usize = 1_024;
 
-/// How often the task steps aside while the queue still grows; a fraction of a millisecond in all.
+/// How often the task yields while the queue still grows: a fraction of a millisecond in all.
 const YIELDS_MAX: usize = 16;
 
-/// One append and where its outcome is awaited.
+/// A queued append, and the channel for its outcome.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) append: Append,
-    pub(crate) answer: oneshot::Sender<Result<Appended, AppendError>>,
+    pub(crate) outcome: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
 /// The writing side of a store.
@@ -38,34 +38,34 @@ pub(crate) struct Writer {
     pool: Arc<Pool>,
     heads: Arc<HeadWatcher>,
     call: String,
-    /// Whether ids must be looked up always, since no index of all ids refuses a second one.
-    look_up_ids: bool,
-    seen: RevisionCache,
+    /// Whether ids are looked up before every group, because a partitioned log has no unique index of ids.
+    check_ids: bool,
+    revisions: RevisionCache,
 }
 
 impl Writer {
-    /// Starts the task. It ends when every sender is gone and all appends are answered.
+    /// Spawns the task. It ends when every sender is dropped and every append has its outcome.
     pub(crate) fn start(
         pool: Arc<Pool>,
         heads: Arc<HeadWatcher>,
-        look_up_ids: bool,
+        check_ids: bool,
     ) -> (mpsc::Sender<Pending>, tokio::task::JoinHandle<()>) {
-        let (sender, queue) = mpsc::channel(QUEUE);
+        let (sender, queue) = mpsc::channel(QUEUE_CAPACITY);
         let call = call(&quoted(pool.options().schema()));
         let writer = Self {
             pool,
             heads,
             call,
-            look_up_ids,
-            seen: RevisionCache::default(),
+            check_ids,
+            revisions: RevisionCache::default(),
         };
         (sender, tokio::spawn(writer.run(queue)))
     }
 
     async fn run(mut self, mut queue: mpsc::Receiver<Pending>) {
-        let mut left_over = None;
+        let mut postponed = None;
         loop {
-            let first = match left_over.take() {
+            let first = match postponed.take() {
                 Some(pending) => pending,
                 None => match queue.recv().await {
                     Some(pending) => pending,
@@ -73,21 +73,22 @@ impl Writer {
                 },
             };
             self.gather(&queue).await;
-            let mut answers = vec![first.answer];
+            let mut channels = vec![first.outcome];
             let mut group = Group::of(first.append);
             while let Ok(next) = queue.try_recv() {
                 if !group.admits(&next.append) {
-                    left_over = Some(next);
+                    postponed = Some(next);
                     break;
                 }
-                group.take(next.append);
-                answers.push(next.answer);
+                group.push(next.append);
+                channels.push(next.outcome);
             }
-            self.write(&group, answers).await;
+            self.write(&group, channels).await;
         }
     }
 
-    /// Lets those who were just answered come back first: else every other group would hold one append only.
+    /// Yields until the queue stops growing, so that callers whose append just completed join the next group.
+    /// Without it, every other group would hold one append only.
     async fn gather(&self, queue: &mpsc::Receiver<Pending>) {
         let mut waiting = queue.len();
         for _ in 0..YIELDS_MAX {
@@ -99,26 +100,26 @@ impl Writer {
         }
     }
 
-    /// Writes a group and answers all.
+    /// Writes a group and sends all outcomes.
     async fn write(
         &mut self,
         group: &Group,
-        answers: Vec<oneshot::Sender<Result<Appended, AppendError>>>,
+        channels: Vec<oneshot::Sender<Result<Appended, AppendError>>>,
     ) {
         let outcomes = match self.send(group).await {
             Err(failure) if group.appends().len() > 1 && failure.proves_nothing_written() => {
-                let mut outcomes = Vec::with_capacity(answers.len());
+                let mut outcomes = Vec::with_capacity(channels.len());
                 for append in group.appends() {
                     outcomes.extend(self.send_retrying(&Group::of(append.clone())).await);
                 }
                 outcomes
             }
-            Err(failure) => vec![Err(failure.into_append_error()); answers.len()],
+            Err(failure) => vec![Err(failure.into_append_error()); channels.len()],
             Ok(outcomes) => outcomes,
         };
-        for (answer, outcome) in answers.into_iter().zip(outcomes) {
-            // A caller that went away does not want to know.
-            let _ = answer.send(outcome);
+        for (channel, outcome) in channels.into_iter().zip(outcomes) {
+            // The receiver is gone if the caller dropped its future.
+            let _ = channel.send(outcome);
         }
     }
 
@@ -130,18 +131,18 @@ impl Writer {
     }
 
     async fn send(&mut self, group: &Group) -> Result<Vec<Result<Appended, AppendError>>, Failure> {
-        let mut answered = self.call(group, self.look_up_ids).await;
-        if answered.as_ref().is_err_and(Failure::is_known_id) {
-            answered = self.call(group, true).await;
+        let mut response = self.call(group, self.check_ids).await;
+        if response.as_ref().is_err_and(Failure::is_duplicate_id) {
+            response = self.call(group, true).await;
         }
-        let row = answered.inspect_err(|failure| {
-            self.seen.forget();
-            if failure.is_of_connection() {
+        let row = response.inspect_err(|failure| {
+            self.revisions.clear();
+            if failure.is_connection_error() {
                 self.pool.forget_idle();
             }
         })?;
         let outcomes = outcomes(&row, group.appends())?;
-        self.seen
+        self.revisions
             .record(head_before(&row)?, group.appends(), &outcomes);
         let written = outcomes.iter().flatten().filter(|done| !done.repeated);
         if let Some(last) = written.map(|appended| appended.last).max() {
@@ -151,18 +152,18 @@ impl Writer {
         Ok(outcomes.into_iter().map(contract).collect())
     }
 
-    async fn call(&self, group: &Group, look_up_ids: bool) -> Result<Row, Failure> {
-        let lent = self.pool.get().await?;
-        let link = lent.link()?;
-        // A warning that came before, to whomever, is not about this group.
-        let _ = link.commit_warning();
-        let durable = !self.pool.options().lost_commits;
-        let columns = Columns::of(group, &self.seen, look_up_ids, durable);
-        let answered = link.query(&self.call, &columns.params()).await;
-        if let Some(doubt) = link.commit_warning() {
-            return Err(Failure::NotReplicated(doubt));
+    async fn call(&self, group: &Group, check_ids: bool) -> Result<Row, Failure> {
+        let pooled = self.pool.get().await?;
+        let session = pooled.session()?;
+        // A warning from before is not about this group.
+        let _ = session.commit_warning();
+        let durable = !self.pool.options().allow_lost_commits;
+        let columns = Columns::of(group, &self.revisions, check_ids, durable);
+        let response = session.query(&self.call, &columns.params()).await;
+        if let Some(warning) = session.commit_warning() {
+            return Err(Failure::NotReplicated(warning));
         }
-        let row = answered?.into_iter().next();
-        row.ok_or_else(|| Failure::Foreign("no row".to_owned()))
+        let row = response?.into_iter().next();
+        row.ok_or_else(|| Failure::UnexpectedResponse("no row".to_owned()))
     }
 }

@@ -1,7 +1,7 @@
-//! From a row to an event.
+//! Decoding rows into events.
 //!
-//! **Owns:** the order of columns, and keeping equal names of a page once in memory. **Does not know:** statements.
-//! **Invariants:** a row that this program cannot have written is told as damage, with its position, never delivered.
+//! **Owns:** the order of columns, and interning the names of a page. **Does not know:** statements.
+//! **Invariants:** a row that no release can have written is an error with its position, and is never delivered.
 
 use std::collections::HashMap;
 
@@ -13,56 +13,56 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::{
-    name::restored,
+    name::unescaped,
     value::{PgTimestamp, number},
 };
 
-/// Names kept per kind; a page has fewer.
+/// Maximum number of interned names of each kind; a page has fewer.
 const NAMES_MAX: usize = 4_096;
 
-/// A row that is not an event.
+/// A row that is not a valid event.
 #[derive(Debug, thiserror::Error)]
-#[error("event {position} cannot be understood: {what}")]
+#[error("event at position {position} is corrupt: {reason}")]
 pub(crate) struct CorruptRow {
     position: i64,
-    what: String,
+    reason: String,
 }
 
-/// The names of a page so far.
+/// The names of a page, interned.
 #[derive(Default)]
-pub(crate) struct Names {
+pub(crate) struct NameInterner {
     streams: HashMap<String, StreamName>,
     types: HashMap<String, EventType>,
     tags: HashMap<String, Tag>,
 }
 
-/// The event of a row, and its size in memory.
-pub(crate) fn event(row: &Row, names: &mut Names) -> Result<RecordedEvent, CorruptRow> {
+/// Decodes a row.
+pub(crate) fn event(row: &Row, names: &mut NameInterner) -> Result<RecordedEvent, CorruptRow> {
     let position: i64 = row.try_get(0).map_err(|error| CorruptRow {
         position: 0,
-        what: error.to_string(),
+        reason: error.to_string(),
     })?;
-    decode(row, position, names).map_err(|what| CorruptRow { position, what })
+    decode(row, position, names).map_err(|reason| CorruptRow { position, reason })
 }
 
-fn decode(row: &Row, position: i64, names: &mut Names) -> Result<RecordedEvent, String> {
-    let content: i16 = column(row, 4)?;
-    let content_type = u8::try_from(content).ok().and_then(ContentType::from_code);
+fn decode(row: &Row, position: i64, names: &mut NameInterner) -> Result<RecordedEvent, String> {
+    let code: i16 = column(row, 4)?;
+    let content_type = u8::try_from(code).ok().and_then(ContentType::from_code);
     let mut tags = Vec::new();
     for tag in column::<Option<Vec<&str>>>(row, 9)?.unwrap_or_default() {
-        tags.push(named(&mut names.tags, tag, |name| Tag::new(name))?);
+        tags.push(intern(&mut names.tags, tag, |name| Tag::new(name))?);
     }
     Ok(RecordedEvent {
         position: Position::new(number(position)),
-        stream: named(&mut names.streams, column(row, 5)?, |name| {
+        stream: intern(&mut names.streams, column(row, 5)?, |name| {
             StreamName::new(name)
         })?,
         revision: Revision::new(number(column(row, 1)?)),
         id: column::<Uuid>(row, 2)?.into(),
-        event_type: named(&mut names.types, column(row, 6)?, |name| {
+        event_type: intern(&mut names.types, column(row, 6)?, |name| {
             EventType::new(name)
         })?,
-        content_type: content_type.ok_or_else(|| format!("content type {content}"))?,
+        content_type: content_type.ok_or_else(|| format!("content type {code}"))?,
         data: Bytes::copy_from_slice(column(row, 7)?),
         metadata: column::<Option<&[u8]>>(row, 8)?.map_or_else(Bytes::new, Bytes::copy_from_slice),
         tags,
@@ -77,7 +77,7 @@ fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
     row.try_get(index).map_err(|error| error.to_string())
 }
 
-fn named<T: Clone>(
+fn intern<T: Clone>(
     known: &mut HashMap<String, T>,
     text: &str,
     make: impl Fn(&str) -> Result<T, ModelError>,
@@ -85,7 +85,7 @@ fn named<T: Clone>(
     if let Some(name) = known.get(text) {
         return Ok(name.clone());
     }
-    let name = restored(text).ok_or_else(|| format!("name {text:?}"))?;
+    let name = unescaped(text).ok_or_else(|| format!("name {text:?}"))?;
     let name = make(&name).map_err(|error| error.to_string())?;
     if known.len() < NAMES_MAX {
         known.insert(text.to_owned(), name.clone());

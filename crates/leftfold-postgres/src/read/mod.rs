@@ -1,8 +1,8 @@
-//! Reads: one page after the other, each a statement of its own.
+//! Reads, page by page, each page a statement of its own.
 //!
-//! **Owns:** the rooms of reading. **Does not know:** appends.
-//! **Invariants:** events never change and positions follow commits, so pages of one read fit together without a
-//! transaction that spans them; no connection is held while the reader thinks.
+//! **Owns:** the modules of reading. **Does not know:** appends.
+//! **Invariants:** events never change and positions follow commits, so the pages of a read are consistent without a
+//! transaction around them. No connection is held while the caller processes a page.
 //! **Reading order:** `reader`, `page`, `select`, `decode`.
 
 mod decode;

@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 
 use super::{
-    decode::{self, Names},
+    decode::{self, NameInterner},
     select::{Bounds, Select},
 };
-use crate::{connect::Session, error::Failure, pool::Pool, schema::quoted, value::number};
+use crate::{error::Failure, pool::Pool, schema::quoted, session::Session, value::number};
 
 /// Bytes of a page after which it is cut.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -30,7 +30,7 @@ pub(crate) struct PageRequest {
     pub(crate) direction: Direction,
     pub(crate) bounds: Bounds,
     pub(crate) limit: i64,
-    /// Whether the head of the log is wanted too.
+    /// Whether the head of the log is request too.
     pub(crate) with_head: bool,
 }
 
@@ -45,23 +45,23 @@ pub(crate) struct Page {
 }
 
 /// Fetches a page, trying for a while if the server is gone.
-pub(crate) async fn fetch(pool: &Arc<Pool>, wanted: &PageRequest) -> Result<Page, ReadError> {
-    with_retry(pool, || fetch_once(pool, wanted)).await
+pub(crate) async fn fetch(pool: &Arc<Pool>, request: &PageRequest) -> Result<Page, ReadError> {
+    with_retry(pool, || fetch_once(pool, request)).await
 }
 
-/// Repeats what only asks until it is answered, or patience ends.
+/// Repeats what only asks until it is answered, or reconnect_timeout ends.
 pub(crate) async fn with_retry<T, F>(pool: &Arc<Pool>, ask: impl Fn() -> F) -> Result<T, ReadError>
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    let end = Instant::now() + pool.options().patience;
+    let end = Instant::now() + pool.options().reconnect_timeout;
     let mut pause = Duration::from_millis(20);
     let mut first = true;
     loop {
         match ask().await {
             Ok(answer) => return Ok(answer),
-            Err(Failure::Damaged(cause)) => return Err(ReadError::Corrupt { cause }),
-            Err(failure) if !failure.is_of_connection() || Instant::now() >= end => {
+            Err(Failure::Corrupt(cause)) => return Err(ReadError::Corrupt { cause }),
+            Err(failure) if !failure.is_connection_error() || Instant::now() >= end => {
                 return Err(failure.into_read_error());
             }
             Err(failure) => {
@@ -79,48 +79,49 @@ where
 }
 
 /// The position of the newest event.
-pub(crate) async fn head(link: &Session, schema: &str) -> Result<Position, Failure> {
+pub(crate) async fn head(session: &Session, schema: &str) -> Result<Position, Failure> {
     let sql = format!(
         "select coalesce(max(position), 0) from {}.events",
         quoted(schema)
     );
-    let rows = link.query(&sql, &[]).await?;
+    let rows = session.query(&sql, &[]).await?;
     let row = rows
         .first()
-        .ok_or_else(|| Failure::Foreign("no head".to_owned()))?;
+        .ok_or_else(|| Failure::UnexpectedResponse("no head".to_owned()))?;
     Ok(Position::new(number(row.try_get(0)?)))
 }
 
 /// The events of rows.
 pub(crate) fn events(rows: &[Row]) -> Result<Vec<RecordedEvent>, Failure> {
-    let mut names = Names::default();
+    let mut names = NameInterner::default();
     let event =
-        |row| decode::event(row, &mut names).map_err(|damaged| Failure::Damaged(Arc::new(damaged)));
+        |row| decode::event(row, &mut names).map_err(|damaged| Failure::Corrupt(Arc::new(damaged)));
     rows.iter().map(event).collect()
 }
 
-async fn fetch_once(pool: &Arc<Pool>, wanted: &PageRequest) -> Result<Page, Failure> {
-    let lent = pool.get().await?;
-    let link = lent.link()?;
+async fn fetch_once(pool: &Arc<Pool>, request: &PageRequest) -> Result<Page, Failure> {
+    let pooled = pool.get().await?;
+    let session = pooled.session()?;
     let schema = pool.options().schema();
-    let selected = select(link, schema, wanted);
-    let (head, (events, cut)) = if wanted.with_head {
-        let (head, selected) = futures_util::future::try_join(head(link, schema), selected).await?;
+    let selected = select(session, schema, request);
+    let (head, (events, cut)) = if request.with_head {
+        let (head, selected) =
+            futures_util::future::try_join(head(session, schema), selected).await?;
         (Some(head), selected)
     } else {
         (None, selected.await?)
     };
     if cut {
-        lent.discard();
+        pooled.discard();
     }
-    let more = cut || i64::try_from(events.len()).is_ok_and(|count| count >= wanted.limit);
+    let more = cut || i64::try_from(events.len()).is_ok_and(|count| count >= request.limit);
     Ok(Page { events, head, more })
 }
 
 async fn select(
-    link: &Session,
+    session: &Session,
     schema: &str,
-    wanted: &PageRequest,
+    request: &PageRequest,
 ) -> Result<(Vec<RecordedEvent>, bool), Failure> {
     let PageRequest {
         scope,
@@ -129,15 +130,15 @@ async fn select(
         bounds,
         limit,
         ..
-    } = wanted;
+    } = request;
     let select = Select::of(&quoted(schema), scope, query, *direction, *bounds, *limit);
-    let mut rows = pin!(link.stream(&select.sql, &select.params()).await?);
-    let mut names = Names::default();
+    let mut rows = pin!(session.stream(&select.sql, &select.params()).await?);
+    let mut names = NameInterner::default();
     let mut events = Vec::with_capacity(usize::try_from(*limit).unwrap_or_default().min(256));
     let mut bytes = 0;
     while let Some(row) = rows.try_next().await? {
         let event = decode::event(&row, &mut names)
-            .map_err(|damaged| Failure::Damaged(Arc::new(damaged)))?;
+            .map_err(|damaged| Failure::Corrupt(Arc::new(damaged)))?;
         bytes += event.data.len() + event.metadata.len();
         events.push(event);
         if bytes >= PAGE_BYTES {

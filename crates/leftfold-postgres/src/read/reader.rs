@@ -1,9 +1,9 @@
-//! One read, page after page.
+//! A read as a stream of pages.
 //!
-//! **Owns:** where a read stands, and fetching the next page while its caller is busy with this one.
+//! **Owns:** the progress of a read, and prefetching the next page while the caller processes the current one.
 //! **Does not know:** SQL.
-//! **Invariants:** all pages see the log up to the head that the first one found; at most one page is fetched ahead; a read
-//! that is dropped fetches no more.
+//! **Invariants:** all pages see the log up to the head that the first page found. At most one page is prefetched. Dropping
+//! a read stops its prefetch.
 
 use std::sync::Arc;
 
@@ -19,21 +19,21 @@ use super::{
 };
 use crate::{pool::Pool, value::to_bigint};
 
-/// Events of the first page: more than most streams have.
+/// Maximum number of events of the first page. Most streams have fewer.
 const FIRST_PAGE: i64 = 256;
-/// Events of a later page.
+/// Maximum number of events of a later page.
 const PAGE: i64 = 2_048;
 
-/// Answers a read.
+/// Starts a read at its first poll.
 pub(crate) fn read(
     pool: Arc<Pool>,
     read: Read,
 ) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
-    let begin = Reader {
+    let reader = Reader {
         pool,
-        stage: Stage::Begin(read),
+        stage: Stage::Start(read),
     };
-    Box::pin(stream::try_unfold(begin, Reader::step))
+    Box::pin(stream::try_unfold(reader, Reader::step))
 }
 
 struct Reader {
@@ -42,22 +42,23 @@ struct Reader {
 }
 
 enum Stage {
-    Begin(Read),
-    /// The next page, as a wish or already under way.
+    Start(Read),
+    /// The next page is requested when the caller polls.
     Request(Progress),
-    UnderWay(Prefetch, Progress),
+    /// The next page is being fetched.
+    Prefetching(Prefetch, Progress),
     Done,
 }
 
-/// Where a read stands.
+/// The progress of a read.
 #[derive(Clone)]
 struct Progress {
-    wanted: PageRequest,
+    request: PageRequest,
     head: Position,
     remaining: u64,
 }
 
-/// A page under way; it is given up when nobody waits for it any more.
+/// A page being fetched by a task, which is aborted on drop.
 struct Prefetch(JoinHandle<Result<Page, ReadError>>);
 
 impl Drop for Prefetch {
@@ -78,26 +79,26 @@ impl Prefetch {
 impl Reader {
     async fn step(mut self) -> Result<Option<(ReadBatch, Self)>, ReadError> {
         let (page, progress, first) = match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Begin(read) => {
+            Stage::Start(read) => {
                 let mut progress = Progress::of(&read)?;
-                let page = fetch(&self.pool, &progress.wanted).await?;
+                let page = fetch(&self.pool, &progress.request).await?;
                 progress.head = page.head.unwrap_or_default();
                 (page, progress, true)
             }
             Stage::Request(progress) => {
-                (fetch(&self.pool, &progress.wanted).await?, progress, false)
+                (fetch(&self.pool, &progress.request).await?, progress, false)
             }
-            Stage::UnderWay(ahead, progress) => (ahead.page().await?, progress, false),
+            Stage::Prefetching(prefetch, progress) => (prefetch.page().await?, progress, false),
             Stage::Done => return Ok(None),
         };
         let token = ConflictToken::from(progress.head);
         let (events, next) = progress.advance(page);
         if let Some(next) = next {
-            // A first page is often all that is wanted, so only then is another one fetched unasked.
+            // Most callers need the first page only, so prefetching starts after the second.
             self.stage = if first {
                 Stage::Request(next)
             } else {
-                self.ahead(next)
+                self.prefetch(next)
             };
         }
         if events.is_empty() && !first {
@@ -106,10 +107,10 @@ impl Reader {
         Ok(Some((ReadBatch { events, token }, self)))
     }
 
-    fn ahead(&self, progress: Progress) -> Stage {
-        let (pool, wanted) = (Arc::clone(&self.pool), progress.wanted.clone());
-        let under_way = tokio::spawn(async move { fetch(&pool, &wanted).await });
-        Stage::UnderWay(Prefetch(under_way), progress)
+    fn prefetch(&self, progress: Progress) -> Stage {
+        let (pool, request) = (Arc::clone(&self.pool), progress.request.clone());
+        let task = tokio::spawn(async move { fetch(&pool, &request).await });
+        Stage::Prefetching(Prefetch(task), progress)
     }
 }
 
@@ -135,7 +136,7 @@ impl Progress {
             }
         }
         let remaining = read.limit.unwrap_or(u64::MAX);
-        let wanted = PageRequest {
+        let request = PageRequest {
             scope: read.scope.clone(),
             query: read.query.clone(),
             direction: read.direction,
@@ -144,13 +145,13 @@ impl Progress {
             with_head: true,
         };
         Ok(Self {
-            wanted,
+            request,
             head: Position::START,
             remaining,
         })
     }
 
-    /// What of a page belongs to the read, and where to go on, if there may be more.
+    /// Returns the events of a page that belong to the read, and the next request if there may be more.
     fn advance(mut self, page: Page) -> (Vec<leftfold_model::RecordedEvent>, Option<Self>) {
         let last = page.events.last().map(|event| {
             (
@@ -158,16 +159,16 @@ impl Progress {
                 to_bigint(event.revision.get()),
             )
         });
-        let delivered = page.events.len();
+        let returned = page.events.len();
         let mut events = page.events;
-        // What was committed after the read began is not part of it.
+        // Events committed after the read started are not part of it.
         events.retain(|event| event.position <= self.head);
         self.remaining = self.remaining.saturating_sub(events.len() as u64);
         let Some((position, revision)) = last.filter(|_| page.more && self.remaining > 0) else {
             return (events, None);
         };
-        let bounds = &mut self.wanted.bounds;
-        if self.wanted.direction == Direction::Forwards {
+        let bounds = &mut self.request.bounds;
+        if self.request.direction == Direction::Forwards {
             if position >= to_bigint(self.head.get()) {
                 return (events, None);
             }
@@ -180,11 +181,12 @@ impl Progress {
             bounds.positions.1 = (position - 1).min(to_bigint(self.head.get()));
             bounds.revisions.1 = revision - 1;
         }
-        // A page that was cut short by its bytes tells how many events of this size fit.
-        let fits = i64::try_from(delivered).unwrap_or(PAGE);
-        let cut = fits < self.wanted.limit;
-        self.wanted.limit = if cut { fits.max(1) } else { PAGE }.min(to_bigint(self.remaining));
-        self.wanted.with_head = false;
+        // A page that was truncated by its size shows how many events of this size fit.
+        let fits = i64::try_from(returned).unwrap_or(PAGE);
+        let truncated = fits < self.request.limit;
+        self.request.limit =
+            if truncated { fits.max(1) } else { PAGE }.min(to_bigint(self.remaining));
+        self.request.with_head = false;
         (events, Some(self))
     }
 }

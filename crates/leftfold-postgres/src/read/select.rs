@@ -9,7 +9,7 @@ use std::fmt::Write;
 use leftfold_model::{Direction, Query, QueryItem, Scope};
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::name::stored;
+use crate::name::escaped;
 
 /// Tags of an item that are looked up in the table of tags; further ones are compared on the event.
 const TAGS_JOINED: usize = 3;
@@ -75,7 +75,7 @@ impl Select {
         };
         match (scope, query) {
             (Scope::Stream(stream), query) => {
-                builder.stream(stored(stream.as_str()).into(), query, bounds, limit)
+                builder.stream(escaped(stream.as_str()).into(), query, bounds, limit)
             }
             (scope, Query::All) => builder.whole(scope, bounds, limit),
             (scope, Query::Items(items)) => builder.items(scope, items, bounds, limit),
@@ -87,8 +87,7 @@ impl Select {
     }
 }
 
-const COLUMNS: &str =
-    "e.position, e.revision, e.id, e.time, e.content, e.stream, e.type, e.data, e.metadata, e.tags";
+const COLUMNS: &str = "e.position, e.revision, e.id, e.time, e.content_type, e.stream, e.type, e.data, e.metadata, e.tags";
 
 struct Builder<'a> {
     schema: &'a str,
@@ -122,8 +121,8 @@ impl Builder<'_> {
             .category(scope, "e")
             .map_or(String::new(), |filter| format!("{filter} and "));
         self.finish(format!(
-            "select {COLUMNS} from {schema}.events e where {category}e.content > 0 and e.position between ${lower} and ${upper} \
-             order by e.position {order} limit ${limit}"
+            "select {COLUMNS} from {schema}.events e where {category}e.content_type > 0 \
+             and e.position between ${lower} and ${upper} order by e.position {order} limit ${limit}"
         ))
     }
 
@@ -149,7 +148,7 @@ impl Builder<'_> {
             filter += &format!(" and ({})", items.join(" or "));
         }
         self.finish(format!(
-            "select {COLUMNS} from {schema}.events e where e.stream = ${stream} and e.content > 0 \
+            "select {COLUMNS} from {schema}.events e where e.stream = ${stream} and e.content_type > 0 \
              and e.revision between ${first} and ${last}{filter} order by e.revision {order} limit ${limit}"
         ))
     }
@@ -197,7 +196,7 @@ impl Builder<'_> {
         } = places;
         format!(
             "select o.position from unnest(${types}) as t(type), lateral (select c.position from {schema}.events c \
-             where c.type = t.type and c.content > 0 and c.position between ${lower} and ${upper}{category} \
+             where c.type = t.type and c.content_type > 0 and c.position between ${lower} and ${upper}{category} \
              order by c.position {order} limit ${limit}) as o"
         )
     }
@@ -212,7 +211,7 @@ impl Builder<'_> {
         let mut from = format!("{schema}.event_tags g0");
         let mut filter = format!("g0.position between ${lower} and ${upper}");
         for (n, tag) in item.tag_list().iter().take(TAGS_JOINED).enumerate() {
-            let tag = self.value(Value::Text(stored(tag.as_str()).into()));
+            let tag = self.value(Value::Text(escaped(tag.as_str()).into()));
             if n > 0 {
                 let _ = write!(
                     from,
@@ -265,7 +264,7 @@ impl Builder<'_> {
         let Scope::Category(category) = scope else {
             return None;
         };
-        let category = self.value(Value::Text(stored(category.as_str()).into()));
+        let category = self.value(Value::Text(escaped(category.as_str()).into()));
         Some(format!(
             "{}.category({alias}.stream) = ${category}",
             self.schema
@@ -280,5 +279,5 @@ struct Places {
 }
 
 fn texts<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    names.map(|name| stored(name).into()).collect()
+    names.map(|name| escaped(name).into()).collect()
 }

@@ -1,81 +1,92 @@
-//! The schema, its versions, and the way from one to the next.
+//! The schema of a store: its version, and the migrations that lead there.
 //!
-//! **Owns:** [`Migration`] and running migrations. **Does not know:** what is stored.
-//! **Invariants:** a migration that has been released never changes; all of them run in one transaction, under a lock, so
-//! that a schema is never between two versions; a newer schema is refused by its number.
+//! **Owns:** [`Migration`], one SQL file for each version, and running them. **Does not know:** what the tables mean.
+//! **Invariants:** a released migration never changes. All missing migrations run in one transaction under a lock, so a
+//! schema is never between two versions. A schema of a newer version is refused.
 
 use tokio_postgres::Client;
 
-use crate::{OpenError, PostgresOptions, connect::Session};
+use crate::{OpenError, PostgresOptions, session::Session};
 
-/// The version that this program needs.
-pub const SCHEMA_VERSION: i32 = 4;
+/// The version of the schema that this release expects.
+pub const SCHEMA_VERSION: i32 = 6;
 
 const LOG: &str = include_str!("sql/0001_log.sql");
-const WHOLE: &str = include_str!("sql/0001_whole.sql");
-const PARTED: &str = include_str!("sql/0001_parted.sql");
-const BESIDE: &str = include_str!("sql/0003_beside.sql");
-const APPEND: &str = include_str!("sql/0004_append.sql");
-const ERASE: &str = include_str!("sql/0004_erase.sql");
+const PARTITIONED: &str = include_str!("sql/0002_partitioned.sql");
+const UNPARTITIONED: &str = include_str!("sql/0002_unpartitioned.sql");
+const APPEND: &str = include_str!("sql/0003_append.sql");
+const AUXILIARY: &str = include_str!("sql/0004_auxiliary.sql");
+const RETENTION: &str = include_str!("sql/0005_retention.sql");
+const PRIVILEGES: &str = include_str!("sql/0006_privileges.sql");
 
-/// The part of the append function that makes partitions.
-const EXTEND: &str =
+/// The part of the append function that creates partitions.
+const CREATE_PARTITIONS: &str =
     "if (select (next - 1) / p.positions > head / p.positions from :schema.partitioning p) then
-            perform :schema.extend(next - 1);
+            perform :schema.create_partitions(next - 1);
         end if;";
 
-/// One step of the schema.
+/// One step from a version of the schema to the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Migration {
-    /// The version it leads to.
+    /// The version of the schema after this step.
     pub version: i32,
-    /// What it is about.
+    /// A word for what the step adds.
     pub name: &'static str,
-    /// What it runs.
+    /// The statements of the step.
     pub sql: String,
 }
 
-/// All steps, for a schema of this name.
+/// Returns all migrations for a schema of the name that the options give.
 pub(crate) fn migrations(options: &PostgresOptions) -> Vec<Migration> {
     let schema = quoted(&options.schema);
-    let of = |version, name, sql: String| Migration {
+    let step = |version, name, sql: String| Migration {
         version,
         name,
         sql: sql.replace(":schema", &schema),
     };
-    // Looked at only where a group crosses into the last partition that is there.
-    let extend = match options.partition {
-        None => "-- The log is one table.",
-        Some(_) => EXTEND,
-    };
-    let log = match options.partition {
-        None => LOG.replace(" :partition", "") + WHOLE,
-        Some(size) => {
-            LOG.replace(":partition", "partition by range (position)")
-                + &PARTED.replace(":size", &size.to_string())
-        }
+    let (clause, indexes, create_partitions) = match options.partition {
+        None => (
+            "",
+            UNPARTITIONED.to_owned(),
+            "-- The log is not partitioned.",
+        ),
+        Some(size) => (
+            " partition by range (position)",
+            PARTITIONED.replace(":size", &size.to_string()),
+            // Runs only if a group reaches the last partition that exists.
+            CREATE_PARTITIONS,
+        ),
     };
     vec![
-        of(1, "log", log),
-        // The append function is that of the newest version that changed it.
-        of(2, "append", "-- See version 4.\n".to_owned()),
-        of(3, "beside", BESIDE.to_owned()),
-        of(4, "lives", APPEND.replace(":extend", extend) + ERASE),
+        step(
+            1,
+            "log",
+            LOG.replace(") :partition;", &format!("){clause};")),
+        ),
+        step(2, "indexes", indexes),
+        step(
+            3,
+            "append",
+            APPEND.replace(":create_partitions", create_partitions),
+        ),
+        step(4, "auxiliary", AUXILIARY.to_owned()),
+        step(5, "retention", RETENTION.to_owned()),
+        step(6, "privileges", PRIVILEGES.to_owned()),
     ]
 }
 
-/// An identifier in quotes.
+/// Returns an identifier in quotes.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Brings the schema to the needed version, or refuses.
+/// Brings the schema to [`SCHEMA_VERSION`].
 pub(crate) async fn ensure_schema(
-    link: &Session,
+    session: &Session,
     options: &PostgresOptions,
 ) -> Result<(), OpenError> {
-    let found = version(&link.client, options).await?;
+    let found = version(&session.client, options).await?;
     refuse_newer(found, options)?;
     if found == SCHEMA_VERSION {
         return Ok(());
@@ -87,7 +98,7 @@ pub(crate) async fn ensure_schema(
             needed: SCHEMA_VERSION,
         });
     }
-    migrate(link, options).await.map(drop)
+    migrate(session, options).await.map(drop)
 }
 
 fn refuse_newer(found: i32, options: &PostgresOptions) -> Result<(), OpenError> {
@@ -101,15 +112,15 @@ fn refuse_newer(found: i32, options: &PostgresOptions) -> Result<(), OpenError> 
     Ok(())
 }
 
-/// The version of the schema; 0 if there is none.
+/// Returns the version of the schema; 0 if it does not exist.
 pub(crate) async fn version(client: &Client, options: &PostgresOptions) -> Result<i32, OpenError> {
     let schema = quoted(&options.schema);
     let table = format!("{schema}.migrations");
-    let there = "select to_regclass($1) is not null";
+    let exists = "select to_regclass($1) is not null";
     let params: [(&(dyn tokio_postgres::types::ToSql + Sync), _); 1] =
         [(&table, tokio_postgres::types::Type::TEXT)];
     let row = client
-        .query_typed_one(there, &params)
+        .query_typed_one(exists, &params)
         .await
         .map_err(OpenError::connect)?;
     if !row.try_get::<_, bool>(0).map_err(OpenError::connect)? {
@@ -123,16 +134,16 @@ pub(crate) async fn version(client: &Client, options: &PostgresOptions) -> Resul
     row.try_get(0).map_err(OpenError::connect)
 }
 
-/// Whether the log is divided into partitions, whatever the options say.
+/// Returns whether the log of an existing schema is partitioned.
 pub(crate) async fn is_partitioned(
-    link: &Session,
+    session: &Session,
     options: &PostgresOptions,
 ) -> Result<bool, OpenError> {
     let sql = format!(
         "select relkind = 'p' from pg_class where oid = '{}.events'::regclass",
         quoted(&options.schema)
     );
-    let row = link
+    let row = session
         .client
         .query_typed_one(&sql, &[])
         .await
@@ -140,9 +151,9 @@ pub(crate) async fn is_partitioned(
     row.try_get(0).map_err(OpenError::connect)
 }
 
-/// Runs what is missing; returns what was run.
+/// Runs the missing migrations and returns them.
 pub(crate) async fn migrate(
-    link: &Session,
+    session: &Session,
     options: &PostgresOptions,
 ) -> Result<Vec<Migration>, OpenError> {
     let schema = quoted(&options.schema);
@@ -160,35 +171,35 @@ pub(crate) async fn migrate(
          (version int primary key, name text not null, applied_at timestamptz not null default clock_timestamp())",
         options.schema.replace('\'', "''")
     );
-    let client = &link.client;
-    let run = async {
+    let client = &session.client;
+    let apply = async {
         client.batch_execute(&begin).await.map_err(failed(0))?;
         let found = version(client, options).await?;
         refuse_newer(found, options)?;
-        let mut run = Vec::new();
+        let mut applied = Vec::new();
         for step in migrations(options)
             .into_iter()
             .filter(|step| step.version > found)
         {
-            let note = format!(
+            let record = format!(
                 "; insert into {schema}.migrations (version, name) values ({}, '{}')",
                 step.version, step.name
             );
             client
-                .batch_execute(&(step.sql.clone() + &note))
+                .batch_execute(&(step.sql.clone() + &record))
                 .await
                 .map_err(failed(step.version))?;
-            run.push(step);
+            applied.push(step);
         }
         client
             .batch_execute("commit")
             .await
             .map_err(failed(SCHEMA_VERSION))?;
-        Ok(run)
+        Ok(applied)
     };
-    let outcome = run.await;
+    let outcome = apply.await;
     if outcome.is_err() {
-        // The transaction is void already; what matters is the first error.
+        // The transaction has failed already. The first error is the one to report.
         let _ = client.batch_execute("rollback").await;
     }
     outcome

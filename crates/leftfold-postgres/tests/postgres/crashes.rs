@@ -1,6 +1,6 @@
 //! Sessions and servers that are killed while appends run.
 //!
-//! **Owns:** these stories. **Does not know:** the shared server; each story harms its own.
+//! **Owns:** these tests. **Does not know:** the shared server; each story harms its own.
 
 use std::sync::{
     Arc,
@@ -11,7 +11,7 @@ use leftfold_model::{Append, ExpectedRevision::Any};
 use leftfold_postgres::{PostgresStore, testing::Server};
 use leftfold_store::EventStore;
 
-use crate::story::{dense, followed, surely, to, until};
+use crate::fixtures::{dense, followed, surely, to, until};
 
 /// Writers that go on through anything, until they are told to stop; each answers how many events it wrote.
 struct Writers {

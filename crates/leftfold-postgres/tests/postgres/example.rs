@@ -5,8 +5,8 @@
 use leftfold_postgres::PostgresStore;
 
 use crate::{
+    fixtures::types,
     server::{fresh, server},
-    story::types,
 };
 
 #[path = "../../examples/own_table.rs"]

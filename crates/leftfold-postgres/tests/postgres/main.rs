@@ -5,22 +5,22 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    reason = "tests stop at the first surprise, and measure their own patience"
+    reason = "a test stops at the first unexpected value, and measures time"
 )]
 
-mod beside;
+mod auxiliary;
 mod conformance;
 mod crashes;
-mod encrypted;
+mod disconnects;
 mod example;
-mod held;
-mod lives;
+mod fixtures;
 mod pooler;
-mod promises;
-mod rights;
+mod privileges;
+mod retention;
 mod scavenge;
 mod schema;
 mod server;
+mod server_settings;
 mod soak;
-mod story;
-mod wire;
+mod stalled_writers;
+mod tls;

@@ -1,6 +1,6 @@
 //! Giving back the space of erased events, while others work, and through interruptions.
 //!
-//! **Owns:** these stories. **Does not know:** which events are erased; the conformance suite has the rules.
+//! **Owns:** these tests. **Does not know:** which events are erased; the conformance suite has the rules.
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,8 @@ use leftfold_store::{
 };
 
 use crate::{
+    fixtures::{event, followed_all, revisions, stream, surely, to, types},
     server::{fresh, server},
-    story::{event, followed_all, revisions, stream, surely, to, types},
 };
 
 /// Appends `count` tagged events with a hundred bytes each to a stream.
@@ -156,7 +156,7 @@ async fn the_newest_event_of_all_can_be_erased_and_the_log_goes_on_behind_it() {
         assert_eq!(
             number(
                 &options,
-                "select count(*) from {s}.events where content = 0"
+                "select count(*) from {s}.events where content_type = 0"
             ),
             0
         );

@@ -12,8 +12,8 @@ use leftfold_model::ExpectedRevision::Any;
 use leftfold_postgres::PostgresStore;
 
 use crate::{
+    fixtures::{dense, followed, surely, to},
     server::{fresh, server},
-    story::{dense, followed, surely, to},
 };
 
 fn length() -> Duration {

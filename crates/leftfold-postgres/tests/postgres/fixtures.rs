@@ -1,6 +1,6 @@
-//! Words the tests are told in.
+//! Fixtures of the tests.
 //!
-//! **Owns:** making appends, waiting for a condition, following to a place. **Does not know:** servers.
+//! **Owns:** appends, waiting for a condition, and subscribing up to a position. **Does not know:** servers.
 
 use std::{future::Future, time::Duration};
 

@@ -1,6 +1,6 @@
 //! The lives of streams that several processes share, and in transactions of an application's own.
 //!
-//! **Owns:** these stories. **Does not know:** the rules one store alone keeps; the conformance suite has them.
+//! **Owns:** these tests. **Does not know:** the rules one store alone keeps; the conformance suite has them.
 
 use futures_util::TryStreamExt;
 use leftfold_model::{
@@ -14,9 +14,9 @@ use leftfold_store::{
 };
 
 use crate::{
-    held::somebody_waits,
+    fixtures::{revisions, stream, to, until},
     server::fresh,
-    story::{revisions, stream, to, until},
+    stalled_writers::somebody_waits,
 };
 
 /// Two stores of one database, as two processes have them, and three events in `a-1` that both have written to.
@@ -101,7 +101,9 @@ async fn a_stream_that_another_process_deleted_for_good_takes_and_gives_nothing(
     }
     let state = two.stream_state(stream("a-1")).await.unwrap();
     assert_eq!(state.status, StreamStatus::Tombstoned);
-    let read = crate::story::try_revisions(&two, "a-1").await.unwrap_err();
+    let read = crate::fixtures::try_revisions(&two, "a-1")
+        .await
+        .unwrap_err();
     assert!(matches!(read, ReadError::StreamDeleted { .. }), "{read}");
 }
 

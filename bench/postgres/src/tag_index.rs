@@ -79,9 +79,9 @@ pub(crate) async fn rows(
     for (name, gin, table) in tasks {
         let mut row = Row::default();
         for _ in 0..arguments.runs {
-            row.ours
+            row.leftfold
                 .push(pgbench(server, database, table, rounds, arguments)?);
-            row.beside
+            row.peer
                 .push(pgbench(server, database, gin, rounds, arguments)?);
         }
         row.show(&format!("tags: {name}, by table"), "by GIN index");
@@ -97,7 +97,7 @@ fn pgbench(
     arguments: &Arguments,
 ) -> anyhow::Result<f64> {
     let sql = sql.replace(":near", &(rounds * 100 + 50).to_string());
-    let script = server.directory().join("terms.sql");
+    let script = server.directory().join("tag-index.sql");
     fs::write(&script, format!("\\set shop random(0, 499)\n{sql};\n"))?;
     let host = server.directory().to_string_lossy().into_owned();
     let seconds = (arguments.seconds.ceil() as u64).max(1).to_string();

@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use crate::{
+    fixtures::{dense, followed, surely, to, types},
     server::{schema, server},
-    story::{dense, followed, surely, to, types},
 };
 
 /// Which answers are swallowed, with the connection that waits for them.

@@ -1,29 +1,29 @@
--- The one door for events: decides a group of appends, one after the other, and writes those that hold.
+-- Decides a group of appends one after the other, and writes those that hold. The only way for events into the log.
 --
--- Names come escaped (no character U+0000); positions and revisions beyond bigint come as its maximum.
--- appends, writes, events, items and clashes are parallel arrays: one element each.
+-- Names come escaped (no character U+0000). Positions and revisions beyond bigint come as its maximum.
+-- The parameters of one prefix (append, write, event, item, conflict) are parallel arrays of one element each.
 -- A check is a write of no events, behind the writes of its append, and about the stream before that append.
 -- Expected revisions: -3 any, -2 stream exists, -1 no stream, else exactly this.
--- What the caller has seen: the head after its last append, and at that head the revisions of these streams, or null.
--- Where the log still ends there, nothing is looked up. Ids are looked up first if asked for; if not, a known one ends in
--- an error (of the index of ids, or LF004), and the caller asks again.
--- Refusals: 0 accepted, 1 an id is known, 2 wrong revision (place: write, detail: revision, -1 none),
--- 3 condition failed (place: condition, detail: position).
+-- known_head is the head after the caller's last append, and known_revisions are the revisions of `streams` at that head, or
+-- null. While the log still ends there, no revision is looked up.
+-- check_ids: look ids up before deciding. Without it a stored id raises an error (23505, or LF004) and the caller repeats.
+-- Refusals: 0 accepted, 1 an id is stored, 2 wrong revision (places: write, details: revision, -1 none),
+-- 3 condition failed (places: condition, details: position).
 
-create or replace function :schema.append(
+create function :schema.append(
     streams text[],
     append_writes int[], append_events int[],
     write_stream int[], write_expected bigint[], write_events int[],
     event_write int[], event_nth int[], event_streams text[], event_ids uuid[], event_types text[],
-    event_contents smallint[], event_data bytea[], event_metadata bytea[], event_tags text[], event_times timestamptz[],
+    event_content_types smallint[], event_data bytea[], event_metadata bytea[], event_tags text[], event_times timestamptz[],
     item_append int[], item_condition int[], item_after bigint[], item_types text[], item_tags text[],
-    clash_item int[], clash_write int[], clash_nth int[],
-    seen_head bigint, seen_revisions bigint[],
-    look_up_ids boolean, durable boolean,
+    conflict_item int[], conflict_write int[], conflict_nth int[],
+    known_head bigint, known_revisions bigint[],
+    check_ids boolean, durable boolean,
     out head bigint,
     out firsts bigint[], out revisions bigint[],
     out refusals smallint[], out places int[], out details bigint[],
-    out known_ids uuid[], out known_positions bigint[], out known_streams text[], out known_revisions bigint[]
+    out stored_ids uuid[], out stored_positions bigint[], out stored_streams text[], out stored_revisions bigint[]
 ) language plpgsql security definer
     set search_path = pg_catalog
     set enable_seqscan = off
@@ -32,7 +32,7 @@ as $body$
 declare
     appends constant int := cardinality(append_writes);
     items constant int := cardinality(item_append);
-    clashes constant int := cardinality(clash_item);
+    conflicts constant int := cardinality(conflict_item);
     next bigint;
     heads bigint[];
     befores bigint[];
@@ -50,21 +50,21 @@ declare
     hit bigint;
     found bigint;
     failed int;
-    known boolean;
+    is_stored boolean;
     types text[];
     tags text[];
     moment timestamptz;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
-        raise exception 'append needs the isolation level read committed, this transaction has %',
+        raise exception 'isolation level of the transaction is %; append expects read committed',
             current_setting('transaction_isolation') using errcode = 'LF002';
     end if;
     if durable and (current_setting('synchronous_commit') = 'off' or current_setting('fsync') = 'off') then
-        raise exception 'this server may lose what it has committed: fsync is %, synchronous_commit is %',
+        raise exception 'server may lose committed events: fsync is %, synchronous_commit is %; expected on',
             current_setting('fsync'), current_setting('synchronous_commit') using errcode = 'LF003';
     end if;
 
-    -- From here to the end of the transaction nobody else appends: positions follow commits.
+    -- Held to the end of the transaction, so that positions follow commits.
     perform pg_advisory_xact_lock(1279677014, ':schema.events'::regclass::oid::int);
     head := coalesce((select max(e.position) from :schema.events e), 0);
     next := head + 1;
@@ -75,19 +75,19 @@ begin
     refusals := array_fill(0::smallint, array[appends]);
     places := array_fill(0, array[appends]);
     details := array_fill(0::bigint, array[appends]);
-    if head = seen_head and array_position(seen_revisions, null) is null then
-        heads := seen_revisions;
+    if head = known_head and array_position(known_revisions, null) is null then
+        heads := known_revisions;
     else
         heads := array(
-            select coalesce(case when head = seen_head then s.seen end,
+            select coalesce(case when head = known_head then s.seen end,
                             (select e.revision from :schema.events e where e.stream = s.stream
                              order by e.revision desc limit 1), -1)
-            from unnest(streams, seen_revisions) with ordinality s(stream, seen, n) order by s.n);
+            from unnest(streams, known_revisions) with ordinality s(stream, seen, n) order by s.n);
     end if;
     some_erased := exists (select from :schema.erased) or exists (select from :schema.erased_tags);
-    if look_up_ids then
+    if check_ids then
         select array_agg(k.id), array_agg(k.position), array_agg(k.stream), array_agg(k.revision)
-            into known_ids, known_positions, known_streams, known_revisions
+            into stored_ids, stored_positions, stored_streams, stored_revisions
             from (select e.id, e.position, e.stream, e.revision
                   from unnest(event_ids) x(id) join :schema.events e on e.id = x.id
                   union all
@@ -95,21 +95,21 @@ begin
                   from unnest(event_ids) x(id) join :schema.erased e on e.id = x.id) k;
     elsif some_erased and exists (
             select from unnest(event_ids) x(id) join :schema.erased e on e.id = x.id) then
-        -- No index of the log refuses these.
-        raise exception 'an id is known' using errcode = 'LF004';
+        -- No index of the log refuses erased ids.
+        raise exception 'an event id is stored already' using errcode = 'LF004';
     end if;
 
     for a in 1 .. appends loop
         w_first := w;
         refusal := 0;
-        known := false;
+        is_stored := false;
         befores := heads;
-        if known_ids is not null then
-            known := exists (
+        if stored_ids is not null then
+            is_stored := exists (
                 select from unnest(event_ids, event_write) x(id, write)
-                where x.write >= w and x.write < w + append_writes[a] and x.id = any (known_ids));
+                where x.write >= w and x.write < w + append_writes[a] and x.id = any (stored_ids));
         end if;
-        if known then
+        if is_stored then
             refusal := 1;
             w := w + append_writes[a];
         else
@@ -134,7 +134,7 @@ begin
             end loop;
         end if;
 
-        -- Items of this append, in the order of its conditions; of the first that fails, the earliest event.
+        -- Items of this append, in the order of its conditions. The answer is the earliest event of the first that fails.
         failed := null;
         hit := null;
         while i <= items and item_append[i] = a loop
@@ -164,8 +164,8 @@ begin
                                   select from :schema.events e where e.position = g.position and e.type = any (types)))
                             order by g.position limit 1;
                     end if;
-                    -- What was erased matches as it did: what was decided on stays decided. An event's tags stand all in
-                    -- one of the two tables; its type stands with its place.
+                    -- An erased event matches as it did before. Its tags are all in one of the two tables; its type is
+                    -- where its position is.
                     if some_erased then
                         if tags is null then
                             select min(o.position) into gone from unnest(types) t(type), lateral (
@@ -188,12 +188,12 @@ begin
                         found := least(found, gone);
                     end if;
                 end if;
-                while k <= clashes and clash_item[k] < i loop
+                while k <= conflicts and conflict_item[k] < i loop
                     k := k + 1;
                 end loop;
-                while found is null and k <= clashes and clash_item[k] = i loop
-                    if positions[clash_write[k]] + clash_nth[k] > item_after[i] then
-                        found := positions[clash_write[k]] + clash_nth[k];
+                while found is null and k <= conflicts and conflict_item[k] = i loop
+                    if positions[conflict_write[k]] + conflict_nth[k] > item_after[i] then
+                        found := positions[conflict_write[k]] + conflict_nth[k];
                     end if;
                     k := k + 1;
                 end loop;
@@ -219,10 +219,10 @@ begin
         else
             refusals[a] := refusal;
             if refusal > 1 then
-                if not look_up_ids and exists (
+                if not check_ids and exists (
                     select from unnest(event_ids, event_write) x(id, write) join :schema.events e on e.id = x.id
                     where x.write >= w_first and x.write < w_first + append_writes[a]) then
-                    raise exception 'an id is known' using errcode = 'LF004';
+                    raise exception 'an event id is stored already' using errcode = 'LF004';
                 end if;
                 heads := befores;
                 w := w_first + append_writes[a];
@@ -231,13 +231,13 @@ begin
     end loop;
 
     if next > head + 1 then
-        :extend
-        insert into :schema.events (position, revision, id, time, content, stream, type, data, metadata, tags)
-            select positions[x.write] + x.nth, revisions[x.write] + x.nth, x.id, coalesce(x.time, moment), x.content,
+        :create_partitions
+        insert into :schema.events (position, revision, id, time, content_type, stream, type, data, metadata, tags)
+            select positions[x.write] + x.nth, revisions[x.write] + x.nth, x.id, coalesce(x.time, moment), x.content_type,
                    x.stream, x.type, x.data, x.metadata, x.tags::text[]
-            from unnest(event_write, event_nth, event_ids, event_times, event_contents, event_streams, event_types,
+            from unnest(event_write, event_nth, event_ids, event_times, event_content_types, event_streams, event_types,
                         event_data, event_metadata, event_tags)
-                 x(write, nth, id, time, content, stream, type, data, metadata, tags)
+                 x(write, nth, id, time, content_type, stream, type, data, metadata, tags)
             where positions[x.write] is not null;
         if array_length(event_tags, 1) > 0 then
             insert into :schema.event_tags (tag, position)
@@ -247,7 +247,7 @@ begin
                 where positions[x.write] is not null;
         end if;
     end if;
-    if known_ids is not null and durable then
+    if stored_ids is not null and durable then
         -- An acknowledged repetition is as durable, and as replicated, as what it repeats: a commit record behind it.
         perform pg_logical_emit_message(true, 'leftfold', '');
     end if;

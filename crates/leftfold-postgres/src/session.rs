@@ -1,8 +1,8 @@
 //! One connection to the server, from the first byte to the checked session.
 //!
 //! **Owns:** [`Session`]: a connection with its statements and the server's warnings. **Does not know:** who uses it.
-//! **Invariants:** a link that is handed out belongs to a server that keeps what it commits, unless that was waived; a
-//! warning of the server is noted before the statement that caused it ends.
+//! **Invariants:** a session that is handed out belongs to a server that keeps what it commits, unless that was waived; a
+//! warning of the server is notices before the statement that caused it ends.
 
 use std::{
     collections::HashMap,
@@ -32,17 +32,17 @@ pub(crate) type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 pub(crate) struct Session {
     pub(crate) client: Client,
     statements: Mutex<HashMap<String, Statement>>,
-    noted: Arc<Notices>,
+    notices: Arc<Notices>,
     prepares: bool,
 }
 
 /// What the server said without being asked.
 #[derive(Default)]
 pub(crate) struct Notices {
-    /// The last warning that leaves a commit in doubt.
-    doubt: Mutex<Option<String>>,
+    /// The last warning that leaves a commit in commit_warning.
+    commit_warning: Mutex<Option<String>>,
     /// Called for each notification.
-    woken: Option<Box<dyn Fn() + Send + Sync>>,
+    on_notification: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Notices {
@@ -58,11 +58,14 @@ impl Notices {
                         .detail()
                         .unwrap_or_else(|| notice.message())
                         .to_owned();
-                    *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+                    *self
+                        .commit_warning
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner) = Some(text);
                 }
             }
             AsyncMessage::Notification(_) => {
-                if let Some(wake) = &self.woken {
+                if let Some(wake) = &self.on_notification {
                     wake();
                 }
             }
@@ -85,10 +88,10 @@ impl Session {
         Self::open_listening(options, None).await
     }
 
-    /// The same; each notification calls `woken`.
+    /// The same; each notification calls `on_notification`.
     pub(crate) async fn open_listening(
         options: &PostgresOptions,
-        woken: Option<Box<dyn Fn() + Send + Sync>>,
+        on_notification: Option<Box<dyn Fn() + Send + Sync>>,
     ) -> Result<Self, OpenError> {
         let mut config = options.config.clone();
         if !options.pooler {
@@ -101,28 +104,28 @@ impl Session {
             }
             config.options(settings.trim().to_owned() + " -c jit=off");
         }
-        let noted = Arc::new(Notices {
-            woken,
+        let notices = Arc::new(Notices {
+            on_notification,
             ..Notices::default()
         });
         let client = if options.tls {
-            let tls = Tls::trusting(options.root_certificates.as_deref())?;
+            let tls = Tls::with_roots(options.root_certificates.as_deref())?;
             let (client, connection) = config.connect(tls).await.map_err(OpenError::connect)?;
-            tokio::spawn(drive(connection, Arc::clone(&noted)));
+            tokio::spawn(drive(connection, Arc::clone(&notices)));
             client
         } else {
             let (client, connection) = config.connect(NoTls).await.map_err(OpenError::connect)?;
-            tokio::spawn(drive(connection, Arc::clone(&noted)));
+            tokio::spawn(drive(connection, Arc::clone(&notices)));
             client
         };
-        let link = Self {
+        let session = Self {
             client,
             statements: Mutex::default(),
-            noted,
+            notices,
             prepares: !options.pooler,
         };
-        link.check(options).await?;
-        Ok(link)
+        session.check(options).await?;
+        Ok(session)
     }
 
     async fn check(&self, options: &PostgresOptions) -> Result<(), OpenError> {
@@ -135,7 +138,7 @@ impl Session {
             .map_err(OpenError::connect)?;
         for (index, setting) in ["fsync", "synchronous_commit"].into_iter().enumerate() {
             let value: String = row.try_get(index).map_err(OpenError::connect)?;
-            if value == "off" && !options.lost_commits {
+            if value == "off" && !options.allow_lost_commits {
                 return Err(OpenError::Unsafe { setting, value });
             }
         }
@@ -204,10 +207,10 @@ impl Session {
         Ok(Some(statement))
     }
 
-    /// The warning, if any, that leaves the last commit in doubt; asked once.
+    /// The warning, if any, that leaves the last commit in commit_warning; asked once.
     pub(crate) fn commit_warning(&self) -> Option<String> {
-        self.noted
-            .doubt
+        self.notices
+            .commit_warning
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
@@ -215,14 +218,14 @@ impl Session {
 }
 
 /// Moves bytes between the server and the client until either is gone.
-async fn drive<S, T>(mut connection: Connection<S, T>, noted: Arc<Notices>)
+async fn drive<S, T>(mut connection: Connection<S, T>, notices: Arc<Notices>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {
     while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
         match message {
-            Ok(message) => noted.take(message),
+            Ok(message) => notices.take(message),
             // Whoever waits for an answer is told by the client.
             Err(error) => {
                 tracing::debug!(%error, "connection to the database ended");

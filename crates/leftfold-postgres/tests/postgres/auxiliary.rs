@@ -1,6 +1,6 @@
 //! Checkpoints, leases and parked events.
 //!
-//! **Owns:** these stories. **Does not know:** consumers.
+//! **Owns:** these tests. **Does not know:** consumers.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use leftfold_postgres::{ParkedEvent, PostgresStore};
 use leftfold_store::EventStore;
 
 use crate::{
+    fixtures::{to, until},
     server::fresh,
-    story::{to, until},
 };
 
 #[tokio::test]

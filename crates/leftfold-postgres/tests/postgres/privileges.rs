@@ -1,6 +1,6 @@
 //! Who may do what: events never change, and a role can be given no more than it needs.
 //!
-//! **Owns:** these stories. **Does not know:** appends.
+//! **Owns:** these tests. **Does not know:** appends.
 
 use leftfold_model::{ExpectedRevision::Any, Read, StreamName};
 use leftfold_postgres::{PostgresOptions, PostgresStore};
@@ -9,8 +9,8 @@ use leftfold_store::{Delete, EventStore, Scavenge};
 use futures_util::{StreamExt, TryStreamExt};
 
 use crate::{
+    fixtures::to,
     server::{fresh, server},
-    story::to,
 };
 
 /// A role of this name, and options to open the store of `owner` with it.
@@ -192,7 +192,7 @@ async fn people_read_json_and_streams_with_their_own_tools() {
     assert_eq!(streams.trim(), "a|2\nb|1");
     let data = server().psql(
         "postgres",
-        &format!("select data from {schema}.readable where position = 1"),
+        &format!("select data from {schema}.events_json where position = 1"),
     );
     assert_eq!(data.trim(), "{}");
 }

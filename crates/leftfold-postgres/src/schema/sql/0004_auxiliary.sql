@@ -1,4 +1,4 @@
--- What is kept beside the log: snapshots, checkpoints, leases, parked events; and views for people.
+-- Snapshots, checkpoints, leases and parked events, and views for people.
 
 create table :schema.snapshots (
     stream text collate "C" primary key,
@@ -20,10 +20,10 @@ create table :schema.leases (
     name text collate "C" primary key,
     holder text not null,
     term bigint not null,
-    until timestamptz not null
+    expires_at timestamptz not null
 ) with (fillfactor = 50);
 
-create table :schema.parked (
+create table :schema.parked_events (
     consumer text collate "C" not null,
     position bigint not null,
     key text not null,
@@ -32,7 +32,7 @@ create table :schema.parked (
     parked_at timestamptz not null default clock_timestamp(),
     primary key (consumer, position)
 );
-create index parked_by_key on :schema.parked (consumer, key, position);
+create index parked_events_by_key on :schema.parked_events (consumer, key, position);
 
 -- The last event of each stream, found by stepping through the index by streams.
 create view :schema.streams as
@@ -48,7 +48,7 @@ create view :schema.streams as
         where e.stream = n.stream order by e.revision desc limit 1
     ) l;
 
--- Data as jsonb if it is JSON that jsonb can hold, else null. The bytes themselves stay as they were appended.
+-- Returns data as jsonb if jsonb can hold it, else null.
 create function :schema.as_json(data bytea) returns jsonb
     language plpgsql immutable strict parallel safe as $body$
 begin
@@ -58,30 +58,7 @@ exception when others then
 end
 $body$;
 
-create view :schema.readable as
+create view :schema.events_json as
     select e.position, e.stream, e.revision, e.type, :schema.as_json(e.data) as data,
            :schema.as_json(e.metadata) as metadata, e.tags, e.id, e.time
-    from :schema.events e;
-
--- Rights for a role that appends and reads, and can neither change nor remove an event.
-create function :schema.grant_append(role name) returns void language plpgsql as $body$
-begin
-    perform :schema.grant_read(role);
-    execute format('grant execute on all functions in schema %s to %I', ':schema', role);
-    execute format('revoke execute on function %s.grant_append(name), %s.grant_read(name) from %I',
-                   ':schema', ':schema', role);
-    execute format('grant insert, update, delete on %s.snapshots, %s.checkpoints, %s.leases, %s.parked to %I',
-                   ':schema', ':schema', ':schema', ':schema', role);
-end
-$body$;
-
--- Rights for a role that only reads.
-create function :schema.grant_read(role name) returns void language plpgsql as $body$
-begin
-    execute format('grant usage on schema %s to %I', ':schema', role);
-    execute format('grant select on all tables in schema %s to %I', ':schema', role);
-    execute format('grant execute on function %s.category(text), %s.as_json(bytea) to %I', ':schema', ':schema', role);
-end
-$body$;
-
-revoke execute on all functions in schema :schema from public;
+    from :schema.events e where e.content_type > 0;

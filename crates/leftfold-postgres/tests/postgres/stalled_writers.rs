@@ -1,6 +1,6 @@
 //! Writers that are held up, roll back, or write beside the log: nothing skipped, nothing doubled.
 //!
-//! **Owns:** these stories. **Does not know:** crashes; they are in `crashes`.
+//! **Owns:** these tests. **Does not know:** crashes; they are in `crashes`.
 
 use leftfold_model::{
     Conflict,
@@ -11,8 +11,8 @@ use leftfold_postgres::PostgresStore;
 use leftfold_store::{AppendError, EventStore};
 
 use crate::{
+    fixtures::{dense, followed, to, types, until},
     server::{fresh, server},
-    story::{dense, followed, to, types, until},
 };
 
 /// Whether somebody waits for the lock of appends in this process's server.

@@ -1,14 +1,14 @@
 //! What a server must promise before a store runs on it, and what it may take back.
 //!
-//! **Owns:** these stories. **Does not know:** crashes.
+//! **Owns:** these tests. **Does not know:** crashes.
 
 use leftfold_model::{ExpectedRevision::Any, Position};
 use leftfold_postgres::{OpenError, PostgresOptions, PostgresStore, testing::Server};
 use leftfold_store::{AppendError, EventStore};
 
 use crate::{
+    fixtures::{surely, to, types, until},
     server::{fresh, server},
-    story::{surely, to, types, until},
 };
 
 #[tokio::test]

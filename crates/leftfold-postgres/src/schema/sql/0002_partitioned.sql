@@ -1,7 +1,7 @@
--- Indexes of a log that is divided by position, and the partitions themselves.
+-- Indexes of a log that is partitioned by position, and its partitions.
 --
--- A unique index of a divided table must hold the column it is divided by. That a stream's revisions and all ids are unique
--- is therefore up to the append function, which decides under one lock.
+-- A unique index of a partitioned table must contain the partition key. The append function, which decides under one lock,
+-- therefore ensures that the revisions of a stream and all ids are unique.
 
 alter table :schema.events add primary key (position);
 create index events_by_stream on :schema.events (stream, revision);
@@ -9,17 +9,17 @@ create index events_by_id on :schema.events (id);
 create index events_by_type on :schema.events (type, position);
 create index events_by_category on :schema.events (:schema.category(stream), position);
 
--- How many positions a partition holds, and how many partitions were made; old ones may have been detached since.
-create table :schema.partitioning (positions bigint not null, made bigint not null);
+-- How many positions a partition holds, and how many partitions were created. Old ones may have been detached since.
+create table :schema.partitioning (positions bigint not null, created bigint not null);
 insert into :schema.partitioning values (:size, 0);
 
--- Makes partitions so that everything up to a position has a place, and one more.
--- Attached instead of created in place: that takes a lock that readers do not notice.
-create function :schema.extend(through bigint) returns void language plpgsql security definer
+-- Creates partitions for all positions up to `through`, and one more.
+-- A partition is created as a table and then attached, which takes a lock that does not block readers.
+create function :schema.create_partitions(through bigint) returns void language plpgsql security definer
     set search_path = pg_catalog as $body$
 declare
     size constant bigint := (select p.positions from :schema.partitioning p);
-    number bigint := (select made from :schema.partitioning);
+    number bigint := (select created from :schema.partitioning);
     name text;
 begin
     while number <= through / size + 1 loop
@@ -31,7 +31,7 @@ begin
                        name, number * size, (number + 1) * size);
         number := number + 1;
     end loop;
-    update :schema.partitioning set made = number;
+    update :schema.partitioning set created = number;
 end
 $body$;
-select :schema.extend(0);
+select :schema.create_partitions(0);

@@ -1,4 +1,4 @@
--- Indexes of a log that is one table.
+-- Indexes of a log that is not partitioned.
 
 alter table :schema.events add primary key (position);
 create unique index events_by_stream on :schema.events (stream, revision);

@@ -12,7 +12,7 @@ use leftfold_model::ExpectedRevision::Any;
 use leftfold_postgres::{OpenError, PostgresStore, testing::Server};
 use leftfold_store::EventStore;
 
-use crate::story::to;
+use crate::fixtures::to;
 
 #[tokio::test]
 async fn a_connection_is_encrypted_and_the_servers_name_is_checked() {
