@@ -6,7 +6,7 @@
 use leftfold_model::{Conflict, ModelError, Position, Revision, StreamName};
 use leftfold_store::Cause;
 
-use crate::{BoundaryError, EncodeError, LoadError};
+use crate::{EncodeError, LoadError};
 
 /// A command went through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,9 +52,6 @@ pub enum ExecuteError<E> {
     /// What the command decides on could not be loaded; nothing was written.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A model's boundary makes no sense; nothing was written.
-    #[error(transparent)]
-    Boundary(#[from] BoundaryError),
     /// What the command decided cannot be stored; nothing was written.
     #[error("decided events break a limit")]
     Invalid(#[from] ModelError),

@@ -75,6 +75,7 @@
 //! | several aggregates in one append | [`Store::unit_of_work`] |
 //! | rules that rest on more than one stream | [`Store::decide`], [`Model`], [`Boundary`] |
 //! | not replaying everything each time | [`Snapshot`], [`Repository::with_snapshots`], [`Repository::with_state_cache`] |
+//! | reading and subscribing to typed events, for read models | [`Store::events`], [`EventReader`], [`Recorded`] |
 //! | reads, appends and subscriptions without types | [`Store::event_store`], [`stores::EventStore`], [`model`] |
 //!
 //! The guide, `docs/guide` in the repository, carries one bank account through all of it.
@@ -99,10 +100,13 @@ extern crate self as leftfold;
 mod aggregate;
 mod command;
 mod decide;
+mod error;
 mod event;
+mod event_reader;
 mod execute;
 mod load;
 mod metadata;
+mod observe;
 mod panic_message;
 mod repository;
 mod shape;
@@ -115,10 +119,12 @@ mod unit_of_work;
 
 pub use aggregate::{Aggregate, Created, IntoEvents};
 pub use decide::{Boundary, BoundaryError, Decision, Model, Models};
+pub use error::{DecodeError, EncodeError, UpcastError};
 pub use event::{
-    Data, DecodeError, EncodeError, Encoded, Event, EventKind, Format, RawEvent, Recorded,
-    UnknownEventPolicy, UpcastError, UpcastEvent, Upcasters,
+    Data, Encoded, Event, EventKind, Format, RawEvent, Recorded, UnknownEventPolicy, UpcastEvent,
+    Upcasters,
 };
+pub use event_reader::EventReader;
 pub use execute::{Committed, ExecuteError};
 pub use leftfold_derive::{Event, Shape, Snapshot};
 pub use leftfold_model as model;

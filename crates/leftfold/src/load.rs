@@ -17,8 +17,8 @@ use leftfold_model::{
 use leftfold_store::{EventStore, ReadError};
 
 use crate::{
-    Aggregate, DecodeError, Event,
-    event::decode::{RestoreError, restore},
+    Aggregate, BoundaryError, DecodeError, Event, Recorded,
+    event::decode::{RestoreError, recorded, restore},
     panic_message,
 };
 
@@ -138,7 +138,7 @@ impl AsOf {
     }
 }
 
-/// Why an aggregate could not be loaded.
+/// Why stored events could not be read as what they are to the program: an aggregate, models, values.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
@@ -182,6 +182,9 @@ pub enum LoadError {
         /// The panic's message.
         message: String,
     },
+    /// The boundary of what should be read makes no sense.
+    #[error(transparent)]
+    Boundary(#[from] BoundaryError),
     /// The store could not be read.
     #[error("events cannot be read")]
     Store(#[from] ReadError),
@@ -281,6 +284,11 @@ pub(crate) fn fold<E: Event>(
             message: panic_message::message(payload.as_ref()),
         }),
     }
+}
+
+/// Returns the values that a stored event is today.
+pub(crate) fn typed<E: Event>(stored: &RecordedEvent) -> Result<Vec<Recorded<E>>, LoadError> {
+    recorded(stored).map_err(|broken| undecodable(stored, broken))
 }
 
 /// Says which event could not be decoded.

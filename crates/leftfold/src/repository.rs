@@ -7,13 +7,14 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use leftfold_model::{Append, StreamName};
-use tracing::{Instrument, Span, field, info_span};
+use tracing::{Instrument, field, info_span};
 
 use crate::{
     Aggregate, AsOf, Committed, Event, ExecuteError, IntoEvents, LoadError, Loaded, Metadata,
     Snapshot, Store,
     command::{CommandContext, IdempotencyKey, backoff},
     load::{replay, stream_of},
+    observe::{command_span, record_outcome, sample},
     snapshot::Snapshotter,
     state_cache::StateCache,
     unit_of_work::AggregateRef,
@@ -155,7 +156,7 @@ impl<A: Aggregate> Repository<A> {
         }
         span.record("events_read", loaded.replayed);
         span.record("snapshot", loaded.from_snapshot);
-        metrics::histogram!("leftfold_events_read").record(count(loaded.replayed));
+        metrics::histogram!("leftfold_events_read").record(sample(loaded.replayed));
         Ok(loaded)
     }
 
@@ -331,45 +332,4 @@ impl<A: Aggregate> Repository<A> {
     pub(crate) fn store(&self) -> &dyn leftfold_store::EventStore {
         self.terms.store.event_store().as_ref()
     }
-}
-
-/// The span of a command.
-pub(crate) fn command_span(place: &StreamName, terms: &CommandContext) -> Span {
-    let metadata = terms.metadata();
-    info_span!(
-        "leftfold.execute",
-        stream = %place,
-        correlation = metadata.correlation.as_deref(),
-        traceparent = metadata.traceparent.as_deref(),
-        attempts = field::Empty,
-        events = field::Empty,
-        outcome = field::Empty,
-    )
-}
-
-/// Writes down how a command ended.
-pub(crate) fn record_outcome<V, E>(span: &Span, ended: &Result<Committed<V>, ExecuteError<E>>) {
-    let outcome = match ended {
-        Ok(committed) => {
-            span.record("attempts", committed.attempts);
-            span.record("events", committed.events.len());
-            metrics::histogram!("leftfold_command_attempts").record(f64::from(committed.attempts));
-            match (committed.repeated, committed.events.is_empty()) {
-                (true, _) => "repeated",
-                (false, true) => "nothing to do",
-                (false, false) => "committed",
-            }
-        }
-        Err(ExecuteError::Rejected(_)) => "rejected",
-        Err(ExecuteError::Conflict { .. }) => "conflict",
-        Err(ExecuteError::OutcomeUnknown { .. }) => "unknown",
-        Err(_) => "failed",
-    };
-    span.record("outcome", outcome);
-    metrics::counter!("leftfold_commands_total", "outcome" => outcome).increment(1);
-}
-
-/// A count as metrics take it.
-pub(crate) fn count(number: u64) -> f64 {
-    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }

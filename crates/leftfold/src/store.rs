@@ -9,8 +9,8 @@ use leftfold_model::EventId;
 use leftfold_store::{AppendError, EmbeddedStore, EventStore, LogOptions, MemoryStore, OpenError};
 
 use crate::{
-    Aggregate, Committed, Decision, ExecuteError, IntoEvents, Models, Participants, Repository,
-    UnitOfWork,
+    Aggregate, Committed, Decision, Event, EventReader, ExecuteError, IntoEvents, Models,
+    Participants, Repository, UnitOfWork,
 };
 
 /// A store of events, whichever it is. Cheap to clone; clones are the same store.
@@ -137,6 +137,11 @@ impl Store {
     /// Begins a decision that is more than [`Self::decide`]: with metadata, a key, a stream or a narrower boundary.
     pub fn decision<M: Models>(&self, models: M) -> Decision<M> {
         Decision::of(self.clone(), models)
+    }
+
+    /// Selects stored events, to be read as values of `E`: see [`EventReader`].
+    pub fn events<E: Event>(&self) -> EventReader<E> {
+        EventReader::new(self.clone())
     }
 
     /// The store itself, for reads and appends without types.

@@ -16,7 +16,7 @@ use crate::{
     Aggregate, ExecuteError, IntoEvents, LoadError, Metadata, Repository, Store,
     command::{CommandContext, IdempotencyKey, backoff},
     load::stream_of,
-    repository::command_span,
+    observe::command_span,
 };
 
 /// An aggregate that takes part in a command on several; made by [`Repository::aggregate`].

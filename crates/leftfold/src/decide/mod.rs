@@ -22,7 +22,7 @@ use crate::{
     Committed, ExecuteError, IntoEvents, LoadError, Metadata, Store,
     command::{CommandContext, IdempotencyKey, backoff},
     load::fold,
-    repository::{command_span, record_outcome},
+    observe::{command_span, record_outcome},
 };
 
 /// A decision that is about to be taken; made by [`Store::decision`].
@@ -149,7 +149,10 @@ impl<M: Models> Decision<M> {
             events: self.terms.events(&committed.events, key, 0)?,
         };
         let boundary = self.void_if.clone().unwrap_or_else(|| self.boundary());
-        let mut conditions = vec![AppendCondition::new(boundary.query::<M::Event>()?, token)];
+        let mut conditions = vec![AppendCondition::new(
+            boundary.query::<M::Event>().map_err(LoadError::from)?,
+            token,
+        )];
         if let Some(key) = key {
             conditions.push(key.not_seen_condition()?);
         }
@@ -171,7 +174,10 @@ impl<M: Models> Decision<M> {
     /// The models, folded, and what was seen for it.
     async fn read<E>(&self) -> Result<(M, ConflictToken), ExecuteError<E>> {
         let boundaries = self.models.boundaries();
-        let query = self.boundary().query::<M::Event>()?;
+        let query = self
+            .boundary()
+            .query::<M::Event>()
+            .map_err(LoadError::from)?;
         let mut models = self.models.clone();
         let mut token = ConflictToken::START;
         let mut batches = self.terms.store.event_store().read(Read::query(query));

@@ -10,7 +10,7 @@
 use leftfold_model::ContentType;
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeSeed, ser};
 
-use super::error::Cause;
+use crate::{DecodeError, error::Cause};
 
 mod read;
 use read::VariantSeed;
@@ -68,47 +68,47 @@ pub(crate) fn encode<E: Serialize>(format: Format, event: &E) -> Result<Encoded,
 /// The event whose variant has this index among those serde reads.
 ///
 /// # Errors
-/// As [`super::DecodeError`] says.
+/// As [`DecodeError`] says.
 pub(crate) fn decode<'de, E: Deserialize<'de>>(
     variant: usize,
     data: Data<'de>,
-) -> Result<E, super::DecodeError> {
+) -> Result<E, DecodeError> {
     let seed = VariantSeed::new(variant);
     match data {
         Data::Upcast(value) => seed.deserialize(value).map_err(data_error),
         Data::Stored(ContentType::Json, bytes) => read::json(seed, bytes).map_err(data_error),
         #[cfg(feature = "messagepack")]
         Data::Stored(ContentType::MessagePack, bytes) => {
-            read::message_pack(seed, bytes).map_err(super::DecodeError::Data)
+            read::message_pack(seed, bytes).map_err(DecodeError::Data)
         }
         #[cfg(feature = "cbor")]
         Data::Stored(ContentType::Cbor, bytes) => {
-            read::cbor(seed, bytes).map_err(super::DecodeError::Data)
+            read::cbor(seed, bytes).map_err(DecodeError::Data)
         }
-        Data::Stored(other, _) => Err(super::DecodeError::ContentType(other)),
+        Data::Stored(other, _) => Err(DecodeError::ContentType(other)),
     }
 }
 
 /// Stored data as a JSON value, for upcasts.
 ///
 /// # Errors
-/// As [`super::DecodeError`] says.
+/// As [`DecodeError`] says.
 pub(crate) fn value(
     content_type: ContentType,
     data: &[u8],
-) -> Result<serde_json::Value, super::DecodeError> {
+) -> Result<serde_json::Value, DecodeError> {
     match content_type {
         ContentType::Json => serde_json::from_slice(data).map_err(data_error),
         #[cfg(feature = "messagepack")]
         ContentType::MessagePack => rmp_serde::from_slice(data).map_err(data_error),
         #[cfg(feature = "cbor")]
         ContentType::Cbor => cbor4ii::serde::from_slice(data).map_err(data_error),
-        other => Err(super::DecodeError::ContentType(other)),
+        other => Err(DecodeError::ContentType(other)),
     }
 }
 
-fn data_error(error: impl Into<Cause>) -> super::DecodeError {
-    super::DecodeError::Data(error.into())
+fn data_error(error: impl Into<Cause>) -> DecodeError {
+    DecodeError::Data(error.into())
 }
 
 const NOT_TAGGED: &str =

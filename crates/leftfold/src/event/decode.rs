@@ -4,10 +4,13 @@
 //! **Invariants:** an event as this program writes it is decoded directly; any other is upcast, or met as the enum chose
 //! for unknown types; an unknown version is always an error.
 
-use leftfold_model::{EventId, Position, RecordedEvent, Revision, StreamName, Timestamp};
+use leftfold_model::{EventId, Position, RecordedEvent, Revision, StreamName, Tag, Timestamp};
 
-use super::{Data, DecodeError, Event, RawEvent, UnknownEventPolicy, UpcastEvent, codec};
-use crate::metadata::{self, Metadata};
+use super::{Data, Event, RawEvent, UnknownEventPolicy, UpcastEvent, codec};
+use crate::{
+    DecodeError,
+    metadata::{self, Metadata},
+};
 
 /// A stored event, or part of one that an upcast split, as domain code sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +32,8 @@ pub struct Recorded<E> {
     pub time: Timestamp,
     /// Its metadata.
     pub metadata: Metadata,
+    /// Its tags, in order; those of idempotency keys (`$key:...`) among them.
+    pub tags: Vec<Tag>,
 }
 
 impl<E: Event> Recorded<E> {
@@ -37,21 +42,37 @@ impl<E: Event> Recorded<E> {
     /// # Errors
     /// [`DecodeError`].
     pub fn of(stored: &RecordedEvent) -> Result<Vec<Self>, DecodeError> {
-        let metadata = Metadata::of(stored);
-        let mut parts = Vec::new();
-        restore(stored, &mut |event| parts.push(event)).map_err(|broken| broken.source)?;
-        let recorded = |(event, part)| Self {
-            event,
-            position: stored.position,
-            stream: stored.stream.clone(),
-            revision: stored.revision,
-            part,
-            id: stored.id,
-            time: stored.time,
-            metadata: metadata.clone(),
-        };
-        Ok(parts.into_iter().zip(0..).map(recorded).collect())
+        recorded(stored).map_err(|broken| broken.source)
     }
+
+    /// The id of the aggregate whose event this is: the stream's name behind its category. In a stream that belongs to no
+    /// aggregate it is the whole name.
+    #[must_use]
+    pub fn aggregate_id(&self) -> &str {
+        let category = self.stream.category_str();
+        let id = self.stream.as_str().strip_prefix(category);
+        let id = id.and_then(|id| id.strip_prefix('-'));
+        id.unwrap_or(self.stream.as_str())
+    }
+}
+
+/// Returns the values that a stored event is today, with all that is stored beside its data.
+pub(crate) fn recorded<E: Event>(stored: &RecordedEvent) -> Result<Vec<Recorded<E>>, RestoreError> {
+    let mut parts = Vec::new();
+    restore(stored, &mut |event| parts.push(event))?;
+    let metadata = Metadata::of(stored);
+    let recorded = |(event, part)| Recorded {
+        event,
+        position: stored.position,
+        stream: stored.stream.clone(),
+        revision: stored.revision,
+        part,
+        id: stored.id,
+        time: stored.time,
+        metadata: metadata.clone(),
+        tags: stored.tags.clone(),
+    };
+    Ok(parts.into_iter().zip(0..).map(recorded).collect())
 }
 
 /// An event could not be restored.

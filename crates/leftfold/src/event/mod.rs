@@ -7,7 +7,6 @@
 
 pub(crate) mod codec;
 pub(crate) mod decode;
-mod error;
 mod raw;
 pub(crate) mod upcast;
 
@@ -15,9 +14,10 @@ use leftfold_model::{ModelError, Tag};
 
 pub use codec::{Data, Encoded, Format};
 pub use decode::Recorded;
-pub use error::{DecodeError, EncodeError};
 pub use raw::RawEvent;
-pub use upcast::{UpcastError, UpcastEvent, Upcasters};
+pub use upcast::{UpcastEvent, Upcasters};
+
+use crate::{DecodeError, EncodeError};
 
 /// The events of an aggregate or of a decision: an enum with one variant per kind of event. Derive it.
 ///

@@ -8,7 +8,8 @@ use std::{collections::HashMap, fmt, panic};
 
 use serde_json::Value;
 
-use super::{EventKind, error::Cause};
+use super::EventKind;
+use crate::error::{Cause, UpcastError};
 
 /// An event as it was once written: what an upcast takes and gives.
 #[derive(Debug, Clone, PartialEq)]
@@ -206,49 +207,4 @@ impl Upcasters {
             }),
         }
     }
-}
-
-/// An old event could not be made a newer one.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UpcastError {
-    /// The upcast said why.
-    #[error("upcast of {name} version {version} failed")]
-    Failed {
-        /// The type it was given.
-        name: String,
-        /// The version it was given.
-        version: u32,
-        /// What it said.
-        #[source]
-        source: Cause,
-    },
-    /// The upcast panicked.
-    #[error("upcast of {name} version {version} panicked: {message}")]
-    Panicked {
-        /// The type it was given.
-        name: String,
-        /// The version it was given.
-        version: u32,
-        /// The panic's message.
-        message: String,
-    },
-    /// Upcasters go round in a circle.
-    #[error(
-        "upcast of {name} version {version} is one of more than {steps} for one event; they go round in a circle"
-    )]
-    Endless {
-        /// The type it was given.
-        name: String,
-        /// The version it was given.
-        version: u32,
-        /// How many there may be.
-        steps: u32,
-    },
-    /// The table of upcasts makes no sense.
-    #[error("upcasts make no sense: {reason}")]
-    Table {
-        /// Why.
-        reason: String,
-    },
 }

@@ -1,7 +1,7 @@
 //! Decisions on models.
 
 use leftfold::{
-    Boundary, Event, ExecuteError, Model, Store, UpcastEvent, Upcasters,
+    Boundary, Event, ExecuteError, LoadError, Model, Store, UpcastEvent, Upcasters,
     model::{Append, EventType, ExpectedRevision, NewEvent, Position, StreamName, Tag},
 };
 use serde::{Deserialize, Serialize};
@@ -235,7 +235,7 @@ async fn a_boundary_that_makes_no_sense_is_an_error_and_nothing_is_written() {
     ] {
         let decided = store.decide(Mistaken(boundary), |_| Ok::<_, String>(pay_in("a", 1)));
         let error = decided.await.unwrap_err();
-        let ExecuteError::Boundary(boundary) = &error else {
+        let ExecuteError::Load(LoadError::Boundary(boundary)) = &error else {
             panic!("{error:?}")
         };
         let source = std::error::Error::source(boundary).map(ToString::to_string);

@@ -19,4 +19,5 @@ mod kept;
 mod observe;
 mod postgres;
 mod snapshots;
+mod typed_events;
 mod upcast;

@@ -49,7 +49,7 @@ pub(super) fn json<'de, S: DeserializeSeed<'de>>(
 pub(super) fn message_pack<'de, S: DeserializeSeed<'de>>(
     seed: S,
     data: &'de [u8],
-) -> Result<S::Value, crate::event::error::Cause> {
+) -> Result<S::Value, crate::error::Cause> {
     let mut reader = rmp_serde::Deserializer::new(data);
     let value = seed.deserialize(&mut reader)?;
     match reader.into_inner() {
@@ -62,7 +62,7 @@ pub(super) fn message_pack<'de, S: DeserializeSeed<'de>>(
 pub(super) fn cbor<'de, S: DeserializeSeed<'de>>(
     seed: S,
     data: &'de [u8],
-) -> Result<S::Value, crate::event::error::Cause> {
+) -> Result<S::Value, crate::error::Cause> {
     use cbor4ii::core::{dec::Read, utils::SliceReader};
     let mut reader = cbor4ii::serde::Deserializer::new(SliceReader::new(data));
     let value = seed.deserialize(&mut reader)?;

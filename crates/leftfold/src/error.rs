@@ -1,11 +1,9 @@
-//! What can go wrong between a value and its stored form.
+//! Errors between a value and its stored form.
 //!
-//! **Owns:** [`EncodeError`], [`DecodeError`]. **Does not know:** in which stream; those who read say that.
-//! **Invariants:** the encoder's own words are kept as the source.
+//! **Owns:** [`EncodeError`], [`DecodeError`], [`UpcastError`]. **Does not know:** streams; [`crate::LoadError`] adds the stream.
+//! **Invariants:** the encoding library's own error is kept as the source.
 
 use leftfold_model::ContentType;
-
-use super::upcast::UpcastError;
 
 /// The error of an encoding library, whichever it is.
 pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -66,4 +64,49 @@ pub enum DecodeError {
     /// An upcast failed.
     #[error(transparent)]
     Upcast(#[from] UpcastError),
+}
+
+/// An old event could not be made a newer one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpcastError {
+    /// The upcast said why.
+    #[error("upcast of {name} version {version} failed")]
+    Failed {
+        /// The type it was given.
+        name: String,
+        /// The version it was given.
+        version: u32,
+        /// What it said.
+        #[source]
+        source: Cause,
+    },
+    /// The upcast panicked.
+    #[error("upcast of {name} version {version} panicked: {message}")]
+    Panicked {
+        /// The type it was given.
+        name: String,
+        /// The version it was given.
+        version: u32,
+        /// The panic's message.
+        message: String,
+    },
+    /// Upcasters go round in a circle.
+    #[error(
+        "upcast of {name} version {version} is one of more than {steps} for one event; they go round in a circle"
+    )]
+    Endless {
+        /// The type it was given.
+        name: String,
+        /// The version it was given.
+        version: u32,
+        /// How many there may be.
+        steps: u32,
+    },
+    /// The table of upcasts makes no sense.
+    #[error("upcasts make no sense: {reason}")]
+    Table {
+        /// Why.
+        reason: String,
+    },
 }

@@ -1,0 +1,222 @@
+//! Reading stored events as values of an enum, as read models do.
+//!
+//! **Owns:** [`EventReader`]: which events are selected, and turning each into [`Recorded`] values.
+//! **Does not know:** what readers do with events.
+//! **Invariants:** events come in the order of the log, each exactly once; an event that cannot be decoded ends the stream
+//! with an error that names it.
+
+use std::marker::PhantomData;
+
+use futures_util::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
+use leftfold_model::{Category, Position, Query, Read, RecordedEvent, Scope, StreamName};
+use leftfold_store::Subscription;
+
+use crate::{Aggregate, Boundary, Event, LoadError, Recorded, Store, load::typed};
+
+/// A selection of stored events, read as values of the enum `E`; made by [`Store::events`].
+///
+/// Unless narrowed, it selects the events of all types that `E` knows, in the whole log.
+///
+/// ```
+/// # use leftfold::{Event, Store};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Event, Serialize, Deserialize, Debug, PartialEq)]
+/// # enum AccountEvent { #[event("DepositMade")] DepositMade { amount: u64 } }
+/// # #[derive(Default)]
+/// # struct Account;
+/// # impl leftfold::Aggregate for Account {
+/// #     const CATEGORY: &'static str = "account";
+/// #     type Event = AccountEvent;
+/// #     fn apply(&mut self, _: &AccountEvent) {}
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::memory();
+/// # let deposit = |amount| move |_: &Account| Ok::<_, String>(AccountEvent::DepositMade { amount });
+/// # store.repository::<Account>().execute("ann", deposit(100)).await?;
+/// # store.repository::<Account>().execute("bob", deposit(20)).await?;
+/// let mut total = 0;
+/// for deposit in store.events::<AccountEvent>().with_aggregates::<Account>().collect().await? {
+///     let AccountEvent::DepositMade { amount } = deposit.event;
+///     println!("{} paid {amount} at {}", deposit.aggregate_id(), deposit.time);
+///     total += amount;
+/// }
+/// assert_eq!(total, 120);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing is read before `read`, `collect` or `subscribe`"]
+pub struct EventReader<E> {
+    store: Store,
+    scope: Scope,
+    boundary: Option<Boundary>,
+    after: Position,
+    limit: Option<u64>,
+    newest_first: bool,
+    of: PhantomData<fn() -> E>,
+}
+
+impl<E: Event> EventReader<E> {
+    pub(crate) fn new(store: Store) -> Self {
+        Self {
+            store,
+            scope: Scope::All,
+            boundary: None,
+            after: Position::START,
+            limit: None,
+            newest_first: false,
+            of: PhantomData,
+        }
+    }
+
+    /// Selects the events of one stream. Events of types that `E` does not know are met as `E` chose.
+    pub fn with_stream(mut self, stream: StreamName) -> Self {
+        self.scope = Scope::Stream(stream);
+        self
+    }
+
+    /// Selects the events of all streams of a category. Events of types that `E` does not know are met as `E` chose.
+    pub fn with_category(mut self, category: Category) -> Self {
+        self.scope = Scope::Category(category);
+        self
+    }
+
+    /// Selects the events of all aggregates of one kind: those of the category [`Aggregate::CATEGORY`].
+    pub fn with_aggregates<A: Aggregate<Event = E>>(self) -> Self {
+        match Category::new(A::CATEGORY) {
+            Ok(category) => self.with_category(category),
+            // Such an aggregate has no streams: repositories refuse every id of it.
+            Err(_) => self.limit(0),
+        }
+    }
+
+    /// Selects only events within this boundary: by tags and types.
+    pub fn with_boundary(mut self, boundary: Boundary) -> Self {
+        self.boundary = Some(boundary);
+        self
+    }
+
+    /// Selects only events behind this position (exclusive); [`Recorded::position`] of the last event that was dealt with.
+    pub fn after(mut self, position: Position) -> Self {
+        self.after = position;
+        self
+    }
+
+    /// Reads at most so many stored events. Subscriptions have no limit.
+    pub fn limit(mut self, events: u64) -> Self {
+        self.limit = Some(events);
+        self
+    }
+
+    /// Reads the newest event first. Subscriptions always deliver the oldest first.
+    pub fn newest_first(mut self) -> Self {
+        self.newest_first = true;
+        self
+    }
+
+    /// Reads the events that are stored at the moment of the first poll.
+    ///
+    /// # Errors
+    /// Each item may be a [`LoadError`], which ends the stream.
+    /// # Cost
+    /// Holds one batch of events in memory at a time.
+    pub fn read(self) -> BoxStream<'static, Result<Recorded<E>, LoadError>> {
+        let query = match self.query() {
+            Ok(query) => query,
+            Err(error) => return failed(error),
+        };
+        let mut read = Read::all().matching(query);
+        read.scope = self.scope;
+        read.limit = self.limit;
+        let after = self.after;
+        if self.newest_first {
+            read = read.backwards();
+        } else if after > Position::START {
+            read = read.from_position(after.next());
+        }
+        let batches = self.store.event_store().read(read);
+        let newer = move |event: &RecordedEvent| event.position > after;
+        // Only a read of the newest first comes to older ones, and then goes no further.
+        let batches = batches
+            .try_take_while(move |batch| future::ready(Ok(batch.events.first().is_none_or(newer))));
+        let events = batches
+            .map_err(LoadError::Store)
+            .map_ok(move |batch| values(batch.events.into_iter().take_while(newer)))
+            .try_flatten();
+        until_error(events.boxed())
+    }
+
+    /// Reads the events that are stored now, all of them into memory.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn collect(self) -> Result<Vec<Recorded<E>>, LoadError> {
+        self.read().try_collect().await
+    }
+
+    /// Delivers the events that are stored, and then each one that is committed, without a gap or a repetition.
+    ///
+    /// The stream ends after an error, and when the store is closed. To go on later, begin [`Self::after`] the position of
+    /// the last event that was dealt with.
+    ///
+    /// # Errors
+    /// Each item may be a [`LoadError`], which ends the stream.
+    pub fn subscribe(self) -> BoxStream<'static, Result<Recorded<E>, LoadError>> {
+        let subscription = match self.subscription() {
+            Ok(subscription) => subscription,
+            Err(error) => return failed(error),
+        };
+        let deliveries = self.store.event_store().subscribe(subscription);
+        let events = deliveries
+            .map_err(LoadError::Store)
+            .map_ok(|delivery| values(delivery.events.into_iter()))
+            .try_flatten();
+        until_error(events.boxed())
+    }
+
+    /// Returns the subscription behind [`Self::subscribe`], for those who need checkpoints: it is given to
+    /// [`leftfold_store::EventStore::subscribe`], and [`Recorded::of`] makes values of what is delivered.
+    ///
+    /// # Errors
+    /// [`LoadError::Boundary`].
+    pub fn subscription(&self) -> Result<Subscription, LoadError> {
+        let subscription = Subscription::after(self.after).scope(self.scope.clone());
+        Ok(subscription.matching(self.query()?))
+    }
+
+    fn query(&self) -> Result<Query, LoadError> {
+        match (&self.boundary, &self.scope) {
+            (Some(boundary), _) => Ok(boundary.query::<E>()?),
+            (None, Scope::All) => Ok(Boundary::types([]).query::<E>()?),
+            // What is unknown there is not for a query to hide.
+            (None, _) => Ok(Query::All),
+        }
+    }
+}
+
+type Values<E> = BoxStream<'static, Result<Recorded<E>, LoadError>>;
+
+/// The values that some stored events are today.
+fn values<E: Event>(events: impl Iterator<Item = RecordedEvent> + Send + 'static) -> Values<E> {
+    let each = events.flat_map(|stored| match typed::<E>(&stored) {
+        Ok(values) => values.into_iter().map(Ok).collect(),
+        Err(error) => vec![Err(error)],
+    });
+    stream::iter(each).boxed()
+}
+
+fn failed<E: Event>(error: LoadError) -> Values<E> {
+    stream::iter([Err(error)]).boxed()
+}
+
+/// Ends a stream behind its first error.
+fn until_error<E: Event>(events: Values<E>) -> Values<E> {
+    let step = |events: Option<Values<E>>| async move {
+        let mut events = events?;
+        let item = events.next().await?;
+        let rest = item.is_ok().then_some(events);
+        Some((item, rest))
+    };
+    stream::unfold(Some(events), step).boxed()
+}
