@@ -32,7 +32,7 @@ const TIMEOUT_DIGITS_MAX: usize = 8;
 
 /// Until when a client waits for a call: as long as it says, but no longer than the server allows.
 pub(crate) fn deadline(shared: &ServerState, metadata: &MetadataMap) -> Result<Instant, Status> {
-    let allowed = shared.settings.call_timeout;
+    let allowed = shared.settings.request_timeout;
     let asked = match metadata.get(TIMEOUT) {
         None => allowed,
         Some(value) => value.to_str().ok().and_then(read_timeout).ok_or_else(|| {
@@ -69,10 +69,10 @@ fn read_timeout(text: &str) -> Option<Duration> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OutcomeUnknown {
     /// A bug ended it.
-    #[error("the call broke off; its outcome is unknown")]
+    #[error("the request handler panicked; the outcome is unknown")]
     Panicked,
     /// It takes longer than was allowed, and goes on.
-    #[error("not done in time; it goes on, and its outcome is unknown")]
+    #[error("deadline exceeded; the request is still running and its outcome is unknown")]
     TimedOut,
 }
 
@@ -155,7 +155,7 @@ impl<T: Send + 'static> Drop for DetachOnDrop<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum QueryError {
     /// The server begins to stop.
-    #[error("the server stops")]
+    #[error("server is shutting down")]
     ShuttingDown,
     /// It takes longer than this, which is all that is allowed.
     #[error("no answer within {0:?}")]
@@ -188,7 +188,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_may_take_as_long_as_both_sides_allow_and_is_not_begun_too_late() {
         let mut settings = Settings::default();
-        settings.set("call_timeout", "10s").unwrap();
+        settings.set("request_timeout", "10s").unwrap();
         let address = settings.listen;
         let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
         let until = |timeout: Option<&str>| {

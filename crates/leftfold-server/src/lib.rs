@@ -22,4 +22,4 @@ mod state;
 pub use background::telemetry;
 pub use error::{BindError, ServeError};
 pub use server::Server;
-pub use settings::{ByteSize, LogFormat, Setting, SettingError, Settings};
+pub use settings::{ByteSize, HostList, LogFormat, Setting, SettingError, Settings};

@@ -114,7 +114,7 @@ impl Chance {
 
 #[tokio::test]
 async fn garbage_is_answered_or_cut_but_never_waited_for() {
-    let server = TestServer::with(&[("handshake_timeout", "300ms")]).await;
+    let server = TestServer::with(&[("header_read_timeout", "300ms")]).await;
     let seed = 0x5eed_1234_5678_9abc;
     println!("seed {seed:#x}");
     let mut chance = Chance(seed);
@@ -138,7 +138,7 @@ async fn garbage_is_answered_or_cut_but_never_waited_for() {
 
 #[tokio::test]
 async fn a_connection_that_says_nothing_or_half_is_closed() {
-    let server = TestServer::with(&[("handshake_timeout", "200ms")]).await;
+    let server = TestServer::with(&[("header_read_timeout", "200ms")]).await;
     for begun in [
         &b""[..],
         b"P",
@@ -201,8 +201,11 @@ async fn resets_in_a_hurry_do_not_stop_the_others() {
 
 #[tokio::test]
 async fn a_connection_that_is_too_old_is_let_go_whatever_it_waits_for() {
-    let server =
-        TestServer::with(&[("connection_age_max", "50ms"), ("shutdown_timeout", "50ms")]).await;
+    let server = TestServer::with(&[
+        ("connection_age_max", "50ms"),
+        ("connection_age_grace", "50ms"),
+    ])
+    .await;
     let (mut client, driven) = server.h2().await;
     // A call that never says all it has to say.
     let request = server.grpc("/umadb.v1.DCB/Append");

@@ -77,10 +77,10 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         told.contains("connections_max") && told.contains("many"),
         "{told}"
     );
-    let told = refused("LEFTFOLD_CALL_TIMEOUT", "0s");
-    assert!(told.contains("call_timeout"), "{told}");
+    let told = refused("LEFTFOLD_REQUEST_TIMEOUT", "0s");
+    assert!(told.contains("request_timeout"), "{told}");
     std::fs::write(file.path(), "lisden = \"127.0.0.1:1\"\n").unwrap();
-    let told = refused("LEFTFOLD_LOG", "info");
+    let told = refused("LEFTFOLD_LOG_FILTER", "info");
     assert!(told.contains("lisden"), "{told}");
 }
 

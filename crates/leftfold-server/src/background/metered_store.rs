@@ -43,7 +43,7 @@ impl MeteredStore {
             .get_or_create(&[("outcome", word)])
             .inc();
         let seconds = begun.elapsed().as_secs_f64();
-        self.metrics.append_seconds.observe(seconds);
+        self.metrics.append_duration.observe(seconds);
     }
 }
 
@@ -66,7 +66,7 @@ impl Drop for Open {
 fn note_failure(metrics: &Metrics, error: &ReadError) {
     let word = match error {
         ReadError::StreamDeleted { .. } => "deleted",
-        ReadError::Corrupt { .. } => "damaged",
+        ReadError::Corrupt { .. } => "corrupt",
         ReadError::Invalid { .. } => "invalid",
         _ => "unavailable",
     };

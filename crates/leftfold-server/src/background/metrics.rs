@@ -9,7 +9,7 @@
 use std::{
     fmt,
     sync::atomic::{AtomicI64, AtomicU64},
-    time::Duration,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use prometheus_client::{
@@ -24,9 +24,13 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::clock;
+
 /// One label with its value.
 pub(crate) type Label = [(&'static str, &'static str); 1];
 
+/// What begins the name of each metric that is not one of every process.
+const PREFIX: &str = "leftfold";
 /// How an append may end.
 const OUTCOMES: [&str; 6] = [
     "written",
@@ -37,15 +41,15 @@ const OUTCOMES: [&str; 6] = [
     "unknown",
 ];
 /// Why a read may fail.
-const REASONS: [&str; 4] = ["deleted", "invalid", "unavailable", "damaged"];
+const REASONS: [&str; 4] = ["deleted", "invalid", "unavailable", "corrupt"];
 /// What requests may speak.
 const PROTOCOLS: [&str; 2] = ["grpc", "http"];
 
 /// All metrics of one server.
 pub(crate) struct Metrics {
-    registry: Registry,
+    root: Registry,
     pub(crate) appends: Family<Label, Counter>,
-    pub(crate) append_seconds: Histogram,
+    pub(crate) append_duration: Histogram,
     pub(crate) events_appended: Counter,
     pub(crate) bytes_appended: Counter,
     pub(crate) reads: Counter,
@@ -55,10 +59,9 @@ pub(crate) struct Metrics {
     pub(crate) failures: Family<Label, Counter>,
     pub(crate) requests: Family<Label, Counter>,
     pub(crate) connections: Gauge,
-    pub(crate) connections_refused: Counter,
+    pub(crate) connections_rejected: Counter,
     head: Gauge<u64, AtomicU64>,
-    uptime: Gauge<f64, AtomicU64>,
-    scavenging: Gauge<i64, AtomicI64>,
+    scavenge_running: Gauge<i64, AtomicI64>,
 }
 
 impl fmt::Debug for Metrics {
@@ -72,19 +75,27 @@ impl fmt::Debug for Metrics {
 pub(crate) struct Gauges {
     /// `None`: the store does not answer; what was known last stays.
     pub(crate) head: Option<u64>,
-    pub(crate) uptime: Duration,
-    pub(crate) scavenging: bool,
+    pub(crate) scavenge_running: bool,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let mut registry = Registry::with_prefix("leftfold");
+        let mut root = Registry::default();
+        let start_time = Gauge::<f64, AtomicU64>::default();
+        start_time.set(seconds_since_epoch(clock::now()));
+        root.register_with_unit(
+            "process_start_time",
+            "Start time of the server, since 1970",
+            Unit::Seconds,
+            start_time,
+        );
+        let registry = root.sub_registry_with_prefix(PREFIX);
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The program that runs", build);
         // From a tenth of a millisecond to about three seconds.
-        let append_seconds = Histogram::new(exponential_buckets(0.0001, 2.0, 16));
+        let append_duration = Histogram::new(exponential_buckets(0.0001, 2.0, 16));
         let mut metrics = Self {
-            append_seconds,
+            append_duration,
             appends: family("outcome", &OUTCOMES),
             events_appended: Counter::default(),
             bytes_appended: Counter::default(),
@@ -95,11 +106,10 @@ impl Metrics {
             failures: family("reason", &REASONS),
             requests: family("protocol", &PROTOCOLS),
             connections: Gauge::default(),
-            connections_refused: Counter::default(),
+            connections_rejected: Counter::default(),
             head: Gauge::default(),
-            uptime: Gauge::default(),
-            scavenging: Gauge::default(),
-            registry,
+            scavenge_running: Gauge::default(),
+            root,
         };
         metrics.register_work();
         metrics.register_state();
@@ -107,14 +117,14 @@ impl Metrics {
     }
 
     fn register_work(&mut self) {
-        let registry = &mut self.registry;
+        let registry = self.root.sub_registry_with_prefix(PREFIX);
         let appends = self.appends.clone();
         registry.register("appends", "Appends and deletions, by outcome", appends);
         registry.register_with_unit(
-            "append",
+            "append_duration",
             "Time from an append to its outcome",
             Unit::Seconds,
-            self.append_seconds.clone(),
+            self.append_duration.clone(),
         );
         let events = self.events_appended.clone();
         registry.register("events_appended", "Events written", events);
@@ -146,7 +156,7 @@ impl Metrics {
     }
 
     fn register_state(&mut self) {
-        let registry = &mut self.registry;
+        let registry = self.root.sub_registry_with_prefix(PREFIX);
         registry.register(
             "subscriptions",
             "Subscriptions that are open",
@@ -158,25 +168,19 @@ impl Metrics {
             self.connections.clone(),
         );
         registry.register(
-            "connections_refused",
+            "connections_rejected",
             "Connections closed because there were too many",
-            self.connections_refused.clone(),
+            self.connections_rejected.clone(),
         );
         registry.register(
             "head_position",
             "Position of the last event",
             self.head.clone(),
         );
-        registry.register_with_unit(
-            "uptime",
-            "Time since the server began",
-            Unit::Seconds,
-            self.uptime.clone(),
-        );
         registry.register(
-            "scavenging",
+            "scavenge_running",
             "1 while a scavenge runs",
-            self.scavenging.clone(),
+            self.scavenge_running.clone(),
         );
     }
 
@@ -185,12 +189,16 @@ impl Metrics {
         if let Some(head) = moment.head {
             self.head.set(head);
         }
-        self.uptime.set(moment.uptime.as_secs_f64());
-        self.scavenging.set(moment.scavenging.into());
+        self.scavenge_running.set(moment.scavenge_running.into());
         let mut out = String::new();
-        text::encode(&mut out, &self.registry)?;
+        text::encode(&mut out, &self.root)?;
         Ok(out)
     }
+}
+
+fn seconds_since_epoch(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// Counters that differ by the value of a label, all at 0.

@@ -43,14 +43,14 @@ pub struct Telemetry {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TelemetryError {
-    /// The setting `log` does not say what to log.
-    #[error("the setting log is not a filter")]
+    /// The setting `log_filter` cannot be parsed.
+    #[error("invalid log_filter; expected levels as in `info,leftfold_server=debug`")]
     Filter(#[from] ParseError),
-    /// The setting `otlp_endpoint` is not where traces can be sent.
-    #[error("the setting otlp_endpoint is not an address for traces")]
+    /// The setting `otlp_endpoint` is no endpoint for traces.
+    #[error("invalid otlp_endpoint; expected a URL as in `http://127.0.0.1:4317`")]
     Endpoint(#[from] ExporterBuildError),
-    /// Somebody set up logs for this process already.
-    #[error("logs were set up already")]
+    /// The process has a subscriber for logs already.
+    #[error("logging already initialized in this process")]
     Twice(#[from] TryInitError),
 }
 
@@ -82,7 +82,7 @@ fn traced(tracer: Tracer) -> Traced {
 }
 
 fn logs(settings: &Settings) -> Result<BoxedLayer, TelemetryError> {
-    let filter = EnvFilter::builder().parse(&settings.log)?;
+    let filter = EnvFilter::builder().parse(&settings.log_filter)?;
     let to_stderr = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());

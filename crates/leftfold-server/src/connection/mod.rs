@@ -101,8 +101,8 @@ pub(crate) async fn serve(
         match accepted {
             Ok((socket, peer)) => {
                 let Some(pass) = door.try_acquire(peer.ip()) else {
-                    shared.metrics.connections_refused.inc();
-                    tracing::warn!(%peer, "too many connections, closed one");
+                    shared.metrics.connections_rejected.inc();
+                    tracing::warn!(%peer, "connection rejected: limit reached");
                     continue;
                 };
                 let connection = Connection {
@@ -120,7 +120,7 @@ pub(crate) async fn serve(
                 });
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn Error, "cannot take a connection");
+                tracing::warn!(error = &error as &dyn Error, "accept failed");
                 tokio::time::sleep(PAUSE_WHEN_REFUSED).await;
             }
         }
@@ -189,7 +189,7 @@ impl<S: HttpService> Connection<S> {
         let _ = socket.set_nodelay(true);
         let spoken = tokio::select! {
             () = shared.stopping.cancelled() => return,
-            spoken = http_version::detect(&socket, shared.settings.handshake_timeout) => spoken,
+            spoken = http_version::detect(&socket, shared.settings.header_read_timeout) => spoken,
         };
         let ended = match spoken {
             Some(HttpVersion::Http2) => serve_http2(socket, service, &shared).await,
@@ -236,7 +236,7 @@ async fn serve_until_shutdown<C: Future<Output = Result<(), hyper::Error>>>(
     }
     end(connection.as_mut());
     // What does not end by itself, as a subscription, is cut: its client goes on elsewhere from where it was.
-    timeout(shared.settings.shutdown_timeout, connection)
+    timeout(shared.settings.connection_age_grace, connection)
         .await
         .unwrap_or(Ok(()))
 }
@@ -253,7 +253,7 @@ fn bound_http2(builder: &mut http2::Builder<TokioExecutor>, settings: &Settings)
     let headers = u32::try_from(settings.headers_bytes_max.0).unwrap_or(u32::MAX);
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(settings.streams_per_connection_max)
+        .max_concurrent_streams(settings.concurrent_calls_per_connection_max)
         .max_header_list_size(headers)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(1024)
@@ -272,7 +272,7 @@ async fn serve_http1(
 ) -> Result<(), hyper::Error> {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(shared.settings.handshake_timeout)
+        .header_read_timeout(shared.settings.header_read_timeout)
         .max_buf_size(shared.settings.headers_bytes_max.len().max(8 * 1024))
         .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
     serve_until_shutdown(

@@ -51,7 +51,7 @@ pub(crate) enum RequestBodyError {
     #[error("the request did not arrive within {0:?}")]
     TooSlow(Duration),
     /// The requests of others took all the room for so long.
-    #[error("there was no room for the request within {0:?} (in_flight_bytes_max)")]
+    #[error("timed out after {0:?} waiting for request memory (in_flight_bytes_max)")]
     Crowded(Duration),
     /// The connection failed, or the client broke the request off.
     #[error(transparent)]
@@ -66,7 +66,7 @@ impl RequestBudget {
             budget: Arc::new(Semaphore::new(budget_bytes as usize)),
             budget_bytes,
             message_bytes_max: narrow(settings.message_bytes_max),
-            patience: settings.call_timeout,
+            patience: settings.request_timeout,
         }
     }
 

@@ -8,8 +8,8 @@ mod value;
 
 use std::{net::SocketAddr, time::Duration};
 
-pub use self::value::SettingError;
 use self::value::SettingValue;
+pub use self::value::{ByteSize, HostList, LogFormat, SettingError};
 
 /// One setting, as it is shown to people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,47 +80,52 @@ const MESSAGE_BYTES_MIN: u64 = 4 * 1024;
 const TIME_MILLIS_MIN: u64 = 10;
 
 settings! {
-    /// Where to listen, address and port; port 0 takes any that is free.
+    /// Address and port to listen on. Port 0 takes any free port.
     listen: SocketAddr = "127.0.0.1:2113",
-    /// Listen on addresses that other machines reach although nothing is encrypted and nobody is asked who they are.
+    /// Listen on addresses that other machines reach, without TLS or authentication.
     insecure: bool = "false",
-    /// The host that clients are told to connect to; empty: the address they came by.
+    /// Host name that gossip tells clients to connect to. Empty: the name they used.
     advertised_host: String = "",
-    /// How many connections may be open.
+    /// Host names that HTTP requests may use, separated by commas, beside IP addresses, `localhost`, names without dots and
+    /// `advertised_host`. An entry that begins with a dot allows every name below it, as in `.svc.cluster.local`.
+    allowed_hosts: HostList = "",
+    /// Maximum number of open connections. Lowered at start to what the limit of file descriptors leaves.
     connections_max: usize = "4096",
-    /// How many connections may be open from one address.
+    /// Maximum number of open connections from one address; of IPv6, from one /64.
     connections_per_address_max: usize = "2048",
-    /// How many calls may run on one connection.
-    streams_per_connection_max: u32 = "1024",
-    /// The size of one request's headers.
+    /// Maximum number of concurrent calls on one connection (HTTP/2 MAX_CONCURRENT_STREAMS).
+    concurrent_calls_per_connection_max: u32 = "1024",
+    /// Maximum size of the headers of one request.
     headers_bytes_max: ByteSize = "16KiB",
-    /// The size of one message of a request.
+    /// Maximum size of one message of a request.
     message_bytes_max: ByteSize = "16MiB",
-    /// The size of all requests that are being received, of all clients together, and once more of those that come in
-    /// several messages. Not less than `message_bytes_max`.
+    /// Memory for all requests together, from the first byte received until each is carried out. At least twice
+    /// `message_bytes_max`. One connection may use half of it, one address three quarters.
     in_flight_bytes_max: ByteSize = "128MiB",
-    /// How long a client may take to say what it wants after it connected, and for the headers of a request.
-    handshake_timeout: Duration = "10s",
-    /// How long one call may take that is neither a stream of events nor a subscription; what a client asks for is cut to this.
-    call_timeout: Duration = "30s",
-    /// How often a silent connection is asked whether it is still there.
+    /// Timeout for the first bytes of a connection, and for the headers of a request.
+    header_read_timeout: Duration = "10s",
+    /// Timeout for calls with one answer, from the arrival of their headers. Longer client deadlines are capped to it;
+    /// streaming reads and subscriptions are exempt.
+    request_timeout: Duration = "30s",
+    /// Interval between keep-alive pings on an idle connection.
     keepalive_interval: Duration = "10s",
-    /// How long it may take to answer that.
+    /// Timeout for the answer to a keep-alive ping.
     keepalive_timeout: Duration = "10s",
-    /// How long a connection may be used before its client is told to open another, which spreads clients anew; what runs on it
-    /// may go on for `shutdown_timeout`. 0s: as long as it likes.
+    /// Age at which a connection is told to end, so that clients spread over servers again. 0s: no limit.
     connection_age_max: Duration = "0s",
-    /// How long calls under way may go on after the server was told to stop.
+    /// Time that calls may still take on a connection that reached `connection_age_max`.
+    connection_age_grace: Duration = "10s",
+    /// Time that calls may still take after the server was told to stop.
     shutdown_timeout: Duration = "10s",
-    /// How many events a page of an HTTP answer may have.
+    /// Maximum number of events in a page of an HTTP answer.
     page_events_max: u32 = "1000",
-    /// What is logged: error, warn, info, debug or trace; also by part, as in `info,leftfold_server=debug`.
-    log: String = "info",
-    /// How logs are written to standard error.
+    /// Log level: error, warn, info, debug or trace; also by module, as in `info,leftfold_server=debug`.
+    log_filter: String = "info",
+    /// Format of logs on standard error.
     log_format: LogFormat = "text",
-    /// Where traces are sent by OTLP over gRPC, as in `http://127.0.0.1:4317`; empty: nowhere.
+    /// OTLP endpoint over gRPC for traces, as in `http://127.0.0.1:4317`. Empty: no traces.
     otlp_endpoint: String = "",
-    /// How many bytes per second a scavenge may read and write; 0: as many as it can.
+    /// Maximum rate at which a scavenge reads and writes, in bytes per second. 0: no limit.
     scavenge_bytes_per_second: ByteSize = "0",
 }
 
@@ -139,8 +144,8 @@ impl Settings {
                 1,
             ),
             (
-                "streams_per_connection_max",
-                self.streams_per_connection_max.into(),
+                "concurrent_calls_per_connection_max",
+                self.concurrent_calls_per_connection_max.into(),
                 1,
             ),
             (
@@ -156,13 +161,13 @@ impl Settings {
             (
                 "in_flight_bytes_max",
                 self.in_flight_bytes_max.0,
-                self.message_bytes_max.0,
+                self.message_bytes_max.0.saturating_mul(2),
             ),
             ("page_events_max", self.page_events_max.into(), 1),
         ];
         let times = [
-            ("handshake_timeout", self.handshake_timeout),
-            ("call_timeout", self.call_timeout),
+            ("header_read_timeout", self.header_read_timeout),
+            ("request_timeout", self.request_timeout),
             ("keepalive_interval", self.keepalive_interval),
             ("keepalive_timeout", self.keepalive_timeout),
         ];
@@ -195,34 +200,6 @@ impl Settings {
     }
 }
 
-/// How logs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LogFormat {
-    /// One line each, for people.
-    Text,
-    /// One JSON object each, for machines.
-    Json,
-}
-
-/// A number of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ByteSize(pub u64);
-
-impl ByteSize {
-    /// As a length in memory.
-    #[must_use]
-    pub fn len(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
-    }
-
-    /// Whether it is none at all.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,13 +219,13 @@ mod tests {
         settings
             .set_from_toml(
                 "listen = \"127.0.0.1:0\"\nconnections_max = 7\n\
-                 message_bytes_max = \"1MiB\"\ncall_timeout = \"1500ms\"",
+                 message_bytes_max = \"1MiB\"\nrequest_timeout = \"1500ms\"",
             )
             .unwrap();
         assert_eq!(settings.listen.port(), 0);
         assert_eq!(settings.connections_max, 7);
         assert_eq!(settings.message_bytes_max, ByteSize(1024 * 1024));
-        assert_eq!(settings.call_timeout, Duration::from_millis(1500));
+        assert_eq!(settings.request_timeout, Duration::from_millis(1500));
         assert_eq!(settings.headers_bytes_max, ByteSize(16 * 1024));
     }
 
@@ -257,8 +234,8 @@ mod tests {
         let mut settings = Settings::default();
         let error = settings.set("conections_max", "7").unwrap_err();
         assert!(error.to_string().contains("conections_max"), "{error}");
-        let error = settings.set("call_timeout", "soon").unwrap_err();
-        assert!(error.to_string().contains("call_timeout"), "{error}");
+        let error = settings.set("request_timeout", "soon").unwrap_err();
+        assert!(error.to_string().contains("request_timeout"), "{error}");
         assert!(error.to_string().contains("soon"), "{error}");
         assert!(settings.set_from_toml("listen = ").is_err());
     }
@@ -271,11 +248,11 @@ mod tests {
             let error = refused.unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         };
-        refused("call_timeout", "0s");
+        refused("request_timeout", "0s");
         refused("keepalive_interval", "0s");
         refused("connections_max", "0");
         refused("page_events_max", "0");
-        refused("in_flight_bytes_max", "1MiB");
+        refused("in_flight_bytes_max", "31MiB");
         refused("headers_bytes_max", "1KiB");
         Settings::default().check().unwrap();
     }

@@ -1,23 +1,22 @@
-//! Kinds of settings, and how their values are written.
+//! Types of settings, and the text form of their values.
 //!
-//! **Owns:** [`SettingValue`], [`SettingError`]. **Does not know:** which settings there are.
+//! **Owns:** [`SettingValue`], [`ByteSize`], [`HostList`], [`LogFormat`], [`SettingError`].
+//! **Does not know:** which settings there are.
 
 use std::{net::SocketAddr, time::Duration};
-
-use super::{ByteSize, LogFormat};
 
 /// Why a setting was not set.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SettingError {
     /// There is no setting of this name.
-    #[error("there is no setting {name}")]
+    #[error("unknown setting {name}; `leftfold serve --settings` lists all")]
     Unknown {
         /// The name.
         name: String,
     },
     /// The value is not one of the setting's kind.
-    #[error("{name} cannot be {value:?}: expected {expected}")]
+    #[error("invalid {name} {value:?}: expected {expected}")]
     Value {
         /// The setting.
         name: String,
@@ -27,7 +26,7 @@ pub enum SettingError {
         expected: &'static str,
     },
     /// A server cannot work with so little.
-    #[error("{name} cannot be {value}: expected at least {min} (bytes, milliseconds or a count)")]
+    #[error("{name} too small: {value}; expected at least {min} (bytes, milliseconds or a count)")]
     TooSmall {
         /// The setting.
         name: &'static str,
@@ -37,11 +36,39 @@ pub enum SettingError {
         min: u64,
     },
     /// The text is not TOML.
-    #[error("not a settings file: {reason}")]
+    #[error("invalid settings file: {reason}")]
     Syntax {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// The format of logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// One line for each event.
+    Text,
+    /// One JSON object for each event.
+    Json,
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// As a length in memory.
+    #[must_use]
+    pub fn len(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+
+    /// Whether it is none at all.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
 }
 
 /// A type that settings have.
@@ -83,6 +110,42 @@ impl SettingValue for String {
     const NAME: &'static str = "text";
     fn read(text: &str) -> Option<Self> {
         Some(text.to_owned())
+    }
+}
+
+/// Host names, and domains whose names all count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostList(Vec<String>);
+
+impl HostList {
+    /// Whether the list has this name, or a domain above it; upper and lower case are the same.
+    #[must_use]
+    pub fn allows(&self, host: &str) -> bool {
+        self.0.iter().any(|entry| {
+            let end = host.len().checked_sub(entry.len());
+            let end = end.and_then(|at| host.get(at..));
+            let matches = end.is_some_and(|end| end.eq_ignore_ascii_case(entry));
+            matches && (entry.starts_with('.') || host.len() == entry.len())
+        })
+    }
+}
+
+impl SettingValue for HostList {
+    const NAME: &'static str = "host names separated by commas, without ports";
+    fn read(text: &str) -> Option<Self> {
+        let entries = text
+            .split(',')
+            .map(str::trim)
+            .filter(|entry| !entry.is_empty());
+        let is_name = |entry: &str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+            entry != "." && entry.bytes().all(is_plain)
+        };
+        let entries: Vec<String> = entries.map(str::to_owned).collect();
+        entries
+            .iter()
+            .all(|entry| is_name(entry))
+            .then_some(Self(entries))
     }
 }
 
@@ -139,5 +202,34 @@ impl SettingValue for Duration {
             _ => return None,
         };
         Some(Self::from_millis(millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_allowed_by_its_name_or_by_a_domain_above_it() {
+        let hosts = HostList::read("events.example, .svc.cluster.local").unwrap();
+        for host in [
+            "events.example",
+            "EVENTS.Example",
+            "leftfold.default.svc.cluster.local",
+        ] {
+            assert!(hosts.allows(host), "{host}");
+        }
+        for host in [
+            "",
+            "x.events.example",
+            "evil-events.example",
+            "svc.cluster.local",
+            "example",
+        ] {
+            assert!(!hosts.allows(host), "{host}");
+        }
+        assert!(!HostList::default().allows(""));
+        assert_eq!(HostList::read("a:80"), None);
+        assert_eq!(HostList::read("http://a"), None);
     }
 }

@@ -202,7 +202,7 @@ async fn what_breaks_a_rule_is_refused_by_name_and_value() {
 #[tokio::test]
 async fn a_session_that_is_not_ended_in_time_writes_nothing() {
     let store = Arc::new(MemoryStore::new());
-    let server = TestServer::new(store, &[("call_timeout", "50ms")]).await;
+    let server = TestServer::new(store, &[("request_timeout", "50ms")]).await;
     let mut client = TestClient::new(&server).await;
     let begun = stream::iter([request("a", None, [record("One")])]);
     let refused = client

@@ -130,7 +130,7 @@ async fn a_page_is_bounded_in_bytes_and_never_empty_for_it() {
         let path = format!("/api/v1/events?from={from}");
         let page = http.get(&path).await.good();
         assert_eq!((types(&page).len(), &page["next"]), (count, &json!(next)));
-        assert_eq!(page["end"], next == 5);
+        assert_eq!(page["is_last"], next == 5);
     }
     assert_eq!(
         http.get("/info").await.good()["limits"]["page_bytes_max"],

@@ -18,7 +18,7 @@ async fn send(http: &TestClient, kind: &str, body: &Value) -> crate::client::Ans
 async fn read(http: &TestClient) -> Vec<Value> {
     let answer = http.ask("GET", PATH, &[("accept", BATCH)], "").await;
     assert_eq!(answer.headers["content-type"], BATCH);
-    assert_eq!(answer.headers["leftfold-end"], "true");
+    assert_eq!(answer.headers["leftfold-last-page"], "true");
     answer.good().as_array().unwrap().clone()
 }
 

@@ -24,7 +24,7 @@ async fn pages_follow_each_other_to_the_end_in_both_directions() {
                 let path = format!("{base}?direction={direction}&limit=4{from}");
                 let page = http.get(&path).await.good();
                 seen.extend(types(&page).into_iter().map(str::to_owned));
-                if page["end"] == true {
+                if page["is_last"] == true {
                     assert_eq!(page["next"].is_null(), direction == "backwards");
                     assert_eq!(page["token"].is_null(), direction == "backwards");
                     break;
@@ -49,7 +49,7 @@ async fn a_reader_at_the_end_goes_on_where_it_was() {
     let empty = http.get("/api/v1/streams/a/events").await.good();
     assert_eq!(
         empty,
-        json!({"events": [], "next": 0, "end": true, "token": 0})
+        json!({"events": [], "next": 0, "is_last": true, "token": 0})
     );
     http.put("a", &["One"]).await;
     let page = http.get("/api/v1/streams/a/events?from=0").await.good();
@@ -99,7 +99,10 @@ async fn events_are_found_by_type_tag_and_category() {
         json!({"items": [{"types": ["C"]}, {"tags": ["x"]}], "category": "cart", "limit": 2});
     let page = http.post("/api/v1/query", &either).await.good();
     assert_eq!(types(&page), ["A", "B"]);
-    assert_eq!((&page["end"], &page["next"]), (&json!(false), &json!(3)));
+    assert_eq!(
+        (&page["is_last"], &page["next"]),
+        (&json!(false), &json!(3))
+    );
     let of_stream = json!({"items": [{"tags": ["y"]}], "stream": "cart-1", "from": 2});
     assert_eq!(
         types(&http.post("/api/v1/query", &of_stream).await.good()),
@@ -116,7 +119,7 @@ async fn a_page_that_reaches_the_end_has_its_token_in_a_header_too() {
     let json = [("content-type", "application/json")];
     let whole = http.ask("POST", "/api/v1/query", &json, "{}").await;
     assert_eq!(whole.headers["leftfold-token"], "2");
-    assert_eq!(whole.headers["leftfold-end"], "true");
+    assert_eq!(whole.headers["leftfold-last-page"], "true");
     let part = http
         .ask("POST", "/api/v1/query", &json, r#"{"limit": 1}"#)
         .await;

@@ -109,10 +109,10 @@ async fn metrics_count_what_is_done_and_are_the_documented_ones() {
         "leftfold_events_read_total 3",
         "leftfold_head_position 2",
         "leftfold_appends_total{outcome=\"unknown\"} 0",
-        "leftfold_read_failures_total{reason=\"damaged\"} 0",
+        "leftfold_read_failures_total{reason=\"corrupt\"} 0",
         "leftfold_requests_total{protocol=\"grpc\"} 0",
         "leftfold_subscriptions 0",
-        "leftfold_append_seconds_count 2",
+        "leftfold_append_duration_seconds_count 2",
         "leftfold_requests_total{protocol=\"http\"} 5",
         "# EOF",
     ] {

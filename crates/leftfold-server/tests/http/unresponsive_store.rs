@@ -72,9 +72,9 @@ impl EventStore for Silent {
     }
 }
 
-async fn over(store: Silent, call_timeout: &str) -> TestServer {
+async fn over(store: Silent, request_timeout: &str) -> TestServer {
     let settings = [
-        ("call_timeout", call_timeout),
+        ("request_timeout", request_timeout),
         ("shutdown_timeout", "100ms"),
     ];
     TestServer::new(Arc::new(store), &settings).await

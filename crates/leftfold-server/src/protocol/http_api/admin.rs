@@ -48,7 +48,7 @@ pub(super) async fn stats(
     QueryParams(NoParams {}): QueryParams<NoParams>,
 ) -> Result<Json<StatsResponse>, Problem> {
     let asking = shared.store.stats();
-    let stats = call::with_timeout(&shared, shared.settings.call_timeout, asking).await??;
+    let stats = call::with_timeout(&shared, shared.settings.request_timeout, asking).await??;
     let details = stats.details.into_iter();
     Ok(Json(StatsResponse {
         events: stats.events,

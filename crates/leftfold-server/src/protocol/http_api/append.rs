@@ -310,7 +310,7 @@ where
     if shared.stopping.is_cancelled() {
         return Err(QueryError::ShuttingDown.into());
     }
-    let deadline = Instant::now() + shared.settings.call_timeout;
+    let deadline = Instant::now() + shared.settings.request_timeout;
     let changed = call::run_to_completion(shared, deadline, change(Arc::clone(&shared.store)));
     Ok(Json(changed.await??.into()))
 }

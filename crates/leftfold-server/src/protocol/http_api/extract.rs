@@ -228,7 +228,7 @@ fn of_body(error: &axum::Error, limit: u64) -> Problem {
 
 fn too_slow(within: Duration) -> Problem {
     let limit = serde_json::json!({
-        "name": "call_timeout", "unit": "seconds", "max": within.as_secs_f64(),
+        "name": "request_timeout", "unit": "seconds", "max": within.as_secs_f64(),
     });
     Problem::new(
         ProblemKind::SLOW,

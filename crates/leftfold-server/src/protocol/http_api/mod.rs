@@ -148,7 +148,7 @@ async fn not_found(request: Request) -> Problem {
     let path = request.uri().path();
     Problem::new(
         ProblemKind::NOT_FOUND,
-        format!("{path} is no address of this server; see {DOCS}"),
+        format!("no route for {path}; see {DOCS}"),
     )
     .of("path")
     .with_value(path)
@@ -158,7 +158,7 @@ async fn method_not_allowed(request: Request) -> Problem {
     let (method, path) = (request.method(), request.uri().path());
     Problem::new(
         ProblemKind::METHOD,
-        format!("{method} is no method of {path}; see {DOCS}"),
+        format!("method {method} not allowed for {path}; see {DOCS}"),
     )
     .of("method")
     .with_value(method.as_str())

@@ -1,8 +1,8 @@
-//! Who may call: nobody from a page of another site.
+//! Protection against cross-origin requests of browsers (CSRF) and against DNS rebinding.
 //!
-//! **Owns:** [`check`]. **Does not know:** what is asked, people.
-//! **Invariants:** a browser that shows somebody else's page cannot make this server do or tell anything, also when that page
-//! made its own name point to this machine; programs that are no browsers are asked for nothing but a name that is meant.
+//! **Owns:** [`check`]. **Does not know:** routes, users.
+//! **Invariants:** a page of another origin can neither read nor write, also when its own name resolves to this machine.
+//! Clients that are no browsers only need a valid `Host`.
 //!
 //! Source: Fetch Metadata Request Headers (W3C), RFC 6454 for origins.
 
@@ -19,7 +19,7 @@ use super::{
     DOCS,
     problem::{Problem, ProblemKind},
 };
-use crate::state::ServerState;
+use crate::{Settings, state::ServerState};
 
 /// Where a browser says from whose page a request comes.
 const SITE: &str = "sec-fetch-site";
@@ -37,7 +37,7 @@ pub(crate) struct CrossOriginError {
 
 impl From<CrossOriginError> for Problem {
     fn from(foreign: CrossOriginError) -> Self {
-        Self::new(ProblemKind::FOREIGN, foreign.to_string())
+        Self::new(ProblemKind::CROSS_ORIGIN, foreign.to_string())
             .of(foreign.header)
             .with_value_and_limit(foreign.value, foreign.expected)
     }
@@ -49,15 +49,15 @@ pub(super) async fn reject_cross_origin(
     request: Request,
     next: Next,
 ) -> Response {
-    match check(&shared.settings.advertised_host, &request) {
+    match check(&shared.settings, &request) {
         Ok(()) => next.run(request).await,
         Err(foreign) => Problem::from(foreign).into_response(),
     }
 }
 
-/// Whether no page of another site can be behind a request, whatever protocol it is for.
+/// Checks that no page of another origin can have sent a request.
 pub(crate) fn check<B>(
-    advertised_host: &str,
+    settings: &Settings,
     request: &http::Request<B>,
 ) -> Result<(), CrossOriginError> {
     let text = |name: &str| {
@@ -74,11 +74,11 @@ pub(crate) fn check<B>(
             expected,
         })
     };
-    if !is_meant(&host, advertised_host) {
+    if !is_meant(&host, settings) {
         return foreign(
             "host",
             host,
-            "an address, localhost, a name without dots, or the advertised_host",
+            "an IP address, localhost, a name without dots, or one of allowed_hosts",
         );
     }
     if let Some(site) = text(SITE)
@@ -110,9 +110,9 @@ fn opens_the_page<B>(request: &http::Request<B>) -> bool {
         && says("sec-fetch-dest", "document")
 }
 
-/// Whether nobody else can have made this name point here: nobody owns addresses or names without dots, and the advertised
-/// host is ours.
-fn is_meant(host: &str, advertised: &str) -> bool {
+/// Whether no stranger can have made this name resolve to this machine. IP addresses and names without dots have no owner;
+/// the advertised and the allowed hosts belong to the operator.
+fn is_meant(host: &str, settings: &Settings) -> bool {
     let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
     // An address of version 6 has colons of its own.
     if is_address(host) {
@@ -130,7 +130,8 @@ fn is_meant(host: &str, advertised: &str) -> bool {
     }
     is_address(name)
         || !name.contains(['.', ':', '[', ']'])
-        || (!advertised.is_empty() && name.eq_ignore_ascii_case(advertised))
+        || name.eq_ignore_ascii_case(&settings.advertised_host)
+        || settings.allowed_hosts.allows(name)
 }
 
 #[cfg(test)]
@@ -139,6 +140,7 @@ mod tests {
 
     #[test]
     fn only_names_that_nobody_else_can_give_are_taken_for_this_machine() {
+        let mut settings = Settings::default();
         for here in [
             "localhost",
             "LOCALHOST:2113",
@@ -151,7 +153,7 @@ mod tests {
             "leftfold:2113",
             "",
         ] {
-            assert!(is_meant(here, ""), "{here}");
+            assert!(is_meant(here, &settings), "{here}");
         }
         for elsewhere in [
             "evil.example",
@@ -163,10 +165,20 @@ mod tests {
             "[::1",
             "a:b:c",
         ] {
-            assert!(!is_meant(elsewhere, ""), "{elsewhere}");
+            assert!(!is_meant(elsewhere, &settings), "{elsewhere}");
         }
-        assert!(is_meant("Events.example:2113", "events.example"));
-        assert!(!is_meant("other.example", "events.example"));
+        settings.set("advertised_host", "events.example").unwrap();
+        settings
+            .set("allowed_hosts", "log.example,.svc.cluster.local")
+            .unwrap();
+        for meant in [
+            "Events.example:2113",
+            "log.example",
+            "leftfold.default.svc.cluster.local:2113",
+        ] {
+            assert!(is_meant(meant, &settings), "{meant}");
+        }
+        assert!(!is_meant("other.example", &settings));
     }
 
     /// A request with these headers, its method and address first.
@@ -176,7 +188,7 @@ mod tests {
         let request = headers.iter().fold(request, |request, (name, value)| {
             request.header(*name, *value)
         });
-        check("", &request.body(()).unwrap())
+        check(&Settings::default(), &request.body(()).unwrap())
     }
 
     #[test]

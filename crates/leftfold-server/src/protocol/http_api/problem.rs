@@ -29,73 +29,67 @@ pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 pub(super) struct ProblemKind(&'static str, &'static str, StatusCode);
 
 impl ProblemKind {
-    pub(super) const INVALID: Self = Self(
-        "invalid",
-        "The request is not valid",
-        StatusCode::BAD_REQUEST,
-    );
-    pub(super) const FOREIGN: Self = Self(
-        "foreign-origin",
-        "The request comes from a page of another site",
+    pub(super) const INVALID: Self = Self("invalid", "Invalid request", StatusCode::BAD_REQUEST);
+    pub(super) const CROSS_ORIGIN: Self = Self(
+        "cross-origin",
+        "Cross-origin request rejected",
         StatusCode::FORBIDDEN,
     );
-    pub(super) const NOT_FOUND: Self =
-        Self("not-found", "There is no such thing", StatusCode::NOT_FOUND);
+    pub(super) const NOT_FOUND: Self = Self("not-found", "Not found", StatusCode::NOT_FOUND);
     pub(super) const METHOD: Self = Self(
         "method-not-allowed",
-        "The method is none of this address",
+        "Method not allowed",
         StatusCode::METHOD_NOT_ALLOWED,
     );
     pub(super) const SLOW: Self = Self(
         "too-slow",
-        "The request did not arrive in time, nothing was done",
+        "Request timeout, nothing was done",
         StatusCode::REQUEST_TIMEOUT,
     );
     pub(super) const CONFLICT: Self = Self(
         "wrong-revision",
-        "The stream is not as expected, nothing was written",
+        "Wrong expected revision, nothing was written",
         StatusCode::CONFLICT,
     );
     pub(super) const CONDITION: Self = Self(
         "condition-failed",
-        "An event matches a condition, nothing was written",
+        "Append condition failed, nothing was written",
         StatusCode::CONFLICT,
     );
     pub(super) const PARTLY: Self = Self(
         "partly-stored",
-        "Some of the events are stored already, nothing was written",
+        "Append partly stored already, nothing was written",
         StatusCode::CONFLICT,
     );
     pub(super) const RUNNING: Self = Self(
         "already-running",
-        "A scavenge is running already",
+        "Scavenge already running",
         StatusCode::CONFLICT,
     );
-    pub(super) const DELETED: Self =
-        Self("stream-deleted", "The stream is deleted", StatusCode::GONE);
+    pub(super) const DELETED: Self = Self("stream-deleted", "Stream deleted", StatusCode::GONE);
     pub(super) const TOO_LARGE: Self = Self(
         "too-large",
-        "The request is too large, nothing was done",
+        "Content too large, nothing was done",
         StatusCode::PAYLOAD_TOO_LARGE,
     );
     pub(super) const MEDIA: Self = Self(
         "media-type",
-        "The body is of a type that is not understood",
+        "Unsupported media type",
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
     );
-    pub(super) const DAMAGED: Self = Self(
-        "damaged",
-        "Stored data is damaged",
+    pub(super) const CORRUPT: Self = Self(
+        "corrupt",
+        "Stored data corrupt",
         StatusCode::INTERNAL_SERVER_ERROR,
     );
     pub(super) const UNKNOWN: Self = Self(
         "outcome-unknown",
-        "It may have been done or not",
+        "Outcome unknown",
         StatusCode::GATEWAY_TIMEOUT,
     );
     pub(super) const UNAVAILABLE: Self = Self(
         "unavailable",
-        "The store is not available, nothing was written",
+        "Service unavailable, nothing was written",
         StatusCode::SERVICE_UNAVAILABLE,
     );
 }
@@ -342,7 +336,7 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match &error {
             ReadError::StreamDeleted { stream } => of_deleted(&error, stream),
-            ReadError::Corrupt { .. } => Self::new(ProblemKind::DAMAGED, chain(&error)),
+            ReadError::Corrupt { .. } => Self::new(ProblemKind::CORRUPT, chain(&error)),
             ReadError::Invalid { .. } => Self::new(ProblemKind::INVALID, error.to_string()),
             _ => Self::new(ProblemKind::UNAVAILABLE, chain(&error)),
         }

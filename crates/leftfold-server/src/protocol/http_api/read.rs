@@ -37,7 +37,7 @@ use crate::{call, json::EventOutput, state::ServerState};
 pub(super) const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Where a page says again what is not among its events, for forms that have no other place for it.
 const NEXT: &str = "leftfold-next";
-const END: &str = "leftfold-end";
+const LAST_PAGE: &str = "leftfold-last-page";
 const TOKEN: &str = "leftfold-token";
 
 /// A page of events.
@@ -47,7 +47,7 @@ pub(super) struct Page<'a> {
     /// Where to read on: `from` of the next page. Forwards it is always given, so that a later request goes on there.
     next: Option<u64>,
     /// Whether there was nothing behind this page.
-    end: bool,
+    is_last: bool,
     /// What the reader has seen, for `after` of a condition. Only forwards, and only for what is read to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<u64>,
@@ -92,7 +92,7 @@ pub(super) struct ReadAllParams {
             (Page<'_> = "application/json"), (Vec<CloudEvent<'_>> = "application/cloudevents-batch+json"),
         ), headers(
             ("leftfold-next" = u64, description = "`next` of the page"),
-            ("leftfold-end" = bool, description = "`end` of the page"),
+            ("leftfold-last-page" = bool, description = "`is_last` of the page"),
             ("leftfold-token" = u64, description = "`token` of the page"),
         )),
         (status = "default", body = Details, content_type = "application/problem+json"),
@@ -145,7 +145,7 @@ pub(super) struct ReadStreamParams {
             (Page<'_> = "application/json"), (Vec<CloudEvent<'_>> = "application/cloudevents-batch+json"),
         ), headers(
             ("leftfold-next" = u64, description = "`next` of the page"),
-            ("leftfold-end" = bool, description = "`end` of the page"),
+            ("leftfold-last-page" = bool, description = "`is_last` of the page"),
             ("leftfold-token" = u64, description = "`token` of the page"),
         )),
         (status = GONE, body = Details, content_type = "application/problem+json"),
@@ -194,7 +194,7 @@ pub(super) struct QueryRequest {
             (Page<'_> = "application/json"), (Vec<CloudEvent<'_>> = "application/cloudevents-batch+json"),
         ), headers(
             ("leftfold-next" = u64, description = "`next` of the page"),
-            ("leftfold-end" = bool, description = "`end` of the page"),
+            ("leftfold-last-page" = bool, description = "`is_last` of the page"),
             ("leftfold-token" = u64, description = "`token` of the page"),
         )),
         (status = "default", body = Details, content_type = "application/problem+json"),
@@ -241,7 +241,7 @@ async fn page(
     // One more than is shown tells whether that was all.
     read.limit = Some(limit + 1);
     let gathering = gather(shared, read, limit);
-    let gathered = call::with_timeout(shared, shared.settings.call_timeout, gathering).await??;
+    let gathered = call::with_timeout(shared, shared.settings.request_timeout, gathering).await??;
     let place = |event: &RecordedEvent| {
         if of_stream {
             event.revision.get()
@@ -253,7 +253,7 @@ async fn page(
     let next = match order {
         Order::Forwards => Some(last.map_or_else(|| from.unwrap_or_default(), |last| last + 1)),
         Order::Backwards => last
-            .filter(|_| !gathered.end)
+            .filter(|_| !gathered.is_last)
             .and_then(|last| last.checked_sub(1)),
     };
     let token = gathered.token.filter(|_| order == Order::Forwards);
@@ -271,14 +271,14 @@ async fn page(
                 .map(EventOutput::with_position)
                 .collect(),
             next,
-            end: gathered.end,
+            is_last: gathered.is_last,
             token: token.map(|token| token.seen_through().get()),
         })
         .into_response()
     };
     let headers = response.headers_mut();
-    let end = if gathered.end { "true" } else { "false" };
-    headers.insert(END, HeaderValue::from_static(end));
+    let end = if gathered.is_last { "true" } else { "false" };
+    headers.insert(LAST_PAGE, HeaderValue::from_static(end));
     if let Some(next) = next {
         headers.insert(NEXT, HeaderValue::from(next));
     }
@@ -291,7 +291,7 @@ async fn page(
 /// The events of a page.
 struct PageEvents {
     events: Vec<RecordedEvent>,
-    end: bool,
+    is_last: bool,
     token: Option<ConflictToken>,
 }
 
@@ -308,7 +308,7 @@ async fn gather(shared: &ServerState, read: Read, limit: u64) -> Result<PageEven
             if full || events.len() as u64 == limit {
                 return Ok(PageEvents {
                     events,
-                    end: false,
+                    is_last: false,
                     token: None,
                 });
             }
@@ -317,7 +317,7 @@ async fn gather(shared: &ServerState, read: Read, limit: u64) -> Result<PageEven
     }
     Ok(PageEvents {
         events,
-        end: true,
+        is_last: true,
         token,
     })
 }

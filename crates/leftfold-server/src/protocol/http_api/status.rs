@@ -78,7 +78,7 @@ struct Limits {
     headers_bytes_max: u64,
     page_events_max: u32,
     page_bytes_max: usize,
-    call_timeout_seconds: u64,
+    request_timeout_seconds: u64,
 }
 
 /// Tells what runs here, what it speaks, and its limits.
@@ -110,7 +110,7 @@ pub(super) async fn info(
             headers_bytes_max: settings.headers_bytes_max.0,
             page_events_max: settings.page_events_max,
             page_bytes_max: PAGE_BYTES_MAX,
-            call_timeout_seconds: settings.call_timeout.as_secs(),
+            request_timeout_seconds: settings.request_timeout.as_secs(),
         },
     })
 }
@@ -134,8 +134,7 @@ pub(super) async fn metrics(
         .is_some_and(|run| run.phase == Phase::Running);
     let moment = Gauges {
         head: head.ok().and_then(Result::ok).map(Position::get),
-        uptime: shared.started.elapsed(),
-        scavenging: running,
+        scavenge_running: running,
     };
     let text = shared.metrics.text(moment);
     let text = text.map_err(|error| Problem::new(ProblemKind::UNAVAILABLE, error.to_string()))?;

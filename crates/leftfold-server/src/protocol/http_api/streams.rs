@@ -103,7 +103,7 @@ pub(super) async fn list(
         limit: Some(limit + 1),
     };
     let listing = shared.store.streams(list).try_collect::<Vec<_>>();
-    let pages = call::with_timeout(&shared, shared.settings.call_timeout, listing).await??;
+    let pages = call::with_timeout(&shared, shared.settings.request_timeout, listing).await??;
     let mut streams: Vec<Listed> = pages.into_iter().flatten().map(Listed::from).collect();
     let shown = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = streams.len() > shown;
@@ -183,7 +183,7 @@ pub(super) async fn state(
 /// What is known of a stream, if anything is.
 async fn known(shared: &ServerState, stream: &StreamName) -> Result<StreamState, Problem> {
     let asking = shared.store.stream_state(stream.clone());
-    let state = call::with_timeout(shared, shared.settings.call_timeout, asking).await??;
+    let state = call::with_timeout(shared, shared.settings.request_timeout, asking).await??;
     if state.status == StreamStatus::Absent && state.metadata_revision.is_none() {
         return Err(Problem::new(
             ProblemKind::NOT_FOUND,

@@ -126,7 +126,7 @@ pub(super) async fn subscribe(
 /// Where the log ends.
 async fn end(shared: &ServerState) -> Result<Position, Problem> {
     let asking = shared.store.head();
-    Ok(call::with_timeout(shared, shared.settings.call_timeout, asking).await??)
+    Ok(call::with_timeout(shared, shared.settings.request_timeout, asking).await??)
 }
 
 fn position(field: &str, text: &str) -> Result<Position, Problem> {
@@ -211,7 +211,7 @@ impl SseStream {
                 serde_json::to_string(&EventOutput::with_position(event)).map_err(|error| {
                     let detail =
                         format!("the event at position {position} cannot be shown: {error}");
-                    Problem::new(ProblemKind::DAMAGED, detail)
+                    Problem::new(ProblemKind::CORRUPT, detail)
                 })?;
             told = Some(position);
             // In JSON it is white space. It would be a line's end of its own, which not every client knows.

@@ -246,7 +246,7 @@ impl Drop for Call {
 impl PendingBatch {
     fn from_wire(shared: &ServerState, request: &BatchAppendReq, options: Options) -> Self {
         let head = BatchHeader::of(request);
-        let longest = shared.settings.call_timeout;
+        let longest = shared.settings.request_timeout;
         let deadline = Instant::now() + allowed(options.deadline_option.as_ref(), longest);
         let expected = match options.expected_stream_position {
             Some(Expected::StreamPosition(at)) => Ok(ExpectedRevision::Exact(Revision::new(at))),

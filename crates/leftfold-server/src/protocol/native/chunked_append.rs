@@ -37,7 +37,7 @@ impl ChunkAssembler {
         Self {
             budget: Arc::new(Semaphore::new(units)),
             units,
-            patience: settings.call_timeout,
+            patience: settings.request_timeout,
         }
     }
 

@@ -55,7 +55,7 @@ impl Native {
         if self.shared.stopping.is_cancelled() {
             return Err(ErrorResponse::stopping());
         }
-        let deadline = Instant::now() + self.shared.settings.call_timeout;
+        let deadline = Instant::now() + self.shared.settings.request_timeout;
         let outcome = call::run_to_completion(&self.shared, deadline, work).await;
         let unknown = |unfinished| AppendError::OutcomeUnknown {
             cause: Arc::new(unfinished),
@@ -68,7 +68,7 @@ impl Native {
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Status> {
-        let patience = self.shared.settings.call_timeout;
+        let patience = self.shared.settings.request_timeout;
         match call::with_timeout(&self.shared, patience, work).await {
             Ok(outcome) => outcome.map_err(|error| error.into().into()),
             Err(QueryError::ShuttingDown) => Err(ErrorResponse::stopping().into()),

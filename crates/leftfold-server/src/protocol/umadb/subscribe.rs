@@ -34,7 +34,8 @@ pub(super) async fn subscribe(
 ) -> Result<impl Stream<Item = Result<wire::SubscribeResponse, Status>> + Send + 'static, Status> {
     let query = query::query(asked.query).map_err(|error| status::of_model(&error))?;
     let after = Position::new(asked.after.unwrap_or_default());
-    let head = call::with_timeout(shared, shared.settings.call_timeout, shared.store.head()).await;
+    let head =
+        call::with_timeout(shared, shared.settings.request_timeout, shared.store.head()).await;
     let head = head.map_err(|unanswered| match unanswered {
         QueryError::ShuttingDown => status::stopping(),
         QueryError::TimedOut(_) => Status::deadline_exceeded(unanswered.to_string()),
