@@ -29,7 +29,7 @@ Usage: cargo xtask <command>
 
 Commands:
   tidy       the form of source files and documents: headers, names, sizes, links
-  layers     which crate, and which room of the engine, may know which
+  layers     which crate, and which module of each crate, may know which; import cycles
   licences   every dependency's licence is on the allow list
   ci         all of the above, formatting, lints, documentation and tests
              --fast leaves the tests out

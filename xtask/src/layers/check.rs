@@ -1,4 +1,4 @@
-//! Hands manifests and the engine's files to the two tables.
+//! Hands manifests and source files to the tables.
 //!
 //! **Owns:** which files are looked at. **Does not know:** what is allowed.
 
@@ -10,7 +10,7 @@ use crate::{
     violation::Violation,
 };
 
-use super::{crates, modules};
+use super::{crates, cycles, graph::Graph, modules, restricted_apis};
 
 /// Every edge that the tables do not allow.
 pub(crate) fn check(tree: &Tree) -> Result<Vec<Violation>, CheckError> {
@@ -20,13 +20,17 @@ pub(crate) fn check(tree: &Tree) -> Result<Vec<Violation>, CheckError> {
             continue;
         };
         found.extend(crates::check(package, path, &tree.text(path)?));
-    }
-    let mut sources = Vec::new();
-    for path in tree.files("rs")? {
-        if path.starts_with(modules::ROOT) {
-            sources.push(Source::new(path.clone(), tree.text(&path)?));
+        let root = path.replace("Cargo.toml", "src/");
+        let mut sources = Vec::new();
+        for path in tree.files("rs")? {
+            if path.starts_with(&root) {
+                sources.push(Source::new(path.clone(), tree.text(&path)?));
+            }
         }
+        let graph = Graph::new(&root, &sources)?;
+        found.extend(cycles::check(&package.name, &graph));
+        found.extend(modules::check(&package.name, path, &graph));
+        found.extend(restricted_apis::check(&sources));
     }
-    found.extend(modules::check(&sources));
     Ok(found)
 }

@@ -1,12 +1,15 @@
-//! Who may know whom: between crates, and between the modules of the engine.
+//! Who may know whom: between crates, and between the modules of each crate.
 //!
-//! **Owns:** both tables, the only place where a new edge is allowed.
+//! **Owns:** the tables, the only places where a new edge is allowed.
 //! **Does not know:** the form of files; that is `tidy`.
-//! **Reading order:** `crates` (one row per crate), then `modules` (the layers of `leftfold-log`).
+//! **Reading order:** `crates` (one row per crate), `graph` (who imports whom), then `cycles`, `modules` (the
+//! layers of each crate) and `restricted_apis`.
 
 mod check;
 mod crates;
+mod cycles;
+mod graph;
 mod modules;
-mod paths;
+mod restricted_apis;
 
 pub(crate) use check::check;

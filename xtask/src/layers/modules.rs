@@ -1,181 +1,256 @@
-//! Which module of the engine may know which.
+//! Which module of a crate may import from which.
 //!
-//! **Owns:** the layers of `leftfold-log`. **Does not know:** crates; they are in `crates`.
+//! **Owns:** the layers of each crate. **Does not know:** crates; they are in `crates`.
 //! **Invariants:** a module imports only from layers below its own, so the modules can be read, and tested, from the
-//! ground up; a module that is in no layer fails the check; tests may look anywhere.
+//! ground up; a module that is in no layer fails the check, and so does a layer that names no module; tests may look
+//! anywhere.
 
-use crate::{
-    source::{Source, find_word, line_at},
-    violation::Violation,
-};
+use std::collections::BTreeSet;
 
-use super::paths;
+use crate::violation::Violation;
 
-/// Where the engine's files are.
-pub(crate) const ROOT: &str = "crates/leftfold-log/src/";
+use super::{cycles, graph::Graph};
 
-/// The layers, from the top.
-const LAYERS: &[&[&str]] = &[
-    &["engine"],                        // threads, channels, the public interface
-    &["scavenge", "verify"],            // whole-log procedures on what recovery understands
-    &["recover"],                       // makes an open log of files
-    &["append", "read", "maintenance"], // one operation each
-    &["segment", "index"],              // structures that fill a file
-    &["record"],                        // bytes to structs and back
-    &["cache"],                         // blocks that were read and checked
-    &["nowait"],                        // whether this thread may wait for the disk
-    &["error"], // names the file that failed, so it stands on the disk's names
-    &["disk"],
-    &["limits", "clock", "planted"],
-];
-
-/// A part of the standard library that only one place may use.
+/// The modules in one module, from the top.
 #[derive(Debug)]
-struct RestrictedApi {
-    path: &'static str,
-    only: &'static str,
-    why: &'static str,
-    fix: &'static str,
+struct Layers {
+    krate: &'static str,
+    /// The module they are in; empty for the crate's root.
+    parent: &'static str,
+    layers: &'static [&'static [&'static str]],
 }
 
-const RESTRICTED_APIS: [RestrictedApi; 2] = [
-    RestrictedApi {
-        path: "std::fs",
-        only: "crates/leftfold-log/src/disk/real.rs",
-        why: "what goes past the Disk trait is never torn, lost or failed by the simulation",
-        fix: "take a `&dyn Disk`",
+/// Fewest modules of a crate that need a table.
+const MODULES_MIN: usize = 3;
+
+const TABLES: &[Layers] = &[
+    Layers {
+        krate: "leftfold-model",
+        parent: "",
+        layers: &[
+            &["append", "read"],
+            &["event", "query"],
+            &["name"],
+            &["id", "position", "time"],
+            &["error"],
+            &["limits"],
+        ],
     },
-    RestrictedApi {
-        path: "std::thread",
-        only: "crates/leftfold-log/src/engine/",
-        why: "the simulation steps the engine without threads; a hidden one makes runs differ",
-        fix: "return the work to the engine, which spawns",
+    Layers {
+        krate: "leftfold-log",
+        parent: "",
+        layers: &[
+            &["engine"],                        // threads, channels, the public interface
+            &["scavenge", "verify"],            // whole-log procedures on what recovery understands
+            &["recover"],                       // makes an open log of files
+            &["append", "read", "maintenance"], // one operation each
+            &["segment", "index"],              // structures that fill a file
+            &["record"],                        // bytes to structs and back
+            &["cache"],                         // blocks that were read and checked
+            &["nowait"],                        // whether this thread may wait for the disk
+            &["error"], // names the file that failed, so it stands on the disk's names
+            &["disk"],
+            &["limits", "clock", "planted"],
+        ],
+    },
+    Layers {
+        krate: "leftfold-store",
+        parent: "",
+        layers: &[
+            &["conformance"],        // every store against the contract
+            &["embedded", "memory"], // the stores
+            &["retention"],          // the lifecycle of streams, over any backend
+            &["backend"],            // what a kind of storage implements
+            &["contract"],           // what callers use
+            &["snapshot_file"],
+            &["snapshots"],
+            &["error"],
+        ],
+    },
+    Layers {
+        krate: "leftfold-postgres",
+        parent: "",
+        layers: &[
+            &["store", "testing"],
+            &["backend", "verify"],
+            &[
+                "append",
+                "erase",
+                "snapshots",
+                "checkpoints",
+                "leases",
+                "parked",
+            ], // one table or question each
+            &["follow", "listing"],
+            &["read"],
+            &["schema", "pool"],
+            &["session"],
+            &["options", "tls"],
+            &["error", "name", "value"],
+        ],
+    },
+    Layers {
+        krate: "leftfold",
+        parent: "",
+        layers: &[
+            &["testing"],
+            &["event_reader", "unit_of_work"],
+            &["decide", "repository"], // the kinds of commands
+            &["snapshot", "state_cache", "observe"],
+            &["command"], // what goes with a command
+            &["store"],   // the facade; what it constructs stands above it
+            &["execute"],
+            &["load"],
+            &["aggregate"],
+            &["event"],
+            &["metadata"],
+            &["error", "panic_message", "shape"],
+        ],
+    },
+    Layers {
+        krate: "leftfold-derive",
+        parent: "",
+        layers: &[&["event", "snapshot"], &["attributes", "shape"]],
+    },
+    Layers {
+        krate: "leftfold-client",
+        parent: "",
+        layers: &[
+            &["client"],
+            &["append", "list", "read", "snapshots", "subscribe"], // one method of the contract each
+            &["session"],
+            &["call"],
+            &["backoff", "status"],
+            &["address", "decode", "encode"],
+            &["error", "options"],
+        ],
+    },
+    Layers {
+        krate: "leftfold-server",
+        parent: "",
+        layers: &[
+            &["server"],
+            &["multiplex"],
+            &["protocol"],
+            &["background"],
+            &["call"],
+            &["state"],
+            &["connection", "error"],
+            &["clock", "json", "settings"],
+        ],
+    },
+    Layers {
+        krate: "leftfold-server",
+        parent: "protocol",
+        layers: &[
+            &["http_api", "kurrent", "native", "umadb"], // none knows another
+            &["grpc_routes", "interner", "wire_format"],
+        ],
+    },
+    Layers {
+        krate: "leftfold-cli",
+        parent: "",
+        layers: &[
+            &["command"],
+            &["display", "exit_code", "signals"],
+            &["open"],
+            &["cli"],
+            &["setting_args"],
+        ],
+    },
+    Layers {
+        krate: "leftfold-sim",
+        parent: "",
+        layers: &[&["scenario"], &["run"], &["disk", "oracle"], &["rng"]],
+    },
+    Layers {
+        krate: "xtask",
+        parent: "",
+        layers: &[
+            &["ci"],
+            &["layers", "licences", "tidy"],
+            &["metadata", "source"],
+            &["tree"],
+            &["violation"],
+        ],
     },
 ];
 
-/// Every import that does not go down, and every use of a restricted API.
-pub(crate) fn check(sources: &[Source]) -> Vec<Violation> {
-    let exported = sources
-        .iter()
-        .find(|source| is_root(source))
-        .map_or(Vec::new(), exports);
+/// Every import of a crate that does not go down, and every module and layer without the other.
+pub(crate) fn check(krate: &str, manifest: &str, graph: &Graph) -> Vec<Violation> {
+    let tables: Vec<&Layers> = TABLES.iter().filter(|table| table.krate == krate).collect();
+    let modules = graph.children(&[]).len();
+    let has_own = tables.iter().any(|table| table.parent.is_empty());
     let mut found = Vec::new();
-    for source in sources
-        .iter()
-        .filter(|source| !is_root(source) && !source.is_test_file())
-    {
-        found.extend(imports(source, &exported));
-        found.extend(restricted_apis(source));
+    if modules >= MODULES_MIN && !has_own {
+        found.push(violation(
+            manifest.to_owned(),
+            1,
+            format!("the crate {krate} has {modules} modules and no table of layers"),
+        ));
     }
+    found.extend(
+        tables
+            .into_iter()
+            .flat_map(|table| check_table(table, graph)),
+    );
     found
 }
 
-fn is_root(source: &Source) -> bool {
-    source.path.strip_prefix(ROOT) == Some("lib.rs")
-}
-
-/// The names that the root re-exports, each with the module it comes from.
-fn exports(root: &Source) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for statement in root.code.split(';') {
-        let Some((_, path)) = statement.split_once("pub use ") else {
-            continue;
-        };
-        let Some((module, names)) = path.split_once("::") else {
-            continue;
-        };
-        let names = names.split(|c: char| !c.is_alphanumeric() && c != '_');
-        found.extend(
-            names
-                .filter(|n| !n.is_empty())
-                .map(|n| (n.to_owned(), module.trim().to_owned())),
-        );
-    }
-    found
-}
-
-/// The layer of a module, 0 at the top.
-fn layer(module: &str) -> Option<usize> {
-    LAYERS.iter().position(|modules| modules.contains(&module))
-}
-
-fn imports(source: &Source, exported: &[(String, String)]) -> Vec<Violation> {
-    let below_root = source.path.strip_prefix(ROOT).unwrap_or_default();
-    let module = below_root.split('/').next().unwrap_or_default();
-    let module = module.strip_suffix(".rs").unwrap_or(module);
-    let violation = |line, what| Violation {
-        path: source.path.clone(),
+fn violation(path: String, line: usize, what: String) -> Violation {
+    Violation {
+        path,
         line,
         what,
         why: "imports go down only, so that a module can be understood without those above it",
         fix: "move the shared part to a lower module, or pass it in as an argument; the layers are in \
               xtask/src/layers/modules.rs",
-    };
-    let Some(own) = layer(module) else {
-        return vec![violation(
-            1,
-            format!("the module `{module}` is in no layer"),
-        )];
-    };
-    let depth = below_root
-        .split('/')
-        .filter(|part| *part != "mod.rs")
-        .count();
-    let mut found = Vec::new();
-    for (offset, name) in paths::from_root(&source.code, depth) {
-        let line = line_at(&source.code, offset);
-        let from = exported
-            .iter()
-            .find(|(n, _)| n == name)
-            .map_or(name, |(_, module)| module);
-        let goes_down = match layer(from) {
-            Some(other) => other > own || from == module,
-            // Not a module: a macro, or a name that the compiler will refuse.
-            None => true,
-        };
-        if !goes_down && !source.is_test_line(line) {
-            found.push(violation(
-                line,
-                format!("`{module}` must not import from `{from}`"),
-            ));
-        }
     }
-    found.sort_by_key(|violation| violation.line);
-    found
 }
 
-fn restricted_apis(source: &Source) -> Vec<Violation> {
-    let mut found = Vec::new();
-    for api in RESTRICTED_APIS
+fn check_table(table: &Layers, graph: &Graph) -> Vec<Violation> {
+    let parent: Vec<String> = match table.parent {
+        "" => Vec::new(),
+        path => path.split("::").map(str::to_owned).collect(),
+    };
+    let full = |name: &str| match table.parent {
+        "" => name.to_owned(),
+        parent => format!("{parent}::{name}"),
+    };
+    let layer = |module: &str| {
+        let holds = |layer: &&[&str]| layer.iter().any(|name| full(name) == module);
+        table.layers.iter().position(holds)
+    };
+    let krate = table.krate;
+    let here = |what| violation("xtask/src/layers/modules.rs".to_owned(), 1, what);
+    let modules = graph.children(&parent);
+    let named: BTreeSet<String> = table
+        .layers
         .iter()
-        .filter(|api| !source.path.starts_with(api.only))
-    {
-        let module = api.path.trim_start_matches("std::");
-        let direct = find_word(&source.code, api.path).collect::<Vec<usize>>();
-        let in_braces = source
-            .code
-            .match_indices("use std::{")
-            .flat_map(|(offset, _)| {
-                let list = source
-                    .code
-                    .get(offset..)
-                    .and_then(|rest| rest.split(';').next());
-                let list = list.unwrap_or_default();
-                find_word(list, module)
-                    .map(move |at| offset + at)
-                    .collect::<Vec<usize>>()
-            });
-        for offset in direct.into_iter().chain(in_braces) {
-            let line = line_at(&source.code, offset);
-            if !source.is_test_line(line) {
-                found.push(Violation {
-                    path: source.path.clone(),
-                    line,
-                    what: format!("`{}` outside {}", api.path, api.only),
-                    why: api.why,
-                    fix: api.fix,
-                });
-            }
+        .copied()
+        .flatten()
+        .map(|name| full(name))
+        .collect();
+    let mut found = Vec::new();
+    found.extend(
+        modules
+            .difference(&named)
+            .map(|module| here(format!("{krate}: the module `{module}` is in no layer"))),
+    );
+    found.extend(named.difference(&modules).map(|module| {
+        here(format!(
+            "{krate}: the layers name `{module}`, which is no module"
+        ))
+    }));
+    for ((from, to), (path, line)) in graph.levels().remove(&parent).unwrap_or_default() {
+        let goes_down = match (layer(&from), layer(&to)) {
+            (Some(own), Some(other)) => other > own,
+            // Without a layer: found above.
+            _ => true,
+        };
+        if !goes_down && !cycles::is_known(krate, &from, &to) {
+            let what = format!("{krate}: `{from}` must not import from `{to}`");
+            found.push(violation(path, line, what));
         }
     }
     found
@@ -183,17 +258,34 @@ fn restricted_apis(source: &Source) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
+    use crate::source::Source;
+
     use super::*;
 
+    const ROOT: &str = "crates/a/src/";
+    const TABLE: Layers = Layers {
+        krate: "a",
+        parent: "",
+        layers: &[&["top"], &["left", "right"], &["ground"]],
+    };
+
+    /// What is found when one file of a crate that keeps its layers has another text.
     fn found(file: &str, text: &str) -> Vec<String> {
-        let sources = [
-            Source::new(
-                format!("{ROOT}lib.rs"),
-                "mod engine;\npub use engine::{Core, Log};\n",
-            ),
-            Source::new(format!("{ROOT}{file}"), text),
+        let mut files = vec![
+            ("lib.rs", "mod top; pub use top::Log;"),
+            ("top/mod.rs", ""),
+            ("left.rs", "use crate::ground::Ground;"),
+            ("right/mod.rs", ""),
+            ("ground.rs", ""),
         ];
-        check(&sources)
+        files.retain(|(name, _)| *name != file);
+        files.push((file, text));
+        let sources: Vec<Source> = files
+            .iter()
+            .map(|(name, text)| Source::new(format!("{ROOT}{name}"), *text))
+            .collect();
+        let graph = Graph::new(ROOT, &sources).unwrap();
+        check_table(&TABLE, &graph)
             .into_iter()
             .map(|v| format!("{}: {}", v.line, v.what))
             .collect()
@@ -201,79 +293,67 @@ mod tests {
 
     #[test]
     fn imports_that_go_down_pass() {
-        let text = "use crate::{disk::Disk, error::StorageError, record::{LogId, frame}};";
-        assert!(found("recover/mod.rs", text).is_empty());
-        assert!(
-            found(
-                "recover/active.rs",
-                "use crate::recover::Marker;\nuse super::inventory;"
-            )
-            .is_empty()
-        );
+        let text = "use crate::{left::Left, ground::{self, G}}; use super::right;";
+        assert!(found("top/mod.rs", text).is_empty());
+        assert!(found("top/part.rs", "use super::super::right::R; use super::Own;").is_empty());
     }
 
     #[test]
     fn imports_that_go_up_or_sideways_are_found_with_their_line() {
         assert_eq!(
-            found("record/frame.rs", "\nuse crate::segment::Segment;"),
-            ["2: `record` must not import from `segment`"],
+            found("ground.rs", "\nuse crate::left::Left;"),
+            ["2: a: `ground` must not import from `left`"]
         );
+        assert_eq!(found("left.rs", "fn f() { crate::right::g(); }").len(), 1);
+        assert_eq!(found("right/mod.rs", "use super::top::Core;").len(), 1);
         assert_eq!(
-            found(
-                "index/mod.rs",
-                "use crate::{\n    disk::Disk,\n    segment::Segment,\n};"
-            )
-            .len(),
+            found("right/deep.rs", "use super::super::top::Core;").len(),
             1
         );
     }
 
     #[test]
-    fn climbing_to_another_room_is_an_import() {
+    fn a_path_in_what_a_macro_is_given_is_an_import() {
         assert_eq!(
-            found("read/cursor.rs", "use super::super::engine::Core;").len(),
+            found("ground.rs", "f!(a, { crate::left::LIMIT });").len(),
             1
         );
-        assert_eq!(found("upkeep.rs", "use super::engine::Core;").len(), 1);
     }
 
     #[test]
-    fn a_name_re_exported_at_the_root_counts_as_its_room() {
+    fn a_name_re_exported_at_the_root_counts_as_its_module() {
         assert_eq!(
-            found("read/mod.rs", "use crate::Log;"),
-            ["1: `read` must not import from `engine`"]
+            found("ground.rs", "use crate::Log;"),
+            ["1: a: `ground` must not import from `top`"]
         );
     }
 
     #[test]
     fn tests_may_look_anywhere() {
-        let text = "#[cfg(test)]\nmod tests {\n    use crate::engine::Core;\n    use std::fs;\n}\n";
-        assert!(found("record/mod.rs", text).is_empty());
-        assert!(found("record/tests.rs", "use crate::engine::Core;").is_empty());
+        let text = "#[cfg(test)]\nmod tests {\n    use crate::top::Core;\n}\n";
+        assert!(found("ground.rs", text).is_empty());
+        assert!(found("right/tests.rs", "use crate::top::Core;").is_empty());
     }
 
     #[test]
-    fn a_room_that_stands_on_no_floor_is_found() {
-        assert_eq!(found("attic/mod.rs", "").len(), 1);
-    }
-
-    #[test]
-    fn files_are_touched_by_the_real_disk_only() {
-        assert!(found("disk/real.rs", "use std::{fs::File, io};").is_empty());
-        assert_eq!(found("disk/mod.rs", "use std::{fs::File, io};").len(), 1);
+    fn a_module_without_a_layer_and_a_layer_without_a_module_are_found() {
         assert_eq!(
-            found("segment/mod.rs", "fn f() { std::fs::read(p); }").len(),
-            1
+            found("attic/mod.rs", ""),
+            ["1: a: the module `attic` is in no layer"]
         );
-        assert!(found("segment/mod.rs", "// std::fs is for others").is_empty());
+        let none = Graph {
+            files: Vec::new(),
+            imports: Vec::new(),
+        };
+        assert_eq!(check_table(&TABLE, &none).len(), 4);
     }
 
     #[test]
-    fn threads_are_touched_by_the_engine_only() {
-        assert!(found("engine/log.rs", "use std::{sync::Arc, thread};").is_empty());
-        assert_eq!(
-            found("read/mod.rs", "use std::{sync::Arc, thread};").len(),
-            1
-        );
+    fn a_crate_of_several_modules_needs_a_table() {
+        let sources: Vec<Source> = ["x", "y", "z"]
+            .map(|name| Source::new(format!("{ROOT}{name}.rs"), ""))
+            .to_vec();
+        let graph = Graph::new(ROOT, &sources).unwrap();
+        assert_eq!(check("a", "crates/a/Cargo.toml", &graph).len(), 1);
     }
 }

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_are_the_modules_of_the_root_once_each() {
+    fn modules_of_the_root_are_found_once_each() {
         let lib = "mod read;\npub mod disk;\n#[cfg(a)]\npub mod planted;\n#[cfg(b)]\nmod planted;\nuse x;\n";
         assert_eq!(modules(lib), ["disk", "planted", "read"]);
     }
