@@ -1,4 +1,4 @@
-//! The command line: what can be said, and what help says about it.
+//! The command line: flags, values and help texts.
 //!
 //! **Owns:** every flag and its text. **Does not know:** what is done with them.
 //! **Invariants:** every command has an example; values are checked where they are parsed.
@@ -39,10 +39,10 @@ pub(crate) enum Command {
         leftfold read --data data --category account --type DepositMade --backwards --limit 5 --json"
     )]
     Read(Read),
-    /// Follows the log: shows what is stored, then what is appended. On a server, that is what anybody appends.
+    /// Follows the log: prints stored events, then events as they are appended.
     #[command(
         after_help = "Examples:\n  leftfold tail --url leftfold://localhost:2113\n  \
-        leftfold tail --data data --from 100 --json"
+        leftfold tail --data data --after 100 --json"
     )]
     Tail(Tail),
     /// Lists streams with their event counts and last times.
@@ -60,27 +60,27 @@ pub(crate) enum Command {
     /// Exports all events as JSON Lines, oldest first.
     #[command(after_help = "Example:\n  leftfold export --data data | gzip > events.jsonl.gz")]
     Export(Export),
-    /// Shows or sets the metadata of a stream: how much of it is kept, and what its users note about it.
+    /// Prints or sets the metadata of a stream: its retention, and keys of its users.
     #[command(
         after_help = "Examples:\n  leftfold metadata --data data --stream account-1\n  \
         leftfold metadata --data data --stream account-1 '{\"$maxCount\":100}'"
     )]
     Metadata(Metadata),
-    /// Deletes a stream. The next append brings it back, unless it is deleted for good.
+    /// Deletes a stream. The next append recreates it, unless the deletion is permanent.
     #[command(after_help = "Example:\n  leftfold delete --data data --stream account-1")]
     Delete(Delete),
-    /// Reclaims the space of events that no stream shows any more. Positions and revisions stay.
+    /// Reclaims the space of truncated and deleted events. Positions and revisions stay.
     #[command(
-        after_help = "Stopped in the middle, it leaves what is done; the next run does the rest.\n\n\
+        after_help = "An interrupted scavenge keeps what it has done; the next run does the rest.\n\n\
         Example:\n  leftfold scavenge --data data --rate 20000000"
     )]
     Scavenge(Scavenge),
-    /// Reads every byte and checks the index against the log. It needs the files, so it works on --data only.
+    /// Reads every byte and checks the index against the log. Works on --data only.
     #[command(after_help = "Example:\n  leftfold verify --data data")]
     Verify(Verify),
-    /// Brings the schema of a PostgreSQL store to the version this program needs.
+    /// Migrates the schema of a PostgreSQL store to the version that this program needs.
     #[command(
-        after_help = "Commands that write do this by themselves, unless the address says leftfold_migrate=false.\n\n\
+        after_help = "Commands that write migrate the schema first, unless the address says leftfold_migrate=false.\n\n\
         Examples:\n  leftfold migrate --data postgres://owner@localhost/shop\n  \
         leftfold migrate --data postgres://owner@localhost/shop --show > schema.sql"
     )]
@@ -93,7 +93,7 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Serves a store to clients over the network, on one port.
     #[command(
-        after_help = "A setting is looked for in the flags, the environment, the file, in this order (docs/settings.md).\n\n\
+        after_help = "Precedence of settings: flag, environment, file (docs/settings.md).\n\n\
         Examples:\n  leftfold serve --data data\n  leftfold serve --memory --listen 127.0.0.1:0"
     )]
     Serve(Serve),
@@ -107,23 +107,23 @@ pub(crate) enum Command {
     },
 }
 
-/// Where the events are. A flag counts more than the environment, which clap cannot tell apart; see `open`.
+/// The store. A flag takes precedence over the environment, which clap cannot tell apart; see `open`.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct Data {
-    /// The directory of the store, or a database as `postgres://...`; made if it is not there by commands that write.
+    /// Directory of the store, or a database as `postgres://...`. Commands that write create it if it is missing.
     /// [env: LEFTFOLD_DATA]
-    #[arg(long, value_name = "PLACE")]
+    #[arg(long, value_name = "STORE")]
     pub(crate) data: Option<PathBuf>,
-    /// The server of the store, as `leftfold://host:port`. [env: LEFTFOLD_URL]
+    /// Server of the store, as `leftfold://host:port`. [env: LEFTFOLD_URL]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Keep the events in this directory or `postgres://...` database; without it and --url they are gone afterwards.
-    #[arg(long, value_name = "PLACE", conflicts_with = "url")]
+    /// Keep the events in this directory or `postgres://...` database. Default: memory, dropped at the end.
+    #[arg(long, value_name = "STORE", conflicts_with = "url")]
     pub(crate) data: Option<PathBuf>,
     /// Keep the events on this server, `leftfold://host:port`.
     #[arg(long, value_name = "URL")]
@@ -140,13 +140,13 @@ pub(crate) struct Append {
     /// The type of the event.
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) event_type: EventType,
-    /// What must hold for the stream: any, none, exists, or the revision of its last event.
+    /// Expected state of the stream: any, none, exists, or the revision of its last event.
     #[arg(long, default_value = "any", value_name = "any|none|exists|N")]
     pub(crate) expect: Expect,
     /// A tag of the event; may be given several times.
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<Tag>,
-    /// The id of the event, a UUID; makes it safe to run the command again.
+    /// Id of the event, a UUID. A repeated append with this id stores nothing.
     #[arg(long, value_name = "UUID")]
     pub(crate) id: Option<EventId>,
     /// The metadata of the event, JSON.
@@ -227,13 +227,13 @@ pub(crate) struct Read {
     pub(crate) data: Data,
     #[command(flatten)]
     pub(crate) filter: Filter,
-    /// Where to begin: with --stream a revision, else a position; included.
+    /// Start here (inclusive): with --stream a revision, else a position.
     #[arg(long, value_name = "N")]
     pub(crate) from: Option<u64>,
     /// Newest first.
     #[arg(long)]
     pub(crate) backwards: bool,
-    /// At most this many events.
+    /// Maximum number of events.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
     /// Print JSON Lines.
@@ -247,10 +247,10 @@ pub(crate) struct Tail {
     pub(crate) data: Data,
     #[command(flatten)]
     pub(crate) filter: Filter,
-    /// Begin behind this position; without it, at the end of the log.
+    /// Start after this position (exclusive). Default: the end of the log.
     #[arg(long, value_name = "POSITION")]
-    pub(crate) from: Option<u64>,
-    /// Stop when everything stored has been shown.
+    pub(crate) after: Option<u64>,
+    /// Exit when every stored event has been printed.
     #[arg(long)]
     pub(crate) until_caught_up: bool,
     /// Print JSON Lines.
@@ -262,10 +262,10 @@ pub(crate) struct Tail {
 pub(crate) struct Streams {
     #[command(flatten)]
     pub(crate) data: Data,
-    /// Only streams whose names begin so.
+    /// Only streams whose names begin with this prefix.
     #[arg(long, default_value = "")]
     pub(crate) prefix: String,
-    /// At most this many streams.
+    /// Maximum number of streams.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
     /// Print JSON Lines.
@@ -308,10 +308,10 @@ pub(crate) struct Metadata {
     /// The stream.
     #[arg(long)]
     pub(crate) stream: StreamName,
-    /// What must hold for the metadata when it is set: any, none, or the revision it was last set with.
+    /// Expected revision of the metadata: any, none, or the revision of its last change.
     #[arg(long, default_value = "any", value_name = "any|none|N")]
     pub(crate) expect: Expect,
-    /// The new metadata, a JSON object that takes the place of the old one; `-` reads standard input.
+    /// New metadata, a JSON object that replaces the old one; `-` reads standard input.
     #[arg(value_name = "JSON")]
     pub(crate) content: Option<String>,
 }
@@ -323,10 +323,10 @@ pub(crate) struct Delete {
     /// The stream.
     #[arg(long)]
     pub(crate) stream: StreamName,
-    /// What must hold for the stream: any, none, exists, or the revision of its last event.
+    /// Expected state of the stream: any, none, exists, or the revision of its last event.
     #[arg(long, default_value = "any", value_name = "any|none|exists|N")]
     pub(crate) expect: Expect,
-    /// Nobody can ever use the name again.
+    /// Hard delete: refuse every later append to the stream and read of it.
     #[arg(long)]
     pub(crate) permanent: bool,
     /// Print the result as JSON.
@@ -338,7 +338,7 @@ pub(crate) struct Delete {
 pub(crate) struct Scavenge {
     #[command(flatten)]
     pub(crate) data: Data,
-    /// Bytes per second that may be read and written for it; without it, as many as the disk allows.
+    /// Maximum bytes per second that the scavenge reads and writes. Default: no maximum.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
     /// Print the result as JSON.
@@ -357,23 +357,23 @@ pub(crate) struct Verify {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// The directory of the store, or a database as `postgres://...`; made if it is not there.
+    /// Directory of the store, or a database as `postgres://...`, created if it is missing.
     #[arg(
         long,
-        value_name = "PLACE",
+        value_name = "STORE",
         env = "LEFTFOLD_DATA",
-        required_unless_present_any = ["memory", "settings"]
+        required_unless_present_any = ["memory", "print_settings"]
     )]
     pub(crate) data: Option<PathBuf>,
-    /// Keep events in memory; they are gone when the server ends.
+    /// Keep events in memory and drop them when the server ends.
     #[arg(long)]
     pub(crate) memory: bool,
     /// A file of settings, TOML.
     #[arg(long, value_name = "FILE", env = "LEFTFOLD_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// Print every setting with its default and meaning as a table, and end.
+    /// Print every setting with its default and meaning as a table, and exit.
     #[arg(long)]
-    pub(crate) settings: bool,
+    pub(crate) print_settings: bool,
     #[command(flatten)]
     pub(crate) given: SettingArgs,
 }
@@ -382,7 +382,7 @@ pub(crate) struct Serve {
 pub(crate) struct Migrate {
     #[command(flatten)]
     pub(crate) data: Data,
-    /// Print what a new schema is made of, and change nothing.
+    /// Print the SQL of every migration, and change nothing.
     #[arg(long)]
     pub(crate) show: bool,
 }
@@ -394,7 +394,7 @@ pub(crate) struct Bench {
     pub(crate) mode: Mode,
     /// Where to measure; a new directory below it (in a `postgres://...` database, a new schema) is used and removed.
     /// Without it, the system's temporary directory.
-    #[arg(long, value_name = "PLACE")]
+    #[arg(long, value_name = "STORE")]
     pub(crate) data: Option<PathBuf>,
     /// Writers at the same time; each waits for its append before the next.
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=4_096))]

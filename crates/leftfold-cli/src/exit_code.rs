@@ -28,18 +28,6 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The error and everything that caused it, on one line.
-pub(crate) fn text(error: &anyhow::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        let part = cause.to_string();
-        if parts.last() != Some(&part) {
-            parts.push(part);
-        }
-    }
-    parts.join(": ")
-}
-
 pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if cause.is::<StoreLocationError>() {

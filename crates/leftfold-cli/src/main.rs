@@ -15,6 +15,7 @@ mod signals;
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
+use leftfold_model::ErrorChain;
 
 use crate::{cli::Cli, exit_code::Exit};
 
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
             let _ = writeln!(
                 std::io::stderr().lock(),
                 "leftfold: {}",
-                exit_code::text(&error)
+                ErrorChain(error.as_ref())
             );
             exit_code::exit_of(&error).into()
         }

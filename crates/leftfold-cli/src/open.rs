@@ -13,7 +13,7 @@ use leftfold_store::{EmbeddedStore, EventStore, LogOptions};
 
 use crate::cli::Data;
 
-/// Where a store is.
+/// The location of a store.
 #[derive(Debug, Clone)]
 pub(crate) enum StoreLocation {
     Directory(PathBuf),
@@ -23,25 +23,23 @@ pub(crate) enum StoreLocation {
     Server(String),
 }
 
-/// Why there is no place to work on.
+/// Why no store can be opened: the command line does not name exactly one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreLocationError {
     #[error(
-        "no store is named: give --data PLACE or --url leftfold://host:port, or set LEFTFOLD_DATA or LEFTFOLD_URL"
+        "store not named; give --data STORE or --url leftfold://host:port, or set LEFTFOLD_DATA or LEFTFOLD_URL"
     )]
     Missing,
     #[error(
-        "LEFTFOLD_DATA and LEFTFOLD_URL are both set: choose with --data PLACE or --url leftfold://host:port"
+        "LEFTFOLD_DATA and LEFTFOLD_URL are both set: choose with --data STORE or --url leftfold://host:port"
     )]
     Two,
-    #[error(
-        "this command reads what a store consists of, which a server does not show: give --data PLACE"
-    )]
+    #[error("store is on a server; this command reads files, give --data STORE")]
     NeedsFiles,
 }
 
 impl StoreLocation {
-    /// The place that the flags name, or else the environment.
+    /// Returns the location that the flags name, or else the environment.
     pub(crate) fn of(data: &Data) -> anyhow::Result<Self> {
         let named = (data.data.clone(), data.url.clone());
         let (place, url) = match named {

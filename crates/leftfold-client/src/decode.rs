@@ -39,7 +39,7 @@ pub(crate) fn appended(append: &Append, answer: wire::Appended) -> Decoded<Appen
 
 /// The places of a deletion.
 pub(crate) fn deleted(mut answer: wire::Appended) -> Decoded<Appended> {
-    let streams = names(std::mem::take(&mut answer.streams), StreamName::new)?;
+    let streams = names(StreamName::parse_all(std::mem::take(&mut answer.streams)))?;
     placed(streams.into_iter(), answer)
 }
 
@@ -62,9 +62,8 @@ fn placed(
     })
 }
 
-fn names<T>(texts: Vec<String>, name: impl Fn(String) -> Result<T, ModelError>) -> Decoded<Vec<T>> {
-    let names: Result<_, _> = texts.into_iter().map(name).collect();
-    names.map_err(|error| TransportError::not_understood(error.to_string()))
+fn names<T>(parsed: Result<Vec<T>, ModelError>) -> Decoded<Vec<T>> {
+    parsed.map_err(|error| TransportError::not_understood(error.to_string()))
 }
 
 pub(crate) fn read_batch(batch: wire::ReadBatch) -> Decoded<ReadBatch> {
@@ -84,9 +83,9 @@ pub(crate) fn delivery(delivery: wire::Delivery) -> Decoded<Delivery> {
 
 fn events(events: wire::Events) -> Decoded<Vec<RecordedEvent>> {
     let names = Names {
-        streams: names(events.streams, StreamName::new)?,
-        types: names(events.types, EventType::new)?,
-        tags: names(events.tags, Tag::new)?,
+        streams: names(StreamName::parse_all(events.streams))?,
+        types: names(EventType::parse_all(events.types))?,
+        tags: names(Tag::parse_all(events.tags))?,
     };
     events
         .events

@@ -25,7 +25,21 @@ pub struct StreamWrite {
     pub events: Vec<NewEvent>,
 }
 
-/// Refuses the append if a matching event was committed that the caller has not seen.
+/// A condition of an append: no event that matches a query may have been committed after what the caller has seen.
+///
+/// ```
+/// use leftfold_model::{
+///     Append, AppendCondition, EventType, ExpectedRevision, NewEvent, Position, Query, QueryItem, StreamName, Tag,
+/// };
+/// // The seat is still free as of position 41: refuse the append if an event after 41 has its tag.
+/// let seat = Tag::new("seat:12a")?;
+/// let taken = Query::items([QueryItem::tags([seat.clone()])?])?;
+/// let event = NewEvent::json(EventType::new("SeatTaken")?, "{}").with_tags([seat])?;
+/// let append = Append::to(StreamName::new("booking-7")?, ExpectedRevision::NoStream, vec![event])?
+///     .with_condition(AppendCondition::new(taken, Position::new(41)))?;
+/// assert_eq!(append.conditions().len(), 1);
+/// # Ok::<(), leftfold_model::ModelError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AppendCondition {
     /// Which events would make the decision void.
@@ -35,7 +49,7 @@ pub struct AppendCondition {
 }
 
 impl AppendCondition {
-    /// Fails if anything matching `query` was committed after `after`.
+    /// Creates a condition that fails if an event matching `query` was committed after `after`.
     pub fn new(query: Query, after: impl Into<ConflictToken>) -> Self {
         Self {
             fail_if_match: query,
@@ -113,7 +127,7 @@ impl Append {
         )
     }
 
-    /// The same append under one more condition.
+    /// Adds a condition: the store refuses the append if an event that the caller has not seen matches it.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -123,7 +137,7 @@ impl Append {
         Ok(self)
     }
 
-    /// The same append, only if this holds for `stream` before it.
+    /// Adds a check: the store refuses the append unless this holds for `stream` before it.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -135,7 +149,7 @@ impl Append {
         self.with_checks([StreamCheck { stream, expected }])
     }
 
-    /// The same append under these checks too.
+    /// Adds several checks; see [`Self::with_check`].
     ///
     /// # Errors
     /// As [`Self::new`].

@@ -88,7 +88,7 @@ impl NewEvent {
         Self::new_with_id(EventId::fresh(), event_type, content_type, data)
     }
 
-    /// The same with an id that the caller gives. Making a fresh one costs more than all else, and need not be done then.
+    /// Creates an event with an id that the caller gives. This saves the cost of a random id.
     pub fn new_with_id(
         id: EventId,
         event_type: EventType,
@@ -111,28 +111,28 @@ impl NewEvent {
         Self::new(event_type, ContentType::Json, data)
     }
 
-    /// The same event under this id. Use it to make an append safe to repeat.
+    /// Sets the id. An append with ids of the caller's own is safe to repeat.
     #[must_use]
     pub fn with_id(mut self, id: EventId) -> Self {
         self.id = id;
         self
     }
 
-    /// The same event with these bytes as its data, in the same encoding.
+    /// Replaces the data; the content type stays.
     #[must_use]
     pub fn with_data(mut self, data: impl Into<Bytes>) -> Self {
         self.data = data.into();
         self
     }
 
-    /// The same event with this metadata: by convention a JSON object of correlation, causation and the like.
+    /// Sets the metadata: by convention a JSON object of correlation, causation and the like.
     #[must_use]
     pub fn with_metadata(mut self, metadata: impl Into<Bytes>) -> Self {
         self.metadata = metadata.into();
         self
     }
 
-    /// The same event with exactly these tags; they are sorted and doubles are dropped.
+    /// Replaces the tags. They are sorted, and duplicates are dropped.
     ///
     /// # Errors
     /// [`ModelError::OutOfRange`] for more than `limits::TAGS_PER_EVENT_MAX` different tags.
@@ -150,7 +150,7 @@ impl NewEvent {
         Ok(self)
     }
 
-    /// The same event, recorded under this time instead of the store's: for imports of older events.
+    /// Sets the recorded time, which the store sets otherwise: for imports of older events.
     #[must_use]
     pub fn with_time(mut self, time: Timestamp) -> Self {
         self.time = Some(time);

@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
-use crate::error::{ModelError, truncate_for_display};
+use crate::error::{ModelError, quote_for_display};
 
 /// A UUID chosen by whoever appends the event; the key of idempotent retries.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,7 +53,7 @@ impl FromStr for EventId {
     type Err = ModelError;
     fn from_str(text: &str) -> Result<Self, ModelError> {
         let refused = |_| ModelError::NotAnEventId {
-            value: truncate_for_display(text),
+            value: quote_for_display(text),
         };
         Uuid::parse_str(text).map(Self).map_err(refused)
     }

@@ -20,7 +20,7 @@ mod read;
 mod time;
 
 pub use append::{Append, AppendCondition, Appended, Conflict, StreamCheck, StreamWrite};
-pub use error::ModelError;
+pub use error::{ErrorChain, ModelError, truncate_for_display};
 pub use event::{ContentType, NewEvent, RecordedEvent};
 pub use id::EventId;
 pub use name::{Category, EventType, StreamName, Tag};

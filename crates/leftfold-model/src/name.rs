@@ -7,7 +7,7 @@
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use crate::{
-    error::{ModelError, in_range, truncate_for_display},
+    error::{ModelError, in_range, quote_for_display},
     limits::{self, STREAM_NAME_BYTES_MAX},
 };
 
@@ -29,7 +29,7 @@ macro_rules! name_type {
             pub fn new(text: impl AsRef<str> + Into<Arc<str>>) -> Result<Self, ModelError> {
                 let length = text.as_ref().len();
                 in_range(
-                    || format!(concat!($thing, " {}"), truncate_for_display(text.as_ref())),
+                    || format!(concat!($thing, " {}"), quote_for_display(text.as_ref())),
                     "bytes",
                     length,
                     (1, limits::$max),
@@ -47,6 +47,16 @@ macro_rules! name_type {
                     Ok(text) => Self::new(text),
                     Err(error) => Err(ModelError::NotUtf8 { thing: $thing, at: error.valid_up_to() }),
                 }
+            }
+
+            #[doc = concat!("Checks and wraps each of several texts as ", $thing, ", in order.")]
+            ///
+            /// # Errors
+            /// As [`Self::new`], for the first text that is refused.
+            pub fn parse_all<T: AsRef<str> + Into<Arc<str>>>(
+                texts: impl IntoIterator<Item = T>,
+            ) -> Result<Vec<Self>, ModelError> {
+                texts.into_iter().map(Self::new).collect()
             }
 
             /// The text.

@@ -118,7 +118,7 @@ impl QueryItem {
         Self::new([], tags)
     }
 
-    /// The same item, for events that also carry all of these tags.
+    /// Restricts the item to events that carry all of these tags.
     ///
     /// # Errors
     /// As [`Self::new`].

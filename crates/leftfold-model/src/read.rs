@@ -93,31 +93,31 @@ impl Read {
             ..Self::default()
         }
     }
-    /// The same read, only of events that also match `query`.
+    /// Restricts the read to events that match `query`.
     #[must_use]
     pub fn matching(mut self, query: Query) -> Self {
         self.query = query;
         self
     }
-    /// The same read, beginning at this position (inclusive).
+    /// Begins the read at this position (inclusive).
     #[must_use]
     pub fn from_position(mut self, position: Position) -> Self {
         self.from = ReadFrom::Position(position);
         self
     }
-    /// The same read, beginning at this revision (inclusive). For reads of one stream.
+    /// Begins the read at this revision (inclusive). For reads of one stream.
     #[must_use]
     pub fn from_revision(mut self, revision: Revision) -> Self {
         self.from = ReadFrom::Revision(revision);
         self
     }
-    /// The same read, newest first.
+    /// Reverses the order: newest first.
     #[must_use]
     pub fn backwards(mut self) -> Self {
         self.direction = Direction::Backwards;
         self
     }
-    /// The same read, of at most `count` events.
+    /// Limits the read to `count` events.
     #[must_use]
     pub fn limit(mut self, count: u64) -> Self {
         self.limit = Some(count);

@@ -5,11 +5,11 @@
 //! **Invariants:** after every step what readers see is what was acknowledged; an error that no fault explains is a
 //! broken promise.
 
-use std::{collections::BTreeMap, error::Error, ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use leftfold_log::{Clock, Core, LogOptions, ScavengeOptions, Truncation, disk::Disk};
 use leftfold_model::{
-    Append, Appended, EventId, EventType, ExpectedRevision, NewEvent, Position, Read,
+    Append, Appended, ErrorChain, EventId, EventType, ExpectedRevision, NewEvent, Position, Read,
     RecordedEvent, Revision, StreamName, StreamWrite, Tag, Timestamp,
 };
 
@@ -119,7 +119,7 @@ impl Simulation {
                 Err(error) => {
                     return Err(Violation(format!(
                         "the log cannot be opened: {}",
-                        chain(&error)
+                        ErrorChain(&error)
                     )));
                 }
             }
@@ -162,7 +162,7 @@ impl Simulation {
             return Ok(Vec::new());
         };
         let unreadable = |error: leftfold_log::ReadError| {
-            Violation(format!("the log cannot be read: {}", chain(&error)))
+            Violation(format!("the log cannot be read: {}", ErrorChain(&error)))
         };
         let [begun, given_up] = &mut self.report.in_place;
         let (mut cursor, mut events) = match core.reader().read_nowait(read) {
@@ -265,7 +265,7 @@ impl Simulation {
                     if self.trouble() == 0 && !self.disk.is_crashed() {
                         return Err(Violation(format!(
                             "an append was refused for no reason: {}",
-                            chain(&error)
+                            ErrorChain(&error)
                         )));
                     }
                 }
@@ -345,7 +345,7 @@ impl Simulation {
                 Err(error) => {
                     return Err(Violation(format!(
                         "upkeep failed for no reason: {}",
-                        chain(&error)
+                        ErrorChain(&error)
                     )));
                 }
             }
@@ -400,7 +400,7 @@ impl Simulation {
             Err(error) => {
                 return Err(Violation(format!(
                     "scavenging failed for no reason: {}",
-                    chain(&error)
+                    ErrorChain(&error)
                 )));
             }
         }
@@ -427,7 +427,7 @@ impl Simulation {
         self.restart(CrashKind::Killed);
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let verified = leftfold_log::verify(&disk, &mut |_| {});
-        let broken = |error| Violation(format!("the log does not verify: {}", chain(&error)));
+        let broken = |error| Violation(format!("the log does not verify: {}", ErrorChain(&error)));
         verified.map(drop).map_err(broken)
     }
 
@@ -441,7 +441,7 @@ impl Simulation {
         };
         match core.close() {
             Err(error) if self.trouble() == 0 && !self.disk.is_crashed() => Err(Violation(
-                format!("closing failed for no reason: {}", chain(&error)),
+                format!("closing failed for no reason: {}", ErrorChain(&error)),
             )),
             _ => Ok(()),
         }
@@ -541,15 +541,4 @@ fn event_type(number: u64) -> EventType {
         Ok(event_type) => event_type,
         Err(error) => unreachable!("the name of a simulated type is valid: {error}"),
     }
-}
-
-/// An error and what caused it, on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

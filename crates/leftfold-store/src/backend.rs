@@ -1,6 +1,6 @@
-//! What a kind of storage has to do; the rules about the lives of streams come on top.
+//! The contract between a kind of storage and the rules about streams.
 //!
-//! **Owns:** [`Backend`], [`AppendTransaction`] and the values that only it uses.
+//! **Owns:** [`Backend`], [`AppendTransaction`] and the values that only they use.
 //! **Does not know:** metadata, retention, deletion: [`crate::RetentionStore`] adds them, once for every back end.
 //! **Invariants:** as [`EventStore`](crate::EventStore), whose methods of the same names say what is promised.
 
@@ -16,9 +16,27 @@ use crate::{
     SnapshotStore, StoreStats, StreamInfo, Subscription,
 };
 
-/// A place where events are stored and found again. It treats all streams alike, metadata streams included.
+/// A storage of events. It treats all streams alike, metadata streams included.
 ///
-/// Each method is the one of the same name of [`EventStore`](crate::EventStore), without retention and deletion.
+/// Each method is the one of that name of [`EventStore`](crate::EventStore), without retention and deletion.
+/// [`RetentionStore`](crate::RetentionStore) makes a store of a back end:
+///
+/// ```
+/// use leftfold_model::Position;
+/// use leftfold_store::{Backend, EventStore, MemoryStore, RetentionStore};
+///
+/// fn store(backend: impl Backend) -> impl EventStore {
+///     RetentionStore::from_backend(backend)
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), leftfold_store::ReadError> {
+/// // The back end of a store is reachable, for what goes beyond the contract.
+/// let memory = MemoryStore::new();
+/// assert_eq!(memory.backend().head().await?, Position::START);
+/// assert!(store(memory.backend().clone()).stats().await?.events == 0);
+/// # Ok(())
+/// # }
+/// ```
 #[expect(
     missing_docs,
     reason = "the methods are described where callers meet them"
@@ -52,23 +70,23 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// The revision of a stream's newest event, be it erased or not.
     fn current(&self, stream: StreamName) -> BoxFuture<'_, Result<CurrentRevision, ReadError>>;
 
-    /// Reclaims the space of the events that `cuts` name, telling from time to time how far it is. Their places stay
-    /// taken; no read or subscription delivers them afterwards. Cuts come in any order, each stream at most once.
+    /// Erases the events that `truncations` name, and reports progress. Their positions stay taken; no read or
+    /// subscription delivers them afterwards. Truncations come in any order, each stream at most once.
     fn erase(
         &self,
-        cuts: Vec<Truncation>,
+        truncations: Vec<Truncation>,
         bytes_per_second: Option<u64>,
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>>;
 
-    /// Whether nobody writes to this storage but through this value and its clones. Then what was learned of streams may
-    /// be kept in memory.
+    /// Whether all writes to this storage go through this value and its clones. If so, callers may cache what they learn
+    /// about streams.
     fn is_exclusive(&self) -> bool;
 }
 
-/// A transaction of an application's own in the back end's storage: what it has written already counts, nobody else sees
-/// it yet. [`crate::append_in_transaction`] appends in it under the rules of a stream's life.
+/// A transaction of the application in the back end's storage. It sees its own writes; other sessions do not, yet.
+/// [`crate::append_in_transaction`] appends in it under the rules about streams.
 pub trait AppendTransaction: Send + Sync {
-    /// As [`Backend::append`]; the lives of streams cannot change any more between this and the end of the transaction.
+    /// As [`Backend::append`]. The lifecycle of the streams cannot change between this and the end of the transaction.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
     /// The newest event of a stream.

@@ -7,6 +7,7 @@
 //! **Reading order:** [`EventStore`], [`AppendError`], [`ReadError`], [`MemoryStore`].
 
 mod backend;
+mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
@@ -21,17 +22,16 @@ mod snapshots;
 
 pub use backend::{AppendTransaction, Backend, Truncation};
 pub use contract::{
-    Capabilities, Delivery, EventStore, ListStreams, ReadBatch, StoreStats, StreamInfo,
-    Subscription,
+    Capabilities, DELETED_STREAM_TRUNCATE_BEFORE, Delete, Delivery, EventStore, ListStreams,
+    METADATA_EVENT_TYPE, ReadBatch, Scavenge, ScavengeProgress, StoreStats, StreamInfo,
+    StreamMetadata, StreamState, StreamStatus, Subscription, TOMBSTONE_EVENT_TYPE,
 };
 #[cfg(feature = "engine")]
 pub use embedded::{EmbeddedBackend, EmbeddedStore};
 pub use error::{AppendError, Cause, ReadError};
 #[cfg(feature = "engine")]
 pub use leftfold_log::{LogOptions, OpenError};
+pub use leftfold_model::ErrorChain;
 pub use memory::{MemoryBackend, MemoryStore};
-pub use retention::{
-    Delete, RetentionStore, Scavenge, ScavengeProgress, StreamMetadata, StreamState, StreamStatus,
-    append_in_transaction,
-};
+pub use retention::{RetentionStore, append_in_transaction};
 pub use snapshots::{MemorySnapshotStore, SavedSnapshot, SnapshotError, SnapshotStore};

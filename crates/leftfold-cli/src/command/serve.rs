@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
-    if arguments.settings {
+    if arguments.print_settings {
         let mut out = output();
         out.write_all(settings_table().as_bytes())?;
         return Ok(out.flush()?);

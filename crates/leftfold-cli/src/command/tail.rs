@@ -16,7 +16,7 @@ use crate::{cli, display, open, signals::Signals};
 pub(crate) async fn run(arguments: cli::Tail) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;
     let head = store.head().await?;
-    let after = arguments.from.map_or(head, Position::new);
+    let after = arguments.after.map_or(head, Position::new);
     if arguments.until_caught_up && after >= head {
         return Ok(());
     }

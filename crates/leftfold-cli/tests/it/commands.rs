@@ -62,7 +62,7 @@ fn what_is_appended_is_read_in_both_directions_and_listed() {
     assert_eq!(lines(&["read", "--stream", "account-1", "--from", "1"]), 1);
     assert_eq!(lines(&["read", "--category", "account"]), 2);
     assert_eq!(lines(&["streams", "--prefix", "ca"]), 1);
-    assert_eq!(lines(&["tail", "--from", "1", "--until-caught-up"]), 2);
+    assert_eq!(lines(&["tail", "--after", "1", "--until-caught-up"]), 2);
     let stats = printed(leftfold(data.path(), &["stats", "--json"]));
     assert!(stats.contains(r#""events":3"#), "{stats}");
     assert!(printed(leftfold(data.path(), &["verify"])).contains("as it was written"));

@@ -123,11 +123,11 @@ fn a_server_needs_a_store_and_a_free_address() {
 #[test]
 fn the_documented_settings_are_those_there_are() {
     let table = assert_cmd::Command::new(binary())
-        .args(["serve", "--settings"])
+        .args(["serve", "--print-settings"])
         .assert();
     let documented = include_str!("../../../../docs/settings.md");
     assert!(
         documented.contains(&printed(table)),
-        "docs/settings.md lacks what `leftfold serve --settings` prints"
+        "docs/settings.md lacks what `leftfold serve --print-settings` prints"
     );
 }

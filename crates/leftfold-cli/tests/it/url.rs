@@ -113,7 +113,7 @@ fn tail_shows_what_others_append_while_it_runs() {
     let served = Served::start();
     printed(served.run(&NOTED));
     let tail = std::process::Command::new(assert_cmd::cargo::cargo_bin("leftfold"))
-        .args(["tail", "--from", "0", "--json", "--url", &served.url])
+        .args(["tail", "--after", "0", "--json", "--url", &served.url])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

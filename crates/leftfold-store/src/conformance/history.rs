@@ -16,15 +16,12 @@ use super::{
 };
 use crate::MemoryStore;
 
-/// Draws that repeat themselves: splitmix64.
-struct Rng(u64);
+/// Draws of appends and reads.
+struct Draws(fastrand::Rng);
 
-impl Rng {
+impl Draws {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
+        self.0.u64(..bound)
     }
 
     fn append(&mut self, head: u64, earlier: &[Append]) -> Append {
@@ -118,10 +115,11 @@ pub async fn random_histories_equal_those_of_the_store_in_memory(fixture: &impl 
         .and_then(|text| text.parse().ok());
     for seed in seed.map_or(0..12, |seed: u64| seed..seed + 1) {
         let (store, model): (Store, Store) = (fixture.open().await, Arc::new(MemoryStore::new()));
-        let (mut chance, mut earlier) = (Rng(seed), Vec::new());
+        let mut draws = Draws(fastrand::Rng::with_seed(seed));
+        let mut earlier = Vec::new();
         for _ in 0..60 {
             let head = model.head().await.unwrap().get();
-            let append = chance.append(head, &earlier);
+            let append = draws.append(head, &earlier);
             let (ours, theirs) = (
                 store.append(append.clone()).await,
                 model.append(append.clone()).await,
@@ -134,7 +132,7 @@ pub async fn random_histories_equal_those_of_the_store_in_memory(fixture: &impl 
             if ours.is_ok() {
                 earlier.push(append);
             }
-            let wanted = chance.read(head);
+            let wanted = draws.read(head);
             let (ours, theirs) = (
                 read(&store, wanted.clone()).await,
                 read(&model, wanted.clone()).await,

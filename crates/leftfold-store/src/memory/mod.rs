@@ -8,7 +8,6 @@ mod state;
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
@@ -20,7 +19,7 @@ use self::state::{BATCH_EVENTS_MAX, RECENT_IDS, State, deliver, list_streams};
 use crate::{
     AppendError, Backend, Capabilities, Delivery, ListStreams, MemorySnapshotStore, ReadBatch,
     ReadError, RetentionStore, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
-    Subscription, Truncation,
+    Subscription, Truncation, clock,
 };
 
 /// Streams of a batch, at most.
@@ -61,7 +60,7 @@ impl MemoryStore {
     /// An empty store on the system's clock.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_clock(system_time)
+        Self::with_clock(clock::system_time)
     }
 
     /// An empty store whose events are recorded, and grow old, at the times this clock tells.
@@ -79,18 +78,6 @@ impl MemoryStore {
         };
         Self::from_backend_with_clock(backend, move || clock())
     }
-}
-
-/// The time of the system's clock.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the default clock of stores that have no other"
-)]
-pub(crate) fn system_time() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 impl Shared {

@@ -45,7 +45,7 @@ impl State {
         CurrentRevision(events.checked_sub(1).map(Revision::new))
     }
 
-    /// The same order of checks as in docs/queries.md.
+    /// Decides an append by the order of checks in docs/queries.md, independently of the engine (differential oracle).
     pub(super) fn decide(&self, append: &Append) -> Result<Option<Appended>, Conflict> {
         if let Some(appended) = self.repetition(append)? {
             return Ok(Some(appended));

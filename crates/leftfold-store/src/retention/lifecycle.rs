@@ -17,8 +17,10 @@ use leftfold_model::{
 };
 use quick_cache::sync::Cache;
 
-use super::metadata::{StreamMetadata, is_metadata, is_tombstone};
-use crate::{Backend, ListStreams, ReadError};
+use crate::{
+    Backend, ListStreams, ReadError, StreamMetadata,
+    contract::stream_metadata::{is_metadata, is_tombstone},
+};
 
 /// Lives that are kept, at most: a few MiB.
 const KEPT: usize = 16_384;

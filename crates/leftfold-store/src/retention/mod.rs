@@ -8,10 +8,8 @@
 //! **Reading order:** [`RetentionStore`], `lifecycle`, `plan`, `write`, `read`, `sweep`.
 
 mod lifecycle;
-mod metadata;
 mod plan;
 mod read;
-mod state;
 mod sweep;
 mod write;
 
@@ -22,14 +20,11 @@ use futures_util::{StreamExt, TryStreamExt, future, stream};
 use leftfold_model::{Append, Appended, Position, Read, Revision, Scope, StreamName, Timestamp};
 
 use self::lifecycle::{LifecycleCache, Phase};
-pub use self::{
-    metadata::StreamMetadata,
-    state::{Delete, Scavenge, ScavengeProgress, StreamState, StreamStatus},
-    write::append_in_transaction,
-};
+pub use self::write::append_in_transaction;
 use crate::{
-    AppendError, Backend, Capabilities, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
-    SnapshotStore, StoreStats, StreamInfo, Subscription,
+    AppendError, Backend, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch,
+    ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState,
+    StreamStatus, Subscription,
 };
 
 /// A store: a back end, and the rules about the lives of streams.
@@ -64,7 +59,7 @@ impl<B: Backend> RetentionStore<B> {
     /// The store over this back end, in which events grow old by the system's clock.
     #[must_use]
     pub fn from_backend(backend: B) -> Self {
-        Self::from_backend_with_clock(backend, crate::memory::system_time)
+        Self::from_backend_with_clock(backend, crate::clock::system_time)
     }
 
     /// The store over this back end, in which events grow old by this clock.

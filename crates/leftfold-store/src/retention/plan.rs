@@ -12,11 +12,11 @@ use leftfold_model::{
     Revision, StreamCheck, StreamName, StreamWrite,
 };
 
-use super::{
-    lifecycle::{Phase, StreamLifecycle},
-    metadata::{StreamMetadata, is_metadata, is_tombstone, metadata_type, tombstone_type},
+use super::lifecycle::{Phase, StreamLifecycle};
+use crate::{
+    AppendError, ReadError, StreamMetadata,
+    contract::stream_metadata::{is_metadata, is_tombstone, metadata_type, tombstone_type},
 };
-use crate::{AppendError, ReadError};
 
 /// What an append is planned on, and where it goes: what is known of its streams, and who decides.
 pub(super) trait AppendContext: Sync {

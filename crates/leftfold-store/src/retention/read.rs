@@ -16,9 +16,10 @@ use leftfold_model::{
 use super::{
     RetentionStore,
     lifecycle::{Phase, StreamLifecycle},
-    metadata::is_tombstone,
 };
-use crate::{Backend, Delivery, ReadBatch, ReadError, Subscription};
+use crate::{
+    Backend, Delivery, ReadBatch, ReadError, Subscription, contract::stream_metadata::is_tombstone,
+};
 
 type Batches = BoxStream<'static, Result<ReadBatch, ReadError>>;
 type Deliveries = BoxStream<'static, Result<Delivery, ReadError>>;

@@ -8,8 +8,8 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold_model::{CurrentRevision, Revision, StreamName};
 
-use super::{RetentionStore, Scavenge, ScavengeProgress, lifecycle::Phase};
-use crate::{Backend, ListStreams, ReadError, backend::Truncation};
+use super::{RetentionStore, lifecycle::Phase};
+use crate::{Backend, ListStreams, ReadError, Scavenge, ScavengeProgress, backend::Truncation};
 
 impl<B: Backend> RetentionStore<B> {
     pub(super) fn sweep(

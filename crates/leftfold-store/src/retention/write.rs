@@ -15,11 +15,12 @@ use leftfold_model::{
 use super::{
     RetentionStore,
     lifecycle::{Phase, StreamLifecycle},
-    metadata::{metadata_type, tombstone_type},
     plan::{AppendContext, Plan, Recreation, deleted, exactly, invalid, unread},
-    state::Delete,
 };
-use crate::{AppendError, AppendTransaction, Backend};
+use crate::{
+    AppendError, AppendTransaction, Backend, Delete,
+    contract::stream_metadata::{metadata_type, tombstone_type},
+};
 
 /// How often an append is decided anew because the lives of its streams change.
 const ATTEMPTS: u32 = 64;

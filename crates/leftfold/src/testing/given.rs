@@ -5,10 +5,12 @@
 
 use std::fmt::Debug;
 
+use leftfold_model::ErrorChain;
+
 use super::{
     Decided,
     decided::{fail, same},
-    sources, stored,
+    stored,
 };
 use crate::{Aggregate, IntoEvents, load::fold};
 
@@ -93,7 +95,7 @@ impl<A: Aggregate> Given<A> {
             self.state.apply(event);
         });
         if let Err(error) = folded {
-            fail(&format!("{error}{}", sources(&error)));
+            fail(&ErrorChain(&error).to_string());
         }
         self.events += 1;
     }

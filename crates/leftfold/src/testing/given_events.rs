@@ -4,7 +4,9 @@
 //! **Invariants:** a model is given what is within its boundary, as a store would give it; a boundary that a store would
 //! refuse fails the test.
 
-use super::{Decided, decided::fail, sources, stored};
+use leftfold_model::ErrorChain;
+
+use super::{Decided, decided::fail, stored};
 use crate::{Event, IntoEvents, Models, load::fold};
 
 /// What happened before, in the whole store.
@@ -69,7 +71,7 @@ impl<V: Event> GivenEvents<V> {
         let boundaries = models.boundaries();
         for boundary in &boundaries {
             if let Err(error) = boundary.query::<V>() {
-                fail(&format!("{error}{}", sources(&error)));
+                fail(&ErrorChain(&error).to_string());
             }
         }
         for (event, place) in self.events.iter().zip(0..) {
@@ -78,7 +80,7 @@ impl<V: Event> GivenEvents<V> {
                 models.apply(&boundaries, &stored.tags, event);
             });
             if let Err(error) = folded {
-                fail(&format!("{error}{}", sources(&error)));
+                fail(&ErrorChain(&error).to_string());
             }
         }
         Decided {

@@ -19,7 +19,7 @@ pub use given_events::GivenEvents;
 pub use lock::EventsLock;
 
 use leftfold_model::{
-    EventId, EventType, Position, RecordedEvent, Revision, StreamName, Tag, Timestamp,
+    ErrorChain, EventId, EventType, Position, RecordedEvent, Revision, StreamName, Tag, Timestamp,
 };
 
 use crate::{Event, Metadata};
@@ -30,11 +30,11 @@ use crate::{Event, Metadata};
     reason = "in a test an event that cannot be stored is a failure"
 )]
 fn stored<V: Event>(event: &V, place: u64) -> RecordedEvent {
-    let fail = |what: &str, error: &dyn std::error::Error| -> ! {
+    let fail = |what: &str, error: &(dyn std::error::Error + 'static)| -> ! {
         panic!(
-            "event {place} of type {}: {what}: {error}{}",
+            "event {place} of type {}: {what}: {}",
             event.event_type(),
-            sources(error)
+            ErrorChain(error)
         )
     };
     let encoded = event
@@ -62,15 +62,4 @@ fn stored<V: Event>(event: &V, place: u64) -> RecordedEvent {
         tags,
         time: Timestamp::from_micros(place),
     }
-}
-
-/// What stands behind an error, in one line.
-fn sources(error: &dyn std::error::Error) -> String {
-    let mut text = String::new();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text += &format!(": {error}");
-        source = error.source();
-    }
-    text
 }

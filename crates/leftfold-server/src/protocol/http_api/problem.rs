@@ -8,7 +8,10 @@ use axum::{
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use leftfold_model::{Conflict, CurrentRevision, ExpectedRevision, ModelError, StreamName};
+use leftfold_model::{
+    Conflict, CurrentRevision, ErrorChain, ExpectedRevision, ModelError, StreamName,
+    truncate_for_display,
+};
 use leftfold_store::{AppendError, ReadError};
 use serde::Serialize;
 use serde_json::Value;
@@ -145,7 +148,7 @@ impl Problem {
             kind: format!("urn:leftfold:problem:{name}"),
             title,
             status: status.as_u16(),
-            detail: cut(detail.into()),
+            detail: truncated(&detail.into()),
             field: None,
             value: None,
             limit: None,
@@ -176,7 +179,7 @@ impl Problem {
 
     /// The same, with what it is about: a path in the body, a parameter, a header.
     pub(super) fn of(self, field: impl Into<String>) -> Self {
-        self.with(|problem| problem.field = Some(cut(field.into())))
+        self.with(|problem| problem.field = Some(truncated(&field.into())))
     }
 
     /// The same; if it is not known what came of the request, with how to find out.
@@ -190,7 +193,7 @@ impl Problem {
     /// The same, with the value.
     pub(super) fn with_value(self, value: impl Into<Value>) -> Self {
         let value = match value.into() {
-            Value::String(text) => cut(text).into(),
+            Value::String(text) => truncated(&text).into(),
             other => other,
         };
         self.with(|problem| problem.value = Some(value))
@@ -282,16 +285,8 @@ impl Problem {
     }
 }
 
-/// A text, or its beginning.
-fn cut(text: String) -> String {
-    if text.len() <= TEXT_BYTES_MAX {
-        return text;
-    }
-    let mut end = TEXT_BYTES_MAX;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}...", text.get(..end).unwrap_or_default())
+fn truncated(text: &str) -> String {
+    truncate_for_display(text, TEXT_BYTES_MAX).into_owned()
 }
 
 fn of_deleted(error: &dyn std::error::Error, stream: &StreamName) -> Problem {
@@ -313,21 +308,16 @@ fn actual_word(CurrentRevision(actual): CurrentRevision) -> Value {
     actual.map_or_else(|| "none".into(), |revision| revision.get().into())
 }
 
-/// An error with what caused it, on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let texts: Vec<_> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
-}
-
 impl From<AppendError> for Problem {
     fn from(error: AppendError) -> Self {
         match &error {
             AppendError::Conflict(conflict) => Self::of_conflict(conflict),
             AppendError::Invalid { .. } => Self::new(ProblemKind::INVALID, error.to_string()),
-            AppendError::Unavailable { .. } => Self::new(ProblemKind::UNAVAILABLE, chain(&error)),
+            AppendError::Unavailable { .. } => {
+                Self::new(ProblemKind::UNAVAILABLE, ErrorChain(&error).to_string())
+            }
             // Of what this protocol has no word for, the client must expect the worst.
-            _ => Self::new(ProblemKind::UNKNOWN, chain(&error)),
+            _ => Self::new(ProblemKind::UNKNOWN, ErrorChain(&error).to_string()),
         }
     }
 }
@@ -336,9 +326,11 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match &error {
             ReadError::StreamDeleted { stream } => of_deleted(&error, stream),
-            ReadError::Corrupt { .. } => Self::new(ProblemKind::CORRUPT, chain(&error)),
+            ReadError::Corrupt { .. } => {
+                Self::new(ProblemKind::CORRUPT, ErrorChain(&error).to_string())
+            }
             ReadError::Invalid { .. } => Self::new(ProblemKind::INVALID, error.to_string()),
-            _ => Self::new(ProblemKind::UNAVAILABLE, chain(&error)),
+            _ => Self::new(ProblemKind::UNAVAILABLE, ErrorChain(&error).to_string()),
         }
     }
 }

@@ -14,7 +14,7 @@ use leftfold_proto::{
     event_store::client::streams::{ReadResp, read_resp::Content},
     prost::encoding::{WireType, encode_key, encode_varint},
 };
-
+use leftfold_store::{DELETED_STREAM_TRUNCATE_BEFORE, TOMBSTONE_EVENT_TYPE};
 use uuid::Uuid;
 
 use super::{
@@ -25,10 +25,6 @@ use crate::protocol::wire_format;
 
 const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
-/// The type of the event that says that a stream is deleted for good.
-const TOMBSTONE: &str = "$streamDeleted";
-/// The revision that stands for the end of a stream for good.
-const TOMBSTONE_REVISION: u64 = i64::MAX.unsigned_abs();
 /// Memory that the answers of one read share. More: fewer allocations, and more that one slow answer keeps.
 const SHARED_BYTES: usize = 64 * 1024;
 
@@ -94,7 +90,7 @@ impl EventEncoder {
         wire_format::bytes(out, 3, name.as_bytes());
         let revision = ended
             .as_ref()
-            .map_or(event.revision.get(), |_| TOMBSTONE_REVISION);
+            .map_or(event.revision.get(), |_| DELETED_STREAM_TRUNCATE_BEFORE);
         wire_format::number(out, 3, revision);
         wire_format::number(out, 4, event.position.get());
         wire_format::number(out, 5, event.position.get());
@@ -131,7 +127,7 @@ fn size(event: &RecordedEvent) -> usize {
 
 /// A tombstone is told of the stream it ends, not of that which holds it.
 fn tombstoned(event: &RecordedEvent) -> Option<StreamName> {
-    (event.event_type.as_str() == TOMBSTONE)
+    (event.event_type.as_str() == TOMBSTONE_EVENT_TYPE)
         .then(|| event.stream.described_stream())
         .flatten()
 }
@@ -240,10 +236,11 @@ mod tests {
     #[test]
     fn a_tombstone_is_shown_at_the_end_of_the_stream_it_ends() {
         let shown = read(
-            EventEncoder::new(UuidFormat::Text).answer(Some(&recorded("$$a", TOMBSTONE)), None),
+            EventEncoder::new(UuidFormat::Text)
+                .answer(Some(&recorded("$$a", TOMBSTONE_EVENT_TYPE)), None),
         );
         let shown = shown.event.unwrap();
         assert_eq!(shown.stream_identifier.unwrap().stream_name, "a");
-        assert_eq!(shown.stream_revision, TOMBSTONE_REVISION);
+        assert_eq!(shown.stream_revision, DELETED_STREAM_TRUNCATE_BEFORE);
     }
 }

@@ -83,16 +83,6 @@ fn id(high: u64, low: u64) -> EventId {
     Uuid::from_u64_pair(high, low).into()
 }
 
-fn names<T, E: Into<ErrorResponse>>(
-    texts: Vec<String>,
-    name: impl Fn(String) -> Result<T, E>,
-) -> Decoded<Vec<T>> {
-    texts
-        .into_iter()
-        .map(|text| name(text).map_err(E::into))
-        .collect()
-}
-
 fn expected(expected: Option<wire::Expected>) -> ExpectedRevision {
     match expected.and_then(|expected| expected.kind) {
         None => ExpectedRevision::Any,
@@ -108,8 +98,8 @@ fn query(query: Option<wire::Query>) -> Decoded<Query> {
         return Ok(Query::All);
     }
     let item = |item: wire::QueryItem| {
-        let types = names(item.types, EventType::new)?;
-        Ok(QueryItem::new(types, names(item.tags, Tag::new)?)?)
+        let types = EventType::parse_all(item.types)?;
+        Ok(QueryItem::new(types, Tag::parse_all(item.tags)?)?)
     };
     let items: Vec<_> = items.into_iter().map(item).collect::<Decoded<_>>()?;
     Ok(Query::items(items)?)

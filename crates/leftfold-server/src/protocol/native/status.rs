@@ -3,9 +3,7 @@
 //! **Owns:** the table from errors to gRPC codes and [`ErrorDetail`] messages. **Does not know:** why something failed.
 //! **Invariants:** every error of the contract has a message of its own; texts are bounded, for they travel in headers.
 
-use std::error::Error;
-
-use leftfold_model::{Conflict, ModelError, StreamName};
+use leftfold_model::{Conflict, ErrorChain, ModelError, StreamName, truncate_for_display};
 use leftfold_proto::{
     google::rpc,
     leftfold::v1::{
@@ -100,7 +98,12 @@ impl ErrorResponse {
         })
     }
 
-    fn caused(code: Code, error: &dyn Error, cause: &Cause, kind: fn(CauseChain) -> Kind) -> Self {
+    fn caused(
+        code: Code,
+        error: &dyn std::error::Error,
+        cause: &Cause,
+        kind: fn(CauseChain) -> Kind,
+    ) -> Self {
         let causes = causes(cause);
         let mut text = error.to_string();
         for cause in &causes {
@@ -236,28 +239,12 @@ fn deleted(stream: &StreamName) -> Kind {
     })
 }
 
-/// The cause and what caused it, as texts.
+/// Returns the texts of the cause and its sources.
 fn causes(cause: &Cause) -> Vec<String> {
-    let mut next: Option<&(dyn Error + 'static)> = Some(cause.as_ref());
-    let mut texts: Vec<String> = Vec::new();
-    while let Some(error) = next.filter(|_| texts.len() < CAUSES_MAX) {
-        let text = bounded(&error.to_string());
-        if texts.last() != Some(&text) {
-            texts.push(text);
-        }
-        next = error.source();
-    }
-    texts
+    let texts = ErrorChain(cause.as_ref()).texts().take(CAUSES_MAX);
+    texts.map(|text| bounded(&text)).collect()
 }
 
 fn bounded(text: &str) -> String {
-    if text.len() <= TEXT_BYTES_MAX {
-        return text.to_owned();
-    }
-    let mut end = TEXT_BYTES_MAX;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let head = text.get(..end).unwrap_or_default();
-    format!("{head}...")
+    truncate_for_display(text, TEXT_BYTES_MAX).into_owned()
 }

@@ -19,16 +19,9 @@ pub(super) fn query(asked: Option<wire::Query>) -> Result<Query, ModelError> {
 }
 
 fn item(asked: wire::QueryItem) -> Result<QueryItem, ModelError> {
-    let types: Vec<_> = names(asked.types, EventType::new)?;
-    let tags: Vec<_> = names(asked.tags, Tag::new)?;
+    let types = EventType::parse_all(asked.types)?;
+    let tags = Tag::parse_all(asked.tags)?;
     QueryItem::new(types, tags)
-}
-
-fn names<N>(
-    texts: Vec<String>,
-    name: impl Fn(String) -> Result<N, ModelError>,
-) -> Result<Vec<N>, ModelError> {
-    texts.into_iter().map(name).collect()
 }
 
 /// A condition; without `after` every matching event there is makes it fail.

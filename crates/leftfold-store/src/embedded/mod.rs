@@ -5,35 +5,35 @@
 //! blocking pool (docs/adr/0015-read-in-place.md), and a task that only reads lets others run now and then; appends wait in
 //! the engine's own bounded queue, and callers beyond its bound wait here, holding nothing but their append.
 
-use std::{ops::ControlFlow, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+mod erase;
+mod list;
+mod read;
+mod subscribe;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
-use futures_util::{StreamExt, future, stream};
+use futures_util::{StreamExt, stream};
 use leftfold_log as log;
 use leftfold_log::{
-    Cursor, Delivery as LogDelivery, FirstBatch, Follower, Log, LogOptions, OpenError,
-    ScavengeOptions, Streams,
+    Log, LogOptions, OpenError,
     disk::{FileKind, FileName},
 };
-use leftfold_model::{
-    Append, Appended, CurrentRevision, Position, Read, RecordedEvent, StreamName,
-};
+use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamName};
 use tokio::{runtime::Handle, sync::mpsc, task};
 
+use self::{
+    erase::{PROGRESS_BUFFERED, erase, erase_options},
+    list::Listing,
+    read::ReadStream,
+    subscribe::SubscriptionStream,
+};
 use crate::{
     AppendError, Backend, Capabilities, Delivery, ListStreams, MemorySnapshotStore, ReadBatch,
     ReadError, RetentionStore, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
     Subscription, Truncation, snapshot_file::FileSnapshotStore,
 };
 
-/// Bytes of a batch, about. Readers may be slow and many, and each holds one.
-const BATCH_BYTES: u64 = 256 * 1024;
-/// Streams of a batch: each costs the read of one event.
-const BATCH_STREAMS: usize = 256;
-/// Steps of an erasure that may be told ahead of whoever listens.
-const ERASE_TOLD: usize = 4;
-/// How long a subscription that waits for what it selects lets its checkpoint stand still while other events come.
-const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
 /// How long an append waits before it asks a full queue again.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
@@ -50,7 +50,7 @@ pub struct EmbeddedBackend {
     /// Where blocking reads run, so that callers may be of any runtime or none.
     runtime: Handle,
     snapshots: Arc<dyn SnapshotStore>,
-    /// The same, if they are in a file.
+    /// The snapshot store again if it is a file: closing the store closes it.
     file: Option<FileSnapshotStore>,
 }
 
@@ -262,7 +262,7 @@ impl Backend for EmbeddedBackend {
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
         let (log, runtime) = (self.log.clone(), self.runtime.clone());
         let begin = async move {
-            let (tell, told) = mpsc::channel(ERASE_TOLD);
+            let (tell, told) = mpsc::channel(PROGRESS_BUFFERED);
             let options = erase_options(bytes_per_second);
             // The task ends by itself when nobody listens any more.
             drop(runtime.spawn_blocking(move || erase(&log, &cuts, options, &tell)));
@@ -279,56 +279,6 @@ impl Backend for EmbeddedBackend {
     }
 }
 
-/// Everything under the cuts is to go, so the newest segment is closed if need be.
-fn erase_options(bytes_per_second: Option<u64>) -> ScavengeOptions {
-    let options = ScavengeOptions::default().with_seal_newest();
-    match bytes_per_second {
-        Some(bytes) => options.with_bytes_per_second(bytes),
-        None => options,
-    }
-}
-
-/// Scavenges the log and tells how far it is, until it is done or nobody listens.
-fn erase(
-    log: &Log,
-    cuts: &[Truncation],
-    options: ScavengeOptions,
-    tell: &mpsc::Sender<Result<ScavengeProgress, ReadError>>,
-) {
-    let cuts: Vec<_> = cuts
-        .iter()
-        .map(|cut| log::Truncation {
-            stream: cut.stream.clone(),
-            before: cut.before,
-        })
-        .collect();
-    let progress = |done: &log::ScavengeProgress| {
-        ScavengeProgress::of(
-            done.segments_done,
-            done.segments_total,
-            done.events_erased,
-            done.bytes_reclaimed,
-        )
-    };
-    let ended = log.scavenge(&cuts, options, &mut |done| match tell
-        .blocking_send(Ok(progress(done)))
-    {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(_) => ControlFlow::Break(()),
-    });
-    let last = match ended {
-        Ok(done) => Ok(ScavengeProgress {
-            finished: done.is_finished(),
-            ..progress(&done)
-        }),
-        Err(error) => Err(ReadError::Unavailable {
-            cause: Arc::new(error),
-        }),
-    };
-    // If nobody listens any more, nobody wants to know.
-    let _ = tell.blocking_send(last);
-}
-
 /// Runs a blocking step off the runtime's threads.
 async fn blocking<T: Send + 'static>(
     runtime: Handle,
@@ -339,127 +289,6 @@ async fn blocking<T: Send + 'static>(
         Err(panicked) => Err(ReadError::Unavailable {
             cause: Arc::new(panicked),
         }),
-    }
-}
-
-enum ReadStream {
-    NotBegun(Log, Read),
-    Begun(Box<Cursor>),
-}
-
-impl ReadStream {
-    fn begin(log: &Log, read: &Read) -> Result<Option<(ReadBatch, Self)>, ReadError> {
-        let begin = || {
-            let mut cursor = log.read(read)?.with_batch_bytes(BATCH_BYTES);
-            let events = cursor.next_batch()?;
-            Ok((cursor, events))
-        };
-        Self::first(begin()).map(Some)
-    }
-
-    /// There is a first batch also if it has no events: it brings the token.
-    fn first(first: Result<FirstBatch, log::ReadError>) -> Result<(ReadBatch, Self), ReadError> {
-        let (cursor, events) = first.map_err(read_error)?;
-        let cursor = cursor.with_batch_bytes(BATCH_BYTES);
-        Ok(Self::batch(Box::new(cursor), events.unwrap_or_default()))
-    }
-
-    fn go_on(mut cursor: Box<Cursor>) -> Result<Option<(ReadBatch, Self)>, ReadError> {
-        let events = cursor.next_batch().map_err(read_error)?;
-        Ok(events.map(|events| Self::batch(cursor, events)))
-    }
-
-    fn batch(cursor: Box<Cursor>, events: Vec<RecordedEvent>) -> (ReadBatch, Self) {
-        let token = cursor.token();
-        (ReadBatch { events, token }, Self::Begun(cursor))
-    }
-}
-
-struct SubscriptionStream {
-    follower: Follower,
-    runtime: Handle,
-}
-
-impl SubscriptionStream {
-    /// Waits for the next delivery. `None`: the log was closed.
-    async fn step(mut self) -> Result<Option<(Delivery, Self)>, ReadError> {
-        loop {
-            let wake = self.follower.listen_for_matches();
-            let closed = self.follower.is_closed();
-            if let Some(passed) = self.follower.skip_unmatched() {
-                return Ok(Some((delivery(passed), self)));
-            }
-            if !self.follower.is_current() {
-                task::coop::consume_budget().await;
-                let delivered = match self.follower.try_next_nowait() {
-                    Some(delivered) => delivered.map_err(read_error)?,
-                    None => {
-                        let mut follower = self.follower;
-                        let look = move || Ok((follower.try_next().map_err(read_error)?, follower));
-                        let (delivered, follower) = blocking(self.runtime.clone(), look).await?;
-                        self.follower = follower;
-                        delivered
-                    }
-                };
-                if let Some(delivered) = delivered {
-                    return Ok(Some((delivery(delivered), self)));
-                }
-            }
-            if closed {
-                return Ok(None);
-            }
-            let pause = {
-                // Polled by any runtime or none, but woken by the store's.
-                let _timers = self.runtime.enter();
-                tokio::time::sleep(CHECKPOINT_PAUSE)
-            };
-            future::select(wake, pin!(pause)).await;
-        }
-    }
-}
-
-fn delivery(delivered: LogDelivery) -> Delivery {
-    Delivery {
-        events: delivered.events,
-        through: delivered.through,
-        caught_up: delivered.caught_up,
-    }
-}
-
-struct Listing {
-    log: Log,
-    list: ListStreams,
-    remaining: u64,
-    walk: Option<Streams>,
-}
-
-impl Listing {
-    fn step(mut self) -> Result<Option<(Vec<StreamInfo>, Self)>, ReadError> {
-        let walk = match &mut self.walk {
-            Some(walk) => walk,
-            None => {
-                let walk = self
-                    .log
-                    .streams(&self.list.prefix, self.list.after.as_ref());
-                self.walk.insert(walk.map_err(read_error)?)
-            }
-        };
-        let wanted = usize::try_from(self.remaining)
-            .unwrap_or(usize::MAX)
-            .min(BATCH_STREAMS);
-        let entries = walk.next_batch(wanted).map_err(read_error)?;
-        if entries.is_empty() {
-            return Ok(None);
-        }
-        self.remaining -= entries.len() as u64;
-        let info = |entry: log::StreamInfo| StreamInfo {
-            stream: entry.stream,
-            events: entry.events,
-            revision: entry.revision,
-            position: entry.position,
-            time: entry.time,
-        };
-        Ok(Some((entries.into_iter().map(info).collect(), self)))
     }
 }
 

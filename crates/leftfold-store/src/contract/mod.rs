@@ -1,23 +1,53 @@
-//! The contract: what every store answers, and how.
+//! The contract of every store: its methods, and the values they take and return.
 //!
 //! **Owns:** [`EventStore`] and the values that only it uses.
-//! **Does not know:** how any store works.
+//! **Does not know:** how any store works; back ends; retention.
 //! **Invariants:** object-safe, so that no caller carries a store type parameter; every stream is lazy and
 //! holds a bounded number of bytes; dropping a future or a stream releases what it holds.
 
-use std::{borrow::Cow, fmt::Debug, sync::Arc};
+mod listing;
+mod reading;
+pub(crate) mod stream_metadata;
+mod stream_state;
+
+use std::{fmt::Debug, sync::Arc};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
-use leftfold_model::{
-    Append, Appended, ConflictToken, Position, Query, Read, RecordedEvent, Revision, Scope,
-    StreamName, Timestamp,
-};
+use leftfold_model::{Append, Appended, Position, Read, StreamName};
 
-use crate::{
-    AppendError, Delete, ReadError, Scavenge, ScavengeProgress, SnapshotStore, StreamState,
+pub use self::{
+    listing::{ListStreams, StoreStats, StreamInfo},
+    reading::{Delivery, ReadBatch, Subscription},
+    stream_metadata::{
+        DELETED_STREAM_TRUNCATE_BEFORE, METADATA_EVENT_TYPE, StreamMetadata, TOMBSTONE_EVENT_TYPE,
+    },
+    stream_state::{Delete, Scavenge, ScavengeProgress, StreamState, StreamStatus},
 };
+use crate::{AppendError, ReadError, SnapshotStore};
 
 /// A store of events. Cheap to share behind an `Arc`; every method may be called from many tasks at once.
+///
+/// ```
+/// use futures_util::TryStreamExt;
+/// use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, Read, StreamName};
+/// use leftfold_store::{EventStore, MemoryStore};
+/// use std::sync::Arc;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+/// let stream = StreamName::new("account-1")?;
+/// let deposit = NewEvent::json(EventType::new("DepositMade")?, r#"{"amount":100}"#);
+/// store.append(Append::to(stream.clone(), ExpectedRevision::NoStream, vec![deposit])?).await?;
+///
+/// let mut batches = store.read(Read::stream(stream));
+/// while let Some(batch) = batches.try_next().await? {
+///     for event in &batch.events {
+///         assert_eq!(event.event_type.as_str(), "DepositMade");
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub trait EventStore: Debug + Send + Sync + 'static {
     /// Appends all events of `append` or none, and resolves when they are durable.
     ///
@@ -26,20 +56,20 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     /// later sees them. Positions are dense and follow the order of commits.
     ///
     /// Repeating an append whose events (by id) already stand where it would put them answers their original
-    /// places with [`Appended::repeated`]. With an exact revision or "no stream" this holds for ever; with
+    /// places with [`Appended::repeated`]. With an exact revision or "no stream" this holds without a limit; with
     /// "any" and "exists" for the newest [`Capabilities::recent_ids`] events of the store.
     ///
     /// # Errors
-    /// [`AppendError`]; its [`AppendError::is_definitely_not_written`] tells whether to repeat or to decide anew.
+    /// [`AppendError`]; its [`AppendError::is_definitely_not_written`] tells whether to repeat or to reload and decide again.
     ///
     /// # Cancel safety
     /// Dropping the future does not take back the append.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
-    /// Looks up what appends to this stream have to know, so that they can be handed over at once.
+    /// Looks up what appends to this stream depend on, so that an append is submitted at its first poll.
     ///
-    /// Whoever has several appends under way at the same time and wants them decided in the order in which their futures
-    /// were first polled waits for this before each. It fails silently: the append tells.
+    /// Await this before each append if you pipeline several and need them decided in the order you first poll them.
+    /// Errors are ignored here; the append will report them.
     ///
     /// # Cost
     /// Nothing for a stream that was prepared lately, else about a read of one event.
@@ -48,7 +78,7 @@ pub trait EventStore: Debug + Send + Sync + 'static {
         Box::pin(std::future::ready(()))
     }
 
-    /// Reads events as of the moment of the first poll.
+    /// Reads events as of the first poll.
     ///
     /// A read of one stream keeps to what its metadata leaves of it ([`crate::StreamMetadata`]); every other read gives all
     /// events that have not been reclaimed by [`Self::scavenge`].
@@ -60,14 +90,14 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     /// [`ReadError`]; never a silent end.
     fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>>;
 
-    /// Follows the log: first what is stored, then what is committed, in order, without a gap or a repetition.
+    /// Subscribes to the log: first what is stored, then what is committed, in order, without a gap or a repetition.
     ///
-    /// A subscription behind which nothing is stored begins with an empty delivery that says so: it is caught up. The stream
-    /// does not end by itself; it ends after an error or when the store is closed.
+    /// If nothing is stored after the checkpoint, the first delivery is empty and says that it is caught up. The stream
+    /// ends after an error or when the store is closed.
     ///
     /// # Errors
-    /// [`ReadError`]; [`ReadError::Invalid`] for a checkpoint behind the end of the log, which is that of another log or of
-    /// one that lost its end: waiting for it would skip what is appended until then.
+    /// [`ReadError`]; [`ReadError::Invalid`] for a checkpoint behind the end of the log. Such a checkpoint belongs to another
+    /// log, or the log was restored to an earlier head: waiting for it would skip what is appended until then.
     fn subscribe(
         &self,
         subscription: Subscription,
@@ -161,96 +191,4 @@ impl Capabilities {
             recent_ids,
         }
     }
-}
-
-/// Part of the answer to a read.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ReadBatch {
-    /// Events in the order asked for.
-    pub events: Vec<RecordedEvent>,
-    /// What this read could see; give it back in an append condition.
-    pub token: ConflictToken,
-}
-
-/// A request to follow the log.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Subscription {
-    /// Which part of the log.
-    pub scope: Scope,
-    /// Which events of that part.
-    pub query: Query,
-    /// The checkpoint: what the subscriber has dealt with (exclusive).
-    pub after: Position,
-}
-
-impl Subscription {
-    /// Everything after a checkpoint.
-    #[must_use]
-    pub fn after(after: Position) -> Self {
-        Self {
-            after,
-            ..Self::default()
-        }
-    }
-    /// The same subscription, of this part only.
-    #[must_use]
-    pub fn scope(mut self, scope: Scope) -> Self {
-        self.scope = scope;
-        self
-    }
-    /// The same subscription, of events that match `query` only.
-    #[must_use]
-    pub fn matching(mut self, query: Query) -> Self {
-        self.query = query;
-        self
-    }
-}
-
-/// Part of a subscription.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Delivery {
-    /// Events, oldest first; may be empty when only the checkpoint moved.
-    pub events: Vec<RecordedEvent>,
-    /// The checkpoint after these events: everything selected up to here has been delivered.
-    pub through: Position,
-    /// True if `through` was the head of the log when this was made.
-    pub caught_up: bool,
-}
-
-/// A request to list streams.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct ListStreams {
-    /// Only names that begin with this text.
-    pub prefix: String,
-    /// Only names behind this one, in byte order; for paging.
-    pub after: Option<StreamName>,
-    /// How many streams at most; `None`: no bound.
-    pub limit: Option<u64>,
-}
-
-/// One stream in a listing.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StreamInfo {
-    /// Its name.
-    pub stream: StreamName,
-    /// How many events it has.
-    pub events: u64,
-    /// The revision of its last event.
-    pub revision: Revision,
-    /// The position of its last event.
-    pub position: Position,
-    /// When its last event was committed.
-    pub time: Timestamp,
-}
-
-/// Counts and sizes of a store.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct StoreStats {
-    /// How many events were ever appended, those that were reclaimed since included.
-    pub events: u64,
-    /// Position of the newest event.
-    pub head: Position,
-    /// Further figures, each with its name and unit, in a fixed order: for display.
-    pub details: Vec<(Cow<'static, str>, String)>,
 }

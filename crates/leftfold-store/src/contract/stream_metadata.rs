@@ -1,8 +1,8 @@
 //! The metadata of a stream: how much of it is kept, and what its users note about it.
 //!
 //! **Owns:** [`StreamMetadata`] and its JSON form. **Does not know:** where it is stored, and what it does.
-//! **Invariants:** keys it does not know survive a change; a value of the wrong type counts as absent, so that nobody can
-//! make a stream unreadable by a slip.
+//! **Invariants:** keys it does not know survive a change; a value of the wrong type counts as absent, so that a mistyped
+//! value cannot make a stream unreadable.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ const MAX_COUNT: &str = "$maxCount";
 const MAX_AGE: &str = "$maxAge";
 const CACHE_CONTROL: &str = "$cacheControl";
 const ACL: &str = "$acl";
-/// `$tb` of a deleted stream.
-const EVERYTHING: u64 = i64::MAX.unsigned_abs();
 
-/// Type of the events that hold metadata.
-const METADATA_TYPE: &str = "$metadata";
-/// Type of the event that deletes a stream for good.
-const TOMBSTONE_TYPE: &str = "$streamDeleted";
+/// The value of `$tb` in the metadata of a deleted stream: 2^63 - 1, as KurrentDB writes it.
+pub const DELETED_STREAM_TRUNCATE_BEFORE: u64 = i64::MAX.unsigned_abs();
+/// The type of events that hold the metadata of a stream.
+pub const METADATA_EVENT_TYPE: &str = "$metadata";
+/// The type of the event that tombstones a stream.
+pub const TOMBSTONE_EVENT_TYPE: &str = "$streamDeleted";
 
 /// What is known about a stream beside its events. The newest value counts as a whole.
 ///
@@ -94,34 +94,34 @@ impl StreamMetadata {
     #[must_use]
     pub fn is_deleted(&self) -> bool {
         self.number(TRUNCATE_BEFORE)
-            .is_some_and(|before| before >= EVERYTHING)
+            .is_some_and(|before| before >= DELETED_STREAM_TRUNCATE_BEFORE)
     }
 
-    /// The same, keeping only the newest `count` events.
+    /// Keeps only the newest `count` events of the stream.
     #[must_use]
     pub fn with_max_count(self, count: u64) -> Self {
         self.with_key(MAX_COUNT, count)
     }
-    /// The same, keeping only events younger than this; parts of a second are cut off.
+    /// Keeps only events younger than this; fractions of a second are dropped.
     #[must_use]
     pub fn with_max_age(self, age: Duration) -> Self {
         self.with_key(MAX_AGE, age.as_secs())
     }
-    /// The same, without events below this revision.
+    /// Truncates the stream before this revision.
     #[must_use]
     pub fn with_truncate_before(self, before: Revision) -> Self {
         self.with_key(TRUNCATE_BEFORE, before.get())
     }
-    /// The same, with this value under a key of the caller's own.
+    /// Sets a key of the caller's own.
     #[must_use]
     pub fn with_key(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.keys.insert(key.to_owned(), value.into());
         self
     }
 
-    /// The same, for a stream that is deleted.
-    pub(super) fn deleted(self) -> Self {
-        self.with_key(TRUNCATE_BEFORE, EVERYTHING)
+    /// Marks the stream as deleted.
+    pub(crate) fn deleted(self) -> Self {
+        self.with_key(TRUNCATE_BEFORE, DELETED_STREAM_TRUNCATE_BEFORE)
     }
 
     /// The append that makes this the metadata of `stream`; `expected` is about the metadata, whose own revisions start
@@ -148,21 +148,21 @@ impl StreamMetadata {
 }
 
 /// The type of events that hold metadata.
-pub(super) fn metadata_type() -> Result<EventType, ModelError> {
-    EventType::new(METADATA_TYPE)
+pub(crate) fn metadata_type() -> Result<EventType, ModelError> {
+    EventType::new(METADATA_EVENT_TYPE)
 }
 
 /// The type of the event that deletes a stream for good.
-pub(super) fn tombstone_type() -> Result<EventType, ModelError> {
-    EventType::new(TOMBSTONE_TYPE)
+pub(crate) fn tombstone_type() -> Result<EventType, ModelError> {
+    EventType::new(TOMBSTONE_EVENT_TYPE)
 }
 
-pub(super) fn is_metadata(event_type: &EventType) -> bool {
-    event_type.as_str() == METADATA_TYPE
+pub(crate) fn is_metadata(event_type: &EventType) -> bool {
+    event_type.as_str() == METADATA_EVENT_TYPE
 }
 
-pub(super) fn is_tombstone(event_type: &EventType) -> bool {
-    event_type.as_str() == TOMBSTONE_TYPE
+pub(crate) fn is_tombstone(event_type: &EventType) -> bool {
+    event_type.as_str() == TOMBSTONE_EVENT_TYPE
 }
 
 #[cfg(test)]

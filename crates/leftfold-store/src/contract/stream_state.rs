@@ -1,13 +1,13 @@
-//! What callers ask and learn about the life of a stream.
+//! Requests and answers about the lifecycle of a stream.
 //!
 //! **Owns:** [`StreamState`], [`StreamStatus`], [`Delete`], [`Scavenge`], [`ScavengeProgress`].
-//! **Does not know:** how a stream's life is decided.
+//! **Does not know:** how a stream's lifecycle is decided.
 
 use leftfold_model::{ExpectedRevision, Revision, StreamName};
 
-use super::metadata::StreamMetadata;
+use super::StreamMetadata;
 
-/// What a stream is at some moment.
+/// The state of a stream at some moment.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct StreamState {
@@ -24,7 +24,7 @@ pub struct StreamState {
 }
 
 impl StreamState {
-    /// The state with these values: for stores that are told it by another.
+    /// Creates a state of these values, for stores that get them from another store.
     #[must_use]
     pub fn new(
         status: StreamStatus,
@@ -49,9 +49,9 @@ pub enum StreamStatus {
     Absent,
     /// It has events, though retention may have taken all of them.
     Present,
-    /// It was deleted; the next append brings it back, with revisions going on where they ended.
+    /// It was deleted (soft deleted). The next append recreates it; revisions continue where they ended.
     Deleted,
-    /// It was deleted for good. Nobody can append to it or read it again.
+    /// It was tombstoned (hard deleted). Every append to it and read of it is refused.
     Tombstoned,
 }
 
@@ -63,12 +63,12 @@ pub struct Delete {
     pub stream: StreamName,
     /// What must hold for it.
     pub expected: ExpectedRevision,
-    /// Whether its name can never be used again.
+    /// True for a hard delete: the name can never be used again.
     pub permanent: bool,
 }
 
 impl Delete {
-    /// Deletes what stands in the stream by now. The next append to it brings it back; revisions go on.
+    /// Creates a request for a soft delete. The next append recreates the stream; revisions continue.
     #[must_use]
     pub fn stream(stream: StreamName, expected: ExpectedRevision) -> Self {
         Self {
@@ -78,8 +78,8 @@ impl Delete {
         }
     }
 
-    /// Deletes the stream for good: nothing can be appended to it or read from it ever again. With "any" or "no stream"
-    /// as the expectation the stream need not exist.
+    /// Creates a request for a hard delete: the store refuses every later append and read of the stream. With "any" or
+    /// "no stream" as the expectation the stream need not exist.
     #[must_use]
     pub fn tombstone(stream: StreamName, expected: ExpectedRevision) -> Self {
         Self {
@@ -99,7 +99,7 @@ pub struct Scavenge {
 }
 
 impl Scavenge {
-    /// The same, at most this fast.
+    /// Sets the maximum number of bytes per second that the scavenge reads and writes.
     #[must_use]
     pub fn with_bytes_per_second(mut self, bytes: u64) -> Self {
         self.bytes_per_second = Some(bytes);
@@ -126,7 +126,7 @@ pub struct ScavengeProgress {
 }
 
 impl ScavengeProgress {
-    /// So many of so many parts are done, with these events and bytes reclaimed.
+    /// Creates the progress of a scavenge that has done `parts_done` of `parts`.
     #[must_use]
     pub fn of(parts_done: u64, parts: u64, events: u64, bytes: u64) -> Self {
         Self {

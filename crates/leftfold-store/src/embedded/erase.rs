@@ -1,0 +1,66 @@
+//! An erasure in the embedded store, with its progress.
+//!
+//! **Owns:** the way from truncations to a scavenge of the log. **Does not know:** why events are erased.
+//! **Invariants:** an erasure without a listener stops after the segment under way.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use leftfold_log as log;
+use leftfold_log::{Log, ScavengeOptions};
+use tokio::sync::mpsc;
+
+use crate::{ReadError, ScavengeProgress, Truncation};
+
+/// Steps of an erasure that may be sent before the listener takes them.
+pub(super) const PROGRESS_BUFFERED: usize = 4;
+
+/// Everything under the cuts is to go, so the newest segment is closed if need be.
+pub(super) fn erase_options(bytes_per_second: Option<u64>) -> ScavengeOptions {
+    let options = ScavengeOptions::default().with_seal_newest();
+    match bytes_per_second {
+        Some(bytes) => options.with_bytes_per_second(bytes),
+        None => options,
+    }
+}
+
+/// Scavenges the log and tells how far it is, until it is done or nobody listens.
+pub(super) fn erase(
+    log: &Log,
+    cuts: &[Truncation],
+    options: ScavengeOptions,
+    tell: &mpsc::Sender<Result<ScavengeProgress, ReadError>>,
+) {
+    let cuts: Vec<_> = cuts
+        .iter()
+        .map(|cut| log::Truncation {
+            stream: cut.stream.clone(),
+            before: cut.before,
+        })
+        .collect();
+    let progress = |done: &log::ScavengeProgress| {
+        ScavengeProgress::of(
+            done.segments_done,
+            done.segments_total,
+            done.events_erased,
+            done.bytes_reclaimed,
+        )
+    };
+    let ended = log.scavenge(&cuts, options, &mut |done| match tell
+        .blocking_send(Ok(progress(done)))
+    {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    });
+    let last = match ended {
+        Ok(done) => Ok(ScavengeProgress {
+            finished: done.is_finished(),
+            ..progress(&done)
+        }),
+        Err(error) => Err(ReadError::Unavailable {
+            cause: Arc::new(error),
+        }),
+    };
+    // If nobody listens any more, nobody wants to know.
+    let _ = tell.blocking_send(last);
+}

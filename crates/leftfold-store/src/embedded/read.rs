@@ -1,0 +1,50 @@
+//! A read of the embedded store on its way from batch to batch.
+//!
+//! **Owns:** [`ReadStream`]. **Does not know:** on which thread a step runs.
+//! **Invariants:** a step holds one batch of about [`BATCH_BYTES`].
+
+use leftfold_log as log;
+use leftfold_log::{Cursor, FirstBatch, Log};
+use leftfold_model::{Read, RecordedEvent};
+
+use super::read_error;
+use crate::{ReadBatch, ReadError};
+
+/// Bytes of a batch, about. Readers may be slow and many, and each holds one.
+const BATCH_BYTES: u64 = 256 * 1024;
+
+/// A read before and after its first batch.
+pub(super) enum ReadStream {
+    NotBegun(Log, Read),
+    Begun(Box<Cursor>),
+}
+
+impl ReadStream {
+    pub(super) fn begin(log: &Log, read: &Read) -> Result<Option<(ReadBatch, Self)>, ReadError> {
+        let begin = || {
+            let mut cursor = log.read(read)?.with_batch_bytes(BATCH_BYTES);
+            let events = cursor.next_batch()?;
+            Ok((cursor, events))
+        };
+        Self::first(begin()).map(Some)
+    }
+
+    /// There is a first batch also if it has no events: it brings the token.
+    pub(super) fn first(
+        first: Result<FirstBatch, log::ReadError>,
+    ) -> Result<(ReadBatch, Self), ReadError> {
+        let (cursor, events) = first.map_err(read_error)?;
+        let cursor = cursor.with_batch_bytes(BATCH_BYTES);
+        Ok(Self::batch(Box::new(cursor), events.unwrap_or_default()))
+    }
+
+    pub(super) fn go_on(mut cursor: Box<Cursor>) -> Result<Option<(ReadBatch, Self)>, ReadError> {
+        let events = cursor.next_batch().map_err(read_error)?;
+        Ok(events.map(|events| Self::batch(cursor, events)))
+    }
+
+    fn batch(cursor: Box<Cursor>, events: Vec<RecordedEvent>) -> (ReadBatch, Self) {
+        let token = cursor.token();
+        (ReadBatch { events, token }, Self::Begun(cursor))
+    }
+}

@@ -1,0 +1,68 @@
+//! A subscription of the embedded store.
+//!
+//! **Owns:** [`SubscriptionStream`]. **Does not know:** retention.
+//! **Invariants:** no wake-up is lost: it listens before it looks; what would wait for the disk is read elsewhere.
+
+use std::{pin::pin, time::Duration};
+
+use futures_util::future;
+use leftfold_log::{Delivery as LogDelivery, Follower};
+use tokio::{runtime::Handle, task};
+
+use super::{blocking, read_error};
+use crate::{Delivery, ReadError};
+
+/// How long a subscription that waits for what it selects lets its checkpoint stand still while other events come.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
+
+/// A follower of the log, and the runtime whose threads may wait for the disk.
+pub(super) struct SubscriptionStream {
+    pub(super) follower: Follower,
+    pub(super) runtime: Handle,
+}
+
+impl SubscriptionStream {
+    /// Waits for the next delivery. `None`: the log was closed.
+    pub(super) async fn step(mut self) -> Result<Option<(Delivery, Self)>, ReadError> {
+        loop {
+            let wake = self.follower.listen_for_matches();
+            let closed = self.follower.is_closed();
+            if let Some(passed) = self.follower.skip_unmatched() {
+                return Ok(Some((delivery(passed), self)));
+            }
+            if !self.follower.is_current() {
+                task::coop::consume_budget().await;
+                let delivered = match self.follower.try_next_nowait() {
+                    Some(delivered) => delivered.map_err(read_error)?,
+                    None => {
+                        let mut follower = self.follower;
+                        let look = move || Ok((follower.try_next().map_err(read_error)?, follower));
+                        let (delivered, follower) = blocking(self.runtime.clone(), look).await?;
+                        self.follower = follower;
+                        delivered
+                    }
+                };
+                if let Some(delivered) = delivered {
+                    return Ok(Some((delivery(delivered), self)));
+                }
+            }
+            if closed {
+                return Ok(None);
+            }
+            let pause = {
+                // Polled by any runtime or none, but woken by the store's.
+                let _timers = self.runtime.enter();
+                tokio::time::sleep(CHECKPOINT_PAUSE)
+            };
+            future::select(wake, pin!(pause)).await;
+        }
+    }
+}
+
+fn delivery(delivered: LogDelivery) -> Delivery {
+    Delivery {
+        events: delivered.events,
+        through: delivered.through,
+        caught_up: delivered.caught_up,
+    }
+}
