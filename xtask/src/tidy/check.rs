@@ -10,15 +10,17 @@ use crate::{
     violation::Violation,
 };
 
-use super::{form, links, map, names};
+use super::{form, glossary, links, map, names};
 
 /// Every breach of form in the tree, in the order of the files.
 pub(crate) fn check(tree: &Tree) -> Result<Vec<Violation>, CheckError> {
     let mut found = Vec::new();
+    let banned = glossary::banned(&tree.text(glossary::DOCUMENT)?);
     for path in tree.files("rs")? {
         let source = Source::new(path.clone(), tree.text(&path)?);
         found.extend(form::check(&source));
         found.extend(names::check(&source));
+        found.extend(glossary::check(&source, &banned)?);
     }
     for path in tree.files("md")? {
         let text = tree.text(&path)?;
