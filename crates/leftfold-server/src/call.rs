@@ -1,52 +1,139 @@
-//! Calls, and how long they may take.
+//! Calls: how long they may take, and what they hold meanwhile.
 //!
-//! **Owns:** [`deadline`]; [`run_to_completion`] for calls that change something, [`with_timeout`] for those that only ask.
-//! **Does not know:** what is changed or asked.
-//! **Invariants:** a change that was begun is finished, also when its client is gone or has waited long enough; one whose
-//! time is over when it arrives is not begun; a question is given up when nobody waits for its answer any more.
+//! **Owns:** [`RequestScope`], the deadline and the memory of a request from its arrival; [`run_to_completion`] for calls that
+//! write, [`with_timeout`] for those that only read; [`until_shutdown`] for answers that do not end by themselves.
+//! **Does not know:** what is written or read.
+//! **Invariants:** there is one deadline for each call, counted from the arrival of its headers. A write that was begun is
+//! finished, also when its client is gone or has waited long enough, and holds the memory of its request until then. A write
+//! whose deadline passed before it arrived is not begun. A read is dropped when its client no longer waits for it.
 
 use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
     thread,
     time::Duration,
 };
 
-use futures_core::future::BoxFuture;
-use futures_util::FutureExt;
+use futures_core::{future::BoxFuture, stream::Stream};
+use futures_util::{FutureExt, StreamExt, stream};
+use http::HeaderMap;
 use tokio::{
     runtime::Handle,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
-use tokio_util::task::task_tracker::TaskTrackerToken;
-use tonic::{Status, metadata::MetadataMap};
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
+use tonic::Status;
 
-use crate::state::ServerState;
+use crate::{
+    connection::{ConnectionMemory, Reservation},
+    state::ServerState,
+};
 
 /// Where a client says how long it waits: digits and a unit.
 const TIMEOUT: &str = "grpc-timeout";
 /// Digits of that, at most.
 const TIMEOUT_DIGITS_MAX: usize = 8;
 
-/// Until when a client waits for a call: as long as it says, but no longer than the server allows.
-pub(crate) fn deadline(shared: &ServerState, metadata: &MetadataMap) -> Result<Instant, Status> {
-    let allowed = shared.settings.request_timeout;
-    let asked = match metadata.get(TIMEOUT) {
+tokio::task_local! {
+    /// The request that the code at hand works for.
+    static REQUEST: RequestScope;
+}
+
+/// What belongs to a request from its arrival until it is carried out.
+///
+/// Code that works for a request finds it without being handed it, whatever the protocol: see [`deadline`] and
+/// [`reservation`].
+#[derive(Debug, Clone)]
+pub(crate) struct RequestScope(Arc<Request>);
+
+#[derive(Debug)]
+struct Request {
+    deadline: Instant,
+    memory: Arc<Mutex<Reservation>>,
+    connection: ConnectionMemory,
+}
+
+impl RequestScope {
+    /// The scope of a request that arrives now with these headers.
+    ///
+    /// # Errors
+    /// The client's own timeout is malformed, or over already.
+    pub(crate) fn arriving(
+        shared: &ServerState,
+        connection: ConnectionMemory,
+        headers: &HeaderMap,
+    ) -> Result<Self, Status> {
+        let deadline = Instant::now() + timeout_of(shared.settings.request_timeout, headers)?;
+        Ok(Self::new(deadline, connection))
+    }
+
+    fn new(deadline: Instant, connection: ConnectionMemory) -> Self {
+        Self(Arc::new(Request {
+            deadline,
+            memory: Arc::new(Mutex::new(connection.begin())),
+            connection,
+        }))
+    }
+
+    /// When the client stops waiting, or the server does.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.0.deadline
+    }
+
+    /// Where the bytes of the request are charged.
+    pub(crate) fn memory(&self) -> Arc<Mutex<Reservation>> {
+        Arc::clone(&self.0.memory)
+    }
+
+    /// The scope of what is left of a request once its messages are dealt with: it holds no memory of them.
+    pub(crate) fn for_answers(&self) -> Self {
+        Self::new(self.0.deadline, self.0.connection.clone())
+    }
+
+    /// Runs code that works for this request.
+    pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+        REQUEST.sync_scope(self.clone(), work)
+    }
+}
+
+/// The deadline of the request at hand; for work that no request asked for, one that begins now.
+pub(crate) fn deadline(shared: &ServerState) -> Instant {
+    REQUEST
+        .try_with(RequestScope::deadline)
+        .unwrap_or_else(|_| Instant::now() + shared.settings.request_timeout)
+}
+
+/// The share of memory of the connection that the request at hand came by.
+pub(crate) fn connection_memory(shared: &ServerState) -> ConnectionMemory {
+    REQUEST
+        .try_with(|request| request.0.connection.clone())
+        .unwrap_or_else(|_| shared.request_memory.without_connection())
+}
+
+/// A reservation for messages that the request at hand collects.
+pub(crate) fn reservation(shared: &ServerState) -> Reservation {
+    connection_memory(shared).begin()
+}
+
+/// How long a client waits for a call: as long as it says, but no longer than the server allows.
+fn timeout_of(allowed: Duration, headers: &HeaderMap) -> Result<Duration, Status> {
+    let asked = match headers.get(TIMEOUT) {
         None => allowed,
         Some(value) => value.to_str().ok().and_then(read_timeout).ok_or_else(|| {
             Status::invalid_argument(format!(
-                "{TIMEOUT} is {value:?}; expected 1 to {TIMEOUT_DIGITS_MAX} digits and one of H M S m u n"
+                "invalid {TIMEOUT} {value:?}; expected 1 to {TIMEOUT_DIGITS_MAX} digits and one of H M S m u n"
             ))
         })?,
     };
     if asked.is_zero() {
         return Err(Status::deadline_exceeded(
-            "the time for the call was over before it began; nothing was done",
+            "deadline exceeded before the call arrived; nothing was done",
         ));
     }
-    Ok(Instant::now() + asked.min(allowed))
+    Ok(asked.min(allowed))
 }
 
 fn read_timeout(text: &str) -> Option<Duration> {
@@ -88,14 +175,15 @@ impl From<OutcomeUnknown> for Status {
 
 /// Carries out a call to its end, and waits for that until `deadline`.
 ///
-/// The call runs in the task of whoever waits, without a way to another thread and back. Only what is not waited for any
-/// longer gets a task of its own.
+/// Polls the call inline in the caller's task, avoiding a thread hop. If the caller goes away, the call is spawned and runs to
+/// completion.
 pub(crate) async fn run_to_completion<T: Send + 'static>(
     shared: &ServerState,
     deadline: Instant,
     call: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, OutcomeUnknown> {
     let begun = DetachOnDrop {
+        request: REQUEST.try_with(Clone::clone).ok(),
         rest: Some(Box::pin(AssertUnwindSafe(call).catch_unwind().map(told))),
         token: Some(shared.tasks.token()),
         runtime: Handle::current(),
@@ -122,6 +210,8 @@ struct DetachOnDrop<T: Send + 'static> {
     /// Keeps the store open until then.
     token: Option<TaskTrackerToken>,
     runtime: Handle,
+    /// Keeps the memory of the request charged until then.
+    request: Option<RequestScope>,
 }
 
 impl<T: Send + 'static> Future for DetachOnDrop<T> {
@@ -141,11 +231,11 @@ impl<T: Send + 'static> Future for DetachOnDrop<T> {
 impl<T: Send + 'static> Drop for DetachOnDrop<T> {
     fn drop(&mut self) {
         if let Some(rest) = self.rest.take() {
-            let token = self.token.take();
+            let (token, request) = (self.token.take(), self.request.take());
             drop(self.runtime.spawn(async move {
                 // Nobody waits for the outcome.
                 let _ = rest.await;
-                drop(token);
+                drop((token, request));
             }));
         }
     }
@@ -162,23 +252,41 @@ pub(crate) enum QueryError {
     TimedOut(Duration),
 }
 
-/// Waits for an answer that takes no writing, but not for ever, and not when the server stops.
+/// Waits for an answer that takes no writing, until `patience` or the request's deadline is over or the server stops.
 pub(crate) async fn with_timeout<T>(
     shared: &ServerState,
     patience: Duration,
     question: impl Future<Output = T>,
 ) -> Result<T, QueryError> {
+    let until = deadline(shared).min(Instant::now() + patience);
     tokio::select! {
         biased;
         () = shared.stopping.cancelled() => Err(QueryError::ShuttingDown),
-        answered = timeout(patience, question) => answered.map_err(|_| QueryError::TimedOut(patience)),
+        answered = timeout_at(until, question) => answered.map_err(|_| QueryError::TimedOut(patience)),
     }
+}
+
+/// A stream that ends when the server stops; then its last item is `last()`.
+pub(crate) fn until_shutdown<S: Stream + Send + Unpin + 'static>(
+    stopping: CancellationToken,
+    items: S,
+    last: impl FnOnce() -> S::Item + Send + 'static,
+) -> impl Stream<Item = S::Item> + Send
+where
+    S::Item: Send,
+{
+    stream::unfold(Some((stopping, items, last)), |running| async move {
+        let (stopping, mut items, last) = running?;
+        tokio::select! {
+            biased;
+            () = stopping.cancelled() => Some((last(), None)),
+            next = items.next() => Some((next?, Some((stopping, items, last)))),
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use leftfold_store::MemoryStore;
     use tonic::Code;
 
@@ -192,11 +300,14 @@ mod tests {
         let address = settings.listen;
         let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
         let until = |timeout: Option<&str>| {
-            let mut metadata = MetadataMap::new();
+            let mut headers = HeaderMap::new();
             if let Some(timeout) = timeout {
-                metadata.insert(TIMEOUT, timeout.parse().unwrap());
+                headers.insert(TIMEOUT, timeout.parse().unwrap());
             }
-            deadline(&shared, &metadata).map_err(|refused| refused.code())
+            let connection = shared.request_memory.without_connection();
+            let scope = RequestScope::arriving(&shared, connection, &headers);
+            let deadline = scope.map(|scope| scope.enter(|| deadline(&shared)));
+            deadline.map_err(|refused| refused.code())
         };
         // Time stands still, so that what is allowed can be told.
         tokio::time::pause();
@@ -249,6 +360,37 @@ mod tests {
         assert_eq!(told.await, Ok("finished"));
         shared.tasks.close();
         shared.tasks.wait().await;
+    }
+
+    #[tokio::test]
+    async fn a_write_holds_the_memory_of_its_request_until_it_is_done() {
+        let settings = Settings::default();
+        let address = settings.listen;
+        let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
+        let connection = shared.request_memory.without_connection();
+        let scope = RequestScope::arriving(&shared, connection, &HeaderMap::new()).unwrap();
+        scope.memory().lock().unwrap().grow(10_000).unwrap();
+        let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let call = async move { gone.await.unwrap() };
+        let mut waiting = Box::pin(run_to_completion(&shared, scope.deadline(), call));
+        assert!(scope.enter(|| waiting.as_mut().now_or_never().is_none()));
+        drop((waiting, scope));
+        assert!(shared.request_memory.used() >= 10_000, "it goes on");
+        go.send(()).unwrap();
+        shared.tasks.close();
+        shared.tasks.wait().await;
+        tokio::task::yield_now().await;
+        assert_eq!(shared.request_memory.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_last_item_when_the_server_stops() {
+        let stopping = CancellationToken::new();
+        let items = stream::iter([1, 2]).chain(stream::pending());
+        let mut items = Box::pin(until_shutdown(stopping.clone(), items, || 9));
+        assert_eq!((items.next().await, items.next().await), (Some(1), Some(2)));
+        stopping.cancel();
+        assert_eq!((items.next().await, items.next().await), (Some(9), None));
     }
 
     #[tokio::test]

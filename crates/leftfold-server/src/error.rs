@@ -6,7 +6,7 @@ use std::{io, net::SocketAddr};
 
 use leftfold_store::AppendError;
 
-use crate::SettingError;
+use crate::{SettingError, connection::DescriptorError};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,9 @@ pub enum BindError {
     /// A setting has a value with which no server can work.
     #[error(transparent)]
     Setting(#[from] SettingError),
+    /// The limit of file descriptors leaves too few connections.
+    #[error(transparent)]
+    Descriptors(#[from] DescriptorError),
     /// The system refused the address.
     #[error("cannot listen on {address}")]
     Refused {

@@ -20,6 +20,7 @@ mod settings;
 mod state;
 
 pub use background::telemetry;
+pub use connection::DescriptorError;
 pub use error::{BindError, ServeError};
 pub use server::Server;
 pub use settings::{ByteSize, HostList, LogFormat, Setting, SettingError, Settings};

@@ -1,29 +1,47 @@
 //! Which protocol a request is for.
 //!
-//! **Owns:** [`ProtocolMux`]: one service made of all protocols. **Does not know:** their methods.
-//! **Invariants:** what says by HTTP/2 that it is gRPC gets a gRPC answer, everything else an HTTP answer.
+//! **Owns:** [`ProtocolMux`]: one service made of all protocols; what each request is bounded by. **Does not know:** methods
+//! beyond their table.
+//! **Invariants:** what says by HTTP/2 that it is gRPC gets a gRPC answer, everything else an HTTP answer. The deadline of a
+//! request begins when its headers are here.
 
 use std::{
     convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{Router, body::Body, routing::future::RouteFuture};
-use http::{Request, Response, Version, header::CONTENT_TYPE};
-use http_body_util::Either;
-use hyper::body::Incoming;
+use http::{
+    HeaderValue, Request, Response, Version,
+    header::{CONNECTION, CONTENT_TYPE},
+};
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, Either};
+use hyper::body::{Bytes, Incoming};
 use prometheus_client::metrics::counter::Counter;
+use tonic::Status;
 use tower::Service;
 use tracing::{Instrument, Span, instrument::Instrumented};
 
 use crate::{
     background::{health, telemetry},
-    connection::{Framing, RequestBudget, ResetAwareBody},
-    protocol::{GrpcFuture, GrpcRoutes, http_api as plain, kurrent, native, umadb},
+    call::RequestScope,
+    connection::{
+        BodyBounds, BoundedBody, ConnectionMemory, Framing, RequestBodyError, ResetAwareBody,
+    },
+    protocol::{
+        GrpcFuture, GrpcRoutes, MessageScanner, http_api, kurrent,
+        methods::{self, CallKind},
+        native, umadb,
+    },
     state::ServerState,
 };
+
+/// The header that tells how long an idle connection of HTTP/1.1 stays open.
+const KEEP_ALIVE: &str = "keep-alive";
 
 /// All protocols. It is copied for every request, so a copy is one reference.
 #[derive(Debug, Clone)]
@@ -32,11 +50,12 @@ pub(crate) struct ProtocolMux(Arc<Protocols>);
 #[derive(Debug)]
 struct Protocols {
     grpc: GrpcRoutes,
-    plain: Router,
-    intake: RequestBudget,
+    http: Router,
+    shared: Arc<ServerState>,
+    keep_alive: Option<HeaderValue>,
     traced: bool,
     grpc_requests: Counter,
-    plain_requests: Counter,
+    http_requests: Counter,
 }
 
 impl ProtocolMux {
@@ -52,41 +71,113 @@ impl ProtocolMux {
         };
         Self(Arc::new(Protocols {
             grpc: services,
-            plain: plain::router(shared),
-            intake: RequestBudget::new(&shared.settings),
+            http: http_api::router(shared),
+            shared: Arc::clone(shared),
+            keep_alive: keep_alive(shared.settings.header_read_timeout),
             grpc_requests: requests("grpc"),
-            plain_requests: requests("http"),
+            http_requests: requests("http"),
             traced: !shared.settings.otlp_endpoint.is_empty(),
         }))
     }
 }
 
+/// A little less than the time after which an idle connection is closed, so that no client sends into one that closes.
+fn keep_alive(idle: Duration) -> Option<HeaderValue> {
+    let seconds = idle
+        .as_secs()
+        .checked_sub(1)
+        .filter(|seconds| *seconds > 0)?;
+    HeaderValue::try_from(format!("timeout={seconds}")).ok()
+}
+
 impl Protocols {
-    fn call_grpc(&self, request: Request<Incoming>) -> MuxFuture {
-        self.grpc_requests.inc();
-        let measured = |body| self.intake.limit(ResetAwareBody(body), Framing::Grpc);
-        let request = request.map(|body| tonic::body::Body::new(measured(body)));
-        MuxFuture::Grpc(self.grpc.call(request))
+    fn scope<B>(&self, request: &mut Request<B>) -> Result<RequestScope, Status> {
+        let connection = request.extensions_mut().remove::<ConnectionMemory>();
+        let connection =
+            connection.unwrap_or_else(|| self.shared.request_memory.without_connection());
+        RequestScope::arriving(&self.shared, connection, request.headers())
     }
 
-    fn call_plain(&self, request: Request<Incoming>) -> MuxFuture {
-        self.plain_requests.inc();
-        let is_http2 = request.version() == Version::HTTP_2;
+    fn bounds(&self, scope: &RequestScope, framing: Framing, kind: CallKind) -> BodyBounds {
+        BodyBounds {
+            framing,
+            memory: scope.memory(),
+            one_by_one: matches!(kind, CallKind::Collected | CallKind::Session),
+            deadline: (kind != CallKind::Session).then(|| scope.deadline()),
+            request_timeout: self.shared.settings.request_timeout,
+        }
+    }
+
+    fn call_grpc(&self, mut request: Request<Incoming>) -> Answer {
+        self.grpc_requests.inc();
+        let path = request.uri().path();
+        let Some((_, method)) = methods::at(path) else {
+            let text = format!("no method {path} on this server");
+            return Answer::refused(Status::unimplemented(text));
+        };
+        let scope = match self.scope(&mut request) {
+            Ok(scope) => scope,
+            Err(refused) => return Answer::refused(refused),
+        };
+        let scanner = Box::new(MessageScanner::new(method.shape));
+        let bounds = self.bounds(&scope, Framing::Grpc(scanner), method.kind);
         let request = request.map(|body| {
-            if is_http2 {
-                Body::new(self.intake.limit(ResetAwareBody(body), Framing::Whole))
-            } else {
-                Body::new(self.intake.limit(body, Framing::Whole))
-            }
+            let body = BoundedBody::new(ResetAwareBody(body), bounds);
+            tonic::body::Body::new(body.map_err(status_of))
         });
-        MuxFuture::Plain(Box::new(self.plain.clone().call(request)))
+        let answer = scope.enter(|| self.grpc.call(request));
+        match method.kind {
+            CallKind::Session => Answer::Session(answer, scope),
+            CallKind::Single | CallKind::Collected | CallKind::Refused => {
+                Answer::Grpc(answer, scope)
+            }
+        }
+    }
+
+    fn call_http(&self, mut request: Request<Incoming>) -> Answer {
+        self.http_requests.inc();
+        let version = request.version();
+        // The timeout of gRPC is none of plain HTTP.
+        request.headers_mut().remove("grpc-timeout");
+        let scope = match self.scope(&mut request) {
+            Ok(scope) => scope,
+            Err(refused) => return Answer::refused(refused),
+        };
+        let bounds = self.bounds(&scope, Framing::Whole, CallKind::Single);
+        let request = request.map(|body| match version {
+            Version::HTTP_2 => Body::new(BoundedBody::new(ResetAwareBody(body), bounds)),
+            _ => Body::new(BoundedBody::new(body, bounds)),
+        });
+        let answer = scope.enter(|| self.http.clone().call(request));
+        let keep_alive = self
+            .keep_alive
+            .clone()
+            .filter(|_| version == Version::HTTP_11);
+        Answer::Http(Box::new(HttpAnswer {
+            answer,
+            scope,
+            keep_alive,
+        }))
+    }
+}
+
+/// What a client of gRPC is told of a body that ended early.
+fn status_of(error: RequestBodyError) -> Status {
+    let text = error.to_string();
+    match error {
+        RequestBodyError::Timeout(_) | RequestBodyError::Stalled { .. } => {
+            Status::deadline_exceeded(text)
+        }
+        RequestBodyError::Overloaded(_) => Status::unavailable(text),
+        RequestBodyError::Rejected(_) => Status::invalid_argument(text),
+        RequestBodyError::Io(error) => Status::from_error(error),
     }
 }
 
 impl Service<Request<Incoming>> for ProtocolMux {
     type Response = Response<Either<tonic::body::Body, Body>>;
     type Error = Infallible;
-    type Future = Instrumented<MuxFuture>;
+    type Future = Instrumented<Answer>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -105,33 +196,106 @@ impl Service<Request<Incoming>> for ProtocolMux {
         } else {
             Span::none()
         };
-        let steered = if is_grpc {
+        let answer = if is_grpc {
             protocols.call_grpc(request)
         } else {
-            protocols.call_plain(request)
+            protocols.call_http(request)
         };
-        steered.instrument(span)
+        answer.instrument(span)
     }
 }
 
 /// An answer on its way.
-pub(crate) enum MuxFuture {
-    Grpc(GrpcFuture),
+pub(crate) enum Answer {
+    Grpc(GrpcFuture, RequestScope),
+    /// One whose messages go on being made for the request.
+    Session(GrpcFuture, RequestScope),
     /// Much larger, and rarer.
-    Plain(Box<RouteFuture<Infallible>>),
+    Http(Box<HttpAnswer>),
+    Refused(Option<Response<tonic::body::Body>>),
 }
 
-impl Future for MuxFuture {
+/// An answer by HTTP on its way.
+pub(crate) struct HttpAnswer {
+    answer: RouteFuture<Infallible>,
+    scope: RequestScope,
+    keep_alive: Option<HeaderValue>,
+}
+
+impl Answer {
+    fn refused(status: Status) -> Self {
+        Self::Refused(Some(status.into_http()))
+    }
+}
+
+impl Future for Answer {
     type Output = Result<Response<Either<tonic::body::Body, Body>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
-            Self::Grpc(answer) => {
-                (answer.as_mut().poll(context)).map_ok(|response| response.map(Either::Left))
+            Self::Grpc(answer, scope) => scope
+                .enter(|| answer.as_mut().poll(context))
+                .map_ok(|response| response.map(Either::Left)),
+            Self::Session(answer, scope) => {
+                scope
+                    .enter(|| answer.as_mut().poll(context))
+                    .map_ok(|response| {
+                        let scope = scope.for_answers();
+                        let scoped = |body| tonic::body::Body::new(ScopedBody { body, scope });
+                        response.map(|body| Either::Left(scoped(body)))
+                    })
             }
-            Self::Plain(answer) => {
-                (Pin::new(answer).poll(context)).map_ok(|response| response.map(Either::Right))
+            Self::Http(http) => {
+                let HttpAnswer {
+                    answer,
+                    scope,
+                    keep_alive,
+                } = &mut **http;
+                scope
+                    .enter(|| Pin::new(answer).poll(context))
+                    .map_ok(|mut response| {
+                        let headers = response.headers_mut();
+                        if let Some(hint) = keep_alive.take()
+                            && !headers.contains_key(CONNECTION)
+                        {
+                            headers.insert(KEEP_ALIVE, hint);
+                        }
+                        response.map(Either::Right)
+                    })
             }
+            // Polled again after its end, it has nothing to say any more.
+            Self::Refused(response) => match response.take() {
+                Some(response) => Poll::Ready(Ok(response.map(Either::Left))),
+                None => Poll::Pending,
+            },
         }
+    }
+}
+
+/// The messages of an answer, made in the scope of their request.
+#[derive(Debug)]
+struct ScopedBody {
+    body: tonic::body::Body,
+    scope: RequestScope,
+}
+
+impl http_body::Body for ScopedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Self { body, scope } = self.get_mut();
+        scope.enter(|| Pin::new(body).poll_frame(context))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -42,12 +42,16 @@ impl Server {
     ///
     /// # Errors
     /// [`BindError`]: the address is exposed, the system refuses it, or a setting is no good.
-    pub async fn bind(store: Arc<dyn EventStore>, settings: Settings) -> Result<Self, BindError> {
+    pub async fn bind(
+        store: Arc<dyn EventStore>,
+        mut settings: Settings,
+    ) -> Result<Self, BindError> {
         settings.check()?;
         let address = settings.listen;
         if !address.ip().is_loopback() && !settings.insecure {
             return Err(BindError::Exposed { address });
         }
+        settings.connections_max = connection::connections_within_limit(settings.connections_max)?;
         let refused = |source| BindError::Refused { address, source };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let actual = listener.local_addr().map_err(refused)?;

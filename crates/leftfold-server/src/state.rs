@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     Settings, background::metered_store::MeteredStore, background::metrics::Metrics,
-    background::scavenger::ScavengeManager, connection::memory_budget::MemoryBudget,
+    background::scavenger::ScavengeManager, connection::MemoryBudget,
 };
 
 /// The store, the settings, and how the server is doing. One per server.
@@ -27,7 +27,8 @@ pub(crate) struct ServerState {
     pub(crate) stopping: CancellationToken,
     /// Work that must be finished before the store closes, also when the client that asked for it is gone.
     pub(crate) tasks: TaskTracker,
-    pub(crate) gathering: MemoryBudget,
+    /// What all requests hold together.
+    pub(crate) request_memory: MemoryBudget,
     pub(crate) scavenges: ScavengeManager,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -53,7 +54,7 @@ impl ServerState {
                 (tasks.clone(), stopping.clone()),
             ),
             store,
-            gathering: MemoryBudget::new(&settings),
+            request_memory: MemoryBudget::new(settings.in_flight_bytes_max.len()),
             settings,
             address,
             instance: Uuid::new_v4(),

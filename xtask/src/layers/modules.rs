@@ -135,7 +135,8 @@ const TABLES: &[Layers] = &[
             &["background"],
             &["call"],
             &["state"],
-            &["connection", "error"],
+            &["error"],
+            &["connection"],
             &["clock", "json", "settings"],
         ],
     },
@@ -144,7 +145,9 @@ const TABLES: &[Layers] = &[
         parent: "protocol",
         layers: &[
             &["http_api", "kurrent", "native", "umadb"], // none knows another
-            &["grpc_routes", "interner", "wire_format"],
+            &["grpc_routes", "interner", "wire_format", "methods"],
+            &["message_shapes"],
+            &["message_scanner"],
         ],
     },
     Layers {

@@ -5,21 +5,26 @@
 //! connection ends the loop.
 
 mod connection_limit;
+mod descriptors;
 mod http_version;
-pub(crate) mod memory_budget;
-mod request_budget;
+mod memory_budget;
+mod request_body;
 mod reset_aware_body;
 
-pub(crate) use request_budget::{Framing, RequestBodyError, RequestBudget};
+pub use descriptors::DescriptorError;
+pub(crate) use descriptors::connections_within_limit;
+pub(crate) use memory_budget::{BudgetExhausted, ConnectionMemory, MemoryBudget, Reservation};
+pub(crate) use request_body::{BodyBounds, BoundedBody, Framing, InspectMessage, RequestBodyError};
 pub(crate) use reset_aware_body::ResetAwareBody;
 
 use std::{
     convert::Infallible,
     error::Error,
     future::{self, Future},
-    net::SocketAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -35,7 +40,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::{
     sync::CancellationToken,
@@ -48,6 +53,8 @@ use crate::{Settings, state::ServerState};
 
 /// How long the loop rests when the system has no more descriptors.
 const PAUSE_WHEN_REFUSED: Duration = Duration::from_millis(100);
+/// How often the log tells of rejected connections.
+const REJECTIONS_LOGGED_EVERY: Duration = Duration::from_secs(10);
 /// How often the log says that strangers may come in.
 const EXPOSED_WARNING_EVERY: Duration = Duration::from_secs(60);
 
@@ -88,7 +95,8 @@ pub(crate) async fn serve(
     service: impl HttpService,
     stop: impl Future<Output = ()>,
 ) {
-    let door = ConnectionLimiter::new(&shared.settings);
+    let limiter = ConnectionLimiter::new(&shared.settings);
+    let mut rejected = RejectionLog::default();
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let mut stop = pin!(stop);
@@ -100,15 +108,19 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((socket, peer)) => {
-                let Some(pass) = door.try_acquire(peer.ip()) else {
+                let Some(permit) = limiter.try_acquire(peer.ip()) else {
                     shared.metrics.connections_rejected.inc();
-                    tracing::warn!(%peer, "connection rejected: limit reached");
+                    rejected.note(peer);
                     continue;
+                };
+                let service = WithMemory {
+                    service: service.clone(),
+                    memory: shared.request_memory.connection(peer.ip()),
                 };
                 let connection = Connection {
                     socket,
                     peer,
-                    service: service.clone(),
+                    service,
                     shared: Arc::clone(shared),
                 };
                 let open = ConnectionGauge::counted(shared);
@@ -116,7 +128,7 @@ pub(crate) async fn serve(
                 connections.spawn(async move {
                     // What is cut is dropped here, and with it every call on the connection.
                     let _ = cut.run_until_cancelled(connection.serve()).await;
-                    drop((open, pass));
+                    drop((open, permit));
                 });
             }
             Err(error) => {
@@ -138,6 +150,60 @@ pub(crate) async fn serve(
         );
         cut.cancel();
         connections.wait().await;
+    }
+}
+
+/// The log of rejected connections: one line each time, but not more often than the log can bear.
+#[derive(Debug, Default)]
+struct RejectionLog {
+    last: Option<Instant>,
+    unreported: u64,
+}
+
+impl RejectionLog {
+    fn note(&mut self, peer: SocketAddr) {
+        self.unreported += 1;
+        let now = Instant::now();
+        if self
+            .last
+            .is_none_or(|last| now - last >= REJECTIONS_LOGGED_EVERY)
+        {
+            tracing::warn!(%peer, rejected = self.unreported, "connections rejected: limit reached");
+            (self.last, self.unreported) = (Some(now), 0);
+        }
+    }
+}
+
+/// What counts as one address: the whole of IPv4, the /64 of IPv6, which is what one customer has at least.
+pub(super) fn address_block(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
+    }
+}
+
+/// A service that tells each request which memory its connection shares.
+#[derive(Debug, Clone)]
+struct WithMemory<S> {
+    service: S,
+    memory: ConnectionMemory,
+}
+
+impl<S: HttpService> Service<Request<Incoming>> for WithMemory<S> {
+    type Response = S::Response;
+    type Error = Infallible;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.memory.clone());
+        self.service.call(request)
     }
 }
 
@@ -251,15 +317,18 @@ async fn connection_age_elapsed(settings: &Settings) {
 
 fn bound_http2(builder: &mut http2::Builder<TokioExecutor>, settings: &Settings) {
     let headers = u32::try_from(settings.headers_bytes_max.0).unwrap_or(u32::MAX);
+    let calls = settings.concurrent_calls_per_connection_max;
+    let resets = usize::try_from(calls).unwrap_or(usize::MAX);
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(settings.concurrent_calls_per_connection_max)
+        .max_concurrent_streams(calls)
         .max_header_list_size(headers)
-        .max_pending_accept_reset_streams(20)
+        // A client whose calls all time out at once resets as many as it may have.
+        .max_pending_accept_reset_streams(resets)
         .max_local_error_reset_streams(1024)
         .max_frame_size(64 * 1024)
         .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
+        .initial_connection_window_size(4 * 1024 * 1024)
         .max_send_buf_size(128 * 1024)
         .keep_alive_interval(settings.keepalive_interval)
         .keep_alive_timeout(settings.keepalive_timeout);

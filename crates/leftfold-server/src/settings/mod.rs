@@ -100,7 +100,7 @@ settings! {
     /// Maximum size of one message of a request.
     message_bytes_max: ByteSize = "16MiB",
     /// Memory for all requests together, from the first byte received until each is carried out. At least twice
-    /// `message_bytes_max`. One connection may use half of it, one address three quarters.
+    /// `message_bytes_max`. One connection may use three quarters of it, one address seven eighths.
     in_flight_bytes_max: ByteSize = "128MiB",
     /// Timeout for the first bytes of a connection, and for the headers of a request.
     header_read_timeout: Duration = "10s",

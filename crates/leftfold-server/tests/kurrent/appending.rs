@@ -205,13 +205,13 @@ async fn what_is_gathered_by_all_calls_together_has_room_for_so_much_and_no_more
         store,
         &[
             ("message_bytes_max", "64KiB"),
-            ("in_flight_bytes_max", "64KiB"),
+            ("in_flight_bytes_max", "128KiB"),
         ],
     )
     .await;
     let client = TestClient::new(&server).await;
     let mut each = event("One");
-    each.data = Bytes::from(vec![b'x'; 20_000]);
+    each.data = Bytes::from(vec![b'x'; 30_000]);
     let many = (0..4).map(|_| event("One")).map(|mut event| {
         event.data = each.data.clone();
         event

@@ -20,7 +20,6 @@ use leftfold_model::{
 use leftfold_store::{AppendError, EventStore};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -310,7 +309,7 @@ where
     if shared.stopping.is_cancelled() {
         return Err(QueryError::ShuttingDown.into());
     }
-    let deadline = Instant::now() + shared.settings.request_timeout;
+    let deadline = call::deadline(shared);
     let changed = call::run_to_completion(shared, deadline, change(Arc::clone(&shared.store)));
     Ok(Json(changed.await??.into()))
 }

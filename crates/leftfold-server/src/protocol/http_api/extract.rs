@@ -218,24 +218,28 @@ fn of_body(error: &axum::Error, limit: u64) -> Problem {
                     }),
                 );
         }
-        if let Some(RequestBodyError::TooSlow(within)) = error.downcast_ref() {
-            return too_slow(*within);
+        match error.downcast_ref() {
+            Some(late @ RequestBodyError::Timeout(within)) => return too_slow(late, *within),
+            Some(late @ RequestBodyError::Stalled { .. }) => {
+                return Problem::new(ProblemKind::SLOW, late.to_string()).of("body");
+            }
+            Some(full @ RequestBodyError::Overloaded(_)) => {
+                return Problem::new(ProblemKind::UNAVAILABLE, full.to_string()).of("body");
+            }
+            _ => {}
         }
         cause = error.source();
     }
     Problem::invalid("body", error.to_string())
 }
 
-fn too_slow(within: Duration) -> Problem {
+fn too_slow(late: &RequestBodyError, within: Duration) -> Problem {
     let limit = serde_json::json!({
         "name": "request_timeout", "unit": "seconds", "max": within.as_secs_f64(),
     });
-    Problem::new(
-        ProblemKind::SLOW,
-        format!("body: not complete after {within:?}"),
-    )
-    .of("body")
-    .with_value_and_limit(format!("more than {within:?}"), limit)
+    Problem::new(ProblemKind::SLOW, late.to_string())
+        .of("body")
+        .with_value_and_limit(format!("more than {within:?}"), limit)
 }
 
 /// The name of a stream from the address.

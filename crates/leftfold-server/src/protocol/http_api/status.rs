@@ -22,7 +22,9 @@ use super::{
     read::PAGE_BYTES_MAX,
 };
 use crate::{
-    background::health, background::metrics::Gauges, background::scavenger::Phase, call,
+    background::{health, metrics::Gauges, scavenger::Phase},
+    call,
+    protocol::methods,
     state::ServerState,
 };
 
@@ -67,7 +69,7 @@ pub(super) struct InfoResponse {
     /// Among how many of the newest events a repetition with the expectation `any` or `exists` is recognised; nothing: all.
     recent_ids: Option<u64>,
     /// The wire contracts that are spoken on this port.
-    protocols: &'static [&'static str],
+    protocols: Vec<&'static str>,
     limits: Limits,
 }
 
@@ -79,6 +81,18 @@ struct Limits {
     page_events_max: u32,
     page_bytes_max: usize,
     request_timeout_seconds: u64,
+}
+
+/// The contracts of all services, and this one.
+fn contracts() -> Vec<&'static str> {
+    let mut contracts = Vec::new();
+    for service in methods::SERVICES {
+        if !contracts.contains(&service.contract) {
+            contracts.push(service.contract);
+        }
+    }
+    contracts.push("http/api/v1");
+    contracts
 }
 
 /// Tells what runs here, what it speaks, and its limits.
@@ -97,14 +111,7 @@ pub(super) async fn info(
         uptime_seconds: shared.started.elapsed().as_secs(),
         durable: capabilities.durable,
         recent_ids: Some(capabilities.recent_ids).filter(|ids| *ids < u64::MAX),
-        protocols: &[
-            "event_store.client",
-            "kurrentdb.protocol.v2",
-            "umadb.v1",
-            "leftfold.v1",
-            "grpc.health.v1",
-            "http/api/v1",
-        ],
+        protocols: contracts(),
         limits: Limits {
             message_bytes_max: settings.message_bytes_max.0,
             headers_bytes_max: settings.headers_bytes_max.0,

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     call,
-    connection::memory_budget::{BudgetExhausted, Reservation},
+    connection::{BudgetExhausted, Reservation},
     state::ServerState,
 };
 
@@ -80,7 +80,7 @@ impl AppendBuffer {
             expected,
             events: Vec::new(),
             size: 0,
-            held: shared.gathering.begin(),
+            held: call::reservation(shared),
         }
     }
 
@@ -172,7 +172,7 @@ pub(super) async fn append(
     shared: &Arc<ServerState>,
     request: Request<Streaming<AppendReq>>,
 ) -> Result<AppendResp, Status> {
-    let deadline = call::deadline(shared, request.metadata())?;
+    let deadline = call::deadline(shared);
     let gathered = timeout_at(deadline, gather(shared, request.into_inner())).await;
     let wanted = gathered.map_err(|_| {
         Status::deadline_exceeded("the events did not come in time, nothing was written")

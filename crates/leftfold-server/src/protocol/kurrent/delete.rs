@@ -22,7 +22,7 @@ pub(super) async fn delete(
     request: Request<DeleteReq>,
 ) -> Result<DeleteResp, Status> {
     use delete_req::options::ExpectedStreamRevision as Expected;
-    let deadline = call::deadline(shared, request.metadata())?;
+    let deadline = call::deadline(shared);
     let options = request
         .into_inner()
         .options
@@ -52,7 +52,7 @@ pub(super) async fn tombstone(
     request: Request<TombstoneReq>,
 ) -> Result<TombstoneResp, Status> {
     use tombstone_req::options::ExpectedStreamRevision as Expected;
-    let deadline = call::deadline(shared, request.metadata())?;
+    let deadline = call::deadline(shared);
     let options = request
         .into_inner()
         .options

@@ -1,10 +1,8 @@
-//! Appends that come in parts.
+//! Appends that come in chunks.
 //!
-//! **Owns:** [`ChunkAssembler`], the room for those that are not complete. **Does not know:** what becomes of them.
-//! **Invariants:** all that are under way share the server's budget for requests; one that does not go on is given up;
-//! nothing is decoded before its last byte is there.
-
-use std::{sync::Arc, time::Duration};
+//! **Owns:** [`join`]. **Does not know:** what becomes of an append.
+//! **Invariants:** chunks are charged as they come, and stay charged until the append is carried out; nothing is decoded before
+//! its last byte is there and its elements are counted.
 
 use bytes::BytesMut;
 use leftfold_model::limits::APPEND_BYTES_MAX;
@@ -12,86 +10,87 @@ use leftfold_proto::{
     leftfold::v1::{AppendChunk, AppendRequest},
     prost::Message,
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::{Instant, timeout_at};
 use tonic::{Status, Streaming};
 
 use super::status::ErrorResponse;
-use crate::Settings;
+use crate::{
+    connection::Reservation,
+    protocol::{MessageScanner, message_shapes::APPEND},
+};
 
 /// Bytes of an encoded append: what the model allows, and room for numbers, checks and conditions.
 const ENCODED_BYTES_MAX: usize = APPEND_BYTES_MAX + 32 * 1024 * 1024;
-/// In which the budget is counted, so that it fits a semaphore.
-const UNIT: usize = 1024;
 
-/// Puts parts together.
+/// An append whose chunks are all there.
 #[derive(Debug)]
-pub(super) struct ChunkAssembler {
-    budget: Arc<Semaphore>,
-    units: usize,
-    patience: Duration,
+pub(super) struct Joined {
+    pub(super) request: AppendRequest,
+    /// The memory it takes, to be kept until it is carried out.
+    pub(super) memory: Reservation,
 }
 
-impl ChunkAssembler {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let units = (settings.in_flight_bytes_max.len() / UNIT).clamp(1, Semaphore::MAX_PERMITS);
-        Self {
-            budget: Arc::new(Semaphore::new(units)),
-            units,
-            patience: settings.request_timeout,
+/// Joins the chunks of an append, which have to be there at the deadline.
+pub(super) async fn join(
+    chunks: Streaming<AppendChunk>,
+    memory: Reservation,
+    deadline: Instant,
+) -> Result<Joined, Status> {
+    timeout_at(deadline, collect(chunks, memory))
+        .await
+        .unwrap_or_else(|_| {
+            Err(Status::deadline_exceeded(
+                "chunks incomplete at the deadline; nothing was written",
+            ))
+        })
+}
+
+async fn collect(
+    mut chunks: Streaming<AppendChunk>,
+    mut memory: Reservation,
+) -> Result<Joined, Status> {
+    let Some(first) = chunks.message().await? else {
+        return Err(invalid("append without chunks; expected at least one"));
+    };
+    let total = usize::try_from(first.total_bytes).unwrap_or(usize::MAX);
+    if total > ENCODED_BYTES_MAX {
+        return Err(invalid(format!(
+            "append too large: {total} bytes as a message; expected at most {ENCODED_BYTES_MAX}"
+        )));
+    }
+    let mut scanner = MessageScanner::new(APPEND);
+    let mut bytes = BytesMut::new();
+    let mut chunk = Some(first);
+    while let Some(AppendChunk { bytes: more, .. }) = chunk {
+        if bytes.len() + more.len() > total {
+            return Err(invalid(format!(
+                "chunks too long: more than the {total} bytes that were announced"
+            )));
         }
-    }
-
-    /// The append that the parts make.
-    pub(super) async fn join(
-        &self,
-        parts: Streaming<AppendChunk>,
-    ) -> Result<AppendRequest, Status> {
-        timeout(self.patience, self.gather(parts))
-            .await
-            .unwrap_or_else(|_| {
-                Err(Status::deadline_exceeded(format!(
-                    "the append was not complete within {:?}; nothing was written",
-                    self.patience
-                )))
-            })
-    }
-
-    async fn gather(&self, mut parts: Streaming<AppendChunk>) -> Result<AppendRequest, Status> {
-        let Some(first) = parts.message().await? else {
-            return Err(ErrorResponse::invalid("append in parts has no part").into());
+        let decoded = scanner
+            .scan(&more)
+            .map_err(|error| invalid(error.to_string()))?;
+        memory
+            .grow(more.len() + decoded)
+            .map_err(|full| Status::from(ErrorResponse::overloaded(full)))?;
+        bytes.extend_from_slice(&more);
+        chunk = if bytes.len() < total {
+            chunks.message().await?
+        } else {
+            None
         };
-        let total = usize::try_from(first.total_bytes).unwrap_or(usize::MAX);
-        if total > ENCODED_BYTES_MAX {
-            let told =
-                format!("append has {total} bytes as a message; allowed are {ENCODED_BYTES_MAX}");
-            return Err(ErrorResponse::invalid(told).into());
-        }
-        let wanted = total.div_ceil(UNIT).min(self.units);
-        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        let _room = self.budget.acquire_many(wanted).await;
-        let mut bytes = BytesMut::with_capacity(total);
-        let mut part = Some(first);
-        while let Some(AppendChunk { bytes: more, .. }) = part {
-            if bytes.len() + more.len() > total {
-                let told = format!("append in parts is longer than the {total} bytes it announced");
-                return Err(ErrorResponse::invalid(told).into());
-            }
-            bytes.extend_from_slice(&more);
-            part = if bytes.len() < total {
-                parts.message().await?
-            } else {
-                None
-            };
-        }
-        if bytes.len() < total {
-            let told = format!(
-                "append in parts ended after {} of {total} bytes; nothing was written",
-                bytes.len()
-            );
-            return Err(ErrorResponse::invalid(told).into());
-        }
-        AppendRequest::decode(bytes.freeze())
-            .map_err(|error| ErrorResponse::invalid(error.to_string()).into())
     }
+    if bytes.len() < total {
+        return Err(invalid(format!(
+            "chunks ended after {} of {total} bytes; nothing was written",
+            bytes.len()
+        )));
+    }
+    let request =
+        AppendRequest::decode(bytes.freeze()).map_err(|error| invalid(error.to_string()))?;
+    Ok(Joined { request, memory })
+}
+
+fn invalid(reason: impl Into<String>) -> Status {
+    ErrorResponse::invalid(reason).into()
 }

@@ -11,11 +11,9 @@ use futures_util::{StreamExt, stream};
 use leftfold_model::{Append, Appended, StreamName};
 use leftfold_proto::leftfold::v1::{self as wire, store_server::Store};
 use leftfold_store::AppendError;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{chunked_append::ChunkAssembler, decode, encode, session, status::ErrorResponse};
+use super::{chunked_append, decode, encode, session, status::ErrorResponse};
 use crate::{
     call::{self, QueryError},
     state::ServerState,
@@ -25,7 +23,6 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Native {
     shared: Arc<ServerState>,
-    parts: ChunkAssembler,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -34,7 +31,6 @@ type Messages<T> = BoxStream<'static, Result<T, Status>>;
 impl Native {
     pub(super) fn new(shared: &Arc<ServerState>) -> Self {
         Self {
-            parts: ChunkAssembler::new(&shared.settings),
             shared: Arc::clone(shared),
         }
     }
@@ -55,7 +51,7 @@ impl Native {
         if self.shared.stopping.is_cancelled() {
             return Err(ErrorResponse::stopping());
         }
-        let deadline = Instant::now() + self.shared.settings.request_timeout;
+        let deadline = call::deadline(&self.shared);
         let outcome = call::run_to_completion(&self.shared, deadline, work).await;
         let unknown = |unfinished| AppendError::OutcomeUnknown {
             cause: Arc::new(unfinished),
@@ -88,7 +84,8 @@ impl Native {
         E: Into<ErrorResponse> + Send + 'static,
     {
         let each = Self::messages(items, messages).into_inner();
-        until(self.shared.stopping.clone(), each)
+        let stopped = || Err(ErrorResponse::stopping().into());
+        call::until_shutdown(self.shared.stopping.clone(), each, stopped).boxed()
     }
 
     /// The messages of a stream to its end.
@@ -110,24 +107,6 @@ impl Native {
         });
         Response::new(each.boxed())
     }
-}
-
-/// The stream until its end, or until the token is cancelled; then its last item says so.
-fn until<M: Send + 'static>(stopping: CancellationToken, messages: Messages<M>) -> Messages<M> {
-    Box::pin(stream::unfold(Some(messages), move |messages| {
-        let stopping = stopping.clone();
-        async move {
-            let mut messages = messages?;
-            tokio::select! {
-                biased;
-                () = stopping.cancelled() => Some((Err(ErrorResponse::stopping().into()), None)),
-                next = messages.next() => match next? {
-                    Ok(message) => Some((Ok(message), Some(messages))),
-                    Err(status) => Some((Err(status), None)),
-                },
-            }
-        }
-    }))
 }
 
 fn name(stream: String) -> Result<StreamName, ErrorResponse> {
@@ -163,9 +142,15 @@ impl Store for Native {
         &self,
         request: Request<Streaming<wire::AppendChunk>>,
     ) -> Answer<wire::Appended> {
-        let whole = self.parts.join(request.into_inner()).await?;
-        let append = decode::append(whole)?;
-        self.write(append).await
+        let (memory, deadline) = (
+            call::reservation(&self.shared),
+            call::deadline(&self.shared),
+        );
+        let whole = chunked_append::join(request.into_inner(), memory, deadline).await?;
+        let append = decode::append(whole.request)?;
+        let appended = self.write(append).await;
+        drop(whole.memory);
+        appended
     }
 
     async fn appends(

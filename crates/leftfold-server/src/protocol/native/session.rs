@@ -8,17 +8,23 @@ use std::{collections::VecDeque, sync::Arc};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::{FutureExt, StreamExt, stream, stream::FuturesUnordered};
-use leftfold_proto::leftfold::v1::{
-    AppendResult, AppendsRequest, AppendsResponse, NumberedAppend, append_result::Outcome,
+use leftfold_proto::{
+    leftfold::v1::{
+        AppendResult, AppendsRequest, AppendsResponse, NumberedAppend, append_result::Outcome,
+    },
+    prost::Message,
 };
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use super::{decode, encode, status::ErrorResponse};
-use crate::state::ServerState;
+use crate::{
+    call, connection::ConnectionMemory, protocol::message_shapes::SESSION_APPENDS_MAX,
+    state::ServerState,
+};
 
 /// Appends of one session that are under way or answered and not yet told. More would only wait in the store.
-const APPENDS_MAX: usize = 1024;
+const APPENDS_MAX: usize = SESSION_APPENDS_MAX;
 
 type Answers = Result<AppendsResponse, Status>;
 
@@ -30,6 +36,7 @@ pub(super) fn run(
     let (tell, told) = mpsc::channel(1);
     let session = Session {
         shared: Arc::clone(shared),
+        memory: call::connection_memory(shared),
         tell,
         waiting: VecDeque::new(),
         begun: 0,
@@ -53,6 +60,7 @@ enum End {
 
 struct Session {
     shared: Arc<ServerState>,
+    memory: ConnectionMemory,
     tell: mpsc::Sender<Answers>,
     /// Received and not begun.
     waiting: VecDeque<NumberedAppend>,
@@ -139,7 +147,11 @@ impl Session {
 
     async fn begin(&mut self, next: NumberedAppend) {
         let number = next.number;
-        match decode::append(next.append.unwrap_or_default()) {
+        let mut memory = self.memory.begin();
+        let fits = memory
+            .grow(next.encoded_len())
+            .map_err(ErrorResponse::overloaded);
+        match fits.and_then(|()| decode::append(next.append.unwrap_or_default())) {
             Ok(append) => {
                 let store = Arc::clone(&self.shared.store);
                 for write in append.writes() {
@@ -147,7 +159,9 @@ impl Session {
                     store.prepare(&write.stream).await;
                 }
                 self.under_way.push(Box::pin(async move {
-                    let outcome = match store.append(append).await {
+                    let outcome = store.append(append).await;
+                    drop(memory);
+                    let outcome = match outcome {
                         Ok(appended) => Outcome::Appended(encode::appended(&appended)),
                         Err(error) => Outcome::Error(ErrorResponse::from(error).into_failure()),
                     };

@@ -3,6 +3,8 @@
 //! **Owns:** the table from errors to gRPC codes and [`ErrorDetail`] messages. **Does not know:** why something failed.
 //! **Invariants:** every error of the contract has a message of its own; texts are bounded, for they travel in headers.
 
+use std::sync::Arc;
+
 use leftfold_model::{Conflict, ErrorChain, ModelError, StreamName, truncate_for_display};
 use leftfold_proto::{
     google::rpc,
@@ -19,6 +21,7 @@ use leftfold_store::{AppendError, Cause, ReadError, SnapshotError};
 use tonic::{Code, Status};
 
 use super::encode;
+use crate::connection::BudgetExhausted;
 
 /// By which the detail of a status is known.
 const ERROR_DETAIL_URL: &str = "type.googleapis.com/leftfold.v1.ErrorDetail";
@@ -46,12 +49,20 @@ impl ErrorResponse {
         }
     }
 
+    /// The memory for requests does not suffice.
+    pub(super) fn overloaded(full: BudgetExhausted) -> Self {
+        AppendError::Unavailable {
+            cause: Arc::new(full),
+        }
+        .into()
+    }
+
     /// The server is about to end.
     pub(super) fn stopping() -> Self {
         Self {
             code: Code::Unavailable,
             kind: Kind::ShuttingDown(()),
-            text: "the server stops".into(),
+            text: "server is shutting down".into(),
         }
     }
 

@@ -49,7 +49,7 @@ impl dcb_server::Dcb for Dcb {
     }
 
     async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
-        let deadline = call::deadline(&self.shared, request.metadata())?;
+        let deadline = call::deadline(&self.shared);
         let appending = AppendCommand::from_proto(request.into_inner())?;
         let store = Arc::clone(&self.shared.store);
         let append = async move { appending.execute(&store).await };

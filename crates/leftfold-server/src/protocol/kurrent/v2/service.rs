@@ -35,10 +35,10 @@ impl streams_service_server::StreamsService for Streams {
         &self,
         request: Request<Streaming<AppendRequest>>,
     ) -> Result<Response<AppendSessionResponse>, Status> {
-        let deadline = call::deadline(&self.shared, request.metadata())?;
+        let deadline = call::deadline(&self.shared);
         let session = timeout_at(
             deadline,
-            Session::gather(&self.shared.gathering, request.into_inner()),
+            Session::gather(&self.shared, request.into_inner()),
         )
         .await;
         let session = session.map_err(|_| {
@@ -53,7 +53,7 @@ impl streams_service_server::StreamsService for Streams {
         &self,
         request: Request<AppendRecordsRequest>,
     ) -> Result<Response<AppendRecordsResponse>, Status> {
-        let deadline = call::deadline(&self.shared, request.metadata())?;
+        let deadline = call::deadline(&self.shared);
         let records = Records::from_proto(request.into_inner())?;
         let append = records.execute(Arc::clone(&self.shared.store));
         let answer = call::run_to_completion(&self.shared, deadline, append).await??;

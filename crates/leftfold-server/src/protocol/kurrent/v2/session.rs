@@ -16,7 +16,7 @@ use leftfold_store::EventStore;
 use tonic::{Status, Streaming};
 
 use super::{record, status};
-use crate::connection::memory_budget::{MemoryBudget, Reservation};
+use crate::{call, connection::Reservation, state::ServerState};
 
 /// What a client said so far.
 #[derive(Debug)]
@@ -32,11 +32,11 @@ pub(super) struct Session {
 impl Session {
     /// Takes in all messages.
     pub(super) async fn gather(
-        gathering: &MemoryBudget,
+        shared: &ServerState,
         mut messages: Streaming<AppendRequest>,
     ) -> Result<Self, Status> {
         let mut session = Self {
-            held: gathering.begin(),
+            held: call::reservation(shared),
             writes: Vec::new(),
             streams: HashSet::new(),
             events: 0,
