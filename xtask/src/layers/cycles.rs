@@ -80,24 +80,6 @@ const KNOWN: &[KnownEdge] = &[
         reason: "a connection holds the sender of its session",
     },
     KnownEdge {
-        krate: "leftfold-store",
-        from: "backend",
-        to: "retention",
-        reason: "requests and answers of the contract are declared where they are carried out",
-    },
-    KnownEdge {
-        krate: "leftfold-store",
-        from: "contract",
-        to: "retention",
-        reason: "requests and answers of the contract are declared where they are carried out",
-    },
-    KnownEdge {
-        krate: "leftfold-store",
-        from: "retention",
-        to: "memory",
-        reason: "the system's time is read by the store in memory",
-    },
-    KnownEdge {
         krate: "leftfold-log",
         from: "engine::shared",
         to: "engine::scavenge",

@@ -64,7 +64,7 @@ const TABLES: &[Layers] = &[
             &["contract"],           // what callers use
             &["snapshot_file"],
             &["snapshots"],
-            &["error"],
+            &["error", "clock"],
         ],
     },
     Layers {

@@ -26,6 +26,7 @@ pub mod contention;
 mod fixtures;
 pub mod history;
 pub mod idempotency;
+pub mod lifecycle;
 pub mod limits;
 pub mod listing;
 pub mod queries;
@@ -182,6 +183,15 @@ macro_rules! conformance {
                 reclaiming_takes_only_what_no_stream_read_gives,
                 a_subscription_goes_on_over_what_was_reclaimed,
                 what_was_reclaimed_still_fails_conditions_and_is_known_by_its_id,
+            );
+            $crate::__conformance_group!($fixture, lifecycle:
+                metadata_without_a_truncation_leaves_deleted_events_hidden,
+                metadata_that_names_a_truncation_decides_what_is_shown,
+                a_write_behind_a_deletion_in_one_append_recreates_the_stream,
+                a_write_behind_a_tombstone_in_one_append_is_refused,
+                metadata_of_users_is_kept_byte_for_byte,
+                an_append_decided_before_a_deletion_is_refused_or_read,
+                every_call_ends_while_any_other_is_polled_once_and_left,
             );
             $crate::__conformance_group!($fixture, history:
                 random_histories_equal_those_of_the_store_in_memory,

@@ -4,18 +4,24 @@
 //! **Invariants:** keys it does not know survive a change; a value of the wrong type counts as absent, so that a mistyped
 //! value cannot make a stream unreadable.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use leftfold_model::{
     Append, Bytes, EventType, ExpectedRevision, ModelError, NewEvent, Revision, StreamName,
 };
-use serde_json::{Map, Value};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Map, Value, value::RawValue};
 
 const TRUNCATE_BEFORE: &str = "$tb";
 const MAX_COUNT: &str = "$maxCount";
 const MAX_AGE: &str = "$maxAge";
 const CACHE_CONTROL: &str = "$cacheControl";
 const ACL: &str = "$acl";
+/// The end of the stream when it was last deleted: set when it is recreated, and kept by later metadata.
+const DELETED_BEFORE: &str = "$deletedBefore";
 
 /// The value of `$tb` in the metadata of a deleted stream: 2^63 - 1, as KurrentDB writes it.
 pub const DELETED_STREAM_TRUNCATE_BEFORE: u64 = i64::MAX.unsigned_abs();
@@ -34,23 +40,46 @@ pub const TOMBSTONE_EVENT_TYPE: &str = "$streamDeleted";
 /// let last_hundred = StreamMetadata::default().with_max_count(100);
 /// assert_eq!(last_hundred.max_count(), Some(100));
 /// ```
-#[derive(Clone, PartialEq, Debug, Default)]
+///
+/// The JSON text is kept: what this crate does not change comes out byte for byte, numbers and the order of keys included.
+#[derive(Clone, Debug, Default)]
 pub struct StreamMetadata {
-    keys: Map<String, Value>,
+    /// The entries in the order of the text. Of two entries with one key the later one counts.
+    entries: Vec<(String, Box<RawValue>)>,
+    /// The text that the entries were read from, until one of them is changed.
+    text: Option<Bytes>,
+}
+
+impl PartialEq for StreamMetadata {
+    fn eq(&self, other: &Self) -> bool {
+        self.keys() == other.keys()
+    }
 }
 
 impl StreamMetadata {
     /// Reads the JSON form. Anything but a JSON object is metadata without keys.
     #[must_use]
     pub fn from_json(json: &[u8]) -> Self {
-        let keys = serde_json::from_slice(json).unwrap_or_default();
-        Self { keys }
+        match serde_json::from_slice(json) {
+            Ok(Entries(entries)) => Self {
+                entries,
+                text: Some(Bytes::copy_from_slice(json)),
+            },
+            Err(_) => Self::default(),
+        }
     }
 
-    /// The JSON form.
+    /// Returns the JSON form: the text it was read from, unless a key was set since.
     #[must_use]
     pub fn to_json(&self) -> Bytes {
-        Value::Object(self.keys.clone()).to_string().into()
+        if let Some(text) = &self.text {
+            return text.clone();
+        }
+        let entry = |(key, value): &(String, Box<RawValue>)| {
+            format!("{}:{value}", Value::String(key.clone()))
+        };
+        let entries: Vec<_> = self.entries.iter().map(entry).collect();
+        format!("{{{}}}", entries.join(",")).into()
     }
 
     /// Only the newest so many events are kept.
@@ -66,10 +95,22 @@ impl StreamMetadata {
         seconds.map(Duration::from_secs)
     }
 
-    /// Events below this revision are not kept.
+    /// Returns the revision below which events are hidden: `$tb`, or else the end of the stream when it was last deleted.
     #[must_use]
     pub fn truncate_before(&self) -> Option<Revision> {
-        self.number(TRUNCATE_BEFORE).map(Revision::new)
+        let before = self.number(TRUNCATE_BEFORE);
+        let before = before.or_else(|| self.number(DELETED_BEFORE));
+        before.map(Revision::new)
+    }
+
+    /// Returns the revision below which events were deleted, if the stream was recreated after a deletion.
+    pub(crate) fn deleted_before(&self) -> Option<Revision> {
+        self.number(DELETED_BEFORE).map(Revision::new)
+    }
+
+    /// Returns whether the metadata names `$tb`, whatever its value.
+    pub(crate) fn names_truncate_before(&self) -> bool {
+        self.raw(TRUNCATE_BEFORE).is_some()
     }
 
     /// For how long readers may keep answers about the stream.
@@ -78,16 +119,20 @@ impl StreamMetadata {
         self.number(CACHE_CONTROL).map(Duration::from_secs)
     }
 
-    /// Who may do what with the stream, as it was given.
+    /// Returns the access control list as it was given. It is stored, not enforced.
     #[must_use]
-    pub fn acl(&self) -> Option<&Value> {
-        self.keys.get(ACL)
+    pub fn acl(&self) -> Option<Value> {
+        serde_json::from_str(self.raw(ACL)?).ok()
     }
 
-    /// All keys, those of users included.
+    /// Returns all keys with their values, those of users included.
     #[must_use]
-    pub fn keys(&self) -> &Map<String, Value> {
-        &self.keys
+    pub fn keys(&self) -> Map<String, Value> {
+        let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or_default();
+        let entries = self.entries.iter();
+        entries
+            .map(|(key, raw)| (key.clone(), value(raw)))
+            .collect()
     }
 
     /// Whether this metadata says that the stream is deleted.
@@ -115,13 +160,26 @@ impl StreamMetadata {
     /// Sets a key of the caller's own.
     #[must_use]
     pub fn with_key(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.keys.insert(key.to_owned(), value.into());
+        // The text of a JSON value is JSON.
+        if let Ok(raw) = RawValue::from_string(value.into().to_string()) {
+            self.text = None;
+            match self.entries.iter_mut().rfind(|(known, _)| known == key) {
+                Some((_, value)) => *value = raw,
+                None => self.entries.push((key.to_owned(), raw)),
+            }
+        }
         self
     }
 
-    /// Marks the stream as deleted.
-    pub(crate) fn deleted(self) -> Self {
+    /// Marks the stream as deleted. The deletion point of an earlier deletion is superseded.
+    pub(crate) fn deleted(mut self) -> Self {
+        self.entries.retain(|(key, _)| key != DELETED_BEFORE);
         self.with_key(TRUNCATE_BEFORE, DELETED_STREAM_TRUNCATE_BEFORE)
+    }
+
+    /// Hides the events below `before` because they were deleted. Later metadata keeps this point unless it names `$tb`.
+    pub(crate) fn with_deleted_before(self, before: Revision) -> Self {
+        self.with_key(DELETED_BEFORE, before.get())
     }
 
     /// The append that makes this the metadata of `stream`; `expected` is about the metadata, whose own revisions start
@@ -143,7 +201,35 @@ impl StreamMetadata {
     }
 
     fn number(&self, key: &str) -> Option<u64> {
-        self.keys.get(key)?.as_u64()
+        self.raw(key)?.parse().ok()
+    }
+
+    fn raw(&self, key: &str) -> Option<&str> {
+        let found = self.entries.iter().rfind(|(known, _)| known == key);
+        found.map(|(_, value)| value.get())
+    }
+}
+
+/// The entries of a JSON object, each value as its text.
+struct Entries(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = Entries;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor)
     }
 }
 
@@ -178,6 +264,16 @@ mod tests {
         let again = StreamMetadata::from_json(&changed.to_json());
         assert_eq!(again, changed);
         assert_eq!(again.keys().get("owner"), Some(&"till".into()));
+    }
+
+    #[test]
+    fn metadata_of_users_comes_out_byte_for_byte() {
+        let json = br#"{ "z": 1.50, "a": 123456789012345678901234567890, "$maxCount": 7 }"#;
+        let metadata = StreamMetadata::from_json(json);
+        assert_eq!(&metadata.to_json()[..], json);
+        let changed = metadata.with_max_count(8).to_json();
+        let expected = r#"{"z":1.50,"a":123456789012345678901234567890,"$maxCount":8}"#;
+        assert_eq!(&changed[..], expected.as_bytes());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use leftfold_log as log;
 use leftfold_log::{Log, ScavengeOptions};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{ReadError, ScavengeProgress, Truncation};
 
@@ -31,7 +31,7 @@ pub(super) fn erase(
     options: ScavengeOptions,
     tell: &mpsc::Sender<Result<ScavengeProgress, ReadError>>,
 ) {
-    let cuts: Vec<_> = cuts
+    let truncations: Vec<_> = cuts
         .iter()
         .map(|cut| log::Truncation {
             stream: cut.stream.clone(),
@@ -46,11 +46,12 @@ pub(super) fn erase(
             done.bytes_reclaimed,
         )
     };
-    let ended = log.scavenge(&cuts, options, &mut |done| match tell
-        .blocking_send(Ok(progress(done)))
+    // Progress that the listener has not taken is dropped: a listener that stands still must not hold the log's maintenance.
+    let ended = log.scavenge(&truncations, options, &mut |done| match tell
+        .try_send(Ok(progress(done)))
     {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(_) => ControlFlow::Break(()),
+        Ok(()) | Err(TrySendError::Full(_)) => ControlFlow::Continue(()),
+        Err(TrySendError::Closed(_)) => ControlFlow::Break(()),
     });
     let last = match ended {
         Ok(done) => Ok(ScavengeProgress {

@@ -1,14 +1,14 @@
-//! What becomes of an append because of what its streams are: refused, extended, or left as it is.
+//! Plans of appends: what the lifecycles of its streams make of an append, write by write.
 //!
 //! **Owns:** [`Plan`], [`AppendContext`]. **Does not know:** how often a plan is tried, and where it goes.
 //! **Invariants:** whatever was assumed about a life is a check of the append, so a plan that was made on a wrong
 //! assumption is refused by the back end; events that are added stand behind those of the caller, under ids that follow
 //! from the caller's.
 
-use std::{borrow::Cow, collections::HashSet, future::Future, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, future::Future, sync::Arc};
 
 use leftfold_model::{
-    Append, Appended, Conflict, EventId, ExpectedRevision, ModelError, NewEvent, Position,
+    Append, Appended, Bytes, Conflict, EventId, ExpectedRevision, ModelError, NewEvent, Position,
     Revision, StreamCheck, StreamName, StreamWrite,
 };
 
@@ -54,7 +54,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// What an append becomes on this ground.
+    /// Plans an append in this context, write by write: each write meets its stream as the writes before it leave it.
     pub(super) async fn of(
         ground: &impl AppendContext,
         append: &Append,
@@ -62,25 +62,19 @@ impl Plan {
     ) -> Result<Self, AppendError> {
         let mut planning = Planning {
             writes: Cow::Borrowed(append.writes()),
-            written: HashSet::new(),
+            streams: HashMap::new(),
             added: Vec::new(),
             checks: Vec::new(),
             assumed: Vec::new(),
             changed: Vec::new(),
+            is_single: append.writes().len() == 1,
         };
-        let mut met = HashSet::new();
-        let alone = append.writes().len() == 1;
-        if !alone {
-            planning.written = append.writes().iter().map(|write| &write.stream).collect();
-        }
         for (nth, write) in append.writes().iter().enumerate() {
-            if alone || met.insert(&write.stream) {
-                match write.stream.described_stream() {
-                    Some(described) => {
-                        Box::pin(planning.describe(ground, nth, write, described)).await?;
-                    }
-                    None => planning.extend(ground, nth, write, returning).await?,
+            match write.stream.described_stream() {
+                Some(described) => {
+                    Box::pin(planning.describe(ground, nth, write, described)).await?;
                 }
+                None => planning.extend(ground, nth, write, returning).await?,
             }
         }
         planning.finish(append).map_err(invalid)
@@ -115,20 +109,130 @@ pub(super) enum Recreation {
     Maybe,
 }
 
+/// A stream as the planned writes leave it.
+struct PlannedStream {
+    /// What its metadata stream says before the append.
+    life: Arc<StreamLifecycle>,
+    phase: Phase,
+    /// Below this revision events were deleted, as the newest metadata says.
+    deleted_before: Option<Revision>,
+    /// The JSON of its newest metadata.
+    newest_metadata: Bytes,
+    /// How many events the writes so far append to it.
+    events: u64,
+    /// Its newest revision before the append, once that was looked up.
+    last: Option<Option<Revision>>,
+    /// The metadata event that recreates it, unless a later write of the append brings metadata.
+    recreation: Option<NewEvent>,
+    /// Whether the append writes to its metadata stream.
+    is_described: bool,
+    /// The id of the last event for its metadata stream, if a tombstone has to be repeated behind that.
+    after_tombstone: Option<EventId>,
+}
+
+impl PlannedStream {
+    fn of(life: Arc<StreamLifecycle>) -> Self {
+        Self {
+            phase: life.phase,
+            newest_metadata: life.json.clone(),
+            deleted_before: life.metadata().deleted_before(),
+            life,
+            events: 0,
+            last: None,
+            recreation: None,
+            is_described: false,
+            after_tombstone: None,
+        }
+    }
+
+    /// Returns its newest revision as the planned writes leave it.
+    async fn last(
+        &mut self,
+        ground: &impl AppendContext,
+        stream: &StreamName,
+    ) -> Result<Option<Revision>, AppendError> {
+        let before = match self.last {
+            Some(before) => before,
+            None => *self.last.insert(ground.last_revision(stream).await?),
+        };
+        let events = before.map_or(0, |last| last.get() + 1) + self.events;
+        Ok(events.checked_sub(1).map(Revision::new))
+    }
+
+    /// Takes in an event for the metadata stream; returns the data that has to take the place of its own.
+    fn take_metadata(&mut self, event: &NewEvent, last: Option<Revision>) -> Option<Bytes> {
+        self.after_tombstone = None;
+        if is_tombstone(event.event_type()) {
+            self.phase = Phase::Tombstoned;
+            return None;
+        }
+        if self.phase == Phase::Tombstoned {
+            self.after_tombstone = Some(event.id());
+            return None;
+        }
+        if !is_metadata(event.event_type()) {
+            (self.phase, self.deleted_before) = (Phase::Live, None);
+            return None;
+        }
+        let metadata = StreamMetadata::from_json(event.data());
+        if metadata.is_deleted() {
+            (self.phase, self.deleted_before) = (Phase::Deleted, None);
+            return None;
+        }
+        let changed = if self.phase == Phase::Deleted {
+            let before = last.map_or(Revision::FIRST, Revision::next);
+            metadata
+                .with_truncate_before(before)
+                .with_deleted_before(before)
+        } else {
+            match self.deleted_before {
+                Some(before)
+                    if !metadata.names_truncate_before() && metadata.deleted_before().is_none() =>
+                {
+                    metadata.with_deleted_before(before)
+                }
+                _ => {
+                    (self.phase, self.deleted_before) = (Phase::Live, metadata.deleted_before());
+                    return None;
+                }
+            }
+        };
+        (self.phase, self.deleted_before) = (Phase::Live, changed.deleted_before());
+        Some(changed.to_json())
+    }
+}
+
 /// A plan in the making.
 struct Planning<'a> {
     /// The caller's, copied only if one of them has to be changed.
     writes: Cow<'a, [StreamWrite]>,
-    /// The streams of several writes; none if there is only one, which is that of its own stream.
-    written: HashSet<&'a StreamName>,
+    /// The streams that are written or described so far; none if there is only one write.
+    streams: HashMap<StreamName, PlannedStream>,
     added: Vec<StreamWrite>,
     /// Beside the caller's.
     checks: Vec<StreamCheck>,
     assumed: Vec<StreamCheck>,
     changed: Vec<StreamName>,
+    /// Whether the append has one write.
+    is_single: bool,
 }
 
 impl<'a> Planning<'a> {
+    /// Returns the stream as the writes so far leave it. The first time, its metadata stream becomes an assumption.
+    async fn planned(
+        &mut self,
+        ground: &impl AppendContext,
+        stream: &StreamName,
+        metadata_stream: &StreamName,
+    ) -> Result<(PlannedStream, bool), AppendError> {
+        if let Some(planned) = self.streams.remove(stream) {
+            return Ok((planned, false));
+        }
+        let planned = PlannedStream::of(ground.life(stream).await?);
+        self.assume(metadata_stream, planned.life.expectation());
+        Ok((planned, true))
+    }
+
     /// Plans a write to a stream of events.
     async fn extend(
         &mut self,
@@ -141,48 +245,85 @@ impl<'a> Planning<'a> {
         let Some(metadata_stream) = stream.metadata_stream() else {
             return Ok(());
         };
-        let life = ground.life(stream).await?;
-        match life.phase {
+        let (mut planned, is_first) = self.planned(ground, stream, &metadata_stream).await?;
+        match planned.phase {
             Phase::Tombstoned => return Err(deleted(stream)),
             Phase::Deleted => {
-                if write.expected == ExpectedRevision::StreamExists {
-                    return Err(deleted(stream));
-                }
-                let last = ground.last_revision(stream).await?;
-                if matches!(
-                    write.expected,
-                    ExpectedRevision::Any | ExpectedRevision::NoStream
-                ) {
-                    self.expect_instead(nth, exactly(last));
-                }
-                if !self.written.contains(&metadata_stream) {
-                    let first = write
-                        .events
-                        .first()
-                        .map_or_else(EventId::fresh, NewEvent::id);
-                    let back = back_from(&life, last).map_err(invalid)?;
-                    self.add(&metadata_stream, &life, back.with_id(follows(first)));
-                    self.changed.push(stream.clone());
-                }
+                self.recreate(ground, nth, write, &mut planned).await?;
             }
-            Phase::Live => {
-                let exists = write.expected == ExpectedRevision::StreamExists;
-                if exists && life.revision.0.is_some() {
-                    self.expect_instead(nth, ExpectedRevision::Any);
-                }
-                let before = life.metadata().truncate_before();
-                if let (Recreation::Maybe, ExpectedRevision::NoStream, Some(before)) =
-                    (returning, write.expected, before)
-                    && let Some(last) = before.get().checked_sub(1)
-                {
-                    self.expect_instead(nth, ExpectedRevision::Exact(Revision::new(last)));
-                    // Only what stands there already is wanted: nothing can pass this.
-                    self.assume(stream, ExpectedRevision::Exact(Revision::MAX));
-                }
+            Phase::Live if is_first => {
+                let life = Arc::clone(&planned.life);
+                self.extend_live(nth, write, &life, returning);
             }
+            Phase::Live => {}
         }
-        self.assume(&metadata_stream, life.expectation());
+        planned.events += write.events.len() as u64;
+        self.put(stream, &metadata_stream, planned);
         Ok(())
+    }
+
+    /// Plans a write to a deleted stream: the write recreates it behind its old events.
+    async fn recreate(
+        &mut self,
+        ground: &impl AppendContext,
+        nth: usize,
+        write: &StreamWrite,
+        planned: &mut PlannedStream,
+    ) -> Result<(), AppendError> {
+        if write.expected == ExpectedRevision::StreamExists {
+            return Err(deleted(&write.stream));
+        }
+        let last = planned.last(ground, &write.stream).await?;
+        if matches!(
+            write.expected,
+            ExpectedRevision::Any | ExpectedRevision::NoStream
+        ) {
+            // A deletion by this append itself holds by the order of its writes.
+            let expected = match planned.life.phase {
+                Phase::Deleted => exactly(last),
+                Phase::Live | Phase::Tombstoned => ExpectedRevision::Any,
+            };
+            self.expect_instead(nth, expected);
+        }
+        if planned.life.phase != Phase::Deleted {
+            self.assume(&write.stream, exactly(planned.last.flatten()));
+        }
+        let before = last.map_or(Revision::FIRST, Revision::next);
+        let metadata = StreamMetadata::from_json(&planned.newest_metadata)
+            .with_truncate_before(before)
+            .with_deleted_before(before);
+        let id = write
+            .events
+            .first()
+            .map_or_else(EventId::fresh, NewEvent::id);
+        let event = NewEvent::json(metadata_type().map_err(invalid)?, metadata.to_json());
+        planned.recreation = Some(event.with_id(follows(id)));
+        (planned.phase, planned.deleted_before) = (Phase::Live, Some(before));
+        self.changed.push(write.stream.clone());
+        Ok(())
+    }
+
+    /// Plans the first write to a stream that is not deleted.
+    fn extend_live(
+        &mut self,
+        nth: usize,
+        write: &StreamWrite,
+        life: &StreamLifecycle,
+        returning: Recreation,
+    ) {
+        let exists = write.expected == ExpectedRevision::StreamExists;
+        if exists && life.revision.0.is_some() {
+            self.expect_instead(nth, ExpectedRevision::Any);
+        }
+        let before = life.metadata().truncate_before();
+        if let (Recreation::Maybe, ExpectedRevision::NoStream, Some(before)) =
+            (returning, write.expected, before)
+            && let Some(last) = before.get().checked_sub(1)
+        {
+            self.expect_instead(nth, ExpectedRevision::Exact(Revision::new(last)));
+            // Only what stands there already is wanted: nothing can pass this.
+            self.assume(&write.stream, ExpectedRevision::Exact(Revision::MAX));
+        }
     }
 
     /// Plans a write to a metadata stream.
@@ -193,27 +334,70 @@ impl<'a> Planning<'a> {
         write: &'a StreamWrite,
         described: StreamName,
     ) -> Result<(), AppendError> {
-        let life = ground.life(&described).await?;
-        match life.phase {
-            Phase::Live => {}
-            Phase::Deleted => {
-                let last = ground.last_revision(&described).await?;
-                self.recreate(nth, last);
-                self.assume(&described, exactly(last));
-            }
-            // Metadata may still be noted, but the stream stays deleted: its last word is repeated.
-            Phase::Tombstoned => {
-                if let Some(newest) = write.events.last()
-                    && !is_tombstone(newest.event_type())
-                {
-                    let again = NewEvent::json(tombstone_type().map_err(invalid)?, "{}");
-                    self.add_behind(&write.stream, again.with_id(follows(newest.id())));
+        let (mut planned, _) = self.planned(ground, &described, &write.stream).await?;
+        planned.is_described = true;
+        for (at, event) in write.events.iter().enumerate() {
+            let last = match planned.phase {
+                Phase::Deleted => {
+                    let last = planned.last(ground, &described).await?;
+                    self.assume(&described, exactly(planned.last.flatten()));
+                    last
                 }
+                Phase::Live | Phase::Tombstoned => None,
+            };
+            let data = planned.take_metadata(event, last);
+            if let Some(data) = data.clone() {
+                self.replace_data(nth, at, data);
             }
+            planned.newest_metadata = data.unwrap_or_else(|| event.data().clone());
+            // Metadata that comes later takes the place of what a recreation would add.
+            planned.recreation = None;
         }
-        self.assume(&write.stream, life.expectation());
+        self.put(&described, &write.stream, planned);
         self.changed.push(described);
         Ok(())
+    }
+
+    /// Keeps a stream for the writes to come; adds what it needs at once if there are none.
+    fn put(&mut self, stream: &StreamName, metadata_stream: &StreamName, planned: PlannedStream) {
+        if self.is_single {
+            self.complete(metadata_stream, planned);
+        } else {
+            self.streams.insert(stream.clone(), planned);
+        }
+    }
+
+    /// Adds the events that a stream needs behind those of the caller.
+    fn complete(&mut self, metadata_stream: &StreamName, planned: PlannedStream) {
+        let expected = match planned.is_described {
+            true => ExpectedRevision::Any,
+            false => planned.life.expectation(),
+        };
+        if let Some(event) = planned.recreation {
+            self.add(metadata_stream, expected, event);
+        }
+        // Metadata may still be noted, but the stream stays tombstoned: its newest metadata event says so.
+        if let Some(id) = planned.after_tombstone
+            && let Ok(event_type) = tombstone_type()
+        {
+            let again = NewEvent::json(event_type, "{}").with_id(follows(id));
+            self.add(metadata_stream, expected, again);
+        }
+    }
+
+    fn add(&mut self, stream: &StreamName, expected: ExpectedRevision, event: NewEvent) {
+        self.added.push(StreamWrite {
+            stream: stream.clone(),
+            expected,
+            events: vec![event],
+        });
+    }
+
+    fn replace_data(&mut self, nth: usize, at: usize, data: Bytes) {
+        let write = self.writes.to_mut().get_mut(nth);
+        if let Some(event) = write.and_then(|write| write.events.get_mut(at)) {
+            *event = event.clone().with_data(data);
+        }
     }
 
     /// Replaces what the caller expects of a write by what that means for the back end.
@@ -234,39 +418,17 @@ impl<'a> Planning<'a> {
         self.assumed.push(check);
     }
 
-    fn add(&mut self, stream: &StreamName, life: &StreamLifecycle, event: NewEvent) {
-        self.added.push(StreamWrite {
-            stream: stream.clone(),
-            expected: life.expectation(),
-            events: vec![event],
-        });
-    }
-
-    /// Adds an event to a stream that the append writes to.
-    fn add_behind(&mut self, stream: &StreamName, event: NewEvent) {
-        self.added.push(StreamWrite {
-            stream: stream.clone(),
-            expected: ExpectedRevision::Any,
-            events: vec![event],
-        });
-    }
-
-    /// Makes metadata for a deleted stream begin behind the events it had, unless it says itself that it is deleted.
-    fn recreate(&mut self, nth: usize, last: Option<Revision>) {
-        let Some(write) = self.writes.to_mut().get_mut(nth) else {
-            return;
-        };
-        for event in &mut write.events {
-            let metadata = StreamMetadata::from_json(event.data());
-            if is_metadata(event.event_type()) && !metadata.is_deleted() {
-                let before = last.map_or(Revision::FIRST, Revision::next);
-                let data = metadata.with_truncate_before(before).to_json();
-                *event = event.clone().with_data(data);
+    fn finish(mut self, append: &Append) -> Result<Plan, ModelError> {
+        // In the order of the caller's writes, so that a repetition adds the same events in the same order.
+        for write in append.writes() {
+            let described = write.stream.described_stream();
+            let stream = described.as_ref().unwrap_or(&write.stream);
+            if let Some(planned) = self.streams.remove(stream)
+                && let Some(metadata_stream) = stream.metadata_stream()
+            {
+                self.complete(&metadata_stream, planned);
             }
         }
-    }
-
-    fn finish(self, append: &Append) -> Result<Plan, ModelError> {
         let added = self.added.len();
         let whole = match self.writes {
             Cow::Borrowed(_) if added == 0 => append.clone(),
@@ -284,13 +446,6 @@ impl<'a> Planning<'a> {
             assumed: self.assumed,
         })
     }
-}
-
-/// The metadata event that brings a deleted stream back, behind its last event.
-fn back_from(life: &StreamLifecycle, last: Option<Revision>) -> Result<NewEvent, ModelError> {
-    let before = last.map_or(Revision::FIRST, Revision::next);
-    let metadata = life.metadata().with_truncate_before(before);
-    Ok(NewEvent::json(metadata_type()?, metadata.to_json()))
 }
 
 /// The id of an event that is added because of the event with this id: a repetition adds the same.

@@ -1,0 +1,270 @@
+//! Rules about changes of a stream's lifecycle: within one append, between a load and an append, and beside other calls.
+//!
+//! **Owns:** the rules of this group. **Does not know:** the store under test.
+
+use std::{future::poll_fn, task::Poll, time::Duration};
+
+use futures_core::future::BoxFuture;
+use futures_util::StreamExt;
+use leftfold_model::{
+    Append, Conflict,
+    ExpectedRevision::{Any, NoStream},
+    NewEvent, Position, Read, Revision, StreamWrite,
+};
+
+use super::{
+    Fixture,
+    fixtures::{
+        Store, conflict, event, events, exact, kind, ok, read, revisions, stream, to, write,
+    },
+};
+use crate::{
+    DELETED_STREAM_TRUNCATE_BEFORE, Delete, ListStreams, METADATA_EVENT_TYPE, Scavenge,
+    StreamMetadata, StreamStatus, Subscription, TOMBSTONE_EVENT_TYPE,
+};
+
+/// Far longer than any call takes; a call that waits for one that was left waits forever.
+const HANG: Duration = Duration::from_secs(60);
+
+async fn set_metadata(store: &Store, name: &str, metadata: &str) {
+    let metadata = StreamMetadata::from_json(metadata.as_bytes());
+    ok(store
+        .append(metadata.append_for(&stream(name), Any).unwrap())
+        .await);
+}
+
+async fn delete(store: &Store, name: &str) {
+    ok(store.delete(Delete::stream(stream(name), Any)).await);
+}
+
+fn metadata_write(name: &str, json: &str) -> StreamWrite {
+    let event = NewEvent::json(kind(METADATA_EVENT_TYPE), json.to_owned());
+    write(&format!("$${name}"), Any, vec![event])
+}
+
+fn deletion(name: &str) -> StreamWrite {
+    metadata_write(
+        name,
+        &format!("{{\"$tb\":{DELETED_STREAM_TRUNCATE_BEFORE}}}"),
+    )
+}
+
+fn whole(writes: Vec<StreamWrite>) -> Append {
+    Append::new(writes, vec![]).unwrap()
+}
+
+async fn shown(store: &Store, name: &str) -> Vec<u64> {
+    revisions(store, Read::stream(stream(name))).await
+}
+
+pub async fn metadata_without_a_truncation_leaves_deleted_events_hidden(fixture: &impl Fixture) {
+    let store = fixture.open().await;
+    ok(store.append(to("a", Any, events(3))).await);
+    delete(&store, "a").await;
+    ok(store.append(to("a", Any, events(2))).await);
+    assert_eq!(shown(&store, "a").await, [3, 4]);
+    for metadata in [r#"{"owner":"ann"}"#, "{}", r#"{"$maxCount":10}"#] {
+        set_metadata(&store, "a", metadata).await;
+        assert_eq!(shown(&store, "a").await, [3, 4], "{metadata}");
+    }
+    let state = store.stream_state(stream("a")).await.unwrap();
+    assert_eq!(state.first, Revision::new(3));
+    // A second deletion and recreation move the point.
+    delete(&store, "a").await;
+    ok(store.append(to("a", Any, events(1))).await);
+    set_metadata(&store, "a", "{}").await;
+    assert_eq!(shown(&store, "a").await, [5]);
+}
+
+pub async fn metadata_that_names_a_truncation_decides_what_is_shown(fixture: &impl Fixture) {
+    let store = fixture.open().await;
+    ok(store.append(to("a", Any, events(3))).await);
+    delete(&store, "a").await;
+    ok(store.append(to("a", Any, events(1))).await);
+    set_metadata(&store, "a", r#"{"$tb":2}"#).await;
+    assert_eq!(shown(&store, "a").await, [2, 3]);
+    set_metadata(&store, "a", "{}").await;
+    assert_eq!(shown(&store, "a").await, [0, 1, 2, 3]);
+}
+
+pub async fn a_write_behind_a_deletion_in_one_append_recreates_the_stream(fixture: &impl Fixture) {
+    let store = fixture.open().await;
+    ok(store.append(to("a", Any, events(2))).await);
+    ok(store
+        .append(whole(vec![deletion("a"), write("a", Any, events(1))]))
+        .await);
+    assert_eq!(shown(&store, "a").await, [2]);
+    let between = vec![
+        write("a", Any, events(1)),
+        deletion("a"),
+        write("a", NoStream, events(2)),
+    ];
+    let append = whole(between);
+    let first = ok(store.append(append.clone()).await);
+    assert_eq!(shown(&store, "a").await, [4, 5]);
+    let again = ok(store.append(append).await);
+    assert!(again.repeated);
+    assert_eq!(
+        (again.first, again.streams.len()),
+        (first.first, first.streams.len())
+    );
+    // What comes last counts: a deletion behind the events hides them.
+    ok(store
+        .append(whole(vec![write("a", Any, events(1)), deletion("a")]))
+        .await);
+    assert_eq!(shown(&store, "a").await, [0; 0]);
+}
+
+pub async fn a_write_behind_a_tombstone_in_one_append_is_refused(fixture: &impl Fixture) {
+    let store = fixture.open().await;
+    ok(store.append(to("a", Any, events(1))).await);
+    let tombstone = NewEvent::json(kind(TOMBSTONE_EVENT_TYPE), "{}");
+    let tombstone = write("$$a", Any, vec![tombstone]);
+    let append = whole(vec![tombstone.clone(), write("a", Any, events(1))]);
+    let refused = conflict(store.append(append).await);
+    assert_eq!(
+        refused,
+        Conflict::StreamDeleted {
+            stream: stream("a")
+        }
+    );
+    assert_eq!(shown(&store, "a").await, [0]);
+    // Metadata behind a tombstone does not bring the stream back.
+    ok(store
+        .append(whole(vec![tombstone, metadata_write("a", "{}")]))
+        .await);
+    let state = store.stream_state(stream("a")).await.unwrap();
+    assert_eq!(state.status, StreamStatus::Tombstoned);
+}
+
+pub async fn metadata_of_users_is_kept_byte_for_byte(fixture: &impl Fixture) {
+    let store = fixture.open().await;
+    let json = r#"{ "z": 1.50, "$maxCount": 5, "a": 123456789012345678901234567890 }"#;
+    set_metadata(&store, "a", json).await;
+    let stored = read(&store, Read::stream(stream("$$a"))).await;
+    assert_eq!(&stored[0].data[..], json.as_bytes());
+    let state = store.stream_state(stream("a")).await.unwrap();
+    assert_eq!(&state.metadata.to_json()[..], json.as_bytes());
+}
+
+pub async fn an_append_decided_before_a_deletion_is_refused_or_read(fixture: &impl Fixture) {
+    let store = fixture.open().await;
+    ok(store.append(to("a", Any, events(2))).await);
+    // Deleted since it was loaded: the revision still holds, and the append recreates the stream.
+    delete(&store, "a").await;
+    ok(store.append(to("a", exact(1), events(1))).await);
+    assert_eq!(shown(&store, "a").await, [2]);
+    // Deleted and recreated since: the revision does not hold any more.
+    delete(&store, "a").await;
+    ok(store.append(to("a", NoStream, events(1))).await);
+    let refused = conflict(store.append(to("a", exact(2), events(1))).await);
+    assert!(
+        matches!(refused, Conflict::WrongRevision { .. }),
+        "{refused}"
+    );
+    // Truncated since: its events are hidden, its revision stays.
+    set_metadata(&store, "a", r#"{"$tb":4}"#).await;
+    ok(store.append(to("a", exact(3), events(1))).await);
+    assert_eq!(shown(&store, "a").await, [4]);
+    // Tombstoned since.
+    ok(store.delete(Delete::tombstone(stream("a"), Any)).await);
+    let refused = conflict(store.append(to("a", exact(4), events(1))).await);
+    assert!(
+        matches!(refused, Conflict::StreamDeleted { .. }),
+        "{refused}"
+    );
+}
+
+type Call = (&'static str, fn(Store) -> BoxFuture<'static, ()>);
+
+/// Every method of the contract but `close`, each on a stream of its own.
+fn calls() -> Vec<Call> {
+    vec![
+        ("append", |store| {
+            Box::pin(async move {
+                ok(store.append(to("append", Any, events(1))).await);
+            })
+        }),
+        ("append with metadata", |store| {
+            Box::pin(async move { set_metadata(&store, "noted", r#"{"$maxCount":3}"#).await })
+        }),
+        ("prepare", |store| {
+            Box::pin(async move { store.prepare(&stream("a")).await })
+        }),
+        ("read", |store| {
+            Box::pin(async move {
+                read(&store, Read::stream(stream("a"))).await;
+            })
+        }),
+        ("subscribe", |store| {
+            Box::pin(async move {
+                let mut deliveries = store.subscribe(Subscription::after(Position::START));
+                deliveries.next().await.unwrap().unwrap();
+            })
+        }),
+        ("head", |store| {
+            Box::pin(async move { drop(store.head().await.unwrap()) })
+        }),
+        ("check", |store| {
+            Box::pin(async move { store.check().await.unwrap() })
+        }),
+        ("stream_state", |store| {
+            Box::pin(async move { drop(store.stream_state(stream("a")).await.unwrap()) })
+        }),
+        ("delete", |store| {
+            Box::pin(async move {
+                ok(store.append(to("gone", Any, events(1))).await);
+                delete(&store, "gone").await;
+            })
+        }),
+        ("scavenge", |store| {
+            Box::pin(async move {
+                let mut progress = store.scavenge(Scavenge::default());
+                while let Some(step) = progress.next().await {
+                    step.unwrap();
+                }
+            })
+        }),
+        ("streams", |store| {
+            Box::pin(async move {
+                let mut listed = store.streams(ListStreams::default());
+                while let Some(infos) = listed.next().await {
+                    infos.unwrap();
+                }
+            })
+        }),
+        ("stats", |store| {
+            Box::pin(async move { drop(store.stats().await.unwrap()) })
+        }),
+        ("snapshots", |store| {
+            Box::pin(async move {
+                store.snapshots().load(&stream("a")).await.unwrap();
+                store.snapshots().remove(&stream("a")).await.unwrap();
+            })
+        }),
+    ]
+}
+
+pub async fn every_call_ends_while_any_other_is_polled_once_and_left(fixture: &impl Fixture) {
+    for (left, begin) in calls() {
+        let store = fixture.open().await;
+        // Enough to erase that a scavenge has more to report than it sends ahead.
+        for _ in 0..24 {
+            ok(store
+                .append(to("a", Any, vec![event("A"), event("B"), event("C")]))
+                .await);
+        }
+        set_metadata(&store, "a", r#"{"$tb":70}"#).await;
+        let mut polled_once = begin(store.clone());
+        let ready = poll_fn(|context| Poll::Ready(polled_once.as_mut().poll(context))).await;
+        for (other, call) in calls() {
+            tokio::time::timeout(HANG, call(store.clone()))
+                .await
+                .unwrap_or_else(|_| panic!("{other} waited for {left}, which was left alone"));
+        }
+        if ready.is_pending() {
+            let ended = tokio::time::timeout(HANG, polled_once).await;
+            ended.unwrap_or_else(|_| panic!("{left} did not end"));
+        }
+    }
+}
