@@ -6,6 +6,7 @@
 //! it is synced; readers see only what is durable; all file access goes through [`disk::Disk`].
 
 mod append;
+mod atomic_file;
 mod cache;
 mod clock;
 pub mod disk;

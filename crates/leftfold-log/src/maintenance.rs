@@ -1,14 +1,13 @@
-//! Upkeep: what is done to a log besides appending, one step at a time.
+//! What maintenance does to files: sealing a segment, writing its index, merging index files.
 //!
-//! **Owns:** sealing a segment, joining index files, preparing the next segment's file.
-//! **Does not know:** threads, or when upkeep is due.
+//! **Owns:** the order of writes within each step. **Does not know:** threads, views, or when a step is due.
 //! **Invariants:** every step writes new files, makes them durable, and only then are old ones removed; a crash in any
 //! step loses nothing but the step.
 
 use std::sync::{Arc, PoisonError};
 
 use crate::{
-    disk::{Disk, FileKind, FileName},
+    disk::Disk,
     error::StorageError,
     index::{IndexFile, MemIndex, TailPostings, merge, write_frozen},
     record::LogId,
@@ -38,7 +37,6 @@ pub(crate) fn seal(
         Locations::File(sealed) => *sealed,
         Locations::Memory(growing) => {
             let growing = growing.read().unwrap_or_else(PoisonError::into_inner);
-            discard_temporary(handles.disk().as_ref(), segment.locations_name().kind());
             locations::write(handles, &segment.header(log), &growing)?
         }
     };
@@ -61,13 +59,6 @@ pub(crate) fn flush_index(
             .saturating_add(u64::from(segment.locations.count()))
             .previous(),
     );
-    discard_temporary(
-        disk,
-        FileKind::Index {
-            first: range.0,
-            last: range.1,
-        },
-    );
     write_frozen(
         disk,
         log,
@@ -83,11 +74,6 @@ pub(crate) fn flush_index(
     )?))
 }
 
-/// Removes what an earlier try that failed left behind.
-pub(crate) fn discard_temporary(disk: &dyn Disk, kind: FileKind) {
-    let _ = disk.remove(&FileName::temporary(kind));
-}
-
 /// Joins adjacent index files into one and opens it. The caller then lets go of the parts and removes them. `None`:
 /// there was nothing to join, or `go_on` said no.
 pub(crate) fn merge_indexes(
@@ -101,13 +87,6 @@ pub(crate) fn merge_indexes(
     };
     let range = (oldest.first(), newest.last());
     let disk = handles.disk().as_ref();
-    discard_temporary(
-        disk,
-        FileKind::Index {
-            first: range.0,
-            last: range.1,
-        },
-    );
     if merge(disk, log, parts, go_on)?.is_none() {
         return Ok(None);
     }

@@ -80,30 +80,6 @@ const KNOWN: &[KnownEdge] = &[
         reason: "a connection holds the sender of its session",
     },
     KnownEdge {
-        krate: "leftfold-log",
-        from: "engine::shared",
-        to: "engine::scavenge",
-        reason: "the shared state holds the running scavenge",
-    },
-    KnownEdge {
-        krate: "leftfold-log",
-        from: "engine::shared",
-        to: "engine::stats",
-        reason: "a reader takes figures of the shared state",
-    },
-    KnownEdge {
-        krate: "leftfold-log",
-        from: "index::snapshot",
-        to: "index::listing",
-        reason: "a snapshot starts the listing of its terms",
-    },
-    KnownEdge {
-        krate: "leftfold-log",
-        from: "index::set",
-        to: "index::snapshot",
-        reason: "a set is resolved on the parts of a snapshot",
-    },
-    KnownEdge {
         krate: "leftfold-server",
         from: "state",
         to: "background",

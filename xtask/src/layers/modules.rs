@@ -48,6 +48,7 @@ const TABLES: &[Layers] = &[
             &["record"],                        // bytes to structs and back
             &["cache"],                         // blocks that were read and checked
             &["nowait"],                        // whether this thread may wait for the disk
+            &["atomic_file"],                   // how several structures write a file
             &["error"], // names the file that failed, so it stands on the disk's names
             &["disk"],
             &["limits", "clock", "planted"],

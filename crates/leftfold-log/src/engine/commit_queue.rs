@@ -1,15 +1,16 @@
-//! The line of appends: many callers decide, one at a time writes.
+//! The commit queue: many callers decide, one thread at a time writes.
 //!
-//! **Owns:** [`CommitQueue`]: who may touch the [`Core`], who writes the next group, and when.
-//! **Does not know:** how appends are decided or written. **Invariants:** the core is touched under one lock, which is
-//! never held across a write or sync of a group; at most one thread is writing (`busy`); a group that has members has a
-//! thread that will write it; a panic anywhere ends the line, and everyone who waits hears that the outcome is unknown.
+//! **Owns:** [`CommitQueue`]: which thread may use the [`Core`], which writes the next group, and when.
+//! **Does not know:** how appends are decided or written. **Invariants:**
+//! - The core is used under one lock, which is never held across a write or sync of a group.
+//! - At most one thread writes; [`Writer`] says which kind of thread has that right.
+//! - A group that has members has a thread that will write it.
+//! - A panic in any thread closes the queue, and every waiting caller learns that its outcome is unknown.
 //!
-//! A caller stages its append itself and joins the group that is being gathered. If nobody is writing, it writes the
-//! group at once: a single writer costs no hand-over to another thread. If others staged meanwhile, the writing thread
-//! takes over, and while it syncs one group the next one is decided and encoded by its callers.
-//!
-//! Nobody waits for company: while one group is synced the next gathers by itself (group commit; DeWitt et al., 1984).
+//! A caller stages its append itself and joins the group that is being filled. If no write is in progress, the caller
+//! writes the group at once: a single caller costs no hand-over to another thread. If others staged in the meantime, the
+//! writer thread takes over, and while it syncs one group the callers of the next decide and encode it (group commit;
+//! DeWitt et al., 1984).
 
 use std::{
     sync::{
@@ -26,7 +27,7 @@ use super::{
     core::{Core, Staged},
     error::{AppendError, CloseError},
     group::Outcome,
-    maintenance::MaintenanceThread,
+    maintenance_thread::MaintenanceThread,
     queue::Answer,
     shared::EngineState,
 };
@@ -49,32 +50,46 @@ const PAUSE_NANOS: u64 = 200_000;
 #[derive(Debug)]
 pub(crate) struct CommitQueue {
     state: Mutex<State>,
-    /// There is work for the writing thread, or it shall stop.
-    due: Condvar,
-    /// A group was taken, or nobody is writing any more.
-    room: Condvar,
-    /// Nanoseconds that appends should have been slowed down by, and were not yet.
-    slowness: AtomicU64,
+    /// Signals the writer thread: there is a group for it, or it must stop.
+    handed_over: Condvar,
+    /// Signals callers: a group was taken, or no write is in progress.
+    progress: Condvar,
+    /// Nanoseconds of throttling that no append has slept yet.
+    delay_owed: AtomicU64,
     shared: Arc<EngineState>,
     upkeep: Arc<MaintenanceThread>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// `None`: the line has ended.
+    /// `None`: the queue has ended.
     core: Option<Core>,
-    /// Someone is writing, or was told to.
-    busy: bool,
-    /// The writing thread was told to.
-    due: bool,
-    /// Someone waits for quiet to start a segment; nobody stages meanwhile.
-    rolling: bool,
-    /// How many wait for `room`.
+    writer: Writer,
+    /// Whether a caller waits until everything staged is durable, to change the segment; no append is staged meanwhile.
+    is_draining: bool,
+    /// How many callers wait for `progress`.
     waiting: usize,
     closed: bool,
 }
 
+/// Which thread has the right to write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Writer {
+    /// None.
+    Idle,
+    /// A caller, or the writer thread while it runs.
+    Writing,
+    /// The writer thread, which has not woken up yet.
+    HandedOver,
+    /// A caller that changes the segment: everything staged before is durable.
+    Rolling,
+}
+
 impl State {
+    fn is_idle(&self) -> bool {
+        self.writer == Writer::Idle
+    }
+
     /// Whether something is staged and not yet taken to be written.
     fn has_group(&mut self) -> bool {
         let core = self.core.as_mut();
@@ -94,7 +109,7 @@ fn lock_or_abort<'a>(locked: LockResult<Guard<'a>>) -> Guard<'a> {
     })
 }
 
-/// Ends the line if its thread panics. Declared before the lock is taken, so dropped after it is freed.
+/// Ends the queue if its thread panics. Declared before the lock is taken, so dropped after it is freed.
 struct CloseOnPanic<'a>(&'a CommitQueue);
 
 impl Drop for CloseOnPanic<'_> {
@@ -111,15 +126,14 @@ impl CommitQueue {
             shared: Arc::clone(core.shared()),
             state: Mutex::new(State {
                 core: Some(core),
-                busy: false,
-                due: false,
-                rolling: false,
+                writer: Writer::Idle,
+                is_draining: false,
                 waiting: 0,
                 closed: false,
             }),
-            due: Condvar::new(),
-            room: Condvar::new(),
-            slowness: AtomicU64::new(0),
+            handed_over: Condvar::new(),
+            progress: Condvar::new(),
+            delay_owed: AtomicU64::new(0),
             upkeep,
         }
     }
@@ -128,16 +142,16 @@ impl CommitQueue {
         lock_or_abort(self.state.lock())
     }
 
-    fn wait_for_room<'a>(&self, mut state: Guard<'a>) -> Guard<'a> {
+    fn wait_for_progress<'a>(&self, mut state: Guard<'a>) -> Guard<'a> {
         state.waiting += 1;
-        let mut state = lock_or_abort(self.room.wait(state));
+        let mut state = lock_or_abort(self.progress.wait(state));
         state.waiting -= 1;
         state
     }
 
     fn notify_waiters(&self, state: &Guard<'_>) {
         if state.waiting > 0 {
-            self.room.notify_all();
+            self.progress.notify_all();
         }
     }
 
@@ -156,11 +170,11 @@ impl CommitQueue {
             return Err(AppendError::Closed);
         };
         let done = core.group().join();
-        if state.busy {
-            drop(state);
-        } else {
-            state.busy = true;
+        if state.is_idle() {
+            state.writer = Writer::Writing;
             self.hand_off(self.write_group(state));
+        } else {
+            drop(state);
         }
         drop(append);
         done.wait(outcome)
@@ -179,8 +193,8 @@ impl CommitQueue {
                         (Staged::Settled(outcome), _) => drop(answer.send(outcome)),
                         (Staged::Waits(outcome), Some(core)) => {
                             core.group().join_async(answer, outcome);
-                            if core.group().bytes.len() >= GROUP_BYTES_MAX && !locked.busy {
-                                locked.busy = true;
+                            if core.group().bytes.len() >= GROUP_BYTES_MAX && locked.is_idle() {
+                                locked.writer = Writer::Writing;
                                 self.hand_off(self.write_group(locked));
                                 locked = self.lock();
                             }
@@ -195,8 +209,8 @@ impl CommitQueue {
                 }
             }
         }
-        if !state.busy && state.has_group() {
-            state.busy = true;
+        if state.is_idle() && state.has_group() {
+            state.writer = Writer::Writing;
             if alone {
                 state = self.write_group(state);
             }
@@ -214,9 +228,9 @@ impl CommitQueue {
             return;
         }
         let nanos = (events * owed * SLOW_NANOS / THROTTLE_FROM) as u64;
-        let all = self.slowness.fetch_add(nanos, Ordering::Relaxed) + nanos;
+        let all = self.delay_owed.fetch_add(nanos, Ordering::Relaxed) + nanos;
         if all >= PAUSE_NANOS {
-            self.slowness.store(0, Ordering::Relaxed);
+            self.delay_owed.store(0, Ordering::Relaxed);
             thread::sleep(Duration::from_nanos(all.min(20 * PAUSE_NANOS)));
         }
     }
@@ -232,14 +246,14 @@ impl CommitQueue {
             if state.closed {
                 return Err(AppendError::Closed);
             }
-            let (rolling, busy) = (state.rolling, state.busy);
+            let (is_draining, is_idle) = (state.is_draining, state.is_idle());
             let Some(core) = state.core.as_mut() else {
                 return Err(AppendError::Closed);
             };
             let full = core.group().bytes.len() >= GROUP_BYTES_MAX
                 || core.unsynced_events() >= GROUP_EVENTS_MAX;
-            if rolling || full && busy {
-                state = self.wait_for_room(state);
+            if is_draining || full && !is_idle {
+                state = self.wait_for_progress(state);
                 continue;
             }
             match core.stage(append, prepared)? {
@@ -258,8 +272,8 @@ impl CommitQueue {
     pub(crate) fn seal_newest(&self) -> Result<(), AppendError> {
         let _end_on_panic = CloseOnPanic(self);
         let mut state = self.lock();
-        while state.rolling {
-            state = self.wait_for_room(state);
+        while state.is_draining {
+            state = self.wait_for_progress(state);
         }
         if state.closed {
             return Err(AppendError::Closed);
@@ -292,24 +306,24 @@ impl CommitQueue {
         mut state: Guard<'a>,
         change: impl FnOnce(&mut Core) -> Result<(), AppendError>,
     ) -> Result<Guard<'a>, AppendError> {
-        state.rolling = true;
-        while state.busy {
-            state = self.wait_for_room(state);
+        state.is_draining = true;
+        while !state.is_idle() {
+            state = self.wait_for_progress(state);
         }
-        state.busy = true;
+        state.writer = Writer::Rolling;
         state = self.write_group(state);
-        state.busy = false;
         let rolled = match state.core.as_mut() {
             Some(core) => change(core),
             None => Err(AppendError::Closed),
         };
-        state.rolling = false;
+        state.writer = Writer::Idle;
+        state.is_draining = false;
         self.notify_waiters(&state);
         self.upkeep.wake();
         rolled.map(|()| state)
     }
 
-    /// Writes what is gathered. The caller has set `busy`, and keeps it.
+    /// Writes what is gathered. The caller has the right to write, and keeps it.
     fn write_group<'a>(&'a self, mut state: Guard<'a>) -> Guard<'a> {
         let taken = state.core.as_mut().and_then(Core::take_group);
         let Some((mut group, latched)) = taken else {
@@ -327,33 +341,33 @@ impl CommitQueue {
         self.lock()
     }
 
-    /// Lets go of the right to write, or hands it to the writing thread if there is more.
+    /// Releases the right to write, or hands it to the writer thread if there is another group.
     fn hand_off(&self, mut state: Guard<'_>) {
-        if state.has_group() && !state.rolling {
-            state.due = true;
-            self.due.notify_one();
+        if state.has_group() && !state.is_draining {
+            state.writer = Writer::HandedOver;
+            self.handed_over.notify_one();
         } else {
-            state.busy = false;
+            state.writer = Writer::Idle;
             self.notify_waiters(&state);
         }
     }
 
-    /// The writing thread: group after group while there are any; then sleeps.
+    /// Runs the writer thread: writes group after group while there are any, then sleeps.
     pub(crate) fn run_writer(&self) {
         let _end_on_panic = CloseOnPanic(self);
         let mut state = self.lock();
         loop {
-            while !state.due {
+            while state.writer != Writer::HandedOver {
                 if state.core.is_none() {
                     return;
                 }
-                state = lock_or_abort(self.due.wait(state));
+                state = lock_or_abort(self.handed_over.wait(state));
             }
-            state.due = false;
-            while !state.rolling && state.has_group() {
+            state.writer = Writer::Writing;
+            while !state.is_draining && state.has_group() {
                 state = self.write_group(state);
             }
-            state.busy = false;
+            state.writer = Writer::Idle;
             self.notify_waiters(&state);
         }
     }
@@ -362,31 +376,31 @@ impl CommitQueue {
     pub(crate) fn close(&self) -> Result<(), CloseError> {
         let mut state = self.lock();
         state.closed = true;
-        while state.busy || state.rolling {
-            state = self.wait_for_room(state);
+        while !state.is_idle() || state.is_draining {
+            state = self.wait_for_progress(state);
         }
         let core = state.core.take();
         drop(state);
-        self.due.notify_all();
-        self.room.notify_all();
+        self.handed_over.notify_all();
+        self.progress.notify_all();
         match core {
             Some(core) => core.close(),
             None => Err(CloseError::WriterPanicked),
         }
     }
 
-    /// Ends the line after a panic: what the core held is dropped, and with it everyone who waits for it is told.
+    /// Ends the queue after a panic. Dropping the core answers every waiting caller that its outcome is unknown.
     fn end(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.busy = false;
-        state.rolling = false;
+        state.writer = Writer::Idle;
+        state.is_draining = false;
         let core = state.core.take();
         drop(state);
         self.shared.close();
         self.shared.stop_scavenging();
         drop(core);
-        self.due.notify_all();
-        self.room.notify_all();
+        self.handed_over.notify_all();
+        self.progress.notify_all();
     }
 }

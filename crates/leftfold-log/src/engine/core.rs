@@ -5,19 +5,21 @@
 //! was synced; what is not synced is not seen by readers, but is seen by later decisions; the first failure of a
 //! write or sync latches; a segment is started only when everything before it is durable.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use leftfold_model::{Append, Appended, NewEvent, Position, Revision, StreamWrite};
 
 use super::{
+    active_segment::{self, ActiveSegment},
     error::{AppendError, CloseError},
     group::{self, Group, GroupCompletion, GroupError, Outcome},
-    shared::{EngineState, Reader},
+    reader::Reader,
+    shared::EngineState,
 };
 use crate::{
     append::{AppendValidator, Decision, LogSnapshot, PreparedLookups},
     clock::Clock,
-    disk::{Disk, DiskFile, DiskLock, FileKind, FileName},
+    disk::{Disk, DiskLock, FileKind, FileName},
     error::StorageError,
     index::{MemIndex, TermKind, write_term},
     limits::LogOptions,
@@ -27,11 +29,10 @@ use crate::{
         Checksum,
         event::{self, Placement},
         frame,
-        header::{Erased, SEGMENT_HEADER_BYTES, SegmentHeader},
         names::NameEncoder,
     },
     recover::{Marker, OpenError, OpenReport, recover},
-    segment::{Locations, Segment, create, locations::Growing},
+    segment::create,
 };
 
 /// Events in the newest segment from which on closing the log seals it: an open reads about a million a second.
@@ -44,7 +45,7 @@ pub struct Core {
     decider: AppendValidator,
     seal: Checksum,
     clock: Arc<dyn Clock>,
-    active: Active,
+    active: ActiveSegment,
     /// What is staged and not yet taken to be written.
     group: Group,
     /// Memory of the group written last, for the next one.
@@ -61,43 +62,6 @@ pub struct Core {
     _lock: DiskLock,
 }
 
-/// The segment that appends go to.
-#[derive(Debug)]
-struct Active {
-    segment: Arc<Segment>,
-    growing: Arc<RwLock<Growing>>,
-    file: Arc<dyn DiskFile>,
-    tail: Arc<MemIndex>,
-    events: u32,
-    /// Offset behind the last frame that was taken to be written.
-    written: u64,
-    capacity: u64,
-}
-
-impl Active {
-    fn open(
-        segment: &Arc<Segment>,
-        tail: Arc<MemIndex>,
-        view: &View,
-        capacity: u64,
-    ) -> Result<Self, StorageError> {
-        let growing = match &segment.locations {
-            Locations::Memory(growing) => Arc::clone(growing),
-            Locations::File(_) => Arc::default(),
-        };
-        let written = u64::from(segment.locations.end());
-        Ok(Self {
-            segment: Arc::clone(segment),
-            growing,
-            file: view.segments.handles.get(&segment.name())?,
-            tail,
-            events: segment.locations.count(),
-            written,
-            capacity,
-        })
-    }
-}
-
 impl Core {
     /// Opens the log on this disk, recovering it if need be.
     ///
@@ -111,10 +75,17 @@ impl Core {
         let lock = disk.lock()?;
         let recovered = recover(&disk, &options)?;
         let head = recovered.decider.next.previous();
-        let view = View::first(head, recovered.segments, recovered.sources);
+        let view = View {
+            head,
+            segments: recovered.segments,
+            sources: recovered.sources,
+        };
         let newest = view.segments.list.last();
         let active = match newest {
-            Some(newest) => Active::open(newest, recovered.tail, &view, recovered.capacity)?,
+            Some(newest) => {
+                let file = newest.file(&view.segments.handles)?;
+                ActiveSegment::new(newest, recovered.tail, file, recovered.capacity)
+            }
             None => {
                 let lock = FileName::of(FileKind::Lock);
                 return Err(StorageError::corrupt(&lock, 0, "there is no segment").into());
@@ -233,17 +204,17 @@ impl Core {
             Decision::Write(revisions) => {
                 self.remove_clean_marker()?;
                 let frame_bytes = self.encode(append, &revisions);
-                if !self.fits(append.event_count()) {
-                    let kept = self.group.bytes.len() - frame_bytes;
-                    self.group.bytes.truncate(kept);
+                let events_max = self.shared.options.segment_events;
+                let group_bytes = self.group.bytes.len();
+                if !self
+                    .active
+                    .fits(group_bytes, append.event_count(), events_max)
+                {
+                    self.group.bytes.truncate(group_bytes - frame_bytes);
                     self.names.clear();
                     return Ok(Staged::NeedsRoom(frame_bytes));
                 }
-                return Ok(Staged::Waits(Ok(self.apply(
-                    append,
-                    &revisions,
-                    frame_bytes,
-                ))));
+                return Ok(Staged::Waits(Ok(self.apply(append, &revisions))));
             }
             Decision::Refused(conflict) => Err(conflict.into()),
             Decision::Repeated(appended) => Ok(appended),
@@ -334,30 +305,10 @@ impl Core {
         bytes.len() - start
     }
 
-    /// Whether the group, whose last frame holds this many events, fits into the segment.
-    fn fits(&self, events: usize) -> bool {
-        let end = self.active.written + self.group.bytes.len() as u64;
-        let count = u64::from(self.active.events) + events as u64;
-        end <= self.active.capacity
-            && (count <= u64::from(self.shared.options.segment_events) || self.active.events == 0)
-    }
-
     /// Takes an append, whose frame is the group's last, into the state: from here on decisions see it.
-    fn apply(&mut self, append: &Append, revisions: &[Revision], frame_bytes: usize) -> Appended {
+    fn apply(&mut self, append: &Append, revisions: &[Revision]) -> Appended {
         let first = self.decider.next;
-        {
-            let end = self.active.written + self.group.bytes.len() as u64;
-            let at = |record: &usize| short64(self.active.written + *record as u64);
-            let mut growing = self
-                .active
-                .growing
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            growing.offsets.extend(self.records.iter().map(at));
-            growing.end = short64(end);
-            debug_assert!(frame_bytes > 0, "a frame has a header");
-        }
-        self.active.events += short(append.event_count());
+        self.active.add(&self.records, self.group.bytes.len());
         let mut position = first;
         let mut streams = Vec::with_capacity(append.writes().len());
         for (write, &revision) in append.writes().iter().zip(revisions) {
@@ -378,11 +329,11 @@ impl Core {
 
     /// Adds the events of a write to the index, neighbours that share a type and tags at once.
     fn index(&mut self, first: Position, write: &StreamWrite, revision: Revision) {
-        let (tail, term) = (&self.active.tail, &mut self.term);
+        let (index, term) = (&self.active.index, &mut self.term);
         let (wakes, touched) = (&self.shared.wakes, &mut self.group.touched);
         let mut add = |kind, name: &str, first, count, base| {
             write_term(term, kind, name);
-            tail.add_run(term, first, count, base);
+            index.add_run(term, first, count, base);
             wakes.touch(touched, term);
         };
         let count = short(write.events.len());
@@ -427,7 +378,7 @@ impl Core {
             .options
             .bytes_of_segment(segments.saturating_sub(1));
         if self.active.events == 0 || self.active.capacity < planned {
-            let grown = self.grow(planned, frame_bytes);
+            let grown = self.active.grow(planned, frame_bytes);
             return grown.map_err(|error| self.refuse(error));
         }
         while self.shared.should_stall_writes() {
@@ -457,46 +408,24 @@ impl Core {
 
     fn start_segment(&mut self, frame_bytes: usize) -> Result<(), StorageError> {
         let view = self.shared.view();
-        let needed = (SEGMENT_HEADER_BYTES + frame_bytes + frame::ALIGNMENT) as u64;
-        let capacity = self
+        let planned = self
             .shared
             .options
-            .bytes_of_segment(view.segments.list.len())
-            .max(needed);
+            .bytes_of_segment(view.segments.list.len());
+        let capacity = planned.max(active_segment::bytes_for(frame_bytes));
         let first = self.decider.next;
         let disk = view.segments.handles.disk().as_ref();
         let log = self.shared.log;
         let create = |spare| create::segment(disk, log, (first, 0), capacity, spare);
-        self.shared.with_spare(capacity, create)?;
-        let end = u32::try_from(SEGMENT_HEADER_BYTES).unwrap_or(u32::MAX);
-        let growing = Growing {
-            offsets: Vec::new(),
-            end,
-        };
-        let locations = Locations::Memory(Arc::new(RwLock::new(growing)));
-        let header = SegmentHeader {
-            log,
-            generation: 0,
-            first,
-            erased: Erased::default(),
-        };
-        let segment = Arc::new(Segment::of(&header, locations));
-        let tail = Arc::new(MemIndex::new(first));
+        let file = self.shared.with_spare(capacity, create)?;
+        let segment = active_segment::empty(log, first);
+        let index = Arc::new(MemIndex::new(first));
         self.names.clear();
-        self.active = Active::open(&segment, Arc::clone(&tail), &view, capacity)?;
-        self.shared.add_segment(segment, tail);
-        Ok(())
-    }
-
-    /// Lengthens the segment to the size it is meant to have, which closing took from it; an empty one also for an
-    /// append that is larger than that.
-    fn grow(&mut self, planned: u64, frame_bytes: usize) -> Result<(), StorageError> {
-        let alone = (SEGMENT_HEADER_BYTES + frame_bytes + frame::ALIGNMENT) as u64;
-        let empty = self.active.events == 0;
-        let needed = if empty { planned.max(alone) } else { planned };
-        let name = self.active.segment.name();
-        create::lengthen(self.active.file.as_ref(), &name, needed)?;
-        self.active.capacity = needed;
+        view.segments
+            .handles
+            .insert(segment.name(), Arc::clone(&file));
+        self.active = ActiveSegment::new(&segment, Arc::clone(&index), file, capacity);
+        self.shared.add_segment(segment, index);
         Ok(())
     }
 
@@ -521,15 +450,6 @@ impl Core {
             || self.shared.merge_indexes(true)?)
     }
 
-    /// Gives back the room that was reserved behind the last event.
-    fn trim_preallocation(&self) -> Result<(), StorageError> {
-        let file = &self.active.file;
-        let cut = file
-            .set_len(self.active.written)
-            .and_then(|()| file.sync_data());
-        cut.map_err(|e| StorageError::io("shorten", &self.active.segment.name(), e))
-    }
-
     /// Stops cleanly, so that the next open need not recover. If many events are in the newest segment it is sealed, so
     /// that the next open need not read it. The files end behind the last event: what was reserved is given back.
     ///
@@ -548,7 +468,7 @@ impl Core {
         }
         let _no_more_upkeep = self.shared.lock_maintenance();
         self.shared.remove_spare();
-        self.trim_preallocation()?;
+        self.active.trim_preallocation()?;
         let marker = Marker {
             first: self.active.segment.first,
             generation: self.active.segment.generation,
@@ -573,10 +493,6 @@ pub(crate) enum Staged {
 
 fn short(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-fn short64(offset: u64) -> u32 {
-    u32::try_from(offset).unwrap_or(u32::MAX)
 }
 
 fn answer(answers: &mut [Option<Outcome>], index: usize, result: Outcome) {

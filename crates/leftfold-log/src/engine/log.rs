@@ -1,6 +1,6 @@
 //! The engine with its threads.
 //!
-//! **Owns:** [`Log`] and its threads: one writes, one takes appends off the queue, one seals, one joins indexes.
+//! **Owns:** [`Log`] and its threads: one writes, one takes appends off the queue, one seals, one merges indexes.
 //! **Does not know:** how appends are decided. **Invariants:** all threads are named; when one panics, callers learn that
 //! the outcome is unknown and later appends are refused; dropping the last handle stops the log cleanly.
 
@@ -16,9 +16,9 @@ use super::{
     Core, LogStats, Ticket,
     commit_queue::CommitQueue,
     error::{AppendError, CloseError},
-    maintenance::MaintenanceThread,
+    maintenance_thread::MaintenanceThread,
     queue::Queue,
-    shared::Reader,
+    reader::Reader,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -52,7 +52,7 @@ pub struct Log {
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) reader: Reader,
-    pub(super) line: Arc<CommitQueue>,
+    pub(super) commit_queue: Arc<CommitQueue>,
     queue: Arc<Queue>,
     upkeep: Arc<MaintenanceThread>,
     merger: Arc<MaintenanceThread>,
@@ -65,7 +65,7 @@ struct Threads {
     writer: thread::JoinHandle<()>,
     queue: thread::JoinHandle<()>,
     sealer: thread::JoinHandle<()>,
-    joiner: thread::JoinHandle<()>,
+    merger: thread::JoinHandle<()>,
 }
 
 impl Log {
@@ -92,32 +92,34 @@ impl Log {
         let core = Core::open(disk, options, clock)?;
         let (reader, report) = (core.reader(), core.report().clone());
         let (queue, upkeep) = (Arc::<Queue>::default(), Arc::<MaintenanceThread>::default());
-        let joiner = Arc::<MaintenanceThread>::default();
-        let line = Arc::new(CommitQueue::of(core, Arc::clone(&upkeep)));
+        let merger = Arc::<MaintenanceThread>::default();
+        let commit_queue = Arc::new(CommitQueue::of(core, Arc::clone(&upkeep)));
         let threads = Threads {
             writer: {
-                let line = Arc::clone(&line);
-                spawn("leftfold-writer", move || line.run_writer())?
+                let commit_queue = Arc::clone(&commit_queue);
+                spawn("leftfold-writer", move || commit_queue.run_writer())?
             },
             queue: {
-                let (line, queue) = (Arc::clone(&line), Arc::clone(&queue));
-                spawn("leftfold-queue", move || run_append_queue(&line, &queue))?
+                let (commit_queue, queue) = (Arc::clone(&commit_queue), Arc::clone(&queue));
+                spawn("leftfold-queue", move || {
+                    run_append_queue(&commit_queue, &queue)
+                })?
             },
             sealer: {
                 let (shared, upkeep) = (Arc::clone(&reader.shared), Arc::clone(&upkeep));
-                let joiner = Arc::clone(&joiner);
+                let merger = Arc::clone(&merger);
                 spawn("leftfold-sealer", move || {
                     upkeep.run(&shared, &|idle| {
                         let more = !idle && shared.upkeep()?;
-                        joiner.wake();
+                        merger.wake();
                         Ok(more)
                     });
                 })?
             },
-            joiner: {
-                let (shared, joiner) = (Arc::clone(&reader.shared), Arc::clone(&joiner));
-                spawn("leftfold-joiner", move || {
-                    joiner.run(&shared, &|idle| shared.merge_indexes(idle));
+            merger: {
+                let (shared, merger) = (Arc::clone(&reader.shared), Arc::clone(&merger));
+                spawn("leftfold-merger", move || {
+                    merger.run(&shared, &|idle| shared.merge_indexes(idle));
                 })?
             },
         };
@@ -125,10 +127,10 @@ impl Log {
         Ok(Self {
             running: Arc::new(Running {
                 reader,
-                line,
+                commit_queue,
                 queue,
                 upkeep,
-                merger: joiner,
+                merger,
                 report,
                 threads: Mutex::new(Some(threads)),
             }),
@@ -145,7 +147,7 @@ impl Log {
     /// # Cost
     /// One sync, shared with all appends that wait at the same time.
     pub fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        self.running.line.append(append)
+        self.running.commit_queue.append(append)
     }
 
     /// Hands an append to the writer without waiting for it.
@@ -234,7 +236,7 @@ impl Log {
     /// # Errors
     /// [`AppendError::ReadOnly`] since the disk failed, [`AppendError::Closed`].
     pub fn check(&self) -> Result<(), AppendError> {
-        self.running.line.check()
+        self.running.commit_queue.check()
     }
 
     /// Sizes and counts.
@@ -280,10 +282,10 @@ impl Running {
         self.reader.shared.cancel_merges();
         self.reader.shared.stop_scavenging();
         let _ = threads.sealer.join();
-        let _ = threads.joiner.join();
+        let _ = threads.merger.join();
         self.queue.close();
         let _ = threads.queue.join();
-        let closed = self.line.close();
+        let closed = self.commit_queue.close();
         let _ = threads.writer.join();
         closed
     }
@@ -305,7 +307,7 @@ fn spawn(
 }
 
 /// Takes appends off the queue until it is closed and empty.
-fn run_append_queue(line: &CommitQueue, queue: &Queue) {
+fn run_append_queue(commit_queue: &CommitQueue, queue: &Queue) {
     /// Lets callers go if the thread panics.
     struct Abandon<'a>(&'a Queue);
     impl Drop for Abandon<'_> {
@@ -315,6 +317,6 @@ fn run_append_queue(line: &CommitQueue, queue: &Queue) {
     }
     let _abandon = Abandon(queue);
     while let Some(appends) = queue.pop_batch() {
-        line.append_queued(appends);
+        commit_queue.append_queued(appends);
     }
 }

@@ -1,148 +1,208 @@
-//! A thread of the upkeep.
+//! Maintenance of an open log, one step at a time.
 //!
-//! **Owns:** [`MaintenanceThread`]: when it works and when it sleeps. **Does not know:** what upkeep is.
-//! **Invariants:** a failed step is tried again after a pause and never disturbs appends or reads.
+//! **Owns:** the steps (prepare the next segment's file, seal a segment, merge index files), their order, and how far
+//! maintenance is behind. **Does not know:** on which thread a step runs, or when.
+//! **Invariants:** sealing and merging each hold their own lock, so no two steps of one kind run at once; sealing only adds
+//! index files behind those that are being merged; files are removed only after no new view names them.
 
-use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
 
 use super::shared::EngineState;
-use crate::{error::StorageError, read::ViewSource};
+use crate::{
+    disk::{FileKind, FileName},
+    error::StorageError,
+    index::{IndexFile, MemIndex, pick_merge},
+    maintenance,
+    read::ViewSource,
+    segment::{Locations, Segment, create},
+};
 
-/// How long upkeep rests after the disk refused it something, for example room.
-const RETRY: Duration = Duration::from_secs(1);
-/// How long nobody must have appended or read for the log to count as idle.
-const IDLE: Duration = Duration::from_secs(1);
-/// How many such rests without an append make it count as idle although it is read.
-const LONG: u32 = 30;
+/// Memory of the indexes of segments that wait for their files, about.
+const TAILS_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Segments that may wait for their files.
+const TAILS_MAX: usize = 32;
+/// What upkeep may owe before the writer does it: all of the memory.
+const OWED_MAX: usize = 1_000;
 
-/// Wakes a thread of the upkeep, and stops it.
-#[derive(Debug, Default)]
-pub(crate) struct MaintenanceThread {
-    state: Mutex<State>,
-    changed: Condvar,
-}
+/// Writes of more bytes per sync gain nothing from zeros written before.
+const SMALL_SYNC_BYTES: u64 = 32 * 1024;
 
-#[derive(Debug, Default)]
-struct State {
-    due: bool,
-    stop: bool,
-    failed: Option<Arc<StorageError>>,
-}
-
-impl MaintenanceThread {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// There may be something to do.
-    pub(crate) fn wake(&self) {
-        self.lock().due = true;
-        self.changed.notify_all();
-    }
-
-    /// Finish the step and return.
-    pub(crate) fn stop(&self) {
-        self.lock().stop = true;
-        self.changed.notify_all();
-    }
-
-    /// Why the newest step failed, if it did.
-    pub(crate) fn failed(&self) -> Option<Arc<StorageError>> {
-        self.lock().failed.clone()
-    }
-
-    /// The thread: whatever is due, then what is worth doing when nothing else happens, then sleep.
-    ///
-    /// `step` does one step, and is told whether nothing else happens; it tells whether there may be more.
-    pub(crate) fn run(
+impl EngineState {
+    /// Gives `create` the prepared file, if there is one of this many bytes. Meanwhile no other becomes the spare.
+    pub(crate) fn with_spare<R>(
         &self,
-        shared: &EngineState,
-        step: &dyn Fn(bool) -> Result<bool, StorageError>,
-    ) {
-        let (mut resting, mut quiet) = (Wait::ForAMoment(IDLE), IdleDetector::default());
-        while self.rest(resting) {
-            let is_idle = quiet.is_idle(shared, resting);
-            let done = match step(false) {
-                Ok(false) if is_idle => step(true).map(|more| (more, !more)),
-                other => other.map(|more| (more, false)),
-            };
-            let mut state = self.lock();
-            state.failed = None;
-            resting = match done {
-                Ok((true, _)) => Wait::Not,
-                Ok((false, true)) => Wait::UntilWoken,
-                Ok((false, false)) => Wait::ForAMoment(IDLE),
-                Err(error) => {
-                    state.failed = Some(Arc::new(error));
-                    Wait::ForAMoment(RETRY)
-                }
-            };
+        bytes: u64,
+        create: impl FnOnce(Option<create::PreallocatedSegment>) -> R,
+    ) -> R {
+        let mut spare = self.spare();
+        let fitting = spare.take_if(|spare| spare.bytes == bytes);
+        create(fitting)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<create::PreallocatedSegment>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether so many segments wait for their index files that the writer has to help.
+    pub(crate) fn should_stall_writes(&self) -> bool {
+        self.maintenance_backlog() >= OWED_MAX
+    }
+
+    /// How much of the memory for indexes that wait for their files is in use, in thousandths.
+    pub(crate) fn maintenance_backlog(&self) -> usize {
+        let view = self.view();
+        let waiting = view.sources.tails.len().saturating_sub(1);
+        if waiting == 0 {
+            return 0;
+        }
+        let bytes: usize = view.sources.tails.iter().map(|tail| tail.bytes()).sum();
+        (bytes / (TAILS_BYTES_MAX / OWED_MAX)).max(waiting * OWED_MAX / TAILS_MAX)
+    }
+
+    /// Takes the upkeep for the caller; readers and the writer are not disturbed.
+    pub(crate) fn lock_maintenance(&self) -> MutexGuard<'_, ()> {
+        self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does one step of the upkeep that appends may have to wait for, the most urgent one. `false`: there was nothing
+    /// to do.
+    pub(crate) fn upkeep(&self) -> Result<bool, StorageError> {
+        let _one_at_a_time = self.lock_maintenance();
+        Ok(self.prepare_spare()? || self.seal_oldest()? || self.fill_spare()?)
+    }
+
+    /// Joins index files, if it is time; with time to spare (`idle`), more of them. `false`: there was nothing to do.
+    pub(crate) fn merge_indexes(&self, idle: bool) -> Result<bool, StorageError> {
+        let _one_at_a_time = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+        self.merge_adjacent(idle)
+    }
+
+    /// Seals every segment but the newest.
+    pub(crate) fn seal_all(&self) -> Result<(), StorageError> {
+        let _one_at_a_time = self.lock_maintenance();
+        while self.seal_oldest()? {}
+        Ok(())
+    }
+
+    /// Gives back the room of the spare. The next open would remove it, too.
+    pub(crate) fn remove_spare(&self) {
+        if self.spare().take().is_some() {
+            let view = self.view();
+            let disk = view.segments.handles.disk();
+            let _ = disk.remove(&FileName::of(FileKind::Spare));
         }
     }
 
-    /// Rests; `false`: stop.
-    fn rest(&self, resting: Wait) -> bool {
-        let mut state = self.lock();
-        match resting {
-            Wait::Not => {}
-            Wait::UntilWoken => {
-                while !state.due && !state.stop {
-                    state = self
-                        .changed
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-            Wait::ForAMoment(pause) => {
-                if !state.due && !state.stop {
-                    let waited = self.changed.wait_timeout(state, pause);
-                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
-                }
-            }
+    fn prepare_spare(&self) -> Result<bool, StorageError> {
+        let view = self.view();
+        let bytes = self.options.bytes_of_segment(view.segments.list.len());
+        let mut spare = self.spare();
+        if spare.as_ref().is_some_and(|spare| spare.bytes == bytes) {
+            return Ok(false);
         }
-        state.due = false;
-        !state.stop
+        *spare = None;
+        *spare = Some(create::PreallocatedSegment::prepare(
+            view.segments.handles.disk().as_ref(),
+            bytes,
+        )?);
+        Ok(true)
     }
-}
 
-/// What the thread does between two steps.
-#[derive(Clone, Copy, Debug)]
-enum Wait {
-    /// There is more to do.
-    Not,
-    /// There is nothing to do.
-    UntilWoken,
-    /// There may be something to do if nothing else happens until then.
-    ForAMoment(Duration),
-}
+    /// Whether syncs are so small that what they write matters less than what else they change.
+    fn syncs_are_small(&self) -> bool {
+        let syncs = self.syncs.load(Ordering::Relaxed);
+        syncs > 0 && self.bytes.load(Ordering::Relaxed) / syncs < SMALL_SYNC_BYTES
+    }
 
-/// What happened lately.
-#[derive(Debug, Default)]
-struct IdleDetector {
-    appends: u64,
-    reads: u64,
-    /// How many rests in a row nobody appended in.
-    rests: u32,
-}
+    /// Writes zeros into the spare; who needs it meanwhile waits for one write, and takes it as it is.
+    fn fill_spare(&self) -> Result<bool, StorageError> {
+        match self.spare().as_mut() {
+            Some(spare) if self.syncs_are_small() => spare.fill(),
+            _ => Ok(false),
+        }
+    }
 
-impl IdleDetector {
-    /// Whether nobody appended or read since the last question, which was a rest ago; or nobody appended for long.
-    fn is_idle(&mut self, shared: &EngineState, resting: Wait) -> bool {
-        let view = shared.view();
-        let (appends, reads) = (
-            shared.appends.load(Ordering::Relaxed),
-            view.segments.handles.reads(),
-        );
-        let unread = self.reads == reads;
-        self.rests = if self.appends == appends {
-            self.rests + 1
-        } else {
-            0
+    fn seal_oldest(&self) -> Result<bool, StorageError> {
+        let view = self.view();
+        let ([tail, _, ..], handles) = (&*view.sources.tails, &view.segments.handles) else {
+            return Ok(false);
         };
-        (self.appends, self.reads) = (appends, reads);
-        matches!(resting, Wait::ForAMoment(_)) && self.rests > 0 && (unread || self.rests > LONG)
+        let index = view
+            .segments
+            .list
+            .partition_point(|segment| segment.first < tail.first());
+        let Some(segment) = view.segments.list.get(index) else {
+            return Ok(false);
+        };
+        let sealed = match segment.locations {
+            Locations::Memory(_) => maintenance::seal(handles, self.log, segment)?,
+            Locations::File(_) => Arc::clone(segment),
+        };
+        let frozen = maintenance::flush_index(handles, self.log, &sealed, tail)?;
+        // Who looks at an older view finds the way when scavenging takes the files.
+        segment.replace(Arc::clone(&sealed));
+        self.change(|view| {
+            let same = |other: &Arc<Segment>| {
+                if other.first == sealed.first {
+                    &sealed
+                } else {
+                    other
+                }
+                .clone()
+            };
+            view.segments.list = view.segments.list.iter().map(same).collect();
+            view.sources.frozen = view
+                .sources
+                .frozen
+                .iter()
+                .cloned()
+                .chain([frozen])
+                .collect();
+            view.sources.tails = view.sources.tails.iter().skip(1).cloned().collect();
+        });
+        let tail = Arc::clone(tail);
+        drop(view);
+        drop_off_hot_path(tail);
+        Ok(true)
     }
+
+    fn merge_adjacent(&self, idle: bool) -> Result<bool, StorageError> {
+        let view = self.view();
+        let covered = |frozen: &Arc<IndexFile>| frozen.last().next().get() - frozen.first().get();
+        let covered: Vec<u64> = view.sources.frozen.iter().map(covered).collect();
+        let Some(run) = pick_merge(&covered, idle) else {
+            return Ok(false);
+        };
+        let parts: Vec<Arc<IndexFile>> = view
+            .sources
+            .frozen
+            .get(run.clone())
+            .unwrap_or_default()
+            .to_vec();
+        let handles = &view.segments.handles;
+        let Some(merged) =
+            maintenance::merge_indexes(handles, self.log, &parts, &|| !self.is_stopping())?
+        else {
+            return Ok(false);
+        };
+        self.change(|view| {
+            let mut frozen = view.sources.frozen.to_vec();
+            frozen.splice(run, [merged]);
+            view.sources.frozen = frozen.into();
+        });
+        maintenance::remove_merged(handles.disk().as_ref(), &parts)?;
+        Ok(true)
+    }
+}
+
+/// Frees the memory of a tail on this thread, if nobody looks at it for long: it is much, and neither a writer nor
+/// a reader should spend the time.
+fn drop_off_hot_path(tail: Arc<MemIndex>) {
+    for _ in 0..1_000 {
+        if Arc::strong_count(&tail) == 1 {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    drop(tail);
 }

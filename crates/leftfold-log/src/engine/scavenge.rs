@@ -4,16 +4,11 @@
 //! **Does not know:** how a segment is written anew. **Invariants:** one segment is rewritten at a time, and none any
 //! more when the log is closed; a failure to rewrite never latches the log.
 
-use std::{
-    cell::Cell,
-    ops::ControlFlow,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use leftfold_model::Position;
 
-use super::{AppendError, Core, Log, shared::EngineState};
+use super::{AppendError, Core, Log, scavenge_control::RateLimiter, shared::EngineState};
 use crate::{
     read::{View, ViewSource},
     record::header::Erased,
@@ -24,84 +19,10 @@ use crate::{
     segment::{Locations, Segment},
 };
 
-/// Shorter pauses than this are gathered until they are as long: threads cannot sleep so shortly.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// Told of each segment that is done; may end the run.
 type Tell<'a> = &'a mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>;
 
-/// Who scavenges, and whether that has to end.
-#[derive(Debug, Default)]
-pub(crate) struct ScavengeControl {
-    /// Held for one segment.
-    one_at_a_time: Mutex<()>,
-    stopped: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl ScavengeControl {
-    fn stopped(&self) -> MutexGuard<'_, bool> {
-        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn segment(&self) -> MutexGuard<'_, ()> {
-        self.one_at_a_time
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits so long, or until it has to end.
-    fn pause(&self, pause: Duration) -> Result<(), ScavengeError> {
-        let mut stopped = self.stopped();
-        if !pause.is_zero() {
-            let changed = &self.changed;
-            let waited = changed.wait_timeout_while(stopped, pause, |stopped| !*stopped);
-            stopped = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        if *stopped {
-            Err(ScavengeError::Closed)
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// How fast bytes may go by.
-#[derive(Debug)]
-struct RateLimiter<'a> {
-    scavenging: &'a ScavengeControl,
-    bytes_per_second: Option<u64>,
-    /// Bytes that were not waited for yet.
-    owed: Cell<u64>,
-}
-
-impl RateLimiter<'_> {
-    fn pass(&self, bytes: u64) -> Result<(), ScavengeError> {
-        let owed = self.owed.get().saturating_add(bytes);
-        let pause = throttle_delay(owed, self.bytes_per_second);
-        self.owed.set(if pause.is_zero() { owed } else { 0 });
-        self.scavenging.pause(pause)
-    }
-}
-
-/// How long these bytes have to be waited for; not at all while that is so short that they can be gathered.
-fn throttle_delay(bytes: u64, bytes_per_second: Option<u64>) -> Duration {
-    let Some(rate) = bytes_per_second else {
-        return Duration::ZERO;
-    };
-    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
-    let pause = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-    if pause < PAUSE { Duration::ZERO } else { pause }
-}
-
 impl EngineState {
-    /// Ends a scavenge that is under way, and waits until it has let go of the files. None begins any more.
-    pub(crate) fn stop_scavenging(&self) {
-        *self.scavenging.stopped() = true;
-        self.scavenging.changed.notify_all();
-        drop(self.scavenging.segment());
-    }
-
     /// Whether events under the cuts lie in the newest segment.
     fn newest_is_cut(&self, cuts: &TruncationSet) -> Result<bool, ScavengeError> {
         let view = self.view();
@@ -131,14 +52,10 @@ impl EngineState {
             ..ScavengeProgress::default()
         };
         drop(view);
-        let pacer = RateLimiter {
-            scavenging: &self.scavenging,
-            bytes_per_second: options.bytes_per_second,
-            owed: Cell::new(0),
-        };
+        let limiter = RateLimiter::new(&self.scavenging, options.bytes_per_second);
         for (first, share) in due {
             self.scavenge_segment(first, share, cuts, options, &mut progress, &|bytes| {
-                pacer.pass(bytes)
+                limiter.acquire(bytes)
             })?;
             progress.segments_done += 1;
             if tell(&progress).is_break() {
@@ -278,12 +195,12 @@ impl Log {
     ) -> Result<ScavengeProgress, ScavengeError> {
         let cuts = TruncationSet::of(cuts);
         let running = &self.running;
-        if let Some(cause) = running.line.latched() {
+        if let Some(cause) = running.commit_queue.latched() {
             return Err(ScavengeError::ReadOnly { cause });
         }
         let shared = &running.reader.shared;
         if options.seal_newest && shared.newest_is_cut(&cuts)? {
-            running.line.seal_newest().map_err(not_sealed)?;
+            running.commit_queue.seal_newest().map_err(not_sealed)?;
         }
         shared.scavenge(&cuts, options, progress)
     }
@@ -306,16 +223,6 @@ mod tests {
 
     use super::*;
     use crate::{clock::SystemClock, disk::real::RealDisk, limits::LogOptions};
-
-    #[test]
-    fn bytes_wait_as_long_as_the_bound_asks_and_few_bytes_are_gathered_first() {
-        let pause = |bytes, rate| throttle_delay(bytes, Some(rate));
-        assert_eq!(pause(5_000_000, 1_000_000), Duration::from_secs(5));
-        assert_eq!(pause(20_000, 1_000_000), PAUSE);
-        assert_eq!(pause(19_999, 1_000_000), Duration::ZERO);
-        assert_eq!(throttle_delay(u64::MAX, None), Duration::ZERO);
-        assert!(pause(u64::MAX, 0) > Duration::from_secs(1_000_000_000));
-    }
 
     #[test]
     fn a_segment_that_someone_may_be_sealing_is_not_due() {
@@ -342,24 +249,5 @@ mod tests {
         assert_eq!(due_now(&core), [0; 0], "nothing is sealed yet");
         core.shared().seal_all().unwrap();
         assert_eq!(due_now(&core), [1, 11, 21], "all but the newest");
-    }
-
-    #[test]
-    fn gathered_bytes_are_waited_for_once_and_none_after_the_end() {
-        let scavenging = ScavengeControl::default();
-        let pacer = RateLimiter {
-            scavenging: &scavenging,
-            bytes_per_second: Some(100_000),
-            owed: Cell::new(0),
-        };
-        let mut owed = Vec::new();
-        for _ in 0..4 {
-            pacer.pass(700).unwrap();
-            owed.push(pacer.owed.get());
-        }
-        assert_eq!(owed, [700, 1_400, 0, 700]);
-        *scavenging.stopped() = true;
-        let ended = pacer.pass(u64::MAX / 2);
-        assert!(matches!(ended, Err(ScavengeError::Closed)));
     }
 }

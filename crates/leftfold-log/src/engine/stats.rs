@@ -1,14 +1,9 @@
 //! Figures of a log, for people.
 //!
-//! **Owns:** [`LogStats`]. **Does not know:** how they are shown.
-//! **Invariants:** taking them costs nothing that grows with the log's events.
-
-use std::sync::atomic::Ordering;
+//! **Owns:** [`LogStats`]. **Does not know:** how they are computed or displayed.
+//! **Invariants:** plain data.
 
 use leftfold_model::Position;
-
-use super::shared::EngineState;
-use crate::read::ViewSource;
 
 /// Sizes and counts of a log.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -32,30 +27,4 @@ pub struct LogStats {
     pub appends: u64,
     /// Syncs done for them: appends that came at once share one.
     pub syncs: u64,
-}
-
-impl LogStats {
-    pub(crate) fn of(shared: &EngineState) -> Self {
-        let view = shared.view();
-        let segments = view.segments.list.iter();
-        let frozen = view.sources.frozen.iter();
-        Self {
-            events: view.head.get(),
-            erased: view
-                .segments
-                .list
-                .iter()
-                .map(|segment| u64::from(segment.erased.events))
-                .sum(),
-            head: view.head,
-            segments: view.segments.list.len() as u64,
-            log_bytes: segments
-                .map(|segment| u64::from(segment.locations.end()))
-                .sum(),
-            index_files: view.sources.frozen.len() as u64,
-            index_bytes: frozen.map(|frozen| frozen.bytes()).sum(),
-            appends: shared.appends.load(Ordering::Relaxed),
-            syncs: shared.syncs.load(Ordering::Relaxed),
-        }
-    }
 }

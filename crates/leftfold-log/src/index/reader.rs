@@ -1,6 +1,6 @@
 //! Reading an index file.
 //!
-//! **Owns:** [`IndexFile`], an open index file, and [`Scan`], a walk over all of its terms.
+//! **Owns:** [`IndexFile`], an open index file.
 //! **Does not know:** how it was written, what else is indexed elsewhere.
 //! **Invariants:** immutable; every byte is checked against a checksum before it is believed; memory holds the first
 //! term of each dictionary block, everything else is read when asked for, through the cache of blocks.
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use leftfold_model::Position;
 
 use super::{
-    Term, bloom,
+    bloom,
     chunk::{self, CHUNK_POSTINGS, Chunk},
     entry::{self, Child, Entry, NODE_CHILDREN, Stored},
     layout::{BlockChecksum, EDGE_BYTES, Footer, check_header},
@@ -302,7 +302,18 @@ impl IndexFile {
         }
     }
 
-    fn take_entry(
+    /// The number of the dictionary block that holds `term`, if the file does.
+    pub(super) fn block_for(&self, term: &[u8]) -> usize {
+        let behind = self.fences.partition_point(|fence| &*fence.first <= term);
+        behind.saturating_sub(1)
+    }
+
+    /// Where the dictionary block of this number lies; `None` behind the last one.
+    pub(super) fn dictionary_block(&self, number: usize) -> Option<Child> {
+        self.fences.get(number).map(|fence| fence.block)
+    }
+
+    pub(super) fn take_entry(
         &self,
         block: &Child,
         rest: &mut &[u8],
@@ -319,7 +330,7 @@ impl IndexFile {
     }
 
     /// Reads a block, checks its checksum and removes it.
-    fn read_block(&self, at: &Child) -> Result<Vec<u8>, StorageError> {
+    pub(super) fn read_block(&self, at: &Child) -> Result<Vec<u8>, StorageError> {
         let bytes = u64::from(at.bytes);
         let fits = at
             .offset
@@ -348,7 +359,7 @@ impl IndexFile {
         Ok(buffer)
     }
 
-    fn malformed(&self, offset: u64, malformed: &Malformed) -> StorageError {
+    pub(super) fn malformed(&self, offset: u64, malformed: &Malformed) -> StorageError {
         self.damage(offset, malformed.what)
     }
 
@@ -392,65 +403,5 @@ fn decode_fences(mut bytes: &[u8], limit: u64) -> Result<Vec<Fence>, Malformed> 
         Ok(fences)
     } else {
         Err(malformed("fences do not rise"))
-    }
-}
-
-/// A walk over the terms of an index file, in order.
-#[derive(Debug)]
-pub(crate) struct Scan {
-    frozen: Arc<IndexFile>,
-    next_block: usize,
-    at: Child,
-    block: Vec<u8>,
-    consumed: usize,
-    term: Vec<u8>,
-}
-
-impl Scan {
-    /// A walk that begins at the first term at or behind `from`, or a little before it.
-    pub(crate) fn from(frozen: Arc<IndexFile>, from: &[u8]) -> Self {
-        let behind = frozen.fences.partition_point(|fence| &*fence.first <= from);
-        let at = Child {
-            last: 0,
-            offset: 0,
-            bytes: 0,
-        };
-        Self {
-            frozen,
-            next_block: behind.saturating_sub(1),
-            at,
-            block: Vec::new(),
-            consumed: 0,
-            term: Vec::new(),
-        }
-    }
-
-    /// The next term and what the file knows of it.
-    pub(crate) fn next(&mut self) -> Result<Option<(Term, Entry)>, StorageError> {
-        if self.consumed >= self.block.len() {
-            let Some(fence) = self.frozen.fences.get(self.next_block) else {
-                return Ok(None);
-            };
-            self.at = fence.block;
-            let mut block = self.frozen.read_block(&fence.block)?;
-            let entries = entry::entries(&block).map(<[u8]>::len);
-            block.truncate(entries.map_err(|m| self.frozen.malformed(self.at.offset, &m))?);
-            self.block = block;
-            self.next_block += 1;
-            self.consumed = 0;
-            self.term.clear();
-        }
-        let mut rest = self.block.get(self.consumed..).unwrap_or_default();
-        let before = rest.len();
-        let entry = self
-            .frozen
-            .take_entry(&self.at, &mut rest, &mut self.term)?;
-        self.consumed += before - rest.len();
-        Ok(Some((Term::from_bytes(&self.term), entry)))
-    }
-
-    /// The file.
-    pub(crate) fn frozen(&self) -> &Arc<IndexFile> {
-        &self.frozen
     }
 }

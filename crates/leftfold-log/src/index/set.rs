@@ -11,7 +11,7 @@ use std::fmt::Debug;
 
 use leftfold_model::Position;
 
-use super::{Term, chunk::Chunk, snapshot::TermReader};
+use super::{Term, chunk::Chunk, term_reader::TermReader};
 use crate::{error::StorageError, nowait};
 
 /// Steps of looking up a stretch of one term's postings in one source.

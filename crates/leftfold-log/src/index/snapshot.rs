@@ -10,10 +10,8 @@ use leftfold_model::{Position, Query, QueryItem, Scope};
 
 use super::{
     IndexFile, MemIndex, Term, TermKind,
-    chunk::Chunk,
-    entry::Entry,
-    listing::Listing,
     set::{Everything, Intersection, PositionSet, TermSet, Union},
+    term_reader::TermReader,
     write_term,
 };
 use crate::error::StorageError;
@@ -23,65 +21,6 @@ use crate::error::StorageError;
 pub(crate) struct IndexSnapshot {
     pub(crate) frozen: Arc<[Arc<IndexFile>]>,
     pub(crate) tails: Arc<[Arc<MemIndex>]>,
-}
-
-/// One source, as a set of one term's postings sees it.
-#[derive(Debug)]
-pub(crate) enum TermReader {
-    Tail(Arc<MemIndex>),
-    /// The entry is looked up when first needed, and remembered.
-    Frozen(Arc<IndexFile>, Option<Option<Entry>>),
-}
-
-impl TermReader {
-    pub(crate) fn first(&self) -> Position {
-        match self {
-            Self::Tail(tail) => tail.first(),
-            Self::Frozen(frozen, _) => frozen.first(),
-        }
-    }
-
-    pub(crate) fn chunk_after(
-        &mut self,
-        term: &Term,
-        position: Position,
-        through: Position,
-    ) -> Result<Option<Chunk>, StorageError> {
-        match self {
-            Self::Tail(tail) => Ok(tail.chunk_after(term.as_bytes(), position, through)),
-            Self::Frozen(frozen, _) if frozen.last() < position => Ok(None),
-            Self::Frozen(frozen, entry) => match resolve(frozen, entry, term)? {
-                Some(entry) => frozen.chunk_after(entry, position.get()),
-                None => Ok(None),
-            },
-        }
-    }
-
-    pub(crate) fn chunk_before(
-        &mut self,
-        term: &Term,
-        position: Position,
-        through: Position,
-    ) -> Result<Option<Chunk>, StorageError> {
-        match self {
-            Self::Tail(tail) => Ok(tail.chunk_before(term.as_bytes(), position, through)),
-            Self::Frozen(frozen, entry) => match resolve(frozen, entry, term)? {
-                Some(entry) => frozen.chunk_before(entry, position.get()),
-                None => Ok(None),
-            },
-        }
-    }
-}
-
-fn resolve<'a>(
-    frozen: &IndexFile,
-    known: &'a mut Option<Option<Entry>>,
-    term: &Term,
-) -> Result<Option<&'a Entry>, StorageError> {
-    if known.is_none() {
-        *known = Some(frozen.entry(term.as_bytes())?);
-    }
-    Ok(known.as_ref().and_then(Option::as_ref))
 }
 
 impl IndexSnapshot {
@@ -255,16 +194,6 @@ impl IndexSnapshot {
             .iter()
             .map(|tail| TermReader::Tail(Arc::clone(tail)));
         Box::new(TermSet::new(term, frozen.chain(tails).collect(), through))
-    }
-
-    /// The streams whose names begin with `prefix` and come behind `after`, in the byte order of their names.
-    pub(crate) fn streams(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        through: Position,
-    ) -> Result<Listing, StorageError> {
-        Listing::of(self, prefix, after, through)
     }
 }
 

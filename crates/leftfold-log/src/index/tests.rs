@@ -197,7 +197,7 @@ proptest! {
         for (index, event) in events.iter().enumerate() {
             streams.entry(event.stream.clone()).or_default().push(index as u64 + 1);
         }
-        let mut listing = sources.streams("", None, through).unwrap();
+        let mut listing = Listing::of(&sources, "", None, through).unwrap();
         for (name, positions) in &streams {
             let term = Term::stream(name);
             prop_assert_eq!(sources.stream_events(&term, through).unwrap(), positions.len() as u64);
@@ -212,7 +212,7 @@ proptest! {
             prop_assert_eq!(listed.last.get(), *positions.last().unwrap());
         }
         prop_assert!(listing.next().unwrap().is_none());
-        let mut some = sources.streams("c1-", Some("c1-1"), through).unwrap();
+        let mut some = Listing::of(&sources, "c1-", Some("c1-1"), through).unwrap();
         let wanted = streams.keys().filter(|name| name.as_str() > "c1-1" && name.as_str().starts_with("c1-"));
         for name in wanted {
             prop_assert_eq!(some.next().unwrap().unwrap().name, name.as_str().as_bytes());

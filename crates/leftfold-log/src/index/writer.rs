@@ -4,8 +4,6 @@
 //! **Invariants:** the file gets its name after its bytes are durable; memory holds one dictionary block, one path
 //! of tree nodes, the filter and the fences, however long the postings are.
 
-use std::sync::Arc;
-
 use leftfold_model::Position;
 
 use super::{
@@ -16,7 +14,8 @@ use super::{
     mem_index::{MemIndexShards, MemTerm},
 };
 use crate::{
-    disk::{Disk, DiskFile, FileKind, FileName},
+    atomic_file::AtomicFile,
+    disk::{Disk, FileKind, FileName},
     error::StorageError,
     planted::{self, Planted},
     record::{LogId, varint},
@@ -84,14 +83,9 @@ pub(crate) fn write(
     source: &mut dyn TermPostings,
     go_on: &dyn Fn() -> bool,
 ) -> Result<Option<FileName>, StorageError> {
-    let kind = FileKind::Index { first, last };
-    let (name, temporary) = (FileName::of(kind), FileName::temporary(kind));
-    let file = disk
-        .create(&temporary)
-        .map_err(|e| StorageError::io("create", &temporary, e))?;
+    let file = AtomicFile::create(disk, FileKind::Index { first, last })?;
     let mut writer = Writer {
         file,
-        name: temporary,
         seal: BlockChecksum::of(log, first, last),
         log,
         origin: first.get(),
@@ -115,21 +109,16 @@ pub(crate) fn write(
     while let Some(base) = source.next_term(&mut term)? {
         writer.term(&term, base, source)?;
         if !go_on() {
-            let _ = disk.remove(&temporary);
             return Ok(None);
         }
     }
     writer.finish()?;
-    disk.rename(&temporary, &name)
-        .map_err(|e| StorageError::io("rename", &temporary, e))?;
-    disk.sync_dir()
-        .map_err(|e| StorageError::directory("sync", e))?;
-    Ok(Some(name))
+    writer.file.persist()?;
+    Ok(Some(FileName::of(FileKind::Index { first, last })))
 }
 
-struct Writer {
-    file: Arc<dyn DiskFile>,
-    name: FileName,
+struct Writer<'a> {
+    file: AtomicFile<'a>,
     seal: BlockChecksum,
     log: LogId,
     origin: u64,
@@ -148,7 +137,7 @@ struct Writer {
     footer: Footer,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn offset(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
@@ -170,14 +159,12 @@ impl Writer {
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
-        let written = self.file.write_all_at(&self.buffer, self.written);
-        written.map_err(|e| StorageError::io("write", &self.name, e))?;
+        self.file.write_at(&self.buffer, self.written)?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         // A little at a time, so that no sync of an append waits behind a whole index.
         if self.written - self.synced >= SYNC_BYTES && !planted::is(Planted::IndexNotSynced) {
-            let synced = self.file.sync_data();
-            synced.map_err(|e| StorageError::io("sync", &self.name, e))?;
+            self.file.sync()?;
             self.synced = self.written;
         }
         Ok(())
@@ -312,7 +299,7 @@ impl Writer {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(), StorageError> {
+    fn finish(&mut self) -> Result<(), StorageError> {
         if !self.dictionary.is_empty() {
             self.close_dictionary_block()?;
         }
@@ -331,9 +318,7 @@ impl Writer {
         if planted::is(Planted::IndexNotSynced) {
             return Ok(());
         }
-        self.file
-            .sync_data()
-            .map_err(|e| StorageError::io("sync", &self.name, e))
+        self.file.sync()
     }
 }
 

@@ -41,9 +41,8 @@ impl Streams {
         prefix: &str,
         after: Option<&StreamName>,
     ) -> Result<Self, ReadError> {
-        let listing = view
-            .sources
-            .streams(prefix, after.map(StreamName::as_str), view.head)?;
+        let after = after.map(StreamName::as_str);
+        let listing = Listing::of(&view.sources, prefix, after, view.head)?;
         Ok(Self { view, listing })
     }
 

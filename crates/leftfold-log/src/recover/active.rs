@@ -12,8 +12,9 @@ use std::{
 
 use leftfold_model::{EventId, Position, RecordedEvent, Revision, StreamName};
 
-use super::{Marker, OpenError, OpenReport, inventory::Inventory};
+use super::{Marker, OpenReport, error::OpenError, inventory::Inventory};
 use crate::{
+    atomic_file::{AtomicFile, sync_dir},
     disk::{Disk, DiskFile, FileKind, FileName},
     error::StorageError,
     index::{MemIndex, TermKind, write_term},
@@ -201,66 +202,77 @@ pub(crate) fn open(
     file.sync_data()
         .map_err(|e| StorageError::io("sync", &name, e))?;
     remove_locations(handles.disk().as_ref(), first, inventory)?;
-    handles
-        .disk()
-        .sync_dir()
-        .map_err(|e| StorageError::directory("sync", e))?;
+    sync_dir(handles.disk().as_ref())?;
     let mut scan = Scan::of(file.as_ref(), name, Checksum::of(header.log), first)?;
     let size = scan.size();
-    let gathered = scan_segment(&mut scan, &name, first, &mut |_| Ok(()))?;
-    gathered.check_erased(&name, header)?;
-    let end = gathered.end;
+    let scanned = scan_segment(&mut scan, &name, first, &mut |_| Ok(()))?;
+    scanned.check_erased(&name, header)?;
     let here = marker.filter(|marker| (marker.first, marker.generation) == (first, generation));
-    if here.is_some_and(|marker| end < marker.end) && !planted::is(Planted::MarkerBelieved) {
-        return Err(StorageError::corrupt(&name, end, gathered.why).into());
-    }
-    let stopped_here = here.is_some_and(|marker| marker.end == end && marker.next == gathered.next);
-    report.clean = stopped_here || here.is_some() && planted::is(Planted::MarkerBelieved);
-    // Nothing was written since a marker was, so what follows is zeros.
-    let data_end = if report.clean {
-        end
-    } else {
-        scan.end_of_data(end)?
-    };
-    if data_end > end {
-        if let Some(proof) = scan.proof_of_damage(end)? {
-            let what = format!(
-                "{}, but the frame at byte {proof} shows that it was synced",
-                gathered.why
-            );
-            return Err(StorageError::corrupt(&name, end, what).into());
+    report.clean = is_clean_stop(&name, &scanned, here)?;
+    if !report.clean {
+        let torn = torn_tail_end(&mut scan, &name, &scanned)?;
+        if let Some(to) = torn {
+            let saved = save_torn_tail(handles, file.as_ref(), &name, scanned.end, to)?;
+            report.torn_tail = Some((to - scanned.end, saved));
         }
-        report.torn_tail = Some((
-            data_end - end,
-            save_cut(handles, file.as_ref(), &name, end, data_end)?,
-        ));
     }
     let (generation, capacity) = if report.clean || planted::is(Planted::TailNotCopied) {
         (generation, size)
     } else {
-        copy_forward(handles, header, end, options, inventory)?
+        copy_forward(handles, header, scanned.end, options, inventory)?
     };
-    let ScannedSegment {
-        tail,
-        growing,
-        recent,
-        next,
-        ..
-    } = gathered;
-    let locations = Locations::Memory(Arc::new(RwLock::new(growing)));
+    let locations = Locations::Memory(Arc::new(RwLock::new(scanned.growing)));
     let header = SegmentHeader {
         generation,
         ..*header
     };
-    let segment = Arc::new(Segment::of(&header, locations));
     Ok(Active {
-        segment,
-        tail,
-        recent,
-        next,
-        end,
+        segment: Arc::new(Segment::of(&header, locations)),
+        tail: scanned.tail,
+        recent: scanned.recent,
+        next: scanned.next,
+        end: scanned.end,
         capacity,
     })
+}
+
+/// Whether the segment ends exactly where the clean-stop marker of it says.
+fn is_clean_stop(
+    name: &FileName,
+    scanned: &ScannedSegment,
+    marker: Option<Marker>,
+) -> Result<bool, StorageError> {
+    let Some(marker) = marker else {
+        return Ok(false);
+    };
+    if planted::is(Planted::MarkerBelieved) {
+        return Ok(true);
+    }
+    if scanned.end < marker.end {
+        return Err(StorageError::corrupt(name, scanned.end, scanned.why));
+    }
+    // Nothing was written since the marker was, so what follows is zeros.
+    Ok(marker.end == scanned.end && marker.next == scanned.next)
+}
+
+/// Where the torn tail ends, if there is one. A tail that a sync had covered is damage.
+fn torn_tail_end(
+    scan: &mut Scan<'_>,
+    name: &FileName,
+    scanned: &ScannedSegment,
+) -> Result<Option<u64>, StorageError> {
+    let data_end = scan.end_of_data(scanned.end)?;
+    if data_end <= scanned.end {
+        return Ok(None);
+    }
+    if let Some(proof) = scan.proof_of_damage(scanned.end)? {
+        let what = format!(
+            "{}, but the frame at byte {proof} shows that it was synced",
+            scanned.why
+        );
+        return Err(StorageError::corrupt(name, scanned.end, what));
+    }
+    Ok(Some(data_end))
 }
 
 /// Removes the locations files of the newest segment. It has one if it was sealed and the name of its successor, which
@@ -299,7 +311,7 @@ fn check_marker_is_not_ahead(
 }
 
 /// Keeps the bytes that are about to be cut, for inspection.
-fn save_cut(
+fn save_torn_tail(
     handles: &FileCache,
     file: &dyn DiskFile,
     name: &FileName,
@@ -310,26 +322,14 @@ fn save_cut(
         return Ok(*name);
     };
     let kind = FileKind::TornTail { first, generation };
-    let (cut, temporary) = (FileName::of(kind), FileName::temporary(kind));
     let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];
     file.read_exact_at(&mut bytes, from)
         .map_err(|e| StorageError::io("read", name, e))?;
-    let disk = handles.disk();
-    let _ = disk.remove(&temporary);
-    let saved = disk
-        .create(&temporary)
-        .map_err(|e| StorageError::io("create", &temporary, e))?;
-    saved
-        .write_all_at(&bytes, 0)
-        .map_err(|e| StorageError::io("write", &temporary, e))?;
-    saved
-        .sync_data()
-        .map_err(|e| StorageError::io("sync", &temporary, e))?;
-    disk.rename(&temporary, &cut)
-        .map_err(|e| StorageError::io("rename", &temporary, e))?;
-    disk.sync_dir()
-        .map_err(|e| StorageError::directory("sync", e))?;
-    Ok(cut)
+    let saved = AtomicFile::create(handles.disk().as_ref(), kind)?;
+    saved.write_at(&bytes, 0)?;
+    saved.sync()?;
+    saved.persist()?;
+    Ok(FileName::of(kind))
 }
 
 /// Writes the good frames into the segment's next generation and removes the old one. Gives generation and bytes.
@@ -354,11 +354,6 @@ fn copy_forward(
         generation: generation + 1,
         ..*header
     };
-    let temporary = FileName::temporary(FileKind::Segment {
-        first,
-        generation: next.generation,
-    });
-    let _ = disk.remove(&temporary);
     create::copy(disk, &next, &frames, capacity)?;
     handles.forget(&name);
     disk.remove(&name)

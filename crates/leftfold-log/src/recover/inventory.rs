@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use leftfold_model::Position;
 
-use super::OpenError;
+use super::error::OpenError;
 use crate::{
     disk::{Disk, FileKind, FileName},
     error::StorageError,

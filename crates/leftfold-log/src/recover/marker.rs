@@ -7,6 +7,7 @@
 use leftfold_model::Position;
 
 use crate::{
+    atomic_file::{AtomicFile, sync_dir},
     disk::{Disk, FileKind, FileName},
     error::StorageError,
     record::LogId,
@@ -41,22 +42,10 @@ impl Marker {
 
     /// Writes the marker and makes it durable.
     pub(crate) fn write(&self, disk: &dyn Disk, log: LogId) -> Result<(), StorageError> {
-        let (name, temporary) = (
-            FileName::of(FileKind::CleanStop),
-            FileName::temporary(FileKind::CleanStop),
-        );
-        let _ = disk.remove(&temporary);
-        let file = disk
-            .create(&temporary)
-            .map_err(|e| StorageError::io("create", &temporary, e))?;
-        file.write_all_at(&self.encode(log), 0)
-            .map_err(|e| StorageError::io("write", &temporary, e))?;
-        file.sync_data()
-            .map_err(|e| StorageError::io("sync", &temporary, e))?;
-        disk.rename(&temporary, &name)
-            .map_err(|e| StorageError::io("rename", &temporary, e))?;
-        disk.sync_dir()
-            .map_err(|e| StorageError::directory("sync", e))
+        let marker = AtomicFile::create(disk, FileKind::CleanStop)?;
+        marker.write_at(&self.encode(log), 0)?;
+        marker.sync()?;
+        marker.persist().map(drop)
     }
 
     /// Removes the marker, durably.
@@ -68,8 +57,7 @@ impl Marker {
             }
             _ => {}
         }
-        disk.sync_dir()
-            .map_err(|e| StorageError::directory("sync", e))
+        sync_dir(disk)
     }
 
     /// Reads the marker if it is there; `None` if it is damaged, of another log or not there: then the stop was not clean.

@@ -7,6 +7,7 @@
 //! **Reading order:** [`recover`], [`active`], [`sealed`], then [`marker`] and [`inventory`].
 
 mod active;
+mod error;
 mod inventory;
 mod marker;
 mod sealed;
@@ -19,12 +20,13 @@ use std::{
 use leftfold_model::{EventId, Position};
 
 pub(crate) use active::{ScannedSegment, scan_segment};
+pub use error::OpenError;
 pub(crate) use inventory::Inventory;
 pub(crate) use marker::Marker;
 
 use crate::{
     append::{AppendValidator, RecentIds},
-    disk::{Disk, FileKind, FileName, LockError},
+    disk::{Disk, FileKind, FileName},
     error::StorageError,
     index::{IndexFile, IndexSnapshot, MemIndex},
     limits::{LogOptions, RECENT_IDS},
@@ -35,34 +37,6 @@ use crate::{
     },
     segment::{FileCache, Segment, Segments, create, locations},
 };
-
-/// Why a log could not be opened. Nothing was changed that matters: opening again may be tried.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Another process has the directory, or another open log of this one.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The directory holds a file that is not a log's. A log wants a directory of its own.
-    #[error("directory holds {name:?}, which is not a file of a log")]
-    ForeignFile {
-        /// The name of the file.
-        name: String,
-    },
-    /// The log was written by a newer version. Nothing was changed.
-    #[error("{file} has format {found}; this version reads formats up to {newest}")]
-    NewerFormat {
-        /// The file.
-        file: FileName,
-        /// Its format.
-        found: u32,
-        /// The newest format this version knows.
-        newest: u32,
-    },
-    /// The log is damaged, or cannot be read or written.
-    #[error("log could not be opened")]
-    Storage(#[from] StorageError),
-}
 
 /// What opening found and did.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

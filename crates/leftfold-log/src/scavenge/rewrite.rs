@@ -12,9 +12,9 @@ use leftfold_model::Position;
 
 use super::{ScavengeError, ScavengeOptions, TruncationSet};
 use crate::{
-    disk::{DiskFile, FileKind, FileName},
+    atomic_file::{AtomicFile, sync_dir},
+    disk::{FileKind, FileName},
     error::StorageError,
-    maintenance,
     planted::{self, Planted},
     record::{
         Checksum, LogId, event,
@@ -37,7 +37,8 @@ pub(crate) type Throttle<'a> = &'a dyn Fn(u64) -> Result<(), ScavengeError>;
 
 /// A segment that was written anew, durable under its temporary name.
 #[derive(Debug)]
-pub(crate) struct Rewritten {
+pub(crate) struct Rewritten<'a> {
+    file: AtomicFile<'a>,
     header: SegmentHeader,
     growing: Growing,
     /// How many events were erased that were not before.
@@ -48,14 +49,14 @@ pub(crate) struct Rewritten {
 
 /// Writes a sealed segment anew, without data and metadata of the events under the cuts. `None`: it holds too little of
 /// that, so nothing was written.
-pub(crate) fn rewrite(
-    handles: &FileCache,
+pub(crate) fn rewrite<'a>(
+    handles: &'a FileCache,
     log: LogId,
     segment: &Segment,
     cuts: &TruncationSet,
     options: ScavengeOptions,
     pace: Throttle<'_>,
-) -> Result<Option<Rewritten>, ScavengeError> {
+) -> Result<Option<Rewritten<'a>>, ScavengeError> {
     let mut survey = Survey::default();
     walk(handles, log, segment, cuts, pace, &mut |_, records| {
         records.iter().for_each(|record| survey.take(record));
@@ -69,18 +70,10 @@ pub(crate) fn rewrite(
         erased: survey.erased,
         ..segment.header(log)
     };
-    let temporary = FileName::temporary(kind(&header));
-    let written = write(handles, segment, cuts, &header, pace);
-    let written = written.and_then(|growing| {
-        read_back(handles, &header, &growing, pace)?;
-        Ok(growing)
-    });
-    if written.is_err() {
-        // What cannot be removed now is removed by the next open.
-        let _ = handles.disk().remove(&temporary);
-    }
-    let growing = written?;
+    let (file, growing) = write(handles, segment, cuts, &header, pace)?;
+    read_back(handles, &header, &growing, pace)?;
     Ok(Some(Rewritten {
+        file,
         header,
         events: survey.events,
         bytes: u64::from(segment.locations.end().saturating_sub(growing.end)),
@@ -182,8 +175,7 @@ fn walk(
 
 /// A file that is written from front to end.
 struct Output<'a> {
-    file: Arc<dyn DiskFile>,
-    name: &'a FileName,
+    file: AtomicFile<'a>,
     /// What is gathered, and how much was written before it.
     window: Vec<u8>,
     written: u64,
@@ -196,8 +188,7 @@ impl Output<'_> {
 
     fn flush(&mut self, pace: Throttle<'_>) -> Result<(), ScavengeError> {
         pace(self.window.len() as u64)?;
-        let written = self.file.write_all_at(&self.window, self.written);
-        written.map_err(|e| StorageError::io("write", self.name, e))?;
+        self.file.write_at(&self.window, self.written)?;
         self.written = self.at();
         self.window.clear();
         Ok(())
@@ -205,20 +196,15 @@ impl Output<'_> {
 }
 
 /// Writes the new file under its temporary name and makes it durable.
-fn write(
-    handles: &FileCache,
+fn write<'a>(
+    handles: &'a FileCache,
     segment: &Segment,
     cuts: &TruncationSet,
     header: &SegmentHeader,
     pace: Throttle<'_>,
-) -> Result<Growing, ScavengeError> {
-    let name = FileName::temporary(kind(header));
-    let disk = handles.disk();
-    maintenance::discard_temporary(disk.as_ref(), name.kind());
-    let file = disk.create(&name);
+) -> Result<(AtomicFile<'a>, Growing), ScavengeError> {
     let mut output = Output {
-        file: file.map_err(|e| StorageError::io("create", &name, e))?,
-        name: &name,
+        file: AtomicFile::create(handles.disk().as_ref(), kind(header))?,
         window: header.encode().to_vec(),
         written: 0,
     };
@@ -253,13 +239,13 @@ fn write(
     )?;
     output.flush(pace)?;
     if !planted::is(Planted::RewriteNotSynced) {
-        let synced = output.file.sync_data();
-        synced.map_err(|e| StorageError::io("sync", &name, e))?;
+        output.file.sync()?;
     }
-    Ok(Growing {
+    let growing = Growing {
         offsets,
         end: u32::try_from(output.written).unwrap_or(u32::MAX),
-    })
+    };
+    Ok((output.file, growing))
 }
 
 /// Reads the new file and checks that it holds the same positions, each record where it was put, the right ones erased.
@@ -307,15 +293,14 @@ fn read_back(
 pub(crate) fn install(
     handles: &FileCache,
     old: &Segment,
-    rewritten: Rewritten,
+    rewritten: Rewritten<'_>,
     show: impl FnOnce(Arc<Segment>),
 ) -> Result<(), StorageError> {
     let header = rewritten.header;
-    let located = name(handles, old, &rewritten).inspect_err(|_| {
+    let located = name(handles, old, rewritten).inspect_err(|_| {
         let located = locations::kind(header.first, header.generation, header.erased);
         for kind in [kind(&header), located] {
             // What cannot be removed now is removed by the next open, or is the whole segment and counts then.
-            let _ = handles.disk().remove(&FileName::temporary(kind));
             let _ = handles.disk().remove(&FileName::of(kind));
         }
     })?;
@@ -331,23 +316,15 @@ pub(crate) fn install(
 fn name(
     handles: &FileCache,
     old: &Segment,
-    rewritten: &Rewritten,
+    rewritten: Rewritten<'_>,
 ) -> Result<locations::Sealed, StorageError> {
-    let (disk, header) = (handles.disk().as_ref(), &rewritten.header);
-    let located = locations::kind(header.first, header.generation, header.erased);
-    maintenance::discard_temporary(disk, located);
-    let located = locations::write(handles, header, &rewritten.growing)?;
-    let (temporary, name) = (
-        FileName::temporary(kind(header)),
-        FileName::of(kind(header)),
-    );
-    let renamed = disk.rename(&temporary, &name);
-    renamed.map_err(|e| StorageError::io("rename", &temporary, e))?;
+    let (disk, header) = (handles.disk().as_ref(), rewritten.header);
+    let located = locations::write(handles, &header, &rewritten.growing)?;
+    rewritten.file.rename()?;
     if planted::is(Planted::OldRemovedBeforeNewIsDurable) {
         remove(handles, old)?;
     }
-    disk.sync_dir()
-        .map_err(|e| StorageError::directory("sync", e))?;
+    sync_dir(disk)?;
     Ok(located)
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use leftfold_model::Position;
 
 use crate::{
+    atomic_file::{AtomicFile, sync_dir},
     disk::{Disk, DiskFile, FileKind, FileName},
     error::StorageError,
     planted::{self, Planted},
@@ -23,30 +24,6 @@ use crate::{
 
 /// Zeros written and synced at once: a sync of an append that comes meanwhile waits for no more than these.
 const ZEROS: &[u8] = &[0; 512 * 1024];
-
-/// Creates a file with room for `bytes` under a temporary name.
-fn reserved(
-    disk: &dyn Disk,
-    name: &FileName,
-    bytes: u64,
-) -> Result<Arc<dyn DiskFile>, StorageError> {
-    let file = match disk.create(name) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            disk.remove(name)
-                .map_err(|e| StorageError::io("remove", name, e))?;
-            disk.create(name)
-        }
-        created => created,
-    };
-    let file = file.map_err(|e| StorageError::io("create", name, e))?;
-    if let Err(error) = file.reserve(bytes) {
-        // Gives the space back, so that the log can go on when there is room again.
-        drop(file);
-        let _ = disk.remove(name);
-        return Err(StorageError::io("write", name, error));
-    }
-    Ok(file)
-}
 
 /// A file that will become a segment.
 #[derive(Debug)]
@@ -60,15 +37,10 @@ pub(crate) struct PreallocatedSegment {
 impl PreallocatedSegment {
     /// Makes a spare of this many bytes.
     pub(crate) fn prepare(disk: &dyn Disk, bytes: u64) -> Result<Self, StorageError> {
-        let (name, temporary) = (
-            FileName::of(FileKind::Spare),
-            FileName::temporary(FileKind::Spare),
-        );
-        let file = reserved(disk, &temporary, bytes)?;
-        disk.rename(&temporary, &name)
-            .map_err(|e| StorageError::io("rename", &temporary, e))?;
+        let spare = AtomicFile::create(disk, FileKind::Spare)?;
+        spare.reserve(bytes)?;
         Ok(Self {
-            file,
+            file: spare.rename()?,
             bytes,
             zeros: 0,
         })
@@ -100,20 +72,15 @@ pub(crate) fn lengthen(
     grown.map_err(|e| StorageError::io("write", name, e))
 }
 
-/// Turns the spare into a segment, or makes one if there is none.
+/// Turns the spare into a segment, or makes one if there is none. Returns its file: no other descriptor is needed.
 pub(crate) fn segment(
     disk: &dyn Disk,
     log: LogId,
     (first, generation): (Position, u32),
     bytes: u64,
     spare: Option<PreallocatedSegment>,
-) -> Result<FileName, StorageError> {
+) -> Result<Arc<dyn DiskFile>, StorageError> {
     let kind = FileKind::Segment { first, generation };
-    let (name, temporary) = (FileName::of(kind), FileName::temporary(kind));
-    let (file, from) = match spare {
-        Some(spare) => (spare.file, FileName::of(FileKind::Spare)),
-        None => (reserved(disk, &temporary, bytes)?, temporary),
-    };
     let header = SegmentHeader {
         log,
         generation,
@@ -121,53 +88,56 @@ pub(crate) fn segment(
         erased: Erased::default(),
     }
     .encode();
-    file.write_all_at(&header, 0)
-        .map_err(|e| StorageError::io("write", &from, e))?;
-    file.sync_data()
-        .map_err(|e| StorageError::io("sync", &from, e))?;
-    disk.rename(&from, &name)
-        .map_err(|e| StorageError::io("rename", &from, e))?;
+    let file = match spare {
+        Some(spare) => {
+            let from = FileName::of(FileKind::Spare);
+            let written = spare.file.write_all_at(&header, 0);
+            written.map_err(|e| StorageError::io("write", &from, e))?;
+            let synced = spare.file.sync_data();
+            synced.map_err(|e| StorageError::io("sync", &from, e))?;
+            let renamed = disk.rename(&from, &FileName::of(kind));
+            renamed.map_err(|e| StorageError::io("rename", &from, e))?;
+            spare.file
+        }
+        None => {
+            let segment = AtomicFile::create(disk, kind)?;
+            segment.reserve(bytes)?;
+            segment.write_at(&header, 0)?;
+            segment.sync()?;
+            segment.rename()?
+        }
+    };
     if !planted::is(Planted::NoDirectorySyncAtRoll) {
-        disk.sync_dir()
-            .map_err(|e| StorageError::directory("sync", e))?;
+        sync_dir(disk)?;
     }
-    Ok(name)
+    Ok(file)
 }
 
 /// Writes `frames` (the bytes behind the header) into the generation of a segment with this header, and puts it in place.
 ///
 /// What a failed sync left in the system's cache is not on disk, and a later sync does not bring it there: only
-/// bytes written anew are known to be durable (docs/durability.md).
+/// bytes written again are known to be durable (docs/durability.md).
 pub(crate) fn copy(
     disk: &dyn Disk,
     header: &SegmentHeader,
     frames: &[u8],
     bytes: u64,
-) -> Result<FileName, StorageError> {
+) -> Result<(), StorageError> {
     let kind = FileKind::Segment {
         first: header.first,
         generation: header.generation,
     };
-    let (name, temporary) = (FileName::of(kind), FileName::temporary(kind));
-    let file = disk
-        .create(&temporary)
-        .map_err(|e| StorageError::io("create", &temporary, e))?;
-    let header = header.encode();
-    let io = |operation, e| StorageError::io(operation, &temporary, e);
-    file.write_all_at(&header, 0).map_err(|e| io("write", e))?;
-    file.write_all_at(frames, SEGMENT_HEADER_BYTES as u64)
-        .map_err(|e| io("write", e))?;
+    let segment = AtomicFile::create(disk, kind)?;
+    segment.write_at(&header.encode(), 0)?;
+    segment.write_at(frames, SEGMENT_HEADER_BYTES as u64)?;
     let written = (SEGMENT_HEADER_BYTES + frames.len()) as u64;
     if !planted::is(Planted::CopyNotSynced) {
-        let reserved = file.reserve(bytes.max(written));
-        reserved.map_err(|e| io("write", e))?;
-        file.sync_data().map_err(|e| io("sync", e))?;
+        segment.reserve(bytes.max(written))?;
+        segment.sync()?;
     }
-    disk.rename(&temporary, &name)
-        .map_err(|e| StorageError::io("rename", &temporary, e))?;
-    if !planted::is(Planted::CopyNameNotSynced) {
-        disk.sync_dir()
-            .map_err(|e| StorageError::directory("sync", e))?;
+    segment.rename()?;
+    if planted::is(Planted::CopyNameNotSynced) {
+        return Ok(());
     }
-    Ok(name)
+    sync_dir(disk)
 }

@@ -1,8 +1,8 @@
 //! Open files, a bounded number of them.
 //!
 //! **Owns:** [`FileCache`]. **Does not know:** what the files hold.
-//! **Invariants:** at most `OPEN_FILES_MAX` files are kept open here; a file someone is reading stays open until he
-//! is done, because he holds it.
+//! **Invariants:** at most `OPEN_FILES_MAX` files are kept open here; a file someone is reading stays open until that reader
+//! drops it.
 
 use std::{
     collections::HashMap,
@@ -35,6 +35,19 @@ pub(crate) struct FileCache {
 struct Open {
     files: HashMap<FileName, (Arc<dyn DiskFile>, u64)>,
     uses: u64,
+}
+
+impl Open {
+    /// Adds a file, and closes the one that was not used for longest if there are too many.
+    fn insert(&mut self, name: FileName, file: Arc<dyn DiskFile>) {
+        if self.files.len() >= OPEN_FILES_MAX {
+            let oldest = self.files.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(oldest) = oldest.map(|(name, _)| *name) {
+                self.files.remove(&oldest);
+            }
+        }
+        self.files.insert(name, (file, self.uses));
+    }
 }
 
 impl FileCache {
@@ -83,18 +96,15 @@ impl FileCache {
             .disk
             .open(name)
             .map_err(|e| StorageError::io("open", name, e))?;
-        if open.files.len() >= OPEN_FILES_MAX {
-            let oldest = open
-                .files
-                .iter()
-                .min_by_key(|(_, (_, used))| *used)
-                .map(|(name, _)| *name);
-            if let Some(oldest) = oldest {
-                open.files.remove(&oldest);
-            }
-        }
-        open.files.insert(*name, (Arc::clone(&file), now));
+        open.insert(*name, Arc::clone(&file));
         Ok(file)
+    }
+
+    /// Adds a file that was opened or created elsewhere.
+    pub(crate) fn insert(&self, name: FileName, file: Arc<dyn DiskFile>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.uses += 1;
+        open.insert(name, file);
     }
 
     /// Forgets a file that was removed or replaced.

@@ -15,6 +15,7 @@ use leftfold_model::Position;
 
 use super::{FileCache, Segment};
 use crate::{
+    atomic_file::AtomicFile,
     cache::FileId,
     disk::{FileKind, FileName},
     error::StorageError,
@@ -296,7 +297,6 @@ pub(crate) fn write(
 ) -> Result<Sealed, StorageError> {
     let disk = handles.disk().as_ref();
     let kind = kind(of.first, of.generation, of.erased);
-    let (name, temporary) = (FileName::of(kind), FileName::temporary(kind));
     let count = u32::try_from(growing.offsets.len()).unwrap_or(u32::MAX);
     let seal = Checksum::of(of.log);
     let mut bytes = header(of, count, growing.end);
@@ -310,17 +310,10 @@ pub(crate) fn write(
         block.extend_from_slice(&crc.to_le_bytes());
         bytes.extend_from_slice(&block);
     }
-    let file = disk
-        .create(&temporary)
-        .map_err(|e| StorageError::io("create", &temporary, e))?;
-    file.write_all_at(&bytes, 0)
-        .map_err(|e| StorageError::io("write", &temporary, e))?;
-    file.sync_data()
-        .map_err(|e| StorageError::io("sync", &temporary, e))?;
-    disk.rename(&temporary, &name)
-        .map_err(|e| StorageError::io("rename", &temporary, e))?;
-    disk.sync_dir()
-        .map_err(|e| StorageError::directory("sync", e))?;
+    let file = AtomicFile::create(disk, kind)?;
+    file.write_at(&bytes, 0)?;
+    file.sync()?;
+    file.persist()?;
     Ok(Sealed {
         count,
         end: growing.end,

@@ -1,0 +1,148 @@
+//! A thread of the upkeep.
+//!
+//! **Owns:** [`MaintenanceThread`]: when it works and when it sleeps. **Does not know:** what upkeep is.
+//! **Invariants:** a failed step is tried again after a pause and never disturbs appends or reads.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use super::shared::EngineState;
+use crate::{error::StorageError, read::ViewSource};
+
+/// How long upkeep rests after the disk refused it something, for example room.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long nobody must have appended or read for the log to count as idle.
+const IDLE: Duration = Duration::from_secs(1);
+/// How many such rests without an append make it count as idle although it is read.
+const LONG: u32 = 30;
+
+/// Wakes a thread of the upkeep, and stops it.
+#[derive(Debug, Default)]
+pub(crate) struct MaintenanceThread {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    due: bool,
+    stop: bool,
+    failed: Option<Arc<StorageError>>,
+}
+
+impl MaintenanceThread {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There may be something to do.
+    pub(crate) fn wake(&self) {
+        self.lock().due = true;
+        self.changed.notify_all();
+    }
+
+    /// Finish the step and return.
+    pub(crate) fn stop(&self) {
+        self.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    /// Why the newest step failed, if it did.
+    pub(crate) fn failed(&self) -> Option<Arc<StorageError>> {
+        self.lock().failed.clone()
+    }
+
+    /// The thread: whatever is due, then what is worth doing when nothing else happens, then sleep.
+    ///
+    /// `step` does one step, and is told whether nothing else happens; it tells whether there may be more.
+    pub(crate) fn run(
+        &self,
+        shared: &EngineState,
+        step: &dyn Fn(bool) -> Result<bool, StorageError>,
+    ) {
+        let (mut resting, mut quiet) = (Wait::ForAMoment(IDLE), IdleDetector::default());
+        while self.rest(resting) {
+            let is_idle = quiet.is_idle(shared, resting);
+            let done = match step(false) {
+                Ok(false) if is_idle => step(true).map(|more| (more, !more)),
+                other => other.map(|more| (more, false)),
+            };
+            let mut state = self.lock();
+            state.failed = None;
+            resting = match done {
+                Ok((true, _)) => Wait::Not,
+                Ok((false, true)) => Wait::UntilWoken,
+                Ok((false, false)) => Wait::ForAMoment(IDLE),
+                Err(error) => {
+                    state.failed = Some(Arc::new(error));
+                    Wait::ForAMoment(RETRY)
+                }
+            };
+        }
+    }
+
+    /// Rests; `false`: stop.
+    fn rest(&self, resting: Wait) -> bool {
+        let mut state = self.lock();
+        match resting {
+            Wait::Not => {}
+            Wait::UntilWoken => {
+                while !state.due && !state.stop {
+                    state = self
+                        .changed
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+            Wait::ForAMoment(pause) => {
+                if !state.due && !state.stop {
+                    let waited = self.changed.wait_timeout(state, pause);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+        state.due = false;
+        !state.stop
+    }
+}
+
+/// What the thread does between two steps.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    /// There is more to do.
+    Not,
+    /// There is nothing to do.
+    UntilWoken,
+    /// There may be something to do if nothing else happens until then.
+    ForAMoment(Duration),
+}
+
+/// What happened lately.
+#[derive(Debug, Default)]
+struct IdleDetector {
+    appends: u64,
+    reads: u64,
+    /// How many rests in a row nobody appended in.
+    rests: u32,
+}
+
+impl IdleDetector {
+    /// Whether nobody appended or read since the last question, which was a rest ago; or nobody appended for long.
+    fn is_idle(&mut self, shared: &EngineState, resting: Wait) -> bool {
+        let view = shared.view();
+        let (appends, reads) = (
+            shared.appends.load(Ordering::Relaxed),
+            view.segments.handles.reads(),
+        );
+        let unread = self.reads == reads;
+        self.rests = if self.appends == appends {
+            self.rests + 1
+        } else {
+            0
+        };
+        (self.appends, self.reads) = (appends, reads);
+        matches!(resting, Wait::ForAMoment(_)) && self.rests > 0 && (unread || self.rests > LONG)
+    }
+}

@@ -1,0 +1,30 @@
+//! What readers see at one moment.
+//!
+//! **Owns:** [`View`] and [`ViewSource`]. **Does not know:** how views come to be.
+//! **Invariants:** a view never changes; it names durable events only, and every file it needs.
+
+use std::{fmt::Debug, sync::Arc};
+
+use leftfold_model::Position;
+
+use super::CommitNotifier;
+use crate::{index::IndexSnapshot, segment::Segments};
+
+/// What there is to read at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    /// Position of the newest durable event.
+    pub(crate) head: Position,
+    pub(crate) segments: Segments,
+    pub(crate) sources: IndexSnapshot,
+}
+
+/// Where readers get the newest view, and learn of newer ones.
+pub(crate) trait ViewSource: Debug + Send + Sync {
+    /// Returns the newest view.
+    fn view(&self) -> Arc<View>;
+    /// Who tells of newer views, and of the end of the log.
+    fn wakes(&self) -> &Arc<CommitNotifier>;
+    /// Whether the log was closed.
+    fn is_closed(&self) -> bool;
+}

@@ -1,0 +1,114 @@
+//! Turning fetched bytes into events.
+//!
+//! **Owns:** resolving names and decoding. **Does not know:** where the bytes came from.
+//! **Invariants:** a record is checked against its checksum before anything of it is used.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+use leftfold_model::{Position, RecordedEvent};
+
+use super::{Fetched, damaged};
+use crate::{
+    error::StorageError,
+    record::{
+        Malformed,
+        event::{self, EventRef},
+        malformed,
+        names::{NameRef, Names, OwnedNames},
+    },
+};
+
+impl Fetched {
+    /// The names of an event that holds them itself.
+    fn names_at(&self, position: Position) -> Result<Names<'_>, Malformed> {
+        let nowhere = malformed("a reference leads to no names");
+        let Some(index) = self.index_of(position) else {
+            let named = self.named.as_ref().ok_or(nowhere)?;
+            return match named.index_of(position) {
+                Some(_) => named.names_at(position),
+                None => Err(malformed("a reference leads to no names")),
+            };
+        };
+        let run = self.runs.partition_point(|run| run.places_end <= index);
+        let (Some(run), Some(&(_, start))) = (self.runs.get(run), self.places.get(index)) else {
+            return Err(nowhere);
+        };
+        let within = run.within + usize::try_from(start - run.from).unwrap_or(usize::MAX);
+        let bytes = self.bytes.get(within..).unwrap_or_default();
+        match event::parse(event::check(bytes, self.seal, position)?)?.naming {
+            NameRef::Inline(names) => Ok(names),
+            NameRef::Back(_) => Err(nowhere),
+        }
+    }
+
+    /// The names of a record, wherever they are.
+    fn names_of<'a>(
+        &'a self,
+        position: Position,
+        naming: &NameRef<Names<'a>>,
+    ) -> Result<Names<'a>, Malformed> {
+        match naming {
+            NameRef::Inline(names) => Ok(names.clone()),
+            NameRef::Back(events) => {
+                self.names_at(Position::new(position.get().saturating_sub(*events)))
+            }
+        }
+    }
+
+    /// The events that are shown, borrowed, each checked when it is reached.
+    pub(crate) fn refs(&self) -> impl Iterator<Item = Result<EventRef<'_>, StorageError>> {
+        self.each_shown().map(|(run, position, start, within)| {
+            let bytes = self.bytes.get(within..).unwrap_or_default();
+            let event = event::check(bytes, self.seal, position)
+                .and_then(event::parse)
+                .and_then(|record| {
+                    let names = self.names_of(position, &record.naming)?;
+                    Ok(record.with(position, names))
+                });
+            event.map_err(|malformed| damaged(run, start, &malformed))
+        })
+    }
+
+    /// The memory it used.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.bytes.into()
+    }
+
+    /// The events that are shown; their data and metadata share the memory.
+    pub(crate) fn into_events(self) -> Result<Vec<RecordedEvent>, StorageError> {
+        let mut owned = HashMap::default();
+        let mut events = Vec::with_capacity(self.len());
+        for (run, position, start, within) in self.each_shown() {
+            let event = self.event(position, within, &mut owned);
+            events.push(event.map_err(|malformed| damaged(run, start, &malformed))?);
+        }
+        Ok(events)
+    }
+
+    /// The event that lies here. `owned` holds names that several events may share.
+    fn event(
+        &self,
+        position: Position,
+        within: usize,
+        owned: &mut HashMap<Position, OwnedNames, RandomState>,
+    ) -> Result<RecordedEvent, Malformed> {
+        let mut bytes = self.bytes.slice(within.min(self.bytes.len())..);
+        let record = event::take_record(&mut bytes, self.seal, position)?;
+        let parsed = event::parse(&record)?;
+        let names = match parsed.naming {
+            NameRef::Inline(ref names) => names.owned()?,
+            NameRef::Back(events) => {
+                let at = Position::new(position.get().saturating_sub(events));
+                match owned.get(&at) {
+                    Some(names) => names.clone(),
+                    None => {
+                        let names = self.names_at(at)?.owned()?;
+                        owned.entry(at).or_insert(names).clone()
+                    }
+                }
+            }
+        };
+        Ok(event::decode(&record, &parsed, position, names))
+    }
+}

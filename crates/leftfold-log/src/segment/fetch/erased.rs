@@ -1,0 +1,52 @@
+//! Hiding erased events.
+//!
+//! **Owns:** which of the fetched events are shown. **Does not know:** why events were erased.
+//! **Invariants:** what is hidden was checked against its checksum first.
+
+use leftfold_model::Position;
+
+use super::{Fetched, Run, damaged};
+use crate::{error::StorageError, record::event};
+
+impl Fetched {
+    /// How many events are shown.
+    pub(crate) fn len(&self) -> usize {
+        let shown = self.places.len().min(self.shown);
+        if self.shows_erased {
+            shown
+        } else {
+            shown - self.erased.partition_point(|&nth| nth < shown)
+        }
+    }
+
+    /// Shows no erased events from now on, and of the others `most` at most.
+    pub(crate) fn skip_erased(&mut self, most: u64) -> Result<(), StorageError> {
+        // What is not delivered must not rest on bytes that nobody checked.
+        let mut erased = self.erased.iter().copied().peekable();
+        for (nth, (run, position, start, within)) in self.each().enumerate() {
+            if erased.peek().is_none() {
+                break;
+            }
+            if erased.next_if_eq(&nth).is_some() {
+                let bytes = self.bytes.get(within..).unwrap_or_default();
+                let checked = event::check(bytes, self.seal, position).and_then(event::parse);
+                checked.map_err(|malformed| damaged(run, start, &malformed))?;
+            }
+        }
+        self.shows_erased = false;
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if self.len() > most {
+            let live = (0..self.places.len()).filter(|nth| self.erased.binary_search(nth).is_err());
+            self.shown = live.take(most).last().map_or(0, |nth| nth + 1);
+        }
+        Ok(())
+    }
+
+    /// Those of [`Self::each`] that are shown.
+    pub(super) fn each_shown(&self) -> impl Iterator<Item = (&Run, Position, u64, usize)> {
+        let hides = |nth: &usize| !self.shows_erased && self.erased.binary_search(nth).is_ok();
+        let all = self.each().enumerate().take(self.shown);
+        all.filter(move |(nth, _)| !hides(nth))
+            .map(|(_, place)| place)
+    }
+}
