@@ -1,0 +1,186 @@
+//! A group's events as a commit's document.
+//!
+//! **Owns:** [`encode`]: which data is inline, and the document. **Does not know:** whether the commit will be.
+//! **Invariants:** no document is larger than the server takes; an append that cannot fit any document is refused by name.
+
+use std::collections::HashMap;
+
+use leftfold_model::{Append, Appended, NewEvent, Timestamp};
+use mongodb::bson::Binary;
+
+use crate::{
+    document::{
+        CommitDocument, EventDocument, Identity, PayloadReference, binary, place, to_i64, uuid,
+    },
+    error::Failure,
+    log::Newest,
+    payload::Payloads,
+};
+
+/// Bytes of a document at most. The server takes 16 MiB; what is between is for what is not counted here.
+pub(super) const DOCUMENT_BYTES_MAX: usize = 15 * 1024 * 1024;
+/// Bytes that an event takes in a document beside its names and contents.
+const EVENT_OVERHEAD: usize = 320;
+/// Bytes that a tag takes in a document beside its text.
+const TAG_OVERHEAD: usize = 12;
+/// Bytes of data and metadata from which an event's payload is kept apart.
+const PAYLOAD_FROM: usize = 256 * 1024;
+
+/// Returns the bytes of an append's events in a document without data and metadata.
+pub(super) fn names_size(append: &Append) -> usize {
+    let of_write = |write: &leftfold_model::StreamWrite| {
+        let stream = 3 * write.stream.as_str().len();
+        let events = write.events.iter().map(move |event| {
+            let tags = event
+                .tags()
+                .iter()
+                .map(|tag| tag.as_str().len() + TAG_OVERHEAD);
+            EVENT_OVERHEAD + stream + event.event_type().as_str().len() + tags.sum::<usize>()
+        });
+        events.sum::<usize>()
+    };
+    append.writes().iter().map(of_write).sum()
+}
+
+/// Returns the bytes of an append's events in a document, as [`inline_limit`] chooses what is inline.
+pub(super) fn inline_size(append: &Append) -> usize {
+    let limit = inline_limit(append);
+    let inline = append
+        .events()
+        .map(payload_size)
+        .filter(|size| *size < limit);
+    names_size(append) + inline.sum::<usize>()
+}
+
+fn payload_size(event: &NewEvent) -> usize {
+    event.data().len() + event.metadata().len()
+}
+
+/// Returns the size from which payloads of this append are kept apart: smaller for an append of very many large events.
+fn inline_limit(append: &Append) -> usize {
+    let room = DOCUMENT_BYTES_MAX.saturating_sub(names_size(append));
+    let mut limit = PAYLOAD_FROM;
+    while limit > 1 {
+        let inline = append
+            .events()
+            .map(payload_size)
+            .filter(|size| *size < limit);
+        if inline.sum::<usize>() <= room {
+            break;
+        }
+        limit /= 4;
+    }
+    limit
+}
+
+/// Writes the payloads of an append that are kept apart. Keyed by the event's place in the append.
+pub(super) async fn write_payloads(
+    payloads: &Payloads,
+    append: &Append,
+    identity: &Identity,
+) -> Result<HashMap<usize, PayloadReference>, Failure> {
+    let limit = inline_limit(append);
+    let mut written = HashMap::new();
+    for (place, event) in append.events().enumerate() {
+        if payload_size(event) < limit {
+            continue;
+        }
+        let id = payload_id(identity, place);
+        let reference = payloads.write(id, event.data(), event.metadata()).await?;
+        written.insert(place, reference);
+    }
+    Ok(written)
+}
+
+/// Which payload it is: the writer, a number that it uses once, and the event's place in its append.
+fn payload_id(identity: &Identity, place: usize) -> Binary {
+    let mut id = identity.writer.bytes.clone();
+    id.extend_from_slice(&identity.sequence.to_le_bytes());
+    id.extend_from_slice(&to_i64(place as u64).to_le_bytes());
+    binary(id)
+}
+
+/// An append that was decided, with its places and the payloads that are kept apart.
+#[derive(Debug)]
+pub(super) struct Placed<'a> {
+    pub(super) append: &'a Append,
+    pub(super) appended: &'a Appended,
+    pub(super) payloads: &'a HashMap<usize, PayloadReference>,
+}
+
+/// Returns the commit that follows `newest` and holds these appends.
+pub(super) fn encode(
+    placed: &[Placed<'_>],
+    newest: Option<&Newest>,
+    identity: Identity,
+    now: Timestamp,
+) -> CommitDocument {
+    let mut events = Vec::new();
+    for one in placed {
+        add_events(&mut events, one, now);
+    }
+    let (first, last) = (
+        events.first().map_or(0, |event| event.position),
+        events.last().map_or(0, |event| event.position),
+    );
+    let mut commit = CommitDocument {
+        number: newest.map_or(0, |newest| newest.number) + 1,
+        first,
+        last,
+        identity,
+        previous: newest.map(|newest| newest.identity.clone()),
+        generation: 0,
+        checksum: 0,
+        events,
+    };
+    commit.checksum = commit.checksum();
+    commit
+}
+
+fn add_events(events: &mut Vec<EventDocument>, placed: &Placed<'_>, now: Timestamp) {
+    let mut position = placed.appended.first;
+    let mut number = 0;
+    let last_revisions = revisions(placed);
+    for (write, first_revision) in placed.append.writes().iter().zip(last_revisions) {
+        let mut revision = first_revision;
+        for event in &write.events {
+            let payload = placed.payloads.get(&number).cloned();
+            let inline = |bytes: &[u8]| {
+                binary(if payload.is_some() {
+                    Vec::new()
+                } else {
+                    bytes.to_vec()
+                })
+            };
+            events.push(EventDocument {
+                position: to_i64(position.get()),
+                stream: write.stream.as_str().to_owned(),
+                category: write.stream.category_str().to_owned(),
+                revision: to_i64(revision),
+                place: place(write.stream.as_str(), revision),
+                id: uuid(*event.id().as_bytes()),
+                event_type: event.event_type().as_str().to_owned(),
+                tags: event
+                    .tags()
+                    .iter()
+                    .map(|tag| tag.as_str().to_owned())
+                    .collect(),
+                time: to_i64(event.time().unwrap_or(now).as_micros()),
+                content_type: i32::from(event.content_type().code()),
+                data: inline(event.data()),
+                metadata: inline(event.metadata()),
+                payload,
+                erased: false,
+            });
+            position = position.next();
+            revision += 1;
+            number += 1;
+        }
+    }
+}
+
+/// The first revision of each write.
+fn revisions<'a>(placed: &'a Placed<'_>) -> impl Iterator<Item = u64> + 'a {
+    let writes = placed.append.writes().iter().zip(&placed.appended.streams);
+    writes.map(|(write, (_, last))| (last.get() + 1).saturating_sub(write.events.len() as u64))
+}

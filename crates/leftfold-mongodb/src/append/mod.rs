@@ -1,0 +1,11 @@
+//! Appending: groups of appends, decided and inserted as one commit.
+//!
+//! **Owns:** the order of its modules. **Does not know:** reads.
+//! **Reading order:** `writer`, `lookup`, `decide`, `encode`.
+
+mod decide;
+mod encode;
+mod lookup;
+mod writer;
+
+pub(crate) use writer::{Pending, Writer};

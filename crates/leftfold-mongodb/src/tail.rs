@@ -1,0 +1,356 @@
+//! The newest commits, and those who follow them.
+//!
+//! **Owns:** [`Tail`]: the commits that this process saw last, the task that looks for those of others, and subscriptions.
+//! **Does not know:** appends.
+//! **Invariants:** what is delivered stands in the order of positions behind the checkpoint; all subscribers that are caught up
+//! share one look at the server; a commit that was missed in memory is read from the server, so losing one costs time only.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use futures_core::stream::BoxStream;
+use futures_util::stream;
+use leftfold_model::{Position, RecordedEvent};
+use leftfold_store::{Delivery, ReadError, Subscription};
+use mongodb::bson::doc;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    document::{CommitDocument, to_i64, to_u64},
+    error::Failure,
+    log::{Log, Order},
+    query::selects,
+    read::{Reader, Selection},
+};
+
+/// Bytes of the commits kept in memory, at most.
+const TAIL_BYTES: usize = 8 * 1024 * 1024;
+/// Events of a delivery at most.
+const DELIVERY_EVENTS: usize = 1_024;
+
+/// What is known of the end of the log.
+#[derive(Debug, Clone, Default)]
+struct Head {
+    position: Position,
+    closed: bool,
+    /// Why the server could not be reached for longer than the options allow.
+    failed: Option<Failure>,
+}
+
+/// A commit in memory.
+#[derive(Debug)]
+struct Recent {
+    number: i64,
+    first: Position,
+    last: Position,
+    bytes: usize,
+    events: Vec<RecordedEvent>,
+}
+
+#[derive(Debug, Default)]
+struct Commits {
+    /// Adjacent commits, oldest first.
+    recent: VecDeque<Arc<Recent>>,
+    bytes: usize,
+    /// Whether the task that looks for commits of others is running.
+    polling: bool,
+}
+
+/// The newest commits and the position of the last one.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    log: Log,
+    head: watch::Sender<Head>,
+    commits: Mutex<Commits>,
+    weak_self: Weak<Self>,
+}
+
+impl Tail {
+    pub(crate) fn new(log: Log) -> Arc<Self> {
+        Arc::new_cyclic(|weak_self| Self {
+            log,
+            head: watch::channel(Head::default()).0,
+            commits: Mutex::default(),
+            weak_self: Weak::clone(weak_self),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Commits> {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn close(&self) {
+        self.head.send_modify(|head| head.closed = true);
+    }
+
+    /// Takes note of a commit that a majority of the servers has.
+    pub(crate) fn push(&self, commit: CommitDocument) {
+        // A commit with a payload kept apart is read when somebody needs it.
+        let apart = commit.events.iter().any(|event| event.payload.is_some());
+        let (number, last) = (commit.number, commit.last);
+        let recent = if apart {
+            Ok(None)
+        } else {
+            recent(commit).map(Some)
+        };
+        {
+            let mut commits = self.lock();
+            match (commits.recent.back(), recent) {
+                (Some(newest), _) if newest.number >= number => {}
+                (Some(newest), Ok(Some(recent))) if newest.number + 1 == number => {
+                    commits.add(recent);
+                }
+                (None, Ok(Some(recent))) => commits.add(recent),
+                (_, recent) => {
+                    commits.recent.clear();
+                    commits.bytes = 0;
+                    if let Ok(Some(recent)) = recent {
+                        commits.add(recent);
+                    }
+                }
+            }
+        }
+        self.advance(Position::new(to_u64(last).unwrap_or_default()));
+    }
+
+    fn advance(&self, position: Position) {
+        self.head.send_if_modified(|head| {
+            let moved = position > head.position;
+            head.position = head.position.max(position);
+            moved
+        });
+    }
+
+    /// Returns the commits in memory behind a position, if memory holds all of them from there on.
+    fn after(&self, position: Position) -> Option<Vec<Arc<Recent>>> {
+        let commits = self.lock();
+        let oldest = commits.recent.front()?;
+        if position.next() < oldest.first {
+            return None;
+        }
+        let begin = commits
+            .recent
+            .partition_point(|commit| commit.last <= position);
+        Some(commits.recent.iter().skip(begin).cloned().collect())
+    }
+
+    /// Begins to watch the head, and starts the task that looks for commits of other processes if it is not running.
+    fn watch(&self) -> watch::Receiver<Head> {
+        let receiver = self.head.subscribe();
+        let mut commits = self.lock();
+        if !commits.polling
+            && let Some(tail) = self.weak_self.upgrade()
+        {
+            commits.polling = true;
+            self.head.send_modify(|head| head.failed = None);
+            tokio::spawn(tail.poll());
+        }
+        receiver
+    }
+
+    /// Looks for commits of other processes as long as there are subscriptions.
+    async fn poll(self: Arc<Self>) {
+        let mut answered = Instant::now();
+        loop {
+            {
+                let mut commits = self.lock();
+                if self.head.receiver_count() == 0 || self.head.borrow().closed {
+                    commits.polling = false;
+                    return;
+                }
+            }
+            match self.poll_once().await {
+                Ok(()) => answered = Instant::now(),
+                Err(failure) => {
+                    tracing::debug!(%failure, "new commits not read");
+                    if answered.elapsed() > self.log.options().reconnect_timeout {
+                        self.lock().polling = false;
+                        self.head.send_modify(|head| head.failed = Some(failure));
+                        return;
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(self.log.options().poll_interval) => {}
+                () = self.head.closed() => {}
+            }
+        }
+    }
+
+    async fn poll_once(&self) -> Result<(), Failure> {
+        let known = self.head.borrow().position;
+        if known == Position::START {
+            self.advance(self.log.head().await?);
+            return Ok(());
+        }
+        let filter = doc! { "last": { "$gt": to_i64(known.get()) } };
+        let page = self.log.page(filter, Order::OldestFirst).await?;
+        for commit in page.commits {
+            self.push(commit);
+        }
+        Ok(())
+    }
+}
+
+impl Commits {
+    fn add(&mut self, recent: Recent) {
+        self.bytes += recent.bytes;
+        self.recent.push_back(Arc::new(recent));
+        while self.bytes > TAIL_BYTES
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.bytes -= oldest.bytes;
+        }
+    }
+}
+
+fn recent(commit: CommitDocument) -> Result<Recent, Failure> {
+    let (number, first, last) = (commit.number, to_u64(commit.first)?, to_u64(commit.last)?);
+    let size = |event: &RecordedEvent| {
+        event.data.len()
+            + event.metadata.len()
+            + event.stream.as_str().len()
+            + size_of::<RecordedEvent>()
+    };
+    let events: Result<Vec<_>, _> = commit
+        .events
+        .into_iter()
+        .filter(|event| !event.erased)
+        .map(crate::document::EventDocument::decode)
+        .collect();
+    let events = events?;
+    Ok(Recent {
+        number,
+        first: Position::new(first),
+        last: Position::new(last),
+        bytes: events.iter().map(size).sum(),
+        events,
+    })
+}
+
+/// Follows the log.
+pub(crate) fn subscribe(
+    log: Log,
+    tail: &Arc<Tail>,
+    subscription: Subscription,
+) -> BoxStream<'static, Result<Delivery, ReadError>> {
+    let begin = Follower {
+        reader: None,
+        log,
+        tail: Arc::clone(tail),
+        watching: None,
+        after: subscription.after,
+        subscription,
+    };
+    Box::pin(stream::try_unfold(begin, |follower| async {
+        follower.step().await.map_err(Failure::into_read_error)
+    }))
+}
+
+struct Follower {
+    log: Log,
+    tail: Arc<Tail>,
+    /// A read of what was stored before, while it is under way, and the head it ends at.
+    reader: Option<(Reader, Position)>,
+    watching: Option<watch::Receiver<Head>>,
+    subscription: Subscription,
+    /// The checkpoint.
+    after: Position,
+}
+
+impl Follower {
+    async fn step(mut self) -> Result<Option<(Delivery, Self)>, Failure> {
+        loop {
+            if let Some(delivery) = self.deliver().await? {
+                self.after = delivery.through;
+                return Ok(Some((delivery, self)));
+            }
+            let tail = Arc::clone(&self.tail);
+            let watching = self.watching.get_or_insert_with(|| tail.watch());
+            let after = self.after;
+            let moved = watching
+                .wait_for(|head| head.position > after || head.closed || head.failed.is_some())
+                .await;
+            match moved {
+                Ok(head) if head.position > after => {}
+                Ok(head) if head.closed => return Ok(None),
+                Ok(head) => return Err(head.failed.clone().unwrap_or(Failure::RuntimeEnded)),
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Returns what is behind the checkpoint, if anything is.
+    async fn deliver(&mut self) -> Result<Option<Delivery>, Failure> {
+        if self.reader.is_none() {
+            // In memory only once the head was read: what others committed counts too.
+            if self.watching.is_some()
+                && let Some(commits) = self.tail.after(self.after)
+            {
+                return Ok(self.from_memory(&commits));
+            }
+            let head = self.log.head().await?;
+            self.tail.advance(head);
+            if head <= self.after {
+                return Ok(None);
+            }
+            let selection = Selection {
+                scope: self.subscription.scope.clone(),
+                query: self.subscription.query.clone(),
+                order: Order::OldestFirst,
+                first: self.after.next(),
+                last: head,
+            };
+            self.reader = Some((Reader::new(self.log.clone(), selection), head));
+        }
+        let Some((reader, head)) = &mut self.reader else {
+            return Ok(None);
+        };
+        let head = *head;
+        let chunk = reader.next(DELIVERY_EVENTS).await?;
+        let through = if chunk.done { head } else { chunk.through };
+        if chunk.done {
+            self.reader = None;
+        }
+        Ok(Some(Delivery {
+            events: chunk.events,
+            through,
+            caught_up: through == head,
+        }))
+    }
+
+    fn from_memory(&self, commits: &[Arc<Recent>]) -> Option<Delivery> {
+        let head = commits.last()?.last;
+        let mut events = Vec::new();
+        for commit in commits {
+            let behind = commit
+                .events
+                .iter()
+                .filter(|event| event.position > self.after);
+            for event in behind {
+                if !selects(event, &self.subscription.scope, &self.subscription.query) {
+                    continue;
+                }
+                events.push(event.clone());
+                if events.len() == DELIVERY_EVENTS {
+                    let through = event.position;
+                    return Some(Delivery {
+                        events,
+                        through,
+                        caught_up: through == head,
+                    });
+                }
+            }
+        }
+        Some(Delivery {
+            events,
+            through: head,
+            caught_up: true,
+        })
+    }
+}

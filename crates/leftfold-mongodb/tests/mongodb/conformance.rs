@@ -1,0 +1,21 @@
+//! The conformance suite over MongoDB.
+//!
+//! **Owns:** the fixture. **Does not know:** the rules.
+
+use std::sync::Arc;
+
+use leftfold_mongodb::MongoStore;
+use leftfold_store::{EventStore, conformance::Fixture};
+
+use crate::server::fresh;
+
+/// Stores in databases of their own.
+struct Plain;
+
+impl Fixture for Plain {
+    async fn open(&self) -> Arc<dyn EventStore> {
+        Arc::new(MongoStore::open_with(fresh()).await.unwrap())
+    }
+}
+
+leftfold_store::conformance!(mongodb, Plain);
