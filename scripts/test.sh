@@ -119,6 +119,7 @@ fi
 
 step "system tools" need cc gcc libc6-dev
 step "postgres" postgres
+step "go" need go golang
 step "pooler" need /usr/sbin/pgbouncer pgbouncer
 # By itself, so that the time a slow machine needs to compile does not count as tests that hang.
 step "build" cargo test --quiet --workspace --all-features --locked --no-run
@@ -130,7 +131,6 @@ step "node for payloads" need npm nodejs npm
 step "newer postgres" newer_postgres
 step "real payloads" bash scripts/real-payloads.sh
 step "java" need mvn default-jdk-headless maven
-step "go" need go golang
 step "python" need python3 python3 python3-venv
 step "clients of others" bash scripts/interop.sh
 step "acceptance" bash scripts/acceptance.sh

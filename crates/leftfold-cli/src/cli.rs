@@ -111,7 +111,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct Data {
-    /// Directory of the store, or a database as `postgres://...`. Commands that write create it if it is missing.
+    /// Directory of the store, or a database as `postgres://...` or `mongodb://...`. Commands that write create it if it is missing.
     /// [env: LEFTFOLD_DATA]
     #[arg(long, value_name = "STORE")]
     pub(crate) data: Option<PathBuf>,
@@ -122,7 +122,7 @@ pub(crate) struct Data {
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Keep the events in this directory or `postgres://...` database. Default: memory, dropped at the end.
+    /// Keep the events in this directory, or `postgres://...` or `mongodb://...` database. Default: memory, dropped at the end.
     #[arg(long, value_name = "STORE", conflicts_with = "url")]
     pub(crate) data: Option<PathBuf>,
     /// Keep the events on this server, `leftfold://host:port`.
@@ -357,7 +357,7 @@ pub(crate) struct Verify {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Directory of the store, or a database as `postgres://...`, created if it is missing.
+    /// Directory of the store, or a database as `postgres://...` or `mongodb://...`, created if it is missing.
     #[arg(
         long,
         value_name = "STORE",
@@ -392,7 +392,7 @@ pub(crate) struct Bench {
     /// What to measure.
     #[arg(value_enum)]
     pub(crate) mode: Mode,
-    /// Where to measure; a new directory below it (in a `postgres://...` database, a new schema) is used and removed.
+    /// Where to measure; a new directory below it (in a database, a new schema or new collections) is used and removed.
     /// Without it, the system's temporary directory.
     #[arg(long, value_name = "STORE")]
     pub(crate) data: Option<PathBuf>,

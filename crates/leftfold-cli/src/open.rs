@@ -8,6 +8,7 @@ use std::{env, fmt, path::Path, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use leftfold_client::Client;
+use leftfold_mongodb::{MongoOptions, MongoStore};
 use leftfold_postgres::{PostgresOptions, PostgresStore};
 use leftfold_store::{EmbeddedStore, EventStore, LogOptions};
 
@@ -19,6 +20,8 @@ pub(crate) enum StoreLocation {
     Directory(PathBuf),
     /// With the name under which messages speak of it: never its password.
     Postgres(Box<PostgresOptions>, String),
+    /// With the name under which messages speak of it: never its password.
+    Mongo(Box<MongoOptions>, String),
     /// At an address.
     Server(String),
 }
@@ -59,12 +62,19 @@ impl StoreLocation {
 
     /// What `--data` names: the address of a database, or else a directory.
     pub(crate) fn at(data: &Path) -> anyhow::Result<Self> {
-        let Some(address) = data.to_str().filter(|text| is_postgres(text)) else {
-            return Ok(Self::Directory(data.to_owned()));
-        };
-        let options: PostgresOptions = address.parse()?;
-        let name = format!("the schema {} of the database", options.schema());
-        Ok(Self::Postgres(Box::new(options), name))
+        match data.to_str() {
+            Some(address) if is_postgres(address) => {
+                let options: PostgresOptions = address.parse()?;
+                let name = format!("the schema {} of the database", options.schema());
+                Ok(Self::Postgres(Box::new(options), name))
+            }
+            Some(address) if is_mongo(address) => {
+                let options: MongoOptions = address.parse()?;
+                let name = format!("the MongoDB database {}", options.database());
+                Ok(Self::Mongo(Box::new(options), name))
+            }
+            _ => Ok(Self::Directory(data.to_owned())),
+        }
     }
 }
 
@@ -72,13 +82,19 @@ impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(directory) => directory.display().fmt(f),
-            Self::Postgres(_, name) | Self::Server(name) => name.fmt(f),
+            Self::Postgres(_, name) | Self::Mongo(_, name) | Self::Server(name) => name.fmt(f),
         }
     }
 }
 
 fn is_postgres(text: &str) -> bool {
     ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme))
+}
+
+fn is_mongo(text: &str) -> bool {
+    ["mongodb://", "mongodb+srv://"]
         .iter()
         .any(|scheme| text.starts_with(scheme))
 }
@@ -98,7 +114,7 @@ pub(crate) async fn existing(data: &Data) -> anyhow::Result<Arc<dyn EventStore>>
         StoreLocation::Postgres(options, name) => {
             StoreLocation::Postgres(Box::new(options.without_migrating()), name)
         }
-        server @ StoreLocation::Server(_) => server,
+        other @ (StoreLocation::Mongo(..) | StoreLocation::Server(_)) => other,
     };
     at(&place).await
 }
@@ -121,6 +137,10 @@ pub(crate) async fn at(place: &StoreLocation) -> anyhow::Result<Arc<dyn EventSto
         }
         StoreLocation::Postgres(options, _) => {
             let store = PostgresStore::open_with((**options).clone()).await;
+            Ok(Arc::new(store.with_context(cannot)?))
+        }
+        StoreLocation::Mongo(options, _) => {
+            let store = MongoStore::open_with((**options).clone()).await;
             Ok(Arc::new(store.with_context(cannot)?))
         }
         StoreLocation::Server(address) => Ok(Arc::new(Client::connect(address).await?)),

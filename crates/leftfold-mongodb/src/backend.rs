@@ -76,6 +76,10 @@ impl MongoBackend {
         })
     }
 
+    pub(crate) fn log(&self) -> &Log {
+        &self.inner.log
+    }
+
     fn queue(&self) -> Result<mpsc::Sender<Pending>, AppendError> {
         let queue = self
             .inner

@@ -23,7 +23,9 @@ mod store;
 mod tail;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod verify;
 
 pub use error::OpenError;
 pub use options::MongoOptions;
 pub use store::MongoStore;
+pub use verify::Report;

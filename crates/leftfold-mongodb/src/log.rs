@@ -104,6 +104,23 @@ impl Log {
             .collection(&format!("{}{name}", self.options.prefix))
     }
 
+    /// Drops the store's collections.
+    pub(crate) async fn remove(&self) -> Result<(), Failure> {
+        // The commits go last: as long as they are there, so is the store.
+        for name in [
+            "payloads",
+            "snapshots",
+            "streams",
+            "erased",
+            "format",
+            "commits",
+        ] {
+            let collection = self.collection::<Document>(name);
+            self.within(collection.drop().into_future()).await?;
+        }
+        Ok(())
+    }
+
     /// Runs an operation, for no longer than the options allow.
     pub(crate) async fn within<T>(
         &self,
@@ -151,13 +168,20 @@ impl Log {
 
     /// Creates the indexes that are missing, by their names.
     async fn ensure_indexes(&self) -> Result<(), Failure> {
-        let present = match self.within(self.commits.list_index_names().into_future()).await {
+        let present = match self
+            .within(self.commits.list_index_names().into_future())
+            .await
+        {
             Ok(names) => names,
             Err(failure) if failure.is_missing_collection() => Vec::new(),
             Err(failure) => return Err(failure),
         };
-        let by_events = ["stream", "category", "type", "tags"]
-            .map(|field| index(&format!("events_{field}"), &[&format!("events.{field}"), "last"]));
+        let by_events = ["stream", "category", "type", "tags"].map(|field| {
+            index(
+                &format!("events_{field}"),
+                &[&format!("events.{field}"), "last"],
+            )
+        });
         let others = [
             index("events_place", &["events.place"]),
             index("events_id", &["events.id"]),
@@ -169,7 +193,10 @@ impl Log {
         let all = [by_last].into_iter().chain(others).chain(by_events);
         let missing: Vec<IndexModel> = all
             .filter(|model| {
-                let name = model.options.as_ref().and_then(|options| options.name.as_ref());
+                let name = model
+                    .options
+                    .as_ref()
+                    .and_then(|options| options.name.as_ref());
                 name.is_some_and(|name| !present.contains(name))
             })
             .collect();

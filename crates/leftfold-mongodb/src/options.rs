@@ -71,6 +71,13 @@ impl MongoOptions {
         self
     }
 
+    /// Sets the text with which the names of the store's collections begin.
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
     /// Sets the longest time one operation may take before it counts as failed; 30 s unless set.
     #[must_use]
     pub fn with_operation_timeout(mut self, timeout: Duration) -> Self {

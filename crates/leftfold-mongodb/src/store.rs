@@ -13,7 +13,9 @@ use leftfold_store::{
     Subscription,
 };
 
-use crate::{MongoOptions, OpenError, backend::MongoBackend};
+use crate::{
+    MongoOptions, OpenError, Report, backend::MongoBackend, error::Failure, log::Log, verify,
+};
 
 /// A store in a MongoDB database. Several processes may share one; so may several stores, each with its prefix.
 ///
@@ -53,6 +55,30 @@ impl MongoStore {
         Ok(Self {
             retained: RetentionStore::from_backend(backend),
         })
+    }
+
+    /// Removes a store: drops its collections, with all events in them. Other collections of the database stay.
+    ///
+    /// # Errors
+    /// [`OpenError::Connect`]; some collections may be gone then.
+    pub async fn remove(options: MongoOptions) -> Result<(), OpenError> {
+        Log::open(options)
+            .await?
+            .remove()
+            .await
+            .map_err(OpenError::connect)
+    }
+
+    /// Reads all of the log and checks that every commit is as it was written and follows the one before it.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] names the first commit or event that is damaged; [`ReadError::Unavailable`].
+    /// # Cost
+    /// One pass over all events.
+    pub async fn verify(&self) -> Result<Report, ReadError> {
+        verify::verify(self.retained.backend().log())
+            .await
+            .map_err(Failure::into_read_error)
     }
 }
 

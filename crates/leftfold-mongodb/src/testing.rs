@@ -81,7 +81,15 @@ impl Server {
         options.with_database(format!("leftfold_{process}_{number}"))
     }
 
-    /// Returns the address on which the server listens, to reach it through something in between.
+    /// Returns the address of a database of its own on this server.
+    #[must_use]
+    pub fn database(&self) -> String {
+        let database = self.fresh().database().to_owned();
+        let (place, query) = self.address.split_once('?').unwrap_or((&self.address, ""));
+        format!("{}/{database}?{query}", place.trim_end_matches('/'))
+    }
+
+    /// Returns the port on which the server listens, to reach it through a proxy; none for a server that `MONGODB_URL` names.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.running.as_ref().map(|running| running.port)

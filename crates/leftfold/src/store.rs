@@ -59,6 +59,19 @@ impl Store {
         Ok(Self::new(store))
     }
 
+    /// The durable store in a MongoDB database, its collections and indexes made if need be.
+    ///
+    /// The address is that of other MongoDB programs, with a few words of its own: see [`leftfold_mongodb::MongoOptions`].
+    /// Needs a tokio runtime with time and I/O enabled. Any number of processes can have a database open.
+    ///
+    /// # Errors
+    /// [`leftfold_mongodb::OpenError`]: not reached, not safe, or made by a newer program.
+    #[cfg(feature = "mongodb")]
+    pub async fn mongodb(address: &str) -> Result<Self, leftfold_mongodb::OpenError> {
+        let store = leftfold_mongodb::MongoStore::open(address).await?;
+        Ok(Self::new(store))
+    }
+
     /// The store of a server, at `leftfold://host:port`.
     ///
     /// Needs a tokio runtime with time and I/O enabled. The server has to be there now; later it may go and come back, which

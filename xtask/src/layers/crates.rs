@@ -41,6 +41,7 @@ const NETWORK: &[&str] = &[
     "reqwest",
     "sqlx*",
     "tokio-postgres*",
+    "mongodb*",
 ];
 
 const TABLE: &[Row] = &[
@@ -63,6 +64,12 @@ const TABLE: &[Row] = &[
         never: NETWORK,
     },
     Row {
+        name: "leftfold-mongodb",
+        may_know: &["leftfold-model", "leftfold-store"],
+        tests_may_know: &[],
+        never: &["tonic*", "axum*", "hyper*", "reqwest"],
+    },
+    Row {
         name: "leftfold-postgres",
         may_know: &["leftfold-model", "leftfold-store"],
         tests_may_know: &[],
@@ -75,6 +82,7 @@ const TABLE: &[Row] = &[
             "leftfold-store",
             "leftfold-derive",
             "leftfold-client",
+            "leftfold-mongodb",
             "leftfold-postgres",
         ],
         tests_may_know: &["leftfold-server"],
@@ -122,6 +130,7 @@ const TABLE: &[Row] = &[
             "leftfold-model",
             "leftfold-log",
             "leftfold-store",
+            "leftfold-mongodb",
             "leftfold-postgres",
             "leftfold",
             "leftfold-client",

@@ -69,6 +69,22 @@ const TABLES: &[Layers] = &[
         ],
     },
     Layers {
+        krate: "leftfold-mongodb",
+        parent: "",
+        layers: &[
+            &["store", "testing"],
+            &["backend", "verify"],
+            &["append", "erase", "listing", "snapshots"], // one question or collection each
+            &["tail"],
+            &["read"],
+            &["payload", "query"],
+            &["log"],
+            &["document"],
+            &["options"],
+            &["error"],
+        ],
+    },
+    Layers {
         krate: "leftfold-postgres",
         parent: "",
         layers: &[

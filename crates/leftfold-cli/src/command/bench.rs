@@ -24,6 +24,7 @@ use leftfold_model::{
     Append, AppendCondition, ConflictToken, EventType, ExpectedRevision, NewEvent, Query,
     QueryItem, Read, StreamName, Tag,
 };
+use leftfold_mongodb::{MongoOptions, MongoStore};
 use leftfold_postgres::{PostgresOptions, PostgresStore};
 use leftfold_store::{EmbeddedStore, EventStore};
 use serde_json::json;
@@ -58,6 +59,7 @@ pub(crate) async fn run(arguments: cli::Bench) -> anyhow::Result<()> {
     match StoreLocation::at(&parent)? {
         StoreLocation::Directory(parent) => in_directory(&parent, arguments).await,
         StoreLocation::Postgres(options, name) => in_database(*options, &name, arguments).await,
+        StoreLocation::Mongo(options, name) => in_mongo(*options, &name, arguments).await,
         StoreLocation::Server(_) => Err(StoreLocationError::NeedsFiles.into()),
     }
 }
@@ -93,6 +95,19 @@ async fn in_database(
     shared.close().await?;
     let drop = format!("drop schema {schema} cascade");
     store.connection().await?.batch_execute(&drop).await?;
+    report(&arguments, &measured?, None)
+}
+
+/// Measures in new collections, which are dropped.
+async fn in_mongo(options: MongoOptions, name: &str, arguments: cli::Bench) -> anyhow::Result<()> {
+    let options = options.with_prefix(format!("leftfold_bench_{}_", std::process::id()));
+    let store = MongoStore::open_with(options.clone()).await;
+    let store = store.with_context(|| format!("cannot make collections in {name}"))?;
+    let shared: Arc<dyn EventStore> = Arc::new(store);
+    let arguments = Arc::new(arguments);
+    let measured = measure(None, &shared, &arguments).await;
+    shared.close().await?;
+    MongoStore::remove(options).await?;
     report(&arguments, &measured?, None)
 }
 

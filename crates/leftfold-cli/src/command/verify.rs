@@ -8,6 +8,7 @@ use std::{io::Write, path::Path, sync::Arc, time::Duration};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use leftfold_log::disk::{Disk, real::RealDisk};
+use leftfold_mongodb::{MongoOptions, MongoStore};
 use leftfold_postgres::{Finding, PostgresOptions, PostgresStore};
 use leftfold_store::ReadError;
 
@@ -31,6 +32,7 @@ pub(crate) async fn run(arguments: &cli::Verify) -> anyhow::Result<()> {
         StoreLocation::Postgres(options, _) => {
             of_database(options.without_migrating(), arguments.json).await
         }
+        StoreLocation::Mongo(options, _) => of_mongo(*options, arguments.json).await,
         StoreLocation::Server(_) => Err(StoreLocationError::NeedsFiles.into()),
     }
 }
@@ -45,6 +47,19 @@ async fn of_database(options: PostgresOptions, json: bool) -> anyhow::Result<()>
     }
     show(
         &[
+            ("events", report.events),
+            ("erased", report.erased),
+            ("head", report.head.get()),
+        ],
+        json,
+    )
+}
+
+async fn of_mongo(options: MongoOptions, json: bool) -> anyhow::Result<()> {
+    let report = MongoStore::open_with(options).await?.verify().await?;
+    show(
+        &[
+            ("commits", report.commits),
             ("events", report.events),
             ("erased", report.erased),
             ("head", report.head.get()),

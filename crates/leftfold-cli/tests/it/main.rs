@@ -9,6 +9,7 @@
 mod bad_input;
 mod commands;
 mod import;
+mod mongodb;
 mod postgres;
 mod serve;
 mod served;

@@ -16,6 +16,7 @@ mod execute;
 mod faulty;
 mod fixtures;
 mod kept;
+mod mongodb;
 mod observe;
 mod postgres;
 mod snapshots;
