@@ -58,6 +58,8 @@ func main() {
 	step("a tombstone is for ever, and ends subscriptions", tombstoned)
 	step("several streams are appended to at once, or none", several)
 	step("records of several streams are appended with checks on others", records)
+	step("checks of deleted and tombstoned streams are answered, and failing ones can be read", checks)
+	step("an event id belongs to its stream", copied)
 	fmt.Println("the flow of the Go client is through")
 }
 
@@ -525,4 +527,56 @@ func records() {
 	equal(len(violated.Violations), 2)
 	equal(violated.Violations[1].ActualState, kurrentdb.Revision(1))
 	equal(revisions(to), []uint64{0, 1})
+}
+
+func checks() {
+	log, soft, hard := stream("log"), stream("soft"), stream("hard")
+	for _, name := range []string{soft, hard} {
+		_, err := appendTo(name, kurrentdb.Any{}, deposited(1), deposited(2))
+		must(err)
+	}
+	_, err := client.DeleteStream(ctx, soft, kurrentdb.DeleteStreamOptions{StreamState: kurrentdb.Any{}})
+	must(err)
+	_, err = client.TombstoneStream(ctx, hard, kurrentdb.TombstoneStreamOptions{StreamState: kurrentdb.Any{}})
+	must(err)
+	to := func(name string, checks ...kurrentdb.ConsistencyCheck) error {
+		records := []kurrentdb.AppendRecord{{Stream: name, Record: deposited(1)}}
+		_, err := client.AppendRecords(ctx, records, checks...)
+		return err
+	}
+	check := func(name string, state kurrentdb.StreamState) kurrentdb.ConsistencyCheck {
+		return kurrentdb.StreamStateCheck{Stream: name, ExpectedState: state}
+	}
+	must(to(log, check(soft, kurrentdb.NoStream{}), check(hard, kurrentdb.NoStream{})))
+	for _, failing := range []struct {
+		err   error
+		count int
+	}{
+		{to(log, check(soft, kurrentdb.StreamExists{})), 1},
+		{to(log, check(soft, kurrentdb.Revision(7)), check(hard, kurrentdb.Revision(7))), 2},
+		{to(hard, check(hard, kurrentdb.Any{})), 1},
+		{to(hard), 1},
+	} {
+		failsWith(kurrentdb.ErrorCodeAppendConsistencyViolation, failing.err)
+		var violated *kurrentdb.AppendConsistencyViolationError
+		equal(errors.As(failing.err, &violated), true)
+		equal(len(violated.Violations), failing.count)
+	}
+	equal(revisions(log), []uint64{0})
+}
+
+func copied() {
+	one, other, event := stream("one"), stream("other"), deposited(7)
+	_, err := appendTo(one, kurrentdb.NoStream{}, event)
+	must(err)
+	first, err := appendTo(other, kurrentdb.NoStream{}, event)
+	must(err)
+	again, err := appendTo(other, kurrentdb.NoStream{}, event)
+	must(err)
+	equal(again.CommitPosition, first.CommitPosition)
+	for _, name := range []string{one, other} {
+		events, err := readStream(name, kurrentdb.ReadStreamOptions{}, 10)
+		must(err)
+		equal(ids(events), []uuid.UUID{event.EventID})
+	}
 }

@@ -368,6 +368,52 @@ await step("records of several streams are appended with checks on others", asyn
   assert.deepEqual([await revisions(from), await revisions(to)], [[0, 1, 2], [0, 1]]);
 });
 
+await step("checks of deleted and tombstoned streams are answered, and failing ones can be read", async () => {
+  const [log, soft, hard] = ["log", "soft", "hard"].map(stream);
+  const check = (streamName, expectedState) => ({ type: "streamState", streamName, expectedState });
+  const to = (streamName) => [{ streamName, record: deposited(1) }];
+  for (const name of [soft, hard]) await client.appendToStream(name, [deposited(1), deposited(2)]);
+  await client.deleteStream(soft);
+  await client.tombstoneStream(hard);
+  await client.appendRecords(to(log), [check(soft, NO_STREAM), check(hard, NO_STREAM)]);
+  const tombstone = 2n ** 63n - 1n;
+  for (const [records, checks, actual] of [
+    [to(log), [check(soft, STREAM_EXISTS)], [NO_STREAM]],
+    [to(log), [check(soft, 7n), check(hard, 7n), check(hard, STREAM_EXISTS)], [NO_STREAM, tombstone, tombstone]],
+    [to(hard), [check(hard, ANY)], [tombstone]],
+    [to(hard), [], [tombstone]],
+  ]) {
+    await assert.rejects(client.appendRecords(records, checks), (error) => {
+      assert.ok(error instanceof AppendConsistencyViolationError, String(error));
+      assert.deepEqual(error.violations.map(({ actualState }) => actualState), actual);
+      return true;
+    });
+  }
+  assert.deepEqual(await revisions(log), [0]);
+});
+
+await step("an event id belongs to its stream", async () => {
+  const [one, other] = ["one", "other"].map(stream);
+  const event = deposited(7, randomUUID());
+  await client.appendToStream(one, event, { streamState: NO_STREAM });
+  const first = await client.appendToStream(other, event, { streamState: NO_STREAM });
+  assert.deepEqual(await client.appendToStream(other, event, { streamState: NO_STREAM }), first);
+  for (const name of [one, other]) {
+    assert.deepEqual(ids(await all(client.readStream(name))), [event.id]);
+  }
+});
+
+await step("what the server does not make is refused by its name", async () => {
+  await assert.rejects(all(client.readStream(`$ce-node_account`)), /projection/);
+});
+
+await step("a ping and the gossip are answered over HTTP", async () => {
+  const base = url.replace(/^\w+:/, "http:").replace(/\?.*$/, "");
+  assert.deepEqual(await (await fetch(`${base}/ping`)).json(), { text: "Ping request successfully handled" });
+  const { members } = await (await fetch(`${base}/gossip`)).json();
+  assert.deepEqual(members.map(({ state, isAlive }) => [state, isAlive]), [["Leader", true]]);
+});
+
 await step("a large append of many events is stored whole", async () => {
   const name = stream("many");
   const events = Array.from({ length: 5000 }, (_, amount) => deposited(amount));

@@ -419,6 +419,38 @@ def _():
     assert (revisions(source), revisions(target)) == ([0, 1, 2], [0, 1])
 
 
+@step("checks of deleted and tombstoned streams are answered, and failing ones can be read")
+def _():
+    log, soft, hard = stream("log"), stream("soft"), stream("hard")
+    for name in (soft, hard):
+        client.append_to_stream(name, current_version=StreamState.ANY, events=[deposited(1), deposited(2)])
+    client.delete_stream(soft, current_version=StreamState.ANY)
+    client.tombstone_stream(hard, current_version=StreamState.ANY)
+    to, tombstone = (lambda name: [NewRecord(name, "Noted", b"{}")]), 2**63 - 1
+    none = [StreamStateCheck(name, StreamState.NO_STREAM) for name in (soft, hard)]
+    client.append_records(to(log), checks=none)
+    for records, checks, actual in (
+        (to(log), [StreamStateCheck(soft, 7)], [-1]),
+        (to(log), [StreamStateCheck(soft, 7), StreamStateCheck(hard, 7)], [-1, tombstone]),
+        (to(log), [StreamStateCheck(hard, StreamState.EXISTS)], [tombstone]),
+        (to(hard), [StreamStateCheck(hard, StreamState.ANY)], [tombstone]),
+        (to(hard), [], [tombstone]),
+    ):
+        error = refused(ConsistencyChecksFailedError, client.append_records, records, checks=checks)
+        assert [failure.stream_state_failure.actual_state for failure in error.failures] == actual
+    assert revisions(log) == [0]
+
+
+@step("an event id belongs to its stream")
+def _():
+    event, names = deposited(7, id=uuid4(), metadata=b'{"by":"ann"}'), [stream("one"), stream("other")]
+    first = [client.append_to_stream(name, current_version=StreamState.NO_STREAM, events=event) for name in names]
+    assert first == [client.append_to_stream(name, current_version=StreamState.NO_STREAM, events=event) for name in names]
+    for name in names:
+        [stored] = client.get_stream(name)
+        assert (stored.id, stored.metadata) == (event.id, event.metadata)
+
+
 @step("tags in metadata are kept with the event")
 def _():
     name = stream("tagged")

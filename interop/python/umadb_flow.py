@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from umadb import (
     AppendCondition,
@@ -90,20 +90,48 @@ def _():
     refused(IntegrityError, client.append, [deposited(1, tag=fresh)], condition=unique)
 
 
-unique, plain = deposited(5, tag=f"repeated:{run}", uuid=uuid4()), deposited(6, tag=f"repeated:{run}", uuid=uuid4())
+unique = deposited(5, tag=f"repeated:{run}", uuid=uuid4())
 answers = []
 
 
-@step("an append that is repeated is stored once, with a condition and without")
+@step("an append that is repeated under its condition is stored once")
 def _():
     tag = f"repeated:{run}"
     condition = AppendCondition(fail_if_events_match=of(tag))
     answers.append(client.append([unique], condition=condition))
-    answers.append(client.append([plain]))
-    assert answers == [client.append([unique], condition=condition), client.append([plain])]
-    assert amounts(client.read(of(tag))) == [5, 6]
-    # Neither new nor a repetition.
-    refused(IntegrityError, client.append, [plain, deposited(7, tag=tag, uuid=uuid4())])
+    assert answers == [client.append([unique], condition=condition)]
+    assert amounts(client.read(of(tag))) == [5]
+    refused(IntegrityError, client.append, [deposited(7, tag=tag, uuid=uuid4())], condition=condition)
+
+
+@step("ids are looked at only after the condition has failed, and a nil id is none")
+def _():
+    tag = f"ids:{run}"
+    event, nil = deposited(1, tag=tag, uuid=uuid4()), deposited(2, tag=tag, uuid=UUID(int=0))
+    first = client.append([event])
+    assert client.append([event]) == first + 1
+    assert client.append([event], condition=AppendCondition(of(tag), after=first + 1)) == first + 2
+    assert client.append([event, event]) == first + 4
+    assert client.append([nil]) == first + 5
+    assert client.append([nil, nil, deposited(3, tag=tag)]) == first + 8
+    events = list(client.read(of(tag)))
+    assert amounts(events) == [1] * 5 + [2] * 3 + [3]
+    assert [stored.event.uuid for stored in events] == [event.uuid] * 5 + [nil.uuid] * 3 + [None]
+    # A nil id tells no repetition.
+    fresh = f"nil:{run}"
+    condition = AppendCondition(of(fresh))
+    client.append([deposited(1, tag=fresh, uuid=UUID(int=0))], condition=condition)
+    refused(IntegrityError, client.append, [deposited(1, tag=fresh, uuid=UUID(int=0))], condition=condition)
+
+
+@step("a query of many items and a condition of as many are answered")
+def _():
+    tag = f"many:{run}"
+    last = client.append([deposited(number, tag=f"{tag}:{number}") for number in range(1000)])
+    many = Query(items=[QueryItem(types=["Deposited"], tags=[f"{tag}:{number}"]) for number in range(1000)])
+    assert amounts(client.read(many)) == list(range(1000))
+    client.append([deposited(1000, tag=tag)], condition=AppendCondition(many, after=last))
+    refused(IntegrityError, client.append, [deposited(1001, tag=tag)], condition=AppendCondition(many, after=last - 1))
 
 
 @step("events come back as they were")
@@ -121,7 +149,9 @@ def _():
 def _():
     source, tag = f"source-{run}", f"tracked:{run}"
     assert client.get_tracking_info(source) is None
-    client.append([deposited(1, tag=tag)], tracking_info=TrackingInfo(source=source, position=7))
+    before = client.head()
+    first = client.append([deposited(1, tag=tag)], tracking_info=TrackingInfo(source=source, position=7))
+    assert (first, client.head()) == (before + 1, before + 1)
     assert client.get_tracking_info(source) == 7
     refused(IntegrityError, client.append, [deposited(2, tag=tag)], tracking_info=TrackingInfo(source, 7))
     client.append([deposited(3, tag=tag)], tracking_info=TrackingInfo(source, 9))
@@ -186,18 +216,18 @@ class Writer(threading.Thread):
     def __init__(self, number, tag):
         super().__init__(daemon=True)
         self.number, self.tags, self.acknowledged, self.failures, self.stopped = number, [tag, f"{tag}:{number}"], [], 0, False
-        # Two writers have a condition, two have none: a repetition is recognised with and without.
-        self.condition = AppendCondition(of(f"never:{run}")) if number < 2 else None
         self.start()
 
     def run(self):
         while not self.stopped:
             # Amounts tell the writers apart.
             amount = len(self.acknowledged) * 10 + self.number
-            event = Event(event_type="Deposited", data=str(amount).encode(), tags=self.tags, uuid=uuid4())
+            own = f"{self.tags[1]}:{amount}"
+            event = Event(event_type="Deposited", data=str(amount).encode(), tags=[*self.tags, own], uuid=uuid4())
             while True:
                 try:
-                    client.append([event], condition=self.condition)
+                    # A condition that the event itself makes fail: so a repetition is told by its id.
+                    client.append([event], condition=AppendCondition(of(own)))
                     break
                 except IntegrityError:
                     raise
@@ -247,7 +277,7 @@ def _():
 def _():
     assert amounts(client.read(of(account))) == [100, 30, 10]
     condition = AppendCondition(fail_if_events_match=of(f"repeated:{run}"))
-    assert answers == [client.append([unique], condition=condition), client.append([plain])]
+    assert answers == [client.append([unique], condition=condition)]
     assert client.get_tracking_info(f"source-{run}") == 9
 
 

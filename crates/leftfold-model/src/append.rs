@@ -95,7 +95,7 @@ impl Append {
     /// Checks and joins writes and conditions.
     ///
     /// # Errors
-    /// [`ModelError`] for no event, too many events or bytes, an event id given twice.
+    /// [`ModelError`] for no event, too many events, bytes or items of conditions, an event id that is nil or given twice.
     pub fn new(
         writes: Vec<StreamWrite>,
         conditions: Vec<AppendCondition>,
@@ -251,6 +251,18 @@ impl Append {
             got,
             bounds,
             "APPEND_CONDITIONS_MAX",
+        )?;
+        let items = self.conditions().iter();
+        let items = items.map(|condition| match &condition.fail_if_match {
+            Query::All => 1,
+            Query::Items(items) => items.len(),
+        });
+        in_range(
+            || "append".into(),
+            "items of conditions",
+            items.sum(),
+            (0, limits::APPEND_CONDITION_ITEMS_MAX),
+            "APPEND_CONDITION_ITEMS_MAX",
         )
     }
 
@@ -260,6 +272,9 @@ impl Append {
         }
         let mut ids: Vec<_> = self.events().map(NewEvent::id).collect();
         ids.sort_unstable();
+        if let Some(&id) = ids.first().filter(|id| id.is_nil()) {
+            return Err(ModelError::NilEventId { id });
+        }
         let mut pairs = ids.iter().zip(ids.iter().skip(1));
         match pairs.find(|(one, next)| one == next) {
             Some((&id, _)) => Err(ModelError::DuplicateEventId { id }),
@@ -322,7 +337,7 @@ pub enum Conflict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::EventType;
+    use crate::{EventType, QueryItem};
 
     fn event() -> NewEvent {
         NewEvent::json(EventType::new("T").unwrap(), "{}")
@@ -350,6 +365,32 @@ mod tests {
             Append::new(twice, vec![]),
             Err(ModelError::DuplicateEventId { .. })
         ));
+    }
+
+    #[test]
+    fn a_nil_id_is_refused() {
+        let nil = event().with_id(EventId::from_bytes([0; 16]));
+        let refused = Append::new(vec![write("a", vec![event(), nil])], vec![]);
+        assert!(matches!(refused, Err(ModelError::NilEventId { .. })));
+    }
+
+    #[test]
+    fn the_items_of_all_conditions_hold_at_the_limit_and_not_beyond() {
+        let item = QueryItem::types([EventType::new("T").unwrap()]).unwrap();
+        let query = |count| Query::items(vec![item.clone(); count]).unwrap();
+        let append = |counts: &[usize]| {
+            let conditions = counts.iter().map(|&count| query(count));
+            let conditions = conditions.map(|query| AppendCondition::new(query, Position::START));
+            Append::new(vec![write("a", vec![event()])], conditions.collect())
+        };
+        assert!(append(&[4_096; 4]).is_ok());
+        let refused = append(&[4_096, 4_096, 4_096, 4_096, 1])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("16385") && refused.contains("APPEND_CONDITION_ITEMS_MAX"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -42,6 +42,12 @@ pub enum ModelError {
         /// The text given, quoted and shortened.
         value: String,
     },
+    /// An event id has no bit set, which means no id; append the event under an id of its own.
+    #[error("event id is nil: {id}; expected a UUID with a bit set, or no id")]
+    NilEventId {
+        /// The id given.
+        id: EventId,
+    },
     /// A query item without types and tags would match everything; `Query::All` says that explicitly.
     #[error(
         "query item {index} names neither a type nor a tag; use a query for everything instead"

@@ -32,6 +32,12 @@ impl EventId {
         Self(Uuid::from_bytes(bytes))
     }
 
+    /// Whether all bits are zero: what clients send for an id that they do not have. No store takes such an id.
+    #[must_use]
+    pub const fn is_nil(&self) -> bool {
+        self.0.is_nil()
+    }
+
     /// The 16 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {

@@ -23,8 +23,10 @@ pub const APPEND_EVENTS_MAX: usize = 10_000;
 pub const APPEND_CONDITIONS_MAX: usize = 64;
 /// Streams an append may check, at most: one for each it may write, and as many again that a store adds by itself.
 pub const APPEND_CHECKS_MAX: usize = 2 * APPEND_EVENTS_MAX;
-/// Items of one query, at most.
-pub const QUERY_ITEMS_MAX: usize = 256;
+/// Items of all conditions of one append together, at most: what deciding it may cost.
+pub const APPEND_CONDITION_ITEMS_MAX: usize = 16_384;
+/// Items of one query, at most: one for each event that an application asks about at once.
+pub const QUERY_ITEMS_MAX: usize = 4_096;
 /// Types of one query item, at most.
 pub const QUERY_ITEM_TYPES_MAX: usize = 256;
 /// Tags of one query item, at most: an event cannot carry more.

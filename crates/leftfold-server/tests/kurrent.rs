@@ -21,8 +21,12 @@ mod client;
 mod deleting;
 #[path = "kurrent/following.rs"]
 mod following;
+#[path = "kurrent/ids.rs"]
+mod ids;
 #[path = "kurrent/reading.rs"]
 mod reading;
 #[path = "kurrent/small_services.rs"]
 mod small_services;
 mod test_server;
+#[path = "kurrent/unsupported.rs"]
+mod unsupported;

@@ -19,6 +19,8 @@ mod client;
 mod following;
 #[path = "umadb/health.rs"]
 mod health;
+#[path = "umadb/ids.rs"]
+mod ids;
 #[path = "umadb/reading.rs"]
 mod reading;
 mod test_server;

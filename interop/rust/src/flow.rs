@@ -70,6 +70,8 @@ async fn main() -> Outcome {
     done("a tombstone is for ever, and ends subscriptions");
     flow.batched().await?;
     done("batches are appended on one call, many at once");
+    flow.copied().await?;
+    done("an event id belongs to its stream");
     println!("the flow of the Rust client is through");
     Ok(())
 }
@@ -213,6 +215,23 @@ impl Flow {
         assert_eq!(again.position, second.position);
         assert_eq!(self.revisions(&name).await?, [0, 1]);
         Ok((once, first))
+    }
+
+    async fn copied(&self) -> Outcome {
+        let event = self.deposited(7);
+        let names = [self.stream("one"), self.stream("other")];
+        let mut all_ids = Vec::new();
+        for name in &names {
+            let first = self.append(name, StreamState::NoStream, vec![event.clone()]);
+            let first = first.await?.position;
+            let again = self.append(name, StreamState::NoStream, vec![event.clone()]);
+            assert_eq!(again.await?.position, first);
+            let events = self.read(name, ReadStreamOptions::default()).await?;
+            all_ids.push(ids(&events));
+        }
+        assert_eq!(all_ids[0].len(), 1);
+        assert_eq!(all_ids[0], all_ids[1]);
+        Ok(())
     }
 
     async fn kept(&self) -> Outcome {

@@ -37,7 +37,9 @@ async fn main() -> Outcome {
     flow.conditions().await?;
     println!("ok  a condition refuses what was decided on less than there is");
     let repeated = flow.repeated().await?;
-    println!("ok  an append that is repeated is stored once");
+    println!("ok  an append that is repeated under its condition is stored once");
+    flow.ids().await?;
+    println!("ok  ids are looked at only after the condition has failed, and a nil id is none");
     flow.kept().await?;
     println!("ok  events come back as they were");
     flow.tracked().await?;
@@ -148,23 +150,49 @@ impl Flow {
         Ok(())
     }
 
-    /// With a condition and without one; gives both events and the position of the second.
-    async fn repeated(&self) -> Outcome<(DcbEvent, DcbEvent, u64)> {
+    /// Gives the event and its position.
+    async fn repeated(&self) -> Outcome<(DcbEvent, u64)> {
         let tag = self.tag("repeated");
-        let (first, second) = (deposited(&tag, 5), deposited(&tag, 6));
-        let unique = || self.append(&first, none_match(&tag, None));
-        assert_eq!(unique().await?, unique().await?);
-        let position = self.append(&second, None).await?;
-        assert_eq!(self.append(&second, None).await?, position);
-        assert_eq!(self.amounts(&tag, false).await?.0, [5, 6]);
-        // Neither new nor a repetition.
-        let events = vec![second.clone(), deposited(&tag, 7)];
-        let refused = self.client.append(events, None, None).await;
+        let event = deposited(&tag, 5);
+        let unique = || self.append(&event, none_match(&tag, None));
+        let position = unique().await?;
+        assert_eq!(unique().await?, position);
+        assert_eq!(self.amounts(&tag, false).await?.0, [5]);
+        let other = self.append(&deposited(&tag, 7), none_match(&tag, None));
+        let refused = other.await;
         assert!(
             matches!(refused, Err(DcbError::IntegrityError(_))),
             "{refused:?}"
         );
-        Ok((first, second, position))
+        Ok((event, position))
+    }
+
+    async fn ids(&self) -> Outcome {
+        let tag = self.tag("ids");
+        let event = deposited(&tag, 1);
+        let nil = deposited(&tag, 2).uuid(Uuid::nil());
+        let first = self.append(&event, None).await?;
+        assert_eq!(self.append(&event, None).await?, first + 1);
+        let holds = none_match(&tag, Some(first + 1));
+        assert_eq!(self.append(&event, holds).await?, first + 2);
+        let twice = vec![event.clone(), event.clone()];
+        assert_eq!(self.client.append(twice, None, None).await?, first + 4);
+        assert_eq!(self.append(&nil, None).await?, first + 5);
+        let bare = DcbEvent::default()
+            .event_type("Deposited")
+            .tags([tag.clone()])
+            .data(b"3".to_vec());
+        let without = vec![nil.clone(), nil.clone(), bare];
+        assert_eq!(self.client.append(without, None, None).await?, first + 8);
+        let read = self.client.read(Some(of(&tag)), None, false, None).await?;
+        let events: Vec<_> = read.collect().await;
+        let ids: Result<Vec<_>, DcbError> = events
+            .into_iter()
+            .map(|event| event.map(|event| event.event.uuid))
+            .collect();
+        let expected = [vec![event.uuid; 5], vec![nil.uuid; 3], vec![None]].concat();
+        assert_eq!(ids?, expected);
+        Ok(())
     }
 
     async fn kept(&self) -> Outcome {
@@ -205,9 +233,13 @@ impl Flow {
             position,
         };
         assert_eq!(self.client.get_tracking_info(&source).await?, None);
-        self.client
+        let before = self.client.head().await?.unwrap_or(0);
+        let first = self
+            .client
             .append(vec![deposited(&tag, 1)], None, Some(note(7)))
             .await?;
+        assert_eq!(first, before + 1);
+        assert_eq!(self.client.head().await?, Some(first));
         let refused = self
             .client
             .append(vec![deposited(&tag, 2)], None, Some(note(7)))
@@ -285,15 +317,14 @@ impl Flow {
         Ok(())
     }
 
-    async fn still_there(&self, repeated: (DcbEvent, DcbEvent, u64)) -> Outcome {
-        let (first, second, position) = repeated;
+    async fn still_there(&self, (event, position): (DcbEvent, u64)) -> Outcome {
         assert_eq!(
             self.amounts(&self.tag("account"), false).await?.0,
             [100, -30, -10]
         );
         let tag = self.tag("repeated");
-        assert!(self.append(&first, none_match(&tag, None)).await? < position);
-        assert_eq!(self.append(&second, None).await?, position);
+        let again = self.append(&event, none_match(&tag, None));
+        assert_eq!(again.await?, position);
         let progress = self.client.get_tracking_info(&self.tag("source")).await?;
         assert_eq!(progress, Some(7));
         Ok(())
@@ -334,14 +365,11 @@ impl Writer {
         while !stopped.get() {
             // Amounts tell the writers apart.
             let amount = self.count() as i64 * 10 + self.number;
-            let event = deposited(&self.tag, amount).tags([self.tag.clone(), self.shared.clone()]);
-            // Two writers have a condition, two have none: a repetition is recognised with and without.
-            let condition = || match self.number {
-                0 | 1 => none_match("never", None),
-                _ => None,
-            };
-            // Whether it was stored is not known; the same event again is stored once.
-            while flow.append(&event, condition()).await.is_err() {
+            let own = format!("{}:{amount}", self.tag);
+            let tags = [self.tag.clone(), self.shared.clone(), own.clone()];
+            let event = deposited(&self.tag, amount).tags(tags);
+            // Whether it was stored is not known. The event itself makes its condition fail, and is told by its id.
+            while flow.append(&event, none_match(&own, None)).await.is_err() {
                 self.failures.set(self.failures.get() + 1);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -97,30 +97,6 @@ const KNOWN: &[KnownEdge] = &[
         to: "protocol",
         reason: "health is a gRPC service that runs beside the protocols",
     },
-    KnownEdge {
-        krate: "leftfold-server",
-        from: "protocol::http_api::cloud_events",
-        to: "protocol::http_api::append",
-        reason: "a CloudEvent of another stream is the append's problem",
-    },
-    KnownEdge {
-        krate: "leftfold-server",
-        from: "protocol::kurrent::v2",
-        to: "protocol::kurrent",
-        reason: "both versions share the limit of a message",
-    },
-    KnownEdge {
-        krate: "leftfold-server",
-        from: "protocol::kurrent::link_resolver",
-        to: "protocol::kurrent::read",
-        reason: "requests are declared where they are answered",
-    },
-    KnownEdge {
-        krate: "leftfold-server",
-        from: "protocol::kurrent::subscribe",
-        to: "protocol::kurrent::read",
-        reason: "requests are declared where they are answered",
-    },
 ];
 
 /// Whether the table names an edge.

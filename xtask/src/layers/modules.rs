@@ -162,7 +162,7 @@ const TABLES: &[Layers] = &[
         parent: "protocol",
         layers: &[
             &["http_api", "kurrent", "native", "umadb"], // none knows another
-            &["grpc_routes", "interner", "wire_format", "methods"],
+            &["client_id", "grpc_routes", "interner", "wire_format", "methods"],
             &["message_shapes"],
             &["message_scanner"],
         ],

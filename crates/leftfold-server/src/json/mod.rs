@@ -128,9 +128,14 @@ impl EventInput<'_> {
         let tags = tags.map_err(refused("tags"))?.into_iter().map(Tag::new);
         let tags: Vec<_> = tags.collect::<Result<_, _>>().map_err(refused("tags"))?;
         let event_type = EventType::new(self.event_type).map_err(refused("type"))?;
-        let id = self.id.map_or_else(|| Ok(id()), |id| id.parse());
-        let mut event = NewEvent::new(event_type, content_type, data)
-            .with_id(id.map_err(refused("id"))?)
+        let given: Option<EventId> = self
+            .id
+            .map(|id| id.parse())
+            .transpose()
+            .map_err(refused("id"))?;
+        // Programs that have no id send the nil one.
+        let id = given.filter(|id| !id.is_nil()).unwrap_or_else(id);
+        let mut event = NewEvent::new_with_id(id, event_type, content_type, data)
             .with_metadata(metadata)
             .with_tags(tags)
             .map_err(refused("tags"))?;

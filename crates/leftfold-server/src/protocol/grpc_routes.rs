@@ -8,7 +8,7 @@
 use std::{collections::HashMap, convert::Infallible, fmt, sync::Arc};
 
 use futures_core::future::BoxFuture;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
@@ -60,6 +60,22 @@ impl GrpcRoutes {
         self
     }
 
+    /// Adds a service under another name too, by which older clients call it.
+    pub(crate) fn add_alias<S: GrpcService>(
+        &mut self,
+        name: &'static str,
+        service: S,
+    ) -> &mut Self {
+        let serve = move |mut request: Request<Body>| {
+            if let Some(uri) = renamed(request.uri(), name, S::NAME) {
+                *request.uri_mut() = uri;
+            }
+            service.clone().call(request)
+        };
+        self.0.insert(name, Arc::new(serve));
+        self
+    }
+
     /// Answers a call by the service it is for.
     pub(crate) fn call(&self, request: Request<Body>) -> GrpcFuture {
         let path = request.uri().path();
@@ -72,6 +88,14 @@ impl GrpcRoutes {
             }
         }
     }
+}
+
+/// The address of the method of this name in another service.
+fn renamed(uri: &Uri, from: &str, to: &str) -> Option<Uri> {
+    let method = uri.path().strip_prefix('/')?.strip_prefix(from)?;
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(format!("/{to}{method}").parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 impl fmt::Debug for GrpcRoutes {

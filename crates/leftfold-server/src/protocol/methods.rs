@@ -57,6 +57,17 @@ pub(crate) const KURRENT: &str = "event_store.client";
 /// KurrentDB's second protocol.
 pub(crate) const KURRENT_V2: &str = "kurrentdb.protocol.v2";
 
+/// The name of UmaDB's service before its contract had versions.
+pub(crate) const UMADB_OLDER_NAME: &str = "umadb.UmaDBService";
+
+const UMADB_METHODS: &[Method] = &[
+    method("Read", CallKind::Single, shapes::UMADB_SELECTION),
+    method("Subscribe", CallKind::Single, shapes::UMADB_SELECTION),
+    method("Append", CallKind::Single, shapes::UMADB_APPEND),
+    single("Head"),
+    single("GetTrackingInfo"),
+];
+
 /// All of them.
 pub(crate) static SERVICES: &[Service] = &[
     Service {
@@ -109,13 +120,12 @@ pub(crate) static SERVICES: &[Service] = &[
     Service {
         name: umadb::v1::dcb_server::SERVICE_NAME,
         contract: "umadb.v1",
-        methods: &[
-            method("Read", CallKind::Single, shapes::UMADB_SELECTION),
-            method("Subscribe", CallKind::Single, shapes::UMADB_SELECTION),
-            method("Append", CallKind::Single, shapes::UMADB_APPEND),
-            single("Head"),
-            single("GetTrackingInfo"),
-        ],
+        methods: UMADB_METHODS,
+    },
+    Service {
+        name: UMADB_OLDER_NAME,
+        contract: "umadb.v1",
+        methods: UMADB_METHODS,
     },
     Service {
         name: leftfold::v1::store_server::SERVICE_NAME,
@@ -181,7 +191,9 @@ mod tests {
         }
         let ours = SERVICES
             .iter()
-            .filter(|service| service.contract != "grpc.health.v1");
+            .filter(|service| service.contract != "grpc.health.v1")
+            // Another name for methods that are declared.
+            .filter(|service| service.name != UMADB_OLDER_NAME);
         let table: BTreeSet<_> = ours
             .flat_map(|service| {
                 let several =

@@ -4,6 +4,7 @@
 //! messages, the encoding of fields, interned names. **Does not know:** connections; how events are stored.
 //! **Invariants:** no protocol knows another; none has a rule about streams; no type that was generated from a contract leaves.
 
+mod client_id;
 mod grpc_routes;
 pub(crate) mod http_api;
 mod interner;

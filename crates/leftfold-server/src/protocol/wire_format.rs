@@ -5,10 +5,32 @@
 //!
 //! Source: the encoding of Protocol Buffers.
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes, BytesMut};
 use leftfold_model::EventId;
 use leftfold_proto::prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use uuid::{Uuid, fmt::Hyphenated};
+
+/// Bytes that the encoded events of one answer share. More: fewer allocations, and more that one slow answer keeps.
+pub(crate) const SHARED_BYTES: usize = 64 * 1024;
+
+/// Memory that encoded events share, and keep only as long as one of them is there.
+#[derive(Debug, Default)]
+pub(crate) struct SharedBuffer(BytesMut);
+
+impl SharedBuffer {
+    /// Returns the buffer with room for at least `bytes`, to be written to and then taken.
+    pub(crate) fn with_room(&mut self, bytes: usize) -> &mut BytesMut {
+        if self.0.capacity() < bytes {
+            self.0 = BytesMut::with_capacity(SHARED_BYTES.max(bytes));
+        }
+        &mut self.0
+    }
+
+    /// Takes what was written since the last time.
+    pub(crate) fn take(&mut self) -> Bytes {
+        self.0.split().freeze()
+    }
+}
 
 /// Bytes of an id as text.
 pub(crate) const ID_BYTES: usize = Hyphenated::LENGTH;

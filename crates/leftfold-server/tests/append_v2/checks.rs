@@ -60,7 +60,7 @@ async fn checks_that_hold_let_the_append_pass() {
         ("there", &[-2, -4, 2]),
         ("noted", &[-2, -1, -4]),
         ("soft", &[-2, -1, -5, 2]),
-        ("hard", &[-2, -6]),
+        ("hard", &[-2, -1, -6]),
     ];
     for (stream, states) in holds {
         for state in *states {
@@ -87,13 +87,13 @@ async fn all_checks_that_fail_are_told_with_what_is_there() {
         ("there", 1, 2),
         ("there", -6, 2),
         ("noted", 0, -1),
-        ("soft", -4, -5),
-        ("soft", 1, -5),
-        ("soft", -6, -5),
-        ("hard", -1, -6),
-        ("hard", -4, -6),
-        ("hard", 2, -6),
-        ("hard", -5, -6),
+        // What clients can read: a deleted stream is none, a tombstone has the highest revision.
+        ("soft", -4, -1),
+        ("soft", 1, -1),
+        ("soft", -6, -1),
+        ("hard", -4, i64::MAX),
+        ("hard", 2, i64::MAX),
+        ("hard", -5, i64::MAX),
     ];
     // Every second check holds.
     let checks: Vec<_> = fails
@@ -137,6 +137,58 @@ async fn a_deleted_stream_comes_back_under_a_check_of_its_deletion() {
         .await;
     let told = violations(&refused.unwrap_err());
     assert_eq!(told, [(0, "soft".to_owned(), -5, 3)]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_write_to_a_tombstoned_stream_is_a_violation_that_every_client_can_read() {
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
+    streams(&*server.store).await;
+    let hard = |index, expected| (index, "hard".to_owned(), expected, i64::MAX);
+    let cases: &[(&[(&str, i64)], &[(i32, String, i64, i64)])] = &[
+        (&[("hard", -2)], &[hard(0, -2)]),
+        (&[("hard", -1)], &[hard(0, -1)]),
+        (&[("there", -4), ("hard", 7)], &[hard(1, 7)]),
+        (&[("hard", -6)], &[hard(0, -6)]),
+        // A write that no check speaks of has no index.
+        (&[], &[hard(-1, -2)]),
+        (&[("there", -4)], &[hard(-1, -2)]),
+    ];
+    for (checks, expected) in cases {
+        let records = [to("log", record("T")), to("hard", record("T"))];
+        let refused = client.records(records, checks).await.unwrap_err();
+        assert_eq!(violations(&refused), *expected, "{checks:?}");
+    }
+    assert_eq!(all(&*server.store).await.len(), 9);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn details_that_many_checks_fill_stay_within_what_clients_take_and_say_so() {
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
+    for (count, length) in [(1_000, 5), (8, 1_000), (1, 1_024)] {
+        let names: Vec<_> = (0..count).map(|n| format!("{n:0length$}")).collect();
+        let checks: Vec<_> = names.iter().map(|name| (name.as_str(), -4)).collect();
+        let refused = client.records([to("log", record("T"))], &checks).await;
+        let refused = refused.unwrap_err();
+        let told = violations(&refused);
+        assert!(!told.is_empty(), "{refused:?}");
+        assert!(
+            refused.details().len() < 4096,
+            "{}",
+            refused.details().len()
+        );
+        let counted = format!("{count} of the consistency checks failed");
+        assert!(refused.message().contains(&counted), "{refused:?}");
+        let cut = format!("the first {} are named", told.len());
+        assert_eq!(
+            refused.message().contains(&cut),
+            told.len() < count,
+            "{refused:?}"
+        );
+    }
     server.stop().await;
 }
 

@@ -70,9 +70,9 @@ async fn other_lists_that_are_too_long_are_refused_by_their_length() {
     let item = |name: &str, count| json!({"items": [{name: vec!["x"; count]}]});
     for (body, field, value, limit) in [
         (
-            json!({"items": vec![json!({"types": ["T"]}); 257]}),
+            json!({"items": vec![json!({"types": ["T"]}); 4097]}),
             "items",
-            257,
+            4097,
             "QUERY_ITEMS_MAX",
         ),
         (

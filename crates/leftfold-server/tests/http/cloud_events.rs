@@ -84,6 +84,202 @@ async fn the_same_source_and_id_are_the_same_event() {
 }
 
 #[tokio::test]
+async fn events_of_two_sources_with_one_id_are_two_events_also_if_it_is_a_uuid() {
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
+    let id = "019a0000-0000-7000-8000-00000000000a";
+    let event =
+        |source: &str| json!({"specversion": "1.0", "id": id, "source": source, "type": "T"});
+    for (source, repeated) in [("a", false), ("b", false), ("a", true), ("b", true)] {
+        let appended = send(&http, ONE, &event(source)).await.good();
+        assert_eq!(appended["repeated"], repeated, "{source}");
+    }
+    let got = read(&http).await;
+    assert_eq!((&got[0]["id"], &got[1]["id"]), (&json!(id), &json!(id)));
+    // What others appended comes back under its own id, and is recognised where it is appended again.
+    let own = json!({"type": "T", "id": "019a0000-0000-7000-8000-00000000000b"});
+    http.post(PATH, &own).await.good();
+    let got = read(&http).await.remove(2);
+    assert_eq!(got["id"], own["id"]);
+    assert_eq!(send(&http, ONE, &got).await.good()["repeated"], true);
+    server.stop().await;
+}
+
+/// The headers of an event in binary mode.
+const BINARY: [(&str, &str); 5] = [
+    ("ce-specversion", "1.0"),
+    ("ce-type", "com.example.placed"),
+    ("ce-source", "/mycontext"),
+    ("ce-id", "A234"),
+    ("ce-time", "2026-04-05T17:31:00Z"),
+];
+
+#[tokio::test]
+async fn an_event_in_binary_mode_is_the_one_its_headers_describe() {
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
+    let mut headers = BINARY.to_vec();
+    headers.extend([
+        ("content-type", "application/json; charset=utf-8"),
+        ("ce-subject", "a%20%22b%22%20%E2%82%AC"),
+        ("ce-comexample", "5"),
+        ("ce-tags", "x,y"),
+    ]);
+    let body = "{\"n\": 1.50}";
+    http.ask("POST", PATH, &headers, body).await.good();
+    // The body is the data, whatever it is.
+    let mut image = BINARY.to_vec();
+    image[3].1 = "A235";
+    image.push(("content-type", "image/png"));
+    http.ask("POST", PATH, &image, &b"\x89PNG"[..]).await.good();
+    let mut bare = BINARY.to_vec();
+    bare[3].1 = "A236";
+    http.ask("POST", PATH, &bare, "").await.good();
+    let got = read(&http).await;
+    let first = &got[0];
+    for (name, value) in [
+        ("id", "A234"),
+        ("type", "com.example.placed"),
+        ("source", "/mycontext"),
+        ("time", "2026-04-05T17:31:00Z"),
+        ("subject", "a \"b\" \u{20ac}"),
+        ("comexample", "5"),
+        ("tags", "x,y"),
+        ("datacontenttype", "application/json; charset=utf-8"),
+    ] {
+        assert_eq!(first[name], value, "{first}");
+    }
+    assert_eq!(first["data"], json!({"n": 1.5}));
+    assert_eq!(
+        (&got[1]["datacontenttype"], &got[1]["data_base64"]),
+        (&json!("image/png"), &json!("iVBORw=="))
+    );
+    assert_eq!(
+        (&got[2]["data"], &got[2]["data_base64"]),
+        (&Value::Null, &Value::Null)
+    );
+    // The same event in the other mode.
+    let again = http.ask("POST", PATH, &headers, body).await.good();
+    assert_eq!(again["repeated"], true);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn headers_that_say_half_of_an_event_are_refused_and_not_dropped() {
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
+    let json_type = ("content-type", "application/json");
+    let all = BINARY.to_vec();
+    let without = |name: &str| {
+        let mut rest: Vec<_> = all.iter().copied().filter(|(n, _)| *n != name).collect();
+        rest.push(json_type);
+        rest
+    };
+    for (headers, field) in [
+        (without("ce-specversion"), "ce-specversion"),
+        (without("ce-type"), "ce-type"),
+        (without("ce-source"), "ce-source"),
+        (without("ce-id"), "ce-id"),
+        (vec![json_type, ("ce-subject", "alone")], "ce-specversion"),
+        (
+            [without(""), vec![("ce-not_plain", "x")]].concat(),
+            "ce-not_plain",
+        ),
+        (
+            [without(""), vec![("ce-subject", "%FF")]].concat(),
+            "ce-subject",
+        ),
+        ([without(""), vec![("ce-data", "x")]].concat(), "ce-data"),
+        (
+            [without(""), vec![("ce-datacontenttype", "x/y")]].concat(),
+            "ce-datacontenttype",
+        ),
+    ] {
+        let problem = http
+            .ask("POST", PATH, &headers, "{}")
+            .await
+            .problem(400, "invalid");
+        assert_eq!(problem["field"], field, "{problem}");
+    }
+    // An append to several streams knows none.
+    let append = json!({"writes": [{"stream": "mine", "events": [{"type": "T"}]}]}).to_string();
+    let several = [all.clone(), vec![json_type]].concat();
+    let refused = http.ask("POST", "/api/v1/append", &several, append).await;
+    refused.problem(400, "invalid");
+    assert_eq!(http.get("/api/v1/stats").await.good()["events"], 0);
+    // In structured mode they may be there too, and the body counts.
+    let both = [all, vec![("content-type", ONE)]].concat();
+    let one = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "T"}).to_string();
+    http.ask("POST", PATH, &both, one).await.good();
+    assert_eq!(read(&http).await[0]["source"], "s");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_its_headers_rule_out_is_not_waited_for() {
+    let store = std::sync::Arc::new(leftfold_store::MemoryStore::new());
+    let server = TestServer::new(store, &[("message_bytes_max", "64KiB")]).await;
+    let append = "/api/v1/append";
+    for (path, head, status) in [
+        (PATH, "content-length: 70000", "413"),
+        (PATH, "content-length: 7\r\ncontent-type: text/html", "415"),
+        (
+            append,
+            "content-length: 7\r\ncontent-type: text/html",
+            "415",
+        ),
+        (
+            append,
+            "content-length: 7\r\ncontent-type: application/cloudevents+json",
+            "415",
+        ),
+        (append, "content-length: 7\r\nce-id: 1", "400"),
+    ] {
+        let mut socket = tokio::net::TcpStream::connect(server.address())
+            .await
+            .unwrap();
+        let host = server.address();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: {host}\r\nexpect: 100-continue\r\n{head}\r\n\r\n"
+        );
+        tokio::io::AsyncWriteExt::write_all(&mut socket, request.as_bytes())
+            .await
+            .unwrap();
+        let mut answer = [0; 12];
+        tokio::io::AsyncReadExt::read_exact(&mut socket, &mut answer)
+            .await
+            .unwrap();
+        assert_eq!(&answer[9..], status.as_bytes(), "{path} {head}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_type_that_is_accepted_with_quality_0_is_not_accepted() {
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
+    http.post(PATH, &json!({"type": "T"})).await.good();
+    let plain = "application/json";
+    let batch_0 = format!("{BATCH};q=0");
+    let batch_00 = format!("{BATCH}; q=0.000, application/json");
+    let batch_1 = format!("{BATCH};q=1");
+    let lower = format!("{BATCH};q=0.5, application/json;q=0.9");
+    let higher = format!("application/json;q=0.1, {BATCH}; Q=0.2");
+    for (accept, expected) in [
+        ("*/*", plain),
+        (&*batch_0, plain),
+        (&*batch_00, plain),
+        (&*batch_1, BATCH),
+        (&*lower, plain),
+        (&*higher, BATCH),
+    ] {
+        let answer = http.ask("GET", PATH, &[("accept", accept)], "").await;
+        assert_eq!(answer.headers["content-type"], expected, "{accept}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn text_of_another_type_is_its_bytes_and_comes_back_in_base64() {
     let server = TestServer::start().await;
     let http = TestClient::new(&server);

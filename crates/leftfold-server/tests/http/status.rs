@@ -179,3 +179,40 @@ async fn the_description_has_every_route_and_the_page_shows_it() {
     assert!(page.text.contains("swagger"), "{}", page.text);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_ping_and_the_gossip_are_answered_as_clients_of_kurrentdb_ask_for_them() {
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
+    for accept in [&[][..], &[("accept", "application/json")]] {
+        let ping = http.ask("GET", "/ping", accept, "").await;
+        assert_eq!(ping.headers["content-type"], "application/json");
+        assert_eq!(
+            ping.good(),
+            json!({"text": "Ping request successfully handled"})
+        );
+    }
+    let (host, port) = server.address().split_once(':').unwrap();
+    let port: u16 = port.parse().unwrap();
+    let gossip = http.get("/gossip").await.good();
+    assert_eq!(gossip["serverIp"], host);
+    assert_eq!(gossip["serverPort"], port);
+    let members = gossip["members"].as_array().unwrap();
+    assert_eq!(members.len(), 1);
+    let member = &members[0];
+    assert_eq!(
+        (&member["state"], &member["isAlive"]),
+        (&json!("Leader"), &json!(true))
+    );
+    assert_eq!(
+        (&member["httpEndPointIp"], &member["httpEndPointPort"]),
+        (&json!(host), &json!(port))
+    );
+    let again = http.get("/gossip").await.good();
+    assert_eq!(again["members"][0]["instanceId"], member["instanceId"]);
+    // As they came: by the name they used.
+    let host = format!("localhost:{port}");
+    let named = http.ask("GET", "/gossip", &[("host", &host)], "").await;
+    assert_eq!(named.good()["members"][0]["httpEndPointIp"], "localhost");
+    server.stop().await;
+}

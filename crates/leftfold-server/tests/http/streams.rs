@@ -77,6 +77,33 @@ async fn metadata_shortens_a_stream_and_has_revisions_of_its_own() {
 }
 
 #[tokio::test]
+async fn metadata_keeps_the_numbers_and_the_order_of_its_keys() {
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
+    http.put("a", &["One"]).await;
+    let path = "/api/v1/streams/a/metadata";
+    let kind = [("content-type", "application/json")];
+    let written = r#"{"z":1.50,"a":12345678901234567890123,"e":1e3}"#;
+    http.ask("PUT", path, &kind, written).await.good();
+    assert_eq!(http.get(path).await.text, written);
+    let state = http.get("/api/v1/streams/a").await.text;
+    assert!(state.contains(written), "{state}");
+    // Also when the server changes a key of its own.
+    http.ask("DELETE", "/api/v1/streams/a", &[], "")
+        .await
+        .good();
+    http.put("a", &["Two"]).await;
+    let again = http.get(path).await.text;
+    assert!(again.starts_with(written.trim_end_matches('}')), "{again}");
+    assert!(again.len() > written.len(), "{again}");
+    for other in ["[1]", "7", "{\"a\":}"] {
+        let refused = http.ask("PUT", path, &kind, other).await;
+        refused.problem(400, "invalid");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_deleted_stream_comes_back_and_one_deleted_for_good_does_not() {
     let server = TestServer::start().await;
     let http = TestClient::new(&server);

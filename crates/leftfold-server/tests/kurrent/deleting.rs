@@ -2,11 +2,14 @@
 //!
 //! **Owns:** the rules of `Delete` and `Tombstone`. **Does not know:** how streams end in the store.
 
-use leftfold_proto::event_store::client::{Empty, streams::read_resp::Content};
+use leftfold_proto::event_store::client::{
+    Empty,
+    streams::{append_req::options::ExpectedStreamRevision as Expected, read_resp::Content},
+};
 use tonic::Code;
 
 use crate::{
-    client::{Deleting, TestClient, any, event, none, of_stream, success, told, types},
+    client::{Deleting, TestClient, any, event, none, of_stream, success, told, types, wrong},
     test_server::TestServer,
 };
 
@@ -89,5 +92,47 @@ async fn a_stream_deleted_for_good_is_an_error_before_any_message() {
     assert_eq!(told(&refused, "exception"), gone);
     // Its metadata can be set nevertheless.
     client.put("$$a", &["$metadata"]).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_with_metadata_alone_can_be_deleted_as_none() {
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
+    for (stream, expected) in [
+        ("none", Deleting::NoStream(Empty {})),
+        ("any", Deleting::Any(Empty {})),
+    ] {
+        client.put(&format!("$${stream}"), &["$metadata"]).await;
+        client.delete(stream, expected).await.unwrap();
+    }
+    let refused = client.delete("missing", Deleting::NoStream(Empty {})).await;
+    assert_eq!(told(&refused.unwrap_err(), "actual-version").1, Some("-1"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_tombstone_takes_no_revision_of_the_metadata_that_clients_count() {
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
+    client.put("a", &["One"]).await;
+    client.put("$$a", &["$metadata"]).await;
+    client.put("b", &["One"]).await;
+    client.tombstone("a").await.unwrap();
+    client.tombstone("b").await.unwrap();
+    // The version that was read before is still the one to expect.
+    let revision = |at| Expected::Revision(at);
+    let set = |at| client.append("$$a", revision(at), vec![event("$metadata")]);
+    success(set(0).await.unwrap());
+    success(
+        client
+            .append("$$b", none(), vec![event("$metadata")])
+            .await
+            .unwrap(),
+    );
+    // And not twice.
+    wrong(set(0).await.unwrap());
+    let refused = client.read(of_stream("a")).await.unwrap_err();
+    assert_eq!(told(&refused, "exception").1, Some("stream-deleted"));
     server.stop().await;
 }

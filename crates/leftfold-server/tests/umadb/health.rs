@@ -7,7 +7,12 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::test_server::TestServer;
+use leftfold_proto::umadb::v1::{self as wire, dcb_client::DcbClient};
+
+use crate::{
+    client::{event, of as of_events, reading},
+    test_server::TestServer,
+};
 
 fn of(service: &str) -> HealthCheckRequest {
     HealthCheckRequest {
@@ -46,4 +51,38 @@ async fn who_watches_is_told_that_the_server_stops_and_does_not_keep_it() {
     assert!(watch.message().await.unwrap().is_none());
     drop(client);
     stopping.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_older_name_of_the_service_leads_to_each_method() {
+    let server = TestServer::start().await;
+    let channel = server.connect().await;
+    let older = tower::service_fn(move |mut request: http::Request<tonic::body::Body>| {
+        let path = request
+            .uri()
+            .path()
+            .replace("/umadb.v1.DCB/", "/umadb.UmaDBService/");
+        *request.uri_mut() = path.parse().unwrap();
+        tower::ServiceExt::oneshot(channel.clone(), request)
+    });
+    let mut client = DcbClient::new(older);
+    let appended = client
+        .append(of_events([event("A", &["x"])]))
+        .await
+        .unwrap();
+    assert_eq!(appended.into_inner().position, 1);
+    let head = client.head(wire::HeadRequest {}).await.unwrap();
+    assert_eq!(head.into_inner().position, Some(1));
+    let mut read = client.read(reading(&[])).await.unwrap().into_inner();
+    assert_eq!(read.message().await.unwrap().unwrap().events.len(), 1);
+    let all = wire::SubscribeRequest::default();
+    let mut following = client.subscribe(all).await.unwrap().into_inner();
+    assert_eq!(following.message().await.unwrap().unwrap().events.len(), 1);
+    let source = "s".to_owned();
+    let tracked = client
+        .get_tracking_info(wire::TrackingRequest { source })
+        .await;
+    assert_eq!(tracked.unwrap().into_inner().position, None);
+    drop((read, following, client));
+    server.stop().await;
 }

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
+use leftfold_model::{ExpectedRevision, StreamName};
 use leftfold_proto::umadb::v1::{
     AppendRequest, Event, ReadRequest, TrackingRequest, error_response::ErrorType,
 };
-use leftfold_store::{EmbeddedStore, EventStore, LogOptions};
+use leftfold_store::{Delete, EmbeddedStore, EventStore, LogOptions};
 use tonic::Code;
 
 use crate::{
@@ -32,6 +33,8 @@ async fn progress_is_noted_with_the_events_and_shown_with_each_of_them() {
     assert_eq!(client.tracked("upstream").await, None);
     let request = tracked([event("A", &[]), event("B", &[])], "upstream", 5);
     let position = client.append(request).await.unwrap();
+    // The position of its last event, with nothing in front of the first.
+    assert_eq!(position, 2);
     assert_eq!(client.head().await, Some(position));
     assert_eq!(client.tracked("upstream").await, Some(5));
     assert_eq!(client.tracked("other").await, None);
@@ -122,16 +125,37 @@ async fn a_repeated_append_with_progress_gets_the_first_answer() {
         .await
         .unwrap();
     let head = client.head().await;
-    // Later it is only told by its condition; other progress is another append.
+    // Later it is only told by its condition.
     let conditional = AppendRequest {
         tracking_info: progress("s", 1),
         ..under(events(), query(&[(&[], &["x"])]), None)
     };
     assert_eq!(client.append(conditional).await.unwrap(), first);
     assert_is_integrity_error(&client.append(tracked(events(), "s", 1)).await.unwrap_err());
-    assert_is_integrity_error(&client.append(tracked(events(), "s", 3)).await.unwrap_err());
     assert_eq!(client.head().await, head);
     assert_eq!(client.tracked("s").await, Some(2));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_notes_progress_is_not_seen_by_conditions() {
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
+    let everything = |after| {
+        let request = under([event("A", &[])], query(&[]), after);
+        AppendRequest {
+            tracking_info: progress("s", after.unwrap_or(0) + 1),
+            ..request
+        }
+    };
+    let mut last = None;
+    for _ in 0..3 {
+        last = Some(client.append(everything(last)).await.unwrap());
+        assert_eq!(client.head().await, last);
+    }
+    assert_is_integrity_error(&client.append(everything(Some(1))).await.unwrap_err());
+    let types = under([event("B", &[])], query(&[(&["$tracking"], &[])]), None);
+    client.append(types).await.unwrap();
     server.stop().await;
 }
 
@@ -220,5 +244,26 @@ async fn progress_and_repetitions_survive_a_restart() {
     assert_eq!(client.head().await, Some(first));
     let events = client.read(ReadRequest::default()).await;
     assert_eq!(events[0].tracking_info, progress("s", 7));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn progress_of_a_tombstoned_source_is_an_error_that_no_retry_can_help() {
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
+    client
+        .append(tracked([event("A", &[])], "s", 1))
+        .await
+        .unwrap();
+    let stream = StreamName::new("$tracking-s").unwrap();
+    let delete = Delete::tombstone(stream, ExpectedRevision::Any);
+    server.store.delete(delete).await.unwrap();
+    let source = "s".to_owned();
+    let asked = client.client.get_tracking_info(TrackingRequest { source });
+    let asked = asked.await.unwrap_err();
+    let noted = client.append(tracked([event("A", &[])], "s", 2)).await;
+    for refused in [asked, noted.unwrap_err()] {
+        assert_is(&refused, Code::FailedPrecondition, ErrorType::Io, "deleted");
+    }
     server.stop().await;
 }

@@ -270,7 +270,8 @@ fn allow(
     let gone = life.phase == Phase::Deleted;
     let allowed = match expected {
         ExpectedRevision::Any => known || delete.permanent,
-        ExpectedRevision::NoStream => gone || (last.0.is_none() && delete.permanent),
+        // A stream with metadata alone has no events, and can be deleted.
+        ExpectedRevision::NoStream => gone || (last.0.is_none() && (known || delete.permanent)),
         ExpectedRevision::StreamExists if gone => return Err(deleted(stream)),
         ExpectedRevision::StreamExists => known,
         ExpectedRevision::Exact(_) => expected.allows(last),

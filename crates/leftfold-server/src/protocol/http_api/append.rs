@@ -24,9 +24,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     cloud_events::{self, Attributes, CloudEvent},
+    events_body::{EventsBody, EventsForm},
     extract::{
-        self, Expected, ExpectedRevisionParam, Items, JSON, NoParams, QueryItemBody, QueryParams,
-        RequestBody, StreamPath, unknown_type,
+        self, Expected, ExpectedRevisionParam, Items, NoParams, QueryItemBody, QueryParams,
+        RequestBody, StreamPath,
     },
     problem::{Details, Problem},
 };
@@ -89,7 +90,7 @@ struct Check {
 #[serde(deny_unknown_fields)]
 struct Condition {
     /// Which events; without it, all.
-    #[schema(value_type = Option<Vec<QueryItemBody>>, max_items = 256)]
+    #[schema(value_type = Option<Vec<QueryItemBody>>, max_items = 4_096)]
     items: Option<Items>,
     /// The `token` of the read that the decision stands on; 0: nothing was seen.
     #[serde(default)]
@@ -153,7 +154,7 @@ pub(super) async fn append(
 }
 
 fn asked_append(sent: &RequestBody) -> Result<Append, Problem> {
-    let request: AppendRequest<'_> = sent.json()?;
+    let request: AppendRequest<'_> = sent.read()?;
     let mut ids = EventIdGenerator::of(&sent.headers)?;
     let writes = writes(request.writes, &mut ids)?;
     let conditions = request
@@ -245,7 +246,7 @@ enum OneOrMore<'a> {
     More(Vec<EventInput<'a>>),
 }
 
-/// Appends to one stream: an event or a list of them, also as `CloudEvents`.
+/// Appends to one stream: an event or a list of them, also as `CloudEvents`; with `ce-` headers, the body is one's data.
 #[utoipa::path(
     post, path = "/streams/{stream}/events", tag = "events",
     params(
@@ -267,23 +268,24 @@ pub(super) async fn append_to(
     State(shared): State<Arc<ServerState>>,
     StreamPath(stream): StreamPath,
     QueryParams(AppendParams { expected }): QueryParams<AppendParams>,
-    sent: RequestBody,
+    EventsBody { body: sent, form }: EventsBody,
 ) -> Result<Json<AppendResponse>, Problem> {
     let name = stream.as_str();
-    let events = match sent.media_type()?.as_str() {
-        JSON => {
+    let events = match form {
+        EventsForm::Plain => {
             let mut ids = EventIdGenerator::of(&sent.headers)?;
             events(sent.one_or_more()?, name, "events", &mut ids)?
         }
-        cloud_events::ONE => {
+        EventsForm::CloudEvent => {
             let one: Attributes<'_> = sent.read()?;
             cloud_events::events(vec![one].into(), name)?
         }
-        cloud_events::BATCH => cloud_events::events(sent.read()?, name)?,
-        other => {
-            let known = format!("{JSON}, {} and {}", cloud_events::ONE, cloud_events::BATCH);
-            return Err(unknown_type(other, &known));
-        }
+        EventsForm::CloudEvents => cloud_events::events(sent.read()?, name)?,
+        EventsForm::Binary => vec![cloud_events::binary_event(
+            &sent.headers,
+            sent.bytes(),
+            name,
+        )?],
     };
     let append = Append::to(stream, expected.0, events).map_err(of("events"))?;
     execute_append(&shared, append).await
@@ -330,7 +332,7 @@ fn events(
     for (index, event) in given.into_iter().enumerate() {
         let field = format!("{field}[{index}]");
         if let Some(other) = event.stream.as_deref().filter(|other| *other != stream) {
-            return Err(stream_mismatch(&field, other, stream));
+            return Err(Problem::stream_mismatch(&field, other, stream));
         }
         let id = ids.next();
         let event = event
@@ -339,12 +341,6 @@ fn events(
         events.push(event);
     }
     Ok(events)
-}
-
-/// The problem with an event for another stream than the one it is appended to.
-pub(super) fn stream_mismatch(field: &str, given: &str, stream: &str) -> Problem {
-    let problem = Problem::invalid(format!("{field}.stream"), "not the stream of the append");
-    problem.with_value_and_limit(given, stream)
 }
 
 /// Ids for events that were given none.

@@ -9,8 +9,13 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     body::{self, Bytes},
     extract::{FromRequest, FromRequestParts, Request},
-    http::{HeaderMap, header::CONTENT_TYPE, request::Parts},
+    http::{
+        HeaderMap,
+        header::{CONTENT_TYPE, HeaderName},
+        request::Parts,
+    },
 };
+use http_body::Body as _;
 use http_body_util::LengthLimitError;
 use leftfold_model::{
     Category, EventType, ExpectedRevision, ModelError, Query, QueryItem, Revision, Scope,
@@ -96,7 +101,9 @@ fn given(text: &[u8], name: &str) -> Option<String> {
     pair.map(|(_, value)| value)
 }
 
-/// A body, and what it is said to be.
+/// A body of JSON, and its headers.
+///
+/// Its headers are looked at before the body is read: a client that waits for `100 Continue` sends nothing in vain.
 #[derive(Debug)]
 pub(super) struct RequestBody {
     pub(super) headers: HeaderMap,
@@ -107,8 +114,32 @@ impl FromRequest<Arc<ServerState>> for RequestBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, shared: &Arc<ServerState>) -> Result<Self, Problem> {
+        match media_type(request.headers())?.as_str() {
+            JSON => {}
+            other => return Err(unknown_type(other, JSON)),
+        }
+        if let Some(name) = cloud_events_header(request.headers()) {
+            let problem = Problem::invalid(
+                name,
+                "an event of CloudEvents in binary mode is not taken here",
+            );
+            return Err(problem.with_value_and_limit(name, "no header of CloudEvents"));
+        }
+        Self::read_after_headers(request, shared).await
+    }
+}
+
+impl RequestBody {
+    /// Reads the body, unless its headers say that it is too long.
+    pub(super) async fn read_after_headers(
+        request: Request,
+        shared: &Arc<ServerState>,
+    ) -> Result<Self, Problem> {
         let limit = shared.settings.message_bytes_max;
         let (parts, body) = request.into_parts();
+        if body.size_hint().lower() > limit.0 {
+            return Err(too_large(body.size_hint().lower().to_string(), limit.0));
+        }
         let bytes = body::to_bytes(body, limit.len())
             .await
             .map_err(|error| of_body(&error, limit.0))?;
@@ -119,28 +150,29 @@ impl FromRequest<Arc<ServerState>> for RequestBody {
     }
 }
 
+/// What the names of the headers begin with that describe an event of `CloudEvents`.
+pub(super) const CLOUD_EVENTS_PREFIX: &str = "ce-";
+
+/// Returns the name of a header that says that the body is the data of an event.
+pub(super) fn cloud_events_header(headers: &HeaderMap) -> Option<&str> {
+    let mut names = headers.keys().map(HeaderName::as_str);
+    names.find(|name| name.starts_with(CLOUD_EVENTS_PREFIX))
+}
+
+/// The media type, in small letters and without parameters; JSON if none is said.
+pub(super) fn media_type(headers: &HeaderMap) -> Result<String, Problem> {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(JSON.to_owned());
+    };
+    let text = value
+        .to_str()
+        .map_err(|_| unknown_type(&format!("{value:?}"), JSON))?;
+    let essence = text.split(';').next().unwrap_or_default();
+    Ok(essence.trim().to_ascii_lowercase())
+}
+
 impl RequestBody {
-    /// The media type, in small letters and without parameters; JSON if none is said.
-    pub(super) fn media_type(&self) -> Result<String, Problem> {
-        let Some(value) = self.headers.get(CONTENT_TYPE) else {
-            return Ok(JSON.to_owned());
-        };
-        let text = value
-            .to_str()
-            .map_err(|_| unknown_type(&format!("{value:?}"), JSON))?;
-        let essence = text.split(';').next().unwrap_or_default();
-        Ok(essence.trim().to_ascii_lowercase())
-    }
-
-    /// The body, which must be JSON.
-    pub(super) fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
-        match self.media_type()?.as_str() {
-            JSON => self.read(),
-            other => Err(unknown_type(other, JSON)),
-        }
-    }
-
-    /// The body as JSON of whatever type.
+    /// The body, which is JSON.
     pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
         let mut json = serde_json::Deserializer::from_slice(&self.bytes);
         let value = serde_path_to_error::deserialize(&mut json)
@@ -208,15 +240,7 @@ fn of_body(error: &axum::Error, limit: u64) -> Problem {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if error.is::<LengthLimitError>() {
-            let detail = format!("body: more than {limit} bytes (message_bytes_max)");
-            return Problem::new(ProblemKind::TOO_LARGE, detail)
-                .of("body")
-                .with_value_and_limit(
-                    format!("more than {limit}"),
-                    serde_json::json!({
-                        "name": "message_bytes_max", "unit": "bytes", "max": limit,
-                    }),
-                );
+            return too_large(format!("more than {limit}"), limit);
         }
         match error.downcast_ref() {
             Some(late @ RequestBodyError::Timeout(within)) => return too_slow(late, *within),
@@ -231,6 +255,14 @@ fn of_body(error: &axum::Error, limit: u64) -> Problem {
         cause = error.source();
     }
     Problem::invalid("body", error.to_string())
+}
+
+fn too_large(value: String, limit: u64) -> Problem {
+    let detail = format!("body: more than {limit} bytes (message_bytes_max)");
+    let allowed = serde_json::json!({"name": "message_bytes_max", "unit": "bytes", "max": limit});
+    Problem::new(ProblemKind::TOO_LARGE, detail)
+        .of("body")
+        .with_value_and_limit(value, allowed)
 }
 
 fn too_slow(late: &RequestBodyError, within: Duration) -> Problem {

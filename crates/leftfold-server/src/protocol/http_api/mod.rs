@@ -7,7 +7,9 @@
 mod admin;
 mod append;
 mod cloud_events;
+mod events_body;
 mod extract;
+mod kurrent;
 pub(crate) mod origin;
 mod problem;
 mod read;
@@ -70,6 +72,7 @@ pub(crate) fn router(shared: &Arc<ServerState>) -> Router {
     let page = SwaggerUi::new(DOCS).config(Config::new([DESCRIPTION]).validator_url("none"));
     router
         .route(DESCRIPTION, get(document))
+        .merge(kurrent::router())
         .merge(Router::from(page).layer(middleware::map_response(content_security_policy)))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)

@@ -209,6 +209,12 @@ impl Problem {
             .with(|problem| problem.limit = Some(limit.into()))
     }
 
+    /// The problem with an event for another stream than the one it is appended to.
+    pub(super) fn stream_mismatch(field: &str, given: &str, stream: &str) -> Self {
+        let problem = Self::invalid(format!("{field}.stream"), "not the stream of the append");
+        problem.with_value_and_limit(given, stream)
+    }
+
     /// A value that breaks a rule of the model.
     pub(super) fn of_model(field: impl Into<String>, error: &ModelError) -> Self {
         let problem = Self::invalid(field, error.to_string());

@@ -173,7 +173,7 @@ pub(super) async fn events_of(
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryRequest {
     /// Events that match one of these; without it, all.
-    #[schema(value_type = Option<Vec<QueryItemBody>>, max_items = 256)]
+    #[schema(value_type = Option<Vec<QueryItemBody>>, max_items = 4_096)]
     items: Option<Items>,
     /// Only events of this stream.
     stream: Option<String>,
@@ -205,7 +205,7 @@ pub(super) async fn query(
     QueryParams(NoParams {}): QueryParams<NoParams>,
     sent: RequestBody,
 ) -> Result<Response, Problem> {
-    let params: QueryRequest = sent.json()?;
+    let params: QueryRequest = sent.read()?;
     let read = Read {
         scope: extract::scope(params.stream, params.category)?,
         query: extract::query(params.items, "items")?,
@@ -328,16 +328,36 @@ fn size_of(event: &RecordedEvent) -> usize {
     event.data.len() + event.metadata.len() + names
 }
 
+/// Whether the client names `CloudEvents` among what it accepts, and likes plain JSON no better.
 fn wants_cloud_events(headers: &HeaderMap) -> bool {
+    let batch = quality(headers, cloud_events::BATCH).unwrap_or_default();
+    batch > 0 && batch >= quality(headers, extract::JSON).unwrap_or_default()
+}
+
+/// How much a client likes a media type, in thousandths; `None` if it does not name it.
+fn quality(headers: &HeaderMap, media_type: &str) -> Option<u16> {
     let accepted = headers.get_all(header::ACCEPT).iter();
-    accepted
+    let ranges = accepted
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|kind| {
-            kind.split(';')
-                .next()
-                .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(cloud_events::BATCH))
+        .flat_map(|value| value.split(','));
+    ranges
+        .filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let named = parts.next()?.eq_ignore_ascii_case(media_type);
+            let weight = parts.find_map(|part| {
+                let (name, value) = part.split_once('=')?;
+                let value: f32 = value.trim().parse().ok()?;
+                let thousandths = (value.clamp(0.0, 1.0) * 1000.0).round();
+                name.trim().eq_ignore_ascii_case("q").then_some(thousandths)
+            });
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is between 0 and 1000"
+            )]
+            named.then(|| weight.map_or(1000, |thousandths| thousandths as u16))
         })
+        .max()
 }
 
 /// How many to give, within what is allowed.

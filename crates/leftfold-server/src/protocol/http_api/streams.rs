@@ -19,7 +19,7 @@ use futures_util::TryStreamExt;
 use leftfold_model::{ModelError, StreamName, limits::METADATA_BYTES_MAX};
 use leftfold_store::{Delete, ListStreams, StreamInfo, StreamMetadata, StreamState, StreamStatus};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -126,7 +126,7 @@ pub(super) struct StreamResponse {
     last: Option<u64>,
     /// Its metadata, such as `$maxCount`.
     #[schema(value_type = utoipa::openapi::Object)]
-    metadata: Map<String, Value>,
+    metadata: Box<RawValue>,
     /// The revision of its metadata.
     metadata_revision: Option<u64>,
 }
@@ -175,9 +175,14 @@ pub(super) async fn state(
         status: state.status.into(),
         first: state.first.get(),
         last: state.last.map(leftfold_model::Revision::get),
-        metadata: state.metadata.keys(),
+        metadata: raw_metadata(&state.metadata),
         metadata_revision: state.metadata_revision.map(leftfold_model::Revision::get),
     }))
+}
+
+/// Metadata with the text of its values.
+fn raw_metadata(metadata: &StreamMetadata) -> Box<RawValue> {
+    serde_json::from_slice(&metadata.to_json()).unwrap_or_default()
 }
 
 /// What is known of a stream, if anything is.
@@ -292,7 +297,7 @@ pub(super) async fn set_metadata(
             limit: "METADATA_BYTES_MAX",
         }));
     }
-    let _object: Map<String, Value> = sent.json()?;
+    let _object: Map<String, Value> = sent.read()?;
     let metadata = StreamMetadata::from_json(sent.bytes());
     let ids = EventIdGenerator::of(&sent.headers)?;
     let append = metadata.append_for(&stream, expected.0);

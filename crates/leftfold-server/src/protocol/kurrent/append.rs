@@ -27,7 +27,8 @@ use tonic::{Request, Status, Streaming};
 
 use super::{
     event::{self, Proposed},
-    status,
+    status, stream_ids,
+    tombstoned_metadata::TombstoneRevisions,
 };
 use crate::{
     call,
@@ -114,14 +115,26 @@ impl AppendBuffer {
         if self.events.is_empty() {
             return self.of_nothing(shared).await;
         }
-        let append = Append::to(self.stream.clone(), self.expected, self.events);
+        // Rare, and in memory of its own, so that every other append needs less.
+        let tombstones = match self.stream.described_stream() {
+            Some(_) => Box::pin(TombstoneRevisions::of(&*shared.store, &self.stream)).await?,
+            None => None,
+        };
+        let expected = match &tombstones {
+            Some(tombstones) => tombstones.expected(self.expected),
+            None => self.expected,
+        };
+        let append = Append::to(self.stream.clone(), expected, self.events);
         let append = append.map_err(|error| AppendError::Invalid {
             reason: error.to_string(),
         })?;
-        match shared.store.append(append).await {
-            Ok(appended) => Ok(done(&appended)),
+        match stream_ids::append(&*shared.store, append).await {
+            Ok(appended) => Ok(done(&appended, tombstones.as_ref())),
             Err(AppendError::Conflict(Conflict::WrongRevision { actual, .. })) => {
-                Ok(Outcome::Wrong(actual))
+                Ok(Outcome::Wrong(match tombstones {
+                    Some(tombstones) => tombstones.current(),
+                    None => actual,
+                }))
             }
             Err(AppendError::Conflict(Conflict::StreamDeleted { .. })) => Ok(Outcome::Deleted),
             Err(AppendError::Conflict(Conflict::PartlyStored { .. })) => {
@@ -162,8 +175,12 @@ impl AppendBuffer {
     }
 }
 
-fn done(appended: &Appended) -> Outcome {
+fn done(appended: &Appended, tombstones: Option<&TombstoneRevisions>) -> Outcome {
     let revision = appended.streams.first().map(|&(_, revision)| revision);
+    let revision = revision.map(|revision| match tombstones {
+        Some(tombstones) => tombstones.counted(revision),
+        None => revision,
+    });
     Outcome::Done(revision, Some(appended.last))
 }
 

@@ -8,31 +8,32 @@
 //!
 //! Source: the encoding of Protocol Buffers; numbers of fields as in `streams.proto` and `shared.proto`.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use leftfold_model::{ContentType, EventId, RecordedEvent, StreamName};
 use leftfold_proto::{
     event_store::client::streams::{ReadResp, read_resp::Content},
     prost::encoding::{WireType, encode_key, encode_varint},
 };
-use leftfold_store::{DELETED_STREAM_TRUNCATE_BEFORE, TOMBSTONE_EVENT_TYPE};
+use leftfold_store::TOMBSTONE_EVENT_TYPE;
 use uuid::Uuid;
 
 use super::{
     event::{self, UuidFormat},
+    revision::TOMBSTONE_REVISION,
     tags,
 };
-use crate::protocol::wire_format;
+use crate::protocol::{
+    client_id,
+    wire_format::{self, SharedBuffer},
+};
 
 const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
-/// Memory that the answers of one read share. More: fewer allocations, and more that one slow answer keeps.
-const SHARED_BYTES: usize = 64 * 1024;
-
 /// Writes answers.
 #[derive(Debug)]
 pub(super) struct EventEncoder {
     ids: UuidFormat,
-    out: BytesMut,
+    out: SharedBuffer,
     /// An event whose length has to be known before it is written.
     event: Vec<u8>,
     /// Its metadata with its tags.
@@ -43,7 +44,7 @@ impl EventEncoder {
     pub(super) fn new(ids: UuidFormat) -> Self {
         Self {
             ids,
-            out: BytesMut::new(),
+            out: SharedBuffer::default(),
             event: Vec::new(),
             metadata: Vec::new(),
         }
@@ -56,30 +57,33 @@ impl EventEncoder {
         link: Option<&RecordedEvent>,
     ) -> ReadResp {
         let large = [event, link].into_iter().flatten().map(size).sum::<usize>();
-        if self.out.capacity() < large {
-            self.out = BytesMut::with_capacity(SHARED_BYTES.max(large));
-        }
+        let _ = self.out.with_room(large);
         for (field, event) in [(1, event), (2, link)] {
             if let Some(event) = event {
                 self.write(event);
-                wire_format::bytes(&mut self.out, field, &self.event);
+                wire_format::bytes(self.out.with_room(0), field, &self.event);
             }
         }
         if let Some(found) = link.or(event) {
-            encode_key(3, WireType::Varint, &mut self.out);
-            encode_varint(found.position.get(), &mut self.out);
+            let out = self.out.with_room(0);
+            encode_key(3, WireType::Varint, out);
+            encode_varint(found.position.get(), out);
         }
-        event::content(Content::Event(self.out.split().freeze()))
+        event::content(Content::Event(self.out.take()))
     }
 
     /// Writes a `RecordedEvent`.
     fn write(&mut self, event: &RecordedEvent) {
         let out = &mut self.event;
         out.clear();
+        let (id, metadata) = match client_id::noted(&event.metadata) {
+            Some(noted) => (noted.id.unwrap_or(event.id), noted.metadata),
+            None => (event.id, event.metadata.clone()),
+        };
         match self.ids {
-            UuidFormat::Text => field_of_id(out, event.id),
+            UuidFormat::Text => field_of_id(out, id),
             UuidFormat::Structured => {
-                let id = event::id_to_wire(event.id, self.ids);
+                let id = event::id_to_wire(id, self.ids);
                 wire_format::bytes(out, 1, &leftfold_proto::prost::Message::encode_to_vec(&id));
             }
         }
@@ -90,7 +94,7 @@ impl EventEncoder {
         wire_format::bytes(out, 3, name.as_bytes());
         let revision = ended
             .as_ref()
-            .map_or(event.revision.get(), |_| DELETED_STREAM_TRUNCATE_BEFORE);
+            .map_or(event.revision.get(), |_| TOMBSTONE_REVISION.unsigned_abs());
         wire_format::number(out, 3, revision);
         wire_format::number(out, 4, event.position.get());
         wire_format::number(out, 5, event.position.get());
@@ -104,7 +108,7 @@ impl EventEncoder {
         // Hundreds of nanoseconds since 1970.
         field_of_entry(out, "created", &ticks);
         field_of_entry(out, "content-type", content_type.as_bytes());
-        let metadata = tags::shown(&event.metadata, &event.tags, &mut self.metadata);
+        let metadata = tags::shown(&metadata, &event.tags, &mut self.metadata);
         if !metadata.is_empty() {
             wire_format::bytes(out, 7, metadata);
         }
@@ -241,6 +245,6 @@ mod tests {
         );
         let shown = shown.event.unwrap();
         assert_eq!(shown.stream_identifier.unwrap().stream_name, "a");
-        assert_eq!(shown.stream_revision, DELETED_STREAM_TRUNCATE_BEFORE);
+        assert_eq!(shown.stream_revision, TOMBSTONE_REVISION.unsigned_abs());
     }
 }

@@ -16,6 +16,7 @@ use leftfold_proto::event_store::client::{
 use tonic::Status;
 
 use super::{status, tags};
+use crate::protocol::client_id;
 
 const JSON: &str = "application/json";
 
@@ -65,18 +66,25 @@ pub(super) fn id_to_wire(id: EventId, form: UuidFormat) -> Uuid {
     Uuid { value: Some(value) }
 }
 
+/// The id of an event that a client appends; the nil one is none.
 pub(super) fn id_from_wire(id: Option<&Uuid>) -> Result<EventId, Status> {
-    match id.and_then(|id| id.value.as_ref()) {
-        Some(Value::String(text)) => text.parse().map_err(|error| status::invalid(&error)),
+    let id = match id.and_then(|id| id.value.as_ref()) {
+        Some(Value::String(text)) => text.parse().map_err(|error| status::invalid(&error))?,
         Some(Value::Structured(halves)) => {
             let id = uuid::Uuid::from_u64_pair(
                 halves.most_significant_bits.cast_unsigned(),
                 halves.least_significant_bits.cast_unsigned(),
             );
-            Ok(EventId::from_bytes(*id.as_bytes()))
+            EventId::from_bytes(*id.as_bytes())
         }
-        None => Err(status::missing("id")),
+        None => return Err(status::missing("event id")),
+    };
+    if id.is_nil() {
+        return Err(Status::invalid_argument(format!(
+            "event id is nil: {id}; expected a UUID with a bit set"
+        )));
     }
+    Ok(id)
 }
 
 /// An event that a client proposes.
@@ -123,7 +131,7 @@ impl Proposed {
         let tags = tags::parse(&self.custom_metadata).map_err(|error| status::invalid(&error))?;
         let event = NewEvent::new_with_id(id, event_type, content_type, self.data);
         event
-            .with_metadata(self.custom_metadata)
+            .with_metadata(client_id::protect(self.custom_metadata, id))
             .with_tags(tags)
             .map_err(|error| status::invalid(&error))
     }

@@ -1,10 +1,10 @@
-//! Filters of $all: by stream name or by event type, by prefixes or by a regular expression.
+//! Filters of $all by stream name or by event type, and indexes.
 //!
 //! **Owns:** understanding and applying them. **Does not know:** reads.
 //! **Invariants:** an expression takes a bounded number of steps per event; what takes more is an error, not a mismatch.
 
 use fancy_regex::{Regex, RegexBuilder};
-use leftfold_model::{Category, RecordedEvent, Scope};
+use leftfold_model::{Category, EventType, Query, QueryItem, RecordedEvent, Scope};
 use leftfold_proto::event_store::client::streams::read_req::options::{
     FilterOptions,
     filter_options::{Expression, Filter as On, Window},
@@ -23,6 +23,15 @@ const SHOWN_CHARS_MAX: usize = 200;
 const EVENTS_AT_ONCE: usize = 16;
 /// Events looked at between two checkpoints, unless the client says so.
 const WINDOW: u32 = 32;
+
+/// What the name of an index begins with.
+pub(super) const INDEX_PREFIX: &str = "$idx-";
+/// The index of everything but system events.
+const INDEX_ALL: &str = "$idx-all";
+/// What the name of the index of a category begins with.
+const INDEX_CATEGORY: &str = "$idx-ce-";
+/// What the name of the index of an event type begins with.
+const INDEX_TYPE: &str = "$idx-et-";
 
 /// A filter, ready to be applied.
 #[derive(Debug)]
@@ -43,6 +52,46 @@ enum Property {
 enum Pattern {
     Prefixes(Vec<String>),
     Regex(Box<Regex>),
+    Index(Index),
+}
+
+/// An index over the events that are not the system's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Index {
+    All,
+    Category(Category),
+    Type(EventType),
+}
+
+impl Index {
+    /// The index of this name.
+    fn named(name: &str) -> Result<Self, Status> {
+        let unknown = || status::index_not_found(name);
+        if name == INDEX_ALL {
+            return Ok(Self::All);
+        }
+        if let Some(category) = name.strip_prefix(INDEX_CATEGORY) {
+            return Category::new(category)
+                .map(Self::Category)
+                .map_err(|_| unknown());
+        }
+        let event_type = name.strip_prefix(INDEX_TYPE).ok_or_else(unknown)?;
+        EventType::new(event_type)
+            .map(Self::Type)
+            .map_err(|_| unknown())
+    }
+
+    fn holds(&self, event: &RecordedEvent) -> bool {
+        let (stream, event_type) = (&event.stream, &event.event_type);
+        if stream.as_str().starts_with('$') || event_type.as_str().starts_with('$') {
+            return false;
+        }
+        match self {
+            Self::All => true,
+            Self::Category(category) => stream.category_str() == category.as_str(),
+            Self::Type(of) => event_type == of,
+        }
+    }
 }
 
 impl Filter {
@@ -57,9 +106,16 @@ impl Filter {
             Some(Window::Count(_)) | None => WINDOW,
         };
         let times = options.checkpoint_interval_multiplier.max(1);
+        // Clients read an index as streams that begin with its name.
+        let by = match (on, expression.regex.as_str(), expression.prefix.as_slice()) {
+            (Property::Stream, "", [name]) if name.starts_with(INDEX_PREFIX) => {
+                Pattern::Index(Index::named(name)?)
+            }
+            _ => Pattern::from_wire(expression)?,
+        };
         Ok(Self {
             on,
-            by: Pattern::from_wire(expression)?,
+            by,
             checkpoint_every: u64::from(window.max(1)) * u64::from(times),
         })
     }
@@ -70,7 +126,10 @@ impl Filter {
             Property::Stream => event.stream.as_str(),
             Property::Type => event.event_type.as_str(),
         };
-        self.by.matches(name)
+        match &self.by {
+            Pattern::Index(index) => Ok(index.holds(event)),
+            by => by.matches(name),
+        }
     }
 
     /// The events that pass; lets others have their turn in between.
@@ -97,6 +156,9 @@ impl Filter {
 
     /// A part of the log outside of which nothing passes.
     pub(super) fn scope(&self) -> Scope {
+        if let Pattern::Index(Index::Category(category)) = &self.by {
+            return Scope::Category(category.clone());
+        }
         if let (Property::Stream, Pattern::Prefixes(prefixes)) = (self.on, &self.by)
             && let [prefix] = prefixes.as_slice()
             && let Some((category, "")) = prefix.split_once('-')
@@ -105,6 +167,16 @@ impl Filter {
             return Scope::Category(category);
         }
         Scope::All
+    }
+
+    /// The events among which everything is that passes.
+    pub(super) fn query(&self) -> Query {
+        match &self.by {
+            Pattern::Index(Index::Type(event_type)) => QueryItem::types([event_type.clone()])
+                .and_then(|item| Query::items([item]))
+                .unwrap_or_default(),
+            _ => Query::All,
+        }
     }
 }
 
@@ -137,6 +209,7 @@ impl Pattern {
             Self::Prefixes(prefixes) => Ok(prefixes
                 .iter()
                 .any(|prefix| name.starts_with(prefix.as_str()))),
+            Self::Index(_) => Ok(false),
             Self::Regex(regex) => regex.is_match(name).map_err(|error| {
                 Status::invalid_argument(format!(
                     "filter: {:?} takes too long on {:?}: {error}",

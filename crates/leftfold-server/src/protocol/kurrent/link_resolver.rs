@@ -13,7 +13,7 @@ use tonic::Status;
 
 use super::{
     encode::EventEncoder,
-    read::{Answers, ReadOptions},
+    request::{Answers, ReadOptions},
     status,
 };
 use crate::state::ServerState;

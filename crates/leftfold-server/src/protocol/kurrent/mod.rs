@@ -3,7 +3,8 @@
 //! **Owns:** their services. **Does not know:** rules about streams, how events are stored.
 //! **Invariants:** statuses, trailers and messages are those that the clients' own code looks for (docs/protocol.md); a
 //! position on this wire is the store's position, as commit and as prepare position.
-//! **Reading order:** `event`, `encode`, `status`, `read`, `subscribe`, `append`, `batch`, `delete`, then the small services.
+//! **Reading order:** `event`, `encode`, `status`, `request`, `streams`, `read`, `subscribe`, `append`, `batch`, `delete`,
+//! then the small services.
 
 mod append;
 mod batch;
@@ -14,14 +15,20 @@ mod features;
 mod filter;
 mod first_event;
 mod gossip;
+mod limits;
 mod link_resolver;
 mod monitoring;
 mod operations;
 mod read;
+mod request;
+mod revision;
 mod status;
+mod stream_ids;
 mod streams;
 mod subscribe;
 mod tags;
+mod tombstoned_metadata;
+mod unsupported;
 mod v2;
 
 use std::sync::Arc;
@@ -35,23 +42,17 @@ use leftfold_proto::event_store::client::{
 
 use crate::{protocol::GrpcRoutes, state::ServerState};
 
-/// What these clients take as one message.
-const SENT_BYTES_MAX: usize = 17 * 1024 * 1024;
-
-/// What a message may have beside the event it carries, so that an event that is too large is told so.
-const MESSAGE_ROOM: usize = 1024 * 1024;
-
 /// Adds the services of these protocols.
 pub(crate) fn register(services: &mut GrpcRoutes, shared: &Arc<ServerState>) {
     let bytes = shared.settings.message_bytes_max.len();
-    let received = bytes.saturating_add(MESSAGE_ROOM);
+    let received = bytes.saturating_add(limits::MESSAGE_OVERHEAD);
     let share = || Arc::clone(shared);
     v2::register(services, shared);
     services
         .add(
             StreamsServer::new(streams::Streams::new(share()))
                 .max_decoding_message_size(received)
-                .max_encoding_message_size(SENT_BYTES_MAX),
+                .max_encoding_message_size(limits::SENT_BYTES_MAX),
         )
         .add(ServerFeaturesServer::new(features::Features))
         .add_prepared(

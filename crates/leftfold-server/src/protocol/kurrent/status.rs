@@ -10,6 +10,7 @@ use tonic::{
     metadata::{MetadataMap, MetadataValue},
 };
 
+use super::revision;
 use crate::call::OutcomeUnknown;
 
 /// A status with the trailers that clients look at.
@@ -49,7 +50,10 @@ pub(super) fn wrong_expected_version(
     expected: ExpectedRevision,
     actual: CurrentRevision,
 ) -> Status {
-    let (expected, actual) = (version(expected), current(actual));
+    let (expected, actual) = (
+        revision::of_expected(expected),
+        revision::of_current(actual),
+    );
     status(
         Code::FailedPrecondition,
         format!(
@@ -63,22 +67,6 @@ pub(super) fn wrong_expected_version(
             ("actual-version", &actual.to_string()),
         ],
     )
-}
-
-/// An expectation as the number that stands for it.
-fn version(expected: ExpectedRevision) -> i64 {
-    match expected {
-        ExpectedRevision::Any => -2,
-        ExpectedRevision::NoStream => -1,
-        ExpectedRevision::StreamExists => -4,
-        ExpectedRevision::Exact(revision) => i64::try_from(revision.get()).unwrap_or(i64::MAX),
-    }
-}
-
-fn current(actual: CurrentRevision) -> i64 {
-    actual.0.map_or(-1, |revision| {
-        i64::try_from(revision.get()).unwrap_or(i64::MAX)
-    })
 }
 
 pub(super) fn append_too_large(max: usize) -> Status {
@@ -124,6 +112,23 @@ pub(super) fn scavenge_not_found(id: &str) -> Status {
         "Scavenge id was invalid.".to_owned(),
         &[("exception", "scavenge-not-found"), ("scavenge-id", id)],
     )
+}
+
+/// An index that this server does not have.
+pub(super) fn index_not_found(name: &str) -> Status {
+    status(
+        Code::NotFound,
+        format!("Index '{name}' not found: there are $idx-all, $idx-ce-CATEGORY and $idx-et-TYPE."),
+        &[("exception", "index-not-found"), ("index-name", name)],
+    )
+}
+
+/// A stream that a projection would make.
+pub(super) fn needs_projection(stream: &StreamName) -> Status {
+    Status::unimplemented(format!(
+        "stream {stream} is made by a projection, which this server does not run; \
+         read $all with a filter, or an index: $idx-ce-CATEGORY, $idx-et-TYPE"
+    ))
 }
 
 /// A position at which no event can stand.

@@ -20,8 +20,8 @@ use super::{
     filter::Filter,
     first_event,
     link_resolver::LinkResolver,
-    read::{Answers, ReadOptions, StartFrom},
-    status,
+    request::{Answers, ReadOptions, StartFrom},
+    status, unsupported,
 };
 use crate::{clock, state::ServerState};
 
@@ -42,6 +42,9 @@ pub(super) async fn stream(
     let state = state.map_err(status::of_read)?;
     if state.status == StreamStatus::Tombstoned {
         return Err(status::stream_deleted(&name));
+    }
+    if state.status != StreamStatus::Present {
+        unsupported::refuse(&name)?;
     }
     let (checkpoint, behind) = match after {
         StartFrom::Start => (Position::START, None),
@@ -93,7 +96,9 @@ pub(super) async fn all(
         StartFrom::End => store.head().await.map_err(status::of_read)?,
     };
     let scope = filter.as_ref().map(Filter::scope).unwrap_or_default();
-    let deliveries = store.subscribe(Subscription::after(checkpoint).scope(scope));
+    let query = filter.as_ref().map(Filter::query).unwrap_or_default();
+    let subscription = Subscription::after(checkpoint).scope(scope).matching(query);
+    let deliveries = store.subscribe(subscription);
     let origin = match after {
         StartFrom::Start => Some(first_event::event().map_err(|error| status::invalid(&error))?),
         StartFrom::At(_) | StartFrom::End => None,

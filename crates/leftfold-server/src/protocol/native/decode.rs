@@ -68,7 +68,8 @@ fn event(event: wire::NewEvent, names: &mut NameInterner) -> Decoded<NewEvent> {
             ))
         })?;
     let tags = names.tags(&event.tags)?;
-    let id = id(event.id_high, event.id_low);
+    let id = Some(id(event.id_high, event.id_low));
+    let id = id.filter(|id| !id.is_nil()).unwrap_or_else(EventId::fresh);
     let event_type = names.event_type(&event.r#type)?;
     let decoded = NewEvent::new_with_id(id, event_type, content_type, event.data)
         .with_metadata(event.metadata)

@@ -1,36 +1,43 @@
 //! Appends: events, a condition and progress, together or not at all.
 //!
 //! **Owns:** [`AppendCommand`]: from the request to the position. **Does not know:** how an append is decided.
-//! **Invariants:** an append that is repeated with the same event ids is answered with its first position, also when its
-//! condition fails because of itself; progress that does not advance is refused.
+//! **Invariants:**
+//! - Ids are looked at only after the condition has failed: an append whose condition holds is written, whatever ids it has.
+//! - An append whose condition fails because of its own events is answered with their position.
+//! - Events that are not shown fail no condition, and stand behind those that are.
+//! - Progress that does not advance is refused.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use futures_util::TryStreamExt;
 use leftfold_model::{
-    Append, AppendCondition, Conflict, EventId, ExpectedRevision, ModelError, NewEvent, Position,
-    Read, StreamName, StreamWrite,
+    Append, AppendCondition, Conflict, EventId, ExpectedRevision, NewEvent, Position, Read,
+    RecordedEvent, StreamName, StreamWrite,
 };
 use leftfold_proto::umadb::v1 as wire;
 use leftfold_store::{AppendError, EventStore};
 use tonic::Status;
 
 use super::{
-    event, is_shown, query, status,
+    event::{self, is_shown},
+    metadata::{ClientId, EventMetadata},
+    query, status,
     tracking::{self, TrackingRecord, TrackingStream},
 };
 use crate::protocol::interner::NameInterner;
 
-/// How often an append is tried anew because others note progress of the same source.
+/// How often an append is tried because others note progress of the same source.
 const ATTEMPTS: u32 = 64;
+/// How many events that are not shown a condition passes over.
+const HIDDEN_MAX: u32 = 1_024;
 
 /// An append that was asked for.
 #[derive(Debug)]
 pub(super) struct AppendCommand {
-    /// The events, under the condition; `None` if there are none.
+    /// The events under the condition, for the default stream; `None` if there are none.
     plain: Option<Append>,
-    /// Whether the client gave all ids, so that it can mean the same append again.
-    has_ids: bool,
+    /// The ids that the client gave, if it gave one to each event: without, it cannot mean the same append again.
+    ids: Option<Vec<EventId>>,
     condition: Option<AppendCondition>,
     progress: Option<Progress>,
 }
@@ -46,47 +53,39 @@ struct Progress {
 impl AppendCommand {
     pub(super) fn from_proto(request: wire::AppendRequest) -> Result<Self, Status> {
         let told = request.tracking_info;
-        let has_ids = request.events.iter().all(|event| !event.uuid.is_empty());
-        let mut names = NameInterner::default();
-        let events: Vec<_> = request
-            .events
-            .into_iter()
-            .map(|event| event::decode(event, told.as_ref(), &mut names))
-            .collect::<Result<_, _>>()?;
+        let (mut names, mut used) = (NameInterner::default(), HashSet::new());
+        let decoded = request.events.into_iter();
+        let decoded = decoded.map(|it| event::decode(it, told.as_ref(), &mut names, &mut used));
+        let (events, ids): (Vec<_>, Vec<_>) =
+            decoded.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let given = |id: Option<EventId>| id.filter(|id| !id.is_nil());
+        let ids: Option<Vec<_>> = ids.into_iter().map(given).collect();
         let condition = request.condition.map(query::condition).transpose();
         let condition = condition.map_err(|error| status::of_model(&error))?;
         let progress = told.map(|told| {
             Ok::<_, Status>(Progress {
                 track: TrackingStream::of(&told.source)?,
-                id: tracking::id_for(&told, &events),
+                id: tracking::id_for(&told, ids.as_deref().unwrap_or_default()),
                 told,
             })
         });
         let progress = progress.transpose()?;
-        let plain = (!events.is_empty()).then(|| {
-            let write = StreamWrite {
-                stream: StreamName::default_stream(),
-                expected: ExpectedRevision::Any,
-                events,
-            };
-            Append::new(vec![write], condition.iter().cloned().collect())
-        });
         Ok(Self {
-            plain: plain
-                .transpose()
-                .map_err(|error| status::of_model(&error))?,
-            has_ids,
+            plain: plain(events, condition.as_ref())?,
+            ids,
             condition,
             progress,
         })
     }
 
-    /// The position of the last event; 0 if there is none to append.
-    pub(super) async fn execute(self, store: &Arc<dyn EventStore>) -> Result<u64, Status> {
+    /// Appends it, and returns the position of the last event; 0 if there is none.
+    pub(super) async fn execute(mut self, store: &Arc<dyn EventStore>) -> Result<u64, Status> {
         if self.plain.is_none() && self.progress.is_none() {
             return Box::pin(self.check_condition(store)).await;
         }
-        for _ in 0..ATTEMPTS {
+        let mut condition = self.condition.clone();
+        let (mut raced, mut hidden) = (0, 0);
+        while raced < ATTEMPTS {
             let newest = match &self.progress {
                 // What is rare is in memory of its own, so that every other append needs less.
                 Some(progress) => Box::pin(progress.track.newest(store)).await?,
@@ -97,16 +96,24 @@ impl AppendCommand {
             {
                 return Box::pin(self.behind(store, progress, newest)).await;
             }
-            let append = self.append(newest.as_ref())?;
-            match store.append(append).await {
-                Ok(_) if self.plain.is_none() => return Ok(0),
-                Ok(appended) => return Ok(appended.last.get()),
-                Err(error) if self.lost_race(&error) => {}
-                Err(error @ AppendError::Conflict(Conflict::ConditionFailed { .. })) => {
-                    let before = Box::pin(self.repeated(store)).await?;
-                    return before.ok_or_else(|| status::of_append(&error));
+            match store
+                .append(self.append(newest.as_ref(), condition.as_ref())?)
+                .await
+            {
+                Ok(appended) if !appended.repeated => return Ok(self.last(appended.first)),
+                Ok(_) | Err(AppendError::Conflict(Conflict::PartlyStored { .. })) => {
+                    self.plain = self.with_fresh_ids(condition.as_ref())?;
                 }
-                Err(error) => return Err(status::of_append(&error)),
+                Err(error) if self.lost_race(&error) => raced += 1,
+                Err(error) => {
+                    let passes = condition.as_mut();
+                    let passes = Box::pin(passed_over(store, &error, passes)).await?;
+                    hidden += 1;
+                    if !passes || hidden > HIDDEN_MAX {
+                        return Box::pin(self.repeated_or(store, error)).await;
+                    }
+                    self.plain = plain(self.events().cloned().collect(), condition.as_ref())?;
+                }
             }
         }
         Err(Status::unavailable(
@@ -114,24 +121,48 @@ impl AppendCommand {
         ))
     }
 
-    fn append(&self, newest: Option<&TrackingRecord>) -> Result<Append, Status> {
-        let (Progress { told, track, id }, plain) = match (&self.progress, &self.plain) {
-            (None, Some(plain)) => return Ok(plain.clone()),
-            (Some(progress), plain) => (progress, plain),
-            (None, None) => return Err(Status::internal("there is nothing to append")),
+    fn append(
+        &self,
+        newest: Option<&TrackingRecord>,
+        condition: Option<&AppendCondition>,
+    ) -> Result<Append, Status> {
+        let Some(Progress { told, track, id }) = &self.progress else {
+            let plain = self.plain.clone();
+            return plain.ok_or_else(|| Status::internal("there is nothing to append"));
         };
-        // In front of the events, so that the last position is that of an event the client knows.
-        let mut writes = vec![track.write(told, newest, *id)?];
-        writes.extend(plain.iter().flat_map(Append::writes).cloned());
-        let append = Append::new(writes, self.condition.iter().cloned().collect());
-        append.map_err(|error: ModelError| status::of_model(&error))
+        let mut writes: Vec<_> = self
+            .plain
+            .iter()
+            .flat_map(Append::writes)
+            .cloned()
+            .collect();
+        // Behind the events, so that it moves none of them.
+        writes.push(track.write(told, newest, *id)?);
+        let append = Append::new(writes, condition.into_iter().cloned().collect());
+        append.map_err(|error| status::of_model(&error))
     }
 
     fn events(&self) -> impl Iterator<Item = &NewEvent> {
         self.plain.iter().flat_map(Append::events)
     }
 
-    /// Whether somebody else noted progress of the same source in between.
+    /// The position of the last event, if the first has this one; 0 if there is none.
+    fn last(&self, first: Position) -> u64 {
+        match self.events().count() as u64 {
+            0 => 0,
+            count => first.saturating_add(count - 1).get(),
+        }
+    }
+
+    /// The events under ids of their own: the ids that the client gave are stored already.
+    fn with_fresh_ids(
+        &self,
+        condition: Option<&AppendCondition>,
+    ) -> Result<Option<Append>, Status> {
+        plain(self.events().map(event::with_fresh_id).collect(), condition)
+    }
+
+    /// Whether others noted progress of the same source in between.
     fn lost_race(&self, error: &AppendError) -> bool {
         let (Some(progress), AppendError::Conflict(Conflict::WrongRevision { stream, .. })) =
             (&self.progress, error)
@@ -149,7 +180,7 @@ impl AppendCommand {
         newest: &TrackingRecord,
     ) -> Result<u64, Status> {
         if newest.event == progress.id {
-            return Ok(newest.at.saturating_add(self.events().count() as u64).get());
+            return Ok(newest.at.previous().get());
         }
         if let Some(before) = self.repeated(store).await? {
             return Ok(before);
@@ -161,14 +192,28 @@ impl AppendCommand {
         )))
     }
 
+    /// The answer to an append that was refused: where it stands already, or why it was refused.
+    async fn repeated_or(
+        &self,
+        store: &Arc<dyn EventStore>,
+        error: AppendError,
+    ) -> Result<u64, Status> {
+        if let AppendError::Conflict(Conflict::ConditionFailed { .. }) = error
+            && let Some(before) = self.repeated(store).await?
+        {
+            return Ok(before);
+        }
+        Err(status::of_append(&error))
+    }
+
     /// Where this append stands already, if what its condition matches is itself, however long ago that was.
     async fn repeated(&self, store: &Arc<dyn EventStore>) -> Result<Option<u64>, Status> {
-        let Some(condition) = self.condition.as_ref().filter(|_| self.has_ids) else {
+        let (Some(condition), Some(ids)) = (&self.condition, &self.ids) else {
             return Ok(None);
         };
         let matching = Read::query(condition.fail_if_match.clone());
         let mut batches = store.read(matching.from_position(unseen(condition)));
-        let mut given = self.events();
+        let mut given = ids.iter();
         let mut last = None;
         while let Some(batch) = batches
             .try_next()
@@ -179,7 +224,7 @@ impl AppendCommand {
                 let Some(next) = given.next() else {
                     return Ok(last);
                 };
-                if next.id() != event.id {
+                if stored_id(event) != Some(*next) {
                     return Ok(None);
                 }
                 last = Some(event.position.get());
@@ -194,21 +239,75 @@ impl AppendCommand {
             return Ok(0);
         };
         let matching = Read::query(condition.fail_if_match.clone());
-        let first = store.read(matching.from_position(unseen(condition)).limit(1));
-        let batches: Vec<_> = first
-            .try_collect()
+        let mut batches = store.read(matching.from_position(unseen(condition)));
+        while let Some(batch) = batches
+            .try_next()
             .await
-            .map_err(|error| status::of_read(&error))?;
-        match batches.iter().flat_map(|batch| &batch.events).next() {
-            None => Ok(0),
-            Some(event) => Err(status::of_append(&AppendError::Conflict(
-                Conflict::ConditionFailed {
-                    condition: 0,
-                    position: event.position,
-                },
-            ))),
+            .map_err(|error| status::of_read(&error))?
+        {
+            if let Some(event) = batch.events.iter().find(|event| is_shown(event)) {
+                return Err(status::of_append(&AppendError::Conflict(
+                    Conflict::ConditionFailed {
+                        condition: 0,
+                        position: event.position,
+                    },
+                )));
+            }
         }
+        Ok(0)
     }
+}
+
+/// Whether a condition failed at an event that is not shown; then it begins behind that event.
+async fn passed_over(
+    store: &Arc<dyn EventStore>,
+    error: &AppendError,
+    condition: Option<&mut AppendCondition>,
+) -> Result<bool, Status> {
+    let (AppendError::Conflict(Conflict::ConditionFailed { position, .. }), Some(condition)) =
+        (error, condition)
+    else {
+        return Ok(false);
+    };
+    let read = Read::all().from_position(*position).limit(1);
+    let batches: Vec<_> = store
+        .read(read)
+        .try_collect()
+        .await
+        .map_err(|error| status::of_read(&error))?;
+    // An event that was erased is not there, and counts.
+    let found = batches.iter().flat_map(|batch| &batch.events).next();
+    let passes = found.is_some_and(|event| event.position == *position && !is_shown(event));
+    if passes {
+        condition.after = (*position).into();
+    }
+    Ok(passes)
+}
+
+/// The id that a client gave an event.
+fn stored_id(event: &RecordedEvent) -> Option<EventId> {
+    match EventMetadata::from_json(&event.metadata).id {
+        ClientId::Stored => Some(event.id),
+        ClientId::Given(id) => Some(id),
+        ClientId::Missing => None,
+    }
+}
+
+/// The append of these events; `None` if there are none.
+fn plain(
+    events: Vec<NewEvent>,
+    condition: Option<&AppendCondition>,
+) -> Result<Option<Append>, Status> {
+    if events.is_empty() {
+        return Ok(None);
+    }
+    let write = StreamWrite {
+        stream: StreamName::default_stream(),
+        expected: ExpectedRevision::Any,
+        events,
+    };
+    let append = Append::new(vec![write], condition.into_iter().cloned().collect());
+    append.map(Some).map_err(|error| status::of_model(&error))
 }
 
 /// The first position that a condition speaks of.

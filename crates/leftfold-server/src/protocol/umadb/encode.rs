@@ -6,21 +6,18 @@
 //!
 //! Numbers of fields as in `umadb.proto`.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use leftfold_model::{RecordedEvent, Tag};
 use leftfold_proto::prost::encoding::{WireType, encode_key, encode_varint};
 use uuid::Uuid;
 
-use super::metadata::EventMetadata;
-use crate::protocol::wire_format;
-
-/// Memory that the events of one answer share. More: fewer allocations, and more that one slow answer keeps.
-const SHARED_BYTES: usize = 64 * 1024;
+use super::metadata::{ClientId, EventMetadata};
+use crate::protocol::wire_format::{self, SharedBuffer};
 
 /// Writes events.
 #[derive(Debug, Default)]
 pub(super) struct EventEncoder {
-    out: BytesMut,
+    out: SharedBuffer,
     /// An event whose length has to be known before it is written.
     event: Vec<u8>,
 }
@@ -31,11 +28,7 @@ impl EventEncoder {
         let kept = EventMetadata::from_json(&event.metadata);
         write_event(&mut self.event, event, &kept);
         let source = kept.tracking.as_ref().map_or(0, |it| it.source.len());
-        let large = self.event.len() + source + 64;
-        if self.out.capacity() < large {
-            self.out = BytesMut::with_capacity(SHARED_BYTES.max(large));
-        }
-        let out = &mut self.out;
+        let out = self.out.with_room(self.event.len() + source + 64);
         wire_format::number(out, 1, event.position.get());
         wire_format::bytes(out, 2, &self.event);
         if let Some(tracking) = &kept.tracking {
@@ -47,7 +40,7 @@ impl EventEncoder {
             wire_format::text(out, 1, &tracking.source);
             wire_format::number(out, 2, tracking.position);
         }
-        out.split().freeze()
+        self.out.take()
     }
 }
 
@@ -67,11 +60,15 @@ fn write_event(out: &mut Vec<u8>, event: &RecordedEvent, kept: &EventMetadata) {
     if !event.data.is_empty() {
         wire_format::bytes(out, 3, &event.data);
     }
-    wire_format::bytes(
-        out,
-        4,
-        wire_format::id(event.id, &mut Uuid::encode_buffer()),
-    );
+    let id = match kept.id {
+        ClientId::Stored => Some(event.id),
+        ClientId::Given(id) => Some(id),
+        ClientId::Missing => None,
+    };
+    if let Some(id) = id {
+        let text = &mut Uuid::encode_buffer();
+        wire_format::bytes(out, 4, wire_format::id(id, text));
+    }
     for pair in &kept.pairs {
         let length = [&pair.key, &pair.value]
             .iter()
@@ -158,7 +155,7 @@ mod tests {
     #[test]
     fn an_event_larger_than_what_is_shared_is_written_whole() {
         let mut event = recorded(&[], "");
-        event.data = vec![7; 3 * SHARED_BYTES].into();
+        event.data = vec![7; 3 * wire_format::SHARED_BYTES].into();
         let shown = read(EventEncoder::default().write(&event)).event.unwrap();
         assert_eq!(shown.data, event.data);
     }

@@ -1,26 +1,64 @@
-//! Events from the wire.
+//! Events from the wire, and which events are shown on it.
 //!
-//! **Owns:** the translation; the way back is in `encode`. **Does not know:** where events go.
-//! **Invariants:** data passes unchanged; an event without an id gets one.
+//! **Owns:** [`decode`], [`is_shown`]; `encode` writes events. **Does not know:** where events go.
+//! **Invariants:**
+//! - Data passes unchanged.
+//! - The store gets a distinct id for each event; the client gets back the id it gave, or none if it gave none.
 
-use leftfold_model::{ContentType, EventId, NewEvent};
+use std::collections::HashSet;
+
+use leftfold_model::{ContentType, EventId, NewEvent, RecordedEvent};
 use leftfold_proto::umadb::v1 as wire;
 use serde::de::IgnoredAny;
 use tonic::Status;
 
-use super::{metadata::EventMetadata, status};
-use crate::protocol::interner::NameInterner;
+use super::{
+    metadata::{ClientId, EventMetadata},
+    status,
+};
+use crate::protocol::{client_id, interner::NameInterner};
 
-/// An event as a client gives it. `tracking` is noted with it.
+/// Returns whether clients are shown an event: not if the store or the server noted it for itself.
+pub(super) fn is_shown(event: &RecordedEvent) -> bool {
+    !event.stream.as_str().starts_with('$')
+}
+
+/// Returns an event under a fresh id, with a note of the client's if it was stored under that.
+pub(super) fn with_fresh_id(event: &NewEvent) -> NewEvent {
+    let id = event.id();
+    let event = event.clone().with_id(EventId::fresh());
+    let notes_id = !event.metadata().is_empty()
+        && EventMetadata::from_json(event.metadata()).id != ClientId::Stored;
+    if notes_id {
+        return event;
+    }
+    let metadata = client_id::note(event.metadata(), Some(id));
+    event.with_metadata(metadata)
+}
+
+/// Decodes an event, and the id that the client gave it. `tracking` is noted with it.
+///
+/// The event has the client's id, unless `used` holds that already: an id may come twice in an append.
 pub(super) fn decode(
     event: wire::Event,
     tracking: Option<&wire::TrackingInfo>,
     names: &mut NameInterner,
-) -> Result<NewEvent, Status> {
+    used: &mut HashSet<EventId>,
+) -> Result<(NewEvent, Option<EventId>), Status> {
     let refused = |error| status::of_model(&error);
     let event_type = names.event_type(&event.event_type).map_err(refused)?;
     let tags = names.tags(&event.tags).map_err(refused)?;
+    let id: Option<EventId> = match event.uuid.as_str() {
+        "" => None,
+        id => Some(id.parse().map_err(refused)?),
+    };
+    let stored = id.filter(|&id| !id.is_nil() && used.insert(id));
     let kept = EventMetadata {
+        id: match (id, stored) {
+            (None, _) => ClientId::Missing,
+            (Some(_), Some(_)) => ClientId::Stored,
+            (Some(id), None) => ClientId::Given(id),
+        },
         pairs: event.metadata,
         tracking: tracking.cloned(),
         // Sorted and without doubles they come back as they are.
@@ -28,12 +66,10 @@ pub(super) fn decode(
     };
     let metadata = kept.to_json().map_err(status::invalid)?;
     let content_type = content_type(&event.data);
-    let id = match event.uuid.as_str() {
-        "" => EventId::fresh(),
-        id => id.parse().map_err(refused)?,
-    };
-    let new = NewEvent::new_with_id(id, event_type, content_type, event.data);
-    new.with_metadata(metadata).with_tags(tags).map_err(refused)
+    let stored = stored.unwrap_or_else(EventId::fresh);
+    let event = NewEvent::new_with_id(stored, event_type, content_type, event.data);
+    let event = event.with_metadata(metadata).with_tags(tags);
+    Ok((event.map_err(refused)?, id))
 }
 
 /// The wire does not tell what data is. What reads as a JSON object or list is taken for one, so that clients that ask for

@@ -8,7 +8,7 @@
 use std::{collections::HashSet, fmt};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use leftfold_model::Bytes;
+use leftfold_model::{Bytes, EventId};
 use leftfold_proto::umadb::v1::{MetadataEntry, TrackingInfo};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -17,14 +17,30 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use crate::protocol::client_id;
+
 /// The key under which an event tells of which progress it is part. Its value is an object, so no pair of a client is meant.
 const TRACKING: &str = "$tracking";
 /// The key under which tags are kept in the order in which they were given, if that is not their own. Its value is a list.
 const TAGS: &str = "$tags";
+/// Metadata that notes nothing but that the client gave no id.
+const MISSING_ID: &[u8] = b"{\"$id\":[]}";
 /// The key under which metadata is shown that is no JSON object but text.
 const TEXT: &str = "$metadata";
 /// The key under which metadata is shown that is not even text.
 const BINARY: &str = "$metadata.base64";
+
+/// The id that a client gave an event.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientId {
+    /// The event is stored under it.
+    #[default]
+    Stored,
+    /// The client gave none.
+    Missing,
+    /// The event is stored under another one.
+    Given(EventId),
+}
 
 /// What is kept of an event beside its type, data and tags.
 #[derive(Debug, Default, PartialEq)]
@@ -33,6 +49,7 @@ pub(super) struct EventMetadata {
     pub(super) tracking: Option<TrackingInfo>,
     /// The tags in the order in which they were given, if that is to be kept.
     pub(super) tags: Option<Vec<String>>,
+    pub(super) id: ClientId,
 }
 
 impl EventMetadata {
@@ -43,16 +60,27 @@ impl EventMetadata {
         }
         let mut keys = HashSet::with_capacity(self.pairs.len());
         if let Some(twice) = self.pairs.iter().find(|pair| !keys.insert(&pair.key)) {
-            return Err(format!("metadata has the key {:?} twice", twice.key));
+            return Err(format!("metadata contains duplicate keys: {:?}", twice.key));
         }
         let json = serde_json::to_vec(self).map_err(|error| error.to_string())?;
         Ok(json.into())
+    }
+
+    /// What an event's metadata says if it only notes that the client gave no id: most events of many clients.
+    fn nothing_but_missing_id(metadata: &[u8]) -> Option<Self> {
+        (metadata == MISSING_ID).then(|| Self {
+            id: ClientId::Missing,
+            ..Self::default()
+        })
     }
 
     /// What an event's metadata says.
     pub(super) fn from_json(metadata: &[u8]) -> Self {
         let mut kept = Self::default();
         if metadata.is_empty() {
+            return kept;
+        }
+        if let Some(kept) = Self::nothing_but_missing_id(metadata) {
             return kept;
         }
         let Ok(text) = std::str::from_utf8(metadata) else {
@@ -75,6 +103,10 @@ impl EventMetadata {
             && let Ok(TrackingRecord { source, position }) = serde_json::from_str(json)
         {
             self.tracking = Some(TrackingInfo { source, position });
+        } else if key == client_id::KEY
+            && let Some(id) = client_id_of(json)
+        {
+            self.id = id;
         } else if key == TAGS
             && let Ok(tags) = serde_json::from_str(json)
         {
@@ -110,7 +142,22 @@ impl Serialize for EventMetadata {
         if let Some(tags) = &self.tags {
             map.serialize_entry(TAGS, tags)?;
         }
+        // The last member, as other protocols look for it.
+        match self.id {
+            ClientId::Stored => {}
+            ClientId::Missing => map.serialize_entry(client_id::KEY, &[(); 0])?,
+            ClientId::Given(id) => map.serialize_entry(client_id::KEY, &[id.to_string()])?,
+        }
         map.end()
+    }
+}
+
+/// What a note of the client's id says: a list of the one id, or of none.
+fn client_id_of(json: &str) -> Option<ClientId> {
+    match serde_json::from_str::<Vec<&str>>(json).ok()?.as_slice() {
+        [] => Some(ClientId::Missing),
+        [id] => id.parse().ok().map(ClientId::Given),
+        _ => None,
     }
 }
 
@@ -171,6 +218,7 @@ mod tests {
             pairs: vec![pair("b", "1"), pair("a", "\"q\" \u{fc}"), pair("", "")],
             tracking: Some(tracking),
             tags: Some(vec!["y".into(), "x".into(), "y".into()]),
+            id: ClientId::Given(EventId::fresh()),
         };
         assert_eq!(EventMetadata::from_json(&kept.to_json().unwrap()), kept);
         assert!(EventMetadata::default().to_json().unwrap().is_empty());
@@ -185,9 +233,26 @@ mod tests {
     }
 
     #[test]
+    fn an_event_without_an_id_is_noted_as_such_and_pairs_of_that_name_stay_pairs() {
+        let missing = EventMetadata {
+            id: ClientId::Missing,
+            ..EventMetadata::default()
+        };
+        let json = missing.to_json().unwrap();
+        assert_eq!(json, MISSING_ID);
+        assert_eq!(EventMetadata::from_json(&json), missing);
+        let kept = of(vec![pair(client_id::KEY, "[]"), pair("k", "v")]);
+        assert_eq!(EventMetadata::from_json(&kept.to_json().unwrap()), kept);
+    }
+
+    #[test]
     fn a_key_that_comes_twice_is_refused() {
         let refused = of(vec![pair("a", "1"), pair("b", ""), pair("a", "1")]).to_json();
-        assert!(refused.unwrap_err().contains("\"a\" twice"));
+        let refused = refused.unwrap_err();
+        assert!(
+            refused.contains("metadata contains duplicate keys: \"a\""),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -203,7 +268,8 @@ mod tests {
         assert_eq!(plain(&pairs), expected);
         assert_eq!(plain(&shown(b"[1]")), [("$metadata", "[1]")]);
         assert_eq!(plain(&shown(b"\xff\0")), [("$metadata.base64", "/wA=")]);
-        let odd = shown(br#"{"$tracking":7,"$tags":[7]}"#);
-        assert_eq!(plain(&odd), [("$tracking", "7"), ("$tags", "[7]")]);
+        let odd = shown(br#"{"$tracking":7,"$tags":[7],"$id":[7]}"#);
+        let expected = [("$tracking", "7"), ("$tags", "[7]"), ("$id", "[7]")];
+        assert_eq!(plain(&odd), expected);
     }
 }

@@ -20,19 +20,19 @@ mod tracking;
 
 use std::sync::Arc;
 
-use leftfold_model::RecordedEvent;
 use leftfold_proto::umadb::v1::dcb_server::DcbServer;
 
 use self::service::Dcb;
-use crate::{protocol::GrpcRoutes, state::ServerState};
+use crate::{
+    protocol::{GrpcRoutes, methods::UMADB_OLDER_NAME},
+    state::ServerState,
+};
 
 /// Adds the services of this protocol.
 pub(crate) fn register(services: &mut GrpcRoutes, shared: &Arc<ServerState>) {
     let service = DcbServer::new(Dcb::new(shared));
-    services.add(service.max_decoding_message_size(shared.settings.message_bytes_max.len()));
-}
-
-/// Whether readers of this protocol are shown an event: not those that a store or a server noted for itself.
-fn is_shown(event: &RecordedEvent) -> bool {
-    !event.stream.as_str().starts_with('$')
+    let service = service.max_decoding_message_size(shared.settings.message_bytes_max.len());
+    services
+        .add_alias(UMADB_OLDER_NAME, service.clone())
+        .add(service);
 }

@@ -15,7 +15,8 @@ use tonic::Status;
 
 use super::{
     batcher::{Batch, MessageBatcher},
-    is_shown, query, status,
+    event::is_shown,
+    query, status,
 };
 
 /// A read on its way.
@@ -69,6 +70,33 @@ pub(super) fn read(
         ended: false,
     };
     Ok(stream::try_unfold(begin, Reading::step))
+}
+
+/// How many events [`shown_head`] passes over.
+const HIDDEN_MAX: u64 = 64;
+
+/// Returns the position of the newest event that clients are shown, or of one that is not shown behind many such.
+pub(super) async fn shown_head(store: &dyn EventStore) -> Result<Position, ReadError> {
+    let head = store.head().await?;
+    for limit in [1, HIDDEN_MAX] {
+        let newest = Read::all().from_position(head).backwards().limit(limit);
+        let batches: Vec<_> = store.read(newest).try_collect().await?;
+        let mut expected = head;
+        for event in batches.into_iter().flat_map(|batch| batch.events) {
+            // An event that was erased may be one that conditions see.
+            if event.position != expected {
+                return Ok(head);
+            }
+            if is_shown(&event) {
+                return Ok(event.position);
+            }
+            expected = expected.previous();
+        }
+        if expected == Position::START {
+            return Ok(Position::START);
+        }
+    }
+    Ok(head)
 }
 
 impl Reading {

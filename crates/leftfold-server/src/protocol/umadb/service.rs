@@ -58,7 +58,7 @@ impl dcb_server::Dcb for Dcb {
     }
 
     async fn head(&self, _: Request<HeadRequest>) -> Answer<HeadResponse> {
-        let head = self.shared.store.head().await;
+        let head = read::shown_head(&*self.shared.store).await;
         let head = head.map_err(|error| status::of_read(&error))?;
         let position = (head > Position::START).then_some(head.get());
         Ok(Response::new(HeadResponse { position }))

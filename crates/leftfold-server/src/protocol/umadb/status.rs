@@ -44,7 +44,7 @@ pub(super) fn of_append(error: &AppendError) -> Status {
         AppendError::Conflict(conflict) => integrity(conflict),
         AppendError::Invalid { .. } => invalid(error),
         AppendError::OutcomeUnknown { .. } => Status::unknown(format!(
-            "{error}: repeat the append with the same event ids to find out"
+            "{error}: read to find out; an append under a condition that fails because of its events can be repeated"
         )),
         _ => {
             tracing::warn!(error = error as &dyn std::error::Error, "append failed");
@@ -64,6 +64,17 @@ pub(super) fn of_read(error: &ReadError) -> Status {
             tracing::warn!(error = error as &dyn std::error::Error, "read failed");
             Status::unavailable(error.to_string())
         }
+    }
+}
+
+/// Why the progress of a source cannot be read.
+pub(super) fn of_tracking(error: &ReadError) -> Status {
+    match error {
+        // Not an outage: no retry can help.
+        ReadError::StreamDeleted { .. } => {
+            detailed(Code::FailedPrecondition, ErrorType::Io, error.to_string())
+        }
+        error => of_read(error),
     }
 }
 

@@ -14,7 +14,7 @@ use leftfold_store::{Delivery, ReadError, Subscription};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{batcher::MessageBatcher, is_shown, query, status};
+use super::{batcher::MessageBatcher, event::is_shown, query, status};
 use crate::{
     call::{self, QueryError},
     state::ServerState,

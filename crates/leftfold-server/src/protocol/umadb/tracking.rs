@@ -76,7 +76,7 @@ impl TrackingStream {
         let batches: Vec<_> = batches
             .try_collect()
             .await
-            .map_err(|error| status::of_read(&error))?;
+            .map_err(|error| status::of_tracking(&error))?;
         let newest = batches.into_iter().flat_map(|batch| batch.events).next();
         newest.as_ref().map(read).transpose()
     }
@@ -120,15 +120,15 @@ fn read(event: &RecordedEvent) -> Result<TrackingRecord, Status> {
     })
 }
 
-/// The id of the event that notes `tracking` together with these events: repeating the append gives the same.
-pub(super) fn id_for(tracking: &TrackingInfo, events: &[NewEvent]) -> EventId {
-    let Some(first) = events.first() else {
+/// Returns the id of the event that notes `tracking` together with events of these ids: the same for a retry.
+pub(super) fn id_for(tracking: &TrackingInfo, ids: &[EventId]) -> EventId {
+    let Some(&first) = ids.first() else {
         return EventId::fresh();
     };
     let mut name = tracking.position.to_le_bytes().to_vec();
     name.extend_from_slice(tracking.source.as_bytes());
-    for event in events {
-        name.extend_from_slice(event.id().as_bytes());
+    for id in ids {
+        name.extend_from_slice(id.as_bytes());
     }
-    EventId::derived(first.id(), &name)
+    EventId::derived(first, &name)
 }

@@ -47,6 +47,7 @@ public class Flow {
     step("a deleted stream comes back with its next event", Flow::deleted);
     step("a tombstone is for ever, and ends subscriptions", Flow::tombstoned);
     step("several streams are appended to at once, or none", Flow::several);
+    step("an event id belongs to its stream", Flow::copied);
     client.shutdown().get();
     System.out.println("the flow of the Java client is through");
     System.exit(0);
@@ -405,6 +406,18 @@ public class Flow {
     equal(unread.getMessage().contains("is deleted"), true);
     Exception refused = failsWith(RuntimeException.class, () -> append(name, StreamState.any(), deposited(2)));
     equal(refused.getMessage().contains("deleted"), true);
+  }
+
+  private static void copied() throws Exception {
+    EventData event = deposited(7);
+    List<String> names = List.of(stream("one"), stream("other"));
+    for (String name : names) {
+      Position first = append(name, StreamState.noStream(), event).getLogPosition();
+      equal(append(name, StreamState.noStream(), event).getLogPosition(), first);
+    }
+    for (String name : names) {
+      equal(ids(read(name, ReadStreamOptions.get())), List.of(event.getEventId()));
+    }
   }
 
   private static MultiStreamAppendResponse transfer(EventData withdrawal, EventData deposit) throws Exception {

@@ -7,17 +7,19 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use leftfold_model::{ContentType, EventId, EventType, NewEvent, limits::APPEND_EVENTS_MAX};
+use leftfold_model::{Bytes, ContentType, EventId, EventType, NewEvent, limits::APPEND_EVENTS_MAX};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{POSITION, REVISION, STREAM, VERSION, content_type, metadata, tag_list, tag_text};
+use super::{
+    POSITION, REVISION, STREAM, VERSION, content_type, metadata, source_of, tag_list, tag_text,
+};
 use crate::{
     json::{self, Bounded},
-    protocol::http_api::{append, extract::JSON, problem::Problem},
+    protocol::http_api::{extract::JSON, problem::Problem},
 };
 
 /// The namespace of ids that are made from a source and an id that is not a UUID.
@@ -84,17 +86,36 @@ pub(in crate::protocol::http_api) fn events(
         .map(|(index, attributes)| {
             let given = IncomingEvent {
                 named: attributes.named,
-                field: format!("events[{index}]"),
+                prefix: format!("events[{index}]."),
+                body: None,
             };
             given.checked(attributes.count)?.into_event(stream)
         })
         .collect()
 }
 
+/// The event of which all attributes but its data are given.
+pub(super) fn event_with_data(
+    attributes: Attributes<'_>,
+    prefix: &str,
+    data: Bytes,
+    stream: &str,
+) -> Result<NewEvent, Problem> {
+    let given = IncomingEvent {
+        named: attributes.named,
+        prefix: prefix.to_owned(),
+        body: Some(data),
+    };
+    given.checked(attributes.count)?.into_event(stream)
+}
+
 /// One of them, and where it stands in the request.
 struct IncomingEvent<'a> {
     named: BTreeMap<Cow<'a, str>, &'a RawValue>,
-    field: String,
+    /// What stands before the names of attributes in the request.
+    prefix: String,
+    /// The data, if it is no attribute.
+    body: Option<Bytes>,
 }
 
 impl<'a> IncomingEvent<'a> {
@@ -103,9 +124,14 @@ impl<'a> IncomingEvent<'a> {
         if count > ATTRIBUTES_MAX {
             let limit = serde_json::json!({"unit": "attributes", "max": ATTRIBUTES_MAX});
             let text = format!("{count} attributes; allowed are {ATTRIBUTES_MAX}");
-            return Err(Problem::invalid(self.field, text).with_value_and_limit(count, limit));
+            let field = self.prefix.trim_end_matches(['.', '-']);
+            return Err(Problem::invalid(field, text).with_value_and_limit(count, limit));
         }
-        let wrong = |name: &&Cow<'_, str>| !metadata::is_name(name) && **name != "data_base64";
+        let is_data = |name: &str| name == "data" || name == "data_base64";
+        let wrong = |name: &&Cow<'_, str>| match self.body {
+            None => !metadata::is_name(name) && **name != "data_base64",
+            Some(_) => !metadata::is_name(name) || is_data(name),
+        };
         if let Some(name) = self.named.keys().find(wrong) {
             let text = "not a name of an attribute";
             return Err(self
@@ -122,13 +148,14 @@ impl<'a> IncomingEvent<'a> {
             return Err(problem.with_value_and_limit(version, VERSION));
         }
         if let Some(other) = self.text(STREAM)?.filter(|other| other != stream) {
-            return Err(append::stream_mismatch(&self.field, &other, stream));
+            let field = self.prefix.trim_end_matches(['.', '-']);
+            return Err(Problem::stream_mismatch(field, &other, stream));
         }
         for place in [POSITION, REVISION] {
             self.named.remove(place);
         }
         let (id_text, source) = (self.required("id")?, self.required("source")?);
-        let id = event_id(&source, &id_text);
+        let id = event_id(&source, &id_text, stream);
         let event_type = EventType::new(self.required("type")?);
         let event_type = event_type.map_err(|error| self.refused("type", &error))?;
         let media_type = self.text("datacontenttype")?;
@@ -163,11 +190,11 @@ impl<'a> IncomingEvent<'a> {
     }
 
     fn problem(&self, name: &str, text: &str) -> Problem {
-        Problem::invalid(format!("{}.{name}", self.field), text)
+        Problem::invalid(format!("{}{name}", self.prefix), text)
     }
 
     fn refused(&self, name: &str, error: &leftfold_model::ModelError) -> Problem {
-        Problem::of_model(format!("{}.{name}", self.field), error)
+        Problem::of_model(format!("{}{name}", self.prefix), error)
     }
 
     /// An attribute that is text. A null means that it is not set.
@@ -195,7 +222,21 @@ impl<'a> IncomingEvent<'a> {
         }
     }
 
-    fn data(&mut self, content_type: ContentType) -> Result<Vec<u8>, Problem> {
+    fn data(&mut self, content_type: ContentType) -> Result<Bytes, Problem> {
+        if let Some(body) = self.body.take() {
+            let is_json = || serde_json::from_slice::<IgnoredAny>(&body);
+            if content_type == ContentType::Json
+                && !body.is_empty()
+                && let Err(error) = is_json()
+            {
+                return Err(Problem::invalid("body", format!("not JSON: {error}")));
+            }
+            return Ok(body);
+        }
+        self.data_of_attributes(content_type).map(Bytes::from)
+    }
+
+    fn data_of_attributes(&mut self, content_type: ContentType) -> Result<Vec<u8>, Problem> {
         const BASE64: &str = "data_base64";
         let (data, base64) = (self.named.remove("data"), self.text(BASE64)?);
         match (data.filter(|value| !is_null(value)), base64) {
@@ -268,9 +309,14 @@ fn told(value: &RawValue) -> Value {
     serde_json::from_str(json).unwrap_or_default()
 }
 
-/// A UUID as it is; of other ids one that is the same each time. The length keeps apart what only looks alike when joined.
-fn event_id(source: &str, id: &str) -> EventId {
+/// The id that follows from source and id, which together are what makes an event the same.
+///
+/// An event that this server showed as one of the stream's own keeps its id. The length keeps apart what only looks alike
+/// when joined.
+fn event_id(source: &str, id: &str, stream: &str) -> EventId {
+    let own = Some(id).filter(|_| source == source_of(stream));
+    let own = own.and_then(|id| id.parse().ok());
     let named = || format!("{}:{source}{id}", source.len());
-    id.parse()
-        .unwrap_or_else(|_| EventId::derived(ID_NAMESPACE, named().as_bytes()))
+    own.filter(|id: &EventId| !id.is_nil())
+        .unwrap_or_else(|| EventId::derived(ID_NAMESPACE, named().as_bytes()))
 }

@@ -1,15 +1,18 @@
-//! Events as `CloudEvents` 1.0 in JSON, in and out.
+//! Events as `CloudEvents` 1.0: in JSON, in and out; in binary mode of HTTP, in.
 //!
 //! **Owns:** the words of `CloudEvents`, and [`CloudEvent`], how an event is shown in them. **Does not know:** routes.
 //! **Invariants:** no attribute is lost: those that an event has no place for are kept in its metadata, under one key, and
 //! come back out of it; JSON data is kept byte for byte.
-//! **Reading order:** `decode`, what comes in; `metadata`, what of it stands in the metadata; [`CloudEvent`], what goes out.
+//! **Reading order:** `decode`, what comes in; `binary`, what comes in as headers; `metadata`, what of it stands in the
+//! metadata; [`CloudEvent`], what goes out.
 //!
-//! Source: `CloudEvents` specification 1.0.2, its JSON event format and JSON batch format.
+//! Source: `CloudEvents` specification 1.0.2, its JSON event format and JSON batch format and HTTP binding.
 
+mod binary;
 mod decode;
 mod metadata;
 
+pub(super) use binary::binary_event;
 pub(super) use decode::{Attributes, events};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -84,12 +87,11 @@ impl<'a> CloudEvent<'a> {
             ContentType::Json => json::raw(&event.data, Layout::Document),
             _ => None,
         };
-        let stream = super::percent_encode(event.stream.as_str());
         let media_type = event.content_type.media_type();
         Self {
             specversion: VERSION,
             id: id.unwrap_or_else(|| event.id.to_string()),
-            source: source.unwrap_or_else(|| format!("{}/streams/{stream}", super::BASE)),
+            source: source.unwrap_or_else(|| source_of(event.stream.as_str())),
             event_type: event.event_type.as_str(),
             time: time.unwrap_or_else(|| json::time_text(event.time)),
             datacontenttype: datacontenttype.unwrap_or_else(|| media_type.to_owned()),
@@ -100,6 +102,12 @@ impl<'a> CloudEvent<'a> {
             others,
         }
     }
+}
+
+/// The source of events that have no other: their stream.
+fn source_of(stream: &str) -> String {
+    let stream = super::percent_encode(stream);
+    format!("{}/streams/{stream}", super::BASE)
 }
 
 /// Tags as one text.

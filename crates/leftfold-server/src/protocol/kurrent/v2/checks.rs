@@ -5,9 +5,11 @@
 //! **Invariants:** all checks that fail are told, not only the first; a check that was seen to hold holds when the append is
 //! written, or all are looked at again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use leftfold_model::{Conflict, ExpectedRevision, Revision, StreamCheck, StreamName};
+use leftfold_model::{
+    Conflict, CurrentRevision, ExpectedRevision, Revision, StreamCheck, StreamName, StreamWrite,
+};
 use leftfold_proto::kurrentdb::protocol::v2::streams::{
     ConsistencyCheck, consistency_check,
     errors::{
@@ -17,10 +19,13 @@ use leftfold_proto::kurrentdb::protocol::v2::streams::{
 use leftfold_store::{EventStore, ReadError, StreamState, StreamStatus};
 use tonic::Status;
 
-use super::{record, status};
+use super::{super::revision, record};
 
 /// Checks of one append, at most: each is looked up.
 const CHECKS_MAX: usize = 1_000;
+
+/// The index in a violation that no check speaks of.
+const NO_CHECK: i32 = -1;
 
 /// The checks of one append.
 #[derive(Debug)]
@@ -138,15 +143,45 @@ impl ConsistencyChecks {
         }
         Ok(seen)
     }
+
+    /// What fails when `writes` are appended and `seen` is what fails of the checks alone.
+    ///
+    /// A write to a tombstoned stream violates all checks of that stream, or has no check that it could name.
+    pub(super) async fn violations(
+        &self,
+        store: &dyn EventStore,
+        writes: &[StreamWrite],
+        seen: &CheckEvaluation,
+    ) -> Result<Vec<ConsistencyViolation>, ReadError> {
+        let mut violations = seen.violations.clone();
+        let streams: BTreeSet<_> = writes.iter().map(|write| &write.stream).collect();
+        for stream in streams {
+            let state = store.stream_state(stream.clone()).await?;
+            if state.status != StreamStatus::Tombstoned {
+                continue;
+            }
+            let checks = self.0.iter().enumerate();
+            let mut of_stream = checks
+                .filter(|(_, check)| check.stream == *stream)
+                .peekable();
+            if of_stream.peek().is_none() {
+                violations.push(violation(NO_CHECK, stream, revision::ANY, &state));
+            }
+            violations.extend(of_stream.map(|(index, check)| check.violated(index, &state)));
+        }
+        violations.sort_by_key(|violation| violation.check_index);
+        violations.dedup_by_key(|violation| (violation.check_index, stream_of(violation)));
+        Ok(violations)
+    }
 }
 
 fn wanted(number: i64) -> Option<ExpectedState> {
     match number {
-        status::ANY => Some(ExpectedState::Any),
-        status::NO_STREAM => Some(ExpectedState::Absent),
-        status::EXISTS => Some(ExpectedState::Present),
-        status::DELETED => Some(ExpectedState::Deleted),
-        status::TOMBSTONED => Some(ExpectedState::Tombstoned),
+        revision::ANY => Some(ExpectedState::Any),
+        revision::NO_STREAM => Some(ExpectedState::Absent),
+        revision::EXISTS => Some(ExpectedState::Present),
+        revision::DELETED => Some(ExpectedState::Deleted),
+        revision::TOMBSTONED => Some(ExpectedState::Tombstoned),
         number => Some(ExpectedState::At(Revision::new(
             u64::try_from(number).ok()?,
         ))),
@@ -160,6 +195,8 @@ impl Check {
         let (status, last) = (state.status, state.last);
         match self.wanted {
             ExpectedState::Any => true,
+            // Whether a tombstoned stream may be written is not a question of its checks.
+            ExpectedState::Absent if status == StreamStatus::Tombstoned => true,
             ExpectedState::Tombstoned => status == StreamStatus::Tombstoned,
             _ if status == StreamStatus::Tombstoned => false,
             ExpectedState::Deleted => status == StreamStatus::Deleted,
@@ -197,19 +234,37 @@ impl Check {
     }
 
     fn violated(&self, index: usize, state: &StreamState) -> ConsistencyViolation {
-        let actual_state = match state.status {
-            StreamStatus::Tombstoned => status::TOMBSTONED,
-            StreamStatus::Deleted => status::DELETED,
-            StreamStatus::Absent | StreamStatus::Present => status::of_current(state.last),
-        };
-        let violation = StreamStateViolation {
-            stream: self.stream.to_string(),
-            expected_state: self.number,
-            actual_state,
-        };
-        ConsistencyViolation {
-            check_index: i32::try_from(index).unwrap_or(i32::MAX),
-            r#type: Some(consistency_violation::Type::StreamState(violation)),
-        }
+        let index = i32::try_from(index).unwrap_or(i32::MAX);
+        violation(index, &self.stream, self.number, state)
     }
+}
+
+/// A violation with what is there, in numbers that every client knows.
+fn violation(
+    check_index: i32,
+    stream: &StreamName,
+    expected_state: i64,
+    state: &StreamState,
+) -> ConsistencyViolation {
+    let actual_state = match state.status {
+        StreamStatus::Tombstoned => revision::TOMBSTONE_REVISION,
+        StreamStatus::Deleted => revision::NO_STREAM,
+        StreamStatus::Absent | StreamStatus::Present => {
+            revision::of_current(CurrentRevision(state.last))
+        }
+    };
+    let violation = StreamStateViolation {
+        stream: stream.to_string(),
+        expected_state,
+        actual_state,
+    };
+    ConsistencyViolation {
+        check_index,
+        r#type: Some(consistency_violation::Type::StreamState(violation)),
+    }
+}
+
+fn stream_of(violation: &ConsistencyViolation) -> Option<String> {
+    let consistency_violation::Type::StreamState(state) = violation.r#type.as_ref()?;
+    Some(state.stream.clone())
 }

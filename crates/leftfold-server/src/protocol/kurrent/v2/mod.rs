@@ -15,12 +15,12 @@ use std::sync::Arc;
 use leftfold_proto::kurrentdb::protocol::v2::streams::streams_service_server::StreamsServiceServer;
 
 use self::service::Streams;
-use super::MESSAGE_ROOM;
+use super::limits::MESSAGE_OVERHEAD;
 use crate::{protocol::GrpcRoutes, state::ServerState};
 
 /// Adds the service of this protocol.
 pub(super) fn register(services: &mut GrpcRoutes, shared: &Arc<ServerState>) {
     let bytes = shared.settings.message_bytes_max.len();
     let service = StreamsServiceServer::new(Streams::new(shared));
-    services.add(service.max_decoding_message_size(bytes.saturating_add(MESSAGE_ROOM)));
+    services.add(service.max_decoding_message_size(bytes.saturating_add(MESSAGE_OVERHEAD)));
 }

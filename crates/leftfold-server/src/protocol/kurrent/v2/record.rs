@@ -14,6 +14,7 @@ use serde_json::{Map, Number, Value};
 use tonic::Status;
 
 use super::status;
+use crate::protocol::client_id;
 
 /// The property whose texts become tags.
 const TAGS: &str = "$tags";
@@ -36,10 +37,11 @@ pub(super) fn stream(name: String) -> Result<StreamName, Status> {
 /// A record as an event for `stream`.
 pub(super) fn event(record: AppendRecord, stream: &StreamName) -> Result<NewEvent, Status> {
     let refused = |error| status::of_model(&error);
-    let id = match record.record_id.as_deref() {
-        None | Some("") => EventId::fresh(),
-        Some(id) => id.parse().map_err(refused)?,
+    let id: Option<EventId> = match record.record_id.as_deref() {
+        None | Some("") => None,
+        Some(id) => Some(id.parse().map_err(refused)?),
     };
+    let id = id.filter(|id| !id.is_nil()).unwrap_or_else(EventId::fresh);
     let missing =
         |what| Status::invalid_argument(format!("record {id} for stream {stream} names no {what}"));
     let schema = record.schema.ok_or_else(|| missing("schema"))?;
@@ -64,7 +66,7 @@ pub(super) fn event(record: AppendRecord, stream: &StreamName) -> Result<NewEven
         return Err(status::record_too_large(stream, id, size, RECORD_BYTES_MAX));
     }
     NewEvent::new_with_id(id, event_type, content_type, record.data)
-        .with_metadata(metadata)
+        .with_metadata(client_id::protect(metadata.into(), id))
         .with_tags(tags)
         .map_err(refused)
 }

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use leftfold_model::{Append, Appended, ExpectedRevision, StreamCheck, StreamName, StreamWrite};
+use leftfold_model::{
+    Append, Appended, Conflict, ExpectedRevision, StreamCheck, StreamName, StreamWrite,
+};
 use leftfold_proto::kurrentdb::protocol::v2::streams::{
     AppendRecordsRequest, AppendRecordsResponse, StreamRevision,
 };
@@ -14,6 +16,7 @@ use leftfold_store::{AppendError, EventStore};
 use tonic::Status;
 
 use super::{
+    super::{revision, stream_ids},
     checks::{CheckEvaluation, ConsistencyChecks},
     record,
     session::{bound_bytes, bound_events},
@@ -52,6 +55,7 @@ impl Records {
                 }),
             }
         }
+        stream_ids::separate(&mut writes);
         let append = Append::new(writes, Vec::new());
         Ok(Self {
             append: append.map_err(|error| status::of_model(&error))?,
@@ -69,12 +73,15 @@ impl Records {
             let seen = self.checks.evaluate(&*store).await;
             let seen = seen.map_err(|error| status::of_read(&error))?;
             if !seen.violations.is_empty() {
-                return self.repeated(&*store, seen).await;
+                return self.repeated(&*store, &seen).await;
             }
             let append = self.under(seen.held.clone())?;
-            match store.append(append).await {
+            match stream_ids::append(&*store, append).await {
                 Ok(appended) => return Ok(answer(&appended)),
                 Err(AppendError::Conflict(conflict)) if seen.is_outdated(&conflict) => {}
+                Err(AppendError::Conflict(Conflict::StreamDeleted { .. })) => {
+                    return Err(self.violated(&*store, &seen).await);
+                }
                 Err(error) => {
                     return Err(status::of_append(&*store, self.append.writes(), error).await);
                 }
@@ -94,14 +101,26 @@ impl Records {
     async fn repeated(
         &self,
         store: &dyn EventStore,
-        seen: CheckEvaluation,
+        seen: &CheckEvaluation,
     ) -> Result<AppendRecordsResponse, Status> {
         if let Some(never) = seen.unsatisfiable().filter(|_| self.has_ids)
-            && let Ok(appended) = store.append(self.under(vec![never])?).await
+            && let Ok(appended) = stream_ids::append(store, self.under(vec![never])?).await
         {
             return Ok(answer(&appended));
         }
-        Err(status::violated(seen.violations))
+        Err(self.violated(store, seen).await)
+    }
+
+    /// Which checks fail, those of tombstoned streams that are written included.
+    async fn violated(&self, store: &dyn EventStore, seen: &CheckEvaluation) -> Status {
+        match self
+            .checks
+            .violations(store, self.append.writes(), seen)
+            .await
+        {
+            Ok(violations) => status::violated(violations),
+            Err(error) => status::of_read(&error),
+        }
     }
 }
 
@@ -113,8 +132,8 @@ fn answer(appended: &Appended) -> AppendRecordsResponse {
             .iter()
             .position(|known| known.stream == stream.as_str())
     };
-    for (stream, revision) in &appended.streams {
-        let revision = status::of_revision(*revision);
+    for (stream, last) in &appended.streams {
+        let revision = revision::of_revision(*last);
         match known(&revisions, stream).and_then(|index| revisions.get_mut(index)) {
             Some(known) => known.revision = revision,
             None => revisions.push(StreamRevision {
@@ -125,6 +144,6 @@ fn answer(appended: &Appended) -> AppendRecordsResponse {
     }
     AppendRecordsResponse {
         revisions,
-        position: status::of_position(appended.last),
+        position: revision::of_position(appended.last),
     }
 }

@@ -15,7 +15,10 @@ use leftfold_proto::kurrentdb::protocol::v2::streams::{
 use leftfold_store::EventStore;
 use tonic::{Status, Streaming};
 
-use super::{record, status};
+use super::{
+    super::{revision, stream_ids},
+    record, status,
+};
 use crate::{call, connection::Reservation, state::ServerState};
 
 /// What a client said so far.
@@ -77,9 +80,11 @@ impl Session {
         self,
         store: Arc<dyn EventStore>,
     ) -> Result<AppendSessionResponse, Status> {
-        let append = Append::new(self.writes, Vec::new());
+        let mut writes = self.writes;
+        stream_ids::separate(&mut writes);
+        let append = Append::new(writes, Vec::new());
         let append = append.map_err(|error| status::of_model(&error))?;
-        match store.append(append.clone()).await {
+        match stream_ids::append(&*store, append.clone()).await {
             Ok(appended) => Ok(answer(append.writes(), &appended)),
             Err(error) => Err(status::of_append(&*store, append.writes(), error).await),
         }
@@ -113,9 +118,9 @@ pub(super) fn bound_bytes(
 
 fn expected(stream: &StreamName, number: Option<i64>) -> Result<ExpectedRevision, Status> {
     match number {
-        None | Some(status::ANY) => Ok(ExpectedRevision::Any),
-        Some(status::NO_STREAM) => Ok(ExpectedRevision::NoStream),
-        Some(status::EXISTS) => Ok(ExpectedRevision::StreamExists),
+        None | Some(revision::ANY) => Ok(ExpectedRevision::Any),
+        Some(revision::NO_STREAM) => Ok(ExpectedRevision::NoStream),
+        Some(revision::EXISTS) => Ok(ExpectedRevision::StreamExists),
         Some(number) => match u64::try_from(number) {
             Ok(revision) => Ok(ExpectedRevision::Exact(Revision::new(revision))),
             Err(_) => Err(Status::invalid_argument(format!(
@@ -128,17 +133,17 @@ fn expected(stream: &StreamName, number: Option<i64>) -> Result<ExpectedRevision
 fn answer(writes: &[StreamWrite], appended: &Appended) -> AppendSessionResponse {
     let mut behind = appended.first;
     let output = writes.iter().zip(&appended.streams);
-    let output = output.map(|(write, (stream, revision))| {
+    let output = output.map(|(write, (stream, last))| {
         behind = behind.saturating_add(write.events.len() as u64);
         AppendResponse {
             stream: stream.to_string(),
-            stream_revision: status::of_revision(*revision),
-            position: Some(status::of_position(behind.previous())),
+            stream_revision: revision::of_revision(*last),
+            position: Some(revision::of_position(behind.previous())),
         }
     });
     AppendSessionResponse {
         output: output.collect(),
-        position: status::of_position(appended.last),
+        position: revision::of_position(appended.last),
     }
 }
 

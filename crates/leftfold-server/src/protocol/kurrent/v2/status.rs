@@ -4,8 +4,7 @@
 //! **Invariants:** clients tell errors apart by the type of the first detail; an error without a type of its own has none.
 
 use leftfold_model::{
-    Conflict, CurrentRevision, ExpectedRevision, ModelError, Position, Revision, StreamName,
-    StreamWrite,
+    Conflict, CurrentRevision, ExpectedRevision, ModelError, StreamName, StreamWrite,
 };
 use leftfold_proto::{
     google::rpc,
@@ -21,19 +20,10 @@ use leftfold_proto::{
 use leftfold_store::{AppendError, EventStore, ReadError, StreamStatus};
 use tonic::{Code, Status};
 
+use super::super::{limits::DETAILS_BYTES_MAX, revision};
+
 /// What stands before a message's name in the type of a detail.
 const TYPE_PREFIX: &str = "type.googleapis.com/kurrentdb.protocol.v2.streams.errors.";
-
-/// "No stream", as a number.
-pub(super) const NO_STREAM: i64 = -1;
-/// "Any", as a number.
-pub(super) const ANY: i64 = -2;
-/// "Exists", as a number.
-pub(super) const EXISTS: i64 = -4;
-/// A deleted stream, as a number.
-pub(super) const DELETED: i64 = -5;
-/// A stream that was deleted for good, as a number.
-pub(super) const TOMBSTONED: i64 = -6;
 
 pub(super) fn of_model(error: &ModelError) -> Status {
     Status::invalid_argument(error.to_string())
@@ -108,7 +98,10 @@ fn revision_conflict(
     expected: ExpectedRevision,
     actual: CurrentRevision,
 ) -> Status {
-    let (expected_revision, actual_revision) = (of_expected(expected), of_current(actual.0));
+    let (expected_revision, actual_revision) = (
+        revision::of_expected(expected),
+        revision::of_current(actual),
+    );
     detailed(
         Code::FailedPrecondition,
         format!(
@@ -134,14 +127,24 @@ fn tombstoned(stream: &StreamName) -> Status {
     )
 }
 
-/// Streams are not as the checks demand; these are all of them.
-pub(super) fn violated(violations: Vec<ConsistencyViolation>) -> Status {
+/// Streams are not as the checks demand. The first of the violations are named, as many as clients take.
+pub(super) fn violated(mut violations: Vec<ConsistencyViolation>) -> Status {
+    let count = violations.len();
+    let mut bytes = 0;
+    let fitting = violations.iter().take_while(|violation| {
+        // A key and a length of two bytes are around each.
+        bytes += violation.encoded_len() + 3;
+        bytes <= DETAILS_BYTES_MAX
+    });
+    let fitting = fitting.count().max(1);
+    violations.truncate(fitting);
+    let mut message = format!("{count} of the consistency checks failed, nothing was written");
+    if fitting < count {
+        message.push_str(&format!("; the first {fitting} are named"));
+    }
     detailed(
         Code::FailedPrecondition,
-        format!(
-            "{} of the consistency checks failed, nothing was written",
-            violations.len()
-        ),
+        message,
         "AppendConsistencyViolationErrorDetails",
         &AppendConsistencyViolationErrorDetails { violations },
     )
@@ -185,31 +188,6 @@ pub(super) fn stream_came_twice(stream: &StreamName) -> Status {
             stream: stream.to_string(),
         },
     )
-}
-
-/// An expectation, as a number.
-fn of_expected(expected: ExpectedRevision) -> i64 {
-    match expected {
-        ExpectedRevision::Any => ANY,
-        ExpectedRevision::NoStream => NO_STREAM,
-        ExpectedRevision::StreamExists => EXISTS,
-        ExpectedRevision::Exact(revision) => of_revision(revision),
-    }
-}
-
-/// The revision of a stream's last event, as a number.
-pub(super) fn of_current(last: Option<Revision>) -> i64 {
-    last.map_or(NO_STREAM, of_revision)
-}
-
-/// A revision, as a number.
-pub(super) fn of_revision(revision: Revision) -> i64 {
-    i64::try_from(revision.get()).unwrap_or(i64::MAX)
-}
-
-/// A position, as a number.
-pub(super) fn of_position(position: Position) -> i64 {
-    i64::try_from(position.get()).unwrap_or(i64::MAX)
 }
 
 fn of_size(bytes: usize) -> i32 {

@@ -1,0 +1,143 @@
+//! Metadata of tombstoned streams, by the revisions that clients count.
+//!
+//! **Owns:** the translation of revisions of such a metadata stream, to the store's and back.
+//! **Does not know:** how a tombstone ends a stream.
+//! **Invariants:** a tombstone stands in the metadata stream and takes one of its revisions there; clients count none for it.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use leftfold_model::{
+    CurrentRevision, EventType, ExpectedRevision, Query, QueryItem, Read, Revision, StreamName,
+};
+use leftfold_store::{AppendError, EventStore, ReadError, StreamStatus, TOMBSTONE_EVENT_TYPE};
+
+/// Tombstones of the log that are looked through, at most; behind them revisions are those of the store.
+const TOMBSTONES_MAX: u64 = 65_536;
+
+/// The revisions that tombstones take in one metadata stream.
+#[derive(Debug)]
+pub(super) struct TombstoneRevisions {
+    /// In rising order.
+    tombstones: Vec<u64>,
+    /// The last revision of the stream.
+    last: u64,
+}
+
+impl TombstoneRevisions {
+    /// Looks them up; `None` if `stream` is not the metadata stream of a tombstoned stream.
+    pub(super) async fn of(
+        store: &dyn EventStore,
+        stream: &StreamName,
+    ) -> Result<Option<Self>, AppendError> {
+        let Some(described) = stream.described_stream() else {
+            return Ok(None);
+        };
+        let state = store.stream_state(described).await.map_err(unavailable)?;
+        let (StreamStatus::Tombstoned, Some(last)) = (state.status, state.metadata_revision) else {
+            return Ok(None);
+        };
+        let query = EventType::new(TOMBSTONE_EVENT_TYPE)
+            .and_then(|event_type| QueryItem::types([event_type]))
+            .and_then(|item| Query::items([item]))
+            .map_err(|error| AppendError::Invalid {
+                reason: error.to_string(),
+            })?;
+        // The stream itself cannot be read any more.
+        let mut batches = store.read(Read::query(query).limit(TOMBSTONES_MAX));
+        let mut tombstones = Vec::new();
+        while let Some(batch) = batches.try_next().await.map_err(unavailable)? {
+            let events = batch.events.iter().filter(|event| event.stream == *stream);
+            tombstones.extend(events.map(|event| event.revision.get()));
+        }
+        Ok(Some(Self {
+            tombstones,
+            last: last.get(),
+        }))
+    }
+
+    /// Returns what an expectation of the client means to the store.
+    pub(super) fn expected(&self, expected: ExpectedRevision) -> ExpectedRevision {
+        let next = match expected {
+            ExpectedRevision::Any | ExpectedRevision::StreamExists => return expected,
+            ExpectedRevision::NoStream => 0,
+            ExpectedRevision::Exact(revision) => revision.get().saturating_add(1),
+        };
+        match next.cmp(&self.next()) {
+            // Behind the tombstone, which is the last event.
+            std::cmp::Ordering::Equal => ExpectedRevision::Exact(Revision::new(self.last)),
+            std::cmp::Ordering::Greater => {
+                let before = (next - 1).saturating_add(self.tombstones.len() as u64);
+                ExpectedRevision::Exact(Revision::new(before))
+            }
+            std::cmp::Ordering::Less => match self.stored(next).checked_sub(1) {
+                None => ExpectedRevision::NoStream,
+                Some(before) => ExpectedRevision::Exact(Revision::new(before)),
+            },
+        }
+    }
+
+    /// Returns the revision that clients count for one of the store's.
+    pub(super) fn counted(&self, stored: Revision) -> Revision {
+        let before = self.tombstones.partition_point(|&at| at < stored.get());
+        Revision::new(stored.get().saturating_sub(before as u64))
+    }
+
+    /// Returns the last revision that clients count.
+    pub(super) fn current(&self) -> CurrentRevision {
+        CurrentRevision(self.next().checked_sub(1).map(Revision::new))
+    }
+
+    /// The revision that clients expect the next event at.
+    fn next(&self) -> u64 {
+        (self.last + 1).saturating_sub(self.tombstones.len() as u64)
+    }
+
+    /// The store's revision of the event that clients count as this one.
+    fn stored(&self, counted: u64) -> u64 {
+        let tombstones = self.tombstones.iter();
+        tombstones.fold(counted, |stored, &at| stored + u64::from(at <= stored))
+    }
+}
+
+fn unavailable(error: ReadError) -> AppendError {
+    AppendError::Unavailable {
+        cause: Arc::new(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revisions_are_counted_without_tombstones() {
+        // Metadata, tombstone, metadata, tombstone.
+        let revisions = TombstoneRevisions {
+            tombstones: vec![1, 3],
+            last: 3,
+        };
+        let exact = |at| ExpectedRevision::Exact(Revision::new(at));
+        assert_eq!(
+            revisions.expected(ExpectedRevision::NoStream),
+            ExpectedRevision::NoStream
+        );
+        assert_eq!(revisions.expected(exact(0)), exact(1));
+        assert_eq!(revisions.expected(exact(1)), exact(3));
+        // What is not there yet is not there in the store either.
+        assert_eq!(revisions.expected(exact(2)), exact(4));
+        assert_eq!(revisions.expected(exact(3)), exact(5));
+        assert_eq!(
+            revisions.expected(ExpectedRevision::Any),
+            ExpectedRevision::Any
+        );
+        assert_eq!(revisions.counted(Revision::new(2)), Revision::new(1));
+        assert_eq!(revisions.current().0, Some(Revision::new(1)));
+        let alone = TombstoneRevisions {
+            tombstones: vec![0],
+            last: 0,
+        };
+        assert_eq!(alone.expected(ExpectedRevision::NoStream), exact(0));
+        assert_eq!(alone.current().0, None);
+    }
+}

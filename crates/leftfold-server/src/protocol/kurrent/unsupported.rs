@@ -1,0 +1,25 @@
+//! Streams that a server of these clients may make by itself, and this one does not.
+//!
+//! **Owns:** their names. **Does not know:** indexes; `filter` answers those that the log has.
+
+use leftfold_model::StreamName;
+use tonic::Status;
+
+use super::{filter, status};
+
+/// Names, or beginnings of names, of the streams that projections make.
+const OF_PROJECTIONS: [&str; 4] = ["$ce-", "$et-", "$bc-", "$category-"];
+/// The stream of all streams, which a projection makes.
+const STREAMS: &str = "$streams";
+
+/// Refuses a stream that nothing was written to, if its name says that the server would make it.
+pub(super) fn refuse(stream: &StreamName) -> Result<(), Status> {
+    let name = stream.as_str();
+    if name.starts_with(filter::INDEX_PREFIX) {
+        return Err(status::index_not_found(name));
+    }
+    if name == STREAMS || OF_PROJECTIONS.iter().any(|begins| name.starts_with(begins)) {
+        return Err(status::needs_projection(stream));
+    }
+    Ok(())
+}
