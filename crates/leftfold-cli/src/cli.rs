@@ -111,8 +111,8 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct Data {
-    /// Directory of the store, or a database as `postgres://...` or `mongodb://...`. Commands that write create it if it is missing.
-    /// [env: LEFTFOLD_DATA]
+    /// Directory of the store, or a database as `postgres://...` or `mongodb://...`. Commands that write
+    /// create it if it is missing. [env: LEFTFOLD_DATA]
     #[arg(long, value_name = "STORE")]
     pub(crate) data: Option<PathBuf>,
     /// Server of the store, as `leftfold://host:port`. [env: LEFTFOLD_URL]

@@ -34,7 +34,8 @@ pub enum OpenError {
     },
     /// An option allows the server to lose what it has acknowledged.
     #[error(
-        "unsafe option {option}={value}: acknowledged events could be lost; expected {expected}, or unsafe_allow_lost_commits=true"
+        "unsafe option {option}={value}: acknowledged events could be lost; expected {expected}, \
+         or unsafe_allow_lost_commits=true"
     )]
     Unsafe {
         /// The option of the address.

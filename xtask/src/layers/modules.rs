@@ -162,7 +162,13 @@ const TABLES: &[Layers] = &[
         parent: "protocol",
         layers: &[
             &["http_api", "kurrent", "native", "umadb"], // none knows another
-            &["client_id", "grpc_routes", "interner", "wire_format", "methods"],
+            &[
+                "client_id",
+                "grpc_routes",
+                "interner",
+                "wire_format",
+                "methods",
+            ],
             &["message_shapes"],
             &["message_scanner"],
         ],
