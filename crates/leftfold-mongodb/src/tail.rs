@@ -292,7 +292,7 @@ impl Follower {
             if self.watching.is_some()
                 && let Some(commits) = self.tail.after(self.after)
             {
-                return Ok(self.from_memory(&commits));
+                return Ok(self.deliver_recent(&commits));
             }
             let head = self.log.head().await?;
             self.tail.advance(head);
@@ -324,7 +324,7 @@ impl Follower {
         }))
     }
 
-    fn from_memory(&self, commits: &[Arc<Recent>]) -> Option<Delivery> {
+    fn deliver_recent(&self, commits: &[Arc<Recent>]) -> Option<Delivery> {
         let head = commits.last()?.last;
         let mut events = Vec::new();
         for commit in commits {

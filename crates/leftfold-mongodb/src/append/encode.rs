@@ -142,8 +142,7 @@ fn add_events(events: &mut Vec<EventDocument>, placed: &Placed<'_>, now: Timesta
     let mut number = 0;
     let last_revisions = revisions(placed);
     for (write, first_revision) in placed.append.writes().iter().zip(last_revisions) {
-        let mut revision = first_revision;
-        for event in &write.events {
+        for (revision, event) in (first_revision..).zip(&write.events) {
             let payload = placed.payloads.get(&number).cloned();
             let inline = |bytes: &[u8]| {
                 binary(if payload.is_some() {
@@ -173,7 +172,6 @@ fn add_events(events: &mut Vec<EventDocument>, placed: &Placed<'_>, now: Timesta
                 erased: false,
             });
             position = position.next();
-            revision += 1;
             number += 1;
         }
     }

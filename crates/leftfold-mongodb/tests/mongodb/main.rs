@@ -2,10 +2,8 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "tests stop at the first surprise, and measure their own patience"
+    reason = "tests stop at the first surprise"
 )]
 
 mod conformance;
