@@ -249,7 +249,8 @@ impl<'a> Planning<'a> {
         match planned.phase {
             Phase::Tombstoned => return Err(deleted(stream)),
             Phase::Deleted => {
-                self.recreate(ground, nth, write, &mut planned).await?;
+                // Rare, and in memory of its own, so that every other append needs less.
+                Box::pin(self.recreate(ground, nth, write, &mut planned)).await?;
             }
             Phase::Live if is_first => {
                 let life = Arc::clone(&planned.life);
