@@ -17,9 +17,9 @@ async fn read_all(store: &MongoStore) -> Vec<leftfold_model::RecordedEvent> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_of_twenty_mebibytes_is_one_commit() {
     let store = MongoStore::open_with(fresh()).await.unwrap();
-    let events: Vec<_> = (0..2_000_u32)
+    let events: Vec<_> = (0..30_u32)
         .map(|number| {
-            let data = number.to_le_bytes().repeat(2_560);
+            let data = number.to_le_bytes().repeat(179_200);
             NewEvent::new(EventType::new("T").unwrap(), ContentType::Binary, data)
         })
         .collect();
