@@ -1,6 +1,6 @@
 //! The list of streams.
 //!
-//! **Owns:** the collection `streams`: a line per stream, derived from the commits, brought up to date by whoever lists.
+//! **Owns:** the collection `streams`: a line per stream, derived from the commits, which each listing brings up to date.
 //! **Does not know:** retention.
 //! **Invariants:** it is derived, so removing it costs one pass over the log; a line only moves forwards, so any number of
 //! processes may bring it up to date at the same time.
