@@ -26,6 +26,16 @@ pub enum StorageError {
         #[source]
         source: io::Error,
     },
+    /// A file was written by a newer version. Nothing was changed.
+    #[error("{file} has format {found}; this version reads formats up to {newest}")]
+    NewerFormat {
+        /// The file.
+        file: FileName,
+        /// Its format.
+        found: u32,
+        /// The newest format this version knows.
+        newest: u32,
+    },
     /// A file does not hold what was written to it.
     #[error("{file} is damaged at byte {offset}: {found}")]
     Corrupt {
@@ -74,6 +84,14 @@ impl StorageError {
             if file != DIRECTORY && matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 
+    /// Whether the system had no descriptor or memory left to open or create a file, so that nothing was changed.
+    pub(crate) fn is_out_of_descriptors(&self) -> bool {
+        /// `ENOMEM`, `ENFILE`, `EMFILE`: these numbers are the same on every Unix.
+        const EXHAUSTED: [i32; 3] = [12, 23, 24];
+        matches!(self, Self::Io { operation: "open" | "create", source, .. }
+            if source.raw_os_error().is_some_and(|number| EXHAUSTED.contains(&number)))
+    }
+
     /// Whether this is damage, not a refusal of the system.
     #[must_use]
     pub fn is_corruption(&self) -> bool {
@@ -93,5 +111,16 @@ mod tests {
         assert!(StorageError::io("write", &spare, full()).is_full());
         assert!(!StorageError::directory("sync", full()).is_full());
         assert!(!StorageError::io("write", &spare, io::ErrorKind::Other.into()).is_full());
+    }
+
+    #[test]
+    fn only_a_file_that_was_not_opened_counts_as_a_lack_of_descriptors() {
+        let exhausted = || io::Error::from_raw_os_error(24);
+        let spare = FileName::of(FileKind::Spare);
+        assert!(StorageError::io("create", &spare, exhausted()).is_out_of_descriptors());
+        assert!(StorageError::io("open", &spare, exhausted()).is_out_of_descriptors());
+        assert!(!StorageError::directory("sync", exhausted()).is_out_of_descriptors());
+        let refused = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(!StorageError::io("open", &spare, refused).is_out_of_descriptors());
     }
 }

@@ -15,12 +15,12 @@ pub struct LogOptions {
     /// Bytes of a segment file; 64 MiB unless set. Larger: fewer files; smaller: faster recovery after a crash,
     /// which copies the newest segment. The first segments of a log are smaller. An append that is larger gets
     /// a segment of its own.
-    pub segment_bytes: u64,
+    pub(crate) segment_bytes: u64,
     /// Bytes of blocks of index and locations files kept in memory, about; 32 MiB unless set. More: fewer reads of the
     /// page cache or the disk where many streams or tags are read at random.
-    pub cache_bytes: usize,
+    pub(crate) cache_bytes: usize,
     /// Events of a segment, at most; 262,144 unless set. Bounds the memory of the index's newest part.
-    pub segment_events: u32,
+    pub(crate) segment_events: u32,
     /// The identity of a log that is created; random unless set.
     pub(crate) log_id: Option<[u8; 16]>,
 }

@@ -7,11 +7,12 @@
 use std::sync::{Arc, PoisonError};
 
 use crate::{
-    disk::Disk,
+    cache::FileCache,
+    disk::{FileKind, FileName},
     error::StorageError,
     index::{IndexFile, MemIndex, TailPostings, merge, write_frozen},
     record::LogId,
-    segment::{FileCache, Locations, Segment, locations},
+    segment::{Locations, Segment, locations},
 };
 
 /// Gives a segment that will get no more events its locations file, and cuts its file to its end.
@@ -46,7 +47,7 @@ pub(crate) fn seal(
 
 /// Writes the index of a sealed segment and opens it.
 pub(crate) fn flush_index(
-    handles: &FileCache,
+    handles: &Arc<FileCache>,
     log: LogId,
     segment: &Segment,
     tail: &MemIndex,
@@ -66,18 +67,18 @@ pub(crate) fn flush_index(
         &mut TailPostings::of(&tail.shards()),
         &|| true,
     )?;
-    Ok(Arc::new(IndexFile::open(
-        disk,
-        handles.blocks(),
-        log,
-        range,
-    )?))
+    // A file of this name may have been open before.
+    handles.forget(&FileName::of(FileKind::Index {
+        first: range.0,
+        last: range.1,
+    }));
+    Ok(Arc::new(IndexFile::open(handles, log, range)?))
 }
 
 /// Joins adjacent index files into one and opens it. The caller then lets go of the parts and removes them. `None`:
 /// there was nothing to join, or `go_on` said no.
 pub(crate) fn merge_indexes(
-    handles: &FileCache,
+    handles: &Arc<FileCache>,
     log: LogId,
     parts: &[Arc<IndexFile>],
     go_on: &dyn Fn() -> bool,
@@ -90,15 +91,19 @@ pub(crate) fn merge_indexes(
     if merge(disk, log, parts, go_on)?.is_none() {
         return Ok(None);
     }
-    let joined = IndexFile::open(disk, handles.blocks(), log, range)?;
-    Ok(Some(Arc::new(joined)))
+    Ok(Some(Arc::new(IndexFile::open(handles, log, range)?)))
 }
 
-/// Removes the files of indexes that were joined into another.
-pub(crate) fn remove_merged(disk: &dyn Disk, parts: &[Arc<IndexFile>]) -> Result<(), StorageError> {
+/// Removes the files of indexes that others took the place of. Views that still use them keep them open.
+pub(crate) fn remove_merged(
+    handles: &FileCache,
+    parts: &[Arc<IndexFile>],
+) -> Result<(), StorageError> {
     for part in parts {
-        disk.remove(part.name())
-            .map_err(|e| StorageError::io("remove", part.name(), e))?;
+        part.pin()?;
+        let removed = handles.disk().remove(part.name());
+        handles.forget(part.name());
+        removed.map_err(|e| StorageError::io("remove", part.name(), e))?;
     }
     Ok(())
 }

@@ -9,12 +9,13 @@ use std::{collections::HashMap, sync::Arc};
 use leftfold_model::{Position, StreamName};
 
 use crate::{
+    cache::FileCache,
     disk::{Disk, FileKind, FileName},
     error::StorageError,
     index::{IndexFile, IndexSnapshot, MemIndex, Scan as IndexScan, Term},
     record::{Checksum, LogId, header::SegmentHeader},
     recover::{Inventory, Marker, OpenError, ScannedSegment, read_header, scan_segment},
-    segment::{FileCache, Locations, Segment, locations, scan::Scan},
+    segment::{Locations, Segment, locations, scan::Scan},
 };
 
 /// What verifying found in order.
@@ -56,7 +57,7 @@ pub fn verify(
 ) -> Result<VerifyReport, OpenError> {
     let _lock = disk.lock()?;
     let inventory = Inventory::of(disk.as_ref())?;
-    let handles = FileCache::over(Arc::clone(disk), CACHE_BYTES);
+    let handles = Arc::new(FileCache::over(Arc::clone(disk), CACHE_BYTES));
     let mut report = VerifyReport::default();
     let Some((&first, &generation)) = inventory.segments.first_key_value() else {
         return if inventory.is_empty() {
@@ -102,7 +103,7 @@ fn missing(first: Position) -> StorageError {
 }
 
 struct Checker<'a> {
-    handles: &'a FileCache,
+    handles: &'a Arc<FileCache>,
     log: LogId,
     inventory: &'a Inventory,
     /// Index files to compare, by their range, with the postings counted in the log so far.
@@ -121,12 +122,7 @@ impl Checker<'_> {
             if range.0 <= covered || !ends_a_segment {
                 continue;
             }
-            if let Ok(frozen) = IndexFile::open(
-                self.handles.disk().as_ref(),
-                self.handles.blocks(),
-                self.log,
-                range,
-            ) {
+            if let Ok(frozen) = IndexFile::open(self.handles, self.log, range) {
                 covered = range.1;
                 let frozen = Arc::new(frozen);
                 self.open.push((Arc::clone(&frozen), 0));

@@ -88,6 +88,11 @@ impl FileName {
         self.temporary
     }
 
+    /// Whether the file holds nothing that was ever used.
+    pub(crate) const fn is_unneeded(&self) -> bool {
+        self.temporary || matches!(self.kind, FileKind::Spare)
+    }
+
     /// Recognises a name; `None` for a foreign one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

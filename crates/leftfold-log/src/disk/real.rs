@@ -18,6 +18,8 @@ use super::{Disk, DiskFile, DiskLock, FileKind, FileName, LockError};
 #[derive(Debug)]
 pub struct RealDisk {
     directory: PathBuf,
+    /// Kept open, so that syncing the directory never lacks a descriptor.
+    handle: File,
 }
 
 impl RealDisk {
@@ -34,7 +36,8 @@ impl RealDisk {
                 .create(&directory)?;
             sync_parents(&directory)?;
         }
-        Ok(Self { directory })
+        let handle = open_directory(&directory)?;
+        Ok(Self { directory, handle })
     }
 
     /// The directory.
@@ -59,11 +62,15 @@ impl RealDisk {
     }
 }
 
-/// Makes the names of a new directory and of every parent made with it durable.
 #[expect(
     clippy::disallowed_methods,
     reason = "a directory can only be synced through a file"
 )]
+fn open_directory(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// Makes the names of a new directory and of every parent made with it durable.
 fn sync_parents(directory: &Path) -> io::Result<()> {
     for parent in directory.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() {
@@ -71,7 +78,7 @@ fn sync_parents(directory: &Path) -> io::Result<()> {
         } else {
             parent
         };
-        match File::open(parent).and_then(|parent| parent.sync_all()) {
+        match open_directory(parent).and_then(|parent| parent.sync_all()) {
             // A parent that may not be read was not made by us.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
             other => other?,
@@ -120,12 +127,8 @@ impl Disk for RealDisk {
         fs::read_dir(&self.directory)?.map(name).collect()
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a directory can only be synced through a file"
-    )]
     fn sync_dir(&self) -> io::Result<()> {
-        File::open(&self.directory)?.sync_all()
+        self.handle.sync_all()
     }
 
     fn lock(&self) -> Result<DiskLock, LockError> {

@@ -67,6 +67,10 @@ struct State {
     writer: Writer,
     /// Whether a caller waits until everything staged is durable, to change the segment; no append is staged meanwhile.
     is_draining: bool,
+    /// Whether a group is being written at this moment, also by a thread whose queue has ended.
+    is_write_in_progress: bool,
+    /// Whether appends were lost whose outcome is unknown: what is appended now may be a retry of one.
+    has_lost_appends: bool,
     /// How many callers wait for `progress`.
     waiting: usize,
     closed: bool,
@@ -90,6 +94,15 @@ impl State {
         self.writer == Writer::Idle
     }
 
+    /// Why appends are refused once the queue is closed.
+    fn closed(&self) -> AppendError {
+        if self.has_lost_appends {
+            AppendError::WriterLost
+        } else {
+            AppendError::Closed
+        }
+    }
+
     /// Whether something is staged and not yet taken to be written.
     fn has_group(&mut self) -> bool {
         let core = self.core.as_mut();
@@ -104,9 +117,21 @@ fn lock_or_abort<'a>(locked: LockResult<Guard<'a>>) -> Guard<'a> {
     locked.unwrap_or_else(|poisoned| {
         let mut state = poisoned.into_inner();
         state.closed = true;
+        state.has_lost_appends = true;
         state.core = None;
         state
     })
+}
+
+/// Reports that a write is over, also if it panicked. Dropped while the lock is free.
+struct WriteInProgress<'a>(&'a CommitQueue);
+
+impl Drop for WriteInProgress<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.is_write_in_progress = false;
+        self.0.notify_waiters(&state);
+    }
 }
 
 /// Ends the queue if its thread panics. Declared before the lock is taken, so dropped after it is freed.
@@ -128,6 +153,8 @@ impl CommitQueue {
                 core: Some(core),
                 writer: Writer::Idle,
                 is_draining: false,
+                is_write_in_progress: false,
+                has_lost_appends: false,
                 waiting: 0,
                 closed: false,
             }),
@@ -167,7 +194,7 @@ impl CommitQueue {
             Staged::NeedsRoom(_) => return Err(AppendError::Busy),
         };
         let Some(core) = state.core.as_mut() else {
-            return Err(AppendError::Closed);
+            return Err(state.closed());
         };
         let done = core.group().join();
         if state.is_idle() {
@@ -244,7 +271,7 @@ impl CommitQueue {
     ) -> Result<(Guard<'a>, Staged), AppendError> {
         loop {
             if state.closed {
-                return Err(AppendError::Closed);
+                return Err(state.closed());
             }
             let (is_draining, is_idle) = (state.is_draining, state.is_idle());
             let Some(core) = state.core.as_mut() else {
@@ -276,7 +303,7 @@ impl CommitQueue {
             state = self.wait_for_progress(state);
         }
         if state.closed {
-            return Err(AppendError::Closed);
+            return Err(state.closed());
         }
         self.after_drain(state, Core::seal_newest).map(drop)
     }
@@ -285,6 +312,11 @@ impl CommitQueue {
     pub(crate) fn latched(&self) -> Option<Arc<StorageError>> {
         let state = self.lock();
         state.core.as_ref().and_then(|core| core.latched().cloned())
+    }
+
+    /// Why an append is refused that comes after the end.
+    pub(crate) fn closed(&self) -> AppendError {
+        self.lock().closed()
     }
 
     /// Whether appends are taken.
@@ -314,7 +346,7 @@ impl CommitQueue {
         state = self.write_group(state);
         let rolled = match state.core.as_mut() {
             Some(core) => change(core),
-            None => Err(AppendError::Closed),
+            None => Err(state.closed()),
         };
         state.writer = Writer::Idle;
         state.is_draining = false;
@@ -330,8 +362,11 @@ impl CommitQueue {
             return state;
         };
         self.notify_waiters(&state);
+        state.is_write_in_progress = true;
         drop(state);
+        let in_progress = WriteInProgress(self);
         let end = latched.map_or_else(|| group.write(&self.shared), Err);
+        drop(in_progress);
         let mut state = self.lock();
         if let Some(core) = state.core.as_mut() {
             core.settle(&mut group, &end);
@@ -376,10 +411,11 @@ impl CommitQueue {
     pub(crate) fn close(&self) -> Result<(), CloseError> {
         let mut state = self.lock();
         state.closed = true;
-        while !state.is_idle() || state.is_draining {
+        while !state.is_idle() || state.is_draining || state.is_write_in_progress {
             state = self.wait_for_progress(state);
         }
         let core = state.core.take();
+        state.has_lost_appends |= core.as_ref().is_none_or(|core| core.latched().is_some());
         drop(state);
         self.handed_over.notify_all();
         self.progress.notify_all();
@@ -393,6 +429,7 @@ impl CommitQueue {
     fn end(&self) {
         let mut state = self.lock();
         state.closed = true;
+        state.has_lost_appends = true;
         state.writer = Writer::Idle;
         state.is_draining = false;
         let core = state.core.take();

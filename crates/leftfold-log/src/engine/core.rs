@@ -59,7 +59,8 @@ pub struct Core {
     records: Vec<usize>,
     /// Names in the newest segment that records can refer to.
     names: NameEncoder,
-    _lock: DiskLock,
+    /// `None` once it was handed to the caller, who outlives every thread.
+    lock: Option<DiskLock>,
 }
 
 impl Core {
@@ -87,8 +88,8 @@ impl Core {
                 ActiveSegment::new(newest, recovered.tail, file, recovered.capacity)
             }
             None => {
-                let lock = FileName::of(FileKind::Lock);
-                return Err(StorageError::corrupt(&lock, 0, "there is no segment").into());
+                let name = FileName::of(FileKind::Lock);
+                return Err(StorageError::corrupt(&name, 0, "there is no segment").into());
             }
         };
         debug_assert_eq!(
@@ -109,8 +110,13 @@ impl Core {
             term: Vec::new(),
             records: Vec::new(),
             names: NameEncoder::default(),
-            _lock: lock,
+            lock: Some(lock),
         })
+    }
+
+    /// Hands over the lock of the directory. The caller keeps it until no thread uses the files any more.
+    pub(crate) fn take_lock(&mut self) -> Option<DiskLock> {
+        self.lock.take()
     }
 
     /// What opening found and did.
@@ -189,9 +195,7 @@ impl Core {
         prepared: Option<&PreparedLookups>,
     ) -> Result<Staged, AppendError> {
         if let Some(cause) = &self.latched {
-            return Err(AppendError::ReadOnly {
-                cause: Arc::clone(cause),
-            });
+            return Err(self.refuse_latched(append, Arc::clone(cause)));
         }
         let view = self.shared.view();
         let all_durable = view.head == self.decider.next.previous();
@@ -429,12 +433,32 @@ impl Core {
         Ok(())
     }
 
-    /// Sorts a failure to make room: a full disk passes, anything else is not trusted again.
+    /// Answers an append after the log has latched. If an event of it is in a group that failed, an earlier attempt may
+    /// have stored it.
+    fn refuse_latched(&self, append: &Append, cause: Arc<StorageError>) -> AppendError {
+        let head = self.shared.view().head;
+        let mut events = append.writes().iter().flat_map(|write| &write.events);
+        let may_be_stored = events.any(|event| {
+            let found = self.decider.recent.find(event.id());
+            found.is_some_and(|found| found.position > head)
+        });
+        if may_be_stored {
+            AppendError::Poisoned { cause }
+        } else {
+            AppendError::ReadOnly { cause }
+        }
+    }
+
+    /// Sorts a failure to start a segment. A full disk and a lack of descriptors pass and have changed nothing; anything
+    /// else latches.
     fn refuse(&mut self, error: StorageError) -> AppendError {
-        let full = error.is_full();
+        let (is_full, is_exhausted) = (error.is_full(), error.is_out_of_descriptors());
         let cause = Arc::new(error);
-        if full {
+        if is_full {
             return AppendError::DiskFull { cause };
+        }
+        if is_exhausted {
+            return AppendError::OutOfDescriptors { cause };
         }
         self.latched = Some(Arc::clone(&cause));
         AppendError::ReadOnly { cause }
@@ -466,7 +490,7 @@ impl Core {
             // What cannot be sealed now is sealed by the next open.
             let _ = self.shared.seal_all();
         }
-        let _no_more_upkeep = self.shared.lock_maintenance();
+        let _no_more_maintenance = self.shared.lock_maintenance();
         self.shared.remove_spare();
         self.active.trim_preallocation()?;
         let marker = Marker {

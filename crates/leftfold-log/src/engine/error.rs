@@ -25,7 +25,7 @@ pub enum AppendError {
         #[source]
         cause: Arc<StorageError>,
     },
-    /// The log takes no appends since an earlier failure of the disk; nothing was written. Reads go on.
+    /// The log takes no appends since an earlier failure of the disk; none of these events was written. Reads go on.
     #[error("log is read-only since a failure of the disk")]
     ReadOnly {
         /// What the disk reported then.
@@ -36,6 +36,14 @@ pub enum AppendError {
     #[error("disk is full")]
     DiskFull {
         /// What the disk reported.
+        #[source]
+        cause: Arc<StorageError>,
+    },
+    /// The process has no descriptor or memory left for the segment the append needs; nothing was written. Later appends may
+    /// succeed.
+    #[error("next segment cannot be opened: the process is out of descriptors or memory")]
+    OutOfDescriptors {
+        /// What the system reported.
         #[source]
         cause: Arc<StorageError>,
     },
@@ -52,13 +60,14 @@ pub enum AppendError {
     /// The log was closed; nothing was written.
     #[error("log is closed")]
     Closed,
-    /// The writer stopped while it had this append. **Outcome unknown.**
+    /// The writer stopped while it had this append, or while it had one that this may be a retry of. **Outcome unknown.**
     #[error("writer of the log stopped; the outcome is unknown")]
     WriterLost,
 }
 
 impl AppendError {
-    /// Did the append certainly not happen? An unknown outcome answers `false`.
+    /// Is certainly no event of the append stored? An unknown outcome answers `false`, and so does a retry of an append
+    /// whose outcome is unknown.
     #[must_use]
     pub fn is_definitely_not_written(&self) -> bool {
         !matches!(self, Self::Poisoned { .. } | Self::WriterLost)
@@ -67,7 +76,10 @@ impl AppendError {
     /// May the same call succeed later on the same log, without the caller changing anything?
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Busy | Self::DiskFull { .. })
+        matches!(
+            self,
+            Self::Busy | Self::DiskFull { .. } | Self::OutOfDescriptors { .. }
+        )
     }
 }
 

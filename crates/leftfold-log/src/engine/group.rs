@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, OnceLock, atomic::Ordering};
 
-use leftfold_model::{Appended, Position};
+use leftfold_model::{Appended, Conflict, Position};
 
 use super::{error::AppendError, queue::Answer, shared::EngineState};
 use crate::{
@@ -46,6 +46,9 @@ impl GroupError {
         match decided {
             // What a repetition repeats may be in the group that failed.
             Ok(appended) if tried || appended.repeated => Err(AppendError::Poisoned { cause }),
+            Err(AppendError::Conflict(Conflict::PartlyStored { .. })) => {
+                Err(AppendError::Poisoned { cause })
+            }
             _ => Err(AppendError::ReadOnly { cause }),
         }
     }
@@ -191,7 +194,7 @@ impl Drop for Group {
 
 #[cfg(test)]
 mod tests {
-    use leftfold_model::{Conflict, EventId};
+    use leftfold_model::EventId;
 
     use super::*;
 
@@ -205,6 +208,13 @@ mod tests {
     }
 
     fn conflict() -> Outcome {
+        Err(AppendError::Conflict(Conflict::ConditionFailed {
+            condition: 0,
+            position: Position::FIRST,
+        }))
+    }
+
+    fn partly_stored() -> Outcome {
         Err(AppendError::Conflict(Conflict::PartlyStored {
             id: EventId::from_bytes([1; 16]),
             position: Position::FIRST,
@@ -235,6 +245,10 @@ mod tests {
             "what it repeats may have been written"
         );
         assert!(certain(&not_written, conflict()));
+        assert!(
+            !certain(&not_written, partly_stored()),
+            "the part may have been written"
+        );
         assert!(!certain(&GroupError::Abandoned, outcome(false)));
     }
 

@@ -5,8 +5,9 @@
 //! the outcome is unknown and later appends are refused; dropping the last handle stops the log cleanly.
 
 use std::{
+    io,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -22,10 +23,10 @@ use super::{
 };
 use crate::{
     clock::{Clock, SystemClock},
-    disk::{Disk, real::RealDisk},
+    disk::{Disk, DiskLock, real::RealDisk},
     error::StorageError,
     limits::LogOptions,
-    read::{Cursor, FirstBatch, Follower, ReadError, Streams},
+    read::{Cursor, FirstBatch, Follower, ReadError, Streams, ViewSource},
     recover::{OpenError, OpenReport},
 };
 
@@ -57,16 +58,22 @@ pub(super) struct Running {
     upkeep: Arc<MaintenanceThread>,
     merger: Arc<MaintenanceThread>,
     report: OpenReport,
+    /// `None` once they were joined.
     threads: Mutex<Option<Threads>>,
+    /// Freed only when every thread has ended.
+    lock: Mutex<Option<DiskLock>>,
 }
 
-#[derive(Debug)]
+/// The threads that were started, in the order in which they are joined.
+#[derive(Debug, Default)]
 struct Threads {
-    writer: thread::JoinHandle<()>,
-    queue: thread::JoinHandle<()>,
-    sealer: thread::JoinHandle<()>,
-    merger: thread::JoinHandle<()>,
+    maintenance: Vec<thread::JoinHandle<()>>,
+    queue: Option<thread::JoinHandle<()>>,
+    writer: Option<thread::JoinHandle<()>>,
 }
+
+/// Starts a thread of this name.
+type Spawn<'a> = &'a dyn Fn(&str, Box<dyn FnOnce() + Send>) -> io::Result<thread::JoinHandle<()>>;
 
 impl Log {
     /// Opens the log in this directory, making it if it is not there, and recovering it if need be.
@@ -89,51 +96,29 @@ impl Log {
         options: LogOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        let core = Core::open(disk, options, clock)?;
+        Self::start(Core::open(disk, options, clock)?, &spawn)
+    }
+
+    /// Puts threads around the core. If one cannot be started, those before it are joined and the directory is freed.
+    fn start(mut core: Core, spawn: Spawn<'_>) -> Result<Self, OpenError> {
+        let lock = core.take_lock();
         let (reader, report) = (core.reader(), core.report().clone());
-        let (queue, upkeep) = (Arc::<Queue>::default(), Arc::<MaintenanceThread>::default());
-        let merger = Arc::<MaintenanceThread>::default();
-        let commit_queue = Arc::new(CommitQueue::of(core, Arc::clone(&upkeep)));
-        let threads = Threads {
-            writer: {
-                let commit_queue = Arc::clone(&commit_queue);
-                spawn("leftfold-writer", move || commit_queue.run_writer())?
-            },
-            queue: {
-                let (commit_queue, queue) = (Arc::clone(&commit_queue), Arc::clone(&queue));
-                spawn("leftfold-queue", move || {
-                    run_append_queue(&commit_queue, &queue)
-                })?
-            },
-            sealer: {
-                let (shared, upkeep) = (Arc::clone(&reader.shared), Arc::clone(&upkeep));
-                let merger = Arc::clone(&merger);
-                spawn("leftfold-sealer", move || {
-                    upkeep.run(&shared, &|idle| {
-                        let more = !idle && shared.upkeep()?;
-                        merger.wake();
-                        Ok(more)
-                    });
-                })?
-            },
-            merger: {
-                let (shared, merger) = (Arc::clone(&reader.shared), Arc::clone(&merger));
-                spawn("leftfold-merger", move || {
-                    merger.run(&shared, &|idle| shared.merge_indexes(idle));
-                })?
-            },
+        let upkeep = Arc::<MaintenanceThread>::default();
+        let running = Running {
+            reader,
+            commit_queue: Arc::new(CommitQueue::of(core, Arc::clone(&upkeep))),
+            queue: Arc::default(),
+            upkeep,
+            merger: Arc::default(),
+            report,
+            threads: Mutex::new(Some(Threads::default())),
+            lock: Mutex::new(lock),
         };
-        upkeep.wake();
+        let started = running.spawn_threads(spawn);
+        started.map_err(|e| StorageError::directory("start a thread for", e))?;
+        running.upkeep.wake();
         Ok(Self {
-            running: Arc::new(Running {
-                reader,
-                commit_queue,
-                queue,
-                upkeep,
-                merger,
-                report,
-                threads: Mutex::new(Some(threads)),
-            }),
+            running: Arc::new(running),
         })
     }
 
@@ -155,7 +140,10 @@ impl Log {
     /// # Errors
     /// [`AppendError::Busy`] if the queue is full, [`AppendError::Closed`]; the rest comes through the ticket.
     pub fn submit(&self, append: Append) -> Result<Ticket, AppendError> {
-        self.running.queue.push(append)
+        match self.running.queue.push(append) {
+            Err(AppendError::Closed) => Err(self.running.commit_queue.closed()),
+            pushed => pushed,
+        }
     }
 
     /// Begins a read of the log as it is now.
@@ -268,25 +256,71 @@ impl Log {
 }
 
 impl Running {
+    fn spawn_threads(&self, spawn: Spawn<'_>) -> io::Result<()> {
+        let mut threads = self.threads();
+        let threads = threads.get_or_insert_default();
+        let shared = &self.reader.shared;
+        let writer = Arc::clone(&self.commit_queue);
+        threads.writer = Some(spawn(
+            "leftfold-writer",
+            Box::new(move || writer.run_writer()),
+        )?);
+        let (commit_queue, queue) = (Arc::clone(&self.commit_queue), Arc::clone(&self.queue));
+        let run = move || run_append_queue(&commit_queue, &queue);
+        threads.queue = Some(spawn("leftfold-queue", Box::new(run))?);
+        let (state, sealer, merger) = (
+            Arc::clone(shared),
+            Arc::clone(&self.upkeep),
+            Arc::clone(&self.merger),
+        );
+        let run = move || {
+            sealer.run(&state, &|idle| {
+                let more = !idle && state.upkeep()?;
+                merger.wake();
+                Ok(more)
+            });
+        };
+        threads
+            .maintenance
+            .push(spawn("leftfold-sealer", Box::new(run))?);
+        let (state, merger) = (Arc::clone(shared), Arc::clone(&self.merger));
+        let run = move || merger.run(&state, &|idle| state.merge_indexes(idle));
+        threads
+            .maintenance
+            .push(spawn("leftfold-merger", Box::new(run))?);
+        let (sealer, merger) = (Arc::clone(&self.upkeep), Arc::clone(&self.merger));
+        let view = shared.view();
+        view.segments.handles.on_damage(move || {
+            sealer.wake();
+            merger.wake();
+        });
+        Ok(())
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Option<Threads>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn close(&self) -> Result<(), CloseError> {
-        let threads = self
-            .threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(threads) = threads else {
+        let Some(threads) = self.threads().take() else {
             return Ok(());
         };
         self.upkeep.stop();
         self.merger.stop();
         self.reader.shared.cancel_merges();
         self.reader.shared.stop_scavenging();
-        let _ = threads.sealer.join();
-        let _ = threads.merger.join();
+        for thread in threads.maintenance {
+            let _ = thread.join();
+        }
         self.queue.close();
-        let _ = threads.queue.join();
+        let _ = threads.queue.map(thread::JoinHandle::join);
         let closed = self.commit_queue.close();
-        let _ = threads.writer.join();
+        let _ = threads.writer.map(thread::JoinHandle::join);
+        // No thread uses the files any more.
+        self.lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         closed
     }
 }
@@ -298,12 +332,8 @@ impl Drop for Running {
     }
 }
 
-fn spawn(
-    name: &str,
-    body: impl FnOnce() + Send + 'static,
-) -> Result<thread::JoinHandle<()>, OpenError> {
-    let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
-    Ok(thread.map_err(|e| StorageError::directory("start a thread for", e))?)
+fn spawn(name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
 /// Takes appends off the queue until it is closed and empty.
@@ -318,5 +348,30 @@ fn run_append_queue(commit_queue: &CommitQueue, queue: &Queue) {
     let _abandon = Abandon(queue);
     while let Some(appends) = queue.pop_batch() {
         commit_queue.append_queued(appends);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_whose_threads_cannot_be_started_frees_its_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        for started in 0..4 {
+            let disk = Arc::new(RealDisk::at(directory.path()).unwrap());
+            let core = Core::open(disk, LogOptions::default(), Arc::new(SystemClock)).unwrap();
+            let left = std::cell::Cell::new(started);
+            let refused = Log::start(core, &|name, body| {
+                if left.get() == 0 {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                left.set(left.get() - 1);
+                spawn(name, body)
+            });
+            assert!(matches!(refused, Err(OpenError::Storage(_))), "{refused:?}");
+        }
+        let log = Log::open(directory.path(), LogOptions::default()).unwrap();
+        log.close().unwrap();
     }
 }

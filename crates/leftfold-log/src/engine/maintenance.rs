@@ -1,7 +1,7 @@
 //! Maintenance of an open log, one step at a time.
 //!
-//! **Owns:** the steps (prepare the next segment's file, seal a segment, merge index files), their order, and how far
-//! maintenance is behind. **Does not know:** on which thread a step runs, or when.
+//! **Owns:** the steps (prepare the next segment's file, seal a segment, merge index files, rebuild damaged ones), their
+//! order, and how far maintenance is behind. **Does not know:** on which thread a step runs, or when.
 //! **Invariants:** sealing and merging each hold their own lock, so no two steps of one kind run at once; sealing only adds
 //! index files behind those that are being merged; files are removed only after no new view names them.
 
@@ -9,12 +9,15 @@ use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
 
 use super::shared::EngineState;
 use crate::{
+    cache::FileCache,
     disk::{FileKind, FileName},
     error::StorageError,
     index::{IndexFile, MemIndex, pick_merge},
     maintenance,
     read::ViewSource,
-    segment::{Locations, Segment, create},
+    record::Checksum,
+    recover::{ScannedSegment, scan_segment},
+    segment::{Locations, Segment, create, locations, scan::Scan},
 };
 
 /// Memory of the indexes of segments that wait for their files, about.
@@ -68,13 +71,16 @@ impl EngineState {
     /// to do.
     pub(crate) fn upkeep(&self) -> Result<bool, StorageError> {
         let _one_at_a_time = self.lock_maintenance();
-        Ok(self.prepare_spare()? || self.seal_oldest()? || self.fill_spare()?)
+        Ok(self.prepare_spare()?
+            || self.seal_oldest()?
+            || self.rebuild_damaged_locations()?
+            || self.fill_spare()?)
     }
 
     /// Joins index files, if it is time; with time to spare (`idle`), more of them. `false`: there was nothing to do.
     pub(crate) fn merge_indexes(&self, idle: bool) -> Result<bool, StorageError> {
         let _one_at_a_time = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
-        self.merge_adjacent(idle)
+        Ok(self.rebuild_damaged_index()? || self.merge_adjacent(idle)?)
     }
 
     /// Seals every segment but the newest.
@@ -116,8 +122,16 @@ impl EngineState {
 
     /// Writes zeros into the spare; who needs it meanwhile waits for one write, and takes it as it is.
     fn fill_spare(&self) -> Result<bool, StorageError> {
-        match self.spare().as_mut() {
-            Some(spare) if self.syncs_are_small() => spare.fill(),
+        let mut spare = self.spare();
+        match spare.as_mut() {
+            Some(preallocated) if self.syncs_are_small() => {
+                let filled = preallocated.fill();
+                if filled.is_err() {
+                    // Nothing is known of its bytes after a failed sync: another file takes its place.
+                    *spare = None;
+                }
+                filled
+            }
             _ => Ok(false),
         }
     }
@@ -166,6 +180,86 @@ impl EngineState {
         Ok(true)
     }
 
+    /// Rebuilds a locations file that a read found to be damaged.
+    fn rebuild_damaged_locations(&self) -> Result<bool, StorageError> {
+        // Scavenging replaces segments, too. It marks nothing, so the next step tries again.
+        let Some(_not_while_rewriting) = self.scavenging.try_segment() else {
+            return Ok(false);
+        };
+        let view = self.view();
+        let handles = &view.segments.handles;
+        let is_damaged = |s: &&Arc<Segment>| s.has_damaged_locations.load(Ordering::Acquire);
+        let Some(segment) = view.segments.list.iter().find(is_damaged) else {
+            return Ok(false);
+        };
+        let rebuilt = self.scan_sealed(segment, handles)?;
+        let header = segment.header(self.log);
+        let sealed = locations::write(handles, &header, &rebuilt.growing)?;
+        handles.forget(&segment.locations_name());
+        let rebuilt = Arc::new(Segment::of(&header, Locations::File(sealed)));
+        segment.replace(Arc::clone(&rebuilt));
+        self.replace_segment(&rebuilt);
+        Ok(true)
+    }
+
+    /// Rebuilds an index file that a read found to be damaged, as one file per segment.
+    fn rebuild_damaged_index(&self) -> Result<bool, StorageError> {
+        let view = self.view();
+        let handles = &view.segments.handles;
+        let mut files = view.sources.frozen.iter();
+        let Some(damaged) = files.find(|file| file.is_damaged()) else {
+            return Ok(false);
+        };
+        // Views that use it keep reading it; a rebuilt file may get its name.
+        damaged.pin()?;
+        let covers = |s: &&Arc<Segment>| (damaged.first()..=damaged.last()).contains(&s.first);
+        let mut rebuilt = Vec::new();
+        for segment in view.segments.list.iter().filter(covers) {
+            let scanned = self.scan_sealed(segment, handles)?;
+            let index = maintenance::flush_index(handles, self.log, segment, &scanned.tail)?;
+            rebuilt.push(index);
+        }
+        self.change(|view| {
+            let mut frozen = view.sources.frozen.to_vec();
+            if let Some(at) = frozen.iter().position(|file| Arc::ptr_eq(file, damaged)) {
+                frozen.splice(at..=at, rebuilt.iter().cloned());
+            }
+            view.sources.frozen = frozen.into();
+        });
+        if rebuilt.iter().all(|file| file.name() != damaged.name()) {
+            maintenance::remove_merged(handles, &[Arc::clone(damaged)])?;
+        }
+        Ok(true)
+    }
+
+    /// Reads a sealed segment and checks that it is whole.
+    fn scan_sealed(
+        &self,
+        segment: &Segment,
+        handles: &FileCache,
+    ) -> Result<ScannedSegment, StorageError> {
+        let (name, file) = (segment.name(), segment.file(handles)?);
+        let seal = Checksum::of(self.log);
+        let mut scan = Scan::of(file.as_ref(), name, seal, segment.first)?;
+        let scanned = scan_segment(&mut scan, &name, segment.first, &mut |_| Ok(()))?;
+        let count = u64::from(segment.locations.count());
+        if scanned.next.get() - segment.first.get() != count {
+            return Err(StorageError::corrupt(&name, scanned.end, scanned.why));
+        }
+        Ok(scanned)
+    }
+
+    /// Shows a segment in the place of the one with the same first position.
+    pub(super) fn replace_segment(&self, new: &Arc<Segment>) {
+        self.change(|view| {
+            let mut list = view.segments.list.to_vec();
+            for segment in list.iter_mut().filter(|old| old.first == new.first) {
+                *segment = Arc::clone(new);
+            }
+            view.segments.list = list.into();
+        });
+    }
+
     fn merge_adjacent(&self, idle: bool) -> Result<bool, StorageError> {
         let view = self.view();
         let covered = |frozen: &Arc<IndexFile>| frozen.last().next().get() - frozen.first().get();
@@ -190,7 +284,7 @@ impl EngineState {
             frozen.splice(run, [merged]);
             view.sources.frozen = frozen.into();
         });
-        maintenance::remove_merged(handles.disk().as_ref(), &parts)?;
+        maintenance::remove_merged(handles, &parts)?;
         Ok(true)
     }
 }

@@ -1,7 +1,8 @@
-//! A thread of the upkeep.
+//! A thread for maintenance.
 //!
-//! **Owns:** [`MaintenanceThread`]: when it works and when it sleeps. **Does not know:** what upkeep is.
-//! **Invariants:** a failed step is tried again after a pause and never disturbs appends or reads.
+//! **Owns:** [`MaintenanceThread`]: when it works and when it sleeps. **Does not know:** what a step does.
+//! **Invariants:** a failed step is retried after a pause and never disturbs appends or reads; a panic of a step is reported
+//! like a failure and ends the thread.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
@@ -62,6 +63,7 @@ impl MaintenanceThread {
         shared: &EngineState,
         step: &dyn Fn(bool) -> Result<bool, StorageError>,
     ) {
+        let _report = ReportPanic(self);
         let (mut resting, mut quiet) = (Wait::ForAMoment(IDLE), IdleDetector::default());
         while self.rest(resting) {
             let is_idle = quiet.is_idle(shared, resting);
@@ -105,6 +107,19 @@ impl MaintenanceThread {
         }
         state.due = false;
         !state.stop
+    }
+}
+
+/// Reports a panic of the thread as its failure.
+struct ReportPanic<'a>(&'a MaintenanceThread);
+
+impl Drop for ReportPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let panicked = std::io::Error::other("maintenance thread panicked; reopen the log");
+            let error = StorageError::directory("maintain", panicked);
+            self.0.lock().failed = Some(Arc::new(error));
+        }
     }
 }
 

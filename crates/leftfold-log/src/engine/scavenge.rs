@@ -86,20 +86,21 @@ impl EngineState {
         if segment.erased == share {
             return Ok(());
         }
-        let rewritten = rewrite(handles, self.log, segment, cuts, options, pace)?;
+        let rewritten = match rewrite(handles, self.log, segment, cuts, options, pace) {
+            // The spare is the only room there is left; appends wait for it anyway.
+            Err(ScavengeError::Storage { cause }) if cause.is_full() => {
+                self.remove_spare();
+                rewrite(handles, self.log, segment, cuts, options, pace)?
+            }
+            rewritten => rewritten?,
+        };
         let Some(rewritten) = rewritten else {
             return Ok(());
         };
         let (events, bytes) = (rewritten.events, rewritten.bytes);
         let mut shown = false;
         let placed = install(handles, segment, rewritten, |new| {
-            self.change(|view| {
-                let mut list = view.segments.list.to_vec();
-                for segment in list.iter_mut().filter(|segment| segment.first == first) {
-                    *segment = Arc::clone(&new);
-                }
-                view.segments.list = list.into();
-            });
+            self.replace_segment(&new);
             shown = true;
         });
         if shown {

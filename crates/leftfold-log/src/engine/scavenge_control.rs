@@ -5,7 +5,7 @@
 
 use std::{
     cell::Cell,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
     time::Duration,
 };
 
@@ -33,6 +33,15 @@ impl ScavengeControl {
         self.one_at_a_time
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Acquires the right to rewrite one segment, unless another thread has it.
+    pub(super) fn try_segment(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.one_at_a_time.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Cancels a scavenge in progress, waits until it holds no files, and lets none begin afterwards.

@@ -72,6 +72,18 @@ pub(crate) fn check_header(
     }
 }
 
+/// The format of a header that a newer version wrote for this range, if it is one.
+pub(crate) fn newer_format(
+    bytes: &[u8],
+    log: LogId,
+    first: Position,
+    last: Position,
+) -> Option<u32> {
+    let covered = BlockChecksum::of(log, first, last).open(0, bytes).ok()?;
+    let format = covered.strip_prefix(&MAGIC)?.first_chunk()?;
+    Some(u32::from_le_bytes(*format)).filter(|&format| format > FORMAT)
+}
+
 /// The last bytes of an index file: where its parts lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Footer {

@@ -2,10 +2,17 @@
 //!
 //! **Owns:** [`IndexFile`], an open index file.
 //! **Does not know:** how it was written, what else is indexed elsewhere.
-//! **Invariants:** immutable; every byte is checked against a checksum before it is believed; memory holds the first
-//! term of each dictionary block, everything else is read when asked for, through the cache of blocks.
+//! **Invariants:** immutable; the file is open only while it is read, unless it is pinned; every byte is checked against a
+//! checksum before it is believed; memory holds the first term of each dictionary block, everything else is read when
+//! asked for, through the cache of blocks.
 
-use std::sync::Arc;
+use std::{
+    io,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use leftfold_model::Position;
 
@@ -13,12 +20,12 @@ use super::{
     bloom,
     chunk::{self, CHUNK_POSTINGS, Chunk},
     entry::{self, Child, Entry, NODE_CHILDREN, Stored},
-    layout::{BlockChecksum, EDGE_BYTES, Footer, check_header},
+    layout::{BlockChecksum, EDGE_BYTES, FORMAT, Footer, check_header, newer_format},
     term::{FRONT_BYTES, sort_prefix},
 };
 use crate::{
-    cache::{BlockCache, FileId},
-    disk::{Disk, DiskFile, FileKind, FileName},
+    cache::{FileCache, FileId},
+    disk::{DiskFile, FileKind, FileName},
     error::StorageError,
     nowait,
     record::{LogId, Malformed, malformed, take, varint},
@@ -32,8 +39,10 @@ const FILTER_GROUP: u64 = 64;
 /// An open index file.
 #[derive(Debug)]
 pub(crate) struct IndexFile {
-    file: Arc<dyn DiskFile>,
-    blocks: Arc<BlockCache>,
+    files: Arc<FileCache>,
+    /// The file, once its name is going to be removed or given to another.
+    pinned: OnceLock<Arc<dyn DiskFile>>,
+    is_damaged: AtomicBool,
     id: FileId,
     name: FileName,
     log: LogId,
@@ -57,23 +66,21 @@ struct Fence {
 impl IndexFile {
     /// Opens the index of the events from `first` to `last`, and checks its edges.
     pub(crate) fn open(
-        disk: &dyn Disk,
-        blocks: &Arc<BlockCache>,
+        files: &Arc<FileCache>,
         log: LogId,
         (first, last): (Position, Position),
     ) -> Result<Self, StorageError> {
         let name = FileName::of(FileKind::Index { first, last });
-        let file = disk
-            .open(&name)
-            .map_err(|e| StorageError::io("open", &name, e))?;
+        let file = files.get(&name)?;
         let bytes = file
             .size()
             .map_err(|e| StorageError::io("measure", &name, e))?;
         let seal = BlockChecksum::of(log, first, last);
         let mut frozen = Self {
-            file,
-            blocks: Arc::clone(blocks),
-            id: blocks.file(),
+            files: Arc::clone(files),
+            pinned: OnceLock::new(),
+            is_damaged: AtomicBool::new(false),
+            id: files.blocks().file(),
             name,
             log,
             first,
@@ -89,6 +96,13 @@ impl IndexFile {
         let footer_offset =
             footer_offset.ok_or_else(|| frozen.damage(bytes, "the file is cut short"))?;
         let header = frozen.read(0, EDGE_BYTES as u64)?;
+        if let Some(found) = newer_format(&header, log, first, last) {
+            return Err(StorageError::NewerFormat {
+                file: name,
+                found,
+                newest: FORMAT,
+            });
+        }
         check_header(&header, log, first, last).map_err(|m| frozen.malformed(0, &m))?;
         let footer = frozen.read(footer_offset, EDGE_BYTES as u64)?;
         let footer = Footer::decode(&footer, seal, footer_offset);
@@ -120,6 +134,30 @@ impl IndexFile {
         let fences = decode_fences(bytes, filter_offset);
         self.fences = fences.map_err(|m| self.malformed(fences_offset, &m))?;
         Ok(())
+    }
+
+    /// Keeps the file readable after its name is removed or given to another file.
+    pub(crate) fn pin(&self) -> Result<(), StorageError> {
+        let file = self.file()?;
+        let _ = self.pinned.set(file);
+        Ok(())
+    }
+
+    /// Whether a read found damage.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Acquire)
+    }
+
+    fn file(&self) -> Result<Arc<dyn DiskFile>, StorageError> {
+        if let Some(pinned) = self.pinned.get() {
+            return Ok(Arc::clone(pinned));
+        }
+        let opened = self.files.get(&self.name);
+        // It may have been pinned, and its name removed, in between.
+        match self.pinned.get() {
+            Some(pinned) => Ok(Arc::clone(pinned)),
+            None => opened,
+        }
     }
 
     pub(crate) fn first(&self) -> Position {
@@ -172,7 +210,7 @@ impl IndexFile {
         let (group, within) = (index / FILTER_GROUP, index % FILTER_GROUP);
         let offset = self.footer.filter_offset + group * FILTER_GROUP * bloom::BLOCK_BYTES as u64;
         let read = || self.read_filter(group * FILTER_GROUP, FILTER_GROUP);
-        let blocks = self.blocks.get(self.id, offset, read)?;
+        let blocks = self.files.blocks().get(self.id, offset, read)?;
         let mut blocks = blocks.chunks(bloom::BLOCK_BYTES);
         let block = blocks.nth(usize::try_from(within).unwrap_or(usize::MAX));
         let bits = block.and_then(|block| block.split_last_chunk::<4>());
@@ -326,7 +364,7 @@ impl IndexFile {
     /// A block without its checksum, from the cache if it is there.
     fn block(&self, at: &Child) -> Result<Arc<[u8]>, StorageError> {
         let read = || self.read_block(at);
-        self.blocks.get(self.id, at.offset, read)
+        self.files.blocks().get(self.id, at.offset, read)
     }
 
     /// Reads a block, checks its checksum and removes it.
@@ -354,8 +392,11 @@ impl IndexFile {
             return Err(self.damage(offset, "a part runs past the end of the file"));
         }
         let mut buffer = vec![0; usize::try_from(bytes).unwrap_or(0)];
-        let read = nowait::read_exact_at(&*self.file, &mut buffer, offset);
-        read.map_err(|e| StorageError::io("read", &self.name, e))?;
+        let read = nowait::read_exact_at(&*self.file()?, &mut buffer, offset);
+        read.map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => self.damage(offset, "the file is cut short"),
+            _ => StorageError::io("read", &self.name, e),
+        })?;
         Ok(buffer)
     }
 
@@ -363,7 +404,10 @@ impl IndexFile {
         self.damage(offset, malformed.what)
     }
 
+    /// Reports damage, so that maintenance rebuilds the file.
     fn damage(&self, offset: u64, found: &str) -> StorageError {
+        self.is_damaged.store(true, Ordering::Release);
+        self.files.report_damage();
         StorageError::corrupt(&self.name, offset, found)
     }
 

@@ -12,15 +12,16 @@ use proptest::prelude::*;
 
 use super::{writer::TailPostings, *};
 use crate::{
-    cache::BlockCache,
-    disk::{Disk, FileKind, FileName, real::RealDisk},
+    cache::FileCache,
+    disk::{FileKind, FileName, real::RealDisk},
     record::LogId,
 };
 
 const LOG: LogId = LogId([9; 16]);
 
-fn blocks() -> Arc<BlockCache> {
-    Arc::new(BlockCache::with_bytes(64 * 1024))
+fn files(disk: &RealDisk) -> Arc<FileCache> {
+    let disk = RealDisk::at(disk.directory()).unwrap();
+    Arc::new(FileCache::over(Arc::new(disk), 64 * 1024))
 }
 
 /// One event as the index sees it.
@@ -60,7 +61,7 @@ fn add(tail: &MemIndex, seen: &mut BTreeMap<StreamName, u64>, position: u64, eve
 }
 
 /// Indexes `events` with a new source after each of `truncations` events; the last source stays a tail.
-fn sources(disk: &dyn Disk, events: &[Indexed], cut: usize, merge_first: usize) -> IndexSnapshot {
+fn sources(disk: &RealDisk, events: &[Indexed], cut: usize, merge_first: usize) -> IndexSnapshot {
     let mut seen = BTreeMap::new();
     let mut frozen: Vec<Arc<IndexFile>> = Vec::new();
     let mut tail = MemIndex::new(Position::FIRST);
@@ -77,9 +78,7 @@ fn sources(disk: &dyn Disk, events: &[Indexed], cut: usize, merge_first: usize) 
                 &|| true,
             )
             .unwrap();
-            frozen.push(Arc::new(
-                IndexFile::open(disk, &blocks(), LOG, range).unwrap(),
-            ));
+            frozen.push(Arc::new(IndexFile::open(&files(disk), LOG, range).unwrap()));
             tail = MemIndex::new(Position::new(position + 1));
         }
     }
@@ -87,7 +86,7 @@ fn sources(disk: &dyn Disk, events: &[Indexed], cut: usize, merge_first: usize) 
     if run > 1 {
         merge(disk, LOG, &frozen[..run], &|| true).unwrap();
         let range = (frozen[0].first(), frozen[run - 1].last());
-        let merged = Arc::new(IndexFile::open(disk, &blocks(), LOG, range).unwrap());
+        let merged = Arc::new(IndexFile::open(&files(disk), LOG, range).unwrap());
         frozen.splice(..run, [merged]);
     }
     IndexSnapshot {
@@ -239,7 +238,7 @@ fn long_lists_are_found_by_ordinal_and_by_position() {
         &|| true,
     )
     .unwrap();
-    let frozen = Arc::new(IndexFile::open(&disk, &blocks(), LOG, range).unwrap());
+    let frozen = Arc::new(IndexFile::open(&files(&disk), LOG, range).unwrap());
     let sources = IndexSnapshot {
         frozen: [Arc::clone(&frozen)].into(),
         tails: [].into(),
@@ -272,10 +271,10 @@ fn long_lists_are_found_by_ordinal_and_by_position() {
 
 /// Reads everything a file can answer; used to see whether damage is noticed.
 fn everything(
-    disk: &dyn Disk,
+    disk: &RealDisk,
     range: (Position, Position),
 ) -> Result<Vec<(Term, Vec<u64>)>, crate::StorageError> {
-    let frozen = Arc::new(IndexFile::open(disk, &blocks(), LOG, range)?);
+    let frozen = Arc::new(IndexFile::open(&files(disk), LOG, range)?);
     frozen.check_filter()?;
     let mut all = Vec::new();
     let mut scan = Scan::from(Arc::clone(&frozen), &[]);

@@ -78,11 +78,11 @@ impl Cursor {
         })
     }
 
-    /// The same read with batches of about so many bytes, 1 MiB unless set. Fewer: less memory for each reader that is
-    /// slow to take a batch, and more steps.
+    /// The same read with batches of about so many bytes, 1 MiB unless set. A batch holds at least one event. Fewer: less
+    /// memory for each slow reader, and more steps.
     #[must_use]
     pub fn with_batch_bytes(mut self, bytes: u64) -> Self {
-        self.batch_bytes = bytes;
+        self.batch_bytes = bytes.max(1);
         self
     }
 

@@ -148,6 +148,18 @@ impl<'a> Names<'a> {
         })
     }
 
+    /// The bytes that [`Self::take`] reads.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_text(&mut out, self.stream);
+        put_text(&mut out, self.event_type);
+        varint::put(&mut out, self.tags.len() as u64);
+        for tag in self.tags.clone() {
+            put_text(&mut out, tag);
+        }
+        out
+    }
+
     pub(crate) fn owned(&self) -> Result<OwnedNames, Malformed> {
         let tag = |tag| Tag::new(tag).map_err(|_| malformed("a tag is bad"));
         Ok(OwnedNames {

@@ -15,6 +15,7 @@ use leftfold_model::{EventId, Position, RecordedEvent, Revision, StreamName};
 use super::{Marker, OpenReport, error::OpenError, inventory::Inventory};
 use crate::{
     atomic_file::{AtomicFile, sync_dir},
+    cache::FileCache,
     disk::{Disk, DiskFile, FileKind, FileName},
     error::StorageError,
     index::{MemIndex, TermKind, write_term},
@@ -27,7 +28,7 @@ use crate::{
         names::NameResolver,
     },
     segment::{
-        FileCache, Locations, Segment, create,
+        Locations, Segment, create,
         locations::Growing,
         scan::{Scan, Step},
     },
@@ -351,12 +352,20 @@ fn copy_forward(
         .max(end);
     let disk = handles.disk().as_ref();
     let next = SegmentHeader {
-        generation: generation + 1,
+        generation: next_generation(&name, generation)?,
         ..*header
     };
-    create::copy(disk, &next, &frames, capacity)?;
+    let capacity = create::copy(disk, &next, &frames, capacity)?;
     handles.forget(&name);
     disk.remove(&name)
         .map_err(|e| StorageError::io("remove", &name, e))?;
-    Ok((generation + 1, capacity))
+    Ok((next.generation, capacity))
+}
+
+/// The generation that follows; there are more than four billion of them.
+fn next_generation(name: &FileName, generation: u32) -> Result<u32, StorageError> {
+    let next = generation.checked_add(1);
+    next.ok_or_else(|| {
+        StorageError::corrupt(name, 0, "its generation is the last one there can be")
+    })
 }

@@ -33,5 +33,22 @@ pub enum OpenError {
     },
     /// The log is damaged, or cannot be read or written.
     #[error("log could not be opened")]
-    Storage(#[from] StorageError),
+    Storage(#[source] StorageError),
+}
+
+impl From<StorageError> for OpenError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::NewerFormat {
+                file,
+                found,
+                newest,
+            } => Self::NewerFormat {
+                file,
+                found,
+                newest,
+            },
+            error => Self::Storage(error),
+        }
+    }
 }

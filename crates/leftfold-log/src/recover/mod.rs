@@ -14,7 +14,7 @@ mod sealed;
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use leftfold_model::{EventId, Position};
@@ -26,6 +26,7 @@ pub(crate) use marker::Marker;
 
 use crate::{
     append::{AppendValidator, RecentIds},
+    cache::FileCache,
     disk::{Disk, FileKind, FileName},
     error::StorageError,
     index::{IndexFile, IndexSnapshot, MemIndex},
@@ -35,7 +36,7 @@ use crate::{
         Checksum, LogId,
         header::{Erased, FORMAT, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader},
     },
-    segment::{FileCache, Segment, Segments, create, locations},
+    segment::{Segment, Segments, create, locations},
 };
 
 /// What opening found and did.
@@ -96,6 +97,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
     }
     let mut report = OpenReport::default();
     let marker = Marker::read_if(inventory.marker, disk.as_ref(), log)?;
+    remove_unneeded(disk.as_ref(), &inventory)?;
     let sealed = sealed::open(&handles, &headers, &inventory, &mut report)?;
     let Some(newest) = headers.last() else {
         let lock = FileName::of(FileKind::Lock);
@@ -105,17 +107,17 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
     remove_leftovers(disk.as_ref(), &inventory, &headers, &sealed.frozen)?;
     let mut list = sealed.segments;
     list.push(Arc::clone(&active.segment));
-    let segments = Segments {
+    let mut segments = Segments {
         list: list.into(),
         handles,
         seal: Checksum::of(log),
     };
+    let recent = recent_ids(&mut segments, &headers, active.recent)?;
     let tail = Arc::new(active.tail);
     let sources = IndexSnapshot {
         frozen: sealed.frozen.into(),
         tails: [Arc::clone(&tail)].into(),
     };
-    let recent = recent_ids(&segments, active.segment.first, active.recent)?;
     let decider = AppendValidator {
         next: active.next,
         recent,
@@ -214,8 +216,25 @@ pub(crate) fn read_header(
     })
 }
 
-/// Removes what is not needed any more: half-written files, replaced generations and their locations, indexes that
-/// others cover.
+/// Removes what is never read before anything is written: half-written files and the spare. On a full disk their space is
+/// what recovery needs.
+fn remove_unneeded(disk: &dyn Disk, inventory: &Inventory) -> Result<(), StorageError> {
+    for name in inventory.leftovers.iter().filter(|name| name.is_unneeded()) {
+        remove_if_there(disk, name)?;
+    }
+    Ok(())
+}
+
+fn remove_if_there(disk: &dyn Disk, name: &FileName) -> Result<(), StorageError> {
+    match disk.remove(name) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StorageError::io("remove", name, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes what is not needed any more: replaced generations and their locations, indexes that others cover.
 fn remove_leftovers(
     disk: &dyn Disk,
     inventory: &Inventory,
@@ -237,47 +256,85 @@ fn remove_leftovers(
         .filter(|&name| !located.contains(name));
     let leftovers = inventory.leftovers.iter().chain(replaced).copied();
     for name in leftovers.chain(covered) {
-        match disk.remove(&name) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(StorageError::io("remove", &name, error).into());
-            }
-            _ => {}
-        }
+        remove_if_there(disk, &name)?;
     }
     Ok(())
 }
 
 /// The newest events by id: those of the newest segment, and as many before it as are missing to a full window and
-/// lie within a bounded number of bytes.
+/// lie within a bounded number of bytes. Locations that turn out to be damaged are rebuilt.
 fn recent_ids(
-    segments: &Segments,
-    active_first: Position,
+    segments: &mut Segments,
+    headers: &[SegmentHeader],
     of_active: VecDeque<active::Recent>,
 ) -> Result<RecentIds, StorageError> {
-    const BYTES_MAX: u64 = 64 * 1024 * 1024;
-    const CHUNK_EVENTS: u64 = 4_096;
     let mut recent = RecentIds::default();
     if planted::is(Planted::RecentIdsForgotten) {
         return Ok(recent);
     }
-    let missing = RECENT_IDS.saturating_sub(of_active.len()) as u64;
-    let oldest = active_first.get().saturating_sub(missing).max(1);
-    let (mut chunks, mut end, mut bytes) = (Vec::new(), active_first.get(), 0);
-    let mut buffer = Vec::new();
-    while end > oldest && bytes < BYTES_MAX {
-        let from = end.saturating_sub(CHUNK_EVENTS).max(oldest);
-        let positions: Vec<Position> = (from..end).map(Position::new).collect();
-        let fetched = segments.fetch(&positions, u64::MAX, buffer)?;
-        let chunk = fetched.refs().map(|event| active::Recent::of(&event?));
-        chunks.push(chunk.collect::<Result<Vec<_>, _>>()?);
-        buffer = fetched.into_buffer();
-        bytes += buffer.len() as u64;
-        end = from;
-    }
-    let older = chunks.into_iter().rev().flatten();
-    for event in older.chain(of_active) {
+    let older = loop {
+        match older_ids(segments, headers, of_active.len()) {
+            Err(error) if error.is_corruption() => {
+                rebuild_damaged_locations(segments, headers, error)?
+            }
+            older => break older?,
+        }
+    };
+    for event in older.into_iter().rev().chain(of_active) {
         let id = std::iter::once(event.id);
         recent.push(event.position, &event.stream, event.revision, id);
     }
     Ok(recent)
+}
+
+/// Rebuilds the locations of the segment whose locations were found to be damaged; the error, if it is about anything else.
+fn rebuild_damaged_locations(
+    segments: &mut Segments,
+    headers: &[SegmentHeader],
+    error: StorageError,
+) -> Result<(), StorageError> {
+    let mut list = segments.list.to_vec();
+    let is_damaged = |s: &Arc<Segment>| s.has_damaged_locations.load(Ordering::Acquire);
+    let at = list.iter().position(is_damaged);
+    let (Some(segment), Some(header)) = (
+        at.and_then(|at| list.get_mut(at)),
+        at.and_then(|at| headers.get(at)),
+    ) else {
+        return Err(error);
+    };
+    (*segment, _) = sealed::rebuild(&segments.handles, header, None)?;
+    segments.list = list.into();
+    Ok(())
+}
+
+/// Events before the newest segment, newest first.
+fn older_ids(
+    segments: &Segments,
+    headers: &[SegmentHeader],
+    of_active: usize,
+) -> Result<Vec<active::Recent>, StorageError> {
+    const BYTES_MAX: u64 = 64 * 1024 * 1024;
+    const CHUNK_EVENTS: u64 = 4_096;
+    /// Bytes that are read at once, one event more or less.
+    const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
+    let active_first = headers
+        .last()
+        .map_or(Position::FIRST, |newest| newest.first);
+    let missing = RECENT_IDS.saturating_sub(of_active) as u64;
+    let oldest = active_first.get().saturating_sub(missing).max(1);
+    let (mut older, mut end, mut bytes) = (Vec::new(), active_first.get(), 0);
+    let mut buffer = Vec::new();
+    while end > oldest && bytes < BYTES_MAX {
+        let from = end.saturating_sub(CHUNK_EVENTS).max(oldest);
+        let positions: Vec<Position> = (from..end).rev().map(Position::new).collect();
+        let fetched = segments.fetch(&positions, CHUNK_BYTES, buffer)?;
+        let Some(last) = fetched.last() else { break };
+        for event in fetched.refs() {
+            older.push(active::Recent::of(&event?)?);
+        }
+        buffer = fetched.into_buffer();
+        bytes += buffer.len() as u64;
+        end = last.get();
+    }
+    Ok(older)
 }

@@ -9,12 +9,13 @@ use leftfold_model::Position;
 
 use super::{OpenReport, active, inventory::Inventory};
 use crate::{
+    cache::FileCache,
     disk::{FileKind, FileName},
     error::StorageError,
     index::{IndexFile, MemIndex},
     maintenance,
     record::{Checksum, LogId, header::SegmentHeader},
-    segment::{FileCache, Locations, Segment, locations, scan::Scan},
+    segment::{Locations, Segment, locations, scan::Scan},
 };
 
 /// The older segments and the index of their events.
@@ -25,7 +26,7 @@ pub(crate) struct SealedSegments {
 }
 
 pub(crate) fn open(
-    handles: &FileCache,
+    handles: &Arc<FileCache>,
     headers: &[SegmentHeader],
     inventory: &Inventory,
     report: &mut OpenReport,
@@ -46,7 +47,7 @@ pub(crate) fn open(
         let index = if covered {
             None
         } else {
-            widest_index(handles, inventory, headers, header)
+            widest_index(handles, inventory, headers, header)?
         };
         let locations = stored_locations(handles, inventory, header, *next)?;
         match (locations, covered || index.is_some()) {
@@ -96,7 +97,7 @@ fn check_contiguous(segment: Option<&Arc<Segment>>, next: Position) -> Result<()
 
 /// The locations file of a segment, if it is there, sound, and of all events up to the next segment.
 fn stored_locations(
-    handles: &FileCache,
+    handles: &Arc<FileCache>,
     inventory: &Inventory,
     header: &SegmentHeader,
     next: Position,
@@ -117,11 +118,11 @@ fn stored_locations(
 
 /// The sound index file that begins at `first`, ends where a segment does, and covers the most.
 fn widest_index(
-    handles: &FileCache,
+    handles: &Arc<FileCache>,
     inventory: &Inventory,
     headers: &[SegmentHeader],
     of: &SegmentHeader,
-) -> Option<Arc<IndexFile>> {
+) -> Result<Option<Arc<IndexFile>>, StorageError> {
     let (first, log): (Position, LogId) = (of.first, of.log);
     let ends_a_segment = |last: Position| headers.iter().any(|of| of.first == last.next());
     // Sorted by first, the widest of each first.
@@ -129,15 +130,20 @@ fn widest_index(
         .indexes
         .iter()
         .filter(|&&(from, last)| from == first && ends_a_segment(last));
-    let mut sound = candidates.filter_map(|&range| {
-        IndexFile::open(handles.disk().as_ref(), handles.blocks(), log, range).ok()
-    });
-    sound.next().map(Arc::new)
+    for &range in candidates {
+        match IndexFile::open(handles, log, range) {
+            Ok(file) => return Ok(Some(Arc::new(file))),
+            // Only damage is a reason to rebuild: anything else may pass, and the file is good.
+            Err(error) if error.is_corruption() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
-/// Makes the locations of a segment anew, and gathers its index, from its frames.
-fn rebuild(
-    handles: &FileCache,
+/// Rebuilds the locations of a segment, and its index in memory, from its frames.
+pub(super) fn rebuild(
+    handles: &Arc<FileCache>,
     header: &SegmentHeader,
     stored: Option<Locations>,
 ) -> Result<(Arc<Segment>, MemIndex), StorageError> {

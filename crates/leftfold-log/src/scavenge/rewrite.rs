@@ -13,6 +13,7 @@ use leftfold_model::Position;
 use super::{ScavengeError, ScavengeOptions, TruncationSet};
 use crate::{
     atomic_file::{AtomicFile, sync_dir},
+    cache::FileCache,
     disk::{FileKind, FileName},
     error::StorageError,
     planted::{self, Planted},
@@ -23,7 +24,7 @@ use crate::{
         names::NameResolver,
     },
     segment::{
-        FileCache, Locations, Segment,
+        Locations, Segment,
         locations::{self, Growing},
         scan::{Scan, Step},
     },
@@ -65,8 +66,11 @@ pub(crate) fn rewrite<'a>(
     if survey.events == 0 || survey.bytes < options.segment_bytes_min {
         return Ok(None);
     }
+    let Some(generation) = segment.generation.checked_add(1) else {
+        return Ok(None);
+    };
     let header = SegmentHeader {
-        generation: segment.generation.saturating_add(1),
+        generation,
         erased: survey.erased,
         ..segment.header(log)
     };

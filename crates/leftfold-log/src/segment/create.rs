@@ -116,13 +116,14 @@ pub(crate) fn segment(
 /// Writes `frames` (the bytes behind the header) into the generation of a segment with this header, and puts it in place.
 ///
 /// What a failed sync left in the system's cache is not on disk, and a later sync does not bring it there: only
-/// bytes written again are known to be durable (docs/durability.md).
+/// bytes written again are known to be durable (docs/durability.md). On a full disk it reserves no more than it writes.
+/// Returns how many bytes the file has.
 pub(crate) fn copy(
     disk: &dyn Disk,
     header: &SegmentHeader,
     frames: &[u8],
     bytes: u64,
-) -> Result<(), StorageError> {
+) -> Result<u64, StorageError> {
     let kind = FileKind::Segment {
         first: header.first,
         generation: header.generation,
@@ -131,13 +132,17 @@ pub(crate) fn copy(
     segment.write_at(&header.encode(), 0)?;
     segment.write_at(frames, SEGMENT_HEADER_BYTES as u64)?;
     let written = (SEGMENT_HEADER_BYTES + frames.len()) as u64;
+    let mut capacity = bytes.max(written);
     if !planted::is(Planted::CopyNotSynced) {
-        segment.reserve(bytes.max(written))?;
+        match segment.reserve(capacity) {
+            Err(error) if error.is_full() => capacity = written,
+            reserved => reserved?,
+        }
         segment.sync()?;
     }
     segment.rename()?;
-    if planted::is(Planted::CopyNameNotSynced) {
-        return Ok(());
+    if !planted::is(Planted::CopyNameNotSynced) {
+        sync_dir(disk)?;
     }
-    sync_dir(disk)
+    Ok(capacity)
 }

@@ -9,14 +9,14 @@
 //! [4] | crc u32`, then blocks of 4 KiB: 1,023 offsets of 32 bits and a checksum. The format is 1 and the sum 0 if nothing
 //! is erased.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, atomic::Ordering};
 
 use leftfold_model::Position;
 
-use super::{FileCache, Segment};
+use super::Segment;
 use crate::{
     atomic_file::AtomicFile,
-    cache::FileId,
+    cache::{FileCache, FileId},
     disk::{FileKind, FileName},
     error::StorageError,
     nowait,
@@ -122,9 +122,8 @@ impl LocationReader<'_> {
             self.offsets(index, run.len())?;
             let found = self.offsets.len().checked_sub(1);
             if found != Some(run.len()) || !self.offsets.is_sorted_by(|a, b| a < b) {
-                let name = self.segment.locations_name();
                 let what = format!("no sound location for position {first}");
-                return Err(StorageError::corrupt(&name, 0, what));
+                return Err(self.damage(0, what));
             }
             let pairs = self.offsets.windows(2).filter_map(|pair| match pair {
                 [start, end] => Some((u64::from(*start), u64::from(*end))),
@@ -231,14 +230,23 @@ impl LocationReader<'_> {
         let file = self.handles.get(name)?;
         let read = nowait::read_exact_at(&*file, &mut block, offset);
         read.map_err(|e| match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                StorageError::corrupt(name, offset, "the file is cut short")
-            }
+            std::io::ErrorKind::UnexpectedEof => self.damage(offset, "the file is cut short"),
             _ => StorageError::io("read", name, e),
         })?;
         check_block(&block, sealed.seal, self.first, number)
-            .map_err(|m| StorageError::corrupt(name, offset, m.what))?;
+            .map_err(|m| self.damage(offset, m.what))?;
         Ok(block)
+    }
+
+    /// Reports damage of the locations file, so that maintenance rebuilds it.
+    fn damage(&self, offset: u64, found: impl Into<String>) -> StorageError {
+        if matches!(self.segment.locations, Locations::File(_)) {
+            self.segment
+                .has_damaged_locations
+                .store(true, Ordering::Release);
+            self.handles.report_damage();
+        }
+        StorageError::corrupt(&self.segment.locations_name(), offset, found)
     }
 }
 
@@ -335,6 +343,14 @@ pub(crate) fn open(handles: &FileCache, of: &SegmentHeader) -> Result<Sealed, St
     }
     file.read_exact_at(&mut bytes, 0)
         .map_err(|e| StorageError::io("read", &name, e))?;
+    if let Some(found) = newer_format(&bytes) {
+        let (file, newest) = (name, FORMAT);
+        return Err(StorageError::NewerFormat {
+            file,
+            found,
+            newest,
+        });
+    }
     let (count, end) =
         decode_counts(&bytes).map_err(|m| StorageError::corrupt(&name, 0, m.what))?;
     let blocks = u64::from(count).div_ceil(BLOCK_OFFSETS as u64);
@@ -352,6 +368,14 @@ pub(crate) fn open(handles: &FileCache, of: &SegmentHeader) -> Result<Sealed, St
         seal: Checksum::of(of.log),
         id: handles.blocks().file(),
     })
+}
+
+/// The format of a header that a newer version wrote, if it is one.
+fn newer_format(bytes: &[u8]) -> Option<u32> {
+    let (covered, crc) = bytes.split_last_chunk()?;
+    let format = covered.strip_prefix(&MAGIC)?.first_chunk()?;
+    let is_sound = crc32c::crc32c(covered) == u32::from_le_bytes(*crc);
+    Some(u32::from_le_bytes(*format)).filter(|&format| is_sound && format > FORMAT)
 }
 
 fn decode_counts(mut bytes: &[u8]) -> Result<(u32, u32), Malformed> {

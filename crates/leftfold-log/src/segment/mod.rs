@@ -9,22 +9,21 @@
 
 pub(crate) mod create;
 mod fetch;
-mod file_cache;
 pub(crate) mod locations;
 pub(crate) mod scan;
 
 use std::{
     ops::Range,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
 use leftfold_model::Position;
 
 pub(crate) use fetch::Fetched;
-pub(crate) use file_cache::FileCache;
 pub(crate) use locations::{LocationReader, Locations};
 
 use crate::{
+    cache::FileCache,
     disk::{DiskFile, FileKind, FileName},
     error::StorageError,
     record::{
@@ -41,6 +40,8 @@ pub(crate) struct Segment {
     /// Which of its events are erased.
     pub(crate) erased: Erased,
     pub(crate) locations: Locations,
+    /// Whether its locations file was found to be damaged.
+    pub(crate) has_damaged_locations: AtomicBool,
     /// The same segment, once sealed or with more events erased, that took this one's place.
     replaced_by: OnceLock<Arc<Segment>>,
 }
@@ -53,6 +54,7 @@ impl Segment {
             generation: header.generation,
             erased: header.erased,
             locations,
+            has_damaged_locations: AtomicBool::new(false),
             replaced_by: OnceLock::new(),
         }
     }

@@ -7,6 +7,8 @@
 )]
 
 mod damage;
+mod faults;
+mod faulty_disk;
 mod in_place;
 mod lifecycle;
 mod model;

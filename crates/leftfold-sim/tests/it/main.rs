@@ -4,6 +4,7 @@
 
 mod damage;
 mod disk;
+mod full_disk;
 mod histories;
 mod lost_name;
 mod planted;

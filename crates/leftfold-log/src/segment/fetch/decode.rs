@@ -24,11 +24,10 @@ impl Fetched {
     fn names_at(&self, position: Position) -> Result<Names<'_>, Malformed> {
         let nowhere = malformed("a reference leads to no names");
         let Some(index) = self.index_of(position) else {
-            let named = self.named.as_ref().ok_or(nowhere)?;
-            return match named.index_of(position) {
-                Some(_) => named.names_at(position),
-                None => Err(malformed("a reference leads to no names")),
-            };
+            let named = self.named.binary_search_by_key(&position, |(at, _)| *at);
+            let named = named.ok().and_then(|index| self.named.get(index));
+            let (_, names) = named.ok_or(nowhere)?;
+            return Names::take(&mut names.as_slice());
         };
         let run = self.runs.partition_point(|run| run.places_end <= index);
         let (Some(run), Some(&(_, start))) = (self.runs.get(run), self.places.get(index)) else {
@@ -42,32 +41,33 @@ impl Fetched {
         }
     }
 
-    /// The names of a record, wherever they are.
-    fn names_of<'a>(
-        &'a self,
-        position: Position,
-        naming: &NameRef<Names<'a>>,
-    ) -> Result<Names<'a>, Malformed> {
-        match naming {
-            NameRef::Inline(names) => Ok(names.clone()),
-            NameRef::Back(events) => {
-                self.names_at(Position::new(position.get().saturating_sub(*events)))
-            }
+    /// Checks these events and adds their names, encoded, to `named`.
+    pub(super) fn encode_names(
+        &self,
+        named: &mut Vec<(Position, Vec<u8>)>,
+    ) -> Result<(), StorageError> {
+        for (run, position, start, _) in self.each() {
+            let names = self.names_at(position);
+            let names = names.map_err(|malformed| damaged(run, start, &malformed))?;
+            named.push((position, names.encode()));
         }
+        Ok(())
     }
 
     /// The events that are shown, borrowed, each checked when it is reached.
     pub(crate) fn refs(&self) -> impl Iterator<Item = Result<EventRef<'_>, StorageError>> {
-        self.each_shown().map(|(run, position, start, within)| {
-            let bytes = self.bytes.get(within..).unwrap_or_default();
-            let event = event::check(bytes, self.seal, position)
-                .and_then(event::parse)
-                .and_then(|record| {
-                    let names = self.names_of(position, &record.naming)?;
-                    Ok(record.with(position, names))
-                });
-            event.map_err(|malformed| damaged(run, start, &malformed))
-        })
+        let mut recent = RecentNames::default();
+        self.each_shown()
+            .map(move |(run, position, start, within)| {
+                let bytes = self.bytes.get(within..).unwrap_or_default();
+                let event = event::check(bytes, self.seal, position)
+                    .and_then(event::parse)
+                    .and_then(|record| {
+                        let names = recent.resolve(self, position, &record.naming)?;
+                        Ok(record.with(position, names))
+                    });
+                event.map_err(|malformed| damaged(run, start, &malformed))
+            })
     }
 
     /// The memory it used.
@@ -110,5 +110,54 @@ impl Fetched {
             }
         };
         Ok(event::decode(&record, &parsed, position, names))
+    }
+}
+
+/// How many names are remembered. Events of one batch refer to few.
+const RECENT_NAMES: usize = 16;
+
+/// Names that were resolved last, so that the event that holds them is not checked again for each that refers to it.
+#[derive(Default)]
+struct RecentNames<'a> {
+    names: Vec<(Position, Names<'a>)>,
+    /// Where the next ones go, and which were used last.
+    next: usize,
+    last: usize,
+}
+
+impl<'a> RecentNames<'a> {
+    /// The names of a record, wherever they are.
+    fn resolve(
+        &mut self,
+        fetched: &'a Fetched,
+        position: Position,
+        naming: &NameRef<Names<'a>>,
+    ) -> Result<Names<'a>, Malformed> {
+        let events = match naming {
+            NameRef::Inline(names) => return Ok(names.clone()),
+            NameRef::Back(events) => *events,
+        };
+        let at = Position::new(position.get().saturating_sub(events));
+        if let Some((held, names)) = self.names.get(self.last)
+            && *held == at
+        {
+            return Ok(names.clone());
+        }
+        if let Some(found) = self.names.iter().position(|(held, _)| *held == at) {
+            self.last = found;
+        } else {
+            let names = (at, fetched.names_at(at)?);
+            self.last = self.next;
+            match self.names.get_mut(self.next) {
+                Some(oldest) => *oldest = names,
+                None => self.names.push(names),
+            }
+            self.next = (self.next + 1) % RECENT_NAMES;
+        }
+        let nowhere = malformed("a reference leads to no names");
+        self.names
+            .get(self.last)
+            .map(|(_, names)| names.clone())
+            .ok_or(nowhere)
     }
 }

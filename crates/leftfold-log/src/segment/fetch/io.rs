@@ -20,7 +20,13 @@ const STEP_BYTES: usize = 512;
 
 impl Fetched {
     /// Reads all runs, into `buffer`.
-    pub(super) fn read(&mut self, mut buffer: Vec<u8>) -> Result<(), StorageError> {
+    pub(super) fn read(&mut self, buffer: Vec<u8>) -> Result<(), StorageError> {
+        self.read_runs(buffer)?;
+        self.runs.iter_mut().for_each(|run| run.file = None);
+        Ok(())
+    }
+
+    fn read_runs(&mut self, mut buffer: Vec<u8>) -> Result<(), StorageError> {
         let mut within = 0;
         for run in &mut self.runs {
             run.within = within;
@@ -45,14 +51,16 @@ impl Fetched {
             // Asking costs more than reading. Where the first few are in memory, the others are expected to be.
             ask = ask && (nth < ASK_FIRST || !missing.is_empty());
             if !ask && self.runs.len() > 1 {
-                let read = run.file.read_exact_at(here, run.from);
+                let read = run
+                    .file()
+                    .and_then(|file| file.read_exact_at(here, run.from));
                 read.map_err(|e| run.failed(e))?;
                 continue;
             }
             let cached = ask
                 && run
-                    .file
-                    .read_if_cached(here, run.from)
+                    .file()
+                    .and_then(|file| file.read_if_cached(here, run.from))
                     .map_err(|e| run.failed(e))?;
             if !cached {
                 missing.push((run, here));
@@ -60,11 +68,13 @@ impl Fetched {
         }
         if missing.len() > 1 {
             for (run, _) in &missing {
-                run.file.will_read(run.from, run.bytes());
+                run.will_read();
             }
         }
         for (run, here) in missing {
-            let read = run.file.read_exact_at(here, run.from);
+            let read = run
+                .file()
+                .and_then(|file| file.read_exact_at(here, run.from));
             read.map_err(|e| run.failed(e))?;
         }
         self.bytes = buffer.into();
@@ -78,9 +88,12 @@ impl Fetched {
             let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
             let (here, behind) = rest.split_at_mut(length);
             rest = behind;
-            if let Err(error) = nowait::read_exact_at(&*run.file, here, run.from) {
+            if let Err(error) = run
+                .file()
+                .and_then(|file| nowait::read_exact_at(file, here, run.from))
+            {
                 for run in self.runs.iter().skip(nth) {
-                    run.file.will_read(run.from, run.bytes());
+                    run.will_read();
                 }
                 return Err(run.failed(error));
             }

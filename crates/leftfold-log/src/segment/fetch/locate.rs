@@ -19,8 +19,11 @@ const READ_BYTES_MAX: u64 = 1024 * 1024;
 /// Events this far apart are still read in one go: a page costs less than a call.
 const READ_GAP_BYTES_MAX: u64 = 4 * 1024;
 
+/// Segments that one read spans: each has a file open meanwhile.
+const SEGMENTS_MAX: usize = 32;
+
 impl Segments {
-    /// Looks up where the events lie, and which can be read in one go.
+    /// Looks up where the events lie, and which can be read in one go; of events in many segments, the first ones.
     pub(super) fn locate(
         &self,
         positions: &[Position],
@@ -31,17 +34,19 @@ impl Segments {
             seal: self.seal,
             runs: Vec::new(),
             places: Vec::with_capacity(positions.len()),
-            named: None,
+            named: Vec::new(),
             erased: Vec::new(),
             shown: usize::MAX,
             shows_erased: true,
             truncated: false,
         };
         let mut bytes = 0;
-        let mut rest = positions;
+        let (mut rest, mut segments) = (positions, 0);
         while let Some(&position) = rest.first()
             && bytes < bytes_max
+            && segments < SEGMENTS_MAX
         {
+            segments += 1;
             let Some((segment, range)) = self.segment_of(position) else {
                 break;
             };
@@ -73,7 +78,7 @@ impl Segments {
         locations.prepare(positions)?;
         let (name, file) = (segment.name(), segment.file(&self.handles)?);
         let new_run = |start, end| Run {
-            file: Arc::clone(&file),
+            file: Some(Arc::clone(&file)),
             name,
             from: start,
             to: end,

@@ -22,6 +22,9 @@ use crate::{
     record::{Checksum, Malformed, event},
 };
 
+/// Bytes that are read at once for the names of other events, one event more or less.
+const NAMED_BYTES_MAX: u64 = 1024 * 1024;
+
 /// Events that were read, in one buffer.
 #[derive(Debug)]
 pub(crate) struct Fetched {
@@ -30,8 +33,8 @@ pub(crate) struct Fetched {
     runs: Vec<Run>,
     /// Position of each event, and where in its segment it lies.
     places: Vec<(Position, u64)>,
-    /// Events that these refer to for their names, and that are not among them.
-    named: Option<Box<Fetched>>,
+    /// Names that these refer to, encoded, of events that are not among them; positions rise.
+    named: Vec<(Position, Vec<u8>)>,
     /// Which of the places, counted from 0, say that their events are erased.
     erased: Vec<usize>,
     /// How many of the places are shown, and whether erased events are among what is shown.
@@ -44,7 +47,8 @@ pub(crate) struct Fetched {
 /// Events that lie close together in one segment.
 #[derive(Debug)]
 struct Run {
-    file: Arc<dyn DiskFile>,
+    /// `None` once it was read: what was read keeps no file open.
+    file: Option<Arc<dyn DiskFile>>,
     name: FileName,
     from: u64,
     to: u64,
@@ -59,6 +63,18 @@ impl Run {
         self.to - self.from
     }
 
+    fn file(&self) -> std::io::Result<&dyn DiskFile> {
+        let closed = || std::io::Error::other("a run was read twice");
+        self.file.as_deref().ok_or_else(closed)
+    }
+
+    /// Announces the read to the system.
+    fn will_read(&self) {
+        if let Some(file) = &self.file {
+            file.will_read(self.from, self.bytes());
+        }
+    }
+
     fn failed(&self, error: std::io::Error) -> StorageError {
         match error.kind() {
             std::io::ErrorKind::UnexpectedEof => {
@@ -70,8 +86,9 @@ impl Run {
 }
 
 impl Segments {
-    /// Reads the events at these positions, which must all rise or all fall, or so many of them that they have about
-    /// `bytes_max` bytes; erased ones are among them. `buffer` is memory to use, whatever it holds.
+    /// Reads the events at these positions, which must all rise or all fall, erased ones included. Reads the first of them
+    /// if they have more than about `bytes_max` bytes or lie in many segments. `buffer` is memory to use, whatever it
+    /// holds.
     pub(crate) fn fetch(
         &self,
         positions: &[Position],
@@ -83,12 +100,28 @@ impl Segments {
         fetched.truncated = fetched.places.len() < positions.len();
         fetched.read(buffer)?;
         let missing = fetched.look();
-        if !missing.is_empty() {
-            let mut named = self.locate(&missing, u64::MAX)?;
-            named.read(Vec::new())?;
-            fetched.named = Some(Box::new(named));
-        }
+        fetched.named = self.names_of_others(&missing)?;
         Ok(fetched)
+    }
+
+    /// Reads the names of these events, a bounded number of bytes at once: the events themselves may be large.
+    fn names_of_others(
+        &self,
+        mut positions: &[Position],
+    ) -> Result<Vec<(Position, Vec<u8>)>, StorageError> {
+        let mut named = Vec::with_capacity(positions.len());
+        let mut buffer = Vec::new();
+        while !positions.is_empty() {
+            let mut some = self.locate(positions, NAMED_BYTES_MAX)?;
+            some.read(buffer)?;
+            some.encode_names(&mut named)?;
+            positions = match some.places.len() {
+                0 => break,
+                count => positions.get(count..).unwrap_or_default(),
+            };
+            buffer = some.into_buffer();
+        }
+        Ok(named)
     }
 
     /// Reads one event, also if it is erased: then it has no data.

@@ -6,21 +6,22 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use super::BlockCache;
 use crate::{
-    cache::BlockCache,
     disk::{Disk, DiskFile, FileName},
     error::StorageError,
     nowait,
 };
 
-/// Files kept open. Systems allow a process 1,024 by default; the rest is for the index and the application.
-const OPEN_FILES_MAX: usize = 256;
+/// Files kept open. A process may have 256 on some systems; the rest is for the application.
+const OPEN_FILES_MAX: usize = 128;
 
 /// A cache of open files, over a disk, and of blocks of such files.
 #[derive(Debug)]
@@ -29,6 +30,16 @@ pub(crate) struct FileCache {
     blocks: Arc<BlockCache>,
     reads: AtomicU64,
     open: Mutex<Open>,
+    on_damage: OnceLock<OnDamage>,
+}
+
+/// Called when a derived file is found to be damaged.
+struct OnDamage(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for OnDamage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnDamage")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +68,7 @@ impl FileCache {
             blocks: Arc::new(BlockCache::with_bytes(cache_bytes)),
             reads: AtomicU64::new(0),
             open: Mutex::default(),
+            on_damage: OnceLock::new(),
         }
     }
 
@@ -73,6 +85,18 @@ impl FileCache {
     /// Counts a read of events.
     pub(crate) fn count_read(&self) {
         self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls `wake` whenever a derived file is found to be damaged. Only the first call has an effect.
+    pub(crate) fn on_damage(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_damage.set(OnDamage(Box::new(wake)));
+    }
+
+    /// Reports that a derived file is damaged and should be rebuilt.
+    pub(crate) fn report_damage(&self) {
+        if let Some(OnDamage(wake)) = self.on_damage.get() {
+            wake();
+        }
     }
 
     /// The cache of blocks.
@@ -92,12 +116,23 @@ impl FileCache {
         if nowait::is_on() {
             return Err(StorageError::io("open", name, nowait::give_up()));
         }
-        let file = self
-            .disk
-            .open(name)
-            .map_err(|e| StorageError::io("open", name, e))?;
+        let opened = self.open_file(name);
+        let file = match opened {
+            Err(error) if error.is_out_of_descriptors() => {
+                // Those in use stay open: their readers hold them.
+                open.files
+                    .retain(|_, (file, _)| Arc::strong_count(file) > 1);
+                self.open_file(name)?
+            }
+            opened => opened?,
+        };
         open.insert(*name, Arc::clone(&file));
         Ok(file)
+    }
+
+    fn open_file(&self, name: &FileName) -> Result<Arc<dyn DiskFile>, StorageError> {
+        let opened = self.disk.open(name);
+        opened.map_err(|e| StorageError::io("open", name, e))
     }
 
     /// Adds a file that was opened or created elsewhere.

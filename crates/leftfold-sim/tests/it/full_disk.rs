@@ -1,0 +1,70 @@
+//! A disk that is full, and stays full.
+
+use std::sync::Arc;
+
+use leftfold_log::{Clock, Core, LogOptions};
+use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, Read, StreamName, Timestamp};
+use leftfold_sim::{CrashKind, Rng, SimDisk};
+
+#[derive(Debug)]
+struct StillClock;
+
+impl Clock for StillClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1)
+    }
+}
+
+fn open(disk: &SimDisk) -> Core {
+    let options = LogOptions::default().with_segment_bytes(64 * 1024);
+    Core::open(Arc::new(disk.clone()), options, Arc::new(StillClock)).unwrap()
+}
+
+fn append() -> Append {
+    let event = NewEvent::json(EventType::new("T").unwrap(), vec![b'1'; 700]);
+    Append::to(
+        StreamName::new("s").unwrap(),
+        ExpectedRevision::Any,
+        vec![event],
+    )
+    .unwrap()
+}
+
+fn used(disk: &SimDisk) -> usize {
+    disk.contents().iter().map(|(_, bytes)| bytes.len()).sum()
+}
+
+#[test]
+fn a_log_opens_after_a_crash_although_the_disk_stays_full() {
+    for loss in [CrashKind::Killed, CrashKind::All] {
+        let disk = SimDisk::new();
+        let mut core = open(&disk);
+        for _ in 0..8 {
+            core.commit(&[append()]).remove(0).unwrap();
+            while core.maintain().unwrap() {}
+        }
+        let before = core
+            .reader()
+            .read(&Read::all())
+            .unwrap()
+            .next_batch()
+            .unwrap();
+        drop(core);
+        disk.restart(loss, &mut Rng::of(1));
+        disk.set_capacity(Some(used(&disk)));
+        let mut core = open(&disk);
+        let after = core
+            .reader()
+            .read(&Read::all())
+            .unwrap()
+            .next_batch()
+            .unwrap();
+        assert_eq!(after, before, "{loss:?}");
+        let refused = (0..200)
+            .find_map(|_| core.commit(&[append()]).remove(0).err())
+            .unwrap();
+        assert!(refused.is_retryable(), "{refused:?}");
+        disk.set_capacity(None);
+        core.commit(&[append()]).remove(0).unwrap();
+    }
+}
