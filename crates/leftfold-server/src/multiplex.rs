@@ -161,6 +161,16 @@ impl Protocols {
     }
 }
 
+/// A name for the span of a request that names no stream: the method of gRPC, or the method of HTTP.
+fn span_name<B>(request: &Request<B>, is_grpc: bool) -> String {
+    let method = methods::at(request.uri().path()).filter(|_| is_grpc);
+    match method {
+        Some((service, method)) => format!("{}/{}", service.name, method.name),
+        None if is_grpc => "unknown method".to_owned(),
+        None => request.method().to_string(),
+    }
+}
+
 /// What a client of gRPC is told of a body that ended early.
 fn status_of(error: RequestBodyError) -> Status {
     let text = error.to_string();
@@ -192,7 +202,7 @@ impl Service<Request<Incoming>> for ProtocolMux {
                 .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
         let protocols = &self.0;
         let span = if protocols.traced {
-            telemetry::span(&request)
+            telemetry::span(&request, &span_name(&request, is_grpc))
         } else {
             Span::none()
         };

@@ -9,8 +9,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    Settings, background::metered_store::MeteredStore, background::metrics::Metrics,
-    background::scavenger::ScavengeManager, connection::MemoryBudget,
+    Settings,
+    background::metered_store::MeteredStore,
+    background::metrics::Metrics,
+    background::scavenger::ScavengeManager,
+    connection::{AnswerMemory, MemoryBudget},
 };
 
 /// The store, the settings, and how the server is doing. One per server.
@@ -29,6 +32,8 @@ pub(crate) struct ServerState {
     pub(crate) tasks: TaskTracker,
     /// What all requests hold together.
     pub(crate) request_memory: MemoryBudget,
+    /// What all answers hold together until they are sent.
+    pub(crate) answer_memory: AnswerMemory,
     pub(crate) scavenges: ScavengeManager,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -54,6 +59,7 @@ impl ServerState {
                 (tasks.clone(), stopping.clone()),
             ),
             store,
+            answer_memory: AnswerMemory::new(settings.response_bytes_max.len()),
             request_memory: MemoryBudget::new(settings.in_flight_bytes_max.len()),
             settings,
             address,

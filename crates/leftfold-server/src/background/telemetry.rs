@@ -116,11 +116,13 @@ impl Drop for Telemetry {
 }
 
 /// The span around a request, part of the trace its headers name. It ends when the answer begins.
-pub(crate) fn span<B>(request: &Request<B>) -> Span {
+///
+/// `name` is one of few, as a method of gRPC; never a path, which may hold the names of streams.
+pub(crate) fn span<B>(request: &Request<B>, name: &str) -> Span {
     let span = tracing::info_span!(
         target: REQUEST,
         "request",
-        otel.name = request.uri().path(),
+        otel.name = name,
         otel.kind = "server",
     );
     let parent = TraceContextPropagator::new().extract(&Headers(request.headers()));

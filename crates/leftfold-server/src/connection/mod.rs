@@ -4,6 +4,7 @@
 //! **Invariants:** a connection over a limit is closed at once; one that says nothing is closed in time; no failure of one
 //! connection ends the loop.
 
+mod answer_memory;
 mod connection_limit;
 mod descriptors;
 mod http_version;
@@ -11,6 +12,7 @@ mod memory_budget;
 mod request_body;
 mod reset_aware_body;
 
+pub(crate) use answer_memory::AnswerMemory;
 pub use descriptors::DescriptorError;
 pub(crate) use descriptors::connections_within_limit;
 pub(crate) use memory_budget::{BudgetExhausted, ConnectionMemory, MemoryBudget, Reservation};
@@ -28,6 +30,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use futures_util::{TryFutureExt, future::MapOk};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::{
@@ -48,7 +52,11 @@ use tokio_util::{
 };
 use tower::Service;
 
-use self::{connection_limit::ConnectionLimiter, http_version::HttpVersion};
+use self::{
+    answer_memory::{ChargedBody, ConnectionAnswers},
+    connection_limit::ConnectionLimiter,
+    http_version::HttpVersion,
+};
 use crate::{Settings, state::ServerState};
 
 /// How long the loop rests when the system has no more descriptors.
@@ -70,7 +78,10 @@ pub(crate) trait HttpService:
     + 'static
 {
     /// The body of an answer.
-    type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static;
 }
 
 impl<S, B> HttpService for S
@@ -83,7 +94,7 @@ where
         > + Clone
         + Send
         + 'static,
-    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
 {
     type Body = B;
 }
@@ -100,7 +111,8 @@ pub(crate) async fn serve(
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let mut stop = pin!(stop);
-    let _ends_with_the_loop = warn_if_exposed(shared);
+    let _warns_until_the_end = warn_if_exposed(shared);
+    let _sweeps_until_the_end = shared.answer_memory.sweep(shared.settings.write_timeout);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
@@ -113,9 +125,11 @@ pub(crate) async fn serve(
                     rejected.note(peer);
                     continue;
                 };
+                let cut = cut.child_token();
                 let service = WithMemory {
                     service: service.clone(),
                     memory: shared.request_memory.connection(peer.ip()),
+                    answers: shared.answer_memory.connection(cut.clone()),
                 };
                 let connection = Connection {
                     socket,
@@ -124,7 +138,6 @@ pub(crate) async fn serve(
                     shared: Arc::clone(shared),
                 };
                 let open = ConnectionGauge::counted(shared);
-                let cut = cut.clone();
                 connections.spawn(async move {
                     // What is cut is dropped here, and with it every call on the connection.
                     let _ = cut.run_until_cancelled(connection.serve()).await;
@@ -185,17 +198,20 @@ pub(super) fn address_block(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A service that tells each request which memory its connection shares.
+/// A service that tells each request which memory its connection shares, and charges its answers.
 #[derive(Debug, Clone)]
 struct WithMemory<S> {
     service: S,
     memory: ConnectionMemory,
+    answers: Arc<ConnectionAnswers>,
 }
 
+type ChargeAnswer<B> = Box<dyn FnOnce(Response<B>) -> Response<ChargedBody<B>> + Send>;
+
 impl<S: HttpService> Service<Request<Incoming>> for WithMemory<S> {
-    type Response = S::Response;
+    type Response = Response<ChargedBody<S::Body>>;
     type Error = Infallible;
-    type Future = S::Future;
+    type Future = MapOk<S::Future, ChargeAnswer<S::Body>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.service.poll_ready(context)
@@ -203,7 +219,10 @@ impl<S: HttpService> Service<Request<Incoming>> for WithMemory<S> {
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.memory.clone());
-        self.service.call(request)
+        let answers = Arc::clone(&self.answers);
+        let charge: ChargeAnswer<S::Body> =
+            Box::new(move |answer| answer.map(|body| ChargedBody::new(body, answers)));
+        self.service.call(request).map_ok(charge)
     }
 }
 
@@ -239,7 +258,7 @@ fn warn_if_exposed(shared: &ServerState) -> Option<AbortOnDropHandle<()>> {
 struct Connection<S> {
     socket: TcpStream,
     peer: SocketAddr,
-    service: S,
+    service: WithMemory<S>,
     shared: Arc<ServerState>,
 }
 
@@ -259,7 +278,10 @@ impl<S: HttpService> Connection<S> {
         };
         let ended = match spoken {
             Some(HttpVersion::Http2) => serve_http2(socket, service, &shared).await,
-            Some(HttpVersion::Http1) => serve_http1(socket, service, &shared).await,
+            Some(HttpVersion::Http1) => {
+                service.answers.is_http1();
+                serve_http1(socket, service, &shared).await
+            }
             None => return,
         };
         if let Err(error) = ended {

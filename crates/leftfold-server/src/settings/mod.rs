@@ -102,11 +102,17 @@ settings! {
     /// Memory for all requests together, from the first byte received until each is carried out. At least twice
     /// `message_bytes_max`. One connection may use three quarters of it, one address seven eighths.
     in_flight_bytes_max: ByteSize = "128MiB",
+    /// Memory for all answers together that clients have not taken yet. One connection may use a quarter of it. At least
+    /// `message_bytes_max`.
+    response_bytes_max: ByteSize = "128MiB",
     /// Timeout for the first bytes of a connection, and for the headers of a request.
     header_read_timeout: Duration = "10s",
     /// Timeout for calls with one answer, from the arrival of their headers. Longer client deadlines are capped to it;
     /// streaming reads and subscriptions are exempt.
     request_timeout: Duration = "30s",
+    /// Time after which an HTTP/1.1 connection ends whose client takes nothing of an answer. Any connection that takes nothing ends
+    /// after a second while `response_bytes_max` is used up.
+    write_timeout: Duration = "30s",
     /// Interval between keep-alive pings on an idle connection.
     keepalive_interval: Duration = "10s",
     /// Timeout for the answer to a keep-alive ping.
@@ -163,11 +169,17 @@ impl Settings {
                 self.in_flight_bytes_max.0,
                 self.message_bytes_max.0.saturating_mul(2),
             ),
+            (
+                "response_bytes_max",
+                self.response_bytes_max.0,
+                self.message_bytes_max.0,
+            ),
             ("page_events_max", self.page_events_max.into(), 1),
         ];
         let times = [
             ("header_read_timeout", self.header_read_timeout),
             ("request_timeout", self.request_timeout),
+            ("write_timeout", self.write_timeout),
             ("keepalive_interval", self.keepalive_interval),
             ("keepalive_timeout", self.keepalive_timeout),
         ];

@@ -240,8 +240,14 @@ async fn page(
     };
     // One more than is shown tells whether that was all.
     read.limit = Some(limit + 1);
-    let gathering = gather(shared, read, limit);
-    let gathered = call::with_timeout(shared, shared.settings.request_timeout, gathering).await??;
+    let gathering = async {
+        // A page may hold a large event twice: as it is stored, and as JSON.
+        let permit = shared.answer_memory.page().await;
+        let events = gather(shared, read, limit).await;
+        events.map(|events| (events, permit))
+    };
+    let (gathered, _until_it_is_sent) =
+        call::with_timeout(shared, shared.settings.request_timeout, gathering).await??;
     let place = |event: &RecordedEvent| {
         if of_stream {
             event.revision.get()

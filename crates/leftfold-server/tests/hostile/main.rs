@@ -9,6 +9,8 @@
     reason = "tests stop at the first surprise"
 )]
 
+mod memory;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use leftfold_server::{ServeError, Server, Settings};

@@ -1,0 +1,405 @@
+//! The memory that answers take until their clients have received them.
+//!
+//! **Owns:** [`AnswerMemory`], one per server; [`ConnectionAnswers`], what one connection has not taken yet; [`ChargedBody`].
+//! **Does not know:** what answers say.
+//! **Invariants:** nothing more is made for a client while all answers together, or a quarter of them on its connection, take
+//! all their memory. While memory is short, connections that take nothing are ended; HTTP/1.1 connections that take nothing
+//! for `write_timeout` always are, since nothing else limits how long their clients may pause.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep},
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+/// Frames that are smaller are not worth counting.
+const CHARGED_FROM: usize = 4 * 1024;
+/// Bytes of a frame that are handed to the connection at once.
+const PIECE: usize = 64 * 1024;
+/// How often a body that waits for memory looks for it, and how often the connections are looked at.
+const POLL: Duration = Duration::from_millis(10);
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// How long a connection may take nothing while memory is short.
+const STALL_WHILE_SHORT: Duration = Duration::from_secs(1);
+/// How long memory may be short before the connection that holds most of it is ended although it takes something.
+const SHORT_MAX: Duration = Duration::from_secs(5);
+/// Memory that one page may take while it is made: its largest event, and that as JSON.
+const PAGE_BYTES: usize = 32 * 1024 * 1024;
+
+/// The memory of one server for answers.
+#[derive(Debug, Clone)]
+pub(crate) struct AnswerMemory(Arc<Answers>);
+
+#[derive(Debug)]
+struct Answers {
+    bytes_max: usize,
+    used: AtomicUsize,
+    connections: Mutex<Vec<Weak<ConnectionAnswers>>>,
+    pages: Arc<Semaphore>,
+    started: Instant,
+}
+
+/// What one connection has not taken yet.
+#[derive(Debug)]
+pub(super) struct ConnectionAnswers {
+    all: AnswerMemory,
+    held: AtomicUsize,
+    /// When it last took something, in milliseconds since the server started.
+    progress: AtomicU64,
+    /// Whether the socket alone limits how fast the client takes answers.
+    is_http1: AtomicBool,
+    end: CancellationToken,
+}
+
+impl AnswerMemory {
+    /// Memory of so many bytes.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self(Arc::new(Answers {
+            bytes_max,
+            used: AtomicUsize::new(0),
+            connections: Mutex::default(),
+            pages: Arc::new(Semaphore::new((bytes_max / PAGE_BYTES).clamp(1, 64))),
+            started: Instant::now(),
+        }))
+    }
+
+    /// Waits until a page may be made; it may while the permit is held.
+    pub(crate) async fn page(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.0.pages).acquire_owned().await.ok();
+        while self.is_short() {
+            tokio::time::sleep(POLL).await;
+        }
+        permit
+    }
+
+    /// Counts the answers of a connection, which `end` ends.
+    pub(super) fn connection(&self, end: CancellationToken) -> Arc<ConnectionAnswers> {
+        let connection = Arc::new(ConnectionAnswers {
+            all: self.clone(),
+            held: AtomicUsize::new(0),
+            progress: AtomicU64::new(0),
+            is_http1: AtomicBool::new(false),
+            end,
+        });
+        self.connections().push(Arc::downgrade(&connection));
+        connection
+    }
+
+    /// Ends connections that take nothing, until the handle is dropped.
+    pub(super) fn sweep(&self, write_timeout: Duration) -> AbortOnDropHandle<()> {
+        let answers = self.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut short_since = None;
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                answers.end_stalled(write_timeout, &mut short_since);
+            }
+        }))
+    }
+
+    fn end_stalled(&self, write_timeout: Duration, short_since: &mut Option<Instant>) {
+        let is_short = self.is_short();
+        let since = short_since.take().unwrap_or_else(Instant::now);
+        let mut largest: Option<Arc<ConnectionAnswers>> = None;
+        let mut ended = 0;
+        self.connections().retain(|connection| {
+            let Some(connection) = connection.upgrade() else {
+                return false;
+            };
+            let held = connection.held.load(Ordering::Relaxed);
+            let stalled = connection.stalled();
+            let limit = match connection.is_http1.load(Ordering::Relaxed) {
+                true => Some(write_timeout),
+                false => None,
+            };
+            let limit = if is_short {
+                Some(STALL_WHILE_SHORT)
+            } else {
+                limit
+            };
+            if held > 0 && limit.is_some_and(|limit| stalled >= limit) {
+                connection.end.cancel();
+                ended += 1;
+            }
+            let most = largest
+                .as_ref()
+                .map_or(0, |it| it.held.load(Ordering::Relaxed));
+            if held > most {
+                largest = Some(connection);
+            }
+            true
+        });
+        if is_short
+            && ended == 0
+            && since.elapsed() >= SHORT_MAX
+            && let Some(largest) = largest
+        {
+            largest.end.cancel();
+            ended += 1;
+        }
+        if ended > 0 {
+            tracing::warn!(ended, is_short, "connections ended: answers not taken");
+        }
+        *short_since = is_short.then_some(since);
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Vec<Weak<ConnectionAnswers>>> {
+        let connections = self.0.connections.lock();
+        connections.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_short(&self) -> bool {
+        self.0.used.load(Ordering::Relaxed) >= self.0.bytes_max
+    }
+}
+
+impl ConnectionAnswers {
+    /// Takes note that the connection speaks HTTP/1.1.
+    pub(super) fn is_http1(&self) {
+        self.is_http1.store(true, Ordering::Relaxed);
+    }
+
+    fn note_progress(&self) {
+        let now = u64::try_from(self.all.0.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.progress.store(now, Ordering::Relaxed);
+    }
+
+    fn stalled(&self) -> Duration {
+        let last = Duration::from_millis(self.progress.load(Ordering::Relaxed));
+        self.all.0.started.elapsed().saturating_sub(last)
+    }
+
+    fn may_grow(&self) -> bool {
+        let share = (self.all.0.bytes_max / 4).max(1);
+        !self.all.is_short() && self.held.load(Ordering::Relaxed) < share
+    }
+
+    fn hold(&self, bytes: usize) {
+        if self.held.fetch_add(bytes, Ordering::Relaxed) == 0 {
+            self.note_progress();
+        }
+        self.all.0.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn release(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.all.0.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.note_progress();
+    }
+
+    /// The bytes, charged until the last piece of them is sent.
+    fn charge(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        if bytes.len() < CHARGED_FROM {
+            return bytes;
+        }
+        self.hold(bytes.len());
+        let connection = Arc::clone(self);
+        Bytes::from_owner(Charged { bytes, connection })
+    }
+}
+
+/// Bytes on their way to a client.
+struct Charged {
+    bytes: Bytes,
+    connection: Arc<ConnectionAnswers>,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        let bytes = self.bytes.len();
+        self.connection.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.connection
+            .all
+            .0
+            .used
+            .fetch_sub(bytes, Ordering::Relaxed);
+        self.connection.note_progress();
+    }
+}
+
+/// The body of an answer, whose bytes are charged until they are sent.
+#[derive(Debug)]
+pub(crate) struct ChargedBody<B> {
+    body: B,
+    connection: Arc<ConnectionAnswers>,
+    /// Bytes of a body that is whole already. It is not asked for any while its client takes none.
+    whole: usize,
+    /// What is left of a frame.
+    rest: Bytes,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> Drop for ChargedBody<B> {
+    fn drop(&mut self) {
+        self.release_whole();
+    }
+}
+
+impl<B> ChargedBody<B> {
+    pub(super) fn new(body: B, connection: Arc<ConnectionAnswers>) -> Self
+    where
+        B: Body,
+    {
+        let whole = body.size_hint().exact();
+        let whole = whole.and_then(|bytes| usize::try_from(bytes).ok());
+        let whole = whole.filter(|bytes| *bytes >= CHARGED_FROM).unwrap_or(0);
+        if whole > 0 {
+            connection.hold(whole);
+        }
+        Self {
+            body,
+            connection,
+            whole,
+            rest: Bytes::new(),
+            timer: None,
+        }
+    }
+
+    fn release_whole(&mut self) {
+        match std::mem::take(&mut self.whole) {
+            0 => {}
+            bytes => self.connection.release(bytes),
+        }
+    }
+
+    fn piece(&mut self) -> Frame<Bytes> {
+        self.connection.note_progress();
+        Frame::data(self.rest.split_to(PIECE.min(self.rest.len())))
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for ChargedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.get_mut();
+        if !this.rest.is_empty() {
+            return Poll::Ready(Some(Ok(this.piece())));
+        }
+        // What is whole already grows no more.
+        while this.whole == 0 && !this.connection.may_grow() {
+            let sleep = || Box::pin(tokio::time::sleep(POLL));
+            let timer = this.timer.get_or_insert_with(sleep);
+            ready!(timer.as_mut().poll(context));
+            this.timer = None;
+        }
+        let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+            Some(Ok(frame)) => frame,
+            other => return Poll::Ready(other),
+        };
+        Poll::Ready(Some(Ok(match frame.into_data() {
+            Ok(data) if data.len() < CHARGED_FROM => Frame::data(data),
+            Ok(data) => {
+                this.release_whole();
+                this.rest = this.connection.charge(data);
+                this.piece()
+            }
+            Err(trailers) => trailers,
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.body.size_hint();
+        let rest = self.rest.len() as u64;
+        if rest > 0 {
+            let (lower, upper) = (hint.lower() + rest, hint.upper().map(|upper| upper + rest));
+            hint = SizeHint::new();
+            hint.set_lower(lower);
+            if let Some(upper) = upper {
+                hint.set_upper(upper);
+            }
+        }
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn body(connection: &Arc<ConnectionAnswers>, bytes: usize) -> ChargedBody<Full<Bytes>> {
+        ChargedBody::new(Full::new(vec![7; bytes].into()), Arc::clone(connection))
+    }
+
+    #[tokio::test]
+    async fn bytes_are_charged_until_their_last_piece_is_gone_and_arrive_as_they_were() {
+        let answers = AnswerMemory::new(16 * MIB);
+        let connection = answers.connection(CancellationToken::new());
+        let mut large = body(&connection, MIB + 1);
+        let first = large.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first.len(), PIECE);
+        assert_eq!(answers.0.used.load(Ordering::Relaxed), MIB + 1);
+        let rest = large.collect().await.unwrap().to_bytes();
+        assert_eq!(first.len() + rest.len(), MIB + 1);
+        assert!(rest.iter().all(|byte| *byte == 7));
+        drop((first, rest));
+        assert_eq!(answers.0.used.load(Ordering::Relaxed), 0);
+        assert_eq!(connection.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_more_is_made_while_memory_is_short_and_a_connection_that_takes_nothing_ends() {
+        let answers = AnswerMemory::new(2 * MIB);
+        let (ends, other) = (CancellationToken::new(), CancellationToken::new());
+        let silent = answers.connection(ends.clone());
+        let mut stalled = body(&silent, 3 * MIB);
+        let piece = stalled.frame().await.unwrap().unwrap();
+        let honest = answers.connection(other.clone());
+        let mut waiting = body(&honest, 100);
+        assert_eq!(answers.0.used.load(Ordering::Relaxed), 3 * MIB);
+        assert!(futures_util::poll!(waiting.frame()).is_pending());
+        let _sweeper = answers.sweep(Duration::from_secs(30));
+        ends.cancelled().await;
+        drop((stalled, piece));
+        waiting.frame().await.unwrap().unwrap();
+        assert!(!other.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_http1_is_ended_for_taking_nothing_while_there_is_memory() {
+        let answers = AnswerMemory::new(64 * MIB);
+        let (first, second) = (CancellationToken::new(), CancellationToken::new());
+        let (one, two) = (
+            answers.connection(first.clone()),
+            answers.connection(second.clone()),
+        );
+        one.is_http1();
+        let (mut a, mut b) = (body(&one, MIB), body(&two, MIB));
+        let _pieces = (a.frame().await.unwrap(), b.frame().await.unwrap());
+        let _sweeper = answers.sweep(Duration::from_secs(30));
+        first.cancelled().await;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(!second.is_cancelled());
+    }
+}
