@@ -110,8 +110,8 @@ settings! {
     /// Timeout for calls with one answer, from the arrival of their headers. Longer client deadlines are capped to it;
     /// streaming reads and subscriptions are exempt.
     request_timeout: Duration = "30s",
-    /// Time after which an HTTP/1.1 connection ends whose client takes nothing of an answer. Any connection that takes nothing ends
-    /// after a second while `response_bytes_max` is used up.
+    /// Time after which an HTTP/1.1 connection ends whose client takes nothing of an answer. Any connection that takes nothing
+    /// ends after a second while `response_bytes_max` is used up.
     write_timeout: Duration = "30s",
     /// Interval between keep-alive pings on an idle connection.
     keepalive_interval: Duration = "10s",

@@ -1,19 +1,20 @@
-//! Clients that hold memory, time or connections: uploads that stall, answers that nobody takes, messages that swell.
+//! Clients that hold memory or time: stalled uploads, answers not taken, messages that swell.
 //!
 //! **Owns:** one test for each bound of docs/settings.md on memory and time. **Does not know:** how bounds are kept.
 //! **Invariants:** while the hostile clients hold on, an honest one appends and reads; afterwards so it does.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::join_all;
 use http_body_util::{BodyExt, Full};
-use leftfold_proto::{
-    leftfold::v1::{AppendRequest, NewEvent, Write},
-    prost::Message,
-};
+use leftfold_proto::prost::encoding::encode_varint;
+use tokio::sync::Mutex;
 
 use super::*;
 
 const MIB: usize = 1024 * 1024;
+
+/// Held by the tests that measure memory, which the whole process shares.
+static MEASURED: Mutex<()> = Mutex::const_new(());
 
 /// Memory of this process, clients and server together.
 fn resident() -> usize {
@@ -33,16 +34,18 @@ impl TestServer {
             body.len()
         );
         let answer = self.answer(request.as_bytes()).await;
-        let head = String::from_utf8_lossy(&answer[..answer.len().min(500)]).into_owned();
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 }
 
 /// A message of gRPC.
 fn framed(message: &[u8]) -> Bytes {
-    let length = u32::try_from(message.len()).unwrap();
-    let prefix = [&[0][..], &length.to_be_bytes()].concat();
-    [&prefix, message].concat().into()
+    let mut framed = BytesMut::with_capacity(message.len() + 5);
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(message.len()).unwrap());
+    framed.put_slice(message);
+    framed.freeze()
 }
 
 /// The status of an answer of gRPC that has no message.
@@ -109,16 +112,14 @@ async fn a_call_without_a_message_or_with_half_a_prefix_ends_at_its_deadline() {
 #[tokio::test]
 async fn a_message_of_empty_elements_is_refused_before_it_is_decoded() {
     let server = TestServer::with(&[]).await;
-    let write = Write {
-        events: vec![NewEvent::default(); 7 * MIB],
-        ..Write::default()
-    };
-    let append = AppendRequest {
-        writes: vec![write],
-        ..AppendRequest::default()
-    };
-    let message = framed(&append.encode_to_vec());
-    drop(append);
+    let _alone = MEASURED.lock().await;
+    // One write with seven million events of two bytes.
+    let events = [0x1a, 0x00].repeat(7 * MIB);
+    let mut append = BytesMut::new();
+    append.put_u8(0x0a);
+    encode_varint(events.len() as u64, &mut append);
+    append.put_slice(&events);
+    let message = framed(&append);
     let before = resident();
     let (client, driven) = server.h2().await;
     let mut ready = client.ready().await.unwrap();
@@ -138,6 +139,7 @@ async fn a_message_of_empty_elements_is_refused_before_it_is_decoded() {
 
 #[tokio::test]
 async fn answers_that_nobody_takes_are_bounded_and_leave_room_for_the_others() {
+    let _alone = MEASURED.lock().await;
     let bounds = [("response_bytes_max", "64MiB")];
     let server = TestServer::with(&bounds).await;
     server
