@@ -22,12 +22,12 @@ use crate::{
     append::{Pending, Writer},
     erase,
     error::Failure,
-    follow::{self, HeadWatcher},
     listing,
     pool::Pool,
     read, schema,
     session::Session,
     snapshots::PostgresSnapshotStore,
+    subscribe::{self, Tail},
 };
 
 /// The storage of a [`crate::PostgresStore`].
@@ -39,7 +39,7 @@ pub(crate) struct PostgresBackend {
 #[derive(Debug)]
 struct Inner {
     pool: Arc<Pool>,
-    heads: Arc<HeadWatcher>,
+    tail: Arc<Tail>,
     snapshots: Arc<PostgresSnapshotStore>,
     /// The queue of the writer task; `None` once the store is closed.
     queue: Mutex<Option<mpsc::Sender<Pending>>>,
@@ -50,16 +50,15 @@ impl PostgresBackend {
     pub(crate) async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
         let session = Session::open(&options).await?;
         schema::ensure_schema(&session, &options).await?;
-        let partitioned = schema::is_partitioned(&session, &options).await?;
         drop(session);
         let pool = Pool::new(options);
-        let heads = HeadWatcher::new(Arc::clone(&pool));
-        let (queue, writer) = Writer::start(Arc::clone(&pool), Arc::clone(&heads), partitioned);
+        let tail = Tail::new(pool.options().clone());
+        let (queue, writer) = Writer::start(pool.options().clone(), Arc::clone(&tail));
         Ok(Self {
             inner: Arc::new(Inner {
                 snapshots: Arc::new(PostgresSnapshotStore::new(Arc::clone(&pool))),
                 pool,
-                heads,
+                tail,
                 queue: Mutex::new(Some(queue)),
                 writer: Mutex::new(Some(writer)),
             }),
@@ -113,9 +112,9 @@ impl Backend for PostgresBackend {
         &self,
         subscription: Subscription,
     ) -> BoxStream<'static, Result<Delivery, ReadError>> {
-        follow::subscribe(
+        subscribe::subscribe(
             Arc::clone(&self.inner.pool),
-            &self.inner.heads,
+            Arc::clone(&self.inner.tail),
             subscription,
         )
     }
@@ -175,7 +174,7 @@ impl Backend for PostgresBackend {
                 Some(writer) => writer.await,
                 None => Ok(()),
             };
-            self.inner.heads.close();
+            self.inner.tail.close();
             finished.map_err(|error| AppendError::Unavailable {
                 cause: Arc::new(error),
             })
@@ -187,7 +186,7 @@ impl Backend for PostgresBackend {
         Box::pin(async move {
             read::with_retry(pool, || async {
                 let pooled = pool.get().await?;
-                listing::current(&pooled.session()?.client, pool.options(), &stream).await
+                listing::current_in(pooled.session()?, pool.options(), &stream).await
             })
             .await
         })

@@ -19,7 +19,7 @@ use crate::{
     pool::Pool,
     read::with_retry,
     schema::quoted,
-    session::Session,
+    session::{MAINTENANCE_LIMIT, Session},
     value::{number, to_bigint},
 };
 
@@ -182,10 +182,10 @@ async fn vacuum(pool: &Arc<Pool>, bytes_per_second: Option<u64>) -> Result<(), F
     let pause = if bytes_per_second.is_some() { 2 } else { 0 };
     let limits = format!("set statement_timeout = 0; set vacuum_cost_delay = {pause}");
     let schema = quoted(pool.options().schema());
-    session.client.batch_execute(&limits).await?;
+    session.batch_execute(&limits, MAINTENANCE_LIMIT).await?;
     for table in ["events", "event_tags"] {
         let sql = format!("vacuum {schema}.{table}");
-        session.client.batch_execute(&sql).await?;
+        session.batch_execute(&sql, MAINTENANCE_LIMIT).await?;
     }
     Ok(())
 }

@@ -5,8 +5,9 @@
 //! **Invariants:** an outcome is unknown unless proved. Only an error of the server that aborts the transaction proves that
 //! nothing was written.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, sync::Arc, time::Duration};
 
+use leftfold_model::Position;
 use leftfold_store::{AppendError, ReadError};
 use tokio_postgres::error::SqlState;
 
@@ -38,7 +39,7 @@ pub enum OpenError {
     },
     /// The store does not support this server or database.
     #[error("unsupported database: {what} is {found}, expected {needed}")]
-    Unsuited {
+    Unsupported {
         /// The property that is not supported.
         what: &'static str,
         /// Its value.
@@ -117,6 +118,15 @@ pub(crate) enum Failure {
     Statement(#[source] Arc<tokio_postgres::Error>),
     #[error("committed locally, but possibly not replicated to the standby: {0}")]
     NotReplicated(String),
+    /// The statement was sent, and its response did not come in time.
+    #[error("no response from the database within {0:?}")]
+    Timeout(Duration),
+    /// All connections were in use for too long.
+    #[error("no free connection within {0:?}: raise leftfold_connections")]
+    PoolTimeout(Duration),
+    /// The log ends before a position that was read from it: the server was restored or failed over, and lost events.
+    #[error("head of the log went back from {known} to {found}: the server lost events")]
+    HeadWentBack { known: Position, found: Position },
     #[error("unexpected response from the database: {0}")]
     UnexpectedResponse(String),
     #[error("stored data is damaged")]
@@ -143,7 +153,7 @@ impl Failure {
     /// Returns whether the statement certainly changed nothing, provided that it was a transaction of its own.
     pub(crate) fn proves_nothing_written(&self) -> bool {
         match self {
-            Self::NoConnection(_) | Self::Closed => true,
+            Self::NoConnection(_) | Self::PoolTimeout(_) | Self::Closed => true,
             Self::Statement(error) => error.as_db_error().is_some_and(|answer| {
                 let code = answer.code();
                 // ERROR aborts the transaction before its commit. FATAL and PANIC end the session at any moment.
@@ -164,6 +174,22 @@ impl Failure {
         matches!(code, Some("23505" | "LF004"))
     }
 
+    /// Returns the message of the server if it refused an append for its data, so that repeating it cannot help.
+    pub(crate) fn data_error(&self) -> Option<String> {
+        let Self::Statement(error) = self else {
+            return None;
+        };
+        let answer = error
+            .as_db_error()
+            .filter(|answer| answer.severity() == "ERROR")?;
+        // Data exceptions, violated constraints, exceptions of triggers, and exceeded limits of the program.
+        let classes = ["22", "23", "P0", "54"];
+        let refused = classes
+            .iter()
+            .any(|class| answer.code().code().starts_with(class));
+        refused.then(|| answer.message().to_owned())
+    }
+
     /// Returns whether the same statement may succeed on another connection.
     pub(crate) fn is_connection_error(&self) -> bool {
         match self {
@@ -171,11 +197,15 @@ impl Failure {
             Self::Statement(error) => error
                 .as_db_error()
                 .is_none_or(|answer| answer.severity() != "ERROR"),
+            Self::Timeout(_) => true,
             _ => false,
         }
     }
 
     pub(crate) fn into_append_error(self) -> AppendError {
+        if let Some(reason) = self.data_error() {
+            return AppendError::Invalid { reason };
+        }
         let cause = Arc::new(self.clone());
         if self.proves_nothing_written() {
             AppendError::Unavailable { cause }
@@ -185,8 +215,14 @@ impl Failure {
     }
 
     pub(crate) fn into_read_error(self) -> ReadError {
-        ReadError::Unavailable {
-            cause: Arc::new(self),
+        match self {
+            Self::Corrupt(cause) => ReadError::Corrupt { cause },
+            Self::HeadWentBack { .. } => ReadError::Invalid {
+                reason: self.to_string(),
+            },
+            _ => ReadError::Unavailable {
+                cause: Arc::new(self),
+            },
         }
     }
 }

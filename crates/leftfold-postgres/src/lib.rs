@@ -6,14 +6,13 @@
 //! **Invariants:** positions are dense and follow commits, because an append takes one lock and holds it to the end of its
 //! transaction. One database function is the only way to write events. No session state is required, so connections may
 //! go through a pooler in transaction mode.
-//! **Reading order:** [`PostgresOptions`], [`PostgresStore`], `backend`, `append`, `read`, `follow`, `erase`, then `schema/sql`.
+//! **Reading order:** [`PostgresOptions`], [`PostgresStore`], `backend`, `append`, `read`, `subscribe`, `erase`, `schema/sql`.
 
 mod append;
 mod backend;
 mod checkpoints;
 mod erase;
 mod error;
-mod follow;
 mod leases;
 mod listing;
 mod name;
@@ -25,6 +24,7 @@ mod schema;
 mod session;
 mod snapshots;
 mod store;
+mod subscribe;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tls;

@@ -19,6 +19,7 @@ use crate::{
     pool::Pool,
     read::with_retry,
     schema::quoted,
+    session::Session,
     value::{PgTimestamp, number, to_bigint},
 };
 
@@ -112,6 +113,17 @@ pub(crate) async fn current(
     ))
 }
 
+/// Returns the revision of a stream's newest event, as [`current`], within the time limit of a response.
+pub(crate) async fn current_in(
+    session: &Session,
+    options: &PostgresOptions,
+    stream: &StreamName,
+) -> Result<CurrentRevision, Failure> {
+    session
+        .bounded(current(&session.client, options, stream))
+        .await
+}
+
 /// Returns counts and sizes.
 pub(crate) async fn stats(pool: &Arc<Pool>) -> Result<StoreStats, Failure> {
     let schema = pool.options().schema();
@@ -121,8 +133,6 @@ pub(crate) async fn stats(pool: &Arc<Pool>) -> Result<StoreStats, Failure> {
                           where n.oid = c.relnamespace and n.nspname = $1 and c.relkind in ('r', 't')), 0), \
                 coalesce((select sum(pg_relation_size(c.oid))::bigint from pg_class c, pg_namespace n \
                           where n.oid = c.relnamespace and n.nspname = $1 and c.relkind = 'i'), 0), \
-                (select count(*) from pg_inherits i, pg_class c, pg_namespace n where i.inhparent = c.oid \
-                 and c.relname = 'events' and n.oid = c.relnamespace and n.nspname = $1), \
                 current_setting('server_version')",
         quoted(schema)
     );
@@ -141,8 +151,7 @@ pub(crate) async fn stats(pool: &Arc<Pool>) -> Result<StoreStats, Failure> {
     stats.details = vec![
         ("table_bytes".into(), row.try_get::<_, i64>(1)?.to_string()),
         ("index_bytes".into(), row.try_get::<_, i64>(2)?.to_string()),
-        ("partitions".into(), row.try_get::<_, i64>(3)?.to_string()),
-        ("postgres".into(), row.try_get(4)?),
+        ("postgres".into(), row.try_get(3)?),
     ];
     Ok(stats)
 }

@@ -15,6 +15,10 @@ use crate::OpenError;
 
 /// Default of [`PostgresOptions::with_connections`].
 const CONNECTIONS: usize = 8;
+/// Default of `connect_timeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the client waits beyond the time limit of the server, which reports its own limit with more certainty.
+const RESPONSE_GRACE: Duration = Duration::from_secs(2);
 /// Default of [`PostgresOptions::with_statement_timeout`].
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Default of [`PostgresOptions::with_idle_timeout`].
@@ -43,7 +47,6 @@ const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// | `leftfold_connections` | maximum number of pooled connections | 8 |
 /// | `leftfold_pooler` | `true`: connections go through a pooler in transaction mode | `false` |
 /// | `leftfold_migrate` | `false`: do not migrate; an older schema is an error | `true` |
-/// | `leftfold_partition` | for a new store: positions per partition of the log | none |
 /// | `unsafe_allow_lost_commits` | `true`: accept a server that may lose committed events | `false` |
 ///
 /// Without `sslmode`, connections to a Unix socket or a loopback address are in clear text; all others are encrypted.
@@ -56,7 +59,6 @@ pub struct PostgresOptions {
     pub(crate) connections: usize,
     pub(crate) pooler: bool,
     pub(crate) migrate: bool,
-    pub(crate) partition: Option<u64>,
     pub(crate) allow_lost_commits: bool,
     pub(crate) statement_timeout: Duration,
     pub(crate) idle_timeout: Duration,
@@ -109,13 +111,6 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets the number of positions per partition of the log, at least 1, for a store that is created with these options.
-    #[must_use]
-    pub fn partitioned_by(mut self, positions: u64) -> Self {
-        self.partition = Some(positions.max(1));
-        self
-    }
-
     /// Accepts a server with `fsync` or `synchronous_commit` off.
     ///
     /// A crash of such a server may lose acknowledged events and damage the log.
@@ -125,10 +120,13 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets the time limit of a statement, including its wait for the lock of appends. Default: 30 s.
+    /// Sets the time limit of a statement, including its wait for the lock of appends, at least 1 ms. Default: 30 s.
+    ///
+    /// The client waits 2 s longer than the server. It then discards the connection, and the outcome of an append is unknown.
+    /// The same limit holds for waiting for a connection of the pool.
     #[must_use]
     pub fn with_statement_timeout(mut self, timeout: Duration) -> Self {
-        self.statement_timeout = timeout;
+        self.statement_timeout = timeout.max(Duration::from_millis(1));
         self
     }
 
@@ -151,6 +149,22 @@ impl PostgresOptions {
     pub fn with_reconnect_timeout(mut self, reconnect_timeout: Duration) -> Self {
         self.reconnect_timeout = reconnect_timeout;
         self
+    }
+
+    /// How long the client waits for a response: the time limit of the server, and some time for it to arrive.
+    pub(crate) fn response_limit(&self) -> Duration {
+        self.statement_timeout.saturating_add(RESPONSE_GRACE)
+    }
+
+    /// How long connecting may take, handshake and checks included.
+    pub(crate) fn connect_limit(&self) -> Duration {
+        let hosts = self
+            .config
+            .get_hosts()
+            .len()
+            .max(self.config.get_hostaddrs().len());
+        let limit = self.config.get_connect_timeout().copied();
+        limit.unwrap_or(CONNECT_TIMEOUT) * u32::try_from(hosts.max(1)).unwrap_or(u32::MAX)
     }
 
     fn set(&mut self, parameter: &str, value: &str) -> Result<bool, OpenError> {
@@ -185,7 +199,6 @@ impl PostgresOptions {
             }
             "leftfold_pooler" => self.pooler = boolean()?,
             "leftfold_migrate" => self.migrate = boolean()?,
-            "leftfold_partition" => self.partition = Some(count()?.max(1)),
             "unsafe_allow_lost_commits" => self.allow_lost_commits = boolean()?,
             _ => return Ok(false),
         }
@@ -243,7 +256,6 @@ impl PostgresOptions {
             connections: CONNECTIONS,
             pooler: false,
             migrate: true,
-            partition: None,
             allow_lost_commits: false,
             statement_timeout: STATEMENT_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
@@ -267,7 +279,7 @@ impl PostgresOptions {
             SslMode::Disable
         });
         if self.config.get_connect_timeout().is_none() {
-            self.config.connect_timeout(Duration::from_secs(10));
+            self.config.connect_timeout(CONNECT_TIMEOUT);
         }
         if self.config.get_application_name().is_none() {
             self.config.application_name("leftfold");

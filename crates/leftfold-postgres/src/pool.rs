@@ -1,8 +1,9 @@
-//! A few connections, pooled one at a time.
+//! A connection pool.
 //!
-//! **Owns:** [`Pool`], and [`Connection`] for applications. **Does not know:** what is asked over them.
-//! **Invariants:** never more than the bound; a connection that is broken, or that was not answered to the end, is never
-//! pooled again; a borrower that is dropped gives back its place.
+//! **Owns:** [`Pool`], and [`Connection`] for applications. **Does not know:** what is sent over the connections.
+//! **Invariants:** never more connections than the limit. A caller waits for one no longer than the time limit of a statement.
+//! A connection that is closed, or whose last statement was abandoned, is never reused. Dropping a [`PooledSession`]
+//! releases its permit.
 
 use std::{
     fmt,
@@ -10,15 +11,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tokio_postgres::Client;
 
 use crate::{OpenError, PostgresOptions, error::Failure, session::Session};
 
-/// Connections, pooled one at a time.
+/// A bounded number of connections, each used by one caller at a time.
 pub(crate) struct Pool {
     options: PostgresOptions,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     idle: Mutex<Vec<Session>>,
 }
 
@@ -33,7 +37,7 @@ impl fmt::Debug for Pool {
 impl Pool {
     pub(crate) fn new(options: PostgresOptions) -> Arc<Self> {
         Arc::new(Self {
-            places: Arc::new(Semaphore::new(options.connections)),
+            permits: Arc::new(Semaphore::new(options.connections)),
             options,
             idle: Mutex::default(),
         })
@@ -43,10 +47,13 @@ impl Pool {
         &self.options
     }
 
-    /// A connection: an idle one, or a new one. Waits while all are pooled.
+    /// Acquires a connection: an idle one, or a new one.
     pub(crate) async fn get(self: &Arc<Self>) -> Result<PooledSession, Failure> {
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        let place = place.map_err(|_| Failure::Closed)?;
+        let limit = self.options.response_limit();
+        let permit = timeout(limit, Arc::clone(&self.permits).acquire_owned())
+            .await
+            .map_err(|_| Failure::PoolTimeout(limit))?
+            .map_err(|_| Failure::Closed)?;
         let session = loop {
             match self.idle().pop() {
                 Some(session) if session.client.is_closed() => {}
@@ -61,12 +68,12 @@ impl Pool {
         Ok(PooledSession {
             session: Some(session),
             pool: Arc::clone(self),
-            _place: place,
+            _permit: permit,
         })
     }
 
-    /// Forgets idle connections: after one was found broken the others are not better.
-    pub(crate) fn forget_idle(&self) {
+    /// Drops idle connections. After one was found broken, the others probably are, too.
+    pub(crate) fn clear_idle(&self) {
         self.idle().clear();
     }
 
@@ -75,41 +82,39 @@ impl Pool {
     }
 }
 
-/// A connection on loan.
+/// A connection of the pool, in use by one caller.
 #[derive(Debug)]
 pub(crate) struct PooledSession {
     session: Option<Session>,
     pool: Arc<Pool>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl PooledSession {
-    /// Ends the connection instead of giving it back: for an answer nobody will read to its end.
+    /// Closes the connection instead of returning it to the pool, because its response will not be read to the end.
     pub(crate) fn discard(mut self) {
-        self.session = None;
+        if let Some(session) = self.session.take() {
+            session.discard();
+        }
     }
 
     pub(crate) fn session(&self) -> Result<&Session, Failure> {
-        // Taken only by `discard` and `drop`, which consume the loan.
+        // `None` only after `discard` and `drop`, which consume the value.
         self.session.as_ref().ok_or(Failure::Closed)
     }
 }
 
 impl Drop for PooledSession {
     fn drop(&mut self) {
-        if let Some(session) = self
-            .session
-            .take()
-            .filter(|session| !session.client.is_closed())
-        {
+        if let Some(session) = self.session.take().filter(Session::is_reusable) {
             self.pool.idle().push(session);
         }
     }
 }
 
-/// A connection of an application's own, for transactions that hold its tables and events.
+/// A connection for an application's own transactions, outside the pool. It is closed when it is dropped.
 ///
-/// It is none of the store's; it ends when it is dropped. See [`crate::PostgresStore::append_in`].
+/// See [`crate::PostgresStore::append_in`].
 #[derive(Debug)]
 pub struct Connection(Session);
 

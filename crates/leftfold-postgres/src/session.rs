@@ -1,32 +1,49 @@
-//! One connection to the server, from the first byte to the checked session.
+//! A session of the server: a connection that was checked.
 //!
-//! **Owns:** [`Session`]: a connection with its statements and the server's warnings. **Does not know:** who uses it.
-//! **Invariants:** a session that is handed out belongs to a server that keeps what it commits, unless that was waived; a
-//! warning of the server is notices before the statement that caused it ends.
+//! **Owns:** [`Session`]: the connection, its prepared statements, its time limits, and the notices of the server.
+//! **Does not know:** who uses it.
+//! **Invariants:** the server of an open session keeps what it commits, unless the options waive that. No call waits longer
+//! than its limit. A session whose statement was abandoned is not reusable; its statement is cancelled when it is dropped.
 
 use std::{
     collections::HashMap,
     fmt,
     future::poll_fn,
-    sync::{Arc, Mutex, PoisonError},
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
+    task::AbortHandle,
+    time::timeout,
+};
 use tokio_postgres::{
-    AsyncMessage, Client, Connection, NoTls, Row, RowStream, Statement,
-    error::SqlState,
+    AsyncMessage, CancelToken, Client, Connection, NoTls, Row, RowStream, Statement,
+    error::{DbError, SqlState},
     types::{ToSql, Type},
 };
 
 use crate::{OpenError, PostgresOptions, error::Failure, tls::Tls};
 
-/// Statements that are kept prepared per connection; the shapes of queries are without number.
+/// Maximum number of prepared statements per connection, because queries have any number of shapes.
 const STATEMENTS_MAX: usize = 64;
-/// The oldest server with what the schema needs.
-const SERVER_MIN: i32 = 130_000;
+/// The oldest supported version of the server.
+const SERVER_VERSION_MIN: i32 = 130_000;
 
-/// Parameters with their types, so that no round trip is spent on asking for them.
+/// Time limit of a statement that may read or rewrite the whole log: migrations, verification and vacuuming.
+pub(crate) const MAINTENANCE_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Parameters with their types, so that no round trip is spent on inferring them.
 pub(crate) type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
+
+/// A function that is called for each notification.
+pub(crate) type OnNotification = Box<dyn Fn() + Send + Sync>;
 
 /// A connection that was checked.
 pub(crate) struct Session {
@@ -34,39 +51,35 @@ pub(crate) struct Session {
     statements: Mutex<HashMap<String, Statement>>,
     notices: Arc<Notices>,
     prepares: bool,
+    response_limit: Duration,
+    /// Calls that have not received their whole response.
+    in_flight: AtomicUsize,
+    cancel: Cancel,
+    /// The task that drives the connection.
+    task: AbortHandle,
 }
 
-/// What the server said without being asked.
+/// Notices and notifications of the server.
 #[derive(Default)]
-pub(crate) struct Notices {
-    /// The last warning that leaves a commit in commit_warning.
+struct Notices {
+    /// The last warning that the server may not have replicated a commit.
     commit_warning: Mutex<Option<String>>,
-    /// Called for each notification.
-    on_notification: Option<Box<dyn Fn() + Send + Sync>>,
+    on_notification: Option<OnNotification>,
 }
 
 impl Notices {
     fn take(&self, message: AsyncMessage) {
         match message {
-            AsyncMessage::Notice(notice) => {
-                // 01000 is "committed locally, but might not have been replicated to the standby"; 57P01 the same at the
-                // end of a session.
-                let doubtful =
-                    [SqlState::WARNING, SqlState::ADMIN_SHUTDOWN].contains(notice.code());
-                if doubtful && notice.severity() == "WARNING" {
-                    let text = notice
-                        .detail()
-                        .unwrap_or_else(|| notice.message())
-                        .to_owned();
-                    *self
-                        .commit_warning
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner) = Some(text);
-                }
+            AsyncMessage::Notice(notice) if is_commit_warning(&notice) => {
+                let text = notice.detail().unwrap_or_else(|| notice.message());
+                *self
+                    .commit_warning
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
             }
             AsyncMessage::Notification(_) => {
-                if let Some(wake) = &self.on_notification {
-                    wake();
+                if let Some(notify) = &self.on_notification {
+                    notify();
                 }
             }
             _ => {}
@@ -74,24 +87,73 @@ impl Notices {
     }
 }
 
+/// Returns whether a notice says that a commit may not be on the synchronous standby.
+///
+/// The server sends it as a warning of the code 01000, or 57P01 if the session ends. The code 01000 is also that of every
+/// warning a function raises, and texts are translated, so the routine that raised it tells them apart.
+fn is_commit_warning(notice: &DbError) -> bool {
+    let of_replication = notice
+        .routine()
+        .is_none_or(|routine| routine == "SyncRepWaitForLSN");
+    notice.severity() == "WARNING"
+        && (*notice.code() == SqlState::ADMIN_SHUTDOWN
+            || *notice.code() == SqlState::WARNING && of_replication)
+}
+
+/// What cancelling a statement needs.
+#[derive(Clone)]
+struct Cancel {
+    token: CancelToken,
+    tls: Option<Tls>,
+    limit: Duration,
+}
+
+impl Cancel {
+    /// Cancels the statement that runs, over a connection of its own. The server ends it anyway after its own time limit.
+    async fn run(self) {
+        let cancelled = match self.tls {
+            Some(tls) => timeout(self.limit, self.token.cancel_query(tls)).await,
+            None => timeout(self.limit, self.token.cancel_query(NoTls)).await,
+        };
+        if !matches!(cancelled, Ok(Ok(()))) {
+            tracing::debug!("cancelling an abandoned statement failed");
+        }
+    }
+}
+
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link")
+        f.debug_struct("Session")
             .field("closed", &self.client.is_closed())
             .finish_non_exhaustive()
     }
 }
 
 impl Session {
-    /// Connects and checks the server.
+    /// Connects and checks the server, within the time limit of connecting.
     pub(crate) async fn open(options: &PostgresOptions) -> Result<Self, OpenError> {
         Self::open_listening(options, None).await
     }
 
-    /// The same; each notification calls `on_notification`.
+    /// Connects and checks the server. Calls `on_notification` for each notification.
     pub(crate) async fn open_listening(
         options: &PostgresOptions,
-        on_notification: Option<Box<dyn Fn() + Send + Sync>>,
+        on_notification: Option<OnNotification>,
+    ) -> Result<Self, OpenError> {
+        let limit = options.connect_limit();
+        let opened = timeout(limit, Box::pin(Self::connect(options, on_notification))).await;
+        opened.unwrap_or_else(|_| {
+            let reason = format!("no response within {limit:?}");
+            Err(OpenError::connect(io::Error::new(
+                io::ErrorKind::TimedOut,
+                reason,
+            )))
+        })
+    }
+
+    async fn connect(
+        options: &PostgresOptions,
+        on_notification: Option<OnNotification>,
     ) -> Result<Self, OpenError> {
         let mut config = options.config.clone();
         if !options.pooler {
@@ -108,23 +170,41 @@ impl Session {
             on_notification,
             ..Notices::default()
         });
-        let client = if options.tls {
-            let tls = Tls::with_roots(options.root_certificates.as_deref())?;
+        let tls = options
+            .tls
+            .then(|| Tls::with_roots(options.root_certificates.as_deref()));
+        let tls = tls.transpose()?;
+        let (client, task) = if let Some(tls) = tls.clone() {
             let (client, connection) = config.connect(tls).await.map_err(OpenError::connect)?;
-            tokio::spawn(drive(connection, Arc::clone(&notices)));
-            client
+            (
+                client,
+                tokio::spawn(drive(connection, Arc::clone(&notices))),
+            )
         } else {
             let (client, connection) = config.connect(NoTls).await.map_err(OpenError::connect)?;
-            tokio::spawn(drive(connection, Arc::clone(&notices)));
-            client
+            (
+                client,
+                tokio::spawn(drive(connection, Arc::clone(&notices))),
+            )
+        };
+        let cancel = Cancel {
+            token: client.cancel_token(),
+            tls,
+            limit: options.connect_limit(),
         };
         let session = Self {
             client,
             statements: Mutex::default(),
             notices,
             prepares: !options.pooler,
+            response_limit: options.response_limit(),
+            in_flight: AtomicUsize::new(0),
+            cancel,
+            task: task.abort_handle(),
         };
+        let checking = InFlight::start(&session.in_flight);
         session.check(options).await?;
+        checking.complete();
         Ok(session)
     }
 
@@ -143,9 +223,9 @@ impl Session {
             }
         }
         let version: i32 = row.try_get(2).map_err(OpenError::connect)?;
-        if version < SERVER_MIN {
+        if version < SERVER_VERSION_MIN {
             let found = version.to_string();
-            return Err(OpenError::Unsuited {
+            return Err(OpenError::Unsupported {
                 what: "server_version_num",
                 found,
                 needed: "130000 or more",
@@ -153,7 +233,7 @@ impl Session {
         }
         let encoding: String = row.try_get(3).map_err(OpenError::connect)?;
         if encoding != "UTF8" {
-            return Err(OpenError::Unsuited {
+            return Err(OpenError::Unsupported {
                 what: "server_encoding",
                 found: encoding,
                 needed: "UTF8",
@@ -162,16 +242,58 @@ impl Session {
         Ok(())
     }
 
-    /// Runs a statement: prepared once per connection where sessions are ours, else planned anew.
-    pub(crate) async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Failure> {
-        let Some(statement) = self.prepared(sql, params).await? else {
-            return Ok(self.client.query_typed(sql, params).await?);
-        };
-        let values: Vec<_> = params.iter().map(|(value, _)| *value).collect();
-        Ok(self.client.query(&statement, &values).await?)
+    /// Returns whether another caller may use the session: it is open, and every response was received to its end.
+    pub(crate) fn is_reusable(&self) -> bool {
+        !self.client.is_closed() && self.in_flight.load(Ordering::Acquire) == 0
     }
 
-    /// The same, row after row.
+    /// Closes the session, and cancels the statement that runs.
+    pub(crate) fn discard(self) {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Waits for `response` no longer than the time limit of a response. Afterwards, or if the caller drops the future
+    /// before, the session is not reusable.
+    pub(crate) async fn bounded<T>(
+        &self,
+        response: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        self.bounded_by(self.response_limit, response).await
+    }
+
+    /// Waits for `response` no longer than `limit`, as [`Self::bounded`].
+    pub(crate) async fn bounded_by<T>(
+        &self,
+        limit: Duration,
+        response: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let call = InFlight::start(&self.in_flight);
+        let outcome = timeout(limit, response)
+            .await
+            .map_err(|_| Failure::Timeout(limit))?;
+        call.complete();
+        outcome
+    }
+
+    /// Runs a statement, prepared once per connection, or planned each time behind a pooler.
+    pub(crate) async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+        self.bounded(async {
+            let Some(statement) = self.prepared(sql, params).await? else {
+                return Ok(self.client.query_typed(sql, params).await?);
+            };
+            let values: Vec<_> = params.iter().map(|(value, _)| *value).collect();
+            Ok(self.client.query(&statement, &values).await?)
+        })
+        .await
+    }
+
+    /// Runs statements without parameters, within the given time limit.
+    pub(crate) async fn batch_execute(&self, sql: &str, limit: Duration) -> Result<(), Failure> {
+        self.bounded_by(limit, async { Ok(self.client.batch_execute(sql).await?) })
+            .await
+    }
+
+    /// Runs a statement as [`Self::query`] and returns its rows as a stream. Must be called within [`Self::bounded`].
     pub(crate) async fn stream(&self, sql: &str, params: Params<'_>) -> Result<RowStream, Failure> {
         let Some(statement) = self.prepared(sql, params).await? else {
             let values = params.iter().map(|(value, kind)| (*value, kind.clone()));
@@ -207,13 +329,43 @@ impl Session {
         Ok(Some(statement))
     }
 
-    /// The warning, if any, that leaves the last commit in commit_warning; asked once.
-    pub(crate) fn commit_warning(&self) -> Option<String> {
+    /// Takes the warning, if any, that the last commit may not have been replicated.
+    pub(crate) fn take_commit_warning(&self) -> Option<String> {
         self.notices
             .commit_warning
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if *self.in_flight.get_mut() == 0 {
+            // The driver ends the connection in order.
+            return;
+        }
+        if !self.client.is_closed()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(self.cancel.clone().run());
+        }
+        // The peer may never send the rest of its response, so the task is not left to wait for it.
+        self.task.abort();
+    }
+}
+
+/// A call that has not received its whole response. It stays counted if it is dropped before [`Self::complete`].
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl<'a> InFlight<'a> {
+    fn start(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+
+    fn complete(self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -226,9 +378,9 @@ where
     while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
         match message {
             Ok(message) => notices.take(message),
-            // Whoever waits for an answer is told by the client.
+            // The client reports it to every caller that waits for a response.
             Err(error) => {
-                tracing::debug!(%error, "connection to the database ended");
+                tracing::debug!(%error, "database connection closed");
                 return;
             }
         }

@@ -7,7 +7,13 @@ use std::sync::Arc;
 
 use leftfold_model::Position;
 
-use crate::{error::Failure, pool::Pool, schema::quoted, session::Session, value::number};
+use crate::{
+    error::Failure,
+    pool::Pool,
+    schema::quoted,
+    session::{MAINTENANCE_LIMIT, Session},
+    value::number,
+};
 
 /// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -72,7 +78,7 @@ pub(crate) async fn verify(pool: &Arc<Pool>) -> Result<Report, Failure> {
     // A connection outside the pool, because its time limit is lifted.
     let session = Session::open(pool.options()).await?;
     let begin = "begin isolation level repeatable read read only; set local statement_timeout = 0";
-    session.client.batch_execute(begin).await?;
+    session.batch_execute(begin, MAINTENANCE_LIMIT).await?;
     let schema = quoted(pool.options().schema());
     let present = format!("select count(*) from {schema}.events where content_type > 0");
     let emptied = format!(
@@ -92,12 +98,13 @@ pub(crate) async fn verify(pool: &Arc<Pool>) -> Result<Report, Failure> {
             report.findings.push(Finding { rule, rows });
         }
     }
-    session.client.batch_execute("commit").await?;
+    session.batch_execute("commit", MAINTENANCE_LIMIT).await?;
     Ok(report)
 }
 
 async fn count(session: &Session, sql: &str) -> Result<u64, Failure> {
-    let row = session.client.query_typed_one(sql, &[]).await?;
+    let row = async { Ok(session.client.query_typed_one(sql, &[]).await?) };
+    let row = session.bounded_by(MAINTENANCE_LIMIT, row).await?;
     let count: i64 = row.try_get(0)?;
     Ok(number(count.abs()))
 }

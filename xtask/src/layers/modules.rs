@@ -98,7 +98,7 @@ const TABLES: &[Layers] = &[
                 "leases",
                 "parked",
             ], // one table or question each
-            &["follow", "listing"],
+            &["subscribe", "listing"],
             &["read"],
             &["schema", "pool"],
             &["session"],

@@ -2,7 +2,7 @@
 //!
 //! **Owns:** the modules of appending. **Does not know:** reads.
 //! **Invariants:** one group is one transaction; a refused append does not affect the others of its group.
-//! **Reading order:** `writer`, `group`, `columns`, `response`, then `schema/sql/0003_append.sql`.
+//! **Reading order:** `writer`, `group`, `columns`, `response`, then `schema/sql/0002_append.sql`.
 
 mod columns;
 mod group;

@@ -22,9 +22,10 @@ use super::{
 use crate::{
     PostgresOptions,
     error::Failure,
-    follow, listing,
-    read::{Bounds, Select, events},
+    listing,
+    read::{Bounds, PageRequest, Select, events},
     schema::quoted,
+    subscribe,
 };
 
 /// Decides and writes one append as a part of `transaction`, under the rules of stream lifecycles.
@@ -49,13 +50,18 @@ struct TransactionAppender<'a> {
 impl AppendTransaction for TransactionAppender<'_> {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
-            // Nothing of this is committed yet, whatever the failure.
-            let unavailable = |failure: Failure| AppendError::Unavailable {
-                cause: Arc::new(failure),
+            let error = |failure: Failure| match failure {
+                // The statement may still complete, and a commit of the application would then include it.
+                Failure::Timeout(_) => failure.into_append_error(),
+                _ if failure.data_error().is_some() => failure.into_append_error(),
+                // Nothing of this is committed yet, whatever the failure.
+                _ => AppendError::Unavailable {
+                    cause: Arc::new(failure),
+                },
             };
             let group = Group::of(append);
-            let outcome = write(self.transaction, &group, self.options).await;
-            Ok(outcome.map_err(unavailable)??)
+            let outcome = bounded(self.options, write(self.transaction, &group, self.options));
+            Ok(outcome.await.map_err(error)??)
         })
     }
 
@@ -71,7 +77,8 @@ impl AppendTransaction for TransactionAppender<'_> {
 
     fn current(&self, stream: StreamName) -> BoxFuture<'_, Result<CurrentRevision, ReadError>> {
         Box::pin(async move {
-            let current = listing::current(self.transaction, self.options, &stream).await;
+            let current = listing::current(self.transaction, self.options, &stream);
+            let current = bounded(self.options, current).await;
             current.map_err(Failure::into_read_error)
         })
     }
@@ -79,20 +86,31 @@ impl AppendTransaction for TransactionAppender<'_> {
 
 impl TransactionAppender<'_> {
     async fn newest(&self, stream: StreamName) -> Result<Option<RecordedEvent>, Failure> {
-        let select = Select::of(
-            &quoted(self.options.schema()),
-            &Scope::Stream(stream),
-            &Query::All,
-            Direction::Backwards,
-            Bounds::ALL,
-            1,
-        );
-        let rows = self
-            .transaction
-            .query_typed(&select.sql, &select.params())
-            .await?;
-        Ok(events(&rows)?.pop())
+        let request = PageRequest {
+            scope: Scope::Stream(stream),
+            query: Query::All,
+            direction: Direction::Backwards,
+            bounds: Bounds::ALL,
+            limit: 1,
+            with_head: false,
+        };
+        let select = Select::of(&quoted(self.options.schema()), &request);
+        let rows = bounded(self.options, async {
+            let params = select.params();
+            Ok(self.transaction.query_typed(&select.sql, &params).await?)
+        });
+        Ok(events(&rows.await?)?.pop())
     }
+}
+
+/// Waits for a response no longer than its time limit.
+async fn bounded<T>(
+    options: &PostgresOptions,
+    response: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let limit = options.response_limit();
+    let outcome = tokio::time::timeout(limit, response).await;
+    outcome.unwrap_or(Err(Failure::Timeout(limit)))
 }
 
 async fn write(
@@ -124,7 +142,7 @@ async fn write(
     let outcome = outcome.ok_or_else(|| Failure::UnexpectedResponse("no outcome".to_owned()))?;
     if outcome.as_ref().is_ok_and(|appended| !appended.repeated) {
         transaction
-            .query_typed(&follow::notify(options), &[])
+            .query_typed(&subscribe::notify(options), &[])
             .await?;
     }
     Ok(outcome)

@@ -3,13 +3,15 @@
 //! **Owns:** the modules of reading. **Does not know:** appends.
 //! **Invariants:** events never change and positions follow commits, so the pages of a read are consistent without a
 //! transaction around them. No connection is held while the caller processes a page.
-//! **Reading order:** `reader`, `page`, `select`, `decode`.
+//! **Reading order:** `request`, `reader`, `page`, `select`, `decode`.
 
 mod decode;
 mod page;
 mod reader;
+mod request;
 mod select;
 
-pub(crate) use page::{PageRequest, events, fetch, head, with_retry};
+pub(crate) use page::{events, fetch, head, select, with_retry};
 pub(crate) use reader::read;
-pub(crate) use select::{Bounds, Select};
+pub(crate) use request::{Bounds, PageRequest};
+pub(crate) use select::Select;

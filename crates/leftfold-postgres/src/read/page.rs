@@ -1,76 +1,83 @@
 //! Fetching one page of a selection.
 //!
-//! **Owns:** [`fetch`]: trying again on another connection, bounds in events and bytes, and the head that goes with a page.
-//! **Does not know:** what came before.
-//! **Invariants:** a head is asked for before its page, so every event up to that head is in sight of the page; a page that
-//! grows too large is cut, and the connection that still sends is ended.
+//! **Owns:** [`fetch`]: retries on another connection, limits in events and bytes, and the head that goes with a page.
+//! **Does not know:** earlier pages.
+//! **Invariants:** the head is read before its page, so the page sees every event up to it. A page that grows too large is
+//! truncated, and its connection discarded. A page ends before an event that cannot be decoded; a page that starts with
+//! one is an error.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;
-use leftfold_model::{Direction, Position, Query, RecordedEvent, Scope};
+use leftfold_model::{Position, RecordedEvent};
 use leftfold_store::ReadError;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 
 use super::{
     decode::{self, NameInterner},
-    select::{Bounds, Select},
+    request::PageRequest,
+    select::Select,
 };
 use crate::{error::Failure, pool::Pool, schema::quoted, session::Session, value::number};
 
-/// Bytes of a page after which it is cut.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
-
-/// What a page shall hold.
-#[derive(Debug, Clone)]
-pub(crate) struct PageRequest {
-    pub(crate) scope: Scope,
-    pub(crate) query: Query,
-    pub(crate) direction: Direction,
-    pub(crate) bounds: Bounds,
-    pub(crate) limit: i64,
-    /// Whether the head of the log is request too.
-    pub(crate) with_head: bool,
-}
+/// Size in bytes at which a page is truncated.
+const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The first pause of a retry; each further one is twice as long.
+const BACKOFF_INITIAL: Duration = Duration::from_millis(20);
+/// The longest pause of a retry.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Part of a selection.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) events: Vec<RecordedEvent>,
-    /// The head before the page was read, if it was asked for.
+    /// The head before the page was read, if it was requested.
     pub(crate) head: Option<Position>,
-    /// Whether there may be more behind it.
+    /// Whether there may be further events.
     pub(crate) more: bool,
 }
 
-/// Fetches a page, trying for a while if the server is gone.
+/// The rows of a page that could be decoded.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    pub(crate) events: Vec<RecordedEvent>,
+    /// Whether rows were left unread, so that the session has to be discarded.
+    pub(crate) truncated: bool,
+    /// Whether the first row that was left cannot be decoded.
+    pub(crate) corrupt: bool,
+}
+
+/// Fetches a page. Retries while the server is unreachable, up to the reconnect timeout.
 pub(crate) async fn fetch(pool: &Arc<Pool>, request: &PageRequest) -> Result<Page, ReadError> {
     with_retry(pool, || fetch_once(pool, request)).await
 }
 
-/// Repeats what only asks until it is answered, or reconnect_timeout ends.
-pub(crate) async fn with_retry<T, F>(pool: &Arc<Pool>, ask: impl Fn() -> F) -> Result<T, ReadError>
+/// Repeats a query that changes nothing until it succeeds, up to the reconnect timeout.
+pub(crate) async fn with_retry<T, F>(
+    pool: &Arc<Pool>,
+    query: impl Fn() -> F,
+) -> Result<T, ReadError>
 where
     F: Future<Output = Result<T, Failure>>,
 {
     let end = Instant::now() + pool.options().reconnect_timeout;
-    let mut pause = Duration::from_millis(20);
+    let mut backoff = BACKOFF_INITIAL;
     let mut first = true;
     loop {
-        match ask().await {
-            Ok(answer) => return Ok(answer),
-            Err(Failure::Corrupt(cause)) => return Err(ReadError::Corrupt { cause }),
+        // Boxed, because connecting makes the future large.
+        match Box::pin(query()).await {
+            Ok(response) => return Ok(response),
             Err(failure) if !failure.is_connection_error() || Instant::now() >= end => {
                 return Err(failure.into_read_error());
             }
             Err(failure) => {
-                tracing::debug!(%failure, "asking the database again");
-                pool.forget_idle();
-                // An idle connection may have been cut long ago; a new one is tried at once.
+                tracing::debug!(%failure, "retrying database query");
+                pool.clear_idle();
+                // An idle connection may have been closed long ago, so a new one is tried at once.
                 if !first {
-                    sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
+                    sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
                 first = false;
             }
@@ -78,7 +85,7 @@ where
     }
 }
 
-/// The position of the newest event.
+/// Returns the position of the newest event.
 pub(crate) async fn head(session: &Session, schema: &str) -> Result<Position, Failure> {
     let sql = format!(
         "select coalesce(max(position), 0) from {}.events",
@@ -91,11 +98,11 @@ pub(crate) async fn head(session: &Session, schema: &str) -> Result<Position, Fa
     Ok(Position::new(number(row.try_get(0)?)))
 }
 
-/// The events of rows.
+/// Decodes rows into events.
 pub(crate) fn events(rows: &[Row]) -> Result<Vec<RecordedEvent>, Failure> {
     let mut names = NameInterner::default();
     let event =
-        |row| decode::event(row, &mut names).map_err(|damaged| Failure::Corrupt(Arc::new(damaged)));
+        |row| decode::event(row, &mut names).map_err(|corrupt| Failure::Corrupt(Arc::new(corrupt)));
     rows.iter().map(event).collect()
 }
 
@@ -103,47 +110,62 @@ async fn fetch_once(pool: &Arc<Pool>, request: &PageRequest) -> Result<Page, Fai
     let pooled = pool.get().await?;
     let session = pooled.session()?;
     let schema = pool.options().schema();
-    let selected = select(session, schema, request);
-    let (head, (events, cut)) = if request.with_head {
-        let (head, selected) =
-            futures_util::future::try_join(head(session, schema), selected).await?;
-        (Some(head), selected)
-    } else {
-        (None, selected.await?)
-    };
-    if cut {
+    let selected = Box::pin(select(session, schema, request));
+    let (head, selected) = session
+        .bounded(async {
+            if !request.with_head {
+                return Ok((None, selected.await?));
+            }
+            let (head, selected) =
+                futures_util::future::try_join(head(session, schema), selected).await?;
+            Ok((Some(head), selected))
+        })
+        .await?;
+    if selected.truncated {
         pooled.discard();
     }
-    let more = cut || i64::try_from(events.len()).is_ok_and(|count| count >= request.limit);
-    Ok(Page { events, head, more })
+    let full = i64::try_from(selected.events.len()).is_ok_and(|count| count >= request.limit);
+    Ok(Page {
+        events: selected.events,
+        head,
+        more: selected.truncated || full,
+    })
 }
 
-async fn select(
+/// Selects the rows of a page and decodes them. Must be called within [`Session::bounded`].
+pub(crate) async fn select(
     session: &Session,
     schema: &str,
     request: &PageRequest,
-) -> Result<(Vec<RecordedEvent>, bool), Failure> {
-    let PageRequest {
-        scope,
-        query,
-        direction,
-        bounds,
-        limit,
-        ..
-    } = request;
-    let select = Select::of(&quoted(schema), scope, query, *direction, *bounds, *limit);
+) -> Result<Selected, Failure> {
+    let select = Select::of(&quoted(schema), request);
     let mut rows = pin!(session.stream(&select.sql, &select.params()).await?);
     let mut names = NameInterner::default();
-    let mut events = Vec::with_capacity(usize::try_from(*limit).unwrap_or_default().min(256));
+    let capacity = usize::try_from(request.limit).unwrap_or_default().min(256);
+    let mut selected = Selected {
+        events: Vec::with_capacity(capacity),
+        truncated: false,
+        corrupt: false,
+    };
     let mut bytes = 0;
     while let Some(row) = rows.try_next().await? {
-        let event = decode::event(&row, &mut names)
-            .map_err(|damaged| Failure::Corrupt(Arc::new(damaged)))?;
+        let event = match decode::event(&row, &mut names) {
+            Ok(event) => event,
+            Err(corrupt) if selected.events.is_empty() => {
+                return Err(Failure::Corrupt(Arc::new(corrupt)));
+            }
+            Err(_) => {
+                selected.truncated = true;
+                selected.corrupt = true;
+                break;
+            }
+        };
         bytes += event.data.len() + event.metadata.len();
-        events.push(event);
-        if bytes >= PAGE_BYTES {
-            return Ok((events, true));
+        selected.events.push(event);
+        if bytes >= PAGE_BYTES_MAX {
+            selected.truncated = true;
+            break;
         }
     }
-    Ok((events, false))
+    Ok(selected)
 }

@@ -14,8 +14,8 @@ use leftfold_store::{ReadBatch, ReadError};
 use tokio::task::JoinHandle;
 
 use super::{
-    page::{Page, PageRequest, fetch},
-    select::Bounds,
+    page::{Page, fetch},
+    request::{Bounds, PageRequest},
 };
 use crate::{pool::Pool, value::to_bigint};
 

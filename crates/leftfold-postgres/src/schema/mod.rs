@@ -4,26 +4,24 @@
 //! **Invariants:** a released migration never changes. All missing migrations run in one transaction under a lock, so a
 //! schema is never between two versions. A schema of a newer version is refused.
 
-use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
-use crate::{OpenError, PostgresOptions, session::Session};
+use crate::{
+    OpenError, PostgresOptions,
+    error::Failure,
+    session::{MAINTENANCE_LIMIT, Session},
+};
 
 /// The version of the schema that this release expects.
-pub const SCHEMA_VERSION: i32 = 6;
+pub const SCHEMA_VERSION: i32 = 5;
 
-const LOG: &str = include_str!("sql/0001_log.sql");
-const PARTITIONED: &str = include_str!("sql/0002_partitioned.sql");
-const UNPARTITIONED: &str = include_str!("sql/0002_unpartitioned.sql");
-const APPEND: &str = include_str!("sql/0003_append.sql");
-const AUXILIARY: &str = include_str!("sql/0004_auxiliary.sql");
-const RETENTION: &str = include_str!("sql/0005_retention.sql");
-const PRIVILEGES: &str = include_str!("sql/0006_privileges.sql");
-
-/// The part of the append function that creates partitions.
-const CREATE_PARTITIONS: &str =
-    "if (select (next - 1) / p.positions > head / p.positions from :schema.partitioning p) then
-            perform :schema.create_partitions(next - 1);
-        end if;";
+const STEPS: [(&str, &str); 5] = [
+    ("log", include_str!("sql/0001_log.sql")),
+    ("append", include_str!("sql/0002_append.sql")),
+    ("auxiliary", include_str!("sql/0003_auxiliary.sql")),
+    ("retention", include_str!("sql/0004_retention.sql")),
+    ("privileges", include_str!("sql/0005_privileges.sql")),
+];
 
 /// One step from a version of the schema to the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,40 +38,14 @@ pub struct Migration {
 /// Returns all migrations for a schema of the name that the options give.
 pub(crate) fn migrations(options: &PostgresOptions) -> Vec<Migration> {
     let schema = quoted(&options.schema);
-    let step = |version, name, sql: String| Migration {
-        version,
-        name,
-        sql: sql.replace(":schema", &schema),
-    };
-    let (clause, indexes, create_partitions) = match options.partition {
-        None => (
-            "",
-            UNPARTITIONED.to_owned(),
-            "-- The log is not partitioned.",
-        ),
-        Some(size) => (
-            " partition by range (position)",
-            PARTITIONED.replace(":size", &size.to_string()),
-            // Runs only if a group reaches the last partition that exists.
-            CREATE_PARTITIONS,
-        ),
-    };
-    vec![
-        step(
-            1,
-            "log",
-            LOG.replace(") :partition;", &format!("){clause};")),
-        ),
-        step(2, "indexes", indexes),
-        step(
-            3,
-            "append",
-            APPEND.replace(":create_partitions", create_partitions),
-        ),
-        step(4, "auxiliary", AUXILIARY.to_owned()),
-        step(5, "retention", RETENTION.to_owned()),
-        step(6, "privileges", PRIVILEGES.to_owned()),
-    ]
+    (1..)
+        .zip(STEPS)
+        .map(|(version, (name, sql))| Migration {
+            version,
+            name,
+            sql: sql.replace(":schema", &schema),
+        })
+        .collect()
 }
 
 /// Returns an identifier in quotes.
@@ -86,7 +58,9 @@ pub(crate) async fn ensure_schema(
     session: &Session,
     options: &PostgresOptions,
 ) -> Result<(), OpenError> {
-    let found = version(&session.client, options).await?;
+    let found = version(session, options)
+        .await
+        .map_err(OpenError::connect)?;
     refuse_newer(found, options)?;
     if found == SCHEMA_VERSION {
         return Ok(());
@@ -113,42 +87,18 @@ fn refuse_newer(found: i32, options: &PostgresOptions) -> Result<(), OpenError> 
 }
 
 /// Returns the version of the schema; 0 if it does not exist.
-pub(crate) async fn version(client: &Client, options: &PostgresOptions) -> Result<i32, OpenError> {
-    let schema = quoted(&options.schema);
-    let table = format!("{schema}.migrations");
+async fn version(session: &Session, options: &PostgresOptions) -> Result<i32, Failure> {
+    let table = format!("{}.migrations", quoted(&options.schema));
     let exists = "select to_regclass($1) is not null";
-    let params: [(&(dyn tokio_postgres::types::ToSql + Sync), _); 1] =
-        [(&table, tokio_postgres::types::Type::TEXT)];
-    let row = client
-        .query_typed_one(exists, &params)
-        .await
-        .map_err(OpenError::connect)?;
-    if !row.try_get::<_, bool>(0).map_err(OpenError::connect)? {
+    let rows = session.query(exists, &[(&table, Type::TEXT)]).await?;
+    let exists = rows.first().map(|row| row.try_get(0)).transpose()?;
+    if exists != Some(true) {
         return Ok(0);
     }
     let newest = format!("select coalesce(max(version), 0) from {table}");
-    let row = client
-        .query_typed_one(&newest, &[])
-        .await
-        .map_err(OpenError::connect)?;
-    row.try_get(0).map_err(OpenError::connect)
-}
-
-/// Returns whether the log of an existing schema is partitioned.
-pub(crate) async fn is_partitioned(
-    session: &Session,
-    options: &PostgresOptions,
-) -> Result<bool, OpenError> {
-    let sql = format!(
-        "select relkind = 'p' from pg_class where oid = '{}.events'::regclass",
-        quoted(&options.schema)
-    );
-    let row = session
-        .client
-        .query_typed_one(&sql, &[])
-        .await
-        .map_err(OpenError::connect)?;
-    row.try_get(0).map_err(OpenError::connect)
+    let rows = session.query(&newest, &[]).await?;
+    let version = rows.first().map(|row| row.try_get(0)).transpose()?;
+    Ok(version.unwrap_or_default())
 }
 
 /// Runs the missing migrations and returns them.
@@ -156,11 +106,22 @@ pub(crate) async fn migrate(
     session: &Session,
     options: &PostgresOptions,
 ) -> Result<Vec<Migration>, OpenError> {
+    let outcome = apply(session, options).await;
+    if outcome.is_err() {
+        // The transaction has failed already. The first error is the one to report.
+        let _ = session
+            .batch_execute("rollback", options.response_limit())
+            .await;
+    }
+    outcome
+}
+
+async fn apply(session: &Session, options: &PostgresOptions) -> Result<Vec<Migration>, OpenError> {
     let schema = quoted(&options.schema);
     let failed = |version| {
-        move |error: tokio_postgres::Error| OpenError::Migration {
+        move |failure: Failure| OpenError::Migration {
             version,
-            cause: error.into(),
+            cause: failure.into(),
         }
     };
     let begin = format!(
@@ -171,36 +132,27 @@ pub(crate) async fn migrate(
          (version int primary key, name text not null, applied_at timestamptz not null default clock_timestamp())",
         options.schema.replace('\'', "''")
     );
-    let client = &session.client;
-    let apply = async {
-        client.batch_execute(&begin).await.map_err(failed(0))?;
-        let found = version(client, options).await?;
-        refuse_newer(found, options)?;
-        let mut applied = Vec::new();
-        for step in migrations(options)
-            .into_iter()
-            .filter(|step| step.version > found)
-        {
-            let record = format!(
-                "; insert into {schema}.migrations (version, name) values ({}, '{}')",
-                step.version, step.name
-            );
-            client
-                .batch_execute(&(step.sql.clone() + &record))
-                .await
-                .map_err(failed(step.version))?;
-            applied.push(step);
-        }
-        client
-            .batch_execute("commit")
-            .await
-            .map_err(failed(SCHEMA_VERSION))?;
-        Ok(applied)
+    let run = async |version, sql: &str| {
+        let ran = session.batch_execute(sql, MAINTENANCE_LIMIT).await;
+        ran.map_err(failed(version))
     };
-    let outcome = apply.await;
-    if outcome.is_err() {
-        // The transaction has failed already. The first error is the one to report.
-        let _ = client.batch_execute("rollback").await;
+    run(0, &begin).await?;
+    let found = version(session, options)
+        .await
+        .map_err(OpenError::connect)?;
+    refuse_newer(found, options)?;
+    let missing = migrations(options)
+        .into_iter()
+        .filter(|step| step.version > found);
+    let mut applied = Vec::new();
+    for step in missing {
+        let record = format!(
+            "; insert into {schema}.migrations (version, name) values ({}, '{}')",
+            step.version, step.name
+        );
+        run(step.version, &(step.sql.clone() + &record)).await?;
+        applied.push(step);
     }
-    outcome
+    run(SCHEMA_VERSION, "commit").await?;
+    Ok(applied)
 }

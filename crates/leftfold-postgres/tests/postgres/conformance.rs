@@ -18,16 +18,6 @@ impl Fixture for Plain {
     }
 }
 
-/// Stores whose log is divided into small partitions.
-struct Divided;
-
-impl Fixture for Divided {
-    async fn open(&self) -> Arc<dyn EventStore> {
-        let options = fresh().partitioned_by(1_000);
-        Arc::new(PostgresStore::open_with(options).await.unwrap())
-    }
-}
-
 /// Stores behind a pooler in transaction mode.
 struct Pooled;
 
@@ -38,5 +28,4 @@ impl Fixture for Pooled {
 }
 
 leftfold_store::conformance!(postgres, Plain);
-leftfold_store::conformance!(postgres_in_partitions, Divided);
 leftfold_store::conformance!(postgres_behind_a_pooler, Pooled);

@@ -98,26 +98,6 @@ async fn not_even_the_owner_changes_an_event() {
 }
 
 #[tokio::test]
-async fn an_event_in_a_partition_does_not_change_either() {
-    let options = fresh().partitioned_by(10);
-    let store = PostgresStore::open_with(options.clone()).await.unwrap();
-    for _ in 0..25 {
-        store.append(to("a", Any, "Written")).await.unwrap();
-    }
-    let schema = options.schema();
-    refuses(
-        &store,
-        &[
-            format!("delete from {schema}.events_1"),
-            format!("truncate {schema}.events_1"),
-        ],
-    )
-    .await;
-    refuses(&store, &changes(schema)).await;
-    assert!(store.verify().await.unwrap().findings.is_empty());
-}
-
-#[tokio::test]
 async fn a_role_that_appends_can_append_and_read_and_nothing_else() {
     let options = fresh();
     let schema = options.schema().to_owned();

@@ -16,7 +16,7 @@ use leftfold_store::{
 use crate::{
     fixtures::{revisions, stream, to, until},
     server::fresh,
-    stalled_writers::somebody_waits,
+    stalled_writers::an_append_waits,
 };
 
 /// Two stores of one database, as two processes have them, and three events in `a-1` that both have written to.
@@ -245,7 +245,7 @@ async fn appends_of_one_group_meet_the_checks_of_one_another() {
         pair("a", "c"),
         pair("b", "d"),
     ];
-    until(|| somebody_waits(&store)).await;
+    until(|| an_append_waits(&store)).await;
     transaction.commit().await.unwrap();
     let mut won = Vec::new();
     for contender in contenders {

@@ -114,56 +114,55 @@ async fn events_of_one_process_are_erased_by_another_with_their_tags_and_keep_th
 
 #[tokio::test]
 async fn the_newest_event_of_all_can_be_erased_and_the_log_goes_on_behind_it() {
-    for options in [fresh(), fresh().partitioned_by(3)] {
-        let store = PostgresStore::open_with(options.clone()).await.unwrap();
-        let metadata = StreamMetadata::default().with_max_age(Duration::from_secs(60));
-        let append = metadata.append_for(&stream("a-1"), Any).unwrap();
-        store.append(append).await.unwrap();
-        let old = |_| {
-            let old = leftfold_model::Timestamp::from_micros(1);
-            event("Old")
-                .with_time(old)
-                .with_tags([Tag::new("t").unwrap()])
-                .unwrap()
-        };
-        let append = Append::to(stream("a-1"), Any, (0..3).map(old).collect()).unwrap();
-        store.append(append.clone()).await.unwrap();
-        assert_eq!(scavenge(&store).await.events, 3);
-        assert_eq!(store.head().await.unwrap(), Position::new(4));
-        let category = leftfold_model::Category::new("a").unwrap();
-        for read in [
-            Read::all(),
-            Read::all().backwards(),
-            Read::category(category),
-            Read::query(tagged("t")),
-            Read::stream(stream("a-1")),
-        ] {
-            let events: Vec<_> = store.read(read).try_collect::<Vec<_>>().await.unwrap();
-            let of_a = events.iter().flat_map(|batch| &batch.events);
-            assert_eq!(
-                of_a.filter(|event| event.stream == stream("a-1")).count(),
-                0
-            );
-        }
-        assert!(store.append(append).await.unwrap().repeated);
-        // Nothing is left to do, and once the stream goes on the emptied row goes too.
-        assert_eq!(scavenge(&store).await.events, 0);
-        sound(&store).await;
-        let next = store.append(to("a-1", Any, "Next")).await.unwrap();
-        assert_eq!(next.first, Position::new(5));
-        assert_eq!(next.streams[0].1, Revision::new(3));
-        scavenge(&store).await;
+    let options = fresh();
+    let store = PostgresStore::open_with(options.clone()).await.unwrap();
+    let metadata = StreamMetadata::default().with_max_age(Duration::from_secs(60));
+    let append = metadata.append_for(&stream("a-1"), Any).unwrap();
+    store.append(append).await.unwrap();
+    let old = |_| {
+        let old = leftfold_model::Timestamp::from_micros(1);
+        event("Old")
+            .with_time(old)
+            .with_tags([Tag::new("t").unwrap()])
+            .unwrap()
+    };
+    let append = Append::to(stream("a-1"), Any, (0..3).map(old).collect()).unwrap();
+    store.append(append.clone()).await.unwrap();
+    assert_eq!(scavenge(&store).await.events, 3);
+    assert_eq!(store.head().await.unwrap(), Position::new(4));
+    let category = leftfold_model::Category::new("a").unwrap();
+    for read in [
+        Read::all(),
+        Read::all().backwards(),
+        Read::category(category),
+        Read::query(tagged("t")),
+        Read::stream(stream("a-1")),
+    ] {
+        let events: Vec<_> = store.read(read).try_collect::<Vec<_>>().await.unwrap();
+        let of_a = events.iter().flat_map(|batch| &batch.events);
         assert_eq!(
-            number(
-                &options,
-                "select count(*) from {s}.events where content_type = 0"
-            ),
+            of_a.filter(|event| event.stream == stream("a-1")).count(),
             0
         );
-        assert_eq!(number(&options, "select count(*) from {s}.erased"), 3);
-        assert_eq!(revisions(&store, "a-1").await, [3]);
-        sound(&store).await;
     }
+    assert!(store.append(append).await.unwrap().repeated);
+    // Nothing is left to do, and once the stream goes on the emptied row goes too.
+    assert_eq!(scavenge(&store).await.events, 0);
+    sound(&store).await;
+    let next = store.append(to("a-1", Any, "Next")).await.unwrap();
+    assert_eq!(next.first, Position::new(5));
+    assert_eq!(next.streams[0].1, Revision::new(3));
+    scavenge(&store).await;
+    assert_eq!(
+        number(
+            &options,
+            "select count(*) from {s}.events where content_type = 0"
+        ),
+        0
+    );
+    assert_eq!(number(&options, "select count(*) from {s}.erased"), 3);
+    assert_eq!(revisions(&store, "a-1").await, [3]);
+    sound(&store).await;
 }
 
 #[tokio::test]

@@ -15,10 +15,10 @@ use crate::{
     server::{fresh, server},
 };
 
-/// Whether somebody waits for the lock of appends in this process's server.
-pub(crate) async fn somebody_waits(store: &PostgresStore) -> bool {
+/// Returns whether an append waits for the lock of appends.
+pub(crate) async fn an_append_waits(store: &PostgresStore) -> bool {
     let client = store.connection().await.unwrap();
-    let sql = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    let sql = "select count(*) from pg_locks where relation::regclass::text like '%append_lock' and not granted";
     client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) > 0
 }
 
@@ -43,7 +43,7 @@ async fn a_writer_held_up_in_its_transaction_holds_up_later_ones_and_none_is_ski
         let two = two.clone();
         async move { two.append(to("b", Any, "Later")).await }
     });
-    until(|| somebody_waits(&one)).await;
+    until(|| an_append_waits(&one)).await;
     assert_eq!(two.head().await.unwrap(), Position::START);
     transaction.commit().await.unwrap();
     let later = later.await.unwrap().unwrap();
@@ -245,7 +245,7 @@ async fn an_event_that_the_server_cannot_take_does_not_spoil_the_others_of_its_g
             tokio::spawn(async move { store.append(to(&format!("s-{n}"), Any, kind)).await })
         })
         .collect();
-    until(|| somebody_waits(&store)).await;
+    until(|| an_append_waits(&store)).await;
     transaction.commit().await.unwrap();
     for (n, append) in appends.into_iter().enumerate() {
         let outcome = append.await.unwrap();

@@ -30,7 +30,7 @@ create function :schema.erase(
     of_streams text[], froms bigint[], befores bigint[], events_max int, bytes_max bigint, durable boolean,
     out stream_number int, out from_revision bigint, out events bigint, out bytes bigint
 ) language plpgsql security definer
-    set search_path = pg_catalog
+    set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
 as $body$
@@ -54,7 +54,7 @@ begin
         raise exception 'server may lose committed events: fsync is %, synchronous_commit is %; expected on',
             current_setting('fsync'), current_setting('synchronous_commit') using errcode = 'LF003';
     end if;
-    perform pg_advisory_xact_lock(1279677014, ':schema.events'::regclass::oid::int);
+    lock table :schema.append_lock in exclusive mode;
 
     events := 0;
     bytes := 0;

@@ -1,3 +1,44 @@
+-- Returns the first position that matches one item of an append condition, erased events included; null if there is none.
+--
+-- An erased event matches as it did before. Its tags are all in one of the two tables; its type is where its position is.
+-- Live events are searched first: an event that is erased meanwhile is found in one of the two searches.
+create function :schema.find_first(of_tags text[], of_types text[], lower bigint, upper bigint) returns bigint
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
+as $body$
+declare
+    found bigint := (:schema.find(of_tags, of_types, null, lower, upper, false, true, 1))[1];
+    rarest text;
+    gone bigint;
+begin
+    if not exists (select from :schema.erased) and not exists (select from :schema.erased_tags) then
+        return found;
+    end if;
+    if of_tags is null then
+        select min(o.position) into gone from unnest(of_types) t(type), lateral (
+            select e.position from :schema.erased e
+            where e.type = t.type and e.position between lower and upper order by e.position limit 1) o;
+    else
+        select t.tag into rarest from unnest(of_tags) t(tag)
+            order by (select count(*) from (
+                select from :schema.erased_tags g
+                where g.tag = t.tag and g.position between lower and upper limit 4096) c) limit 1;
+        select g.position into gone from :schema.erased_tags g
+            where g.tag = rarest and g.position between lower and upper
+              and not exists (
+                  select from unnest(of_tags) o(tag) where not exists (
+                      select from :schema.erased_tags x where x.tag = o.tag and x.position = g.position))
+              and (of_types is null or exists (
+                  select from :schema.erased e where e.position = g.position and e.type = any (of_types)) or exists (
+                  select from :schema.events e where e.position = g.position and e.type = any (of_types)))
+            order by g.position limit 1;
+    end if;
+    return least(found, gone);
+end
+$body$;
+
 -- Decides a group of appends one after the other, and writes those that hold. The only way for events into the log.
 --
 -- Names come escaped (no character U+0000). Positions and revisions beyond bigint come as its maximum.
@@ -25,7 +66,7 @@ create function :schema.append(
     out refusals smallint[], out places int[], out details bigint[],
     out stored_ids uuid[], out stored_positions bigint[], out stored_streams text[], out stored_revisions bigint[]
 ) language plpgsql security definer
-    set search_path = pg_catalog
+    set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
 as $body$
@@ -37,7 +78,8 @@ declare
     heads bigint[];
     befores bigint[];
     some_erased boolean;
-    gone bigint;
+    searched bigint := 0;
+    item_found bigint[] := array_fill(null::bigint, array[items]);
     positions bigint[] := array_fill(null::bigint, array[cardinality(write_stream)]);
     w int := 1;
     i int := 1;
@@ -51,8 +93,6 @@ declare
     found bigint;
     failed int;
     is_stored boolean;
-    types text[];
-    tags text[];
     moment timestamptz;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -64,8 +104,19 @@ begin
             current_setting('fsync'), current_setting('synchronous_commit') using errcode = 'LF003';
     end if;
 
+    -- Conditions that look far back are evaluated before the lock is taken. Under the lock only newer events are searched.
+    if items > 0 then
+        searched := coalesce((select max(e.position) from :schema.events e), 0);
+        for j in 1 .. items loop
+            if item_after[j] < searched and (item_types[j] is not null or item_tags[j] is not null) then
+                item_found[j] := :schema.find_first(
+                    item_tags[j]::text[], item_types[j]::text[], item_after[j] + 1, searched);
+            end if;
+        end loop;
+    end if;
+
     -- Held to the end of the transaction, so that positions follow commits.
-    perform pg_advisory_xact_lock(1279677014, ':schema.events'::regclass::oid::int);
+    lock table :schema.append_lock in exclusive mode;
     head := coalesce((select max(e.position) from :schema.events e), 0);
     next := head + 1;
     moment := clock_timestamp();
@@ -139,54 +190,14 @@ begin
         hit := null;
         while i <= items and item_append[i] = a loop
             if refusal = 0 and (failed is null or failed = item_condition[i]) then
-                types := item_types[i]::text[];
-                tags := item_tags[i]::text[];
-                found := null;
-                if types is null and tags is null then
+                found := item_found[i];
+                if item_types[i] is null and item_tags[i] is null then
                     if item_after[i] < next - 1 then
                         found := item_after[i] + 1;
                     end if;
-                elsif item_after[i] < head then
-                    if tags is null then
-                        select min(o.position) into found from unnest(types) t(type), lateral (
-                            select e.position from :schema.events e
-                            where e.type = t.type and e.position > item_after[i] order by e.position limit 1) o;
-                    elsif types is null and cardinality(tags) = 1 then
-                        select g.position into found from :schema.event_tags g
-                            where g.tag = tags[1] and g.position > item_after[i] order by g.position limit 1;
-                    else
-                        select g.position into found from :schema.event_tags g
-                            where g.tag = tags[1] and g.position > item_after[i]
-                              and (cardinality(tags) = 1 or not exists (
-                                  select from unnest(tags[2:]) o(tag) where not exists (
-                                      select from :schema.event_tags x where x.tag = o.tag and x.position = g.position)))
-                              and (types is null or exists (
-                                  select from :schema.events e where e.position = g.position and e.type = any (types)))
-                            order by g.position limit 1;
-                    end if;
-                    -- An erased event matches as it did before. Its tags are all in one of the two tables; its type is
-                    -- where its position is.
-                    if some_erased then
-                        if tags is null then
-                            select min(o.position) into gone from unnest(types) t(type), lateral (
-                                select e.position from :schema.erased e
-                                where e.type = t.type and e.position > item_after[i] order by e.position limit 1) o;
-                        else
-                            select g.position into gone from :schema.erased_tags g
-                                where g.tag = tags[1] and g.position > item_after[i]
-                                  and not exists (
-                                      select from unnest(tags[2:]) o(tag) where not exists (
-                                          select from :schema.erased_tags x
-                                          where x.tag = o.tag and x.position = g.position))
-                                  and (types is null or exists (
-                                      select from :schema.erased e
-                                      where e.position = g.position and e.type = any (types)) or exists (
-                                      select from :schema.events e
-                                      where e.position = g.position and e.type = any (types)))
-                                order by g.position limit 1;
-                        end if;
-                        found := least(found, gone);
-                    end if;
+                elsif found is null and greatest(item_after[i], searched) < head then
+                    found := :schema.find_first(
+                        item_tags[i]::text[], item_types[i]::text[], greatest(item_after[i], searched) + 1, head);
                 end if;
                 while k <= conflicts and conflict_item[k] < i loop
                     k := k + 1;
@@ -231,7 +242,6 @@ begin
     end loop;
 
     if next > head + 1 then
-        :create_partitions
         insert into :schema.events (position, revision, id, time, content_type, stream, type, data, metadata, tags)
             select positions[x.write] + x.nth, revisions[x.write] + x.nth, x.id, coalesce(x.time, moment), x.content_type,
                    x.stream, x.type, x.data, x.metadata, x.tags::text[]

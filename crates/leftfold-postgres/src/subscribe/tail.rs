@@ -1,0 +1,316 @@
+//! The task that reads new events, once for all subscriptions that have caught up.
+//!
+//! **Owns:** [`Tail`]: the task, its connection, and when it reads. **Does not know:** who subscribes to what.
+//! **Invariants:** the task runs while a subscription waits. The head is read before the events, so that every event up to
+//! it is seen. The last event that was read must still be there: a log that lost its end ends all subscriptions with an error.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use leftfold_model::{EventId, Position, Query, Scope};
+use leftfold_store::Subscription;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::{
+    channel,
+    recent::{Found, Id, Recent},
+};
+use crate::{
+    PostgresOptions,
+    error::Failure,
+    read::{self, PageRequest},
+    schema::quoted,
+    session::Session,
+    value::{number, to_bigint},
+};
+
+/// Maximum number of events read at a time.
+const PAGE: i64 = 1_024;
+
+/// The tail of the log, as subscriptions see it.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    options: PostgresOptions,
+    state: Mutex<State>,
+    /// Wakes the task.
+    wake: Arc<Notify>,
+    weak_self: Weak<Self>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    recent: Recent,
+    running: bool,
+    closed: bool,
+    /// Why the task ended, for the subscriptions that waited for it.
+    failed: Option<Failure>,
+}
+
+/// A position, and the event that was read there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    position: Position,
+    id: EventId,
+}
+
+/// What the task knows between two reads.
+#[derive(Default)]
+struct Reader {
+    session: Option<Session>,
+    last: Option<Place>,
+    limit: i64,
+}
+
+impl Tail {
+    pub(crate) fn new(options: PostgresOptions) -> Arc<Self> {
+        Arc::new_cyclic(|weak_self| Self {
+            options,
+            state: Mutex::default(),
+            wake: Arc::default(),
+            weak_self: Weak::clone(weak_self),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the task read now, because there are new events.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Ends all subscriptions.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.recent.wake_all();
+        drop(state);
+        self.wake();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    /// Adds a subscription that has received everything up to `after`, and starts the task if it does not run.
+    pub(super) fn attach(
+        self: &Arc<Self>,
+        subscription: Subscription,
+        after: Position,
+    ) -> Attached {
+        let mut state = self.state();
+        let (id, wake) = state.recent.attach(subscription, after);
+        if !state.running && !state.closed {
+            state.running = true;
+            state.failed = None;
+            tokio::spawn(Arc::clone(self).run());
+        }
+        drop(state);
+        Attached {
+            tail: Arc::clone(self),
+            id,
+            wake,
+        }
+    }
+
+    async fn run(self: Arc<Self>) {
+        let mut reader = Reader::default();
+        let mut answered = Instant::now();
+        loop {
+            {
+                let mut state = self.state();
+                if state.recent.is_unused() || state.closed {
+                    state.running = false;
+                    state.recent.reset();
+                    return;
+                }
+            }
+            match self.read(&mut reader).await {
+                Ok(true) => {
+                    answered = Instant::now();
+                    continue;
+                }
+                Ok(false) => answered = Instant::now(),
+                Err(failure) => {
+                    tracing::debug!(%failure, "reading the tail of the log failed");
+                    reader.session = None;
+                    let lost = matches!(failure, Failure::HeadWentBack { .. });
+                    if lost || answered.elapsed() > self.options.reconnect_timeout {
+                        return self.fail(failure);
+                    }
+                }
+            }
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = sleep(self.options.poll_interval) => {}
+            }
+        }
+    }
+
+    fn fail(&self, failure: Failure) {
+        let mut state = self.state();
+        state.running = false;
+        state.failed = Some(failure);
+        state.recent.wake_all();
+        state.recent.reset();
+    }
+
+    /// Reads the events after those that were read before. Returns whether there may be more.
+    async fn read(&self, reader: &mut Reader) -> Result<bool, Failure> {
+        let session = match reader.session.take() {
+            Some(session) => session,
+            None => self.connect().await?,
+        };
+        let schema = self.options.schema();
+        let Some(through) = self.state().recent.through() else {
+            reader.last = newest(&session, schema, None).await?;
+            let head = reader.last.map_or(Position::START, |last| last.position);
+            self.state().recent.start_at(head);
+            reader.limit = PAGE;
+            reader.session = Some(session);
+            return Ok(false);
+        };
+        let request = PageRequest::after(through, Scope::All, Query::All, reader.limit);
+        let (head, page) = session
+            .bounded(futures_util::future::try_join(
+                newest(&session, schema, reader.last),
+                Box::pin(read::select(&session, schema, &request)),
+            ))
+            .await?;
+        let head_position = head.map_or(Position::START, |head| head.position);
+        let mut events = page.events;
+        if page.corrupt {
+            // Only the subscriptions that select such an event shall fail, so each reads for itself.
+            self.state().recent.skip_to(head_position);
+            reader.last = head;
+            session.discard();
+            return Ok(false);
+        }
+        events.retain(|event| event.position <= head_position);
+        let fetched = i64::try_from(events.len()).unwrap_or(PAGE);
+        let partial = page.truncated || fetched >= reader.limit;
+        let last = events.last().map(|last| Place {
+            position: last.position,
+            id: last.id,
+        });
+        let (reached, more) = match last.filter(|_| partial) {
+            Some(last) => (last.position, last.position < head_position),
+            None => (head_position, false),
+        };
+        reader.last = if reached == head_position { head } else { last };
+        reader.limit = if page.truncated { fetched.max(1) } else { PAGE };
+        if reached > through {
+            self.state().recent.extend(events, reached);
+        }
+        if page.truncated {
+            session.discard();
+        } else {
+            reader.session = Some(session);
+        }
+        Ok(more)
+    }
+
+    /// Opens a connection that receives notifications. Behind a pooler there are none.
+    async fn connect(&self) -> Result<Session, Failure> {
+        let weak = Weak::clone(&self.weak_self);
+        let on_notification = move || {
+            if let Some(tail) = weak.upgrade() {
+                tail.wake();
+            }
+        };
+        let session =
+            Session::open_listening(&self.options, Some(Box::new(on_notification))).await?;
+        if !self.options.pooler {
+            let listen = format!("listen {}", quoted(&channel(&self.options)));
+            session
+                .batch_execute(&listen, self.options.response_limit())
+                .await?;
+        }
+        Ok(session)
+    }
+}
+
+/// Returns the place of the newest event, whose row never leaves the table of events.
+///
+/// Fails if the log ends before `last`, or has another event there. An erased event proves nothing and is accepted. A pooler
+/// may lead an open session to another server, so this is checked with every read.
+async fn newest(
+    session: &Session,
+    schema: &str,
+    last: Option<Place>,
+) -> Result<Option<Place>, Failure> {
+    let sql = format!(
+        "select n.position, n.id, (select e.id from {0}.events e where e.position = $1) \
+         from {0}.events n order by n.position desc limit 1",
+        quoted(schema)
+    );
+    let known = last.map_or(Position::START, |last| last.position);
+    let position = to_bigint(known.get());
+    let rows = session.query(&sql, &[(&position, Type::INT8)]).await?;
+    let mut newest = None;
+    let mut found = None;
+    if let Some(row) = rows.first() {
+        newest = Some(Place {
+            position: Position::new(number(row.try_get(0)?)),
+            id: row.try_get::<_, Uuid>(1)?.into(),
+        });
+        found = row.try_get::<_, Option<Uuid>>(2)?.map(EventId::from);
+    }
+    let head = newest.map_or(Position::START, |newest| newest.position);
+    let replaced = last.is_some_and(|last| found.is_some_and(|id| id != last.id));
+    if head < known || replaced {
+        return Err(Failure::HeadWentBack { known, found: head });
+    }
+    Ok(newest)
+}
+
+/// A subscription that has caught up. It is removed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Attached {
+    tail: Arc<Tail>,
+    id: Id,
+    wake: Arc<Notify>,
+}
+
+impl Attached {
+    /// Waits for the next delivery after `after`. `Ok(None)` if the store was closed.
+    pub(super) async fn next(&self, after: Position) -> Result<Option<Found>, Failure> {
+        let mut overdue = false;
+        loop {
+            {
+                let mut state = self.tail.state();
+                if state.closed {
+                    return Ok(None);
+                }
+                if let Some(failure) = &state.failed {
+                    return Err(failure.clone());
+                }
+                match state.recent.next(self.id, after, overdue) {
+                    Found::Nothing => {}
+                    found => return Ok(Some(found)),
+                }
+            }
+            tokio::select! {
+                () = self.wake.notified() => overdue = false,
+                () = sleep(self.tail.options.poll_interval) => overdue = true,
+            }
+        }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let mut state = self.tail.state();
+        state.recent.detach(self.id);
+        let unused = state.recent.is_unused();
+        drop(state);
+        if unused {
+            self.tail.wake();
+        }
+    }
+}
