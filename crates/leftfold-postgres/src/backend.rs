@@ -48,6 +48,7 @@ struct Inner {
 
 impl PostgresBackend {
     pub(crate) async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
+        options.check_schema()?;
         let session = Session::open(&options).await?;
         schema::ensure_schema(&session, &options).await?;
         drop(session);

@@ -4,7 +4,7 @@
 //! **Invariants:** a connection to another machine is encrypted and the server's name verified, unless the address disables
 //! it. No message and no `Debug` output contains a password. An option that risks committed events is named `unsafe_...`.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use tokio_postgres::{
     Config,
@@ -15,6 +15,8 @@ use crate::OpenError;
 
 /// Default of [`PostgresOptions::with_connections`].
 const CONNECTIONS: usize = 8;
+/// Maximum length of a name in PostgreSQL, which truncates longer ones.
+const SCHEMA_BYTES_MAX: usize = 63;
 /// Default of `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the client waits beyond the time limit of the server, which reports its own limit with more certainty.
@@ -73,7 +75,9 @@ impl PostgresOptions {
         &self.schema
     }
 
-    /// Sets the schema that holds the store. Several stores may share a database. Default: `leftfold`.
+    /// Sets the schema that holds the store: 1 to 63 bytes without quotes, checked when the store is opened.
+    ///
+    /// Several stores may share a database. Default: `leftfold`.
     #[must_use]
     pub fn with_schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = schema.into();
@@ -244,10 +248,14 @@ impl FromStr for PostgresOptions {
 
 impl PostgresOptions {
     fn new(config: Config) -> Self {
-        let local = config.get_hosts().iter().all(|host| match host {
-            Host::Tcp(name) => matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1"),
+        let local_hosts = config.get_hosts().iter().all(|host| match host {
+            Host::Tcp(name) => {
+                name == "localhost" || name.parse().is_ok_and(|it: IpAddr| it.is_loopback())
+            }
             Host::Unix(_) => true,
         });
+        // The driver connects to these, whatever the names of the hosts are.
+        let local = local_hosts && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
         Self {
             config,
             tls: !local,
@@ -264,15 +272,21 @@ impl PostgresOptions {
         }
     }
 
-    fn validate(mut self) -> Result<Self, OpenError> {
-        if self.schema.is_empty()
-            || self.schema.len() > 63
-            || self.schema.contains(['\0', '\'', '"', '\\'])
+    /// Checks the name of the schema, which PostgreSQL would truncate.
+    pub(crate) fn check_schema(&self) -> Result<(), OpenError> {
+        let length = self.schema.len();
+        if (1..=SCHEMA_BYTES_MAX).contains(&length)
+            && !self.schema.contains(['\0', '\'', '"', '\\'])
         {
-            return Err(OpenError::address(
-                "leftfold_schema is invalid: expected 1 to 63 bytes without quotes",
-            ));
+            return Ok(());
         }
+        Err(OpenError::address(format!(
+            "leftfold_schema is invalid: {length} bytes; expected 1 to {SCHEMA_BYTES_MAX} bytes without quotes"
+        )))
+    }
+
+    fn validate(mut self) -> Result<Self, OpenError> {
+        self.check_schema()?;
         self.config.ssl_mode(if self.tls {
             SslMode::Require
         } else {
@@ -362,6 +376,14 @@ mod tests {
             refused("postgres://a@localhost/b?leftfold_pooler=maybe").contains("leftfold_pooler")
         );
         assert!(refused("postgres://a@localhost/b?leftfold_schema=%zz").contains("percent"));
+    }
+
+    #[test]
+    fn an_address_beside_the_name_of_a_host_counts_as_a_machine() {
+        assert!(parsed("postgres://app@localhost/shop?hostaddr=192.0.2.7").tls);
+        assert!(parsed("postgres:///shop?hostaddr=192.0.2.7").tls);
+        assert!(!parsed("postgres://app@localhost/shop?hostaddr=127.0.0.1").tls);
+        assert!(!parsed("postgres://app@127.0.0.2/shop").tls);
     }
 
     #[test]

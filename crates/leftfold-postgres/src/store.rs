@@ -65,6 +65,7 @@ impl PostgresStore {
     /// # Errors
     /// [`OpenError`].
     pub async fn migrate(options: &PostgresOptions) -> Result<Vec<Migration>, OpenError> {
+        options.check_schema()?;
         let session = Session::open(options).await?;
         schema::migrate(&session, options).await
     }

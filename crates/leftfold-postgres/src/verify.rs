@@ -43,7 +43,12 @@ pub struct Finding {
 const PLACES: &str = "(select stream, revision, position, id from {s}.events \
                       union all select stream, revision, position, id from {s}.erased)";
 
-const RULES: [(&str, &str); 6] = [
+const RULES: [(&str, &str); 7] = [
+    (
+        "every event has a known content type and names that can be decoded",
+        "select count(*) from {s}.events e where e.content_type not between 0 and 4 \
+         or not {s}.is_name(e.stream, 1024) or not {s}.is_name(e.type, 255)",
+    ),
     (
         "positions are dense from 1",
         "select coalesce(max(position), 0) - count(*) + count(*) filter (where position < 1) from {places} p",

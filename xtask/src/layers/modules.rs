@@ -98,7 +98,8 @@ const TABLES: &[Layers] = &[
                 "leases",
                 "parked",
             ], // one table or question each
-            &["subscribe", "listing"],
+            &["subscribe"],
+            &["listing"],
             &["read"],
             &["schema", "pool"],
             &["session"],

@@ -16,6 +16,7 @@ mod example;
 mod fixtures;
 mod pooler;
 mod privileges;
+mod rarest_term;
 mod relay;
 mod retention;
 mod scavenge;

@@ -4,7 +4,7 @@
 
 use leftfold_model::{ExpectedRevision::Any, Read, StreamName};
 use leftfold_postgres::{PostgresOptions, PostgresStore};
-use leftfold_store::{Delete, EventStore, Scavenge};
+use leftfold_store::{Delete, EventStore, ReadError, Scavenge};
 
 use futures_util::{StreamExt, TryStreamExt};
 
@@ -84,7 +84,7 @@ async fn a_role_that_gives_back_space_can_do_that_and_cannot_append() {
 }
 
 #[tokio::test]
-async fn not_even_the_owner_changes_an_event() {
+async fn the_owner_changes_no_event_by_mistake() {
     let options = fresh();
     let store = PostgresStore::open_with(options.clone()).await.unwrap();
     store.append(to("a", Any, "Written")).await.unwrap();
@@ -127,7 +127,89 @@ async fn a_role_that_appends_can_append_and_read_and_nothing_else() {
     forbidden.push(format!("select {schema}.grant_append('public')"));
     forbidden.push(format!("select {schema}.grant_scavenge('public')"));
     forbidden.push(erasing(&schema));
+    forbidden.push(format!("lock table {schema}.append_lock in exclusive mode"));
+    forbidden.push(format!(
+        "insert into {schema}.checkpoints values ('mailer', 7)"
+    ));
+    forbidden.push(format!("select {schema}.grant_consume('public')"));
+    forbidden.push(format!(
+        "select set_config('leftfold.erasing', pg_current_xact_id()::text, false); delete from {schema}.events"
+    ));
     refuses(&store, &forbidden).await;
+}
+
+/// A call of the append function that writes one event of a stream, with this content type and type.
+fn raw_append(schema: &str, stream: &str, content_type: i16, kind: &str) -> String {
+    format!(
+        "select {schema}.append(array['{stream}'], array[1], array[1], array[1], array[-3], array[1], array[1], array[0], \
+         array['{stream}'], array[gen_random_uuid()], array['{kind}'], array[{content_type}]::smallint[], array['x'::bytea], \
+         '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', null, array[null]::bigint[], true, true)"
+    )
+}
+
+#[tokio::test]
+async fn no_role_stores_an_event_that_programs_cannot_read() {
+    let options = fresh();
+    let schema = options.schema().to_owned();
+    PostgresStore::open_with(options.clone()).await.unwrap();
+    let appender = role(&format!("raw_{schema}"), &options);
+    server().psql(
+        "postgres",
+        &format!("select {schema}.grant_append('raw_{schema}')"),
+    );
+    let store = PostgresStore::open_with(appender).await.unwrap();
+    let long = "n".repeat(256);
+    refuses(
+        &store,
+        &[
+            raw_append(&schema, "a", 77, "T"),
+            raw_append(&schema, "a", -1, "T"),
+            raw_append(&schema, "", 1, "T"),
+            raw_append(&schema, "a", 1, &long),
+            raw_append(&schema, "a\u{1}b", 1, "T"),
+        ],
+    )
+    .await;
+    let client = store.connection().await.unwrap();
+    let accepted = raw_append(&schema, "a", 1, "T");
+    client.batch_execute(&accepted).await.unwrap();
+    assert_eq!(
+        store
+            .read(Read::all())
+            .next()
+            .await
+            .unwrap()
+            .unwrap()
+            .events
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn events_before_one_that_cannot_be_read_are_delivered() {
+    let options = fresh();
+    let schema = options.schema().to_owned();
+    let store = PostgresStore::open_with(options).await.unwrap();
+    for _ in 0..3 {
+        store.append(to("a", Any, "Written")).await.unwrap();
+    }
+    // Damage that the constraints would refuse.
+    server().psql(
+        "postgres",
+        &format!(
+            "alter table {schema}.events disable trigger all; \
+             alter table {schema}.events drop constraint events_content_type_check; \
+             update {schema}.events set content_type = 77 where position = 3; \
+             alter table {schema}.events enable trigger all"
+        ),
+    );
+    let mut batches = store.read(Read::all());
+    assert_eq!(batches.next().await.unwrap().unwrap().events.len(), 2);
+    let corrupt = batches.next().await.unwrap().unwrap_err();
+    assert!(matches!(corrupt, ReadError::Corrupt { .. }), "{corrupt}");
+    let findings = store.verify().await.unwrap().findings;
+    assert_eq!(findings.len(), 1, "{findings:?}");
 }
 
 #[tokio::test]

@@ -154,3 +154,25 @@ fn each_version_of_the_schema_is_one_migration() {
         assert!(!step.sql.contains(":schema"), "{}", step.name);
     }
 }
+
+#[tokio::test]
+async fn a_schema_name_that_postgresql_would_truncate_is_refused_wherever_it_comes_from() {
+    let long = "n".repeat(64);
+    let open = PostgresStore::open_with(fresh().with_schema(&long)).await;
+    assert!(matches!(open, Err(OpenError::Address { .. })), "{open:?}");
+    let migrate = PostgresStore::migrate(&fresh().with_schema(&long)).await;
+    assert!(matches!(migrate, Err(OpenError::Address { .. })));
+    // The longest name, of two bytes a character, works everywhere.
+    let name = format!("{}s", "\u{fc}".repeat(31));
+    let store = PostgresStore::open_with(fresh().with_schema(name))
+        .await
+        .unwrap();
+    let mut client = store.connection().await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    store
+        .append_in(&transaction, to("a", Any, "Written"))
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+    store.append(to("a", Any, "Written")).await.unwrap();
+}
