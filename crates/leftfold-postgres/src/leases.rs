@@ -1,14 +1,20 @@
 //! Leases: one holder at a time, by the clock of the database.
 //!
 //! **Owns:** [`Leases`], [`Lease`]. **Does not know:** what is leased.
-//! **Invariants:** times are compared by the database alone; each new holder has a higher term, so that what a former
-//! holder still sends can be told from what the present one sends.
+//! **Invariants:** only the database compares times. Each new holder has a higher term, a fencing token. Renewing never
+//! takes a lease that has expired.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_postgres::types::Type;
 
-use crate::{DatabaseError, name::escaped, pool::Pool, schema::quoted, value::number};
+use crate::{
+    DatabaseError,
+    name::escaped,
+    pool::Pool,
+    schema::quoted,
+    value::{number, to_bigint},
+};
 
 /// Who does what, when only one process may.
 #[derive(Debug, Clone)]
@@ -53,14 +59,11 @@ impl Leases {
              where l.holder = excluded.holder or l.expires_at <= clock_timestamp() returning term",
             self.table
         );
-        let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
-        // Times far beyond any lease would leave the range of the database.
-        let micros = micros.min(1_000_000 * 86_400 * 36_500);
         let pooled = self.pool.get().await?;
         let params = [
             (&escaped(name) as _, Type::TEXT),
             (&escaped(holder) as _, Type::TEXT),
-            (&micros as _, Type::INT8),
+            (&micros(time) as _, Type::INT8),
         ];
         let rows = pooled.session()?.query(&sql, &params).await?;
         let term = rows.first().map(|row| row.try_get(0)).transpose()?;
@@ -71,13 +74,25 @@ impl Leases {
         }))
     }
 
-    /// Prolongs a lease; false if it was lost in the meantime.
+    /// Extends a lease. Returns `false`, and changes nothing, if it has expired or has another holder.
     ///
     /// # Errors
     /// [`DatabaseError`].
     pub async fn renew(&self, lease: &Lease, time: Duration) -> Result<bool, DatabaseError> {
-        let held = self.acquire(&lease.name, &lease.holder, time).await?;
-        Ok(held.is_some_and(|held| held.term == lease.term))
+        let sql = format!(
+            "update {} set expires_at = clock_timestamp() + $4 * interval '1 microsecond' \
+             where name = $1 and holder = $2 and term = $3 and expires_at > clock_timestamp() returning term",
+            self.table
+        );
+        let pooled = self.pool.get().await?;
+        let params = [
+            (&escaped(&lease.name) as _, Type::TEXT),
+            (&escaped(&lease.holder) as _, Type::TEXT),
+            (&to_bigint(lease.term) as _, Type::INT8),
+            (&micros(time) as _, Type::INT8),
+        ];
+        let rows = pooled.session()?.query(&sql, &params).await?;
+        Ok(!rows.is_empty())
     }
 
     /// Gives a lease back, if it is still held.
@@ -93,9 +108,17 @@ impl Leases {
         let params = [
             (&escaped(&lease.name) as _, Type::TEXT),
             (&escaped(&lease.holder) as _, Type::TEXT),
-            (&crate::value::to_bigint(lease.term) as _, Type::INT8),
+            (&to_bigint(lease.term) as _, Type::INT8),
         ];
         pooled.session()?.query(&sql, &params).await?;
         Ok(())
     }
+}
+
+/// A duration in microseconds, at most a hundred years, which the database can add to its clock.
+fn micros(time: Duration) -> i64 {
+    const CENTURY: i64 = 1_000_000 * 86_400 * 36_500;
+    i64::try_from(time.as_micros())
+        .unwrap_or(CENTURY)
+        .min(CENTURY)
 }

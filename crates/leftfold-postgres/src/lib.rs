@@ -31,7 +31,7 @@ mod tls;
 mod value;
 mod verify;
 
-pub use checkpoints::Checkpoints;
+pub use checkpoints::{CheckpointError, Checkpoints};
 pub use error::{DatabaseError, OpenError};
 pub use leases::{Lease, Leases};
 pub use options::PostgresOptions;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use leftfold_model::{ExpectedRevision::Any, Position};
-use leftfold_postgres::{ParkedEvent, PostgresStore};
+use leftfold_postgres::{CheckpointError, ParkedEvent, PostgresStore};
 use leftfold_store::EventStore;
 
 use crate::{
@@ -37,7 +37,7 @@ async fn a_checkpoint_in_the_transaction_of_its_effects_is_as_far_as_they_are() 
             .unwrap();
         store
             .checkpoints()
-            .save_in(&transaction, "counter", Position::FIRST)
+            .save_in(&transaction, "counter", Position::START, Position::FIRST)
             .await
             .unwrap();
         if committed {
@@ -50,7 +50,7 @@ async fn a_checkpoint_in_the_transaction_of_its_effects_is_as_far_as_they_are() 
     );
     store
         .checkpoints()
-        .save("counter", Position::new(9))
+        .save("counter", Position::FIRST, Position::new(9))
         .await
         .unwrap();
     assert_eq!(
@@ -128,4 +128,72 @@ async fn parked_events_are_listed_in_order_and_taken_back() {
         parked.list("mailer", Position::START).await.unwrap(),
         [event(3, 1)]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_of_one_consumer_commit_the_effects_of_an_event_once() {
+    let options = fresh();
+    let table = format!("{}.counted", options.schema());
+    let store = PostgresStore::open_with(options).await.unwrap();
+    let client = store.connection().await.unwrap();
+    client
+        .batch_execute(&format!("create table {table} (position bigint)"))
+        .await
+        .unwrap();
+    let consumers: Vec<_> = (0..2)
+        .map(|_| {
+            let (store, table) = (store.clone(), table.clone());
+            tokio::spawn(async move {
+                let mut client = store.connection().await.unwrap();
+                loop {
+                    let from = store.checkpoints().load("counter").await.unwrap();
+                    if from == Position::new(50) {
+                        return;
+                    }
+                    let to = from.next();
+                    let transaction = client.transaction().await.unwrap();
+                    let insert = format!("insert into {table} values ({to})");
+                    transaction.batch_execute(&insert).await.unwrap();
+                    let saved = store
+                        .checkpoints()
+                        .save_in(&transaction, "counter", from, to)
+                        .await;
+                    match saved {
+                        Ok(()) => transaction.commit().await.unwrap(),
+                        Err(CheckpointError::Moved { .. }) => transaction.rollback().await.unwrap(),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    for consumer in consumers {
+        consumer.await.unwrap();
+    }
+    let count = format!("select count(*), count(distinct position) from {table}");
+    let row = client.query_one(&count, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (50, 50));
+    // A process that was paused for long moves nothing back.
+    let checkpoints = store.checkpoints();
+    let zombie = checkpoints.save("counter", Position::new(7), Position::new(8));
+    assert!(matches!(zombie.await, Err(CheckpointError::Moved { .. })));
+    assert_eq!(
+        store.checkpoints().load("counter").await.unwrap(),
+        Position::new(50)
+    );
+}
+
+#[tokio::test]
+async fn renewing_an_expired_lease_takes_nothing() {
+    let store = PostgresStore::open_with(fresh()).await.unwrap();
+    let leases = store.leases();
+    let hour = Duration::from_secs(3_600);
+    let first = leases
+        .acquire("job", "ann", Duration::ZERO)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!leases.renew(&first, hour).await.unwrap());
+    // So another holder need not wait for an hour.
+    assert!(leases.acquire("job", "bob", hour).await.unwrap().is_some());
 }
