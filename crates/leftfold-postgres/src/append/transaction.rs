@@ -93,6 +93,7 @@ impl TransactionAppender<'_> {
             bounds: Bounds::ALL,
             limit: 1,
             with_head: false,
+            last: None,
         };
         let select = Select::of(&quoted(self.options.schema()), &request);
         let rows = bounded(self.options, async {

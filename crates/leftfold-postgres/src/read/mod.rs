@@ -11,7 +11,7 @@ mod reader;
 mod request;
 mod select;
 
-pub(crate) use page::{events, fetch, head, select, with_retry};
+pub(crate) use page::{events, fetch, head, newest, select, with_retry};
 pub(crate) use reader::read;
-pub(crate) use request::{Bounds, PageRequest};
+pub(crate) use request::{Bounds, PageRequest, Place};
 pub(crate) use select::Select;

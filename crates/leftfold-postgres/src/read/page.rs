@@ -9,17 +9,24 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;
-use leftfold_model::{Position, RecordedEvent};
+use leftfold_model::{EventId, Position, RecordedEvent};
 use leftfold_store::ReadError;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::Type};
+use uuid::Uuid;
 
 use super::{
     decode::{self, NameInterner},
-    request::PageRequest,
+    request::{PageRequest, Place},
     select::Select,
 };
-use crate::{error::Failure, pool::Pool, schema::quoted, session::Session, value::number};
+use crate::{
+    error::Failure,
+    pool::Pool,
+    schema::quoted,
+    session::Session,
+    value::{number, to_bigint},
+};
 
 /// Size in bytes at which a page is truncated.
 const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -32,8 +39,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) events: Vec<RecordedEvent>,
-    /// The head before the page was read, if it was requested.
-    pub(crate) head: Option<Position>,
+    /// The newest event before the page was read, if it was requested and there is one.
+    pub(crate) head: Option<Place>,
     /// Whether there may be further events.
     pub(crate) more: bool,
 }
@@ -98,6 +105,40 @@ pub(crate) async fn head(session: &Session, schema: &str) -> Result<Position, Fa
     Ok(Position::new(number(row.try_get(0)?)))
 }
 
+/// Returns the place of the newest event, whose row never leaves the table of events.
+///
+/// Fails if the log ends before `last`, or has another event there. An erased event proves nothing and is accepted. A pooler
+/// may lead an open session to another server, so this is checked with every read.
+pub(crate) async fn newest(
+    session: &Session,
+    schema: &str,
+    last: Option<Place>,
+) -> Result<Option<Place>, Failure> {
+    let sql = format!(
+        "select n.position, n.id, (select e.id from {0}.events e where e.position = $1) \
+         from {0}.events n order by n.position desc limit 1",
+        quoted(schema)
+    );
+    let known = last.map_or(Position::START, |last| last.position);
+    let position = to_bigint(known.get());
+    let rows = session.query(&sql, &[(&position, Type::INT8)]).await?;
+    let mut newest = None;
+    let mut found = None;
+    if let Some(row) = rows.first() {
+        newest = Some(Place {
+            position: Position::new(number(row.try_get(0)?)),
+            id: row.try_get::<_, Uuid>(1)?.into(),
+        });
+        found = row.try_get::<_, Option<Uuid>>(2)?.map(EventId::from);
+    }
+    let head = newest.map_or(Position::START, |newest| newest.position);
+    let replaced = last.is_some_and(|last| found.is_some_and(|id| id != last.id));
+    if head < known || replaced {
+        return Err(Failure::HeadWentBack { known, found: head });
+    }
+    Ok(newest)
+}
+
 /// Decodes rows into events.
 pub(crate) fn events(rows: &[Row]) -> Result<Vec<RecordedEvent>, Failure> {
     let mut names = NameInterner::default();
@@ -117,8 +158,9 @@ async fn fetch_once(pool: &Arc<Pool>, request: &PageRequest) -> Result<Page, Fai
                 return Ok((None, selected.await?));
             }
             let (head, selected) =
-                futures_util::future::try_join(head(session, schema), selected).await?;
-            Ok((Some(head), selected))
+                futures_util::future::try_join(newest(session, schema, request.last), selected)
+                    .await?;
+            Ok((head, selected))
         })
         .await?;
     if selected.truncated {

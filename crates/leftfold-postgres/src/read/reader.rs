@@ -82,7 +82,7 @@ impl Reader {
             Stage::Start(read) => {
                 let mut progress = Progress::of(&read)?;
                 let page = fetch(&self.pool, &progress.request).await?;
-                progress.head = page.head.unwrap_or_default();
+                progress.head = page.head.map(|head| head.position).unwrap_or_default();
                 (page, progress, true)
             }
             Stage::Request(progress) => {
@@ -143,6 +143,7 @@ impl Progress {
             bounds,
             limit: to_bigint(remaining).min(FIRST_PAGE),
             with_head: true,
+            last: None,
         };
         Ok(Self {
             request,

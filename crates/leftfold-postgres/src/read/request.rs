@@ -1,9 +1,9 @@
 //! The request for a page.
 //!
-//! **Owns:** [`PageRequest`], [`Bounds`]. **Does not know:** SQL.
+//! **Owns:** [`PageRequest`], [`Bounds`], [`Place`]. **Does not know:** SQL.
 //! **Invariants:** a request describes one page completely, so it can be repeated on another connection.
 
-use leftfold_model::{Direction, Position, Query, Scope};
+use leftfold_model::{Direction, EventId, Position, Query, Scope};
 
 use crate::value::to_bigint;
 
@@ -22,6 +22,13 @@ impl Bounds {
     };
 }
 
+/// A position, and the event that was read there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) position: Position,
+    pub(crate) id: EventId,
+}
+
 /// A request for a page.
 #[derive(Debug, Clone)]
 pub(crate) struct PageRequest {
@@ -32,6 +39,8 @@ pub(crate) struct PageRequest {
     pub(crate) limit: i64,
     /// Whether to read the head of the log, too.
     pub(crate) with_head: bool,
+    /// An event that was read before, and must still be there. Checked if the head is read.
+    pub(crate) last: Option<Place>,
 }
 
 impl PageRequest {
@@ -46,6 +55,7 @@ impl PageRequest {
             bounds,
             limit,
             with_head: false,
+            last: None,
         }
     }
 }

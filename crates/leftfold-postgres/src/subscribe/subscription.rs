@@ -19,7 +19,7 @@ use crate::{
     error::Failure,
     listing,
     pool::Pool,
-    read::{PageRequest, fetch, with_retry},
+    read::{PageRequest, Place, fetch, with_retry},
     value::to_bigint,
 };
 
@@ -38,6 +38,7 @@ pub(crate) fn subscribe(
         attached: None,
         after: subscription.after,
         revision: 0,
+        last: None,
         subscription,
         limit: DELIVERY_EVENTS_MAX,
     };
@@ -54,6 +55,8 @@ struct Subscriber {
     after: Position,
     /// The first revision to read, if the scope is a stream.
     revision: i64,
+    /// The last event that was read, by which a log that lost its end is recognised.
+    last: Option<Place>,
     limit: i64,
 }
 
@@ -101,8 +104,10 @@ impl Subscriber {
         let mut request = PageRequest::after(self.after, scope, query, self.limit);
         request.bounds.revisions.0 = self.revision;
         request.with_head = true;
+        request.last = self.last;
         let page = fetch(&self.pool, &request).await?;
-        let head = page.head.unwrap_or_default();
+        let newest = page.head;
+        let head = newest.map(|head| head.position).unwrap_or_default();
         if head < self.after {
             let failure = Failure::HeadWentBack {
                 known: self.after,
@@ -127,6 +132,9 @@ impl Subscriber {
         if let Some(last_revision) = last_revision.filter(|_| through == head) {
             // Nothing up to this revision is left to read.
             self.revision = self.revision.max(last_revision + 1);
+        }
+        if through == head {
+            self.last = newest;
         }
         if through <= self.after {
             return Ok(None);
@@ -154,6 +162,12 @@ impl Subscriber {
 
     fn advance(&mut self, events: &[RecordedEvent], through: Position) {
         self.after = through;
+        if let Some(last) = events.last().filter(|last| last.position == through) {
+            self.last = Some(Place {
+                position: last.position,
+                id: last.id,
+            });
+        }
         if let (Scope::Stream(_), Some(last)) = (&self.subscription.scope, events.last()) {
             self.revision = to_bigint(last.revision.get()).saturating_add(1);
         }

@@ -6,14 +6,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use leftfold_model::{EventId, Position, Query, Scope};
+use leftfold_model::{Position, Query, Scope};
 use leftfold_store::Subscription;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
 };
-use tokio_postgres::types::Type;
-use uuid::Uuid;
 
 use super::{
     channel,
@@ -22,10 +20,9 @@ use super::{
 use crate::{
     PostgresOptions,
     error::Failure,
-    read::{self, PageRequest},
+    read::{self, PageRequest, Place},
     schema::quoted,
     session::Session,
-    value::{number, to_bigint},
 };
 
 /// Maximum number of events read at a time.
@@ -48,13 +45,6 @@ struct State {
     closed: bool,
     /// Why the task ended, for the subscriptions that waited for it.
     failed: Option<Failure>,
-}
-
-/// A position, and the event that was read there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    position: Position,
-    id: EventId,
 }
 
 /// What the task knows between two reads.
@@ -168,7 +158,7 @@ impl Tail {
         };
         let schema = self.options.schema();
         let Some(through) = self.state().recent.through() else {
-            reader.last = newest(&session, schema, None).await?;
+            reader.last = read::newest(&session, schema, None).await?;
             let head = reader.last.map_or(Position::START, |last| last.position);
             self.state().recent.start_at(head);
             reader.limit = PAGE;
@@ -178,7 +168,7 @@ impl Tail {
         let request = PageRequest::after(through, Scope::All, Query::All, reader.limit);
         let (head, page) = session
             .bounded(futures_util::future::try_join(
-                newest(&session, schema, reader.last),
+                read::newest(&session, schema, reader.last),
                 Box::pin(read::select(&session, schema, &request)),
             ))
             .await?;
@@ -233,40 +223,6 @@ impl Tail {
         }
         Ok(session)
     }
-}
-
-/// Returns the place of the newest event, whose row never leaves the table of events.
-///
-/// Fails if the log ends before `last`, or has another event there. An erased event proves nothing and is accepted. A pooler
-/// may lead an open session to another server, so this is checked with every read.
-async fn newest(
-    session: &Session,
-    schema: &str,
-    last: Option<Place>,
-) -> Result<Option<Place>, Failure> {
-    let sql = format!(
-        "select n.position, n.id, (select e.id from {0}.events e where e.position = $1) \
-         from {0}.events n order by n.position desc limit 1",
-        quoted(schema)
-    );
-    let known = last.map_or(Position::START, |last| last.position);
-    let position = to_bigint(known.get());
-    let rows = session.query(&sql, &[(&position, Type::INT8)]).await?;
-    let mut newest = None;
-    let mut found = None;
-    if let Some(row) = rows.first() {
-        newest = Some(Place {
-            position: Position::new(number(row.try_get(0)?)),
-            id: row.try_get::<_, Uuid>(1)?.into(),
-        });
-        found = row.try_get::<_, Option<Uuid>>(2)?.map(EventId::from);
-    }
-    let head = newest.map_or(Position::START, |newest| newest.position);
-    let replaced = last.is_some_and(|last| found.is_some_and(|id| id != last.id));
-    if head < known || replaced {
-        return Err(Failure::HeadWentBack { known, found: head });
-    }
-    Ok(newest)
 }
 
 /// A subscription that has caught up. It is removed when this is dropped.
