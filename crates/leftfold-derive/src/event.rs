@@ -14,7 +14,7 @@ use syn::{
 
 use crate::{
     attributes::{EnumAttributes, VariantAttributes, only},
-    shape,
+    serde_attributes, shape,
 };
 
 /// A variant that is written.
@@ -26,6 +26,7 @@ struct Kind<'a> {
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     let data = checked(input)?;
+    serde_attributes::check_enum(&input.attrs)?;
     let says = EnumAttributes::read(&input.attrs)?;
     let (kinds, other) = read_variants(data)?;
     let ident = &input.ident;
@@ -34,7 +35,10 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     let codec = codec(&kinds, other, &says);
     let shapes = kinds.iter().enumerate().map(|(index, kind)| {
         let fields = shape::fields(&kind.variant.fields, false)?;
-        Ok(quote!(#index => { #fields }))
+        let all = serde_attributes::text_for_fields(&input.attrs)?;
+        let text = format!("{all}{}", serde_attributes::text(&kind.variant.attrs));
+        let note = (!text.is_empty()).then(|| quote!(shapes.note(#text);));
+        Ok(quote!(#index => { #note #fields }))
     });
     let shapes = shapes.collect::<Result<Vec<_>, Error>>()?;
     let upcasts = match &says.upcast {
@@ -91,6 +95,7 @@ fn read_variants(data: &DataEnum) -> Result<(Vec<Kind<'_>>, Option<&Variant>), E
     let mut seen = HashSet::new();
     let mut other = None;
     for variant in &data.variants {
+        serde_attributes::check_variant(&variant.attrs)?;
         if let Some(other) = other {
             let message = "the variant for unknown events comes last";
             return Err(Error::new(Spanned::span(other), message));

@@ -8,6 +8,7 @@
 
 mod attributes;
 mod event;
+mod serde_attributes;
 mod shape;
 mod snapshot;
 

@@ -4,13 +4,18 @@
 //! **Invariants:** whatever changes how serde writes a field changes its description: name, type, and serde's attributes.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
-use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, spanned::Spanned};
+use quote::quote;
+use syn::{
+    Attribute, Data, DeriveInput, Error, Field, Fields, GenericArgument, PathArguments, Type,
+    spanned::Spanned,
+};
+
+use crate::serde_attributes::{self, without_spaces};
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     let ident = &input.ident;
     let name = ident.to_string();
-    let serde = serde_text(&input.attrs);
+    let serde = serde_attributes::text(&input.attrs);
     let body = body(&input.data, input)?;
     let (implementation, types, conditions) = input.generics.split_for_impl();
     Ok(quote! {
@@ -32,7 +37,11 @@ fn body(data: &Data, input: &DeriveInput) -> Result<TokenStream, Error> {
         Data::Struct(data) => fields(&data.fields, true),
         Data::Enum(data) => {
             let variants = data.variants.iter().map(|variant| {
-                let label = format!("{}{}", serde_text(&variant.attrs), variant.ident);
+                let label = format!(
+                    "{}{}",
+                    serde_attributes::text(&variant.attrs),
+                    variant.ident
+                );
                 let fields = fields(&variant.fields, true)?;
                 Ok(quote! {
                     shapes.open(#label);
@@ -55,9 +64,20 @@ pub(crate) fn fields(fields: &Fields, strict: bool) -> Result<TokenStream, Error
             Some(name) => name.to_string(),
             None => index.to_string(),
         };
-        let label = format!("{}{label}", serde_text(&field.attrs));
+        let label = format!(
+            "{}{}{label}",
+            tags_text(&field.attrs),
+            serde_attributes::text(&field.attrs)
+        );
         let ty = &field.ty;
-        let text = text(ty);
+        let text = without_spaces(ty);
+        if strict {
+            serde_attributes::check_state_field(&field.attrs)?;
+            if is_option_of_option(ty) {
+                let message = "an Option of an Option comes back as None where it was Some(None); use an enum";
+                return Err(Error::new(ty.span(), message));
+            }
+        }
         Ok(if is_opaque(field)? {
             quote!(shapes.field(#label, #text);)
         } else if strict {
@@ -93,14 +113,28 @@ fn is_opaque(field: &Field) -> Result<bool, Error> {
     Ok(opaque)
 }
 
-/// Serde's attributes, in front of a name.
-fn serde_text(attributes: &[Attribute]) -> String {
-    let serde = attributes.iter().filter(|a| a.path().is_ident("serde"));
-    serde.map(|a| text(&a.meta) + " ").collect()
+/// Returns the text of the tags that a field gives, in front of its name.
+fn tags_text(attributes: &[Attribute]) -> String {
+    let tags = attributes.iter().filter(|a| a.path().is_ident("tag"));
+    tags.map(|a| without_spaces(&a.meta) + " ").collect()
 }
 
-/// Source text without the spaces that compilers put in differently.
-fn text(tokens: &impl ToTokens) -> String {
-    let text = tokens.to_token_stream().to_string();
-    text.chars().filter(|c| !c.is_whitespace()).collect()
+/// Whether a type is an `Option` of an `Option`: many formats write both kinds of nothing alike.
+fn is_option_of_option(ty: &Type) -> bool {
+    let inner = |ty: &Type| -> Option<Type> {
+        let Type::Path(path) = ty else { return None };
+        let last = path
+            .path
+            .segments
+            .last()
+            .filter(|last| last.ident == "Option")?;
+        match &last.arguments {
+            PathArguments::AngleBracketed(arguments) => match arguments.args.first() {
+                Some(GenericArgument::Type(ty)) => Some(ty.clone()),
+                _ => None,
+            },
+            _ => None,
+        }
+    };
+    inner(ty).and_then(|ty| inner(&ty)).is_some()
 }

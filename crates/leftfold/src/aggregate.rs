@@ -1,8 +1,11 @@
 //! Aggregates: what the events of one stream add up to.
 //!
-//! **Owns:** the traits [`Aggregate`], [`Created`] and [`IntoEvents`]. **Does not know:** stores, async, errors of
+//! **Owns:** the traits [`Aggregate`], [`Created`], [`IntoEvents`] and [`IntoDecision`].
+//! **Does not know:** stores, async, errors of
 //! infrastructure.
 //! **Invariants:** applying an event cannot fail, for it states what happened; deciding may.
+
+use std::convert::Infallible;
 
 use crate::Event;
 
@@ -143,5 +146,73 @@ impl<E: Event> IntoEvents<E> for Option<E> {
 impl<E: Event> IntoEvents<E> for () {
     fn into_events(self) -> Vec<E> {
         Vec::new()
+    }
+}
+
+/// What the closure of a command may return: a `Result` of events and the domain's own error, or, if the command cannot be
+/// refused, the events alone.
+///
+/// ```
+/// # use leftfold::{Aggregate, Event, Store};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Event, Serialize, Deserialize, Debug)]
+/// # enum Counted { #[event("Counted")] Counted }
+/// # #[derive(Default)]
+/// # struct Counter(u32);
+/// # impl Aggregate for Counter {
+/// #     const CATEGORY: &'static str = "counter";
+/// #     type Event = Counted;
+/// #     fn apply(&mut self, _: &Counted) { self.0 += 1 }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let counters = Store::memory().repository::<Counter>();
+/// counters.execute("1", |_| Counted::Counted).await?;
+/// counters.execute("1", |counter| if counter.0 < 9 { Ok(Counted::Counted) } else { Err("full") }).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "a command cannot return `{Self}`",
+    note = "return one event, a `Vec`, an array or an `Option` of events, or `()`; \
+            or a `Result` of these and an error of your own"
+)]
+pub trait IntoDecision<V> {
+    /// The domain's own error; [`Infallible`] if there is none.
+    type Refusal;
+
+    /// Returns the events, in order, or the refusal.
+    ///
+    /// # Errors
+    /// The domain's own.
+    fn into_decision(self) -> Result<Vec<V>, Self::Refusal>;
+}
+
+impl<V, R: IntoEvents<V>, E> IntoDecision<V> for Result<R, E> {
+    type Refusal = E;
+
+    fn into_decision(self) -> Result<Vec<V>, E> {
+        self.map(IntoEvents::into_events)
+    }
+}
+
+macro_rules! never_refused {
+    ($($kind:ty),* $(,)?) => {
+        $(impl<V: Event> IntoDecision<V> for $kind {
+            type Refusal = Infallible;
+
+            fn into_decision(self) -> Result<Vec<V>, Infallible> {
+                Ok(self.into_events())
+            }
+        })*
+    };
+}
+never_refused! { V, Vec<V>, Option<V>, () }
+
+impl<V: Event, const N: usize> IntoDecision<V> for [V; N] {
+    type Refusal = Infallible;
+
+    fn into_decision(self) -> Result<Vec<V>, Infallible> {
+        Ok(self.into_events())
     }
 }

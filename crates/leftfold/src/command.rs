@@ -1,35 +1,44 @@
-//! The terms on which a command runs: how often it may decide, and what its events carry.
+//! The one engine of commands: read, decide, append under what was read, and again after a conflict.
 //!
-//! **Owns:** [`CommandContext`]: making events of values, appending them, asking again, idempotency keys. **Does not know:** how
-//! a command decides. **Invariants:** an append whose outcome is unknown is repeated with the same event ids, so it is
-//! stored once; a command with a key is stored once per key, for the append is refused if the key was used before.
+//! **Owns:** [`CommandContext`]: attempts, metadata, idempotency keys, making events of values, unknown outcomes.
+//! [`Command`] is what a kind of command adds. **Does not know:** aggregates, models, what a command decides.
+//! **Invariants:**
+//! - What was decided is appended only if all that was read still holds: revisions, lives of streams, conditions.
+//! - An append whose outcome is unknown is repeated with the same event ids, so it is stored once.
+//! - A command with a key is stored once per key: the append is refused if the key was used before.
+//! - What cannot be decoded again is not stored.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use leftfold_model::{
-    Append, AppendCondition, Appended, ConflictToken, EventId, EventType, ModelError, NewEvent,
-    Position, Query, QueryItem, Read, RecordedEvent, Revision, StreamName, Tag,
+    Append, AppendCondition, Appended, ConflictToken, EventId, EventType, ExpectedRevision,
+    ModelError, NewEvent, Query, QueryItem, Read, RecordedEvent, StreamCheck, StreamName,
+    StreamWrite, Tag,
 };
 use leftfold_store::AppendError;
+use tracing::Instrument;
 
 use crate::{
-    Committed, Event, ExecuteError, LoadError, Metadata, Store, event::decode::restore,
-    load::undecodable, metadata::derived_id,
+    Committed, Data, EncodeError, Encoded, Event, ExecuteError, LoadError, Metadata, Store,
+    event::decode::{kind_of, restore},
+    load::{Ground, undecodable},
+    metadata::derived_id,
+    observe::{Ended, command_span, record_outcome},
 };
 
 /// How often a command decides, at most, unless set: contention that outlasts this is better seen by the caller.
 const ATTEMPTS_MAX: u32 = 16;
 /// The longest pause before the second attempt; it doubles with each, up to 64 times.
-const PAUSE: Duration = Duration::from_millis(1);
+const BACKOFF: Duration = Duration::from_millis(1);
 
-/// See the module.
+/// What goes with a command, whatever it decides.
 #[derive(Debug, Clone)]
 pub struct CommandContext {
     pub(crate) store: Store,
     attempts_max: u32,
     metadata: Arc<Metadata>,
-    key: Option<Arc<str>>,
+    key: Option<Arc<(String, String)>>,
 }
 
 /// An idempotency key, as events carry it.
@@ -40,15 +49,82 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// The events that carry it.
+    /// Selects the events that carry the key.
     fn query(&self) -> Result<Query, ModelError> {
         Query::items([QueryItem::tags([self.tag.clone()])?])
     }
 
-    /// Refuses an append if the key was used before.
-    pub(crate) fn not_seen_condition(&self) -> Result<AppendCondition, ModelError> {
+    /// Returns the condition that refuses an append if the key was used before.
+    fn not_seen_condition(&self) -> Result<AppendCondition, ModelError> {
         Ok(AppendCondition::new(self.query()?, ConflictToken::START))
     }
+}
+
+/// What a command would append, and all that must hold for it.
+#[derive(Debug, Default)]
+pub(crate) struct Proposal {
+    pub(crate) writes: Vec<StreamWrite>,
+    pub(crate) checks: Vec<StreamCheck>,
+    pub(crate) conditions: Vec<AppendCondition>,
+}
+
+impl Proposal {
+    /// Adds what was decided on this ground: events as a write, no events as a check that the ground stays as it was.
+    pub(crate) fn add(&mut self, ground: Ground, events: Vec<NewEvent>) {
+        if let Some((stream, expected)) = ground.write {
+            if !events.is_empty() {
+                self.writes.push(StreamWrite {
+                    stream,
+                    expected,
+                    events,
+                });
+            } else if expected != ExpectedRevision::Any {
+                self.checks.push(StreamCheck { stream, expected });
+            }
+        }
+        self.checks.extend(ground.checks);
+        self.conditions.extend(ground.conditions);
+    }
+
+    /// Returns the append; `None` if there is nothing to append.
+    pub(crate) fn into_append(
+        mut self,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Option<Append>, ModelError> {
+        if self.writes.is_empty() {
+            return Ok(None);
+        }
+        if let Some(key) = key {
+            self.conditions.push(key.not_seen_condition()?);
+        }
+        let append = Append::new(self.writes, self.conditions)?;
+        Ok(Some(append.with_checks(self.checks)?))
+    }
+}
+
+/// A kind of command.
+pub(crate) trait Command: Send {
+    /// The domain's own error.
+    type Refusal;
+    /// What the caller gets.
+    type Output: Send;
+
+    /// Reads and decides.
+    fn propose(
+        &mut self,
+        key: Option<&IdempotencyKey>,
+        attempts: u32,
+    ) -> impl Future<Output = Result<Proposal, ExecuteError<Self::Refusal>>> + Send;
+
+    /// Returns the output after an append, or after there was nothing to append.
+    fn finish(&mut self, append: Option<(&Append, Appended)>, attempts: u32) -> Self::Output;
+
+    /// Returns the output of an earlier command with the same key, whose events these are.
+    fn repeat(
+        &self,
+        stored: Vec<RecordedEvent>,
+        attempts: u32,
+    ) -> Result<Self::Output, ExecuteError<Self::Refusal>>;
 }
 
 impl CommandContext {
@@ -73,33 +149,24 @@ impl CommandContext {
             ..self.clone()
         }
     }
-    pub(crate) fn with_key(&self, key: &str) -> Self {
+    pub(crate) fn with_key(&self, command: &str, key: &str) -> Self {
         Self {
-            key: Some(key.into()),
+            key: Some(Arc::new((command.to_owned(), key.to_owned()))),
             ..self.clone()
         }
     }
 
-    pub(crate) fn metadata(&self) -> &Metadata {
-        &self.metadata
-    }
-
-    /// The key of this command, which is about `place`.
-    pub(crate) fn key(&self, place: &str) -> Result<Option<IdempotencyKey>, ModelError> {
-        let key = self.key.as_ref().map(|key| {
-            let id = derived_id(place, key);
+    /// Returns the key of this command, which is about `boundary`: the same key for another command is another key.
+    pub(crate) fn key(&self, boundary: &str) -> Result<Option<IdempotencyKey>, ModelError> {
+        let key = self.key.as_deref().map(|(command, key)| {
+            let id = derived_id(&[boundary, command, key]);
             let tag = Tag::new(format!("$key:{id}"))?;
             Ok(IdempotencyKey { id, tag })
         });
         key.transpose()
     }
 
-    /// Whether a command that failed like this decides again.
-    pub(crate) fn should_retry<E>(&self, error: &ExecuteError<E>, attempts: u32) -> bool {
-        matches!(error, ExecuteError::Conflict { .. }) && attempts < self.attempts_max
-    }
-
-    /// Events to append; `from` is the number of the first among all that the command appends.
+    /// Makes events to append; `from` is the number of the first among all that the command appends.
     pub(crate) fn events<V: Event, E>(
         &self,
         events: &[V],
@@ -107,14 +174,14 @@ impl CommandContext {
         from: usize,
     ) -> Result<Vec<NewEvent>, ExecuteError<E>> {
         let new = |(event, nth): (&V, usize)| {
-            let event_type = event.event_type();
-            let encoded = event.encode()?;
+            let encoded = encode_readable(event)?;
             let mut tags = event.tags()?;
             let mut id = self.store.next_id();
             if let Some(key) = key {
                 tags.push(key.tag.clone());
                 id = EventId::derived(key.id, &(nth as u64).to_le_bytes());
             }
+            let event_type = event.event_type();
             let metadata = self.metadata.encode(event_type, event.version())?;
             let event_type = EventType::new(event_type)?;
             let new = NewEvent::new(event_type, encoded.content_type, encoded.data);
@@ -123,7 +190,66 @@ impl CommandContext {
         events.iter().zip(from..).map(new).collect()
     }
 
-    /// The events of an earlier command with this key, as stored.
+    /// Runs a command about `boundary`, whose span names `stream`.
+    pub(crate) async fn run<C: Command>(
+        &self,
+        boundary: &str,
+        stream: &StreamName,
+        command: C,
+    ) -> Result<C::Output, ExecuteError<C::Refusal>> {
+        let span = command_span(stream, &self.metadata);
+        let deciding = async {
+            let key = self.key(boundary)?;
+            self.attempts(key.as_ref(), command).await
+        };
+        let ended = deciding.instrument(span.clone()).await;
+        record_outcome(&span, ended.as_ref().map(|(_, ended)| ended));
+        ended.map(|(output, _)| output)
+    }
+
+    async fn attempts<C: Command>(
+        &self,
+        key: Option<&IdempotencyKey>,
+        mut command: C,
+    ) -> Result<(C::Output, Ended), ExecuteError<C::Refusal>> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.attempt(key, attempts, &mut command).await {
+                Err(ExecuteError::Conflict { .. }) if attempts < self.attempts_max => {
+                    backoff(attempts).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn attempt<C: Command>(
+        &self,
+        key: Option<&IdempotencyKey>,
+        attempts: u32,
+        command: &mut C,
+    ) -> Result<(C::Output, Ended), ExecuteError<C::Refusal>> {
+        if let Some(key) = key {
+            let stored = self.stored(key).await?;
+            if !stored.is_empty() {
+                let events = stored.len();
+                let output = command.repeat(stored, attempts)?;
+                return Ok((output, Ended::new(attempts, events, true)));
+            }
+        }
+        let proposal = command.propose(key, attempts).await?;
+        let Some(append) = proposal.into_append(key)? else {
+            let output = command.finish(None, attempts);
+            return Ok((output, Ended::new(attempts, 0, false)));
+        };
+        let appended = self.append(&append, attempts).await?;
+        let ended = Ended::new(attempts, append.event_count(), appended.repeated);
+        let output = command.finish(Some((&append, appended)), attempts);
+        Ok((output, ended))
+    }
+
+    /// Reads the events of an earlier command with this key.
     async fn stored<E>(&self, key: &IdempotencyKey) -> Result<Vec<RecordedEvent>, ExecuteError<E>> {
         let mut stored = Vec::new();
         let mut batches = self.store.event_store().read(Read::query(key.query()?));
@@ -133,62 +259,15 @@ impl CommandContext {
         Ok(stored)
     }
 
-    /// What an earlier command with this key did, if there was one.
-    pub(crate) async fn find_duplicate<V: Event, E>(
-        &self,
-        key: &IdempotencyKey,
-        attempts: u32,
-    ) -> Result<Option<Committed<V>>, ExecuteError<E>> {
-        let stored = self.stored(key).await?;
-        let Some(last) = stored.last() else {
-            return Ok(None);
-        };
-        let mut events = Vec::new();
-        for event in &stored {
-            restore(event, &mut |value| events.push(value))
-                .map_err(|broken| undecodable(event, broken))?;
-        }
-        Ok(Some(Committed {
-            events,
-            revision: Some(last.revision),
-            position: Some(last.position),
-            attempts,
-            repeated: true,
-        }))
-    }
-
-    /// Where the events of an earlier command with this key stand, if there was one.
-    pub(crate) async fn duplicate_position<E>(
-        &self,
-        key: &IdempotencyKey,
-    ) -> Result<Option<(Vec<(StreamName, Revision)>, Position)>, ExecuteError<E>> {
-        let stored = self.stored(key).await?;
-        let Some(position) = stored.last().map(|event| event.position) else {
-            return Ok(None);
-        };
-        let mut streams: Vec<(StreamName, Revision)> = Vec::new();
-        for event in stored {
-            match streams.last_mut() {
-                Some((stream, revision)) if *stream == event.stream => *revision = event.revision,
-                _ => streams.push((event.stream, event.revision)),
-            }
-        }
-        Ok(Some((streams, position)))
-    }
-
-    /// Appends, asking again with the same event ids while the outcome is unknown.
-    pub(crate) async fn append<E>(
-        &self,
-        append: &Append,
-        attempts: u32,
-    ) -> Result<Appended, ExecuteError<E>> {
-        let mut asked = 0;
+    /// Appends, and repeats the append with the same event ids while its outcome is unknown.
+    async fn append<E>(&self, append: &Append, attempts: u32) -> Result<Appended, ExecuteError<E>> {
+        let mut tries = 0;
         loop {
-            asked += 1;
+            tries += 1;
             match self.store.event_store().append(append.clone()).await {
                 Ok(mut appended) => {
-                    // Found by the first question, the events are another's with the same key; later they may be ours.
-                    appended.repeated &= asked == 1;
+                    // Found by the first try, the events are another's with the same key; later they may be ours.
+                    appended.repeated &= tries == 1;
                     return Ok(appended);
                 }
                 Err(AppendError::Conflict(conflict)) => {
@@ -197,34 +276,68 @@ impl CommandContext {
                     return Err(ExecuteError::Conflict { attempts, conflict });
                 }
                 Err(AppendError::OutcomeUnknown { cause }) => {
-                    if asked >= self.attempts_max {
-                        let attempts = asked;
+                    if tries >= self.attempts_max {
+                        let attempts = tries;
                         return Err(ExecuteError::OutcomeUnknown { attempts, cause });
                     }
-                    backoff(asked).await;
+                    backoff(tries).await;
+                }
+                // After an unknown outcome a refusal says nothing of the first try.
+                Err(refused) if tries > 1 || !refused.is_definitely_not_written() => {
+                    return Err(ExecuteError::OutcomeUnknown {
+                        attempts: tries,
+                        cause: Arc::new(refused),
+                    });
+                }
+                Err(AppendError::Unavailable { cause }) => {
+                    return Err(ExecuteError::Unavailable { cause });
                 }
                 Err(refused) => {
-                    let certain = refused.is_definitely_not_written();
-                    let cause = match refused {
-                        AppendError::Unavailable { cause } => cause,
-                        other => Arc::new(other),
-                    };
-                    // After an unknown outcome a refusal says nothing of the first try.
-                    return Err(if certain && asked == 1 {
-                        ExecuteError::Unavailable { cause }
-                    } else {
-                        let attempts = asked;
-                        ExecuteError::OutcomeUnknown { attempts, cause }
-                    });
+                    let cause = Arc::new(refused);
+                    return Err(ExecuteError::Refused { cause });
                 }
             }
         }
     }
 }
 
+/// Encodes an event, and makes sure that this program can decode it again.
+pub(crate) fn encode_readable<V: Event>(event: &V) -> Result<Encoded, EncodeError> {
+    let encoded = event.encode()?;
+    // An event of an unknown type is stored as it was read.
+    if let Some(kind) = kind_of::<V>(event.event_type(), event.version()) {
+        let data = Data::Stored(encoded.content_type, &encoded.data);
+        V::decode(kind, data).map_err(|source| EncodeError::Undecodable {
+            event_type: event.event_type().to_owned(),
+            source: Box::new(source),
+        })?;
+    }
+    Ok(encoded)
+}
+
+/// Returns what an earlier command committed, from its events as they are stored.
+pub(crate) fn repeated<V: Event>(
+    stored: &[RecordedEvent],
+    attempts: u32,
+) -> Result<Committed<V>, LoadError> {
+    let mut events = Vec::new();
+    for event in stored {
+        restore(event, &mut |value| events.push(value))
+            .map_err(|broken| undecodable(event, broken))?;
+    }
+    let last = stored.last();
+    Ok(Committed {
+        events,
+        revision: last.map(|last| last.revision),
+        position: last.map(|last| last.position),
+        attempts,
+        repeated: true,
+    })
+}
+
 /// Waits a random while, longer with each attempt, so that contenders do not meet again.
-pub(crate) async fn backoff(attempt: u32) {
-    let longest = PAUSE * 2_u32.pow(attempt.min(6));
+async fn backoff(attempt: u32) {
+    let longest = BACKOFF * 2_u32.pow(attempt.min(6));
     // Any source of chance will do; the random part of a fresh id is one.
     let [.., chance] = *EventId::fresh().as_bytes();
     tokio::time::sleep(longest * u32::from(chance) / 255).await;

@@ -21,6 +21,15 @@ pub enum EncodeError {
         #[source]
         source: Cause,
     },
+    /// The encoded data cannot be decoded again, so no load could read it.
+    #[error("event of type {event_type} cannot be decoded again")]
+    Undecodable {
+        /// The event's type.
+        event_type: String,
+        /// What the decoder says of what the encoder wrote.
+        #[source]
+        source: Box<DecodeError>,
+    },
     /// Custom metadata uses a key that has a meaning of its own.
     #[error("custom metadata cannot have the key {key:?}; it is one of {reserved:?}")]
     ReservedKey {

@@ -1,9 +1,12 @@
-//! What comes of a command.
+//! How a command ends.
 //!
 //! **Owns:** [`Committed`], [`ExecuteError`]. **Does not know:** how often it was tried; it carries the count.
-//! **Invariants:** the domain's own error comes through as it is, apart from everything infrastructure may do.
+//! **Invariants:** the domain's own error comes through as it is, apart from everything infrastructure may do; the text of
+//! an error holds all its reasons, so nobody has to walk through sources.
 
-use leftfold_model::{Conflict, ModelError, Position, Revision, StreamName};
+use std::fmt::{self, Debug, Display};
+
+use leftfold_model::{Conflict, ErrorChain, ModelError, Position, Revision, StreamName};
 use leftfold_store::Cause;
 
 use crate::{EncodeError, LoadError};
@@ -26,19 +29,20 @@ pub struct Committed<E> {
 }
 
 /// Why a command did not go through. `E` is the domain's own error.
-#[derive(Debug, thiserror::Error)]
+///
+/// Both [`Display`] and [`Debug`] give one line with all reasons, so that `main` can return it as it is.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecuteError<E> {
     /// The domain refused; nothing was written.
-    #[error("command was rejected")]
+    #[error("command was rejected: {0:?}")]
     Rejected(E),
     /// Others were faster, every time; nothing was written.
-    #[error("others were faster in each of {attempts} attempts")]
+    #[error("command lost to others in each of {attempts} attempts: {conflict}")]
     Conflict {
         /// How often it was tried.
         attempts: u32,
         /// The last conflict.
-        #[source]
         conflict: Conflict,
     },
     /// What should be created is there already; nothing was written.
@@ -50,34 +54,60 @@ pub enum ExecuteError<E> {
         revision: Revision,
     },
     /// What the command decides on could not be loaded; nothing was written.
-    #[error(transparent)]
-    Load(#[from] LoadError),
+    #[error("{}", ErrorChain(.0))]
+    Load(LoadError),
     /// What the command decided cannot be stored; nothing was written.
-    #[error("decided events break a limit")]
-    Invalid(#[from] ModelError),
+    #[error("decided events break a limit: {0}")]
+    Invalid(ModelError),
     /// What the command decided cannot be encoded; nothing was written.
-    #[error("decided events cannot be encoded")]
-    Encode(#[from] EncodeError),
-    /// The same aggregate takes part twice; nothing was written.
+    #[error("{}", ErrorChain(.0))]
+    Encode(EncodeError),
+    /// One aggregate takes part twice; nothing was written.
     #[error("stream {stream} takes part twice")]
     Twice {
         /// The stream.
         stream: StreamName,
     },
     /// The store takes no appends now; nothing was written.
-    #[error("store is unavailable, nothing was written")]
+    #[error("store is unavailable, nothing was written: {}", ErrorChain(&**cause))]
     Unavailable {
         /// The store's own error.
-        #[source]
+        cause: Cause,
+    },
+    /// The store refuses this append, and would again; nothing was written.
+    #[error("store refuses the append, nothing was written: {}", ErrorChain(&**cause))]
+    Refused {
+        /// The store's own error.
         cause: Cause,
     },
     /// The store could not say whether the events were written, however often it was asked.
-    #[error("outcome is unknown after {attempts} attempts")]
+    #[error("outcome is unknown after {attempts} attempts: {}", ErrorChain(&**cause))]
     OutcomeUnknown {
         /// How often it was asked.
         attempts: u32,
         /// The store's own error.
-        #[source]
         cause: Cause,
     },
+}
+
+impl<E: Debug> Debug for ExecuteError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)
+    }
+}
+
+impl<E> From<LoadError> for ExecuteError<E> {
+    fn from(error: LoadError) -> Self {
+        Self::Load(error)
+    }
+}
+impl<E> From<ModelError> for ExecuteError<E> {
+    fn from(error: ModelError) -> Self {
+        Self::Invalid(error)
+    }
+}
+impl<E> From<EncodeError> for ExecuteError<E> {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
 }

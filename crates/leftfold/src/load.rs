@@ -5,16 +5,17 @@
 //! applied ends the load with an error that names it, and the state begun is dropped.
 
 use std::{
+    fmt,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
 };
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future};
 use leftfold_model::{
-    EventId, EventType, ExpectedRevision, ModelError, Position, Read, RecordedEvent, Revision,
-    StreamName, Timestamp,
+    AppendCondition, ErrorChain, EventId, EventType, ExpectedRevision, ModelError, Position, Read,
+    RecordedEvent, Revision, StreamCheck, StreamName, Timestamp,
 };
-use leftfold_store::{EventStore, ReadError};
+use leftfold_store::{EventStore, ReadError, StreamStatus};
 
 use crate::{
     Aggregate, BoundaryError, DecodeError, Event, Recorded,
@@ -28,6 +29,8 @@ pub struct Loaded<A> {
     pub(crate) state: A,
     /// The last event that is in it.
     pub(crate) last: Option<LastEvent>,
+    /// The life of the stream it was loaded in.
+    pub(crate) life: Life,
     /// Events that were read for it.
     pub(crate) replayed: u64,
     /// Whether it began with a snapshot.
@@ -57,6 +60,7 @@ impl<A: Default> Loaded<A> {
         Self {
             state: A::default(),
             last: None,
+            life: Life::default(),
             replayed: 0,
             from_snapshot: false,
         }
@@ -81,7 +85,8 @@ impl<A> Loaded<A> {
 
     /// How many events the state is the fold of.
     pub fn event_count(&self) -> u64 {
-        self.revision().map_or(0, |revision| revision.get() + 1)
+        let count = |revision: Revision| revision.get() + 1 - self.life.first.get();
+        self.revision().map_or(0, count)
     }
 
     /// How many of them were read: fewer if the load began with a snapshot.
@@ -94,9 +99,75 @@ impl<A> Loaded<A> {
         self.state
     }
 
+    /// What the stream must be for a decision on this state to hold.
     pub(crate) fn expected(&self) -> ExpectedRevision {
-        self.revision()
-            .map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact)
+        let deleted = self.life.first.get().checked_sub(1).map(Revision::new);
+        let last = self.revision().or(deleted);
+        last.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact)
+    }
+
+    /// What must hold beside that: nobody deleted the stream since, or brought it back.
+    pub(crate) fn ground(&self, stream: &StreamName) -> Ground {
+        let check = stream.metadata_stream().map(|stream| StreamCheck {
+            stream,
+            expected: (self.life.metadata_revision)
+                .map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact),
+        });
+        Ground {
+            write: Some((stream.clone(), self.expected())),
+            checks: check.into_iter().collect(),
+            conditions: Vec::new(),
+        }
+    }
+}
+
+/// What was read of one participant of a command: where its events go, and what must hold for the decision.
+#[derive(Debug, Default)]
+#[doc(hidden)]
+pub struct Ground {
+    pub(crate) write: Option<(StreamName, ExpectedRevision)>,
+    pub(crate) checks: Vec<StreamCheck>,
+    pub(crate) conditions: Vec<AppendCondition>,
+}
+
+/// A stream's life, as far as a state depends on it. A deletion ends one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// The revision of its first event: 0, or the one behind the newest deletion.
+    pub(crate) first: Revision,
+    /// The revision of the metadata that tells of it.
+    metadata_revision: Option<Revision>,
+    /// The revision of the stream's last event when it was looked up.
+    last: Option<Revision>,
+}
+
+impl Life {
+    /// Looks up the life of a stream.
+    pub(crate) async fn of(store: &dyn EventStore, stream: &StreamName) -> Result<Self, ReadError> {
+        let state = store.stream_state(stream.clone()).await?;
+        let first = match state.status {
+            StreamStatus::Deleted => state.last.map(Revision::next),
+            _ => state.metadata.deleted_before(),
+        };
+        Ok(Self {
+            first: first.unwrap_or(Revision::FIRST),
+            metadata_revision: state.metadata_revision,
+            last: state.last,
+        })
+    }
+
+    /// Whether a deletion between the look-up and the read explains where the read began.
+    fn moved(&self, begins: Option<Revision>) -> bool {
+        let behind = |last: Revision| begins.is_none_or(|begins| begins > last);
+        self.last.is_none_or(behind)
+    }
+
+    /// Whether events that begin at this revision are all of this life; `None`: there were none to be read.
+    fn is_whole(&self, begins: Option<Revision>) -> bool {
+        match begins {
+            Some(begins) => begins == self.first,
+            None => self.last.is_none_or(|last| last < self.first),
+        }
     }
 }
 
@@ -139,7 +210,7 @@ impl AsOf {
 }
 
 /// Why stored events could not be read as what they are to the program: an aggregate, models, values.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
     /// The id makes no stream name: it is empty or too long.
@@ -182,12 +253,31 @@ pub enum LoadError {
         /// The panic's message.
         message: String,
     },
+    /// Events of the aggregate are no longer readable, so what is left adds up to a wrong state: the stream was truncated
+    /// (`$tb`, `$maxCount`, `$maxAge`). Take the limit off the stream, or load with a snapshot that covers what is missing.
+    #[error(
+        "stream {stream} is truncated: its events begin at revision {first}, but only from revision {found} on they can be read"
+    )]
+    Truncated {
+        /// The stream.
+        stream: StreamName,
+        /// The revision its present life began at: 0, or the one behind its deletion.
+        first: Revision,
+        /// The first revision that can be read.
+        found: Revision,
+    },
     /// The boundary of what should be read makes no sense.
     #[error(transparent)]
     Boundary(#[from] BoundaryError),
     /// The store could not be read.
     #[error("events cannot be read")]
     Store(#[from] ReadError),
+}
+
+impl fmt::Debug for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ErrorChain(self).fmt(f)
+    }
 }
 
 /// The stream of an aggregate.
@@ -203,55 +293,124 @@ pub(crate) fn stream_of<A: Aggregate>(id: &str) -> Result<StreamName, LoadError>
     StreamName::new(format!("{}-{id}", A::CATEGORY)).map_err(invalid)
 }
 
+/// How often a load begins again because the stream is deleted or brought back meanwhile.
+const LOADS_MAX: u32 = 8;
+
 /// Replays a stream, up to a moment if one is given.
+///
+/// The life of the stream is looked up beside the first read, and before each further one: events that were read after
+/// the look-up are of that life or of a later one, which their revisions tell.
 pub(crate) async fn replay<A: Aggregate>(
     store: &dyn EventStore,
     stream: &StreamName,
-    mut loaded: Loaded<A>,
     at: Option<AsOf>,
 ) -> Result<Loaded<A>, LoadError> {
-    let mut read = Read::stream(stream.clone());
-    if let Some(AsOf::Revision(revision)) = at {
-        read = read.limit(revision.get().saturating_add(1));
+    let (life, read) = future::join(Life::of(store, stream), read_all(store, stream, at)).await;
+    let (mut life, mut read) = (life?, read?);
+    let mut loads = 1;
+    while !life.is_whole(read.begins) {
+        if loads >= LOADS_MAX || loads > 1 && !life.moved(read.begins) {
+            return Err(LoadError::Truncated {
+                stream: stream.clone(),
+                first: life.first,
+                found: read
+                    .begins
+                    .or(life.last.map(Revision::next))
+                    .unwrap_or(Revision::FIRST),
+            });
+        }
+        loads += 1;
+        life = Life::of(store, stream).await?;
+        read = read_all(store, stream, at).await?;
     }
-    let mut batches = store.read(read);
+    read.loaded.life = life;
+    Ok(read.loaded)
+}
+
+/// What a stream showed.
+struct ReadAll<A> {
+    loaded: Loaded<A>,
+    /// The revision of the first event.
+    begins: Option<Revision>,
+}
+
+async fn read_all<A: Aggregate>(
+    store: &dyn EventStore,
+    stream: &StreamName,
+    at: Option<AsOf>,
+) -> Result<ReadAll<A>, LoadError> {
+    let (mut loaded, mut begins) = (Loaded::empty(), None);
+    let mut batches = store.read(Read::stream(stream.clone()));
     while let Some(batch) = batches.next().await {
         for event in &batch?.events {
+            begins = begins.or(Some(event.revision));
             if at.is_some_and(|at| !at.includes(event)) {
-                return Ok(loaded);
+                return Ok(ReadAll { loaded, begins });
             }
             apply(&mut loaded, event)?;
         }
     }
-    Ok(loaded)
+    Ok(ReadAll { loaded, begins })
 }
 
-/// Replays what follows the event `last`, onto the state as it was after it. `None`: that event does not stand there.
+/// Replays what follows the event `last`, onto the state as it was after it. `None`: that event is none of this life.
 pub(crate) async fn replay_after<A: Aggregate>(
     store: &dyn EventStore,
     stream: &StreamName,
     last: LastEvent,
     state: A,
 ) -> Result<Option<Loaded<A>>, LoadError> {
+    let life = Life::of(store, stream).await?;
+    if last.revision < life.first {
+        return Ok(None);
+    }
     let mut loaded = Loaded {
         state,
         last: None,
+        life,
         replayed: 0,
         from_snapshot: true,
     };
     let mut batches = store.read(Read::stream(stream.clone()).from_revision(last.revision));
     while let Some(batch) = batches.next().await {
         for event in &batch?.events {
-            if loaded.last.is_some() {
-                apply(&mut loaded, event)?;
-            } else if LastEvent::of(event) == last {
+            if loaded.last.is_none() {
+                if LastEvent::of(event) == last {
+                    loaded.last = Some(last);
+                    continue;
+                }
+                // The event itself was truncated: the log may still tell that it was there.
+                let follows = event.revision == last.revision.next();
+                if !follows || !stands_in_log(store, stream, last).await? {
+                    return Ok(None);
+                }
                 loaded.last = Some(last);
-            } else {
-                return Ok(None);
             }
+            apply(&mut loaded, event)?;
         }
     }
+    if loaded.last.is_none()
+        && life.last == Some(last.revision)
+        && stands_in_log(store, stream, last).await?
+    {
+        loaded.last = Some(last);
+    }
     Ok(loaded.last.is_some().then_some(loaded))
+}
+
+/// Whether the log holds this event of this stream, whatever reads of the stream show.
+async fn stands_in_log(
+    store: &dyn EventStore,
+    stream: &StreamName,
+    last: LastEvent,
+) -> Result<bool, LoadError> {
+    let mut batches = store.read(Read::all().from_position(last.position).limit(1));
+    while let Some(batch) = batches.next().await {
+        if let Some(event) = batch?.events.first() {
+            return Ok(LastEvent::of(event) == last && event.stream == *stream);
+        }
+    }
+    Ok(false)
 }
 
 /// Takes the next event of the stream into what was loaded.

@@ -179,11 +179,14 @@ pub(crate) fn version(metadata: &[u8]) -> Result<u32, String> {
     }
 }
 
-/// The id of a command with this idempotency key on this stream: the same input gives the same id.
-pub(crate) fn derived_id(stream: &str, key: &str) -> EventId {
-    let namespace = EventId::from_bytes(*b"leftfold-key-1\0\0");
-    let length = (stream.len() as u64).to_le_bytes();
-    let name = [&length, stream.as_bytes(), key.as_bytes()].concat();
+/// Derives the id of a command from the parts of its idempotency key.
+pub(crate) fn derived_id(parts: &[&str]) -> EventId {
+    let namespace = EventId::from_bytes(*b"leftfold-key-2\0\0");
+    let mut name = Vec::new();
+    for part in parts {
+        name.extend((part.len() as u64).to_le_bytes());
+        name.extend(part.as_bytes());
+    }
     EventId::derived(namespace, &name)
 }
 

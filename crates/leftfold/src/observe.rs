@@ -6,14 +6,31 @@
 use leftfold_model::StreamName;
 use tracing::{Span, field, info_span};
 
-use crate::{Committed, ExecuteError, command::CommandContext};
+use crate::{ExecuteError, Metadata};
 
-/// Returns the span of a command on the stream `place`.
-pub(crate) fn command_span(place: &StreamName, terms: &CommandContext) -> Span {
-    let metadata = terms.metadata();
+/// How a command that went through ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    attempts: u32,
+    events: usize,
+    repeated: bool,
+}
+
+impl Ended {
+    pub(crate) fn new(attempts: u32, events: usize, repeated: bool) -> Self {
+        Self {
+            attempts,
+            events,
+            repeated,
+        }
+    }
+}
+
+/// Returns the span of a command on a stream.
+pub(crate) fn command_span(stream: &StreamName, metadata: &Metadata) -> Span {
     info_span!(
         "leftfold.execute",
-        stream = %place,
+        %stream,
         correlation = metadata.correlation.as_deref(),
         traceparent = metadata.traceparent.as_deref(),
         attempts = field::Empty,
@@ -23,16 +40,16 @@ pub(crate) fn command_span(place: &StreamName, terms: &CommandContext) -> Span {
 }
 
 /// Records how a command ended, in its span and in the metrics.
-pub(crate) fn record_outcome<V, E>(span: &Span, ended: &Result<Committed<V>, ExecuteError<E>>) {
+pub(crate) fn record_outcome<E>(span: &Span, ended: Result<&Ended, &ExecuteError<E>>) {
     let outcome = match ended {
-        Ok(committed) => {
-            span.record("attempts", committed.attempts);
-            span.record("events", committed.events.len());
-            metrics::histogram!("leftfold_command_attempts").record(f64::from(committed.attempts));
-            match (committed.repeated, committed.events.is_empty()) {
+        Ok(ended) => {
+            span.record("attempts", ended.attempts);
+            span.record("events", ended.events);
+            metrics::histogram!("leftfold_command_attempts").record(f64::from(ended.attempts));
+            match (ended.repeated, ended.events) {
                 (true, _) => "repeated",
-                (false, true) => "nothing to do",
-                (false, false) => "committed",
+                (false, 0) => "nothing to do",
+                (false, _) => "committed",
             }
         }
         Err(ExecuteError::Rejected(_)) => "rejected",

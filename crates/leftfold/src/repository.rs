@@ -6,41 +6,42 @@
 
 use std::{marker::PhantomData, sync::Arc};
 
-use leftfold_model::{Append, StreamName};
+use leftfold_model::{Append, Appended, RecordedEvent, StreamName};
 use tracing::{Instrument, field, info_span};
 
 use crate::{
-    Aggregate, AsOf, Committed, Event, ExecuteError, IntoEvents, LoadError, Loaded, Metadata,
+    Aggregate, AsOf, Committed, Event, ExecuteError, IntoDecision, LoadError, Loaded, Metadata,
     Snapshot, Store,
-    command::{CommandContext, IdempotencyKey, backoff},
+    command::{Command, CommandContext, IdempotencyKey, Proposal, repeated},
     load::{replay, stream_of},
-    observe::{command_span, record_outcome, sample},
+    observe::sample,
     snapshot::Snapshotter,
-    state_cache::StateCache,
+    state_cache::{StateCache, advance},
+    stream_queue::Turn,
     unit_of_work::AggregateRef,
 };
 
 /// Loads and changes aggregates of one kind. Cheap to clone.
 #[derive(Debug)]
 pub struct Repository<A> {
-    terms: CommandContext,
+    context: CommandContext,
     snapshots: Option<Arc<Snapshotter<A>>>,
-    kept: Option<Arc<StateCache<A>>>,
+    cache: Option<Arc<StateCache<A>>>,
     of: PhantomData<fn() -> A>,
 }
 
 impl<A> Clone for Repository<A> {
     fn clone(&self) -> Self {
-        self.on(self.terms.clone())
+        self.on(self.context.clone())
     }
 }
 
 impl<A> Repository<A> {
-    fn on(&self, terms: CommandContext) -> Self {
+    fn on(&self, context: CommandContext) -> Self {
         Self {
-            terms,
+            context,
             snapshots: self.snapshots.clone(),
-            kept: self.kept.clone(),
+            cache: self.cache.clone(),
             of: PhantomData,
         }
     }
@@ -49,9 +50,9 @@ impl<A> Repository<A> {
 impl<A: Aggregate> Repository<A> {
     pub(crate) fn new(store: Store) -> Self {
         Self {
-            terms: CommandContext::of(store),
+            context: CommandContext::of(store),
             snapshots: None,
-            kept: None,
+            cache: None,
             of: PhantomData,
         }
     }
@@ -59,23 +60,24 @@ impl<A: Aggregate> Repository<A> {
     /// The same repository, whose commands decide at most `attempts` times, at least once; 16 unless set.
     #[must_use]
     pub fn with_attempts(&self, attempts: u32) -> Self {
-        self.on(self.terms.with_attempts(attempts))
+        self.on(self.context.with_attempts(attempts))
     }
 
     /// The same repository, whose events carry this metadata.
     #[must_use]
     pub fn with_metadata(&self, metadata: Metadata) -> Self {
-        self.on(self.terms.with_metadata(metadata))
+        self.on(self.context.with_metadata(metadata))
     }
 
-    /// The same repository, whose next command is carried out once for this key and aggregate, however often it is
-    /// executed: later ones are answered with the events of the first ([`Committed::repeated`]) and do not decide.
+    /// Sets an idempotency key: a command of this name with this key changes an aggregate once, however often it is executed.
+    /// Later ones return the events of the first ([`Committed::repeated`]) and do not decide.
     ///
+    /// The key belongs to the command's name and to the aggregate: one request may carry out several commands with one key.
     /// A command that was rejected, or decided on no events, leaves nothing behind and decides again. Costs one more
     /// read for each command, and a tag on its events.
     #[must_use]
-    pub fn with_key(&self, key: &str) -> Self {
-        self.on(self.terms.with_key(key))
+    pub fn with_key(&self, command: &str, key: &str) -> Self {
+        self.on(self.context.with_key(command, key))
     }
 
     /// The same repository, which begins loads with snapshots and takes them, as the state's `#[snapshot(...)]` says.
@@ -87,9 +89,9 @@ impl<A: Aggregate> Repository<A> {
     where
         A: Snapshot,
     {
-        let kept = self.terms.store.event_store().snapshots();
+        let snapshots = self.context.store.event_store().snapshots();
         Self {
-            snapshots: Some(Arc::new(Snapshotter::of(kept))),
+            snapshots: Some(Arc::new(Snapshotter::of(snapshots))),
             ..self.clone()
         }
     }
@@ -104,7 +106,7 @@ impl<A: Aggregate> Repository<A> {
     #[must_use]
     pub fn with_state_cache(&self, states: usize) -> Self {
         Self {
-            kept: Some(Arc::new(StateCache::of(states))),
+            cache: Some(Arc::new(StateCache::of(states))),
             ..self.clone()
         }
     }
@@ -129,7 +131,7 @@ impl<A: Aggregate> Repository<A> {
     pub async fn load_at(&self, id: &str, at: impl Into<AsOf>) -> Result<Loaded<A>, LoadError> {
         let stream = stream_of::<A>(id)?;
         let span = info_span!("leftfold.load", %stream, events_read = field::Empty);
-        let replayed = replay(self.store(), &stream, Loaded::empty(), Some(at.into()));
+        let replayed = replay(self.store(), &stream, Some(at.into()));
         let loaded = replayed.instrument(span.clone()).await?;
         span.record("events_read", loaded.replayed);
         Ok(loaded)
@@ -145,14 +147,14 @@ impl<A: Aggregate> Repository<A> {
         let loading = async {
             match &self.snapshots {
                 Some(snapshots) => snapshots.load(self.store(), stream).await,
-                None => replay(self.store(), stream, Loaded::empty(), None).await,
+                None => replay(self.store(), stream, None).await,
             }
         };
         let loaded = loading.instrument(span.clone()).await?;
         if let Some(snapshots) = &self.snapshots
             && snapshots.is_due(&loaded)
         {
-            snapshots.spawn_snapshot(&self.terms.store, stream);
+            snapshots.spawn_snapshot(&self.context.store, stream);
         }
         span.record("events_read", loaded.replayed);
         span.record("snapshot", loaded.from_snapshot);
@@ -176,144 +178,77 @@ impl<A: Aggregate> Repository<A> {
 
     /// Loads the aggregate, lets `decide` decide, and appends what it returns, all or nothing.
     ///
-    /// If others change the aggregate in between, it is loaded afresh and `decide` is called again, up to 16 times with
-    /// short random pauses (see [`Self::with_attempts`]). So `decide` must do nothing but decide. No events is a success.
+    /// `decide` returns events, or a `Result` of events and an error of your own: see [`IntoDecision`]. No events is a success.
+    ///
+    /// Commands of this process on one aggregate wait for each other. If another process changes the aggregate in between,
+    /// or its stream is deleted, the aggregate is loaded again and `decide` is called again, up to 16 times with short random
+    /// pauses (see [`Self::with_attempts`]). So `decide` must do nothing but decide.
     ///
     /// # Errors
     /// [`ExecuteError`]; the domain's own error is [`ExecuteError::Rejected`].
     /// # Cancel safety
     /// Dropping the future does not take back an append that was handed to the store.
-    pub async fn execute<R, E>(
+    pub async fn execute<D: IntoDecision<A::Event>>(
         &self,
         id: &str,
-        decide: impl FnMut(&A) -> Result<R, E> + Send,
-    ) -> Result<Committed<A::Event>, ExecuteError<E>>
-    where
-        R: IntoEvents<A::Event>,
-    {
+        decide: impl FnMut(&A) -> D + Send,
+    ) -> Result<Committed<A::Event>, ExecuteError<D::Refusal>> {
         self.decided(id, false, decide).await
     }
 
-    /// Like [`Self::execute`], for an aggregate that must not have events yet.
+    /// Lets `decide` decide on an aggregate that must not have events yet, and appends what it returns.
     ///
     /// # Errors
     /// [`ExecuteError::Exists`] if it has; else as [`Self::execute`].
-    pub async fn create<R, E>(
+    pub async fn create<D: IntoDecision<A::Event>>(
         &self,
         id: &str,
-        mut decide: impl FnMut() -> Result<R, E> + Send,
-    ) -> Result<Committed<A::Event>, ExecuteError<E>>
-    where
-        R: IntoEvents<A::Event>,
-    {
+        mut decide: impl FnMut() -> D + Send,
+    ) -> Result<Committed<A::Event>, ExecuteError<D::Refusal>> {
         self.decided(id, true, |_: &A| decide()).await
     }
 
-    async fn decided<R, E>(
+    async fn decided<D: IntoDecision<A::Event>>(
         &self,
         id: &str,
         new: bool,
-        mut decide: impl FnMut(&A) -> Result<R, E> + Send,
-    ) -> Result<Committed<A::Event>, ExecuteError<E>>
-    where
-        R: IntoEvents<A::Event>,
-    {
+        decide: impl FnMut(&A) -> D + Send,
+    ) -> Result<Committed<A::Event>, ExecuteError<D::Refusal>> {
         let stream = stream_of::<A>(id)?;
-        let span = command_span(&stream, &self.terms);
-        let deciding = async {
-            let key = self.terms.key(stream.as_str())?;
-            let mut attempts = 0;
-            loop {
-                attempts += 1;
-                let tried = self
-                    .attempt(&stream, key.as_ref(), attempts, new, &mut decide)
-                    .await;
-                match tried {
-                    Err(error) if self.terms.should_retry(&error, attempts) => {
-                        backoff(attempts).await
-                    }
-                    ended => return ended,
-                }
-            }
+        let command = AggregateCommand {
+            turn: self.context.store.queues().turn(&stream).await,
+            repository: self,
+            stream: &stream,
+            new,
+            decide,
+            decided: None,
         };
-        let ended = deciding.instrument(span.clone()).await;
-        record_outcome(&span, &ended);
-        ended
+        let boundary = format!("aggregate {stream}");
+        self.context.run(&boundary, &stream, command).await
     }
 
-    async fn attempt<R, E>(
+    /// Loads the aggregate and lets `decide` decide, and appends nothing: what would be appended is returned.
+    ///
+    /// For an append that is part of something else, such as an application's own PostgreSQL transaction
+    /// (`PostgresStore::append_in`). The append is refused there if the aggregate, or its stream's life, changed since, and if
+    /// the repository's key was used before. The caller decides whether to prepare again. No events is `None`.
+    ///
+    /// # Errors
+    /// [`ExecuteError`]; the domain's own error is [`ExecuteError::Rejected`].
+    pub async fn prepare<D: IntoDecision<A::Event>>(
         &self,
-        stream: &StreamName,
-        key: Option<&IdempotencyKey>,
-        attempts: u32,
-        new: bool,
-        decide: &mut (impl FnMut(&A) -> Result<R, E> + Send),
-    ) -> Result<Committed<A::Event>, ExecuteError<E>>
-    where
-        R: IntoEvents<A::Event>,
-    {
-        if let Some(key) = key
-            && let Some(earlier) = self.terms.find_duplicate(key, attempts).await?
-        {
-            return Ok(earlier);
-        }
-        let (loaded, events) = match self.decide_on_kept(stream, new, attempts, decide) {
-            Some(decided) => decided,
-            None => {
-                let loaded = self.load_stream(stream).await?;
-                if let (true, Some(revision)) = (new, loaded.revision()) {
-                    let stream = stream.clone();
-                    return Err(ExecuteError::Exists { stream, revision });
-                }
-                let decided = decide(&loaded.state).map_err(ExecuteError::Rejected)?;
-                (loaded, decided.into_events())
-            }
-        };
-        let mut committed = Committed {
-            events,
-            revision: loaded.revision(),
-            position: None,
-            attempts,
-            repeated: false,
-        };
-        if committed.events.is_empty() {
-            return Ok(committed);
-        }
-        let stored = self.terms.events(&committed.events, key, 0)?;
-        let mut append = Append::to(stream.clone(), loaded.expected(), stored)?;
-        if let Some(key) = key {
-            append = append.with_condition(key.not_seen_condition()?)?;
-        }
-        let appended = self.terms.append(&append, attempts).await?;
-        committed.revision = appended.streams.first().map(|&(_, revision)| revision);
-        committed.position = Some(appended.last);
-        committed.repeated = appended.repeated;
-        if let Some(kept) = &self.kept
-            && !appended.repeated
-        {
-            let versions = committed.events.iter().map(Event::version);
-            kept.put(stream, loaded, append.events().zip(versions), &appended);
-        }
-        Ok(committed)
-    }
-
-    /// What a command decides on the state that is kept, if that is worth appending.
-    fn decide_on_kept<R, E>(
-        &self,
-        stream: &StreamName,
-        new: bool,
-        attempts: u32,
-        decide: &mut (impl FnMut(&A) -> Result<R, E> + Send),
-    ) -> Option<(Loaded<A>, Vec<A::Event>)>
-    where
-        R: IntoEvents<A::Event>,
-    {
-        if new || attempts > 1 {
-            return None;
-        }
-        let loaded = self.kept.as_ref()?.take(stream)?;
-        let events = decide(&loaded.state).ok()?.into_events();
-        (!events.is_empty()).then_some((loaded, events))
+        id: &str,
+        mut decide: impl FnMut(&A) -> D + Send,
+    ) -> Result<Option<Append>, ExecuteError<D::Refusal>> {
+        let stream = stream_of::<A>(id)?;
+        let key = self.context.key(&format!("aggregate {stream}"))?;
+        let loaded = self.load_stream(&stream).await?;
+        let events = decide(&loaded.state).into_decision();
+        let events = events.map_err(ExecuteError::Rejected)?;
+        let mut proposal = Proposal::default();
+        let new = self.context.events(&events, key.as_ref(), 0)?;
+        proposal.add(loaded.ground(&stream), new);
+        Ok(proposal.into_append(key.as_ref())?)
     }
 
     /// The aggregate of this id, to take part in a command on several: see [`Store::unit_of_work`].
@@ -330,6 +265,123 @@ impl<A: Aggregate> Repository<A> {
     }
 
     pub(crate) fn store(&self) -> &dyn leftfold_store::EventStore {
-        self.terms.store.event_store().as_ref()
+        self.context.store.event_store().as_ref()
+    }
+}
+
+/// A command on one aggregate.
+struct AggregateCommand<'a, A: Aggregate, F> {
+    repository: &'a Repository<A>,
+    stream: &'a StreamName,
+    turn: Turn,
+    /// Whether the aggregate must not have events yet.
+    new: bool,
+    decide: F,
+    /// The state it was decided on, and the events.
+    decided: Option<(Loaded<A>, Vec<A::Event>)>,
+}
+
+impl<A, F, D> AggregateCommand<'_, A, F>
+where
+    A: Aggregate,
+    F: FnMut(&A) -> D + Send,
+    D: IntoDecision<A::Event>,
+{
+    /// Decides on a state in memory, if there is one, and if what comes of it is worth appending: a refusal may rest on a
+    /// state that is behind the log.
+    fn decide_in_memory(&mut self, attempts: u32) -> Option<(Loaded<A>, Vec<A::Event>)> {
+        if self.new || attempts > 1 {
+            return None;
+        }
+        let left = self.turn.take_state::<Loaded<A>>();
+        let cache = self.repository.cache.as_ref();
+        let loaded = left.or_else(|| cache?.take(self.stream))?;
+        let events = (self.decide)(&loaded.state).into_decision().ok()?;
+        (!events.is_empty()).then_some((loaded, events))
+    }
+
+    async fn load_and_decide(
+        &mut self,
+    ) -> Result<(Loaded<A>, Vec<A::Event>), ExecuteError<D::Refusal>> {
+        let loaded = self.repository.load_stream(self.stream).await?;
+        if let (true, Some(revision)) = (self.new, loaded.revision()) {
+            let stream = self.stream.clone();
+            return Err(ExecuteError::Exists { stream, revision });
+        }
+        let decided = (self.decide)(&loaded.state).into_decision();
+        Ok((loaded, decided.map_err(ExecuteError::Rejected)?))
+    }
+}
+
+impl<A, F, D> Command for AggregateCommand<'_, A, F>
+where
+    A: Aggregate,
+    F: FnMut(&A) -> D + Send,
+    D: IntoDecision<A::Event>,
+{
+    type Refusal = D::Refusal;
+    type Output = Committed<A::Event>;
+
+    async fn propose(
+        &mut self,
+        key: Option<&IdempotencyKey>,
+        attempts: u32,
+    ) -> Result<Proposal, ExecuteError<D::Refusal>> {
+        let (loaded, events) = match self.decide_in_memory(attempts) {
+            Some(decided) => decided,
+            None => self.load_and_decide().await?,
+        };
+        let mut proposal = Proposal::default();
+        let new = self.repository.context.events(&events, key, 0)?;
+        proposal.add(loaded.ground(self.stream), new);
+        self.decided = Some((loaded, events));
+        Ok(proposal)
+    }
+
+    fn finish(
+        &mut self,
+        append: Option<(&Append, Appended)>,
+        attempts: u32,
+    ) -> Committed<A::Event> {
+        let (mut loaded, events) = match self.decided.take() {
+            Some((loaded, events)) => (Some(loaded), events),
+            None => (None, Vec::new()),
+        };
+        let mut committed = Committed {
+            events,
+            revision: loaded.as_ref().and_then(Loaded::revision),
+            position: None,
+            attempts,
+            repeated: false,
+        };
+        let Some((append, appended)) = append else {
+            return committed;
+        };
+        committed.revision = appended.streams.first().map(|&(_, revision)| revision);
+        committed.position = Some(appended.last);
+        committed.repeated = appended.repeated;
+        if !appended.repeated
+            && let Some(loaded) = loaded.take()
+        {
+            let versions = committed.events.iter().map(Event::version);
+            let cache = self.repository.cache.as_ref();
+            if cache.is_some() || self.turn.is_waited_for() {
+                let newer = advance(loaded, append.events().zip(versions), &appended);
+                match (newer, cache) {
+                    (Some(newer), Some(cache)) => cache.put(self.stream, newer),
+                    (Some(newer), None) => self.turn.leave_state(newer),
+                    (None, _) => {}
+                }
+            }
+        }
+        committed
+    }
+
+    fn repeat(
+        &self,
+        stored: Vec<RecordedEvent>,
+        attempts: u32,
+    ) -> Result<Committed<A::Event>, ExecuteError<D::Refusal>> {
+        Ok(repeated(&stored, attempts)?)
     }
 }

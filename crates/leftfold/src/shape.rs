@@ -86,6 +86,13 @@ impl Shapes {
         }
     }
 
+    /// What holds for all fields that follow.
+    pub fn note(&mut self, text: &str) {
+        self.separate();
+        self.text.push_str(text.trim_end());
+        self.text.push(':');
+    }
+
     /// A field whose type is known by its name.
     pub fn field(&mut self, label: &str, type_text: &str) {
         self.open(label);

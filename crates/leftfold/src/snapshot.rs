@@ -85,6 +85,7 @@ fn fingerprint<A: Aggregate + Snapshot>() -> [u8; 16] {
             A::Event::shape(index)
         );
     }
+    text += &format!("\nunknown {:?}", A::Event::UNKNOWN);
     for (name, version) in A::Event::upcasts().shapes() {
         text += &format!("\nupcast {name} {version}");
     }
@@ -133,7 +134,7 @@ impl<A: Aggregate> Snapshotter<A> {
             },
         };
         note(outcome);
-        replay(store, stream, Loaded::empty(), None).await
+        replay(store, stream, None).await
     }
 
     /// Whether enough events were read that a snapshot is worth its while.

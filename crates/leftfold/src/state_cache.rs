@@ -22,7 +22,7 @@ pub(crate) struct StateCache<A> {
 
 impl<A> fmt::Debug for StateCache<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept")
+        f.debug_struct("StateCache")
             .field("states", &self.states.len())
             .finish()
     }
@@ -42,31 +42,32 @@ impl<A: Aggregate> StateCache<A> {
         Arc::into_inner(state)
     }
 
-    /// Puts a state back, with the events that were appended under its revision.
-    pub(crate) fn put<'e>(
-        &self,
-        stream: &StreamName,
-        mut loaded: Loaded<A>,
-        events: impl Iterator<Item = (&'e NewEvent, u32)>,
-        appended: &Appended,
-    ) {
-        let Some(&(_, revision)) = appended.streams.first() else {
-            return;
-        };
-        for (event, version) in events {
-            let taken = AssertUnwindSafe(|| take(&mut loaded, event, version));
-            // The next load says what is wrong; a state that is in doubt is not kept.
-            if !matches!(panic::catch_unwind(taken), Ok(true)) {
-                return;
-            }
-            loaded.last = Some(LastEvent {
-                revision,
-                position: appended.last,
-                id: event.id(),
-            });
-        }
+    /// Puts a state back.
+    pub(crate) fn put(&self, stream: &StreamName, loaded: Loaded<A>) {
         self.states.insert(stream.clone(), Arc::new(loaded));
     }
+}
+
+/// Takes events into a state that were appended under its revision. `None`: the next load says what is wrong; a state that
+/// is in doubt is not kept.
+pub(crate) fn advance<'e, A: Aggregate>(
+    mut loaded: Loaded<A>,
+    events: impl Iterator<Item = (&'e NewEvent, u32)>,
+    appended: &Appended,
+) -> Option<Loaded<A>> {
+    let &(_, revision) = appended.streams.first()?;
+    for (event, version) in events {
+        let taken = AssertUnwindSafe(|| take(&mut loaded, event, version));
+        if !matches!(panic::catch_unwind(taken), Ok(true)) {
+            return None;
+        }
+        loaded.last = Some(LastEvent {
+            revision,
+            position: appended.last,
+            id: event.id(),
+        });
+    }
+    Some(loaded)
 }
 
 /// Takes an event into a state as a load would: by way of what is stored.

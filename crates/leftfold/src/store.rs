@@ -9,8 +9,8 @@ use leftfold_model::EventId;
 use leftfold_store::{AppendError, EmbeddedStore, EventStore, LogOptions, MemoryStore, OpenError};
 
 use crate::{
-    Aggregate, Committed, Decision, Event, EventReader, ExecuteError, IntoEvents, Models,
-    Participants, Repository, UnitOfWork,
+    Aggregate, Committed, Decision, Event, EventReader, ExecuteError, IntoDecision, ModelRef,
+    Models, Participants, Repository, UnitOfWork, stream_queue::StreamQueues,
 };
 
 /// A store of events, whichever it is. Cheap to clone; clones are the same store.
@@ -18,6 +18,7 @@ use crate::{
 pub struct Store {
     inner: Arc<dyn EventStore>,
     ids: Arc<dyn Fn() -> EventId + Send + Sync>,
+    queues: Arc<StreamQueues>,
 }
 
 impl fmt::Debug for Store {
@@ -98,12 +99,30 @@ impl Store {
     }
 
     /// The repository of an aggregate.
+    ///
+    /// A program is not built if [`Aggregate::CATEGORY`] is empty or holds a `-`: a stream's category is its name up to the
+    /// first one.
+    ///
+    /// ```compile_fail,E0080
+    /// # #[derive(leftfold::Event, serde::Serialize, serde::Deserialize)]
+    /// # enum RoomEvent { #[event("RoomBooked")] Booked }
+    /// # #[derive(Default)]
+    /// # struct Room;
+    /// impl leftfold::Aggregate for Room {
+    ///     const CATEGORY: &'static str = "hotel-room";
+    /// #   type Event = RoomEvent;
+    /// #   fn apply(&mut self, _: &RoomEvent) {}
+    /// }
+    /// leftfold::Store::memory().repository::<Room>();
+    /// ```
     #[must_use]
     pub fn repository<A: Aggregate>(&self) -> Repository<A> {
+        const { check_category(A::CATEGORY) };
         Repository::new(self.clone())
     }
 
-    /// Begins a command on two to four aggregates, whose events are written all or none.
+    /// Begins a command on up to four participants, whose events are written all or none: aggregates
+    /// ([`Repository::aggregate`]), and models that the command rests on ([`Self::model`]).
     ///
     /// ```
     /// # use leftfold::{Aggregate, Event, Store};
@@ -136,15 +155,17 @@ impl Store {
     ///
     /// # Errors
     /// [`ExecuteError`]; the domain's own error is [`ExecuteError::Rejected`].
-    pub async fn decide<M: Models, R, E>(
+    pub async fn decide<M: Models, D: IntoDecision<M::Event>>(
         &self,
         models: M,
-        decide: impl FnMut(&M) -> Result<R, E> + Send,
-    ) -> Result<Committed<M::Event>, ExecuteError<E>>
-    where
-        R: IntoEvents<M::Event>,
-    {
+        decide: impl FnMut(&M) -> D + Send,
+    ) -> Result<Committed<M::Event>, ExecuteError<D::Refusal>> {
         self.decision(models).decide(decide).await
+    }
+
+    /// Returns a model, or a tuple of models, that a command on aggregates rests on: see [`Self::unit_of_work`].
+    pub fn model<M: Models>(&self, models: M) -> ModelRef<M> {
+        ModelRef::of(models)
     }
 
     /// Begins a decision that is more than [`Self::decide`]: with metadata, a key, a stream or a narrower boundary.
@@ -171,8 +192,23 @@ impl Store {
         self.inner.close().await
     }
 
+    pub(crate) fn queues(&self) -> &Arc<StreamQueues> {
+        &self.queues
+    }
+
     pub(crate) fn next_id(&self) -> EventId {
         (self.ids)()
+    }
+}
+
+/// Fails to compile for a category that no stream can have.
+#[expect(clippy::panic, reason = "it is evaluated by the compiler")]
+const fn check_category(category: &str) {
+    let mut bytes = category.as_bytes();
+    assert!(!bytes.is_empty(), "the CATEGORY of an aggregate is empty");
+    while let [byte, rest @ ..] = bytes {
+        assert!(*byte != b'-', "the CATEGORY of an aggregate holds a `-`");
+        bytes = rest;
     }
 }
 
@@ -181,6 +217,7 @@ impl From<Arc<dyn EventStore>> for Store {
         Self {
             inner,
             ids: Arc::new(EventId::fresh),
+            queues: Arc::default(),
         }
     }
 }

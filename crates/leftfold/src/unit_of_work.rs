@@ -1,22 +1,22 @@
-//! Commands on several aggregates at once.
+//! Commands on several aggregates at once, and on models beside them.
 //!
-//! **Owns:** [`UnitOfWork`], [`AggregateRef`] and the trait [`Participants`] for tuples.
+//! **Owns:** [`UnitOfWork`], [`AggregateRef`], [`ModelRef`] and the trait [`Participants`] for tuples.
 //! **Does not know:** any domain, any store.
-//! **Invariants:** everything decided is one append: all or nothing; each aggregate that gets events is still as it was
-//! loaded when they are written.
+//! **Invariants:** everything decided is one append: all or nothing; when it is written, every participant is still as it
+//! was read, those that get no events too.
 
 use std::future::Future;
 
 use leftfold_model::{
-    Append, ExpectedRevision, NewEvent, Position, Revision, StreamName, StreamWrite,
+    Append, Appended, NewEvent, Position, RecordedEvent, Revision, StreamName, Tag,
 };
-use tracing::Instrument;
 
 use crate::{
-    Aggregate, ExecuteError, IntoEvents, LoadError, Metadata, Repository, Store,
-    command::{CommandContext, IdempotencyKey, backoff},
-    load::stream_of,
-    observe::command_span,
+    Aggregate, Data, DecodeError, EncodeError, Encoded, Event, EventKind, ExecuteError, IntoEvents,
+    LoadError, Metadata, Models, Repository, Store, UnknownEventPolicy, Upcasters,
+    command::{Command, CommandContext, IdempotencyKey, Proposal},
+    decide::{boundary_of, read_models},
+    load::{Ground, stream_of},
 };
 
 /// An aggregate that takes part in a command on several; made by [`Repository::aggregate`].
@@ -32,11 +32,48 @@ impl<A> AggregateRef<A> {
     }
 }
 
-/// A command on several aggregates; made by [`Store::unit_of_work`].
+/// A model, or a tuple of models, that a command on aggregates rests on; made by [`Store::model`]. It gets no events.
 #[derive(Debug, Clone)]
+pub struct ModelRef<M> {
+    models: M,
+}
+
+impl<M> ModelRef<M> {
+    pub(crate) fn of(models: M) -> Self {
+        Self { models }
+    }
+}
+
+/// A command on several aggregates; made by [`Store::unit_of_work`].
+///
+/// ```
+/// # use leftfold::{Aggregate, Event, Store};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Event, Serialize, Deserialize)]
+/// # enum Moved { #[event("MoneyMoved")] Moved { cents: i64 } }
+/// # #[derive(Default)]
+/// # struct Account { cents: i64 }
+/// # impl Aggregate for Account {
+/// #     const CATEGORY: &'static str = "account";
+/// #     type Event = Moved;
+/// #     fn apply(&mut self, event: &Moved) { let Moved::Moved { cents } = event; self.cents += cents; }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::memory();
+/// # let accounts = store.repository::<Account>();
+/// let transfer = store.unit_of_work((accounts.aggregate("ann"), accounts.aggregate("bob")));
+/// let moved = |cents| Moved::Moved { cents };
+/// transfer.execute(|_| (moved(-30), moved(30))).await?;
+/// assert_eq!(accounts.load("ann").await?.state().cents, -30);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens before `execute`"]
 pub struct UnitOfWork<M> {
-    members: M,
-    terms: CommandContext,
+    participants: M,
+    context: CommandContext,
 }
 
 /// A command on several aggregates went through.
@@ -53,212 +90,339 @@ pub struct CommittedUnitOfWork {
     pub repeated: bool,
 }
 
-/// Two to four aggregates as a tuple.
+/// What can take part in a command: an [`AggregateRef`] or a [`ModelRef`].
+pub trait Participant: Send + Sync {
+    /// Its state.
+    type State: Send;
+    /// The events it can get.
+    type Event: Event;
+
+    /// The stream its events go to, if it gets any.
+    #[doc(hidden)]
+    fn stream(&self) -> Result<Option<StreamName>, LoadError>;
+    /// What it is about, as part of an idempotency key.
+    #[doc(hidden)]
+    fn boundary(&self) -> Result<String, LoadError>;
+    #[doc(hidden)]
+    fn read(
+        &self,
+        store: &Store,
+    ) -> impl Future<Output = Result<(Self::State, Ground), LoadError>> + Send;
+}
+
+impl<A: Aggregate> Participant for AggregateRef<A> {
+    type State = A;
+    type Event = A::Event;
+
+    fn stream(&self) -> Result<Option<StreamName>, LoadError> {
+        stream_of::<A>(&self.id).map(Some)
+    }
+    fn boundary(&self) -> Result<String, LoadError> {
+        Ok(format!("aggregate {}", stream_of::<A>(&self.id)?))
+    }
+    async fn read(&self, _: &Store) -> Result<(A, Ground), LoadError> {
+        let stream = stream_of::<A>(&self.id)?;
+        let loaded = self.repository.load_stream(&stream).await?;
+        let ground = loaded.ground(&stream);
+        Ok((loaded.into_state(), ground))
+    }
+}
+
+impl<M: Models> Participant for ModelRef<M> {
+    type State = M;
+    type Event = NoEvent;
+
+    fn stream(&self) -> Result<Option<StreamName>, LoadError> {
+        Ok(None)
+    }
+    fn boundary(&self) -> Result<String, LoadError> {
+        Ok(format!("model {}", boundary_of(&self.models).canonical()))
+    }
+    async fn read(&self, store: &Store) -> Result<(M, Ground), LoadError> {
+        read_models(store, &self.models, None).await
+    }
+}
+
+/// The event of what gets no events. It has no values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoEvent {}
+
+impl Event for NoEvent {
+    const KINDS: &'static [EventKind] = &[];
+    const UNKNOWN: UnknownEventPolicy = UnknownEventPolicy::Error;
+
+    fn event_type(&self) -> &str {
+        match *self {}
+    }
+    fn version(&self) -> u32 {
+        match *self {}
+    }
+    fn tags(&self) -> Result<Vec<Tag>, leftfold_model::ModelError> {
+        match *self {}
+    }
+    fn encode(&self) -> Result<Encoded, EncodeError> {
+        match *self {}
+    }
+    fn decode(_: usize, _: Data<'_>) -> Result<Self, DecodeError> {
+        Err(DecodeError::UnknownType { known: Vec::new() })
+    }
+    fn shape(_: usize) -> String {
+        String::new()
+    }
+    fn upcasts() -> &'static Upcasters {
+        static NONE: std::sync::OnceLock<Upcasters> = std::sync::OnceLock::new();
+        NONE.get_or_init(Upcasters::new)
+    }
+}
+
+/// One to four participants as a tuple.
 pub trait Participants: Send + Sync {
     /// Their states.
     type States: Send;
-    /// Their streams, and the events decided for each.
     #[doc(hidden)]
     fn streams(&self) -> Result<Vec<StreamName>, LoadError>;
     #[doc(hidden)]
-    fn load(
+    fn boundary(&self) -> Result<String, LoadError>;
+    #[doc(hidden)]
+    fn read(
         &self,
-        streams: &[StreamName],
-    ) -> impl Future<Output = Result<(Self::States, Vec<ExpectedRevision>), LoadError>> + Send;
+        store: &Store,
+    ) -> impl Future<Output = Result<(Self::States, Vec<Ground>), LoadError>> + Send;
 }
 
-/// What a command on several aggregates may return: a tuple with the events of each.
+/// A tuple with the events of each participant.
+#[diagnostic::on_unimplemented(
+    message = "a command on several aggregates cannot return `{Self}`",
+    note = "return a tuple with what each participant gets: one event, a `Vec`, an array or an `Option` of events, or `()`"
+)]
 pub trait IntoEventsPerAggregate<M> {
     #[doc(hidden)]
     fn encode<E>(
         self,
-        terms: &CommandContext,
+        context: &CommandContext,
         key: Option<&IdempotencyKey>,
     ) -> Result<Vec<Vec<NewEvent>>, ExecuteError<E>>;
 }
 
-macro_rules! members {
-    ($(($(($aggregate:ident $events:ident $nth:tt)),+)),+ $(,)?) => {
+/// What the closure of a command on several aggregates may return: a tuple with the events of each, or a `Result` of one.
+#[diagnostic::on_unimplemented(
+    message = "a command on several aggregates cannot return `{Self}`",
+    note = "return a tuple with the events of each participant, or a `Result` of it and an error of your own"
+)]
+pub trait IntoDecisionPerAggregate<M> {
+    /// The domain's own error.
+    type Refusal;
+    #[doc(hidden)]
+    type Events: IntoEventsPerAggregate<M>;
+    #[doc(hidden)]
+    fn into_decision(self) -> Result<Self::Events, Self::Refusal>;
+}
+
+impl<M, T: IntoEventsPerAggregate<M>, E> IntoDecisionPerAggregate<M> for Result<T, E> {
+    type Refusal = E;
+    type Events = T;
+
+    fn into_decision(self) -> Result<T, E> {
+        self
+    }
+}
+
+macro_rules! participants {
+    ($(($(($participant:ident $events:ident $nth:tt)),+)),+ $(,)?) => {
         $(
-        impl<$($aggregate: Aggregate),+> Participants for ($(AggregateRef<$aggregate>,)+) {
-            type States = ($($aggregate,)+);
+        impl<$($participant: Participant),+> Participants for ($($participant,)+) {
+            type States = ($($participant::State,)+);
 
             fn streams(&self) -> Result<Vec<StreamName>, LoadError> {
-                Ok(vec![$(stream_of::<$aggregate>(&self.$nth.id)?),+])
+                let streams = [$(self.$nth.stream()?),+];
+                Ok(streams.into_iter().flatten().collect())
             }
-            async fn load(
+            fn boundary(&self) -> Result<String, LoadError> {
+                let mut parts = [$(self.$nth.boundary()?),+];
+                parts.sort();
+                Ok(parts.join("\n"))
+            }
+            async fn read(
                 &self,
-                streams: &[StreamName],
-            ) -> Result<(Self::States, Vec<ExpectedRevision>), LoadError> {
-                let mut streams = streams.iter();
-                let mut expected = Vec::new();
-                let states = ($(match streams.next() {
-                    Some(stream) => {
-                        let loaded = self.$nth.repository.load_stream(stream).await?;
-                        expected.push(loaded.expected());
-                        loaded.into_state()
-                    }
-                    None => <$aggregate>::default(),
+                store: &Store,
+            ) -> Result<(Self::States, Vec<Ground>), LoadError> {
+                let mut grounds = Vec::new();
+                let states = ($({
+                    let (state, ground) = self.$nth.read(store).await?;
+                    grounds.push(ground);
+                    state
                 },)+);
-                Ok((states, expected))
+                Ok((states, grounds))
             }
         }
 
-        impl<$($aggregate: Aggregate, $events: IntoEvents<$aggregate::Event>),+>
-            IntoEventsPerAggregate<($(AggregateRef<$aggregate>,)+)> for ($($events,)+)
+        impl<$($participant: Participant, $events: IntoEvents<$participant::Event>),+>
+            IntoEventsPerAggregate<($($participant,)+)> for ($($events,)+)
         {
             fn encode<E>(
                 self,
-                terms: &CommandContext,
+                context: &CommandContext,
                 key: Option<&IdempotencyKey>,
             ) -> Result<Vec<Vec<NewEvent>>, ExecuteError<E>> {
                 let mut from = 0;
                 Ok(vec![$({
                     let events = self.$nth.into_events();
                     from += events.len();
-                    terms.events(&events, key, from - events.len())?
+                    context.events(&events, key, from - events.len())?
                 }),+])
+            }
+        }
+
+        impl<$($participant: Participant, $events: IntoEvents<$participant::Event>),+>
+            IntoDecisionPerAggregate<($($participant,)+)> for ($($events,)+)
+        {
+            type Refusal = std::convert::Infallible;
+            type Events = Self;
+
+            fn into_decision(self) -> Result<Self, std::convert::Infallible> {
+                Ok(self)
             }
         }
         )+
     };
 }
-members! {
+participants! {
+    ((A EventsOfA 0)),
     ((A EventsOfA 0), (B EventsOfB 1)),
     ((A EventsOfA 0), (B EventsOfB 1), (C EventsOfC 2)),
     ((A EventsOfA 0), (B EventsOfB 1), (C EventsOfC 2), (D EventsOfD 3)),
 }
 
 impl<M: Participants> UnitOfWork<M> {
-    pub(crate) fn of(store: Store, members: M) -> Self {
+    pub(crate) fn of(store: Store, participants: M) -> Self {
         Self {
-            members,
-            terms: CommandContext::of(store),
+            participants,
+            context: CommandContext::of(store),
         }
     }
 
-    /// As [`Repository::with_attempts`].
-    #[must_use]
+    /// Sets how often the command decides, at most; 16 unless set.
     pub fn with_attempts(mut self, attempts: u32) -> Self {
-        self.terms = self.terms.with_attempts(attempts);
+        self.context = self.context.with_attempts(attempts);
         self
     }
-    /// As [`Repository::with_metadata`].
-    #[must_use]
+    /// Sets the metadata of the command's events.
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
-        self.terms = self.terms.with_metadata(metadata);
+        self.context = self.context.with_metadata(metadata);
         self
     }
-    /// As [`Repository::with_key`], for these aggregates together.
-    #[must_use]
-    pub fn with_key(mut self, key: &str) -> Self {
-        self.terms = self.terms.with_key(key);
+    /// Sets an idempotency key: a command of this name, on these participants together, is carried out once for this key.
+    pub fn with_key(mut self, command: &str, key: &str) -> Self {
+        self.context = self.context.with_key(command, key);
         self
     }
 
-    /// Loads the aggregates, lets `decide` decide on all their states, and appends what it returns for each, all or nothing.
+    /// Reads all participants, lets `decide` decide on their states, and appends what it returns for each, all or nothing.
     ///
-    /// An aggregate that gets no events is not guarded: another command may change it meanwhile. Where a decision rests on
-    /// something it does not change, use [`Store::decide`].
+    /// The append is refused, and the command decides again, if any participant changed meanwhile: those that get no events
+    /// are guarded too.
     ///
     /// # Errors
     /// [`ExecuteError`], as [`Repository::execute`].
     /// # Cancel safety
     /// Dropping the future does not take back an append that was handed to the store.
-    pub async fn execute<R, E>(
+    pub async fn execute<D: IntoDecisionPerAggregate<M>>(
         &self,
-        mut decide: impl FnMut(&M::States) -> Result<R, E> + Send,
-    ) -> Result<CommittedUnitOfWork, ExecuteError<E>>
-    where
-        R: IntoEventsPerAggregate<M>,
-    {
-        let streams = self.members.streams()?;
-        let mut sorted: Vec<_> = streams.iter().collect();
-        sorted.sort();
-        let twice = sorted.windows(2).find_map(|pair| match pair {
-            [a, b] if a == b => Some((*a).clone()),
+        decide: impl FnMut(&M::States) -> D + Send,
+    ) -> Result<CommittedUnitOfWork, ExecuteError<D::Refusal>> {
+        let mut streams = self.participants.streams()?;
+        streams.sort();
+        if let Some(stream) = streams.windows(2).find_map(|pair| match pair {
+            [a, b] if a == b => Some(a.clone()),
             _ => None,
-        });
-        if let Some(stream) = twice {
+        }) {
             return Err(ExecuteError::Twice { stream });
         }
-        let names: Vec<_> = sorted.iter().map(|stream| stream.as_str()).collect();
-        let key = self.terms.key(&names.join("\n"))?;
-        let Some(first) = streams.first() else {
-            return Ok(nothing(0));
-        };
-        let deciding = async {
-            let mut attempts = 0;
-            loop {
-                attempts += 1;
-                match self
-                    .attempt(&streams, key.as_ref(), attempts, &mut decide)
-                    .await
-                {
-                    Err(error) if self.terms.should_retry(&error, attempts) => {
-                        backoff(attempts).await
-                    }
-                    ended => return ended,
-                }
-            }
-        };
-        deciding.instrument(command_span(first, &self.terms)).await
-    }
-
-    async fn attempt<R, E>(
-        &self,
-        streams: &[StreamName],
-        key: Option<&IdempotencyKey>,
-        attempts: u32,
-        decide: &mut (impl FnMut(&M::States) -> Result<R, E> + Send),
-    ) -> Result<CommittedUnitOfWork, ExecuteError<E>>
-    where
-        R: IntoEventsPerAggregate<M>,
-    {
-        if let Some(key) = key
-            && let Some((streams, position)) = self.terms.duplicate_position(key).await?
-        {
-            return Ok(CommittedUnitOfWork {
-                streams,
-                position: Some(position),
-                attempts,
-                repeated: true,
-            });
+        // In the order of their names, so that two commands never wait for each other.
+        let mut turns = Vec::with_capacity(streams.len());
+        for stream in &streams {
+            turns.push(self.context.store.queues().turn(stream).await);
         }
-        let (states, expected) = self.members.load(streams).await?;
-        let decided = decide(&states).map_err(ExecuteError::Rejected)?;
-        let events = decided.encode(&self.terms, key)?;
-        let writes: Vec<_> = streams
-            .iter()
-            .zip(expected)
-            .zip(events)
-            .filter(|(_, events)| !events.is_empty())
-            .map(|((stream, expected), events)| StreamWrite {
-                stream: stream.clone(),
-                expected,
-                events,
-            })
-            .collect();
-        if writes.is_empty() {
-            return Ok(nothing(attempts));
-        }
-        let conditions = key.map(IdempotencyKey::not_seen_condition).transpose()?;
-        let append = Append::new(writes, conditions.into_iter().collect())?;
-        let appended = self.terms.append(&append, attempts).await?;
-        Ok(CommittedUnitOfWork {
-            streams: appended.streams,
-            position: Some(appended.last),
-            attempts,
-            repeated: appended.repeated,
-        })
+        let boundary = format!("unit of work {}", self.participants.boundary()?);
+        let first = streams.into_iter().next();
+        let first = first.unwrap_or_else(StreamName::default_stream);
+        let command = UnitCommand { unit: self, decide };
+        let ended = self.context.run(&boundary, &first, command).await;
+        drop(turns);
+        ended
     }
 }
 
-fn nothing(attempts: u32) -> CommittedUnitOfWork {
-    CommittedUnitOfWork {
-        streams: Vec::new(),
-        position: None,
-        attempts,
-        repeated: false,
+/// A command on several aggregates under way.
+struct UnitCommand<'a, M, F> {
+    unit: &'a UnitOfWork<M>,
+    decide: F,
+}
+
+impl<M, F, D> Command for UnitCommand<'_, M, F>
+where
+    M: Participants,
+    F: FnMut(&M::States) -> D + Send,
+    D: IntoDecisionPerAggregate<M>,
+{
+    type Refusal = D::Refusal;
+    type Output = CommittedUnitOfWork;
+
+    async fn propose(
+        &mut self,
+        key: Option<&IdempotencyKey>,
+        _attempts: u32,
+    ) -> Result<Proposal, ExecuteError<D::Refusal>> {
+        let UnitOfWork {
+            participants,
+            context,
+        } = self.unit;
+        let (states, grounds) = participants.read(&context.store).await?;
+        let decided = (self.decide)(&states).into_decision();
+        let events = decided
+            .map_err(ExecuteError::Rejected)?
+            .encode(context, key)?;
+        let mut proposal = Proposal::default();
+        for (ground, events) in grounds.into_iter().zip(events) {
+            proposal.add(ground, events);
+        }
+        Ok(proposal)
+    }
+
+    fn finish(
+        &mut self,
+        append: Option<(&Append, Appended)>,
+        attempts: u32,
+    ) -> CommittedUnitOfWork {
+        let appended = append.map(|(_, appended)| appended);
+        CommittedUnitOfWork {
+            position: appended.as_ref().map(|appended| appended.last),
+            repeated: appended.as_ref().is_some_and(|appended| appended.repeated),
+            streams: appended
+                .map(|appended| appended.streams)
+                .unwrap_or_default(),
+            attempts,
+        }
+    }
+
+    fn repeat(
+        &self,
+        stored: Vec<RecordedEvent>,
+        attempts: u32,
+    ) -> Result<CommittedUnitOfWork, ExecuteError<D::Refusal>> {
+        let position = stored.last().map(|event| event.position);
+        let mut streams: Vec<(StreamName, Revision)> = Vec::new();
+        for event in stored {
+            match streams.last_mut() {
+                Some((stream, revision)) if *stream == event.stream => *revision = event.revision,
+                _ => streams.push((event.stream, event.revision)),
+            }
+        }
+        Ok(CommittedUnitOfWork {
+            streams,
+            position,
+            attempts,
+            repeated: true,
+        })
     }
 }

@@ -95,12 +95,6 @@ const TABLE: &[Row] = &[
         never: NETWORK,
     },
     Row {
-        name: "leftfold-mistakes",
-        may_know: &[],
-        tests_may_know: &["leftfold"],
-        never: NETWORK,
-    },
-    Row {
         name: "leftfold-proto",
         may_know: &[],
         tests_may_know: &[],

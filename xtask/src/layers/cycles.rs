@@ -62,12 +62,6 @@ const KNOWN: &[KnownEdge] = &[
         reason: "a repository makes the references to aggregates that a unit of work takes",
     },
     KnownEdge {
-        krate: "leftfold",
-        from: "load",
-        to: "decide",
-        reason: "the error of loading names the boundary of a decision",
-    },
-    KnownEdge {
         krate: "leftfold-model",
         from: "error",
         to: "id",

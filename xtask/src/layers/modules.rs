@@ -114,12 +114,13 @@ const TABLES: &[Layers] = &[
             &["testing"],
             &["event_reader", "unit_of_work"],
             &["decide", "repository"], // the kinds of commands
-            &["snapshot", "state_cache", "observe"],
-            &["command"], // what goes with a command
+            &["snapshot", "state_cache"],
+            &["command"], // the engine of commands
             &["store"],   // the facade; what it constructs stands above it
+            &["observe", "stream_queue"],
             &["execute"],
             &["load"],
-            &["aggregate"],
+            &["aggregate", "boundary"],
             &["event"],
             &["metadata"],
             &["error", "panic_message", "shape"],

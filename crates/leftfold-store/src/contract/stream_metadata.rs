@@ -104,7 +104,8 @@ impl StreamMetadata {
     }
 
     /// Returns the revision below which events were deleted, if the stream was recreated after a deletion.
-    pub(crate) fn deleted_before(&self) -> Option<Revision> {
+    #[must_use]
+    pub fn deleted_before(&self) -> Option<Revision> {
         self.number(DELETED_BEFORE).map(Revision::new)
     }
 

@@ -6,60 +6,57 @@
 //! **Invariants:** all models are folded from one read; what was decided is appended only if no event was committed since
 //! that would belong to the boundary (or to the narrower one given).
 
-mod boundary;
 mod model;
 
 use futures_util::StreamExt;
 use leftfold_model::{
-    Append, AppendCondition, ConflictToken, ExpectedRevision, Read, StreamName, StreamWrite,
+    Append, AppendCondition, Appended, ConflictToken, ExpectedRevision, Read, RecordedEvent,
+    StreamName,
 };
-use tracing::Instrument;
 
-pub use boundary::{Boundary, BoundaryError};
 pub use model::{Model, Models};
 
 use crate::{
-    Committed, ExecuteError, IntoEvents, LoadError, Metadata, Store,
-    command::{CommandContext, IdempotencyKey, backoff},
-    load::fold,
-    observe::{command_span, record_outcome},
+    Boundary, Committed, ExecuteError, IntoDecision, LoadError, Metadata, Store,
+    command::{Command, CommandContext, IdempotencyKey, Proposal, repeated},
+    load::{Ground, fold},
 };
 
 /// A decision that is about to be taken; made by [`Store::decision`].
 #[derive(Debug, Clone)]
 pub struct Decision<M> {
     models: M,
-    terms: CommandContext,
+    context: CommandContext,
     stream: StreamName,
-    void_if: Option<Boundary>,
+    fail_if_match: Option<Boundary>,
 }
 
 impl<M: Models> Decision<M> {
     pub(crate) fn of(store: Store, models: M) -> Self {
         Self {
             models,
-            terms: CommandContext::of(store),
+            context: CommandContext::of(store),
             stream: StreamName::default_stream(),
-            void_if: None,
+            fail_if_match: None,
         }
     }
 
     /// With at most so many attempts; 16 unless set.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
-        self.terms = self.terms.with_attempts(attempts);
+        self.context = self.context.with_attempts(attempts);
         self
     }
     /// With this metadata on its events.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
-        self.terms = self.terms.with_metadata(metadata);
+        self.context = self.context.with_metadata(metadata);
         self
     }
-    /// Carried out once for this key, which is the decision's own throughout the store.
+    /// Sets an idempotency key: a decision of this name, on this boundary, is carried out once for this key.
     #[must_use]
-    pub fn with_key(mut self, key: &str) -> Self {
-        self.terms = self.terms.with_key(key);
+    pub fn with_key(mut self, command: &str, key: &str) -> Self {
+        self.context = self.context.with_key(command, key);
         self
     }
     /// With its events in this stream; in one named `default` unless set.
@@ -74,13 +71,13 @@ impl<M: Models> Decision<M> {
     /// wrong. It is on you that this is so.
     #[must_use]
     pub fn fail_if_match(mut self, boundary: Boundary) -> Self {
-        self.void_if = Some(boundary);
+        self.fail_if_match = Some(boundary);
         self
     }
 
     /// Reads what the models need, lets `decide` decide on them, and appends what it returns, all or nothing.
     ///
-    /// If events were committed in between that make the decision void, everything is read afresh and `decide` is called
+    /// If events were committed in between that invalidate the decision, everything is read again and `decide` is called
     /// again. So it must do nothing but decide. No events is a success.
     ///
     /// # Errors
@@ -89,107 +86,119 @@ impl<M: Models> Decision<M> {
     /// Dropping the future does not take back an append that was handed to the store.
     /// # Cost
     /// Reads every event within the boundary, once for each attempt.
-    pub async fn decide<R, E>(
+    pub async fn decide<D: IntoDecision<M::Event>>(
         &self,
-        mut decide: impl FnMut(&M) -> Result<R, E> + Send,
-    ) -> Result<Committed<M::Event>, ExecuteError<E>>
-    where
-        R: IntoEvents<M::Event>,
-    {
-        let span = command_span(&self.stream, &self.terms);
-        let deciding = async {
-            let key = self.terms.key("")?;
-            let mut attempts = 0;
-            loop {
-                attempts += 1;
-                match self.attempt(key.as_ref(), attempts, &mut decide).await {
-                    Err(error) if self.terms.should_retry(&error, attempts) => {
-                        backoff(attempts).await
-                    }
-                    ended => return ended,
-                }
-            }
+        decide: impl FnMut(&M) -> D + Send,
+    ) -> Result<Committed<M::Event>, ExecuteError<D::Refusal>> {
+        let boundary = format!("decision {}", boundary_of(&self.models).canonical());
+        let command = DecisionCommand {
+            decision: self,
+            decide,
+            events: Vec::new(),
         };
-        let ended = deciding.instrument(span.clone()).await;
-        record_outcome(&span, &ended);
-        ended
+        self.context.run(&boundary, &self.stream, command).await
     }
+}
 
-    async fn attempt<R, E>(
-        &self,
+/// A decision under way.
+struct DecisionCommand<'a, M: Models, F> {
+    decision: &'a Decision<M>,
+    decide: F,
+    events: Vec<M::Event>,
+}
+
+impl<M, F, D> Command for DecisionCommand<'_, M, F>
+where
+    M: Models,
+    F: FnMut(&M) -> D + Send,
+    D: IntoDecision<M::Event>,
+{
+    type Refusal = D::Refusal;
+    type Output = Committed<M::Event>;
+
+    async fn propose(
+        &mut self,
         key: Option<&IdempotencyKey>,
+        _attempts: u32,
+    ) -> Result<Proposal, ExecuteError<D::Refusal>> {
+        let Decision {
+            models,
+            context,
+            stream,
+            fail_if_match,
+        } = self.decision;
+        let (models, mut ground) =
+            read_models(&context.store, models, fail_if_match.as_ref()).await?;
+        let decided = (self.decide)(&models).into_decision();
+        self.events = decided.map_err(ExecuteError::Rejected)?;
+        ground.write = Some((stream.clone(), ExpectedRevision::Any));
+        let mut proposal = Proposal::default();
+        proposal.add(ground, context.events(&self.events, key, 0)?);
+        Ok(proposal)
+    }
+
+    fn finish(
+        &mut self,
+        append: Option<(&Append, Appended)>,
         attempts: u32,
-        decide: &mut (impl FnMut(&M) -> Result<R, E> + Send),
-    ) -> Result<Committed<M::Event>, ExecuteError<E>>
-    where
-        R: IntoEvents<M::Event>,
-    {
-        if let Some(key) = key
-            && let Some(earlier) = self.terms.find_duplicate(key, attempts).await?
-        {
-            return Ok(earlier);
-        }
-        let (models, token) = self.read().await?;
-        let events = decide(&models)
-            .map_err(ExecuteError::Rejected)?
-            .into_events();
-        let mut committed = Committed {
-            events,
-            revision: None,
-            position: None,
+    ) -> Committed<M::Event> {
+        let appended = append.map(|(_, appended)| appended);
+        let streams = appended
+            .as_ref()
+            .and_then(|appended| appended.streams.first());
+        Committed {
+            events: std::mem::take(&mut self.events),
+            revision: streams.map(|&(_, revision)| revision),
+            position: appended.as_ref().map(|appended| appended.last),
             attempts,
-            repeated: false,
-        };
-        if committed.events.is_empty() {
-            return Ok(committed);
+            repeated: appended.is_some_and(|appended| appended.repeated),
         }
-        let write = StreamWrite {
-            stream: self.stream.clone(),
-            expected: ExpectedRevision::Any,
-            events: self.terms.events(&committed.events, key, 0)?,
-        };
-        let boundary = self.void_if.clone().unwrap_or_else(|| self.boundary());
-        let mut conditions = vec![AppendCondition::new(
-            boundary.query::<M::Event>().map_err(LoadError::from)?,
-            token,
-        )];
-        if let Some(key) = key {
-            conditions.push(key.not_seen_condition()?);
-        }
-        let append = Append::new(vec![write], conditions)?;
-        let appended = self.terms.append(&append, attempts).await?;
-        committed.revision = appended.streams.first().map(|&(_, revision)| revision);
-        committed.position = Some(appended.last);
-        committed.repeated = appended.repeated;
-        Ok(committed)
     }
 
-    /// Everything the models are folded from.
-    fn boundary(&self) -> Boundary {
-        let mut boundaries = self.models.boundaries().into_iter();
-        let first = boundaries.next().unwrap_or_default();
-        boundaries.fold(first, Boundary::or)
+    fn repeat(
+        &self,
+        stored: Vec<RecordedEvent>,
+        attempts: u32,
+    ) -> Result<Committed<M::Event>, ExecuteError<D::Refusal>> {
+        Ok(repeated(&stored, attempts)?)
     }
+}
 
-    /// The models, folded, and what was seen for it.
-    async fn read<E>(&self) -> Result<(M, ConflictToken), ExecuteError<E>> {
-        let boundaries = self.models.boundaries();
-        let query = self
-            .boundary()
-            .query::<M::Event>()
-            .map_err(LoadError::from)?;
-        let mut models = self.models.clone();
-        let mut token = ConflictToken::START;
-        let mut batches = self.terms.store.event_store().read(Read::query(query));
-        while let Some(batch) = batches.next().await {
-            let batch = batch.map_err(LoadError::Store)?;
-            token = batch.token;
-            for stored in &batch.events {
-                fold(stored, &mut |event| {
-                    models.apply(&boundaries, &stored.tags, event);
-                })?;
-            }
+/// Everything the models are folded from.
+pub(crate) fn boundary_of(models: &impl Models) -> Boundary {
+    let mut boundaries = models.boundaries().into_iter();
+    let first = boundaries.next().unwrap_or_default();
+    boundaries.fold(first, Boundary::or)
+}
+
+/// Folds models from one read, and returns the condition that what was read is still all.
+pub(crate) async fn read_models<M: Models>(
+    store: &Store,
+    models: &M,
+    fail_if_match: Option<&Boundary>,
+) -> Result<(M, Ground), LoadError> {
+    let boundaries = models.boundaries();
+    let boundary = boundary_of(models);
+    let query = boundary.query::<M::Event>()?;
+    let mut models = models.clone();
+    let mut token = ConflictToken::START;
+    let mut batches = store.event_store().read(Read::query(query.clone()));
+    while let Some(batch) = batches.next().await {
+        let batch = batch.map_err(LoadError::Store)?;
+        token = batch.token;
+        for stored in &batch.events {
+            fold(stored, &mut |event| {
+                models.apply(&boundaries, &stored.tags, event);
+            })?;
         }
-        Ok((models, token))
     }
+    let query = match fail_if_match {
+        Some(boundary) => boundary.query::<M::Event>()?,
+        None => query,
+    };
+    let ground = Ground {
+        conditions: vec![AppendCondition::new(query, token)],
+        ..Ground::default()
+    };
+    Ok((models, ground))
 }

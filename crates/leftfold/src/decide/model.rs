@@ -5,8 +5,7 @@
 
 use leftfold_model::Tag;
 
-use super::Boundary;
-use crate::Event;
+use crate::{Boundary, Event};
 
 /// A small state folded from the events within a boundary: one course, one user name, the last invoice number.
 ///

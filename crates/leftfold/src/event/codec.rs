@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, Serializer, de::DeserializeSeed, ser};
 
 use crate::{DecodeError, error::Cause};
 
+mod finite;
 mod read;
 use read::VariantSeed;
 
@@ -53,7 +54,10 @@ pub enum Data<'a> {
 pub(crate) fn encode<E: Serialize>(format: Format, event: &E) -> Result<Encoded, Cause> {
     let fields = Fields(event);
     let (content_type, data) = match format {
-        Format::Json => (ContentType::Json, serde_json::to_vec(&fields)?),
+        Format::Json => {
+            finite::check(&fields)?;
+            (ContentType::Json, serde_json::to_vec(&fields)?)
+        }
         #[cfg(feature = "messagepack")]
         Format::MessagePack => (ContentType::MessagePack, rmp_serde::to_vec_named(&fields)?),
         #[cfg(feature = "cbor")]

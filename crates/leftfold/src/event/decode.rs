@@ -107,7 +107,8 @@ pub(crate) fn restore<E: Event>(
     unknown(name, version, || RawEvent::of(stored, version), each).map_err(broken)
 }
 
-fn kind_of<E: Event>(name: &str, version: u32) -> Option<usize> {
+/// Returns the index of the kind of this name and version, if the program writes it.
+pub(crate) fn kind_of<E: Event>(name: &str, version: u32) -> Option<usize> {
     E::KINDS
         .iter()
         .position(|kind| kind.version == version && kind.name == name)

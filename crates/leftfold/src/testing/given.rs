@@ -12,7 +12,7 @@ use super::{
     decided::{fail, same},
     stored,
 };
-use crate::{Aggregate, IntoEvents, load::fold};
+use crate::{Aggregate, IntoDecision, load::fold};
 
 /// What happened before.
 ///
@@ -102,11 +102,11 @@ impl<A: Aggregate> Given<A> {
 
     /// When this is decided on the state.
     #[must_use = "say what is expected: then, then_err, then_nothing, then_state"]
-    pub fn when<R, E>(self, decide: impl FnOnce(&A) -> Result<R, E>) -> When<A, E>
-    where
-        R: IntoEvents<A::Event>,
-    {
-        let outcome = decide(&self.state).map(IntoEvents::into_events);
+    pub fn when<D: IntoDecision<A::Event>>(
+        self,
+        decide: impl FnOnce(&A) -> D,
+    ) -> When<A, D::Refusal> {
+        let outcome = decide(&self.state).into_decision();
         When {
             given: self,
             decided: Decided { outcome },

@@ -7,7 +7,7 @@
 use leftfold_model::ErrorChain;
 
 use super::{Decided, decided::fail, stored};
-use crate::{Event, IntoEvents, Models, load::fold};
+use crate::{Event, IntoDecision, Models, load::fold};
 
 /// What happened before, in the whole store.
 ///
@@ -59,15 +59,11 @@ impl<V: Event> GivenEvents<V> {
     /// If an event cannot be stored, read again or applied, or a boundary makes no sense.
     #[must_use = "say what is expected: then, then_err, then_nothing"]
     #[track_caller]
-    pub fn when<M, R, E>(
+    pub fn when<M: Models<Event = V>, D: IntoDecision<V>>(
         self,
         mut models: M,
-        decide: impl FnOnce(&M) -> Result<R, E>,
-    ) -> Decided<V, E>
-    where
-        M: Models<Event = V>,
-        R: IntoEvents<V>,
-    {
+        decide: impl FnOnce(&M) -> D,
+    ) -> Decided<V, D::Refusal> {
         let boundaries = models.boundaries();
         for boundary in &boundaries {
             if let Err(error) = boundary.query::<V>() {
@@ -84,7 +80,7 @@ impl<V: Event> GivenEvents<V> {
             }
         }
         Decided {
-            outcome: decide(&models).map(IntoEvents::into_events),
+            outcome: decide(&models).into_decision(),
         }
     }
 }

@@ -272,7 +272,7 @@ async fn a_decision_with_a_key_is_taken_once_and_its_events_stand_where_told() {
     let stream = StreamName::new("money").unwrap();
     let decision = store
         .decision(balance("a"))
-        .with_key("k")
+        .with_key("pay", "k")
         .with_stream(stream.clone());
     let first = decision
         .decide(|_| Ok::<_, String>(pay_in("a", 1)))

@@ -1,4 +1,4 @@
-//! The likeliest mistakes, and what the compiler says about them.
+//! The likeliest mistakes of people who use Leftfold, and what the compiler says about them.
 
 #[test]
 fn mistakes_are_explained_where_they_are_made() {

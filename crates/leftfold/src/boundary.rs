@@ -84,6 +84,20 @@ impl Boundary {
         self
     }
 
+    /// Returns a text that is the same for equal boundaries, in every version of the program.
+    pub(crate) fn canonical(&self) -> String {
+        let mut text = String::new();
+        for item in &self.items {
+            text += &format!("[{}", item.types.join(","));
+            for tag in &item.tags {
+                // Tags may hold any character, so their length stands in front.
+                text += &format!(";{}:{tag}", tag.as_str().len());
+            }
+            text.push(']');
+        }
+        text
+    }
+
     /// Whether an event of this type with these tags is within.
     pub(crate) fn includes(&self, event_type: &str, tags: &[Tag]) -> bool {
         self.items.iter().any(|item| {

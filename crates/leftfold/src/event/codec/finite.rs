@@ -1,0 +1,183 @@
+//! Numbers that JSON cannot hold.
+//!
+//! **Owns:** [`check`]. **Does not know:** where the value is written.
+//! **Invariants:** `NaN` and infinities are found wherever they stand in a value; serde_json would write them as `null`.
+
+use std::fmt::Display;
+
+use serde::{Serialize, Serializer, ser};
+
+/// Fails if a value holds a number that JSON cannot.
+pub(super) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), NotFinite> {
+    value.serialize(Check)
+}
+
+/// Why a value cannot be written as JSON.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NotFinite(String);
+
+impl ser::Error for NotFinite {
+    fn custom<T: Display>(message: T) -> Self {
+        Self(message.to_string())
+    }
+}
+
+struct Check;
+
+fn finite(number: f64) -> Result<(), NotFinite> {
+    match number.is_finite() {
+        true => Ok(()),
+        false => Err(NotFinite(format!(
+            "JSON has no number {number}; use another format, or an Option"
+        ))),
+    }
+}
+
+macro_rules! nothing_to_check {
+    ($($method:ident($($kind:ty)?)),* $(,)?) => {
+        $(fn $method(self $(, _: $kind)?) -> Result<(), NotFinite> {
+            Ok(())
+        })*
+    };
+}
+
+impl Serializer for Check {
+    type Ok = ();
+    type Error = NotFinite;
+    type SerializeSeq = Self;
+    type SerializeTuple = Self;
+    type SerializeTupleStruct = Self;
+    type SerializeTupleVariant = Self;
+    type SerializeMap = Self;
+    type SerializeStruct = Self;
+    type SerializeStructVariant = Self;
+
+    nothing_to_check! {
+        serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64),
+        serialize_i128(i128), serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64),
+        serialize_u128(u128), serialize_char(char), serialize_str(&str), serialize_bytes(&[u8]), serialize_none(),
+        serialize_unit(), serialize_unit_struct(&'static str),
+    }
+    fn serialize_f32(self, number: f32) -> Result<(), NotFinite> {
+        finite(f64::from(number))
+    }
+    fn serialize_f64(self, number: f64) -> Result<(), NotFinite> {
+        finite(number)
+    }
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+    ) -> Result<(), NotFinite> {
+        Ok(())
+    }
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), NotFinite> {
+        value.serialize(self)
+    }
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), NotFinite> {
+        value.serialize(self)
+    }
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), NotFinite> {
+        value.serialize(self)
+    }
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self, NotFinite> {
+        Ok(self)
+    }
+    fn serialize_tuple(self, _: usize) -> Result<Self, NotFinite> {
+        Ok(self)
+    }
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, NotFinite> {
+        Ok(self)
+    }
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self, NotFinite> {
+        Ok(self)
+    }
+    fn serialize_map(self, _: Option<usize>) -> Result<Self, NotFinite> {
+        Ok(self)
+    }
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, NotFinite> {
+        Ok(self)
+    }
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self, NotFinite> {
+        Ok(self)
+    }
+    fn collect_str<T: Display + ?Sized>(self, _: &T) -> Result<(), NotFinite> {
+        Ok(())
+    }
+}
+
+macro_rules! elements {
+    ($($kind:ident::$method:ident),* $(,)?) => {
+        $(impl ser::$kind for Check {
+            type Ok = ();
+            type Error = NotFinite;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotFinite> {
+                value.serialize(Check)
+            }
+            fn end(self) -> Result<(), NotFinite> {
+                Ok(())
+            }
+        })*
+    };
+}
+elements! {
+    SerializeSeq::serialize_element, SerializeTuple::serialize_element, SerializeTupleStruct::serialize_field,
+    SerializeTupleVariant::serialize_field,
+}
+
+macro_rules! fields {
+    ($($kind:ident),*) => {
+        $(impl ser::$kind for Check {
+            type Ok = ();
+            type Error = NotFinite;
+
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<(), NotFinite> {
+                value.serialize(Check)
+            }
+            fn end(self) -> Result<(), NotFinite> {
+                Ok(())
+            }
+        })*
+    };
+}
+fields! { SerializeStruct, SerializeStructVariant }
+
+impl ser::SerializeMap for Check {
+    type Ok = ();
+    type Error = NotFinite;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Result<(), NotFinite> {
+        Ok(())
+    }
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotFinite> {
+        value.serialize(Check)
+    }
+    fn end(self) -> Result<(), NotFinite> {
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! What deleting and truncating a stream means for the aggregate in it.
+
+use leftfold::{
+    ExecuteError, LoadError, Repository, Store,
+    model::{ExpectedRevision, Revision, StreamName},
+    stores::{Delete, StreamMetadata},
+};
+
+use crate::account::{BankAccount, InsufficientFunds};
+
+fn stream() -> StreamName {
+    StreamName::new("account-1").unwrap()
+}
+
+async fn deposited(accounts: &Repository<BankAccount>, times: u64) {
+    for _ in 0..times {
+        accounts.execute("1", |a| a.deposit(10)).await.unwrap();
+    }
+}
+
+async fn delete(store: &Store) {
+    let delete = Delete::stream(stream(), ExpectedRevision::Any);
+    store.event_store().delete(delete).await.unwrap();
+}
+
+async fn describe(store: &Store, metadata: StreamMetadata) {
+    let append = metadata
+        .append_for(&stream(), ExpectedRevision::Any)
+        .unwrap();
+    store.event_store().append(append).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_truncated_stream_is_an_error_and_not_a_smaller_state() {
+    for metadata in [
+        StreamMetadata::default().with_truncate_before(Revision::new(2)),
+        StreamMetadata::default().with_truncate_before(Revision::new(3)),
+        StreamMetadata::default().with_truncate_before(Revision::new(9)),
+        StreamMetadata::default().with_max_count(1),
+    ] {
+        let store = Store::memory();
+        let accounts = store.repository::<BankAccount>();
+        deposited(&accounts, 3).await;
+        describe(&store, metadata.clone()).await;
+        let error = accounts.load("1").await.unwrap_err();
+        assert!(
+            matches!(error, LoadError::Truncated { .. }),
+            "{error} {metadata:?}"
+        );
+        let executed = accounts.execute("1", |a| a.withdraw(1)).await.unwrap_err();
+        let ExecuteError::Load(LoadError::Truncated { stream: named, .. }) = executed else {
+            panic!("{executed}")
+        };
+        assert_eq!(named, stream());
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_covers_what_was_truncated_is_used() {
+    let store = Store::memory();
+    let accounts = store.repository::<BankAccount>().with_snapshots();
+    deposited(&accounts, 3).await;
+    assert!(accounts.snapshot("1").await.unwrap());
+    deposited(&accounts, 1).await;
+    describe(
+        &store,
+        StreamMetadata::default().with_truncate_before(Revision::new(3)),
+    )
+    .await;
+    let loaded = accounts.load("1").await.unwrap();
+    assert_eq!((loaded.state().balance, loaded.event_count()), (40, 4));
+    // What is behind the snapshot must not be missing.
+    describe(
+        &store,
+        StreamMetadata::default().with_truncate_before(Revision::new(4)),
+    )
+    .await;
+    let error = accounts.load("1").await.unwrap_err();
+    assert!(matches!(error, LoadError::Truncated { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_deleted_aggregate_begins_again_and_counts_its_events_anew() {
+    let store = Store::memory();
+    let accounts = store.repository::<BankAccount>().with_snapshots();
+    deposited(&accounts, 3).await;
+    accounts.snapshot("1").await.unwrap();
+    delete(&store).await;
+    let loaded = accounts.load("1").await.unwrap();
+    assert_eq!((loaded.state().balance, loaded.event_count()), (0, 0));
+    let committed = accounts.execute("1", |a| a.deposit(7)).await.unwrap();
+    assert_eq!(committed.revision, Some(Revision::new(3)));
+    let loaded = accounts.load("1").await.unwrap();
+    assert_eq!((loaded.state().balance, loaded.event_count()), (7, 1));
+    accounts.execute("1", |a| a.withdraw(7)).await.unwrap();
+    delete(&store).await;
+    accounts
+        .create("1", || crate::account::AccountEvent::DepositMade {
+            amount: 1,
+        })
+        .await
+        .unwrap();
+    assert_eq!(accounts.load("1").await.unwrap().state().balance, 1);
+}
+
+#[tokio::test]
+async fn metadata_that_is_set_on_a_recreated_stream_does_not_bring_back_what_was_deleted() {
+    let store = Store::memory();
+    let accounts = store.repository::<BankAccount>();
+    deposited(&accounts, 3).await;
+    delete(&store).await;
+    deposited(&accounts, 1).await;
+    describe(&store, StreamMetadata::default().with_key("owner", "ann")).await;
+    let loaded = accounts.load("1").await.unwrap();
+    assert_eq!((loaded.state().balance, loaded.event_count()), (10, 1));
+    delete(&store).await;
+    describe(&store, StreamMetadata::default().with_key("owner", "bob")).await;
+    assert_eq!(accounts.load("1").await.unwrap().event_count(), 0);
+    deposited(&accounts, 2).await;
+    assert_eq!(accounts.load("1").await.unwrap().state().balance, 20);
+}
+
+#[tokio::test]
+async fn a_command_on_a_state_from_before_a_deletion_withdraws_nothing() {
+    let store = Store::memory();
+    let caching = store.repository::<BankAccount>().with_state_cache(10);
+    caching.execute("1", |a| a.deposit(100)).await.unwrap();
+    delete(&store).await;
+    let refused = caching.execute("1", |a| a.withdraw(50)).await.unwrap_err();
+    let ExecuteError::Rejected(InsufficientFunds { balance, .. }) = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(balance, 0);
+    assert_eq!(caching.load("1").await.unwrap().event_count(), 0);
+}
+
+#[tokio::test]
+async fn a_prepared_command_is_refused_after_a_deletion() {
+    let store = Store::memory();
+    let accounts = store.repository::<BankAccount>();
+    deposited(&accounts, 1).await;
+    let prepared = accounts
+        .prepare("1", |a| a.withdraw(5))
+        .await
+        .unwrap()
+        .unwrap();
+    delete(&store).await;
+    assert!(store.event_store().append(prepared).await.is_err());
+    let prepared = accounts
+        .prepare("1", |a| a.deposit(5))
+        .await
+        .unwrap()
+        .unwrap();
+    store.event_store().append(prepared).await.unwrap();
+    assert_eq!(accounts.load("1").await.unwrap().state().balance, 5);
+    assert!(accounts.prepare("1", |_| ()).await.unwrap().is_none());
+}

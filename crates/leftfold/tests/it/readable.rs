@@ -1,0 +1,127 @@
+//! What is stored can be read again, and comes back as it was.
+
+use leftfold::{Aggregate, Event, ExecuteError, Store, model::Position};
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+
+#[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
+enum Measured {
+    #[event("Measured")]
+    Measured { value: f64, perhaps: Option<f32> },
+    #[event("Weighed")]
+    Weighed(Vec<f64>),
+    #[event("Odd")]
+    Odd {
+        #[serde(serialize_with = "as_text")]
+        number: u8,
+    },
+}
+
+fn as_text<S: serde::Serializer>(number: &u8, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(number)
+}
+
+#[derive(Default, Debug)]
+struct Scale {
+    events: Vec<Measured>,
+}
+
+impl Aggregate for Scale {
+    const CATEGORY: &'static str = "scale";
+    type Event = Measured;
+
+    fn apply(&mut self, event: &Measured) {
+        self.events.push(event.clone());
+    }
+}
+
+#[tokio::test]
+async fn events_that_could_not_be_read_again_are_not_stored() {
+    let store = Store::memory();
+    let scales = store.repository::<Scale>();
+    for event in [
+        Measured::Measured {
+            value: f64::NAN,
+            perhaps: None,
+        },
+        Measured::Measured {
+            value: f64::INFINITY,
+            perhaps: None,
+        },
+        Measured::Measured {
+            value: 0.0,
+            perhaps: Some(f32::NAN),
+        },
+        Measured::Weighed(vec![1.0, f64::NEG_INFINITY]),
+        Measured::Odd { number: 7 },
+    ] {
+        let error = scales.execute("1", |_| event.clone()).await.unwrap_err();
+        assert!(
+            matches!(error, ExecuteError::Encode(_)),
+            "{event:?}: {error}"
+        );
+    }
+    assert_eq!(store.event_store().head().await.unwrap(), Position::START);
+    assert_eq!(scales.load("1").await.unwrap().event_count(), 0);
+}
+
+#[derive(Event, Serialize, Deserialize)]
+#[serde(rename_all_fields = "camelCase")]
+enum Renamed {
+    #[event("Plain")]
+    Plain { first_name: Option<String> },
+    #[event("Tagged")]
+    #[serde(rename_all = "UPPERCASE")]
+    Tagged {
+        #[tag("owner")]
+        owner: String,
+    },
+}
+
+#[test]
+fn the_shape_of_an_event_tells_of_renamed_fields_and_of_tags() {
+    let plain = Renamed::shape(0);
+    assert!(
+        plain.contains("rename_all_fields") && plain.contains("camelCase"),
+        "{plain}"
+    );
+    let tagged = Renamed::shape(1);
+    for part in ["UPPERCASE", "tag(\"owner\")", "owner:String"] {
+        assert!(tagged.contains(part), "{tagged}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_a_command_prints_its_reason() {
+    let store = Store::memory();
+    let scales = store.repository::<Scale>();
+    let event = Measured::Weighed(vec![f64::NAN]);
+    let error = scales.execute("1", |_| event.clone()).await.unwrap_err();
+    for text in [format!("{error}"), format!("{error:?}")] {
+        assert!(text.contains("Weighed") && text.contains("NaN"), "{text}");
+    }
+    let refused = scales
+        .execute("1", |_| Err::<(), _>("too heavy"))
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("too heavy"), "{refused}");
+    let invalid = scales.execute("", |_| ()).await.unwrap_err();
+    assert!(invalid.to_string().contains("bytes"), "{invalid}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn every_finite_number_comes_back_as_it_was(bits in any::<u64>()) {
+        let value = f64::from_bits(bits);
+        prop_assume!(value.is_finite());
+        let event = Measured::Measured { value, perhaps: None };
+        let encoded = event.encode().unwrap();
+        let data = leftfold::Data::Stored(encoded.content_type, &encoded.data);
+        let Ok(Measured::Measured { value: back, .. }) = Measured::decode(0, data) else {
+            panic!("{event:?}")
+        };
+        prop_assert_eq!(back.to_bits(), bits);
+    }
+}
