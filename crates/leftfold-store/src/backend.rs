@@ -14,6 +14,7 @@ use leftfold_model::{
 use crate::{
     AppendError, Capabilities, Delivery, ListStreams, ReadBatch, ReadError, ScavengeProgress,
     SnapshotStore, StoreStats, StreamInfo, Subscription,
+    consumers::{Consumers, UnsupportedConsumers},
 };
 
 /// A storage of events. It treats all streams alike, metadata streams included.
@@ -64,6 +65,12 @@ pub trait Backend: Debug + Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore>;
+
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        Arc::new(UnsupportedConsumers {
+            store: std::any::type_name::<Self>(),
+        })
+    }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>>;
 

@@ -63,7 +63,7 @@ const TABLES: &[Layers] = &[
             &["retention"],          // the lifecycle of streams, over any backend
             &["backend"],            // what a kind of storage implements
             &["contract"],           // what callers use
-            &["snapshot_file"],
+            &["consumers", "snapshot_file"],
             &["snapshots"],
             &["error", "clock"],
         ],
@@ -112,6 +112,7 @@ const TABLES: &[Layers] = &[
         parent: "",
         layers: &[
             &["testing"],
+            &["follow"], // listeners
             &["event_reader", "unit_of_work"],
             &["decide", "repository"], // the kinds of commands
             &["snapshot", "state_cache"],

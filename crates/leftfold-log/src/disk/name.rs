@@ -55,6 +55,8 @@ pub enum FileKind {
     Spare,
     /// Kept by whoever has the log, beside it: what streams add up to. The log neither reads nor writes it.
     Snapshots,
+    /// Kept by whoever has the log, beside it: where consumers are. The log neither reads nor writes it.
+    Consumers,
 }
 
 impl FileName {
@@ -112,6 +114,7 @@ impl FileName {
             "clean-stop" => return Some(FileKind::CleanStop),
             "spare" => return Some(FileKind::Spare),
             "snapshots" => return Some(FileKind::Snapshots),
+            "consumers" => return Some(FileKind::Consumers),
             _ => {}
         }
         let (numbers, suffix) = stem.rsplit_once('.')?;
@@ -157,6 +160,7 @@ impl fmt::Display for FileName {
             FileKind::CleanStop => f.write_str("clean-stop")?,
             FileKind::Spare => f.write_str("spare")?,
             FileKind::Snapshots => f.write_str("snapshots")?,
+            FileKind::Consumers => f.write_str("consumers")?,
             FileKind::Segment { first, generation } => {
                 write!(f, "{:016x}-{generation:08x}.seg", first.get())?;
             }
@@ -190,6 +194,7 @@ mod tests {
             FileKind::CleanStop,
             FileKind::Spare,
             FileKind::Snapshots,
+            FileKind::Consumers,
             FileKind::Segment {
                 first,
                 generation: 7,

@@ -62,7 +62,10 @@ impl Inventory {
                 }
                 FileKind::Index { first, last } => inventory.indexes.push((first, last)),
                 FileKind::CleanStop => inventory.marker = true,
-                FileKind::Lock | FileKind::TornTail { .. } | FileKind::Snapshots => {}
+                FileKind::Lock
+                | FileKind::TornTail { .. }
+                | FileKind::Snapshots
+                | FileKind::Consumers => {}
             }
         }
         for (first, mut all) in generations {

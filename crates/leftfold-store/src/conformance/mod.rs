@@ -22,6 +22,7 @@
 
 pub mod atomicity;
 pub mod conditions;
+pub mod consumers;
 pub mod contention;
 mod fixtures;
 pub mod history;
@@ -29,6 +30,7 @@ pub mod idempotency;
 pub mod lifecycle;
 pub mod limits;
 pub mod listing;
+pub mod parking;
 pub mod queries;
 pub mod reads;
 pub mod retention;
@@ -195,6 +197,48 @@ macro_rules! conformance {
             );
             $crate::__conformance_group!($fixture, history:
                 random_histories_equal_those_of_the_store_in_memory,
+            );
+        }
+    };
+}
+
+/// Expands into one test per rule of consumers, in a module of the given name: for stores that keep consumers.
+///
+/// Needs what [`conformance!`](crate::conformance!) needs.
+#[macro_export]
+macro_rules! consumers_conformance {
+    ($module:ident, $fixture:expr) => {
+        mod $module {
+            use super::*;
+            $crate::__conformance_group!($fixture, consumers:
+                a_new_consumer_starts_where_it_says_and_a_known_one_where_it_is,
+                one_holder_at_a_time_has_a_consumer,
+                a_claim_of_the_present_holder_is_prolonged_and_keeps_its_term,
+                each_new_holder_has_a_higher_term,
+                a_released_claim_is_free_at_once,
+                of_many_that_claim_at_once_one_holds,
+                a_claim_that_ran_out_is_good_until_another_holder_takes_it,
+                a_holder_that_was_overtaken_changes_nothing,
+                a_checkpoint_moves_from_the_claimed_position_only,
+                a_repeated_advance_takes_effect_once,
+                a_checkpoint_does_not_go_back,
+                consumers_do_not_influence_each_other,
+                a_reset_moves_the_checkpoint_and_ends_the_claim,
+                a_removed_consumer_is_gone_and_its_terms_go_on,
+                a_held_consumer_is_not_removed,
+                consumers_are_listed_by_name,
+                arguments_beyond_their_limits_are_refused_by_name,
+            );
+            $crate::__conformance_group!($fixture, parking:
+                what_is_parked_comes_back_in_order_and_by_key,
+                a_refused_advance_parks_nothing_and_sets_no_timer,
+                parked_events_are_bounded,
+                an_unparked_event_is_gone_and_unparking_none_is_no_error,
+                an_operator_says_what_becomes_of_a_parked_event,
+                parking_again_clears_what_an_operator_said,
+                timers_are_due_in_order_and_once_cancelled_never,
+                a_timer_set_again_is_due_at_its_new_time_only,
+                values_at_their_limits_are_stored,
             );
         }
     };

@@ -23,7 +23,10 @@ pub use self::{
     },
     stream_state::{Delete, Scavenge, ScavengeProgress, StreamState, StreamStatus},
 };
-use crate::{AppendError, ReadError, SnapshotStore};
+use crate::{
+    AppendError, ReadError, SnapshotStore,
+    consumers::{Consumers, UnsupportedConsumers},
+};
 
 /// A store of events. Cheap to share behind an `Arc`; every method may be called from many tasks at once.
 ///
@@ -164,6 +167,17 @@ pub trait EventStore: Debug + Send + Sync + 'static {
 
     /// Where snapshots of what streams add up to are kept: beside the log, and never part of it.
     fn snapshots(&self) -> Arc<dyn SnapshotStore>;
+
+    /// Where consumers of this store's events are kept: beside the log, and never part of it.
+    ///
+    /// A store that has no place for them answers every call with [`ConsumerError::Unsupported`].
+    ///
+    /// [`ConsumerError::Unsupported`]: crate::consumers::ConsumerError::Unsupported
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        Arc::new(UnsupportedConsumers {
+            store: std::any::type_name::<Self>(),
+        })
+    }
 
     /// Stops accepting appends, finishes what was accepted, and releases what the store holds.
     ///

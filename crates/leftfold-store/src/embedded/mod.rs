@@ -31,7 +31,9 @@ use self::{
 use crate::{
     AppendError, Backend, Capabilities, Delivery, ListStreams, MemorySnapshotStore, ReadBatch,
     ReadError, RetentionStore, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
-    Subscription, Truncation, snapshot_file::FileSnapshotStore,
+    Subscription, Truncation,
+    consumers::{Consumers, FileConsumers, MemoryConsumers},
+    snapshot_file::FileSnapshotStore,
 };
 
 /// How long an append waits before it asks a full queue again.
@@ -52,6 +54,9 @@ pub struct EmbeddedBackend {
     snapshots: Arc<dyn SnapshotStore>,
     /// The snapshot store again if it is a file: closing the store closes it.
     file: Option<FileSnapshotStore>,
+    consumers: Arc<dyn Consumers>,
+    /// The same, if they are in a file.
+    consumers_file: Option<FileConsumers>,
 }
 
 impl EmbeddedStore {
@@ -65,13 +70,17 @@ impl EmbeddedStore {
     ) -> Result<Self, OpenError> {
         let directory = directory.into();
         let beside = directory.join(FileName::of(FileKind::Snapshots).to_string());
+        let consumers = directory.join(FileName::of(FileKind::Consumers).to_string());
         let opened = task::spawn_blocking(move || Log::open(directory, options)).await;
         match opened {
             Ok(log) => {
                 let file = FileSnapshotStore::at(beside, Handle::current());
+                let consumers = FileConsumers::at(consumers, Handle::current());
                 Ok(Self::from_backend(EmbeddedBackend {
                     snapshots: Arc::new(file.clone()),
                     file: Some(file),
+                    consumers: Arc::new(consumers.clone()),
+                    consumers_file: Some(consumers),
                     ..EmbeddedBackend::over(log?)
                 }))
             }
@@ -79,7 +88,7 @@ impl EmbeddedStore {
         }
     }
 
-    /// The store over an open log. Snapshots are kept in memory only.
+    /// The store over an open log. Snapshots and consumers are kept in memory only.
     ///
     /// # Panics
     /// If it is called outside of a tokio runtime.
@@ -102,6 +111,8 @@ impl EmbeddedBackend {
             runtime: Handle::current(),
             snapshots: Arc::new(MemorySnapshotStore::default()),
             file: None,
+            consumers: Arc::new(MemoryConsumers::default()),
+            consumers_file: None,
         }
     }
 
@@ -223,10 +234,16 @@ impl Backend for EmbeddedBackend {
         Arc::clone(&self.snapshots)
     }
 
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        Arc::clone(&self.consumers)
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
         let (log, runtime, file) = (self.log.clone(), self.runtime.clone(), self.file.clone());
+        let consumers = self.consumers_file.clone();
         Box::pin(async move {
             let close = move || {
+                consumers.inspect(FileConsumers::close);
                 file.inspect(FileSnapshotStore::close);
                 log.close()
             };

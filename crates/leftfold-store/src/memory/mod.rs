@@ -20,6 +20,7 @@ use crate::{
     AppendError, Backend, Capabilities, Delivery, ListStreams, MemorySnapshotStore, ReadBatch,
     ReadError, RetentionStore, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
     Subscription, Truncation, clock,
+    consumers::{Consumers, MemoryConsumers},
 };
 
 /// Streams of a batch, at most.
@@ -40,6 +41,7 @@ struct Shared {
     head: watch::Sender<Option<Position>>,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     snapshots: Arc<MemorySnapshotStore>,
+    consumers: Arc<MemoryConsumers>,
 }
 
 impl fmt::Debug for MemoryBackend {
@@ -67,7 +69,9 @@ impl MemoryStore {
     pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let (head, _) = watch::channel(Some(Position::START));
         let clock: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(clock);
+        let dates = Arc::clone(&clock);
         let shared = Shared {
+            consumers: Arc::new(MemoryConsumers::with_clock(move || dates())),
             state: Mutex::default(),
             head,
             clock: Arc::clone(&clock),
@@ -231,6 +235,10 @@ impl Backend for MemoryBackend {
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
         Arc::clone(&self.shared.snapshots) as Arc<dyn SnapshotStore>
+    }
+
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        Arc::clone(&self.shared.consumers) as Arc<dyn Consumers>
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {

@@ -25,6 +25,7 @@ use crate::{
     AppendError, Backend, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch,
     ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState,
     StreamStatus, Subscription,
+    consumers::Consumers,
 };
 
 /// A store: a back end, and the rules about the lives of streams.
@@ -268,6 +269,10 @@ impl<B: Backend> EventStore for RetentionStore<B> {
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
         self.backend.snapshots()
+    }
+
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        self.backend.consumers()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {

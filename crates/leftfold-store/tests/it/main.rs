@@ -47,6 +47,8 @@ impl Fixture for Engine {
 
 leftfold_store::conformance!(memory, Memory);
 leftfold_store::conformance!(engine, Engine::with(LogOptions::default()));
+leftfold_store::consumers_conformance!(memory_consumers, Memory);
+leftfold_store::consumers_conformance!(engine_consumers, Engine::with(LogOptions::default()));
 // Segments that a few events fill, so that every rule meets sealed ones.
 leftfold_store::conformance!(
     engine_of_tiny_segments,

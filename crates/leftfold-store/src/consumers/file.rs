@@ -1,0 +1,362 @@
+//! Consumers in a file beside the log.
+//!
+//! **Owns:** [`FileConsumers`]: the file, when it is opened, and from the contract's calls to transactions of `tables`.
+//! **Does not know:** the log. **Invariants:** a change is durable when it is answered; a damaged file is named and never
+//! replaced, since it says which effects happened; claims end with the process that gave them, for the log belongs to one
+//! process at a time; nothing blocks the runtime's threads.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_core::future::BoxFuture;
+use leftfold_model::{Position, Timestamp};
+use redb::{Database, backends::FileBackend};
+use tokio::runtime::Handle;
+
+use super::{
+    Claim, ClaimRequest, ConsumerChange, ConsumerError, ConsumerName, ConsumerStatus, Consumers,
+    LIST_MAX, ListParked, ParkedEvent, Resolution, Timer, lease::Leases, value::check_ttl,
+};
+use crate::clock::system_time;
+
+mod tables;
+
+/// Bytes of the file's pages in memory, at most.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Keeps consumers in a file. Clones are the same file.
+#[derive(Debug, Clone)]
+pub(crate) struct FileConsumers {
+    shared: Arc<Shared>,
+    runtime: Handle,
+}
+
+struct Shared {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    file: File,
+    leases: Leases,
+}
+
+/// Whether the file is open.
+#[derive(Default)]
+enum File {
+    #[default]
+    NotYet,
+    Open(Database),
+    /// For good: what comes later is refused.
+    Closed,
+}
+
+/// The store was closed.
+#[derive(Debug, thiserror::Error)]
+#[error("store is closed")]
+struct Closed;
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileConsumers")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FileConsumers {
+    /// In this file, which need not be there yet.
+    pub(crate) fn at(path: PathBuf, runtime: Handle) -> Self {
+        let shared = Shared {
+            path,
+            state: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            runtime,
+        }
+    }
+
+    /// Waits for the call that is under way and closes the file. Later calls are refused.
+    pub(crate) fn close(&self) {
+        self.shared.lock().file = File::Closed;
+    }
+
+    /// Runs a step that changes the file, which is made if need be.
+    fn write<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Database, &mut Leases) -> Result<T, ConsumerError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, ConsumerError>> {
+        self.blocking(move |shared| {
+            let mut state = shared.lock();
+            shared.open(&mut state.file, true)?;
+            let State { file, leases } = &mut *state;
+            match file {
+                File::Open(database) => step(database, leases),
+                File::NotYet | File::Closed => Err(closed()),
+            }
+        })
+    }
+
+    /// Runs a step that reads the file; `nothing` answers where there is no file.
+    fn read<T: Send + 'static>(
+        &self,
+        nothing: T,
+        step: impl FnOnce(&Database, &Leases) -> Result<T, ConsumerError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, ConsumerError>> {
+        self.blocking(move |shared| {
+            let mut state = shared.lock();
+            shared.open(&mut state.file, false)?;
+            match &state.file {
+                File::Open(database) => step(database, &state.leases),
+                File::NotYet => Ok(nothing),
+                File::Closed => Err(closed()),
+            }
+        })
+    }
+
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, ConsumerError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, ConsumerError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let path = shared.path.clone();
+            let done = self.runtime.spawn_blocking(move || work(&shared)).await;
+            // The library that reads the file panics on some damage that no checksum told of before.
+            done.unwrap_or_else(|panicked| Err(damaged(&path, Arc::new(panicked))))
+        })
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the file, unless it is open or closed, or is not there and not to be made.
+    fn open(&self, file: &mut File, make: bool) -> Result<(), ConsumerError> {
+        if matches!(file, File::NotYet) && (make || self.path.exists()) {
+            *file = File::Open(open(&self.path)?);
+        }
+        Ok(())
+    }
+}
+
+fn closed() -> ConsumerError {
+    ConsumerError::Unavailable {
+        cause: Arc::new(Closed),
+    }
+}
+
+fn damaged(path: &Path, cause: crate::Cause) -> ConsumerError {
+    ConsumerError::Damaged {
+        detail: format!("file {}", path.display()),
+        cause: Some(cause),
+    }
+}
+
+fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> ConsumerError {
+    ConsumerError::Unavailable {
+        cause: Arc::new(error),
+    }
+}
+
+/// Opens the file and compares all of it with its checksums, which takes about as long as reading it.
+fn open(path: &Path) -> Result<Database, ConsumerError> {
+    let file = open_private(path).map_err(unavailable)?;
+    let damaged = |error: redb::DatabaseError| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => unavailable(error),
+        redb::DatabaseError::Storage(redb::StorageError::Io(error))
+            if error.kind() != std::io::ErrorKind::InvalidData =>
+        {
+            unavailable(error)
+        }
+        other => damaged(path, Arc::new(other)),
+    };
+    let mut database = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(FileBackend::new(file).map_err(damaged)?)
+        .map_err(damaged)?;
+    let sound = database.check_integrity().map_err(damaged)?;
+    if !sound {
+        // What was committed is whole again; only the library's own bookkeeping was not.
+        database.check_integrity().map_err(damaged)?;
+    }
+    Ok(database)
+}
+
+/// Opens the file for its owner alone, since reasons of failures may quote data; makes it durable in its directory.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "consumers stand beside the log, and are not part of what is simulated"
+)]
+fn open_private(path: &Path) -> std::io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    #[cfg(unix)]
+    if let Some(directory) = path.parent() {
+        std::fs::File::open(directory)?.sync_all()?;
+    }
+    Ok(file)
+}
+
+impl Consumers for FileConsumers {
+    fn claim<'a>(
+        &'a self,
+        request: &'a ClaimRequest,
+    ) -> BoxFuture<'a, Result<Claim, ConsumerError>> {
+        let request = request.clone();
+        self.write(move |database, leases| {
+            request.check()?;
+            let held = leases.is_held_by(&request)?;
+            let claim = tables::claim(database, &request, held, system_time())?;
+            leases.hold(&request.consumer, &request.holder, request.ttl);
+            Ok(claim)
+        })
+    }
+
+    fn renew<'a>(
+        &'a self,
+        claim: &'a Claim,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<(), ConsumerError>> {
+        let claim = claim.clone();
+        self.write(move |database, leases| {
+            check_ttl(ttl)?;
+            claim.check_term(tables::newest_term(database, &claim.consumer)?)?;
+            leases.hold(&claim.consumer, &claim.holder, ttl);
+            Ok(())
+        })
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), ConsumerError>> {
+        let claim = claim.clone();
+        self.write(move |database, leases| {
+            if tables::newest_term(database, &claim.consumer)? == claim.term {
+                leases.end(&claim.consumer);
+            }
+            Ok(())
+        })
+    }
+
+    fn advance<'a>(
+        &'a self,
+        claim: &'a mut Claim,
+        to: Position,
+        changes: Vec<ConsumerChange>,
+    ) -> BoxFuture<'a, Result<(), ConsumerError>> {
+        Box::pin(async move {
+            let claimed = claim.clone();
+            self.write(move |database, _| {
+                ConsumerChange::check_all(&changes)?;
+                tables::advance(database, &claimed, to, changes, system_time())
+            })
+            .await?;
+            claim.position = to;
+            Ok(())
+        })
+    }
+
+    fn due_timers<'a>(
+        &'a self,
+        consumer: &'a ConsumerName,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Timer>, ConsumerError>> {
+        let consumer = consumer.clone();
+        self.read(Vec::new(), move |database, _| {
+            tables::due_timers(database, &consumer, now, limit.min(LIST_MAX))
+        })
+    }
+
+    fn parked<'a>(
+        &'a self,
+        consumer: &'a ConsumerName,
+        list: &'a ListParked,
+    ) -> BoxFuture<'a, Result<Vec<ParkedEvent>, ConsumerError>> {
+        let (consumer, list) = (consumer.clone(), list.clone());
+        self.read(Vec::new(), move |database, _| {
+            tables::parked(database, &consumer, &list)
+        })
+    }
+
+    fn resolve<'a>(
+        &'a self,
+        consumer: &'a ConsumerName,
+        position: Position,
+        resolution: Resolution,
+    ) -> BoxFuture<'a, Result<(), ConsumerError>> {
+        let consumer = consumer.clone();
+        self.write(move |database, _| tables::resolve(database, &consumer, position, resolution))
+    }
+
+    fn status<'a>(
+        &'a self,
+        consumer: &'a ConsumerName,
+    ) -> BoxFuture<'a, Result<Option<ConsumerStatus>, ConsumerError>> {
+        let consumer = consumer.clone();
+        self.read(None, move |database, leases| {
+            let status = tables::status(database, &consumer)?;
+            Ok(status.map(|status| ConsumerStatus {
+                holder: leases.holder(&consumer),
+                ..status
+            }))
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a ConsumerName>,
+    ) -> BoxFuture<'a, Result<Vec<ConsumerStatus>, ConsumerError>> {
+        let after = after.cloned();
+        self.read(Vec::new(), move |database, leases| {
+            let mut found = tables::list(database, after.as_ref())?;
+            for status in &mut found {
+                status.holder = leases.holder(&status.consumer);
+            }
+            Ok(found)
+        })
+    }
+
+    fn reset<'a>(
+        &'a self,
+        consumer: &'a ConsumerName,
+        to: Position,
+    ) -> BoxFuture<'a, Result<(), ConsumerError>> {
+        let consumer = consumer.clone();
+        self.write(move |database, leases| {
+            tables::reset(database, &consumer, to, system_time())?;
+            leases.end(&consumer);
+            Ok(())
+        })
+    }
+
+    fn remove<'a>(
+        &'a self,
+        consumer: &'a ConsumerName,
+    ) -> BoxFuture<'a, Result<(), ConsumerError>> {
+        let consumer = consumer.clone();
+        self.write(move |database, leases| {
+            if let Some((holder, remaining)) = leases.holder(&consumer) {
+                return Err(ConsumerError::Held {
+                    consumer,
+                    holder,
+                    remaining,
+                });
+            }
+            tables::remove(database, &consumer)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

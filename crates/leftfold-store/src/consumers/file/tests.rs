@@ -1,0 +1,157 @@
+//! The file of consumers: what survives, who may read it, and damage.
+//!
+//! **Owns:** tests of what only the file does. **Does not know:** the contract's rules, which the conformance suite has.
+
+use super::*;
+
+fn name() -> ConsumerName {
+    ConsumerName::new("mailer").unwrap()
+}
+
+fn request() -> ClaimRequest {
+    ClaimRequest::new(name(), "one", Duration::from_secs(60))
+}
+
+fn parked(position: u64) -> ConsumerChange {
+    ConsumerChange::Park(ParkedEvent {
+        position: Position::new(position),
+        key: format!("key-{position}"),
+        reason: "smtp: refused".into(),
+        attempts: 5,
+        time: Timestamp::from_micros(position),
+        resolution: None,
+    })
+}
+
+fn timer(id: &str, due: u64) -> ConsumerChange {
+    ConsumerChange::SetTimer(Timer {
+        id: id.into(),
+        due: Timestamp::from_micros(due),
+        data: id.to_owned().into(),
+    })
+}
+
+/// Everything that can be asked about the consumer.
+async fn everything(kept: &FileConsumers) -> Result<String, ConsumerError> {
+    let name = name();
+    let status = kept.status(&name).await?;
+    let parked = kept.parked(&name, &ListParked::default()).await?;
+    let due = kept
+        .due_timers(&name, Timestamp::from_micros(u64::MAX), 9)
+        .await?;
+    let listed = kept.list(None).await?;
+    let text = |status: ConsumerStatus| {
+        format!(
+            "{:?}",
+            ConsumerStatus {
+                holder: None,
+                ..status
+            }
+        )
+    };
+    let status: Vec<_> = status.into_iter().chain(listed).map(text).collect();
+    Ok(format!("{status:?} {parked:?} {due:?}"))
+}
+
+async fn filled(path: &Path) -> String {
+    let kept = FileConsumers::at(path.to_owned(), Handle::current());
+    let mut claim = kept.claim(&request()).await.unwrap();
+    let changes = vec![parked(3), parked(7), timer("b", 20), timer("a", 10)];
+    kept.advance(&mut claim, Position::new(9), changes)
+        .await
+        .unwrap();
+    kept.resolve(&name(), Position::new(7), Resolution::Skip)
+        .await
+        .unwrap();
+    let before = everything(&kept).await.unwrap();
+    kept.close();
+    before
+}
+
+#[tokio::test]
+async fn everything_but_the_claim_is_there_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("consumers");
+    let before = filled(&path).await;
+    let kept = FileConsumers::at(path, Handle::current());
+    assert_eq!(everything(&kept).await.unwrap(), before);
+    // Its holder is gone with the process that gave the claim, so another need not wait.
+    let other = ClaimRequest {
+        holder: "two".into(),
+        ..request()
+    };
+    let claim = kept.claim(&other).await.unwrap();
+    assert_eq!((claim.term, claim.position), (2, Position::new(9)));
+}
+
+#[tokio::test]
+async fn a_read_makes_no_file_and_a_closed_file_refuses() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("consumers");
+    let kept = FileConsumers::at(path.clone(), Handle::current());
+    assert_eq!(kept.status(&name()).await.unwrap(), None);
+    assert!(kept.list(None).await.unwrap().is_empty());
+    assert!(!path.exists());
+    kept.close();
+    let refused = kept.claim(&request()).await.unwrap_err();
+    assert!(
+        matches!(refused, ConsumerError::Unavailable { .. }),
+        "{refused}"
+    );
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_its_owner_may_read_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("consumers");
+    filled(&path).await;
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_file_of_consumers_is_named_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("consumers");
+    let text = b"not a database at all, and rather short".to_vec();
+    std::fs::write(&path, &text).unwrap();
+    let kept = FileConsumers::at(path.clone(), Handle::current());
+    let refused = kept.claim(&request()).await.unwrap_err();
+    assert!(
+        matches!(refused, ConsumerError::Damaged { .. }),
+        "{refused:?}"
+    );
+    assert!(
+        refused.to_string().contains(&path.display().to_string()),
+        "{refused}"
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), text);
+}
+
+/// Flips a bit in every 509th byte, one copy of the file each: the answer is the right one, or an error.
+#[tokio::test]
+async fn a_flipped_bit_never_gives_a_wrong_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("consumers");
+    let before = filled(&path).await;
+    let sound = std::fs::read(&path).unwrap();
+    let (mut right, mut refused) = (0, 0);
+    for at in (0..sound.len()).step_by(509 * 8) {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 0x10;
+        let copy = directory.path().join(format!("flipped-{at}"));
+        std::fs::write(&copy, bytes).unwrap();
+        let kept = FileConsumers::at(copy, Handle::current());
+        match everything(&kept).await {
+            Ok(after) => {
+                assert_eq!(after, before, "byte {at}");
+                right += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    println!("{right} right, {refused} refused, of {} bytes", sound.len());
+    assert!(right > 0);
+}

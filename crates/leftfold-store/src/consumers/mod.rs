@@ -1,0 +1,186 @@
+//! Consumers: programs that read the log, act on its events, and remember how far they are.
+//!
+//! **Owns:** the contract [`Consumers`]: claims, checkpoints, parked events and timers.
+//! **Does not know:** handlers, retries, what an event means.
+//! **Invariants:** a checkpoint moves only from exactly the claimed position, under the newest term; what is parked and
+//! which timers are set changes in the same transaction; an operator writes requests, the holder alone changes the rest.
+//! **Reading order:** [`Claim`], [`Consumers`], [`ConsumerChange`], [`ConsumerError`].
+
+mod error;
+#[cfg(feature = "engine")]
+mod file;
+mod lease;
+mod memory;
+mod name;
+mod unsupported;
+mod value;
+
+use std::{fmt::Debug, time::Duration};
+
+use futures_core::future::BoxFuture;
+use leftfold_model::{Position, Timestamp};
+
+pub use error::ConsumerError;
+#[cfg(feature = "engine")]
+pub(crate) use file::FileConsumers;
+pub use memory::MemoryConsumers;
+pub use name::{ConsumerName, InvalidConsumerName};
+pub use unsupported::UnsupportedConsumers;
+pub use value::{
+    CHANGES_MAX, Claim, ClaimRequest, ConsumerChange, ConsumerStatus, HOLDER_BYTES_MAX,
+    KEY_BYTES_MAX, LIST_MAX, ListParked, PARKED_MAX, ParkedEvent, REASON_BYTES_MAX, Resolution,
+    TIMER_DATA_BYTES_MAX, TIMER_ID_BYTES_MAX, TTL_MAX, Timer,
+};
+
+/// Keeps the consumers of a store, beside the log and never part of it. Every store has one of these:
+/// [`EventStore::consumers`](crate::EventStore::consumers).
+///
+/// A consumer has a checkpoint. One holder at a time acts as the consumer, under a [`Claim`]. Each new holder has a higher
+/// term, and a change that comes with an older term is refused: a holder that was paused for longer than its claim lasts
+/// cannot undo what its successor did.
+///
+/// # Cancel safety
+/// Dropping a future does not take back a change. Each change may be repeated: see the methods.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use leftfold_model::Position;
+/// # use leftfold_store::consumers::{ClaimRequest, ConsumerError, ConsumerName};
+/// # use leftfold_store::{EventStore, MemoryStore};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), ConsumerError> {
+/// let consumers = MemoryStore::new().consumers();
+/// let request = ClaimRequest::new(ConsumerName::new("mailer")?, "host-1", Duration::from_secs(10));
+/// let mut claim = consumers.claim(&request).await?;
+/// consumers.advance(&mut claim, Position::new(7), Vec::new()).await?;
+///
+/// let other = ClaimRequest { holder: "host-2".into(), ..request };
+/// let refused = consumers.claim(&other).await;
+/// assert!(matches!(refused, Err(ConsumerError::Held { .. })));
+/// consumers.release(&claim).await?;
+/// assert_eq!(consumers.claim(&other).await?.position, Position::new(7));
+/// # Ok(())
+/// # }
+/// ```
+pub trait Consumers: Debug + Send + Sync + 'static {
+    /// Claims a consumer for a holder. A consumer that is not known yet is made, with its checkpoint at
+    /// [`ClaimRequest::start`].
+    ///
+    /// A claim of the present holder is prolonged and keeps its term, so that the call may be repeated. Every other claim
+    /// has a higher term than all before it. The clock is the store's.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Held`] while another holder's claim lasts; [`ConsumerError::Invalid`].
+    fn claim<'a>(
+        &'a self,
+        request: &'a ClaimRequest,
+    ) -> BoxFuture<'a, Result<Claim, ConsumerError>>;
+
+    /// Prolongs a claim: it lasts for `ttl` from now. A claim that ran out can be renewed while no other holder took it.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Lost`]: stop acting as the consumer.
+    fn renew<'a>(
+        &'a self,
+        claim: &'a Claim,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<(), ConsumerError>>;
+
+    /// Ends a claim, so that another holder need not wait until it runs out. A claim that was lost is no error.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Unavailable`].
+    fn release<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), ConsumerError>>;
+
+    /// Moves the checkpoint from exactly `claim.position` to `to` and makes `changes`, all in one durable transaction.
+    /// After `Ok`, `claim.position` is `to`. A checkpoint that stays where it is, is allowed.
+    ///
+    /// The term alone decides whether the claim is still good; one that ran out while nobody took it is.
+    ///
+    /// # Guarantees
+    /// Repeating a call that already took effect answers `Ok` and changes nothing further.
+    ///
+    /// # Limits
+    /// [`CHANGES_MAX`] changes in a call; [`PARKED_MAX`] parked events of a consumer.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Lost`]: stop acting as the consumer. [`ConsumerError::Moved`] if the checkpoint is elsewhere.
+    /// [`ConsumerError::Full`] if too much is parked. Nothing was changed then.
+    fn advance<'a>(
+        &'a self,
+        claim: &'a mut Claim,
+        to: Position,
+        changes: Vec<ConsumerChange>,
+    ) -> BoxFuture<'a, Result<(), ConsumerError>>;
+
+    /// The timers of a consumer that are due at `now`, the earliest first, at most `limit` and [`LIST_MAX`]. The holder
+    /// acts on them and cancels them by [`Self::advance`].
+    ///
+    /// # Errors
+    /// [`ConsumerError::Unavailable`]. A consumer that is not known has no timers.
+    fn due_timers<'a>(
+        &'a self,
+        consumer: &'a ConsumerName,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Timer>, ConsumerError>>;
+
+    /// The parked events of a consumer, the lowest position first.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Unavailable`]. A consumer that is not known has none.
+    fn parked<'a>(
+        &'a self,
+        consumer: &'a ConsumerName,
+        list: &'a ListParked,
+    ) -> BoxFuture<'a, Result<Vec<ParkedEvent>, ConsumerError>>;
+
+    /// Writes down what an operator wants done with a parked event. The holder of the consumer does it, at once or when
+    /// there is a holder again. A later request replaces an earlier one.
+    ///
+    /// # Errors
+    /// [`ConsumerError::NotParked`], [`ConsumerError::NotFound`].
+    fn resolve<'a>(
+        &'a self,
+        consumer: &'a ConsumerName,
+        position: Position,
+        resolution: Resolution,
+    ) -> BoxFuture<'a, Result<(), ConsumerError>>;
+
+    /// Where a consumer is and who acts as it; `None` if it is not known.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Unavailable`].
+    fn status<'a>(
+        &'a self,
+        consumer: &'a ConsumerName,
+    ) -> BoxFuture<'a, Result<Option<ConsumerStatus>, ConsumerError>>;
+
+    /// The consumers behind `after`, by the bytes of their names, at most [`LIST_MAX`].
+    ///
+    /// # Errors
+    /// [`ConsumerError::Unavailable`].
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a ConsumerName>,
+    ) -> BoxFuture<'a, Result<Vec<ConsumerStatus>, ConsumerError>>;
+
+    /// Puts the checkpoint of a consumer elsewhere and ends its claim. What is parked behind `to` is forgotten, since it
+    /// will be met again; what is parked up to `to` and all timers stay. For operators.
+    ///
+    /// # Errors
+    /// [`ConsumerError::NotFound`].
+    fn reset<'a>(
+        &'a self,
+        consumer: &'a ConsumerName,
+        to: Position,
+    ) -> BoxFuture<'a, Result<(), ConsumerError>>;
+
+    /// Forgets a consumer with its parked events and timers; one that is not known is no error. Its terms go on rising if
+    /// it is ever claimed again.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Held`] while a claim lasts.
+    fn remove<'a>(&'a self, consumer: &'a ConsumerName)
+    -> BoxFuture<'a, Result<(), ConsumerError>>;
+}

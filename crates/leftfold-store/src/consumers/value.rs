@@ -1,0 +1,309 @@
+//! The values that consumers are made of, and their limits.
+//!
+//! **Owns:** claims, changes, parked events, timers, and what makes each valid.
+//! **Does not know:** where they are kept. **Invariants:** every store checks by the functions here, so that a limit is
+//! written once; a value from a caller is checked before anything is changed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use leftfold_model::{Position, Timestamp};
+
+use super::{error::ConsumerError, name::ConsumerName};
+
+/// Bytes of a holder's name, at most.
+pub const HOLDER_BYTES_MAX: usize = 255;
+/// Bytes of the key of a parked event, at most: room for a stream's name and more.
+pub const KEY_BYTES_MAX: usize = 1_024;
+/// Bytes of the reason of a parked event, at most.
+pub const REASON_BYTES_MAX: usize = 4_096;
+/// Bytes of a timer's id, at most.
+pub const TIMER_ID_BYTES_MAX: usize = 255;
+/// Bytes of a timer's data, at most.
+pub const TIMER_DATA_BYTES_MAX: usize = 64 * 1_024;
+/// Changes in one call of [`Consumers::advance`](super::Consumers::advance), at most.
+pub const CHANGES_MAX: usize = 10_000;
+/// Parked events of one consumer, at most. A consumer with more has a fault of its own, not a few poison events.
+pub const PARKED_MAX: u64 = 100_000;
+/// Entries in one answer, at most.
+pub const LIST_MAX: usize = 1_000;
+/// How long a claim lasts unless it is renewed, at most: nobody waits longer for a holder that is gone.
+pub const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A request to act as a consumer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClaimRequest {
+    /// The consumer.
+    pub consumer: ConsumerName,
+    /// Who claims: unique to one running task, since a second claim of the same holder only prolongs the first. 1 to
+    /// [`HOLDER_BYTES_MAX`] bytes.
+    pub holder: String,
+    /// How long the claim lasts unless it is renewed; [`TTL_MAX`] at most.
+    pub ttl: Duration,
+    /// The checkpoint of a consumer that is not known yet.
+    pub start: Position,
+}
+
+impl ClaimRequest {
+    /// A claim of a consumer that starts before the first event.
+    pub fn new(consumer: ConsumerName, holder: impl Into<String>, ttl: Duration) -> Self {
+        Self {
+            consumer,
+            holder: holder.into(),
+            ttl,
+            start: Position::START,
+        }
+    }
+
+    /// With another start for a consumer that is not known yet.
+    #[must_use]
+    pub fn start(mut self, start: Position) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Checks the limits. For stores.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Invalid`].
+    pub fn check(&self) -> Result<(), ConsumerError> {
+        check_text("holder", &self.holder, 1, HOLDER_BYTES_MAX)?;
+        check_ttl(self.ttl)
+    }
+}
+
+/// The right to act as a consumer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// The consumer.
+    pub consumer: ConsumerName,
+    /// Who holds it.
+    pub holder: String,
+    /// The fencing token: higher than that of every earlier holder. Pass it to systems that can compare it.
+    pub term: u64,
+    /// The checkpoint: everything up to here is dealt with.
+    pub position: Position,
+}
+
+/// One change that goes with a checkpoint. All are such that making them twice is making them once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConsumerChange {
+    /// Parks an event, or replaces what is known of one that is parked.
+    Park(ParkedEvent),
+    /// Takes an event out of the parked ones; one that is not parked is no error.
+    Unpark(Position),
+    /// Sets a timer, or puts one of the same id elsewhere.
+    SetTimer(Timer),
+    /// Cancels the timer with this id; one that is not set is no error.
+    CancelTimer(String),
+}
+
+/// An event that a consumer could not handle, or that waits behind one of the same key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ParkedEvent {
+    /// Where the event stands in the log. The event itself stays there.
+    pub position: Position,
+    /// Events of one key are handled in order, so later ones wait for this one. At most [`KEY_BYTES_MAX`] bytes.
+    pub key: String,
+    /// Why, for people: at most [`REASON_BYTES_MAX`] bytes.
+    pub reason: String,
+    /// How often it was tried; 0 for an event that only waits behind another.
+    pub attempts: u32,
+    /// When it was parked.
+    pub time: Timestamp,
+    /// What an operator wants done with it. [`Consumers::resolve`](super::Consumers::resolve) sets it; parking clears it.
+    pub resolution: Option<Resolution>,
+}
+
+/// What is to be done with a parked event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resolution {
+    /// To handle it again, and then the events of its key that wait behind it.
+    Retry,
+    /// To pass over it for good, and to handle the events of its key that wait behind it.
+    Skip,
+}
+
+/// A point in time at which a consumer wants to act.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Timer {
+    /// Its id among the consumer's timers: 1 to [`TIMER_ID_BYTES_MAX`] bytes.
+    pub id: String,
+    /// When it is due.
+    pub due: Timestamp,
+    /// What the consumer wants to know then: at most [`TIMER_DATA_BYTES_MAX`] bytes.
+    pub data: Bytes,
+}
+
+/// Which parked events to list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListParked {
+    /// Only those behind this position; for paging.
+    pub after: Position,
+    /// Only those of this key.
+    pub key: Option<String>,
+    /// Only those that an operator wants something done with.
+    pub resolved: bool,
+    /// How many at most; [`LIST_MAX`] anyway.
+    pub limit: usize,
+}
+
+impl Default for ListParked {
+    fn default() -> Self {
+        Self {
+            after: Position::START,
+            key: None,
+            resolved: false,
+            limit: LIST_MAX,
+        }
+    }
+}
+
+impl ListParked {
+    /// Whether an event is one of those asked for. For stores.
+    #[must_use]
+    pub fn selects(&self, event: &ParkedEvent) -> bool {
+        event.position > self.after
+            && self.key.as_ref().is_none_or(|key| *key == event.key)
+            && (!self.resolved || event.resolution.is_some())
+    }
+}
+
+/// Where a consumer is, and who acts as it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConsumerStatus {
+    /// Its name.
+    pub consumer: ConsumerName,
+    /// The checkpoint: everything up to here is dealt with or parked.
+    pub position: Position,
+    /// The newest term.
+    pub term: u64,
+    /// Who holds a claim that lasts, and for how long unless it is renewed.
+    pub holder: Option<(String, Duration)>,
+    /// How many events are parked.
+    pub parked: u64,
+    /// How many timers are set.
+    pub timers: u64,
+    /// When the checkpoint last moved.
+    pub time: Timestamp,
+}
+
+/// Checks how long a claim is to last. For stores.
+///
+/// # Errors
+/// [`ConsumerError::Invalid`].
+pub(super) fn check_ttl(ttl: Duration) -> Result<(), ConsumerError> {
+    if ttl <= TTL_MAX {
+        return Ok(());
+    }
+    Err(ConsumerError::Invalid {
+        what: "duration of a claim",
+        value: format!("{ttl:?}"),
+        expected: format!("{TTL_MAX:?} at most"),
+    })
+}
+
+impl ConsumerChange {
+    /// Checks the changes of one call. For stores.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Invalid`].
+    pub fn check_all(changes: &[Self]) -> Result<(), ConsumerError> {
+        if changes.len() > CHANGES_MAX {
+            return Err(ConsumerError::Invalid {
+                what: "number of changes",
+                value: changes.len().to_string(),
+                expected: format!("{CHANGES_MAX} at most"),
+            });
+        }
+        changes.iter().try_for_each(Self::check)
+    }
+
+    fn check(&self) -> Result<(), ConsumerError> {
+        match self {
+            Self::Park(parked) => {
+                check_text("key of a parked event", &parked.key, 0, KEY_BYTES_MAX)?;
+                check_text(
+                    "reason of a parked event",
+                    &parked.reason,
+                    0,
+                    REASON_BYTES_MAX,
+                )
+            }
+            Self::SetTimer(timer) => {
+                check_text("id of a timer", &timer.id, 1, TIMER_ID_BYTES_MAX)?;
+                check_size("data of a timer", timer.data.len(), 0, TIMER_DATA_BYTES_MAX)
+            }
+            Self::CancelTimer(id) => check_text("id of a timer", id, 1, TIMER_ID_BYTES_MAX),
+            Self::Unpark(_) => Ok(()),
+        }
+    }
+}
+
+impl Claim {
+    /// Whether a checkpoint that stands at `actual` may go to `to`: `true` if it is to be moved, `false` if it is there
+    /// already because the call is a repetition. For stores, once the term was compared.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Moved`], [`ConsumerError::Invalid`] for a way back.
+    pub fn check_advance(&self, actual: Position, to: Position) -> Result<bool, ConsumerError> {
+        if to < self.position {
+            return Err(ConsumerError::Invalid {
+                what: "checkpoint",
+                value: to.to_string(),
+                expected: format!("{} at least, where the consumer is", self.position),
+            });
+        }
+        if actual == self.position {
+            return Ok(true);
+        }
+        if actual == to {
+            return Ok(false);
+        }
+        Err(ConsumerError::Moved {
+            consumer: self.consumer.clone(),
+            expected: self.position,
+            actual,
+        })
+    }
+
+    /// Compares the term with the newest one. For stores.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Lost`].
+    pub fn check_term(&self, newest: u64) -> Result<(), ConsumerError> {
+        if newest == self.term {
+            return Ok(());
+        }
+        Err(ConsumerError::Lost {
+            consumer: self.consumer.clone(),
+            term: self.term,
+            newest,
+        })
+    }
+}
+
+fn check_text(
+    what: &'static str,
+    text: &str,
+    least: usize,
+    most: usize,
+) -> Result<(), ConsumerError> {
+    check_size(what, text.len(), least, most)
+}
+
+fn check_size(
+    what: &'static str,
+    bytes: usize,
+    least: usize,
+    most: usize,
+) -> Result<(), ConsumerError> {
+    if (least..=most).contains(&bytes) {
+        return Ok(());
+    }
+    Err(ConsumerError::Invalid {
+        what,
+        value: format!("{bytes} bytes"),
+        expected: format!("{least} to {most} bytes"),
+    })
+}
