@@ -11,6 +11,7 @@ use leftfold_model::{Append, Appended, Position, Read, StreamName};
 use leftfold_store::{
     AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
     Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState, Subscription,
+    consumers::Consumers,
 };
 use tokio::time::Instant;
 
@@ -167,6 +168,10 @@ impl EventStore for MeteredStore {
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
         self.store.snapshots()
+    }
+
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        self.store.consumers()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
