@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use leftfold_model::{
     Category, EventId, EventType, ExpectedRevision, Query, QueryItem, Revision, StreamName, Tag,
 };
+use leftfold_store::consumers::ConsumerName;
 
 const EXIT_CODES: &str = "Exit codes:\n  0  done\n  1  failed\n  2  the command line is not valid\n  \
      3  conflict: the append lost against what is stored\n  4  stored data is damaged";
@@ -66,6 +67,13 @@ pub(crate) enum Command {
         leftfold metadata --data data --stream account-1 '{\"$maxCount\":100}'"
     )]
     Metadata(Metadata),
+    /// Shows consumers with their checkpoints, claims and parked events, and decides about parked events.
+    #[command(
+        after_help = "The consumer's own process carries out what is asked for: at once, or when it runs again.\n\n\
+        Examples:\n  leftfold consumers --data data list\n  leftfold consumers --data data parked mailer\n  \
+        leftfold consumers --data data skip mailer 17"
+    )]
+    Consumers(Consumers),
     /// Deletes a stream. The next append recreates it, unless the deletion is permanent.
     #[command(after_help = "Example:\n  leftfold delete --data data --stream account-1")]
     Delete(Delete),
@@ -314,6 +322,61 @@ pub(crate) struct Metadata {
     /// New metadata, a JSON object that replaces the old one; `-` reads standard input.
     #[arg(value_name = "JSON")]
     pub(crate) content: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Consumers {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print the result as JSON, one object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: ConsumersCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConsumersCommand {
+    /// Lists all consumers with their checkpoints.
+    List,
+    /// Shows one consumer.
+    Show {
+        /// The consumer.
+        consumer: ConsumerName,
+    },
+    /// Lists the parked events of a consumer, the oldest first.
+    Parked {
+        /// The consumer.
+        consumer: ConsumerName,
+        /// Only events of this key.
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Has the parked events of an event's key handled again, in order.
+    Retry(ParkedEventArgs),
+    /// Has a parked event passed over for good, and then those of its key handled that wait behind it.
+    Skip(ParkedEventArgs),
+    /// Puts the checkpoint of a consumer elsewhere and ends its claim: events behind it are handled again.
+    Reset {
+        /// The consumer.
+        consumer: ConsumerName,
+        /// The new checkpoint; 0 for the beginning.
+        #[arg(long, value_name = "POSITION")]
+        to: u64,
+    },
+    /// Forgets a consumer with all that it parked. It must not be running.
+    Remove {
+        /// The consumer.
+        consumer: ConsumerName,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ParkedEventArgs {
+    /// The consumer.
+    pub(crate) consumer: ConsumerName,
+    /// The position of the parked event.
+    pub(crate) position: u64,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use std::{io, process::ExitCode};
 
 use leftfold_log::{OpenError, StorageError};
 use leftfold_model::Conflict;
-use leftfold_store::{AppendError, ReadError};
+use leftfold_store::{AppendError, ReadError, consumers::ConsumerError};
 
 use crate::open::StoreLocationError;
 
@@ -39,6 +39,10 @@ pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
             || matches!(
                 cause.downcast_ref::<ReadError>(),
                 Some(ReadError::Corrupt { .. })
+            )
+            || matches!(
+                cause.downcast_ref::<ConsumerError>(),
+                Some(ConsumerError::Damaged { .. })
             )
             || matches!(cause.downcast_ref::<OpenError>(), Some(OpenError::Storage(e)) if e.is_corruption());
         if corrupt {

@@ -74,6 +74,9 @@
 //! | the past, metadata, idempotency keys | [`Repository::load_at`], [`Metadata`], [`Repository::with_key`] |
 //! | several aggregates in one append | [`Store::unit_of_work`] |
 //! | rules that rest on more than one stream | [`Store::decide`], [`Model`], [`Boundary`] |
+//! | what each event changed, which changed a field last | [`Repository::history`], [`Repository::last_change`] |
+//! | models for reading, in memory | [`Projection`], [`Store::live`] |
+//! | acting on events: mails, calls to other systems, commands | [`Listener`], [`Store::follow`] |
 //! | not replaying everything each time | [`Snapshot`], [`Repository::with_snapshots`], [`Repository::with_state_cache`] |
 //! | reading and subscribing to typed events, for read models | [`Store::events`], [`EventReader`], [`Recorded`] |
 //! | reads, appends and subscriptions without types | [`Store::event_store`], [`stores::EventStore`], [`model`] |
@@ -105,6 +108,9 @@ mod error;
 mod event;
 mod event_reader;
 mod execute;
+mod follow;
+mod history;
+mod live;
 mod load;
 mod metadata;
 mod observe;
@@ -129,9 +135,15 @@ pub use event::{
 };
 pub use event_reader::EventReader;
 pub use execute::{Committed, ExecuteError};
+pub use follow::{
+    Backoff, Follow, FollowError, HandlerError, Listener, ListenerHandle, ListenerState,
+    ListenerStatus, Start,
+};
+pub use history::{FieldChange, HistoryError, HistoryStep};
 pub use leftfold_derive::{Event, Shape, Snapshot};
 pub use leftfold_model as model;
 pub use leftfold_store as stores;
+pub use live::{LiveProjection, Projection, ProjectionError};
 pub use load::{AsOf, LoadError, Loaded};
 pub use metadata::Metadata;
 pub use repository::Repository;

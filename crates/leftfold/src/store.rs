@@ -9,8 +9,9 @@ use leftfold_model::EventId;
 use leftfold_store::{AppendError, EmbeddedStore, EventStore, LogOptions, MemoryStore, OpenError};
 
 use crate::{
-    Aggregate, Committed, Decision, Event, EventReader, ExecuteError, IntoDecision, ModelRef,
-    Models, Participants, Repository, UnitOfWork, stream_queue::StreamQueues,
+    Aggregate, Committed, Decision, Event, EventReader, ExecuteError, Follow, IntoDecision, Listener,
+    LiveProjection, ModelRef, Models, Participants, Projection, Repository, UnitOfWork,
+    stream_queue::StreamQueues,
 };
 
 /// A store of events, whichever it is. Cheap to clone; clones are the same store.
@@ -171,6 +172,19 @@ impl Store {
     /// Begins a decision that is more than [`Self::decide`]: with metadata, a key, a stream or a narrower boundary.
     pub fn decision<M: Models>(&self, models: M) -> Decision<M> {
         Decision::of(self.clone(), models)
+    }
+
+    /// Keeps a model for reading in memory, which follows the log: see [`Projection`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with time enabled.
+    pub fn live<P: Projection>(&self) -> LiveProjection<P> {
+        LiveProjection::spawn(self.clone())
+    }
+
+    /// Sets up a listener, which acts on committed events: see [`Listener`].
+    pub fn follow<L: Listener>(&self, listener: L) -> Follow<L> {
+        Follow::new(self.clone(), listener)
     }
 
     /// Selects stored events, to be read as values of `E`: see [`EventReader`].

@@ -46,6 +46,18 @@ const KNOWN: &[KnownEdge] = &[
     KnownEdge {
         krate: "leftfold",
         from: "store",
+        to: "follow",
+        reason: "`Store` is the facade that constructs what holds it, as reqwest's `Client` does its requests",
+    },
+    KnownEdge {
+        krate: "leftfold",
+        from: "store",
+        to: "live",
+        reason: "`Store` is the facade that constructs what holds it, as reqwest's `Client` does its requests",
+    },
+    KnownEdge {
+        krate: "leftfold",
+        from: "store",
         to: "repository",
         reason: "`Store` is the facade that constructs what holds it, as reqwest's `Client` does its requests",
     },

@@ -113,7 +113,7 @@ const TABLES: &[Layers] = &[
         layers: &[
             &["testing"],
             &["follow"], // listeners
-            &["event_reader", "unit_of_work"],
+            &["event_reader", "history", "live", "unit_of_work"],
             &["decide", "repository"], // the kinds of commands
             &["snapshot", "state_cache"],
             &["command"], // the engine of commands

@@ -5,6 +5,7 @@
 
 mod append;
 mod bench;
+mod consumers;
 mod delete;
 mod demo;
 mod export;
@@ -40,6 +41,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Import(arguments) => import::run(arguments).await?,
         Command::Export(arguments) => export::run(arguments).await?,
         Command::Metadata(arguments) => metadata::run(arguments).await?,
+        Command::Consumers(arguments) => consumers::run(arguments).await?,
         Command::Delete(arguments) => delete::run(arguments).await?,
         Command::Scavenge(arguments) => scavenge::run(arguments).await?,
         Command::Serve(arguments) => serve::run(arguments).await?,

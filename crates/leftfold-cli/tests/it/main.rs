@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod commands;
+mod consumers;
 mod import;
 mod mongodb;
 mod postgres;

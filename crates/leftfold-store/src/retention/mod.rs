@@ -24,8 +24,7 @@ pub use self::write::append_in_transaction;
 use crate::{
     AppendError, Backend, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch,
     ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState,
-    StreamStatus, Subscription,
-    consumers::Consumers,
+    StreamStatus, Subscription, consumers::Consumers,
 };
 
 /// A store: a back end, and the rules about the lives of streams.

@@ -8,8 +8,10 @@
 mod account;
 mod blocks;
 mod decisions;
+mod listeners;
 mod more_events;
 mod more_tests;
+mod reading;
 mod snapshots;
 mod store;
 mod versions;

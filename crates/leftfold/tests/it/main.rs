@@ -16,9 +16,15 @@ mod deletion;
 mod execute;
 mod faulty;
 mod fixtures;
+mod history;
 mod kept;
+<<<<<<< HEAD
 mod mongodb;
 mod guarded;
+=======
+mod listeners;
+mod live;
+>>>>>>> a2fe7a3 (framework: listeners, live projections, and looking back)
 mod observe;
 mod postgres;
 mod queue;

@@ -1,0 +1,516 @@
+//! Handing events out by key, and moving the checkpoint behind them.
+//!
+//! **Owns:** [`Dispatcher`]: which event may be handled when, what is parked, what the store is told. **Does not know:** how
+//! the claim is kept, how an event is tried.
+//! **Invariants:** one event of a key is under way at a time; events of a parked key are parked behind it; the checkpoint is
+//! below every event that is neither handled nor parked; dropping the dispatcher drops every handler under way.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use leftfold_model::{Position, Read, RecordedEvent, Revision, StreamName, Timestamp};
+use leftfold_store::{
+    Delivery, ReadError, Subscription,
+    consumers::{
+        CHANGES_MAX, Claim, ConsumerChange, ConsumerError, Consumers, KEY_BYTES_MAX, ListParked,
+        ParkedEvent, Resolution,
+    },
+};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+
+use super::{
+    attempt::{Failure, Handler, Prepared},
+    error::FollowError,
+    handle::ListenerState,
+    keeper::ClaimKeeper,
+    listener::Listener,
+    parking::ParkedKeys,
+};
+use crate::Store;
+
+/// Events that are under way or wait behind another of their key, at most; then nothing more is taken from the log.
+const UNDER_WAY_MAX: usize = 4_096;
+/// How long a checkpoint may stay behind. A crash repeats what was handled in that while.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
+/// How often the store is asked what operators of other processes want done, while something is parked.
+const RESOLVED_EVERY: u32 = 5;
+/// Changes that wait for the next checkpoint, at most.
+const CHANGES_WAIT: usize = 1_000;
+
+type Running = Pin<Box<dyn Future<Output = Finished> + Send>>;
+
+/// See the module.
+pub(super) struct Dispatcher<L: Listener> {
+    store: Store,
+    handler: Arc<Handler<L>>,
+    consumers: Arc<dyn Consumers>,
+    claim: Claim,
+    deadline: watch::Receiver<Instant>,
+    /// The log was taken up to here.
+    taken: Position,
+    under_way: BTreeSet<Position>,
+    /// Events that wait behind one of their key that is under way.
+    waiting: HashMap<String, VecDeque<Item<L::Event>>>,
+    running: FuturesUnordered<Running>,
+    parked: ParkedKeys,
+    /// Parked keys whose events are being handled again.
+    retrying: BTreeSet<String>,
+    changes: Vec<ConsumerChange>,
+}
+
+struct Item<E> {
+    place: Place,
+    prepared: Prepared<E>,
+}
+
+#[derive(Clone)]
+struct Place {
+    position: Position,
+    stream: StreamName,
+    revision: Revision,
+}
+
+struct Finished {
+    key: String,
+    place: Place,
+    /// Whether it was parked before.
+    retried: bool,
+    ended: Result<(), Failure>,
+}
+
+impl<L: Listener> Dispatcher<L> {
+    pub(super) fn new(
+        store: Store,
+        handler: Arc<Handler<L>>,
+        consumers: Arc<dyn Consumers>,
+        claim: Claim,
+        deadline: watch::Receiver<Instant>,
+    ) -> Self {
+        Self {
+            store,
+            handler,
+            consumers,
+            taken: claim.position,
+            claim,
+            deadline,
+            under_way: BTreeSet::new(),
+            waiting: HashMap::new(),
+            running: FuturesUnordered::new(),
+            parked: ParkedKeys::default(),
+            retrying: BTreeSet::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// Handles events until the claim is lost (an error), the listener is stopped, or it cannot go on.
+    pub(super) async fn run(&mut self, mut keeper: ClaimKeeper) -> Result<(), FollowError> {
+        self.parked = ParkedKeys::load(&*self.consumers, &self.claim.consumer).await?;
+        let mut deliveries = self.store.event_store().subscribe(self.subscription()?);
+        let progress = Arc::clone(&self.handler.progress);
+        progress.state.send_replace(ListenerState::Running);
+        let mut checkpoints = time::interval(CHECKPOINT_EVERY);
+        checkpoints.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut ticks = 0_u32;
+        let stopped = progress.stopped();
+        tokio::pin!(stopped);
+        loop {
+            self.publish();
+            let may_take =
+                self.under_way.len() < UNDER_WAY_MAX && self.changes.len() < CHANGES_WAIT;
+            tokio::select! {
+                biased;
+                lost = keeper.lost() => return Err(lost.into()),
+                () = &mut stopped => break,
+                Some(finished) = self.running.next(), if !self.running.is_empty() => self.finish(finished).await?,
+                _ = checkpoints.tick() => {
+                    self.checkpoint().await?;
+                    ticks = ticks.wrapping_add(1);
+                    if ticks.is_multiple_of(RESOLVED_EVERY) && self.parked.events() > 0 {
+                        self.resolve().await?;
+                    }
+                }
+                () = progress.resolved.notified() => {
+                    self.checkpoint().await?;
+                    self.resolve().await?;
+                }
+                delivery = deliveries.next(), if may_take => self.take(delivery).await?,
+            }
+        }
+        self.finish_running(&mut keeper).await
+    }
+
+    /// Ends in order: handlers under way end, what waits behind them is left to the next run.
+    async fn finish_running(&mut self, keeper: &mut ClaimKeeper) -> Result<(), FollowError> {
+        self.waiting.values_mut().for_each(VecDeque::clear);
+        loop {
+            tokio::select! {
+                biased;
+                lost = keeper.lost() => return Err(lost.into()),
+                finished = self.running.next() => match finished {
+                    None => break,
+                    Some(finished) => {
+                        self.settle(finished)?;
+                    }
+                },
+            }
+        }
+        self.checkpoint().await?;
+        self.publish();
+        Ok(())
+    }
+
+    fn subscription(&self) -> Result<Subscription, FollowError> {
+        let events = self.store.events::<L::Event>().after(self.claim.position);
+        Ok(events.subscription()?)
+    }
+
+    async fn take(
+        &mut self,
+        delivery: Option<Result<Delivery, ReadError>>,
+    ) -> Result<(), FollowError> {
+        let consumer = || L::NAME.to_owned();
+        let delivery = match delivery {
+            None => {
+                return Err(FollowError::Closed {
+                    consumer: consumer(),
+                });
+            }
+            Some(delivery) => delivery.map_err(|source| FollowError::Read {
+                consumer: consumer(),
+                checkpoint: self.claim.position,
+                source,
+            })?,
+        };
+        for event in &delivery.events {
+            self.dispatch(event).await?;
+        }
+        self.taken = delivery.through;
+        Ok(())
+    }
+
+    async fn dispatch(&mut self, event: &RecordedEvent) -> Result<(), FollowError> {
+        self.taken = event.position;
+        if self.parked.contains(event.position) {
+            return Ok(());
+        }
+        let mut prepared = self.handler.prepare(event);
+        let bytes = prepared.key.floor_char_boundary(KEY_BYTES_MAX);
+        prepared.key.truncate(bytes);
+        let item = Item {
+            place: Place::of(event),
+            prepared,
+        };
+        if self.parked.first_of(&item.prepared.key).is_some() {
+            self.park_behind(item);
+            return Ok(());
+        }
+        self.under_way.insert(event.position);
+        if let Some(waiting) = self.waiting.get_mut(&item.prepared.key) {
+            waiting.push_back(item);
+            return Ok(());
+        }
+        self.waiting
+            .insert(item.prepared.key.clone(), VecDeque::new());
+        self.start(item).await
+    }
+
+    /// Handles an event, and what waits behind it, as far as that needs no waiting.
+    async fn start(&mut self, item: Item<L::Event>) -> Result<(), FollowError> {
+        let mut next = Some(item);
+        while let Some(item) = next.take() {
+            // The process may have stood still for longer than the claim lasts.
+            if Instant::now() >= *self.deadline.borrow() {
+                return Err(self.expired());
+            }
+            let handler = Arc::clone(&self.handler);
+            let mut running: Running = Box::pin(async move {
+                Finished {
+                    key: item.prepared.key.clone(),
+                    place: item.place,
+                    retried: false,
+                    ended: handler.handle(item.prepared).await,
+                }
+            });
+            match poll_fn(|cx| Poll::Ready(running.poll_unpin(cx))).await {
+                Poll::Pending => self.running.push(running),
+                Poll::Ready(finished) => next = self.settle(finished)?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, finished: Finished) -> Result<(), FollowError> {
+        match self.settle(finished)? {
+            Some(next) => self.start(next).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Notes how an event ended, and gives the one that waits behind it.
+    fn settle(&mut self, finished: Finished) -> Result<Option<Item<L::Event>>, FollowError> {
+        let Finished {
+            key,
+            place,
+            retried,
+            ended,
+        } = finished;
+        match &ended {
+            Ok(()) => self.handler.progress.handled(1),
+            // It is still under way, or parked: the next run handles it.
+            Err(failure) if failure.interrupted => return Ok(None),
+            Err(_) => {}
+        }
+        if retried {
+            self.settle_retried(key, place.position, ended);
+            return Ok(None);
+        }
+        if let Err(failure) = ended {
+            self.park(key, &place, failure)?;
+            return Ok(None);
+        }
+        self.under_way.remove(&place.position);
+        let next = self.waiting.get_mut(&key).and_then(VecDeque::pop_front);
+        if next.is_none() {
+            self.waiting.remove(&key);
+        }
+        Ok(next)
+    }
+
+    /// Parks an event that failed, and what waits behind it.
+    fn park(&mut self, key: String, place: &Place, failure: Failure) -> Result<(), FollowError> {
+        let consumer = || L::NAME.to_owned();
+        let Failure {
+            attempts, reason, ..
+        } = failure;
+        let Place {
+            position,
+            stream,
+            revision,
+        } = place.clone();
+        if !self.handler.settings.park {
+            return Err(FollowError::Failed {
+                consumer: consumer(),
+                stream,
+                revision,
+                position,
+                attempts,
+                reason,
+            });
+        }
+        let keys = self.parked.keys();
+        if keys >= self.handler.settings.parked_keys_max {
+            return Err(FollowError::TooManyParked {
+                consumer: consumer(),
+                keys,
+                position,
+                reason,
+            });
+        }
+        tracing::error!(consumer = L::NAME, %stream, %revision, %position, attempts, reason, "event parked");
+        self.under_way.remove(&position);
+        self.note_parked(position, key.clone(), reason, attempts);
+        for item in self.waiting.remove(&key).unwrap_or_default() {
+            self.under_way.remove(&item.place.position);
+            self.park_behind(item);
+        }
+        Ok(())
+    }
+
+    fn park_behind(&mut self, item: Item<L::Event>) {
+        let key = item.prepared.key;
+        let first = self.parked.first_of(&key).unwrap_or_default();
+        let reason = format!("waits behind event {first} of its key");
+        self.note_parked(item.place.position, key, reason, 0);
+    }
+
+    fn note_parked(&mut self, position: Position, key: String, reason: String, attempts: u32) {
+        self.parked.insert(position, key.clone());
+        self.changes.push(ConsumerChange::Park(ParkedEvent {
+            position,
+            key,
+            reason,
+            attempts,
+            time: now(),
+            resolution: None,
+        }));
+    }
+
+    /// Does what operators want done with parked events.
+    async fn resolve(&mut self) -> Result<(), FollowError> {
+        let list = ListParked {
+            resolved: true,
+            ..ListParked::default()
+        };
+        let resolved = self.consumers.parked(&self.claim.consumer, &list).await?;
+        for event in resolved {
+            let Some(key) = self.parked.key_of(event.position).cloned() else {
+                continue;
+            };
+            if self.retrying.contains(&key) {
+                // When its key is done with, or has failed again, the store is asked again.
+                continue;
+            }
+            match event.resolution {
+                Some(Resolution::Skip) => {
+                    tracing::warn!(consumer = L::NAME, position = %event.position, "parked event skipped");
+                    self.parked.remove(event.position);
+                    self.changes.push(ConsumerChange::Unpark(event.position));
+                }
+                Some(Resolution::Retry) => {
+                    // The first of its key is tried; what was said of a later one is done with that.
+                    let done = ParkedEvent {
+                        resolution: None,
+                        ..event
+                    };
+                    self.changes.push(ConsumerChange::Park(done));
+                }
+                None => continue,
+            }
+            self.retry_first_of(key);
+        }
+        Ok(())
+    }
+
+    /// Handles the first parked event of a key again.
+    fn retry_first_of(&mut self, key: String) {
+        let Some(position) = self.parked.first_of(&key) else {
+            self.retrying.remove(&key);
+            return;
+        };
+        self.retrying.insert(key.clone());
+        let (handler, store) = (Arc::clone(&self.handler), self.store.clone());
+        self.running.push(Box::pin(async move {
+            let read = stored_event(&store, position).await;
+            let (place, ended) = match read {
+                Ok(Some(event)) => {
+                    let prepared = handler.prepare(&event);
+                    (Place::of(&event), handler.handle(prepared).await)
+                }
+                // What was scavenged needs no handling any more.
+                Ok(None) => (Place::gone(position), Ok(())),
+                Err(error) => {
+                    let failure = Failure::new(0, &error.to_string());
+                    (Place::gone(position), Err(failure))
+                }
+            };
+            Finished {
+                key,
+                place,
+                retried: true,
+                ended,
+            }
+        }));
+    }
+
+    fn settle_retried(&mut self, key: String, position: Position, ended: Result<(), Failure>) {
+        match ended {
+            Ok(()) => {
+                self.parked.remove(position);
+                self.changes.push(ConsumerChange::Unpark(position));
+                if *self.handler.progress.stopping.borrow() {
+                    return;
+                }
+                self.retry_first_of(key);
+            }
+            Err(Failure {
+                attempts, reason, ..
+            }) => {
+                self.retrying.remove(&key);
+                self.note_parked(position, key, reason, attempts);
+            }
+        }
+    }
+
+    /// Everything up to here is handled or parked.
+    fn reached(&self) -> Position {
+        self.under_way
+            .first()
+            .map_or(self.taken, |first| first.previous())
+    }
+
+    fn publish(&self) {
+        self.handler.progress.parked(self.parked.events());
+        self.handler.progress.reached(self.reached());
+    }
+
+    /// Writes the checkpoint and what was parked, if there is anything new.
+    async fn checkpoint(&mut self) -> Result<(), FollowError> {
+        let to = self.reached();
+        if to == self.claim.position && self.changes.is_empty() {
+            return Ok(());
+        }
+        while self.changes.len() > CHANGES_MAX {
+            let rest = self.changes.split_off(CHANGES_MAX);
+            let changes = std::mem::replace(&mut self.changes, rest);
+            let stay = self.claim.position;
+            self.consumers
+                .advance(&mut self.claim, stay, changes)
+                .await?;
+        }
+        let changes = std::mem::take(&mut self.changes);
+        self.consumers.advance(&mut self.claim, to, changes).await?;
+        Ok(())
+    }
+
+    fn expired(&self) -> FollowError {
+        FollowError::Consumer(ConsumerError::Lost {
+            consumer: self.claim.consumer.clone(),
+            term: self.claim.term,
+            newest: self.claim.term,
+        })
+    }
+}
+
+impl Place {
+    fn of(event: &RecordedEvent) -> Self {
+        Self {
+            position: event.position,
+            stream: event.stream.clone(),
+            revision: event.revision,
+        }
+    }
+
+    /// The place of an event that cannot be read: only its position is known.
+    fn gone(position: Position) -> Self {
+        Self {
+            position,
+            stream: StreamName::default_stream(),
+            revision: Revision::FIRST,
+        }
+    }
+}
+
+/// The event at a position, unless it was scavenged.
+async fn stored_event(
+    store: &Store,
+    position: Position,
+) -> Result<Option<RecordedEvent>, ReadError> {
+    let mut batches = store
+        .event_store()
+        .read(Read::all().from_position(position).limit(1));
+    while let Some(batch) = batches.next().await {
+        if let Some(event) = batch?.events.into_iter().next() {
+            return Ok(Some(event).filter(|event| event.position == position));
+        }
+    }
+    Ok(None)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when an event was parked is for people to read, and decides nothing"
+)]
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp::from_micros(u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX))
+}

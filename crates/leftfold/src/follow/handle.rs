@@ -1,0 +1,246 @@
+//! Watching and stopping a listener that runs.
+//!
+//! **Owns:** [`ListenerHandle`], and the figures that the running task publishes. **Does not know:** how events are handled.
+//! **Invariants:** what is published is what was reached; whoever waits is woken by every change.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use leftfold_model::Position;
+use leftfold_store::consumers::{ConsumerError, ConsumerName, ListParked, ParkedEvent, Resolution};
+use tokio::sync::{Notify, watch};
+
+use super::error::FollowError;
+use crate::Store;
+
+/// What a listener does now.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum ListenerState {
+    /// It has no claim: another process has the consumer, or the store is not reached. With the reason, for people.
+    Waiting {
+        /// Why.
+        reason: String,
+    },
+    /// It has the claim and handles events.
+    Running,
+    /// It was stopped.
+    Stopped,
+    /// It ended by itself.
+    Failed(FollowError),
+}
+
+/// How far a listener is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ListenerStatus {
+    /// What it does now.
+    pub state: ListenerState,
+    /// Everything up to here is handled or parked.
+    pub position: Position,
+    /// How many positions of the log are ahead of it, those of other types of events included.
+    pub lag: u64,
+    /// How many events were handled since it was spawned.
+    pub handled: u64,
+    /// How many attempts failed and were followed by another.
+    pub retries: u64,
+    /// How many events are parked.
+    pub parked: u64,
+}
+
+/// What the task publishes.
+#[derive(Debug)]
+pub(super) struct Progress {
+    pub(super) state: watch::Sender<ListenerState>,
+    pub(super) position: watch::Sender<Position>,
+    pub(super) stopping: watch::Sender<bool>,
+    /// An operator of this process wants something done with a parked event.
+    pub(super) resolved: Notify,
+    handled: AtomicU64,
+    retries: AtomicU64,
+    parked: AtomicU64,
+    consumer: &'static str,
+}
+
+impl Progress {
+    pub(super) fn new(consumer: &'static str) -> Self {
+        let reason = "not claimed yet".to_owned();
+        Self {
+            state: watch::Sender::new(ListenerState::Waiting { reason }),
+            position: watch::Sender::new(Position::START),
+            stopping: watch::Sender::new(false),
+            resolved: Notify::new(),
+            handled: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            parked: AtomicU64::new(0),
+            consumer,
+        }
+    }
+
+    pub(super) fn handled(&self, events: u64) {
+        self.handled.fetch_add(events, Ordering::Relaxed);
+        metrics::counter!("leftfold_listener_events_total", "consumer" => self.consumer)
+            .increment(events);
+    }
+
+    pub(super) fn retried(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("leftfold_listener_retries_total", "consumer" => self.consumer)
+            .increment(1);
+    }
+
+    pub(super) fn parked(&self, events: usize) {
+        self.parked.store(events as u64, Ordering::Relaxed);
+        metrics::gauge!("leftfold_listener_parked", "consumer" => self.consumer)
+            .set(f64::from(u32::try_from(events).unwrap_or(u32::MAX)));
+    }
+
+    pub(super) fn reached(&self, position: Position) {
+        self.position.send_if_modified(|reached| {
+            let moved = *reached != position;
+            *reached = position;
+            moved
+        });
+    }
+
+    /// Resolves when the listener is to stop.
+    pub(super) async fn stopped(&self) {
+        // The sender is here, so the wait cannot fail.
+        let _ = self
+            .stopping
+            .subscribe()
+            .wait_for(|stopping| *stopping)
+            .await;
+    }
+}
+
+/// A listener that runs. Dropping it stops the listener as [`Self::stop`] does, without waiting.
+#[derive(Debug)]
+#[must_use = "a listener stops when its handle is dropped"]
+pub struct ListenerHandle {
+    pub(super) store: Store,
+    pub(super) consumer: Result<ConsumerName, ConsumerError>,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl Drop for ListenerHandle {
+    fn drop(&mut self) {
+        self.progress.stopping.send_replace(true);
+    }
+}
+
+impl ListenerHandle {
+    /// Waits until everything up to `position` is handled or parked: give it [`Committed::position`](crate::Committed) to
+    /// read what you wrote. A stopped listener answers `Ok` only if it got there.
+    ///
+    /// # Errors
+    /// [`FollowError`] if the listener ended before; [`FollowError::Closed`] if it was stopped.
+    pub async fn caught_up(&self, position: Position) -> Result<(), FollowError> {
+        let mut positions = self.progress.position.subscribe();
+        tokio::select! {
+            biased;
+            _ = positions.wait_for(|reached| *reached >= position) => Ok(()),
+            ended = self.ended() => Err(ended.unwrap_or_else(|| self.closed())),
+        }
+    }
+
+    /// Waits until the listener has the claim of its consumer. A start of [`Start::Now`](crate::Start::Now) is fixed then.
+    ///
+    /// # Errors
+    /// [`FollowError`] if it ended.
+    pub async fn started(&self) -> Result<(), FollowError> {
+        let mut states = self.progress.state.subscribe();
+        tokio::select! {
+            biased;
+            _ = states.wait_for(|state| matches!(state, ListenerState::Running)) => Ok(()),
+            ended = self.ended() => Err(ended.unwrap_or_else(|| self.closed())),
+        }
+    }
+
+    /// Waits until the listener ends; `None` if it was stopped.
+    pub async fn ended(&self) -> Option<FollowError> {
+        let mut states = self.progress.state.subscribe();
+        let ended = |state: &ListenerState| {
+            matches!(state, ListenerState::Stopped | ListenerState::Failed(_))
+        };
+        match states.wait_for(ended).await.as_deref() {
+            Ok(ListenerState::Failed(error)) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    /// How far the listener is.
+    ///
+    /// # Errors
+    /// [`leftfold_store::ReadError`]: the head of the log, which the lag is measured against, is not known.
+    pub async fn status(&self) -> Result<ListenerStatus, leftfold_store::ReadError> {
+        let head = self.store.event_store().head().await?;
+        let position = *self.progress.position.borrow();
+        Ok(ListenerStatus {
+            state: self.progress.state.borrow().clone(),
+            position,
+            lag: head.get().saturating_sub(position.get()),
+            handled: self.progress.handled.load(Ordering::Relaxed),
+            retries: self.progress.retries.load(Ordering::Relaxed),
+            parked: self.progress.parked.load(Ordering::Relaxed),
+        })
+    }
+
+    /// The parked events, the oldest first, at most 1,000 behind `after`.
+    ///
+    /// # Errors
+    /// [`ConsumerError`].
+    pub async fn parked(&self, after: Position) -> Result<Vec<ParkedEvent>, ConsumerError> {
+        let list = ListParked {
+            after,
+            ..ListParked::default()
+        };
+        let consumers = self.store.event_store().consumers();
+        consumers.parked(&self.consumer.clone()?, &list).await
+    }
+
+    /// Has the events of a parked event's key handled again, in order, beginning with the first that is parked.
+    ///
+    /// # Errors
+    /// [`ConsumerError::NotParked`] and others.
+    pub async fn retry(&self, position: Position) -> Result<(), ConsumerError> {
+        self.resolve(position, Resolution::Retry).await
+    }
+
+    /// Has a parked event passed over for good, and then those of its key handled that wait behind it.
+    ///
+    /// # Errors
+    /// [`ConsumerError::NotParked`] and others.
+    pub async fn skip(&self, position: Position) -> Result<(), ConsumerError> {
+        self.resolve(position, Resolution::Skip).await
+    }
+
+    /// Finishes what is being handled, writes the checkpoint, gives the claim back, and ends.
+    ///
+    /// # Errors
+    /// [`FollowError`] if the listener ended by itself.
+    pub async fn stop(self) -> Result<(), FollowError> {
+        self.progress.stopping.send_replace(true);
+        self.ended().await.map_or(Ok(()), Err)
+    }
+
+    async fn resolve(
+        &self,
+        position: Position,
+        resolution: Resolution,
+    ) -> Result<(), ConsumerError> {
+        let consumers = self.store.event_store().consumers();
+        let consumer = self.consumer.clone()?;
+        consumers.resolve(&consumer, position, resolution).await?;
+        self.progress.resolved.notify_one();
+        Ok(())
+    }
+
+    fn closed(&self) -> FollowError {
+        FollowError::Closed {
+            consumer: self.progress.consumer.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The trait that application code implements.
+//!
+//! **Owns:** [`Listener`]. **Does not know:** how a listener is run.
+//! **Invariants:** a listener is any type; what it depends on are its fields.
+
+use std::future::Future;
+
+use super::error::HandlerError;
+use crate::{Event, Recorded};
+
+/// Acts on committed events: sends mails, calls other systems, starts commands.
+///
+/// Each event is handled at least once: again after a crash between the effect and the checkpoint. Give the event's id to
+/// systems that recognise a repetition. Events of one [`Self::key`] are handled in the order of the log. One that fails is
+/// tried again with growing pauses. If it goes on failing it is parked with what follows of its key, and all other keys go on.
+///
+/// ```
+/// use leftfold::{Event, HandlerError, Listener, Recorded, Start, Store};
+/// use serde::{Deserialize, Serialize};
+/// use std::sync::{Arc, Mutex};
+/// # #[derive(Default)]
+/// # struct Account;
+/// # impl leftfold::Aggregate for Account {
+/// #     const CATEGORY: &'static str = "account";
+/// #     type Event = AccountEvent;
+/// #     fn apply(&mut self, _: &AccountEvent) {}
+/// # }
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// enum AccountEvent {
+///     #[event("DepositMade")]
+///     DepositMade { amount: u64 },
+/// }
+///
+/// /// Thanks for each deposit.
+/// struct Thanks { sent: Arc<Mutex<Vec<String>>> }
+///
+/// impl Listener for Thanks {
+///     type Event = AccountEvent;
+///     const NAME: &'static str = "thanks";
+///
+///     async fn on(&self, deposit: &Recorded<AccountEvent>) -> Result<(), HandlerError> {
+///         let AccountEvent::DepositMade { amount } = deposit.event;
+///         let mail = format!("{}: thank you for {amount}", deposit.aggregate_id());
+///         self.sent.lock().map_err(|_| "no outbox")?.push(mail);
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = Store::memory();
+/// let sent = Arc::new(Mutex::new(Vec::new()));
+/// let thanks = store.follow(Thanks { sent: sent.clone() }).from(Start::Beginning).spawn();
+///
+/// let deposit = |_: &Account| Ok::<_, String>(AccountEvent::DepositMade { amount: 100 });
+/// let committed = store.repository::<Account>().execute("ann", deposit).await?;
+/// thanks.caught_up(committed.position.unwrap_or_default()).await?;
+/// assert_eq!(*sent.lock().unwrap(), ["ann: thank you for 100"]);
+/// thanks.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub trait Listener: Send + Sync + 'static {
+    /// The events it acts on: all types of this enum, in the whole log.
+    type Event: Event;
+
+    /// The name of its consumer, which must never change: the checkpoint is kept under it.
+    const NAME: &'static str;
+
+    /// Acts on one event. An error or a panic is a failed attempt.
+    ///
+    /// # Cancel safety
+    /// The future is dropped where it waits when the claim is lost, when it takes longer than
+    /// [`Follow::timeout`](crate::Follow::timeout), and when the runtime ends.
+    fn on(
+        &self,
+        event: &Recorded<Self::Event>,
+    ) -> impl Future<Output = Result<(), HandlerError>> + Send;
+
+    /// What has to be handled in order: the stream, unless said. Events of different keys are independent.
+    ///
+    /// An event that cannot be decoded has the name of its stream as its key.
+    fn key(event: &Recorded<Self::Event>) -> String {
+        event.stream.to_string()
+    }
+}

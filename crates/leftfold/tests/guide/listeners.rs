@@ -1,0 +1,71 @@
+//! A listener on the account: the chapter on listeners.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use leftfold::{Backoff, HandlerError, Listener, Recorded, Start, Store, model::Position};
+
+use crate::account::{AccountEvent, BankAccount};
+
+struct Mailer {
+    outbox: Arc<Mutex<Vec<String>>>,
+}
+
+impl Listener for Mailer {
+    type Event = AccountEvent;
+    const NAME: &'static str = "mailer"; // the checkpoint is kept under it
+
+    async fn on(&self, event: &Recorded<AccountEvent>) -> Result<(), HandlerError> {
+        let account = event.aggregate_id();
+        let mail = match &event.event {
+            AccountEvent::Deposited { cents } => format!("{account}: {cents} came in"),
+            AccountEvent::Withdrawn { cents } => format!("{account}: {cents} went out"),
+        };
+        if account == "no-address" {
+            return Err("mail address is missing".into());
+        }
+        self.outbox
+            .lock()
+            .map_err(|_| "outbox is broken")?
+            .push(mail);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_mailer_sends_what_happened() -> Result<(), Box<dyn std::error::Error>> {
+    let store = Store::memory();
+    let accounts = store.repository::<BankAccount>();
+    let outbox = Arc::new(Mutex::new(Vec::new()));
+    let listener = Mailer {
+        outbox: outbox.clone(),
+    };
+
+    let mailer = store
+        .follow(listener)
+        .from(Start::Beginning)
+        .parallel(8)
+        .retry(Backoff::default().initial(Duration::from_millis(1)))
+        .spawn();
+
+    let done = accounts
+        .execute("7f3", |account| account.deposit(100))
+        .await?;
+    mailer.caught_up(done.position.unwrap_or_default()).await?;
+    assert_eq!(*outbox.lock().unwrap(), ["7f3: 100 came in"]);
+
+    let done = accounts
+        .execute("no-address", |account| account.deposit(5))
+        .await?;
+    mailer.caught_up(done.position.unwrap_or_default()).await?;
+    while mailer.parked(Position::START).await?.is_empty() {
+        tokio::task::yield_now().await; // parked events are written down with the next checkpoint
+    }
+    let parked = mailer.parked(Position::START).await?.remove(0);
+    assert_eq!(parked.reason, "mail address is missing");
+    mailer.skip(parked.position).await?;
+    mailer.stop().await?;
+    Ok(())
+}

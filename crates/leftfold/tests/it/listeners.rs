@@ -1,0 +1,619 @@
+//! Listeners: order, repetition, parking, taking turns, and what must never happen whatever fails.
+//!
+//! **Owns:** the tests of `Store::follow`. **Does not know:** how events are handed out.
+//! **Invariants:** a test waits for what it expects, never for time to pass.
+
+use std::{
+    collections::HashMap,
+    future::{Future, pending, ready},
+    pin::Pin,
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
+
+use leftfold::{
+    Backoff, Follow, FollowError, HandlerError, Listener, ListenerHandle, ListenerState, Recorded,
+    Start, Store,
+    model::{Append, ContentType, EventType, ExpectedRevision, NewEvent, Position, StreamName},
+    stores::consumers::{ClaimRequest, ConsumerName},
+};
+use tokio::time::{sleep, timeout};
+
+use crate::account::{AccountEvent, BankAccount};
+
+type Handled = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
+type Act = dyn Fn(&Recorded<AccountEvent>) -> Handled + Send + Sync;
+
+/// Writes down what it handled, and does with each event what the test says.
+struct Recorder {
+    act: Box<Act>,
+    log: Log,
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<(String, u64)>>>);
+
+impl Log {
+    fn all(&self) -> Vec<(String, u64)> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn of(&self, id: &str) -> Vec<u64> {
+        let all = self.all();
+        all.iter()
+            .filter(|(of, _)| of == id)
+            .map(|(_, revision)| *revision)
+            .collect()
+    }
+}
+
+impl Listener for Recorder {
+    type Event = AccountEvent;
+    const NAME: &'static str = "recorder";
+
+    async fn on(&self, event: &Recorded<AccountEvent>) -> Result<(), HandlerError> {
+        (self.act)(event).await?;
+        let entry = (event.aggregate_id().to_owned(), event.revision.get());
+        self.log.0.lock().unwrap().push(entry);
+        Ok(())
+    }
+}
+
+fn recorder(
+    store: &Store,
+    act: impl Fn(&Recorded<AccountEvent>) -> Handled + Send + Sync + 'static,
+) -> (Follow<Recorder>, Log) {
+    let log = Log::default();
+    let listener = Recorder {
+        act: Box::new(act),
+        log: log.clone(),
+    };
+    let quick = Backoff::default()
+        .initial(Duration::from_millis(1))
+        .attempts(3);
+    (store.follow(listener).retry(quick), log)
+}
+
+fn fine(_: &Recorded<AccountEvent>) -> Handled {
+    Box::pin(ready(Ok(())))
+}
+
+fn refused() -> Handled {
+    Box::pin(ready(Err("the mail server refused".into())))
+}
+
+async fn deposit(store: &Store, id: &str) -> Position {
+    let accounts = store.repository::<BankAccount>();
+    let done = accounts.execute(id, |account| account.deposit(1)).await;
+    done.unwrap().position.unwrap()
+}
+
+async fn deposits(store: &Store, ids: impl IntoIterator<Item = &str>) -> Position {
+    let mut last = Position::START;
+    for id in ids {
+        last = deposit(store, id).await;
+    }
+    last
+}
+
+async fn caught_up(listener: &ListenerHandle, position: Position) {
+    let reached = timeout(Duration::from_secs(60), listener.caught_up(position)).await;
+    reached.expect("the listener does not get there").unwrap();
+}
+
+async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let waiting = async {
+        while !holds().await {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+async fn parked(listener: &ListenerHandle) -> Vec<(u64, u32)> {
+    let parked = listener.parked(Position::START).await.unwrap();
+    parked
+        .iter()
+        .map(|e| (e.position.get(), e.attempts))
+        .collect()
+}
+
+#[tokio::test]
+async fn events_of_a_key_are_handled_in_order_and_each_once() {
+    let store = Store::memory();
+    let ids: Vec<String> = (0..40).map(|nth| format!("a{}", nth % 7)).collect();
+    deposits(&store, ids.iter().map(String::as_str)).await;
+    // The later an event of a key, the less its handler waits: out of order if anything were.
+    let (follow, log) = recorder(&store, |event| {
+        let pause = Duration::from_millis(6 - event.revision.get().min(6));
+        Box::pin(async move {
+            sleep(pause).await;
+            Ok(())
+        })
+    });
+    let listener = follow.parallel(8).spawn();
+    let last = deposits(&store, ids.iter().map(String::as_str)).await;
+    caught_up(&listener, last).await;
+    let mut counts = HashMap::new();
+    for (id, revision) in log.all() {
+        let next = counts.entry(id).or_insert(0);
+        assert_eq!(revision, *next);
+        *next += 1;
+    }
+    assert_eq!(counts.values().sum::<u64>(), 80);
+    let status = listener.status().await.unwrap();
+    assert_eq!((status.handled, status.lag, status.parked), (80, 0, 0));
+    listener.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_listener_goes_on_behind_its_checkpoint_when_the_store_is_opened_again() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..3 {
+        let store = Store::open(directory.path()).await.unwrap();
+        let (follow, log) = recorder(&store, fine);
+        let listener = follow.spawn();
+        let last = deposits(&store, ["ann", "ann"]).await;
+        caught_up(&listener, last).await;
+        assert_eq!(log.of("ann"), [2 * round, 2 * round + 1]);
+        listener.stop().await.unwrap();
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_start_now_passes_over_what_is_stored() {
+    let store = Store::memory();
+    deposits(&store, ["ann", "bob"]).await;
+    let (follow, log) = recorder(&store, fine);
+    let listener = follow.from(Start::Now).spawn();
+    listener.started().await.unwrap();
+    let last = deposit(&store, "ann").await;
+    caught_up(&listener, last).await;
+    assert_eq!(log.all(), [("ann".to_owned(), 1)]);
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_failed_attempt_and_a_panic_are_tried_again() {
+    let store = Store::memory();
+    let last = deposits(&store, ["ann", "bob"]).await;
+    let tries = Mutex::new(HashMap::new());
+    let (follow, log) = recorder(&store, move |event| {
+        let mut tries = tries.lock().unwrap();
+        let tried = tries.entry(event.position).or_insert(0);
+        *tried += 1;
+        match (*tried, event.aggregate_id()) {
+            (1, "ann") => Box::pin(async { panic!("out of paper") }),
+            (1..3, _) => refused(),
+            _ => Box::pin(ready(Ok(()))),
+        }
+    });
+    let listener = follow.spawn();
+    caught_up(&listener, last).await;
+    assert_eq!(log.all().len(), 2);
+    assert_eq!(listener.status().await.unwrap().retries, 4);
+    assert!(parked(&listener).await.is_empty());
+    listener.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_poison_event_parks_its_key_and_not_the_world() {
+    let store = Store::memory();
+    deposits(&store, ["ann", "bad", "ann", "bad"]).await;
+    let others: Vec<String> = (0..300).map(|nth| format!("a{}", nth % 50)).collect();
+    let last = deposits(&store, others.iter().map(String::as_str)).await;
+    let cured = Arc::new(Mutex::new(false));
+    let cure = Arc::clone(&cured);
+    let (follow, log) = recorder(&store, move |event| {
+        match event.aggregate_id() == "bad" && !*cured.lock().unwrap() {
+            true => refused(),
+            false => Box::pin(ready(Ok(()))),
+        }
+    });
+    let listener = follow.parallel(4).spawn();
+    caught_up(&listener, last).await;
+    assert_eq!(log.all().len(), 302);
+    until("both are parked", || async {
+        parked(&listener).await.len() == 2
+    })
+    .await;
+    let all = listener.parked(Position::START).await.unwrap();
+    assert_eq!((all[0].attempts, all[1].attempts), (3, 0));
+    assert_eq!(all[0].reason, "the mail server refused");
+    assert_eq!(all[1].reason, "waits behind event 2 of its key");
+
+    // Still broken: it fails again, and stays in front of what waits behind it.
+    listener.retry(all[0].position).await.unwrap();
+    until("retried in vain", || async {
+        let parked = listener.parked(Position::START).await.unwrap();
+        parked.len() == 2 && parked.iter().all(|event| event.resolution.is_none())
+    })
+    .await;
+    assert!(log.of("bad").is_empty());
+
+    *cure.lock().unwrap() = true;
+    let late = deposit(&store, "bad").await;
+    listener.retry(all[0].position).await.unwrap();
+    caught_up(&listener, late).await;
+    until("nothing is parked", || async {
+        parked(&listener).await.is_empty()
+    })
+    .await;
+    assert_eq!(log.of("bad"), [0, 1, 2]);
+    let direct = deposit(&store, "bad").await;
+    caught_up(&listener, direct).await;
+    assert_eq!(log.of("bad"), [0, 1, 2, 3]);
+    listener.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_skipped_event_is_passed_over_and_those_behind_it_are_handled() {
+    let store = Store::memory();
+    let last = deposits(&store, ["ann", "ann", "ann"]).await;
+    let (follow, log) = recorder(&store, |event| match event.revision.get() {
+        0 => refused(),
+        _ => Box::pin(ready(Ok(()))),
+    });
+    let listener = follow.spawn();
+    caught_up(&listener, last).await;
+    until("all are parked", || async {
+        parked(&listener).await.len() == 3
+    })
+    .await;
+    assert!(listener.skip(Position::new(9)).await.is_err());
+    listener.skip(Position::FIRST).await.unwrap();
+    until("nothing is parked", || async {
+        parked(&listener).await.is_empty()
+    })
+    .await;
+    assert_eq!(log.of("ann"), [1, 2]);
+    listener.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_parked_stays_parked_in_the_next_run() {
+    let store = Store::memory();
+    let last = deposits(&store, ["bad", "bad"]).await;
+    let (follow, _) = recorder(&store, |_| refused());
+    let listener = follow.spawn();
+    caught_up(&listener, last).await;
+    listener.stop().await.unwrap();
+    let (follow, log) = recorder(&store, fine);
+    let listener = follow.spawn();
+    let last = deposits(&store, ["bad", "ann"]).await;
+    caught_up(&listener, last).await;
+    assert_eq!(log.all(), [("ann".to_owned(), 0)]);
+    until("three are parked", || async {
+        parked(&listener).await.len() == 3
+    })
+    .await;
+    listener.retry(Position::FIRST).await.unwrap();
+    until("nothing is parked", || async {
+        parked(&listener).await.is_empty()
+    })
+    .await;
+    assert_eq!(log.of("bad"), [0, 1, 2]);
+    listener.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_handler_that_never_returns_is_dropped_and_parked() {
+    let store = Store::memory();
+    let last = deposits(&store, ["bad", "ann"]).await;
+    let (follow, log) = recorder(&store, |event| match event.aggregate_id() {
+        "bad" => Box::pin(pending()),
+        _ => Box::pin(ready(Ok(()))),
+    });
+    let once = Backoff::default().attempts(1);
+    let listener = follow
+        .retry(once)
+        .timeout(Duration::from_millis(20))
+        .spawn();
+    caught_up(&listener, last).await;
+    assert_eq!(log.all(), [("ann".to_owned(), 0)]);
+    until("it is parked", || async {
+        parked(&listener).await == [(1, 1)]
+    })
+    .await;
+    let reason = listener
+        .parked(Position::START)
+        .await
+        .unwrap()
+        .remove(0)
+        .reason;
+    assert_eq!(reason, "handler timed out after 20ms");
+    listener.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_decoded_is_parked_under_its_stream() {
+    let store = Store::memory();
+    let event_type = EventType::new("DepositMade").unwrap();
+    let foreign = NewEvent::new(event_type, ContentType::Json, "{\"amount\":\"much\"}");
+    let stream = StreamName::new("account-odd").unwrap();
+    let append = Append::to(stream, ExpectedRevision::Any, vec![foreign]).unwrap();
+    store.event_store().append(append).await.unwrap();
+    let last = deposit(&store, "ann").await;
+    let (follow, log) = recorder(&store, fine);
+    let listener = follow.spawn();
+    caught_up(&listener, last).await;
+    assert_eq!(log.all(), [("ann".to_owned(), 0)]);
+    until("it is parked", || async {
+        parked(&listener).await.len() == 1
+    })
+    .await;
+    let event = listener.parked(Position::START).await.unwrap().remove(0);
+    assert_eq!(event.key, "account-odd");
+    assert!(
+        event.reason.contains("cannot be decoded"),
+        "{}",
+        event.reason
+    );
+    listener.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_listener_that_is_to_stop_names_the_event_and_goes_on_there_next_time() {
+    let store = Store::memory();
+    let last = deposits(&store, ["ann", "bad", "ann"]).await;
+    let (follow, _) = recorder(&store, |event| match event.aggregate_id() {
+        "bad" => refused(),
+        _ => Box::pin(ready(Ok(()))),
+    });
+    let listener = follow.then_stop().spawn();
+    let ended = listener.caught_up(last).await.unwrap_err();
+    let FollowError::Failed {
+        stream,
+        position,
+        attempts,
+        ..
+    } = &ended
+    else {
+        panic!("{ended}");
+    };
+    assert_eq!(
+        (stream.as_str(), position.get(), *attempts),
+        ("account-bad", 2, 3)
+    );
+    assert!(
+        ended
+            .to_string()
+            .ends_with("after 3 attempts: the mail server refused"),
+        "{ended}"
+    );
+    // As after a deploy that mends the handler.
+    let (follow, log) = recorder(&store, fine);
+    let listener = follow.then_stop().spawn();
+    caught_up(&listener, last).await;
+    assert_eq!(log.of("bad"), [0]);
+    listener.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_listener_with_too_many_parked_keys_stops_before_it_parks_another() {
+    let store = Store::memory();
+    let last = deposits(&store, ["a", "b", "c", "d"]).await;
+    let (follow, _) = recorder(&store, |_| refused());
+    let once = Backoff::default().attempts(1);
+    let listener = follow.retry(once).parked_keys_max(2).spawn();
+    let ended = listener.caught_up(last).await.unwrap_err();
+    let FollowError::TooManyParked { keys, position, .. } = ended else {
+        panic!("{ended}");
+    };
+    assert_eq!((keys, position.get()), (2, 3));
+}
+
+#[tokio::test]
+async fn two_listeners_of_one_name_take_turns() {
+    let store = Store::memory();
+    let (follow, first_log) = recorder(&store, fine);
+    let first = follow
+        .holder("first")
+        .lease(Duration::from_secs(60))
+        .spawn();
+    first.started().await.unwrap();
+    let (follow, second_log) = recorder(&store, fine);
+    let second = follow
+        .holder("second")
+        .lease(Duration::from_millis(100))
+        .spawn();
+    let last = deposit(&store, "ann").await;
+    caught_up(&first, last).await;
+    until("the second says for whom it waits", || async {
+        let state = second.status().await.unwrap().state;
+        matches!(state, ListenerState::Waiting { reason } if reason.contains("claimed by first"))
+    })
+    .await;
+    first.stop().await.unwrap();
+    let last = deposit(&store, "ann").await;
+    caught_up(&second, last).await;
+    assert_eq!(
+        (first_log.of("ann"), second_log.of("ann")),
+        (vec![0], vec![1])
+    );
+    second.stop().await.unwrap();
+}
+
+/// A process that is gone between the effect and the checkpoint: its runtime ends where it stands.
+#[tokio::test]
+async fn what_had_an_effect_without_a_checkpoint_is_handled_again_and_nothing_is_skipped() {
+    let store = Store::memory();
+    let last = deposits(&store, ["ann", "bob", "ann", "bob"]).await;
+    for killed_at in 1..=4 {
+        let died = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (tell, told) = mpsc::channel();
+        let (follow, log) = recorder(&store, move |event| {
+            let hangs = event.position.get() == killed_at;
+            tell.send(event.position.get()).unwrap();
+            match hangs {
+                true => Box::pin(pending()),
+                false => Box::pin(ready(Ok(()))),
+            }
+        });
+        let follow = follow.lease(Duration::from_millis(100));
+        let listener = {
+            let _entered = died.enter();
+            follow.spawn()
+        };
+        let reached =
+            tokio::task::spawn_blocking(move || while told.recv().unwrap() != killed_at {});
+        timeout(Duration::from_secs(60), reached)
+            .await
+            .unwrap()
+            .unwrap();
+        std::mem::forget(listener);
+        died.shutdown_background();
+        assert!(log.all().len() as u64 == killed_at - 1);
+        let consumers = store.event_store().consumers();
+        let name = ConsumerName::new("recorder").unwrap();
+        let (follow, log) = recorder(&store, fine);
+        let listener = follow.spawn();
+        caught_up(&listener, last).await;
+        let handled = log.all().len() as u64;
+        assert!(
+            (5 - killed_at..=4).contains(&handled),
+            "killed at {killed_at}: {handled}"
+        );
+        listener.stop().await.unwrap();
+        consumers.reset(&name, Position::START).await.unwrap();
+    }
+}
+
+/// A process that stands still for longer than its lease, as after SIGSTOP, and wakes up behind its successor.
+#[tokio::test]
+async fn a_holder_that_slept_past_its_lease_handles_nothing_more() {
+    let store = Store::memory();
+    let last = deposits(&store, ["a", "b", "c"]).await;
+    let (wake, asleep) = mpsc::channel::<()>();
+    let (tell, told) = mpsc::channel();
+    let asleep = Mutex::new(asleep);
+    let (follow, slept_log) = recorder(&store, move |event| {
+        // Blocks the only thread of its runtime, so that nothing is renewed.
+        if event.position == Position::FIRST {
+            tell.send(()).unwrap();
+            asleep.lock().unwrap().recv().unwrap();
+        }
+        Box::pin(ready(Ok(())))
+    });
+    let follow = follow
+        .holder("sleeper")
+        .lease(Duration::from_millis(100))
+        .parallel(8);
+    let (handed, handle) = mpsc::channel();
+    let sleeper = std::thread::Builder::new()
+        .name("sleeper".into())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let listener = follow.spawn();
+                handed.send(()).unwrap();
+                listener.ended().await
+            })
+        });
+    tokio::task::spawn_blocking(move || (handle.recv().unwrap(), told.recv().unwrap()))
+        .await
+        .unwrap();
+
+    let (follow, log) = recorder(&store, fine);
+    let successor = follow.holder("successor").spawn();
+    caught_up(&successor, last).await;
+    wake.send(()).unwrap();
+    // The sleeper wakes, finds its claim gone, and waits for its turn: what it handles from now on it may.
+    until("the sleeper is behind", || async {
+        !slept_log.all().is_empty()
+    })
+    .await;
+    let late = deposit(&store, "a").await;
+    caught_up(&successor, late).await;
+    assert_eq!(log.all().len(), 4);
+    assert_eq!(slept_log.all(), [("a".to_owned(), 0)]);
+    store.close().await.unwrap();
+    let ended = tokio::task::spawn_blocking(|| sleeper.unwrap().join().unwrap());
+    let ended = timeout(Duration::from_secs(60), async {
+        drop(successor);
+        ended.await.unwrap()
+    });
+    let ended = ended.await.unwrap();
+    assert!(
+        matches!(ended, Some(FollowError::Closed { .. })),
+        "{ended:?}"
+    );
+    assert_eq!(slept_log.all(), [("a".to_owned(), 0)]);
+}
+
+#[tokio::test]
+async fn a_checkpoint_behind_the_end_of_a_restored_log_is_an_error_that_names_it() {
+    let store = Store::memory();
+    let last = deposits(&store, ["ann", "bob"]).await;
+    let consumers = store.event_store().consumers();
+    let name = ConsumerName::new("recorder").unwrap();
+    let request =
+        ClaimRequest::new(name.clone(), "before", Duration::ZERO).start(Position::new(900));
+    consumers.claim(&request).await.unwrap();
+    let (follow, log) = recorder(&store, fine);
+    let ended = follow.spawn().ended().await.unwrap();
+    assert!(ended.to_string().contains("checkpoint 900"), "{ended}");
+    assert!(log.all().is_empty());
+    consumers.reset(&name, Position::START).await.unwrap();
+    let (follow, log) = recorder(&store, fine);
+    let listener = follow.spawn();
+    caught_up(&listener, last).await;
+    assert_eq!(log.all().len(), 2);
+    listener.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_store_ends_its_listeners_with_an_error() {
+    let store = Store::memory();
+    let (follow, _) = recorder(&store, fine);
+    let listener = follow.spawn();
+    listener.started().await.unwrap();
+    store.close().await.unwrap();
+    let ended = listener.ended().await.unwrap();
+    assert!(matches!(ended, FollowError::Closed { .. }), "{ended}");
+}
+
+#[tokio::test]
+async fn a_stopped_listener_waits_for_handlers_and_not_for_pauses() {
+    let store = Store::memory();
+    deposits(&store, ["bad", "slow", "bad"]).await;
+    let (tell, mut told) = tokio::sync::mpsc::channel(9);
+    let (follow, log) = recorder(&store, move |event| {
+        let bad = event.aggregate_id() == "bad";
+        let tell = tell.clone();
+        Box::pin(async move {
+            tell.send(()).await.unwrap();
+            if bad {
+                return Err("not now".into());
+            }
+            sleep(Duration::from_millis(20)).await;
+            Ok(())
+        })
+    });
+    let endless = Backoff::default()
+        .initial(Duration::from_secs(3_600))
+        .max(Duration::from_secs(3_600));
+    let listener = follow.parallel(2).retry(endless).spawn();
+    told.recv().await.unwrap();
+    told.recv().await.unwrap();
+    timeout(Duration::from_secs(60), listener.stop())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(log.all(), [("slow".to_owned(), 0)]);
+    let (follow, log) = recorder(&store, fine);
+    let listener = follow.spawn();
+    caught_up(&listener, Position::new(3)).await;
+    assert_eq!(log.of("bad"), [0, 1]);
+    listener.stop().await.unwrap();
+}
