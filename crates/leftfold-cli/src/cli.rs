@@ -13,7 +13,8 @@ use leftfold_model::{
 use leftfold_store::consumers::ConsumerName;
 
 const EXIT_CODES: &str = "Exit codes:\n  0  done\n  1  failed\n  2  the command line is not valid\n  \
-     3  conflict: the append lost against what is stored\n  4  stored data is damaged";
+     3  conflict: the append lost against what is stored\n  4  stored data is damaged\n  \
+     5  outcome unknown: the append may or may not be stored";
 
 /// An event store: append, read, follow, import, export, verify.
 #[derive(Debug, Parser)]
@@ -54,7 +55,8 @@ pub(crate) enum Command {
     Stats(Stats),
     /// Imports events from JSON Lines; running it again doubles nothing.
     #[command(
-        after_help = "Each line is an object: stream, type, data; optionally id, metadata, tags, time.\n\n\
+        after_help = "Each line is an object: stream, type, data; optionally id, metadata, tags, time.\n\
+        Files compressed with gzip or zstd are recognized by their first bytes.\n\n\
         Example:\n  leftfold import events.jsonl --data data"
     )]
     Import(Import),
@@ -307,6 +309,10 @@ pub(crate) struct Export {
     pub(crate) data: Data,
     /// The file to write; without it, or for `-`, standard output.
     pub(crate) file: Option<PathBuf>,
+    /// Export although events were scavenged. The copy numbers positions and revisions anew, so metadata of its streams
+    /// that names revisions hides other events than in the store.
+    #[arg(long)]
+    pub(crate) allow_gaps: bool,
 }
 
 #[derive(Debug, Args)]
@@ -317,7 +323,12 @@ pub(crate) struct Metadata {
     #[arg(long)]
     pub(crate) stream: StreamName,
     /// Expected revision of the metadata: any, none, or the revision of its last change.
-    #[arg(long, default_value = "any", value_name = "any|none|N")]
+    #[arg(
+        long,
+        default_value = "any",
+        value_name = "any|none|N",
+        requires = "content"
+    )]
     pub(crate) expect: Expect,
     /// New metadata, a JSON object that replaces the old one; `-` reads standard input.
     #[arg(value_name = "JSON")]
@@ -421,12 +432,8 @@ pub(crate) struct Verify {
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Directory of the store, or a database as `postgres://...` or `mongodb://...`, created if it is missing.
-    #[arg(
-        long,
-        value_name = "STORE",
-        env = "LEFTFOLD_DATA",
-        required_unless_present_any = ["memory", "print_settings"]
-    )]
+    /// [env: LEFTFOLD_DATA]
+    #[arg(long, value_name = "STORE")]
     pub(crate) data: Option<PathBuf>,
     /// Keep events in memory and drop them when the server ends.
     #[arg(long)]

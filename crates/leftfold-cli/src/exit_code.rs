@@ -6,7 +6,7 @@
 use std::{io, process::ExitCode};
 
 use leftfold_log::{OpenError, StorageError};
-use leftfold_model::Conflict;
+use leftfold_model::{Conflict, ErrorChain};
 use leftfold_store::{AppendError, ReadError, consumers::ConsumerError};
 
 use crate::open::StoreLocationError;
@@ -20,6 +20,17 @@ pub(crate) enum Exit {
     Usage = 2,
     Conflict = 3,
     Corruption = 4,
+    OutcomeUnknown = 5,
+}
+
+/// A command line that says something impossible; nothing was read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub(crate) String);
+
+/// Turns an error about what the command line says into a [`UsageError`].
+pub(crate) fn usage<T>(result: Result<T, impl Into<anyhow::Error>>) -> anyhow::Result<T> {
+    result.map_err(|error| UsageError(ErrorChain(error.into().as_ref()).to_string()).into())
 }
 
 impl From<Exit> for ExitCode {
@@ -30,8 +41,14 @@ impl From<Exit> for ExitCode {
 
 pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
-        if cause.is::<StoreLocationError>() {
+        if cause.is::<StoreLocationError>() || cause.is::<UsageError>() {
             return Exit::Usage;
+        }
+        if matches!(
+            cause.downcast_ref(),
+            Some(AppendError::OutcomeUnknown { .. })
+        ) {
+            return Exit::OutcomeUnknown;
         }
         let corrupt = cause
             .downcast_ref::<StorageError>()
@@ -63,4 +80,20 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
         let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
         kind == Some(io::ErrorKind::BrokenPipe)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_outcome_has_a_code_of_its_own() {
+        let cause = Arc::new(io::Error::other("connection reset"));
+        let unknown = anyhow::Error::from(AppendError::OutcomeUnknown { cause });
+        assert_eq!(exit_of(&unknown), Exit::OutcomeUnknown);
+        let named = unknown.context("repeat the command with --id ...");
+        assert_eq!(exit_of(&named), Exit::OutcomeUnknown);
+    }
 }

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             let _ = writeln!(
                 std::io::stderr().lock(),
                 "leftfold: {}",
-                ErrorChain(error.as_ref())
+                display::escape(&ErrorChain(error.as_ref()).to_string())
             );
             exit_code::exit_of(&error).into()
         }

@@ -39,6 +39,14 @@ pub(crate) enum StoreLocationError {
     Two,
     #[error("store is on a server; this command reads files, give --data STORE")]
     NeedsFiles,
+    #[error(
+        "unknown scheme: {0:?}; expected a directory, postgres://... or mongodb://... for --data, leftfold://host:port for --url"
+    )]
+    UnknownScheme(String),
+    #[error("--data and --memory contradict each other; give one of them")]
+    DataAndMemory,
+    #[error("store not named; give --data STORE or --memory, or set LEFTFOLD_DATA")]
+    MissingToServe,
 }
 
 impl StoreLocation {
@@ -62,18 +70,21 @@ impl StoreLocation {
 
     /// What `--data` names: the address of a database, or else a directory.
     pub(crate) fn at(data: &Path) -> anyhow::Result<Self> {
-        match data.to_str() {
-            Some(address) if is_postgres(address) => {
+        // A mistyped scheme must not become a directory of that name.
+        let address = data.to_str().and_then(|text| Some((text, text.split_once("://")?.0)));
+        match address {
+            None => Ok(Self::Directory(data.to_owned())),
+            Some((address, "postgres" | "postgresql")) => {
                 let options: PostgresOptions = address.parse()?;
                 let name = format!("the schema {} of the database", options.schema());
                 Ok(Self::Postgres(Box::new(options), name))
             }
-            Some(address) if is_mongo(address) => {
+            Some((address, "mongodb" | "mongodb+srv")) => {
                 let options: MongoOptions = address.parse()?;
                 let name = format!("the MongoDB database {}", options.database());
                 Ok(Self::Mongo(Box::new(options), name))
             }
-            _ => Ok(Self::Directory(data.to_owned())),
+            Some((_, scheme)) => Err(StoreLocationError::UnknownScheme(scheme.to_owned()).into()),
         }
     }
 }
@@ -85,18 +96,6 @@ impl fmt::Display for StoreLocation {
             Self::Postgres(_, name) | Self::Mongo(_, name) | Self::Server(name) => name.fmt(f),
         }
     }
-}
-
-fn is_postgres(text: &str) -> bool {
-    ["postgres://", "postgresql://"]
-        .iter()
-        .any(|scheme| text.starts_with(scheme))
-}
-
-fn is_mongo(text: &str) -> bool {
-    ["mongodb://", "mongodb+srv://"]
-        .iter()
-        .any(|scheme| text.starts_with(scheme))
 }
 
 /// Opens the store for a command that writes; makes it if it is not there.

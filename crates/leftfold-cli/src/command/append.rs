@@ -7,11 +7,13 @@ use std::io::{Read, Write, stdin};
 
 use anyhow::Context;
 use leftfold_model::{Append, ContentType, NewEvent};
+use leftfold_store::AppendError;
 use serde_json::{json, value::RawValue};
 
 use super::output;
 use crate::{
     cli::{self, Encoding},
+    exit_code::usage,
     open,
 };
 
@@ -24,17 +26,29 @@ pub(crate) async fn run(arguments: cli::Append) -> anyhow::Result<()> {
     };
     let data = data(arguments.content, content_type)?;
     let mut event =
-        NewEvent::new(arguments.event_type, content_type, data).with_tags(arguments.tags)?;
+        usage(NewEvent::new(arguments.event_type, content_type, data).with_tags(arguments.tags))?;
     if let Some(metadata) = arguments.metadata {
-        serde_json::from_str::<&RawValue>(&metadata).context("metadata is not JSON")?;
+        let checked = serde_json::from_str::<&RawValue>(&metadata);
+        usage(checked.context("metadata is not JSON"))?;
         event = event.with_metadata(metadata);
     }
     if let Some(id) = arguments.id {
         event = event.with_id(id);
     }
-    let append = Append::to(arguments.stream, arguments.expect.0, vec![event])?;
+    let id = event.id();
+    let append = usage(Append::to(
+        arguments.stream,
+        arguments.expect.0,
+        vec![event],
+    ))?;
     let store = open::for_writing(&arguments.data).await?;
-    let appended = store.append(append).await?;
+    let appended = match store.append(append).await {
+        Err(error @ AppendError::OutcomeUnknown { .. }) => {
+            let remedy = format!("repeat the command with --id {id} to find out");
+            return Err(anyhow::Error::from(error).context(remedy));
+        }
+        appended => appended?,
+    };
     let revision = appended
         .streams
         .first()
@@ -85,8 +99,8 @@ fn data(content: Option<String>, content_type: ContentType) -> anyhow::Result<Ve
         Some(text) => text.into_bytes(),
     };
     if is_json {
-        serde_json::from_slice::<&RawValue>(&data)
-            .context("data is not JSON (see --content-type)")?;
+        let checked = serde_json::from_slice::<&RawValue>(&data);
+        usage(checked.context("data is not JSON (see --content-type)"))?;
     }
     Ok(data)
 }

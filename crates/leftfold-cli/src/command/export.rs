@@ -1,6 +1,6 @@
 //! `leftfold export`: all events as JSON Lines.
 //!
-//! **Owns:** writing them out. **Does not know:** the line's format; see `line`.
+//! **Owns:** writing them out. **Does not know:** the line's format; see `leftfold_server::json`.
 //! **Invariants:** the same log gives the same bytes; a file is complete or has another name: it is written beside its
 //! place, synced, and put there.
 
@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures_util::StreamExt;
 use leftfold_model::Read;
 use leftfold_server::json;
@@ -21,15 +21,17 @@ use crate::{cli, open};
 
 pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;
+    let allow_gaps = arguments.allow_gaps;
     match arguments.file.filter(|path| path != Path::new("-")) {
         None => {
             let mut out = output();
-            write(store.as_ref(), &mut out).await?;
-            Ok(out.flush()?)
+            let erased = write(store.as_ref(), &mut out).await?;
+            out.flush()?;
+            check_gaps(erased, allow_gaps)
         }
         Some(path) => {
             let beside = beside(&path);
-            let result = to_file(store.as_ref(), &beside, &path).await;
+            let result = to_file(store.as_ref(), &beside, &path, allow_gaps).await;
             result.with_context(|| format!("cannot export to {}", path.display()))
         }
     }
@@ -45,10 +47,20 @@ fn beside(path: &Path) -> PathBuf {
     clippy::disallowed_methods,
     reason = "the export is the user's file, not the store's"
 )]
-async fn to_file(store: &dyn EventStore, beside: &Path, path: &Path) -> anyhow::Result<()> {
+async fn to_file(
+    store: &dyn EventStore,
+    beside: &Path,
+    path: &Path,
+    allow_gaps: bool,
+) -> anyhow::Result<()> {
     let file = fs::File::create(beside)?;
     let mut out = std::io::BufWriter::with_capacity(256 * 1024, file);
-    write(store, &mut out).await?;
+    let erased = write(store, &mut out).await?;
+    let checked = check_gaps(erased, allow_gaps);
+    if checked.is_err() {
+        fs::remove_file(beside)?;
+        return checked;
+    }
     out.into_inner()
         .map_err(std::io::IntoInnerError::into_error)?
         .sync_all()?;
@@ -56,12 +68,28 @@ async fn to_file(store: &dyn EventStore, beside: &Path, path: &Path) -> anyhow::
     Ok(())
 }
 
-async fn write(store: &dyn EventStore, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
+/// Writes all events; returns how many of the log were scavenged and so are missing.
+async fn write(store: &dyn EventStore, out: &mut (impl Write + Send)) -> anyhow::Result<u64> {
+    let (mut head, mut written) = (0, 0);
     let mut batches = store.read(Read::all());
     while let Some(batch) = batches.next().await {
-        for event in batch?.events {
+        let batch = batch?;
+        head = batch.token.seen_through().get();
+        for event in batch.events {
             writeln!(out, "{}", json::format_line(&event, false)?)?;
+            written += 1;
         }
+    }
+    Ok(head - written)
+}
+
+/// Refuses an export that an import could not make the same store of.
+fn check_gaps(erased: u64, allow_gaps: bool) -> anyhow::Result<()> {
+    if erased > 0 && !allow_gaps {
+        bail!(
+            "export is incomplete: {erased} events were scavenged, and an import would number positions and revisions anew; \
+             copy the store instead (docs/operations.md), or give --allow-gaps"
+        );
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! `leftfold import`: events from JSON Lines.
 //!
-//! **Owns:** what makes an import safe to run again. **Does not know:** the line's format; see `line`.
+//! **Owns:** what makes an import safe to run again. **Does not know:** the line's format; see `leftfold_server::json`.
 //! **Invariants:** lines keep their order; a line is stored once, however often the file is imported; a bad line stops the
-//! import with its number, and what stands before its batch is stored.
+//! import with its number, whatever is wrong with it, and what stands before it is stored.
 //!
 //! How a repetition is recognised: an event without an id gets one that follows from its line and line number, so it
 //! has the same one each time. When a stream is met for the first time, the store is asked for it. Does it hold
@@ -29,11 +29,13 @@ use leftfold_model::{
 use leftfold_server::json;
 use leftfold_store::EventStore;
 
-use super::output;
+use super::{decompress::decompressed, output};
 use crate::{cli, open};
 
 /// Bytes of a batch, about; far below what an append may have.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// What some programs put in front of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A line that is longer cannot be an event: data and metadata at their limits, in base64, and names.
 const LINE_BYTES_MAX: usize = 2 * (limits::DATA_BYTES_MAX + limits::METADATA_BYTES_MAX);
 
@@ -61,14 +63,14 @@ pub(crate) async fn run(arguments: cli::Import) -> anyhow::Result<()> {
 )]
 fn open_input(path: &Path) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {
     if path == Path::new("-") {
-        return Ok((Box::new(BufReader::new(stdin())), None));
+        return Ok((decompressed(BufReader::new(stdin()))?.0, None));
     }
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let cannot = || format!("cannot open {}", path.display());
+    let file = File::open(path).with_context(cannot)?;
     let bytes = file.metadata()?.len();
-    Ok((
-        Box::new(BufReader::with_capacity(256 * 1024, file)),
-        Some(bytes),
-    ))
+    let input = decompressed(BufReader::with_capacity(256 * 1024, file));
+    let (input, is_plain) = input.with_context(cannot)?;
+    Ok((input, is_plain.then_some(bytes)))
 }
 
 fn progress(bytes: Option<u64>) -> anyhow::Result<ProgressBar> {
@@ -92,6 +94,8 @@ struct Import {
     bytes: usize,
     imported: u64,
     repeated: u64,
+    /// The number of the last line that was taken in.
+    batch_ends: u64,
 }
 
 /// A stream that the file has named.
@@ -115,6 +119,7 @@ impl Import {
             bytes: 0,
             imported: 0,
             repeated: 0,
+            batch_ends: 0,
         })
     }
 
@@ -125,37 +130,46 @@ impl Import {
     ) -> anyhow::Result<()> {
         let mut text = Vec::new();
         for number in 1.. {
-            text.clear();
-            let read =
-                read_line(&mut input, &mut text).with_context(|| format!("line {number}"))?;
-            if read == 0 {
-                break;
-            }
-            bar.inc(read as u64);
-            let line = std::str::from_utf8(&text)
-                .with_context(|| format!("line {number} is not UTF-8"))?
-                .trim();
-            if line.is_empty() {
-                continue;
-            }
-            let parsed =
-                json::parse_line(line, number).with_context(|| format!("line {number} is refused"));
-            let (stream, event) = match parsed {
-                Ok(parsed) => parsed,
+            match self.line(&mut input, &mut text, number, bar).await {
+                Ok(true) => {}
+                Ok(false) => break,
                 Err(refused) => {
                     self.flush().await?;
-                    return Err(refused);
+                    return Err(refused.context(format!("line {number} is refused")));
                 }
-            };
-            self.add(stream, event)
-                .await
-                .with_context(|| format!("line {number}"))?;
+            }
             if self.lines >= self.batch_lines || self.bytes >= BATCH_BYTES {
                 self.flush().await?;
                 bar.set_message(format!("{} events", self.imported + self.repeated));
             }
         }
         self.flush().await
+    }
+
+    /// Takes in one line; returns whether there was one. An error leaves what was taken in before.
+    async fn line(
+        &mut self,
+        input: &mut (dyn BufRead + Send),
+        text: &mut Vec<u8>,
+        number: u64,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<bool> {
+        text.clear();
+        let read = read_line(input, text)?;
+        bar.inc(read as u64);
+        let bytes = match number {
+            1 => text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text),
+            _ => text,
+        };
+        let line = std::str::from_utf8(bytes)
+            .context("it is not UTF-8")?
+            .trim();
+        if !line.is_empty() {
+            let (stream, event) = json::parse_line(line, number)?;
+            self.add(stream, event).await?;
+            self.batch_ends = number;
+        }
+        Ok(read > 0)
     }
 
     async fn add(&mut self, stream: StreamName, event: NewEvent) -> anyhow::Result<()> {
@@ -196,7 +210,11 @@ impl Import {
         }
         let append = Append::new(std::mem::take(&mut self.writes), Vec::new())?;
         let events = append.event_count() as u64;
-        self.store.append(append).await?;
+        let appended = self.store.append(append).await;
+        appended.with_context(|| {
+            let last = self.batch_ends;
+            format!("append of {events} events that end with line {last} failed")
+        })?;
         self.imported += events;
         (self.lines, self.bytes) = (0, 0);
         Ok(())

@@ -10,7 +10,7 @@ use leftfold_store::StreamMetadata;
 use serde_json::{Map, Value};
 
 use super::{append, output};
-use crate::{cli, open};
+use crate::{cli, display, exit_code::usage, open};
 
 pub(crate) async fn run(arguments: cli::Metadata) -> anyhow::Result<()> {
     match arguments.content.clone() {
@@ -23,17 +23,21 @@ async fn show(arguments: cli::Metadata) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;
     let state = store.stream_state(arguments.stream).await?;
     let mut out = output();
-    out.write_all(&state.metadata.to_json())?;
-    writeln!(out)?;
+    let metadata = state.metadata.to_json();
+    writeln!(
+        out,
+        "{}",
+        display::json(&String::from_utf8_lossy(&metadata))
+    )?;
     Ok(out.flush()?)
 }
 
 async fn set(arguments: cli::Metadata, content: String) -> anyhow::Result<()> {
     let json = append::json_from(content)?;
-    serde_json::from_slice::<Map<String, Value>>(&json)
-        .context("metadata of a stream is a JSON object")?;
-    let append =
-        StreamMetadata::from_json(&json).append_for(&arguments.stream, arguments.expect.0)?;
+    let object = serde_json::from_slice::<Map<String, Value>>(&json);
+    usage(object.context("invalid stream metadata; expected a JSON object"))?;
+    let metadata = StreamMetadata::from_json(&json);
+    let append = usage(metadata.append_for(&arguments.stream, arguments.expect.0))?;
     let store = open::for_writing(&arguments.data).await?;
     let appended = store.append(append).await?;
     let mut out = output();

@@ -5,15 +5,16 @@
 
 use std::io::Write;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use leftfold_postgres::{PostgresStore, SCHEMA_VERSION};
 
 use super::output;
-use crate::{cli, open::StoreLocation};
+use crate::{cli, exit_code::UsageError, open::StoreLocation};
 
 pub(crate) async fn run(arguments: &cli::Migrate) -> anyhow::Result<()> {
     let StoreLocation::Postgres(options, name) = StoreLocation::of(&arguments.data)? else {
-        bail!("only a database has a schema; this is for postgres://...");
+        let text = "store has no schema; expected --data postgres://...";
+        return Err(UsageError(text.to_owned()).into());
     };
     let mut out = output();
     if arguments.show {

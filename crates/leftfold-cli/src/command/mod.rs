@@ -6,6 +6,7 @@
 mod append;
 mod bench;
 mod consumers;
+mod decompress;
 mod delete;
 mod demo;
 mod export;

@@ -11,13 +11,15 @@ use leftfold_model::{Position, Read, Revision, Scope};
 use super::output;
 use crate::{
     cli::{self, Filter},
-    display, open,
+    display,
+    exit_code::usage,
+    open,
 };
 use leftfold_server::json;
 
 pub(crate) async fn run(arguments: cli::Read) -> anyhow::Result<()> {
     let mut read = Read {
-        query: arguments.filter.query()?,
+        query: usage(arguments.filter.query())?,
         limit: arguments.limit,
         ..Read::all()
     };
@@ -36,7 +38,8 @@ pub(crate) async fn run(arguments: cli::Read) -> anyhow::Result<()> {
     while let Some(batch) = batches.next().await {
         for event in batch?.events {
             if arguments.json {
-                writeln!(out, "{}", json::format_line(&event, true)?)?;
+                let line = json::format_line(&event, true)?;
+                writeln!(out, "{}", display::json(&line))?;
             } else {
                 writeln!(out, "{}", display::event(&event))?;
             }

@@ -4,7 +4,7 @@
 //! **Invariants:** the first line on standard output is printed once clients can connect, and names the address; from before
 //! then, a first signal ends the server in order, a second one at once.
 
-use std::{fmt::Write as _, fs, io::Write, net::SocketAddr, sync::Arc};
+use std::{env, fmt::Write as _, fs, io::Write, net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::Context;
 use leftfold_server::{Server, Settings, telemetry};
@@ -13,7 +13,8 @@ use leftfold_store::{EventStore, MemoryStore};
 use super::output;
 use crate::{
     cli,
-    open::{self, StoreLocation},
+    exit_code::is_closed_pipe,
+    open::{self, StoreLocation, StoreLocationError},
     setting_args,
     signals::Signals,
 };
@@ -24,15 +25,20 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
         out.write_all(settings_table().as_bytes())?;
         return Ok(out.flush()?);
     }
+    let location = location(&arguments)?;
     let settings = settings(&arguments)?;
     settings.check()?;
     let _flushed_at_the_end = telemetry::start(&settings)?;
-    let store = store(&arguments).await?;
+    let store = store(location.as_ref()).await?;
     let advertised = settings.advertised_host.clone();
     // Before anybody can connect: who knows that there is a server can also end it in order.
     let signals = Signals::listen()?;
     let server = Server::bind(store, settings).await?;
-    announce(&server, &advertised, &arguments)?;
+    match announce(&server, &advertised, location.as_ref()) {
+        // The server is there for its clients, with or without a reader of this output.
+        Err(error) if is_closed_pipe(&error) => tracing::warn!("standard output is closed"),
+        announced => announced?,
+    }
     Ok(server.run(stop(signals)).await?)
 }
 
@@ -49,10 +55,23 @@ fn settings(arguments: &cli::Serve) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
-async fn store(arguments: &cli::Serve) -> anyhow::Result<Arc<dyn EventStore>> {
-    match &arguments.data {
-        Some(data) if !arguments.memory => open::at(&StoreLocation::at(data)?).await,
-        _ => Ok(Arc::new(MemoryStore::new())),
+/// Returns the location of the store to serve; `None`: memory. A flag takes precedence over the environment.
+fn location(arguments: &cli::Serve) -> anyhow::Result<Option<StoreLocation>> {
+    match (&arguments.data, arguments.memory) {
+        (Some(_), true) => Err(StoreLocationError::DataAndMemory.into()),
+        (Some(data), false) => StoreLocation::at(data).map(Some),
+        (None, true) => Ok(None),
+        (None, false) => match env::var_os("LEFTFOLD_DATA") {
+            Some(data) => StoreLocation::at(Path::new(&data)).map(Some),
+            None => Err(StoreLocationError::MissingToServe.into()),
+        },
+    }
+}
+
+async fn store(location: Option<&StoreLocation>) -> anyhow::Result<Arc<dyn EventStore>> {
+    match location {
+        Some(location) => open::at(location).await,
+        None => Ok(Arc::new(MemoryStore::new())),
     }
 }
 
@@ -66,12 +85,16 @@ fn reached(listens: SocketAddr, advertised: &str) -> String {
     }
 }
 
-fn announce(server: &Server, advertised: &str, arguments: &cli::Serve) -> anyhow::Result<()> {
+fn announce(
+    server: &Server,
+    advertised: &str,
+    location: Option<&StoreLocation>,
+) -> anyhow::Result<()> {
     let listens = server.address();
     let address = reached(listens, advertised);
-    let what = match &arguments.data {
-        Some(data) if !arguments.memory => StoreLocation::at(data)?.to_string(),
-        _ => "events in memory, gone when it ends,".to_owned(),
+    let what = match location {
+        Some(location) => location.to_string(),
+        None => "events in memory, dropped when it ends,".to_owned(),
     };
     let mut out = output();
     writeln!(out, "leftfold serves {what} on {listens}")?;

@@ -28,7 +28,7 @@ pub(crate) async fn run(arguments: cli::Streams) -> anyhow::Result<()> {
             if arguments.json {
                 let line = json!({ "stream": info.stream.as_str(), "events": info.events, "last_time": time,
                     "last_position": info.position.get() });
-                writeln!(out, "{line}")?;
+                writeln!(out, "{}", display::json(&line.to_string()))?;
             } else {
                 writeln!(
                     out,

@@ -11,7 +11,7 @@ use leftfold_server::json;
 use leftfold_store::Subscription;
 
 use super::{output, read::scope};
-use crate::{cli, display, open, signals::Signals};
+use crate::{cli, display, exit_code::usage, open, signals::Signals};
 
 pub(crate) async fn run(arguments: cli::Tail) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;
@@ -20,7 +20,7 @@ pub(crate) async fn run(arguments: cli::Tail) -> anyhow::Result<()> {
     if arguments.until_caught_up && after >= head {
         return Ok(());
     }
-    let query = arguments.filter.query()?;
+    let query = usage(arguments.filter.query())?;
     let subscription = Subscription::after(after)
         .matching(query)
         .scope(scope(arguments.filter));
@@ -37,7 +37,8 @@ pub(crate) async fn run(arguments: cli::Tail) -> anyhow::Result<()> {
         };
         for event in &delivery.events {
             if arguments.json {
-                writeln!(out, "{}", json::format_line(event, true)?)?;
+                let line = json::format_line(event, true)?;
+                writeln!(out, "{}", display::json(&line))?;
             } else {
                 writeln!(out, "{}", display::event(event))?;
             }

@@ -37,7 +37,7 @@ fn data_that_is_not_json_is_refused_unless_it_is_said_to_be_binary() {
             data.path(),
             &["append", "--stream", "s", "--type", "T", "{"],
         ),
-        1,
+        2,
     );
     assert!(refused.contains("data is not JSON"), "{refused}");
     let refused = said(
@@ -45,7 +45,7 @@ fn data_that_is_not_json_is_refused_unless_it_is_said_to_be_binary() {
             data.path(),
             &["append", "--stream", "s", "--type", "T", "--metadata", "x"],
         ),
-        1,
+        2,
     );
     assert!(refused.contains("metadata is not JSON"), "{refused}");
     printed(leftfold(
@@ -86,7 +86,7 @@ fn too_many_tags_are_refused_with_the_limit() {
     let tags: Vec<String> = (0..65).map(|n| format!("--tag=t{n}")).collect();
     let mut arguments = vec!["append", "--stream", "s", "--type", "T"];
     arguments.extend(tags.iter().map(String::as_str));
-    let refused = said(leftfold(data.path(), &arguments), 1);
+    let refused = said(leftfold(data.path(), &arguments), 2);
     assert!(
         refused.contains("65 tags") && refused.contains("TAGS_PER_EVENT_MAX"),
         "{refused}"
@@ -121,4 +121,40 @@ fn a_reader_that_goes_away_ends_the_command_quietly() {
         output.status.success() && output.stderr.is_empty(),
         "{output:?}"
     );
+}
+
+#[test]
+fn an_address_of_an_unknown_scheme_is_refused_and_makes_no_directory() {
+    let parent = tempfile::tempdir().unwrap();
+    for address in [
+        "mysql://ann:secret@host/db",
+        "postgress://ann:secret@host/db",
+    ] {
+        for command in [
+            &["append", "--stream", "s", "--type", "T"][..],
+            &["read"],
+            &["serve"],
+            &["demo"],
+        ] {
+            let mut leftfold = Command::cargo_bin("leftfold").unwrap();
+            let run = leftfold.current_dir(parent.path()).args(command);
+            let refused = said(run.args(["--data", address]).assert(), 2);
+            assert!(refused.contains("unknown scheme"), "{refused}");
+            assert!(!refused.contains("secret"), "{refused}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn flags_that_contradict_each_other_are_refused() {
+    let data = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["serve", "--memory"][..],
+        &["metadata", "--stream", "s", "--expect", "none"],
+        &["migrate"],
+    ] {
+        said(leftfold(data.path(), arguments), 2);
+    }
+    assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0);
 }

@@ -1,12 +1,12 @@
 //! Importing, again and again.
 
-use std::path::Path;
+use std::{io::Write, path::Path};
 
 use assert_cmd::Command;
 
 use crate::{leftfold, printed, said};
 
-fn import(data: &Path, lines: &str, rest: &[&str]) -> assert_cmd::assert::Assert {
+fn import(data: &Path, lines: impl Into<Vec<u8>>, rest: &[&str]) -> assert_cmd::assert::Assert {
     let mut command = Command::cargo_bin("leftfold").unwrap();
     command
         .args(["import", "-", "--data"])
@@ -31,15 +31,15 @@ fn lines(numbers: std::ops::Range<u32>) -> String {
 fn an_import_run_again_stores_every_line_once() {
     let data = tempfile::tempdir().unwrap();
     assert!(
-        printed(import(data.path(), &lines(0..3_000), &[]))
+        printed(import(data.path(), lines(0..3_000), &[]))
             .starts_with("3000 events imported, 0 were")
     );
     assert!(
-        printed(import(data.path(), &lines(0..3_000), &[]))
+        printed(import(data.path(), lines(0..3_000), &[]))
             .starts_with("0 events imported, 3000 were")
     );
     // A longer version of the file, in other batches, adds what is new.
-    let longer = printed(import(data.path(), &lines(0..3_500), &["--batch", "77"]));
+    let longer = printed(import(data.path(), lines(0..3_500), &["--batch", "77"]));
     assert!(
         longer.starts_with("500 events imported, 3000 were"),
         "{longer}"
@@ -69,7 +69,7 @@ fn an_export_imported_and_exported_again_is_the_same_bytes() {
         exported.contains("{ \"x\" : 1.50 }") && exported.contains("2020-02-29T23:59:59.000001Z"),
         "{exported}"
     );
-    printed(import(second.path(), &exported, &[]));
+    printed(import(second.path(), exported.as_str(), &[]));
     assert_eq!(printed(leftfold(second.path(), &["export"])), exported);
     assert_eq!(printed(leftfold(first.path(), &["export", "-"])), exported);
     let file = first.path().with_extension("jsonl");
@@ -82,7 +82,7 @@ fn an_export_imported_and_exported_again_is_the_same_bytes() {
 fn a_bad_line_stops_the_import_with_its_number_and_keeps_what_stands_before_it() {
     let data = tempfile::tempdir().unwrap();
     let bad = format!("{}{{\"stream\":\"s\"}}\n{}", lines(0..10), lines(10..20));
-    let refused = said(import(data.path(), &bad, &[]), 1);
+    let refused = said(import(data.path(), bad, &[]), 1);
     assert!(refused.contains("line 11 is refused"), "{refused}");
     assert_eq!(
         printed(leftfold(data.path(), &["read"])).lines().count(),
@@ -93,11 +93,100 @@ fn a_bad_line_stops_the_import_with_its_number_and_keeps_what_stands_before_it()
 #[test]
 fn a_stream_that_others_wrote_to_meanwhile_is_not_mixed_up() {
     let data = tempfile::tempdir().unwrap();
-    printed(import(data.path(), &lines(0..7), &[]));
+    printed(import(data.path(), lines(0..7), &[]));
     printed(leftfold(
         data.path(),
         &["append", "--stream", "s-3", "--type", "Other"],
     ));
-    let refused = said(import(data.path(), &lines(0..14), &[]), 1);
+    let refused = said(import(data.path(), lines(0..14), &[]), 1);
     assert!(refused.contains("stream s-3 holds event"), "{refused}");
+}
+
+#[test]
+fn whatever_is_wrong_with_a_line_what_stands_before_it_is_stored_and_it_is_named() {
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let good = lines(0..2).into_bytes();
+    let mut broken_off = gzip(&[&good[..], &[b'x'; 4_096]].concat());
+    broken_off.truncate(good.len() + 100);
+    let long = vec![b' '; 40 << 20];
+    for (what, input) in [
+        ("UTF-8", [&good[..], b"\xff\n"].concat()),
+        ("longer than", [&good[..], &long].concat()),
+        ("not an event", [&good[..], b"{\n"].concat()),
+        ("line 3", broken_off),
+    ] {
+        let data = tempfile::tempdir().unwrap();
+        let refused = said(import(data.path(), input, &[]), 1);
+        assert!(refused.contains("line 3 is refused"), "{refused}");
+        assert!(refused.contains(what), "{refused}");
+        let stored = printed(leftfold(data.path(), &["read"]));
+        assert_eq!(stored.lines().count(), 2, "{what}");
+    }
+}
+
+#[test]
+fn files_of_other_systems_and_compressed_files_are_the_same_events() {
+    let plain = lines(0..20);
+    let marked = [b"\xef\xbb\xbf", plain.replace('\n', "\r\n").as_bytes()].concat();
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let zstd = |text: &str| {
+        let level = ruzstd::encoding::CompressionLevel::Fastest;
+        ruzstd::encoding::compress_to_vec(text.as_bytes(), level)
+    };
+    let data = tempfile::tempdir().unwrap();
+    printed(import(data.path(), plain.as_str(), &[]));
+    let (one, two) = plain.split_at(plain.find("\n{").unwrap() + 1);
+    for other in [
+        marked,
+        gzip(&plain),
+        zstd(&plain),
+        [gzip(one), gzip(two)].concat(),
+        [zstd(one), zstd(two)].concat(),
+    ] {
+        let again = printed(import(data.path(), other, &[]));
+        assert!(again.starts_with("0 events imported, 20 were"), "{again}");
+    }
+}
+
+#[test]
+fn an_export_of_a_scavenged_store_says_that_it_is_incomplete() {
+    let data = tempfile::tempdir().unwrap();
+    let sales: String = (0..30)
+        .map(|n| format!("{{\"stream\":\"sales-1\",\"type\":\"Sold\",\"data\":{n}}}\n"))
+        .collect();
+    printed(import(data.path(), sales, &[]));
+    let truncate = ["metadata", "--stream", "sales-1", r#"{"$tb":20}"#];
+    printed(leftfold(data.path(), &truncate));
+    assert_eq!(
+        printed(leftfold(data.path(), &["export"])).lines().count(),
+        31
+    );
+    printed(leftfold(data.path(), &["scavenge"]));
+    let file = data.path().with_extension("jsonl");
+    let to_file = ["export", file.to_str().unwrap()];
+    let refused = said(leftfold(data.path(), &to_file), 1);
+    assert!(refused.contains("20 events were scavenged"), "{refused}");
+    assert!(!file.exists());
+    let allowed = printed(leftfold(data.path(), &["export", "--allow-gaps"]));
+    assert_eq!(allowed.lines().count(), 11);
+}
+
+#[test]
+fn metadata_of_a_stream_is_printed_as_it_was_set() {
+    let data = tempfile::tempdir().unwrap();
+    let metadata = r#"{ "z": 1.50, "a": 123456789012345678901234567890 }"#;
+    printed(leftfold(
+        data.path(),
+        &["metadata", "--stream", "s", metadata],
+    ));
+    let shown = printed(leftfold(data.path(), &["metadata", "--stream", "s"]));
+    assert_eq!(shown, format!("{metadata}\n"));
 }
