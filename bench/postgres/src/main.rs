@@ -39,7 +39,7 @@ struct Row {
 }
 
 impl Row {
-    fn show(&self, name: &str, peer: &str) {
+    fn show(&self, name: &str, peer_name: &str) {
         let (leftfold, peer) = (median(&self.leftfold), median(&self.peer));
         println!(
             "| {name} | {leftfold:.0} | {peer_name} | {peer:.0} | {:.2} |",

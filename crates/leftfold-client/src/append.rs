@@ -24,25 +24,26 @@ use leftfold_proto::{
 };
 use leftfold_store::{AppendError, Cause, Delete};
 use tokio::{
-    sync::{Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
 
 use crate::{
     TransportError,
     backoff::Backoff,
-    call::{Connection, ConnectionPool},
+    call::ConnectionPool,
+    connection::Connection,
     decode, encode,
-    session::{QueuedAppend, SendClaim, SendOutcome},
+    queued_append::{QueuedAppend, SendClaim, SendOutcome},
     status::{self, StatusKind},
 };
 
 /// Writes to the server.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub(crate) links: Arc<ConnectionPool>,
-    /// A permit for each append that may be under way; closed with the client.
-    pub(crate) room: Semaphore,
+    pub(crate) pool: Arc<ConnectionPool>,
+    /// A permit for each append in flight; closed with the client.
+    pub(crate) in_flight: Arc<Semaphore>,
     /// Bytes of one message, at most.
     pub(crate) message_bytes: usize,
 }
@@ -54,100 +55,121 @@ struct AttemptLog {
     attempt: Option<Arc<SendClaim>>,
     /// Why an attempt may have arrived that was not answered.
     unknown: Option<Cause>,
-    /// What was last in the way.
-    trouble: Option<Cause>,
+    /// The error of the last attempt.
+    last_error: Option<Cause>,
 }
 
 impl Writer {
     pub(crate) async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        let mut story = AttemptLog::default();
-        let after = self.links.options.append_timeout;
-        match timeout(after, self.attempts(&append, &mut story)).await {
+        let mut log = AttemptLog::default();
+        let after = self.pool.options.append_timeout;
+        match timeout(after, self.attempts(&append, &mut log)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(story.out_of_time(after)),
+            Err(_) => Err(log.out_of_time(after)),
         }
     }
 
     async fn attempts(
         &self,
         append: &Append,
-        story: &mut AttemptLog,
+        log: &mut AttemptLog,
     ) -> Result<Appended, AppendError> {
         let closed = || AppendError::Unavailable {
             cause: TransportError::Closed.cause(),
         };
-        let Ok(_permit) = self.room.acquire().await else {
-            return Err(closed());
-        };
-        let mut pauses = Backoff::of(&self.links.options);
+        let mut backoff = Backoff::of(&self.pool.options);
         loop {
-            let link = self.links.next().ok_or_else(closed)?;
-            let hold = Arc::new(SendClaim::default());
-            story.attempt = Some(Arc::clone(&hold));
-            match self.attempt(link, append, hold).await {
+            let permit = self.in_flight().await.ok_or_else(closed)?;
+            let connection = self.pool.next().ok_or_else(closed)?;
+            let claim = Arc::new(SendClaim::default());
+            log.attempt = Some(Arc::clone(&claim));
+            match self.attempt(connection, append, claim, permit).await {
                 SendOutcome::Appended(answer) => {
                     let appended = decode::appended(append, answer);
-                    return appended.map_err(|trouble| AppendError::OutcomeUnknown {
-                        cause: trouble.cause(),
+                    return appended.map_err(|error| AppendError::OutcomeUnknown {
+                        cause: error.cause(),
                     });
                 }
                 SendOutcome::Failed(ErrorDetail {
                     kind: Some(Kind::ShuttingDown(_)),
-                }) => story.trouble = Some(TransportError::ShuttingDown.cause()),
+                }) => log.last_error = Some(TransportError::ShuttingDown.cause()),
                 SendOutcome::Failed(failure) => {
-                    return Err(story.judge(status::append_error(failure)));
+                    return Err(log.conclude(status::append_error(failure)));
                 }
-                SendOutcome::NotBegun => story.trouble = link.trouble.get(),
-                SendOutcome::Lost(cause) if is_repeatable(append) => story.unknown = Some(cause),
+                SendOutcome::NotBegun => log.last_error = connection.last_error.get(),
+                SendOutcome::Lost(cause) if is_repeatable(append) => log.unknown = Some(cause),
                 SendOutcome::Lost(cause) => return Err(AppendError::OutcomeUnknown { cause }),
             }
-            story.attempt = None;
-            pauses.wait().await;
+            log.attempt = None;
+            backoff.wait().await;
         }
     }
 
     async fn attempt(
         &self,
-        link: &Connection,
+        connection: &Connection,
         append: &Append,
-        hold: Arc<SendClaim>,
+        claim: Arc<SendClaim>,
+        permit: OwnedSemaphorePermit,
     ) -> SendOutcome {
         let request = encode::append(append);
         let bytes = request.encoded_len();
         if bytes > self.message_bytes {
-            return self.in_parts(link, &request, hold).await;
+            return self.in_parts(connection, &request, claim).await;
         }
-        let (fate, told) = oneshot::channel();
+        let (outcome, received) = oneshot::channel();
         let item = QueuedAppend {
             append: request,
             bytes,
-            hold,
-            fate,
+            claim,
+            outcome,
+            _permit: permit,
         };
-        if link.appends.send(item).await.is_err() {
+        if connection.appends.send(item).await.is_err() {
             return SendOutcome::NotBegun;
         }
-        told.await
+        received
+            .await
             .unwrap_or_else(|_| SendOutcome::Lost(TransportError::Closed.cause()))
+    }
+
+    /// Acquires a permit for an append in flight; `None` if the client is closed.
+    async fn in_flight(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.in_flight).acquire_owned().await.ok()
+    }
+
+    /// Ends all appends: waits for those in flight, at most as long as one may take, and lets no other begin.
+    pub(crate) async fn close(&self) {
+        let options = &self.pool.options;
+        let all = u32::try_from(options.in_flight_appends_max).unwrap_or(u32::MAX);
+        // Bounded, because an append that is no longer polled may never return its permit.
+        let _all = timeout(options.append_timeout, self.in_flight.acquire_many(all)).await;
+        self.in_flight.close();
+        self.pool.closed.cancel();
     }
 
     /// Sends an append that is longer than a message. It counts as sent once its last part is given away.
     async fn in_parts(
         &self,
-        link: &Connection,
+        connection: &Connection,
         request: &wire::AppendRequest,
-        hold: Arc<SendClaim>,
+        claim: Arc<SendClaim>,
     ) -> SendOutcome {
         let whole = Bytes::from(request.encode_to_vec());
-        let parts = parts(whole, self.message_bytes, Arc::clone(&hold));
-        match link.calls.clone().append_chunked(stream::iter(parts)).await {
+        let parts = parts(whole, self.message_bytes, Arc::clone(&claim));
+        match connection
+            .calls
+            .clone()
+            .append_chunked(stream::iter(parts))
+            .await
+        {
             Ok(response) => SendOutcome::Appended(response.into_inner()),
-            Err(status) => match StatusKind::of(status, &self.links.address) {
+            Err(status) => match StatusKind::of(status, &self.pool.address) {
                 StatusKind::Store(failure) => SendOutcome::Failed(failure),
                 StatusKind::ShuttingDown => SendOutcome::NotBegun,
                 StatusKind::Rejected(cause) | StatusKind::NoResponse(cause) => {
-                    link.trouble.note(Some(Arc::clone(&cause)));
-                    if hold.withdraw() {
+                    connection.last_error.set(Some(Arc::clone(&cause)));
+                    if claim.withdraw() {
                         SendOutcome::NotBegun
                     } else {
                         SendOutcome::Lost(cause)
@@ -160,25 +182,24 @@ impl Writer {
     /// Deletes a stream. Nothing recognises a repeated deletion, so it is sent once, over a connection that just answered.
     pub(crate) async fn delete(&self, delete: Delete) -> Result<Appended, AppendError> {
         let unavailable = |cause| AppendError::Unavailable { cause };
-        let Ok(_permit) = self.room.acquire().await else {
-            return Err(unavailable(TransportError::Closed.cause()));
+        let after = self.pool.options.append_timeout;
+        let permit = match timeout(after, self.in_flight()).await {
+            Ok(permit) => permit.ok_or_else(|| unavailable(TransportError::Closed.cause()))?,
+            Err(_) => {
+                let timeout = TransportError::Timeout { after, cause: None };
+                return Err(unavailable(timeout.cause()));
+            }
         };
-        self.links
-            .head()
-            .await
-            .map_err(|error| unavailable(Arc::new(error)))?;
-        let Some(link) = self.links.next() else {
-            return Err(unavailable(TransportError::Closed.cause()));
-        };
-        let mut calls = link.calls.clone();
-        let after = self.links.options.append_timeout;
+        let responsive = self.pool.responsive().await;
+        let mut calls = responsive.map_err(|error| unavailable(Arc::new(error)))?;
         let answered = timeout(after, calls.delete(encode::delete(&delete))).await;
+        drop(permit);
         let unknown = |cause| Err(AppendError::OutcomeUnknown { cause });
         match answered {
             Ok(Ok(response)) => {
-                decode::deleted(response.into_inner()).or_else(|trouble| unknown(trouble.cause()))
+                decode::deleted(response.into_inner()).or_else(|error| unknown(error.cause()))
             }
-            Ok(Err(status)) => match StatusKind::of(status, &self.links.address) {
+            Ok(Err(status)) => match StatusKind::of(status, &self.pool.address) {
                 StatusKind::Store(failure) => Err(status::append_error(failure)),
                 StatusKind::ShuttingDown => Err(unavailable(TransportError::ShuttingDown.cause())),
                 StatusKind::Rejected(cause) | StatusKind::NoResponse(cause) => unknown(cause),
@@ -192,14 +213,14 @@ impl Writer {
 fn parts(
     whole: Bytes,
     part_bytes: usize,
-    hold: Arc<SendClaim>,
+    claim: Arc<SendClaim>,
 ) -> impl Iterator<Item = AppendChunk> + Send + 'static {
     let mut given = 0_usize;
     std::iter::from_fn(move || {
         let start = given;
         let end = start.saturating_add(part_bytes).min(whole.len());
         let is_last = end == whole.len();
-        if start == end || is_last && !hold.take() {
+        if start == end || is_last && !claim.take() {
             return None;
         }
         given = end;
@@ -221,8 +242,8 @@ fn is_repeatable(append: &Append) -> bool {
 }
 
 impl AttemptLog {
-    /// What the refusal of this attempt says of all attempts.
-    fn judge(&self, refusal: AppendError) -> AppendError {
+    /// Returns what the error of this attempt proves about all attempts.
+    fn conclude(&self, refusal: AppendError) -> AppendError {
         if self.unknown.is_none() {
             return refusal;
         }
@@ -241,7 +262,7 @@ impl AttemptLog {
         let withdrawn = self.attempt.is_none_or(|attempt| attempt.withdraw());
         let cause = TransportError::Timeout {
             after,
-            cause: self.unknown.clone().or(self.trouble),
+            cause: self.unknown.clone().or(self.last_error),
         }
         .cause();
         if withdrawn && self.unknown.is_none() {

@@ -1,79 +1,47 @@
 //! Calls that may be made again.
 //!
-//! **Owns:** [`Connection`], one connection, and [`ConnectionPool::call_with_retry`]: asking until somebody answers.
-//! **Does not know:** appends, which
-//! must not be made again lightly.
-//! **Invariants:** whatever is asked here may be asked twice; it is asked for a bounded time.
+//! **Owns:** [`ConnectionPool`], and calling until the server answers. **Does not know:** appends, whose repetition is a
+//! decision of its own.
+//! **Invariants:** every call here is idempotent; it is repeated for a bounded time.
 
 use std::{
     future::Future,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use leftfold_model::Position;
-use leftfold_proto::leftfold::v1::{self as wire, ErrorDetail, store_client::StoreClient};
+use leftfold_proto::leftfold::v1::{self as wire, ErrorDetail};
 use leftfold_store::{Cause, ReadError};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Response, Status};
 
 use crate::{
     ClientOptions, TransportError,
     backoff::Backoff,
-    session::QueuedAppend,
+    connection::{Connection, StoreStub},
     status::{self, StatusKind},
 };
-
-/// The calls of the protocol, over one connection.
-pub(crate) type StoreStub = StoreClient<Channel>;
-
-/// One connection; it is made anew when it is needed and was lost.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) calls: StoreStub,
-    /// Appends that wait to be sent over it.
-    pub(crate) appends: mpsc::Sender<QueuedAppend>,
-    /// What its last failure was.
-    pub(crate) trouble: Arc<LastError>,
-}
-
-/// The newest of some troubles.
-#[derive(Debug, Default)]
-pub(crate) struct LastError(Mutex<Option<Cause>>);
-
-impl LastError {
-    pub(crate) fn note(&self, cause: Option<Cause>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = cause;
-    }
-
-    pub(crate) fn get(&self) -> Option<Cause> {
-        let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.clone()
-    }
-}
 
 /// All connections of a client.
 #[derive(Debug)]
 pub(crate) struct ConnectionPool {
     pub(crate) address: String,
     pub(crate) options: ClientOptions,
-    links: Vec<Connection>,
+    connections: Vec<Connection>,
     turn: AtomicUsize,
     /// Cancelled when the client is closed.
     pub(crate) closed: CancellationToken,
 }
 
-/// Why there is no answer.
+/// Why a call failed.
 #[derive(Debug)]
 pub(crate) enum CallError {
-    /// The store refused.
+    /// The store returned an error.
     Store(ErrorDetail),
-    /// Asking again does not help.
+    /// A repetition does not help.
     Rejected(Cause),
-    /// Nobody answered in time.
+    /// The server did not answer in time.
     Timeout(Cause),
 }
 
@@ -90,13 +58,13 @@ impl ConnectionPool {
     pub(crate) fn new(
         address: String,
         options: ClientOptions,
-        links: Vec<Connection>,
+        connections: Vec<Connection>,
         closed: CancellationToken,
     ) -> Self {
         Self {
             address,
             options,
-            links,
+            connections,
             turn: AtomicUsize::new(0),
             closed,
         }
@@ -105,10 +73,11 @@ impl ConnectionPool {
     /// The connection whose turn it is; `None` only if there are none at all.
     pub(crate) fn next(&self) -> Option<&Connection> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.links.get(turn.checked_rem(self.links.len())?)
+        self.connections
+            .get(turn.checked_rem(self.connections.len())?)
     }
 
-    /// Asks until the server answers, but not for ever.
+    /// Repeats a call until the server answers or [`ClientOptions::call_timeout`] has passed.
     pub(crate) async fn call_with_retry<T, F>(
         &self,
         call: impl Fn(StoreStub) -> F,
@@ -119,12 +88,12 @@ impl ConnectionPool {
         let after = self.options.call_timeout;
         let mut latest = None;
         let attempts = async {
-            let mut pauses = Backoff::of(&self.options);
+            let mut backoff = Backoff::of(&self.options);
             loop {
-                let Some(link) = self.next() else {
+                let Some(connection) = self.next() else {
                     return Err(CallError::Rejected(TransportError::Closed.cause()));
                 };
-                match call(link.calls.clone()).await {
+                match call(connection.calls.clone()).await {
                     Ok(response) => return Ok(response.into_inner()),
                     Err(status) => match StatusKind::of(status, &self.address) {
                         StatusKind::Store(failure) => return Err(CallError::Store(failure)),
@@ -135,7 +104,7 @@ impl ConnectionPool {
                         StatusKind::NoResponse(cause) => latest = Some(cause),
                     },
                 }
-                pauses.wait().await;
+                backoff.wait().await;
             }
         };
         let answered = tokio::select! {
@@ -153,7 +122,7 @@ impl ConnectionPool {
         })
     }
 
-    /// Asks for one answer on behalf of a reader.
+    /// Repeats a call for a reader, whose error it returns.
     pub(crate) async fn read_with_retry<T, F>(
         &self,
         call: impl Fn(StoreStub) -> F,
@@ -166,13 +135,22 @@ impl ConnectionPool {
             .map_err(CallError::into_read_error)
     }
 
+    /// Returns the calls over a connection that just answered.
+    pub(crate) async fn responsive(&self) -> Result<StoreStub, ReadError> {
+        let ask = |mut calls: StoreStub| async move {
+            calls.head(wire::HeadRequest {}).await?;
+            Ok(Response::new(calls))
+        };
+        self.read_with_retry(ask).await
+    }
+
     pub(crate) async fn head(&self) -> Result<Position, ReadError> {
         let ask = |mut calls: StoreStub| async move { calls.head(wire::HeadRequest {}).await };
         let answer: wire::HeadResponse = self.read_with_retry(ask).await?;
         Ok(Position::new(answer.position))
     }
 
-    /// Refuses to go on with a log that is shorter than what was seen of it.
+    /// Fails if the log is shorter than what was read of it.
     pub(crate) async fn check_log(&self, seen: Position) -> Result<(), ReadError> {
         let head = self.head().await?;
         if head < seen {

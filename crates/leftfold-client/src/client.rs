@@ -23,7 +23,8 @@ use crate::{
     address::Address,
     append::Writer,
     backoff::Backoff,
-    call::{Connection, ConnectionPool, LastError, StoreStub},
+    call::ConnectionPool,
+    connection::{Connection, LastError, StoreStub},
     decode, list, read,
     session::Sender,
     snapshots::RemoteSnapshotStore,
@@ -53,7 +54,7 @@ const CONNECTION_WINDOW: u32 = 1 << 30;
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    links: Arc<ConnectionPool>,
+    pool: Arc<ConnectionPool>,
     writer: Arc<Writer>,
     capabilities: Capabilities,
 }
@@ -61,7 +62,7 @@ pub struct Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("address", &self.links.address)
+            .field("address", &self.pool.address)
             .field("capabilities", &self.capabilities)
             .finish_non_exhaustive()
     }
@@ -90,11 +91,11 @@ impl Client {
     /// As [`Self::connect`].
     pub async fn connect_with(address: &str, options: ClientOptions) -> Result<Self, ConnectError> {
         let parsed: Address = address.parse()?;
-        let (connections, appends) = (options.connections, options.appends_max);
+        let (connections, appends) = (options.connections, options.in_flight_appends_max);
         // Fields can be set past the methods that keep them sensible.
         let options = options
             .with_connections(connections)
-            .with_appends_max(appends);
+            .with_in_flight_appends_max(appends);
         let address = parsed.to_string();
         let endpoint = endpoint(&parsed, &options)?;
         let first = endpoint.connect().await;
@@ -107,20 +108,20 @@ impl Client {
         // Whatever is about as long as that still fits.
         let message_bytes = (taken / 2).clamp(1, MESSAGE_BYTES);
         let more = (1..options.connections).map(|_| endpoint.connect_lazy());
-        let links: Vec<_> = std::iter::once(first)
+        let connections: Vec<_> = std::iter::once(first)
             .chain(more)
-            .map(|channel| link(calls(channel, &options), &address, &options, message_bytes))
+            .map(|channel| connection(calls(channel, &options), &address, &options, message_bytes))
             .collect();
-        let room = Semaphore::new(options.appends_max);
-        let links = ConnectionPool::new(address, options, links, CancellationToken::new());
-        let links = Arc::new(links);
+        let in_flight = Arc::new(Semaphore::new(options.in_flight_appends_max));
+        let pool = ConnectionPool::new(address, options, connections, CancellationToken::new());
+        let pool = Arc::new(pool);
         Ok(Self {
             writer: Arc::new(Writer {
-                links: Arc::clone(&links),
-                room,
+                pool: Arc::clone(&pool),
+                in_flight,
                 message_bytes,
             }),
-            links,
+            pool,
             capabilities: Capabilities::new(described.durable, described.recent_ids),
         })
     }
@@ -141,7 +142,7 @@ fn endpoint(address: &Address, options: &ClientOptions) -> Result<Endpoint, Conn
         .http2_keep_alive_interval(options.keepalive_interval)
         .keep_alive_timeout(options.keepalive_timeout)
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(options.window_bytes)
+        .initial_stream_window_size(options.stream_window_bytes)
         .initial_connection_window_size(CONNECTION_WINDOW))
 }
 
@@ -178,27 +179,27 @@ async fn describe(
 }
 
 /// A connection, with the task that sends its appends. It ends with the client.
-fn link(
+fn connection(
     calls: StoreStub,
     address: &str,
     options: &ClientOptions,
     message_bytes: usize,
 ) -> Connection {
     let (appends, queue) = mpsc::channel(QUEUE);
-    let trouble = Arc::new(LastError::default());
+    let last_error = Arc::new(LastError::default());
     let sender = Sender {
         calls: calls.clone(),
         address: address.to_owned(),
         queue,
-        trouble: Arc::clone(&trouble),
-        pauses: Backoff::of(options),
+        last_error: Arc::clone(&last_error),
+        backoff: Backoff::of(options),
         message_bytes,
     };
     tokio::spawn(sender.run());
     Connection {
         calls,
         appends,
-        trouble,
+        last_error,
     }
 }
 
@@ -208,18 +209,18 @@ impl EventStore for Client {
     }
 
     fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
-        read::read(Arc::clone(&self.links), read)
+        read::read(Arc::clone(&self.pool), read)
     }
 
     fn subscribe(
         &self,
         subscription: Subscription,
     ) -> BoxStream<'static, Result<Delivery, ReadError>> {
-        subscribe::subscribe(Arc::clone(&self.links), subscription)
+        subscribe::subscribe(Arc::clone(&self.pool), subscription)
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
-        Box::pin(self.links.head())
+        Box::pin(self.pool.head())
     }
 
     fn stream_state(&self, stream: StreamName) -> BoxFuture<'_, Result<StreamState, ReadError>> {
@@ -228,7 +229,7 @@ impl EventStore for Client {
                 let stream = stream.to_string();
                 async move { calls.state(wire::StateRequest { stream }).await }
             };
-            let answer = self.links.read_with_retry(ask).await?;
+            let answer = self.pool.read_with_retry(ask).await?;
             decode::state(answer).map_err(status::unreadable)
         })
     }
@@ -241,18 +242,18 @@ impl EventStore for Client {
         &self,
         scavenge: Scavenge,
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
-        list::scavenge(Arc::clone(&self.links), scavenge)
+        list::scavenge(Arc::clone(&self.pool), scavenge)
     }
 
     fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
-        list::list(Arc::clone(&self.links), list)
+        list::list(Arc::clone(&self.pool), list)
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
         Box::pin(async {
             let ask =
                 |mut calls: StoreStub| async move { calls.stats(wire::StatsRequest {}).await };
-            self.links.read_with_retry(ask).await.map(decode::stats)
+            self.pool.read_with_retry(ask).await.map(decode::stats)
         })
     }
 
@@ -261,18 +262,13 @@ impl EventStore for Client {
     }
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
-        Arc::new(RemoteSnapshotStore(Arc::clone(&self.links)))
+        Arc::new(RemoteSnapshotStore(Arc::clone(&self.pool)))
     }
 
     /// Closes this client and its clones; the server's store stays open.
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async {
-            let all = u32::try_from(self.links.options.appends_max).unwrap_or(u32::MAX);
-            // Once all permits are here, nothing is under way. Appends that come now wait behind this and are refused. An error
-            // says that it was closed before.
-            let _under_way = self.writer.room.acquire_many(all).await;
-            self.writer.room.close();
-            self.links.closed.cancel();
+            self.writer.close().await;
             Ok(())
         })
     }

@@ -13,7 +13,8 @@ use tonic::Streaming;
 
 use crate::{
     backoff::Backoff,
-    call::{ConnectionPool, StoreStub},
+    call::ConnectionPool,
+    connection::StoreStub,
     decode,
     status::{self, StatusKind},
 };
@@ -23,12 +24,12 @@ const ATTEMPTS_MAX: u32 = 16;
 
 /// Lists the server's streams.
 pub(crate) fn list(
-    links: Arc<ConnectionPool>,
+    pool: Arc<ConnectionPool>,
     list: ListStreams,
 ) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>> {
     let walk = Listing {
-        pauses: Backoff::of(&links.options),
-        links,
+        backoff: Backoff::of(&pool.options),
+        pool,
         list,
         incoming: None,
     };
@@ -39,11 +40,11 @@ pub(crate) fn list(
 }
 
 struct Listing {
-    links: Arc<ConnectionPool>,
+    pool: Arc<ConnectionPool>,
     /// What is left to list.
     list: ListStreams,
     incoming: Option<Streaming<wire::Listing>>,
-    pauses: Backoff,
+    backoff: Backoff,
 }
 
 impl Listing {
@@ -57,23 +58,23 @@ impl Listing {
                 Ok(None) => return Ok(None),
                 Ok(Some(message)) => {
                     let infos = decode::listing(message).map_err(status::unreadable)?;
-                    self.pauses.reset();
+                    self.backoff.reset();
                     self.advance(&infos);
                     return Ok(Some(infos));
                 }
-                Err(status) => StatusKind::of(status, &self.links.address),
+                Err(status) => StatusKind::of(status, &self.pool.address),
             };
             self.incoming = None;
             match said {
                 StatusKind::Store(_) | StatusKind::Rejected(_) => {
                     return Err(status::to_read_error(said));
                 }
-                _ if self.pauses.attempts() >= ATTEMPTS_MAX => {
+                _ if self.backoff.attempts() >= ATTEMPTS_MAX => {
                     return Err(status::to_read_error(said));
                 }
                 _ => {}
             }
-            self.pauses.wait().await;
+            self.backoff.wait().await;
         }
     }
 
@@ -88,7 +89,7 @@ impl Listing {
             let request = request.clone();
             async move { calls.list(request).await }
         };
-        self.links.read_with_retry(ask).await
+        self.pool.read_with_retry(ask).await
     }
 
     fn advance(&mut self, infos: &[StreamInfo]) {
@@ -103,7 +104,7 @@ impl Listing {
 
 /// Reclaims space on the server.
 pub(crate) fn scavenge(
-    links: Arc<ConnectionPool>,
+    pool: Arc<ConnectionPool>,
     scavenge: Scavenge,
 ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
     let request = wire::ScavengeRequest {
@@ -112,9 +113,9 @@ pub(crate) fn scavenge(
     let begin = async move {
         // A server that did not answer may have begun; dropping the call stopped it.
         let ask = |mut calls: StoreStub| async move { calls.scavenge(request).await };
-        let incoming = links.read_with_retry(ask).await?;
+        let incoming = pool.read_with_retry(ask).await?;
         let told = stream::try_unfold(incoming, move |mut incoming| {
-            let address = links.address.clone();
+            let address = pool.address.clone();
             async move {
                 match incoming.message().await {
                     Ok(Some(told)) => Ok(Some((decode::progress(&told), incoming))),

@@ -15,31 +15,30 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientOptions {
-    /// Connections to the server; 1 unless set. Appends of one connection share a call, so more help only where single
+    /// Number of connections to the server; default 1. Appends of one connection share a call, so more help only where single
     /// reads are so fast that one connection's thread is busy.
     pub connections: usize,
-    /// How long connecting may take; 5 s unless set.
+    /// Timeout for connecting; default 5 s.
     pub connect_timeout: Duration,
-    /// How long an append or a deletion may take with all repetitions and new connections; 30 s unless set.
+    /// Timeout for an append or a deletion, retries and new connections included; default 30 s.
     pub append_timeout: Duration,
-    /// How long anything else that is answered once may take, and how long a read looks for a new connection;
-    /// 30 s unless set.
+    /// Timeout for any other call that is answered once, and for a read to find a new connection; default 30 s.
     pub call_timeout: Duration,
-    /// How often a silent connection is asked whether it is still there; 10 s unless set.
+    /// Interval between keep-alive pings on an idle connection; default 10 s.
     pub keepalive_interval: Duration,
-    /// How long it may take to answer that; 10 s unless set.
+    /// Timeout for the answer to a ping; default 10 s.
     pub keepalive_timeout: Duration,
-    /// The pause before a second attempt, at most; 50 ms unless set. It doubles with each further one, and a random part
-    /// of it is left out, so that clients do not come back all at once.
+    /// Longest time before the second attempt; default 50 ms. It doubles with each attempt. A random part of it is left
+    /// out, so that clients do not reconnect all at once.
     pub backoff_initial: Duration,
-    /// The longest pause; 2 s unless set.
+    /// Longest time between attempts; default 2 s.
     pub backoff_max: Duration,
-    /// Appends under way at once; 4,096 unless set. Further ones wait.
-    pub appends_max: usize,
-    /// Bytes of a message from the server; 64 MiB unless set. Only events that are larger by themselves come close.
+    /// Maximum number of appends in flight; default 4,096. Further appends wait.
+    pub in_flight_appends_max: usize,
+    /// Maximum size of a message from the server in bytes; default 64 MiB. Only a large event comes close.
     pub message_bytes_max: usize,
-    /// Bytes that the server may send ahead on each read and each subscription; 1 MiB unless set.
-    pub window_bytes: u32,
+    /// Bytes that the server may send ahead on each read and each subscription; default 1 MiB.
+    pub stream_window_bytes: u32,
 }
 
 impl Default for ClientOptions {
@@ -53,68 +52,68 @@ impl Default for ClientOptions {
             keepalive_timeout: Duration::from_secs(10),
             backoff_initial: Duration::from_millis(50),
             backoff_max: Duration::from_secs(2),
-            appends_max: 4096,
+            in_flight_appends_max: 4096,
             message_bytes_max: 64 * 1024 * 1024,
-            window_bytes: 1024 * 1024,
+            stream_window_bytes: 1024 * 1024,
         }
     }
 }
 
 impl ClientOptions {
-    /// The same, with so many connections, at least one.
+    /// Sets the number of connections, at least one.
     #[must_use]
     pub fn with_connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
         self
     }
-    /// The same, connecting within this time.
+    /// Sets the timeout for connecting.
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
-    /// The same, with this time for an append or a deletion.
+    /// Sets the timeout for an append or a deletion.
     #[must_use]
     pub fn with_append_timeout(mut self, timeout: Duration) -> Self {
         self.append_timeout = timeout;
         self
     }
-    /// The same, with this time for any other answer.
+    /// Sets the timeout for any other call that is answered once.
     #[must_use]
     pub fn with_call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = timeout;
         self
     }
-    /// The same, asking a silent connection this often, and waiting this long for its answer.
+    /// Sets the interval between keep-alive pings, and the timeout for their answer.
     #[must_use]
     pub fn with_keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
         self.keepalive_interval = interval;
         self.keepalive_timeout = timeout;
         self
     }
-    /// The same, with pauses between attempts from `first` to `max`.
+    /// Sets the first and the longest backoff between attempts.
     #[must_use]
     pub fn with_backoff(mut self, first: Duration, max: Duration) -> Self {
         self.backoff_initial = first;
         self.backoff_max = max;
         self
     }
-    /// The same, with so many appends under way at once, at least one.
+    /// Sets the maximum number of appends in flight, at least one.
     #[must_use]
-    pub fn with_appends_max(mut self, appends: usize) -> Self {
-        self.appends_max = appends.clamp(1, 1 << 20);
+    pub fn with_in_flight_appends_max(mut self, appends: usize) -> Self {
+        self.in_flight_appends_max = appends.clamp(1, 1 << 20);
         self
     }
-    /// The same, taking messages of at most this many bytes.
+    /// Sets the maximum size of a message from the server.
     #[must_use]
     pub fn with_message_bytes_max(mut self, bytes: usize) -> Self {
         self.message_bytes_max = bytes;
         self
     }
-    /// The same, letting the server send this many bytes ahead on each read, from 64 KiB to 1 GiB.
+    /// Sets the bytes that the server may send ahead on each read, from 64 KiB to 1 GiB.
     #[must_use]
-    pub fn with_window_bytes(mut self, bytes: u32) -> Self {
-        self.window_bytes = bytes.clamp(64 * 1024, 1 << 30);
+    pub fn with_stream_window_bytes(mut self, bytes: u32) -> Self {
+        self.stream_window_bytes = bytes.clamp(64 * 1024, 1 << 30);
         self
     }
 }

@@ -20,7 +20,8 @@ use tonic::Streaming;
 
 use crate::{
     backoff::Backoff,
-    call::{ConnectionPool, StoreStub},
+    call::ConnectionPool,
+    connection::StoreStub,
     decode, encode,
     status::{self, StatusKind},
 };
@@ -30,12 +31,12 @@ const ATTEMPTS_MAX: u32 = 16;
 
 /// Reads events from the server.
 pub(crate) fn read(
-    links: Arc<ConnectionPool>,
+    pool: Arc<ConnectionPool>,
     read: Read,
 ) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
     let reading = Reading {
-        pauses: Backoff::of(&links.options),
-        links,
+        backoff: Backoff::of(&pool.options),
+        pool,
         read,
         incoming: None,
         token: None,
@@ -53,13 +54,13 @@ pub(crate) fn read(
 
 /// A read under way.
 struct Reading {
-    links: Arc<ConnectionPool>,
+    pool: Arc<ConnectionPool>,
     /// What is left of the request.
     read: Read,
     incoming: Option<Streaming<wire::ReadBatch>>,
     /// The token of the first batch.
     token: Option<ConflictToken>,
-    pauses: Backoff,
+    backoff: Backoff,
     is_done: bool,
 }
 
@@ -74,7 +75,7 @@ impl Reading {
                 Ok(None) => return Ok(None),
                 Ok(Some(message)) => {
                     self.incoming = Some(incoming);
-                    self.pauses.reset();
+                    self.backoff.reset();
                     let batch = decode::read_batch(message).map_err(status::unreadable)?;
                     if let Some(batch) = self.within(batch) {
                         return Ok(Some(batch));
@@ -84,7 +85,7 @@ impl Reading {
                     }
                 }
                 Err(status) => {
-                    self.lost(StatusKind::of(status, &self.links.address))
+                    self.lost(StatusKind::of(status, &self.pool.address))
                         .await?
                 }
             }
@@ -93,7 +94,7 @@ impl Reading {
 
     async fn open(&mut self) -> Result<Streaming<wire::ReadBatch>, ReadError> {
         if let Some(token) = self.token {
-            self.links.check_log(token.seen_through()).await?;
+            self.pool.check_log(token.seen_through()).await?;
         }
         let request = encode::read(&self.read).ok_or_else(|| ReadError::Invalid {
             reason: "this client cannot ask for that part of the log".into(),
@@ -102,7 +103,7 @@ impl Reading {
             let request = request.clone();
             async move { calls.read(request).await }
         };
-        self.links.read_with_retry(ask).await
+        self.pool.read_with_retry(ask).await
     }
 
     /// Decides whether to go on after the connection was lost.
@@ -110,11 +111,11 @@ impl Reading {
         let is_final = matches!(said, StatusKind::Store(_) | StatusKind::Rejected(_));
         let error = status::to_read_error(said);
         let is_resumable = self.token.is_none() || !matches!(self.read.scope, Scope::Stream(_));
-        if is_final || !is_resumable || self.pauses.attempts() >= ATTEMPTS_MAX {
+        if is_final || !is_resumable || self.backoff.attempts() >= ATTEMPTS_MAX {
             return Err(error);
         }
         tracing::debug!(error = &error as &dyn std::error::Error, "read goes on");
-        self.pauses.wait().await;
+        self.backoff.wait().await;
         Ok(())
     }
 
@@ -163,8 +164,8 @@ mod tests {
     fn reading(read: Read) -> Reading {
         let options = ClientOptions::default();
         Reading {
-            pauses: Backoff::of(&options),
-            links: Arc::new(ConnectionPool::new(
+            backoff: Backoff::of(&options),
+            pool: Arc::new(ConnectionPool::new(
                 "nowhere".into(),
                 options,
                 Vec::new(),

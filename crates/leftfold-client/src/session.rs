@@ -1,23 +1,15 @@
 //! The call over which one connection's appends go.
 //!
-//! **Owns:** sending what waits, together where it can be, and telling each append its [`SendOutcome`].
-//! **Does not know:** whether
-//! an append may be sent again; `append` decides.
-//! **Invariants:** an append is given to the connection at most once; whoever sent one learns whether it may have arrived;
-//! what nobody waits for any more is not sent.
+//! **Owns:** sending queued appends, several in one message where possible, and reporting each [`SendOutcome`].
+//! **Does not know:** whether an append may be sent again; `append` decides.
+//! **Invariants:** an append is sent over the connection at most once; its caller learns whether it may have arrived; an
+//! append whose caller went away is not sent.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::stream;
 use leftfold_proto::leftfold::v1::{
-    self as wire, AppendsRequest, AppendsResponse, ErrorDetail, NumberedAppend,
-    append_result::Outcome,
+    AppendsRequest, AppendsResponse, NumberedAppend, append_result::Outcome,
 };
 use leftfold_store::Cause;
 use tokio::sync::{mpsc, oneshot};
@@ -26,63 +18,13 @@ use tonic::Streaming;
 use crate::{
     TransportError,
     backoff::Backoff,
-    call::{LastError, StoreStub},
+    connection::{LastError, StoreStub},
+    queued_append::{QueuedAppend, SendOutcome},
     status::StatusKind,
 };
 
 /// Appends of one message, at most.
 const MESSAGE_APPENDS: usize = 512;
-
-/// An append that waits to be sent.
-#[derive(Debug)]
-pub(crate) struct QueuedAppend {
-    pub(crate) append: wire::AppendRequest,
-    pub(crate) bytes: usize,
-    pub(crate) hold: Arc<SendClaim>,
-    pub(crate) fate: oneshot::Sender<SendOutcome>,
-}
-
-/// What became of an append that was sent.
-#[derive(Debug)]
-pub(crate) enum SendOutcome {
-    Appended(wire::Appended),
-    Failed(ErrorDetail),
-    /// The server certainly did nothing.
-    NotBegun,
-    /// The connection ended before the answer came.
-    Lost(Cause),
-}
-
-/// Who has an append: the one who waits for it, or the connection.
-#[derive(Debug, Default)]
-pub(crate) struct SendClaim(AtomicU8);
-
-const WAITING: u8 = 0;
-const TAKEN: u8 = 1;
-const WITHDRAWN: u8 = 2;
-
-impl SendClaim {
-    /// Gives it to the connection; false if it was withdrawn.
-    pub(crate) fn take(&self) -> bool {
-        self.leave_waiting(TAKEN)
-    }
-
-    /// Takes it back; false if the connection has it.
-    pub(crate) fn withdraw(&self) -> bool {
-        self.leave_waiting(WITHDRAWN)
-    }
-
-    fn leave_waiting(&self, to: u8) -> bool {
-        let left = self
-            .0
-            .compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire);
-        left.is_ok()
-    }
-
-    fn is_waiting(&self) -> bool {
-        self.0.load(Ordering::Acquire) == WAITING
-    }
-}
 
 /// Sends the appends of one connection.
 #[derive(Debug)]
@@ -90,8 +32,8 @@ pub(crate) struct Sender {
     pub(crate) calls: StoreStub,
     pub(crate) address: String,
     pub(crate) queue: mpsc::Receiver<QueuedAppend>,
-    pub(crate) trouble: Arc<LastError>,
-    pub(crate) pauses: Backoff,
+    pub(crate) last_error: Arc<LastError>,
+    pub(crate) backoff: Backoff,
     /// Bytes of one message, about.
     pub(crate) message_bytes: usize,
 }
@@ -117,16 +59,16 @@ impl Sender {
     /// Sends appends for as long as there is a client.
     pub(crate) async fn run(mut self) {
         while let Some(first) = self.queue.recv().await {
-            if !first.hold.is_waiting() {
+            if !first.claim.is_waiting() {
                 continue;
             }
             match self.open().await {
                 Ok(open) => self.serve(open, first).await,
                 Err(cause) => {
                     // Whoever waits for it puts it here again.
-                    let _ = first.fate.send(SendOutcome::NotBegun);
-                    self.trouble.note(Some(cause));
-                    self.pauses.wait().await;
+                    let _ = first.outcome.send(SendOutcome::NotBegun);
+                    self.last_error.set(Some(cause));
+                    self.backoff.wait().await;
                 }
             }
         }
@@ -155,8 +97,8 @@ impl Sender {
         let cause = loop {
             match self.step(&mut open, &mut first).await {
                 Step::Answers(answers) => {
-                    self.pauses.reset();
-                    self.trouble.note(None);
+                    self.backoff.reset();
+                    self.last_error.set(None);
                     if open.hear(answers) {
                         break TransportError::ShuttingDown.cause();
                     }
@@ -166,14 +108,14 @@ impl Sender {
                 Step::Over(cause) => break cause,
             }
         };
-        self.trouble.note(Some(Arc::clone(&cause)));
-        for (_, fate) in open.unanswered {
-            let _ = fate.send(SendOutcome::Lost(Arc::clone(&cause)));
+        self.last_error.set(Some(Arc::clone(&cause)));
+        for (_, outcome) in open.unanswered {
+            let _ = outcome.send(SendOutcome::Lost(Arc::clone(&cause)));
         }
         if let Some(item) = first {
-            let _ = item.fate.send(SendOutcome::NotBegun);
+            let _ = item.outcome.send(SendOutcome::NotBegun);
         }
-        self.pauses.wait().await;
+        self.backoff.wait().await;
     }
 
     async fn step(&mut self, open: &mut Open, first: &mut Option<QueuedAppend>) -> Step {
@@ -211,9 +153,9 @@ impl Sender {
         let mut next = Some(first);
         while let Some(item) = next {
             bytes += item.bytes;
-            if item.hold.take() {
+            if item.claim.take() {
                 open.newest += 1;
-                open.unanswered.insert(open.newest, item.fate);
+                open.unanswered.insert(open.newest, item.outcome);
                 message.appends.push(NumberedAppend {
                     number: open.newest,
                     append: Some(item.append),
@@ -233,7 +175,7 @@ impl Open {
     /// Tells those who wait; true if the server takes no more.
     fn hear(&mut self, answers: AppendsResponse) -> bool {
         for answer in answers.answers {
-            let Some(fate) = self.unanswered.remove(&answer.number) else {
+            let Some(outcome) = self.unanswered.remove(&answer.number) else {
                 continue;
             };
             let told = match answer.outcome {
@@ -243,7 +185,7 @@ impl Open {
                     TransportError::not_understood("an answer without an outcome").cause(),
                 ),
             };
-            let _ = fate.send(told);
+            let _ = outcome.send(told);
         }
         let Some(accepted_through) = answers.accepted_through else {
             return false;
@@ -251,8 +193,8 @@ impl Open {
         let not_begun = self
             .unanswered
             .split_off(&accepted_through.saturating_add(1));
-        for (_, fate) in not_begun {
-            let _ = fate.send(SendOutcome::NotBegun);
+        for (_, outcome) in not_begun {
+            let _ = outcome.send(SendOutcome::NotBegun);
         }
         true
     }

@@ -12,7 +12,8 @@ use leftfold_store::{SavedSnapshot, SnapshotError, SnapshotStore};
 
 use crate::{
     TransportError,
-    call::{CallError, ConnectionPool, StoreStub},
+    call::{CallError, ConnectionPool},
+    connection::StoreStub,
     decode, encode, status,
 };
 
@@ -42,8 +43,8 @@ impl SnapshotStore for RemoteSnapshotStore {
             let answer: wire::LoadSnapshotResponse =
                 self.0.call_with_retry(ask).await.map_err(refused)?;
             let snapshot = answer.snapshot.map(decode::snapshot).transpose();
-            snapshot.map_err(|trouble: TransportError| SnapshotError::Unavailable {
-                cause: trouble.cause(),
+            snapshot.map_err(|error: TransportError| SnapshotError::Unavailable {
+                cause: error.cause(),
             })
         })
     }

@@ -150,9 +150,9 @@ pub(crate) fn read_error(failure: ErrorDetail) -> ReadError {
 }
 
 /// A store that cannot be read because of this.
-pub(crate) fn unreadable(trouble: TransportError) -> ReadError {
+pub(crate) fn unreadable(error: TransportError) -> ReadError {
     ReadError::Unavailable {
-        cause: trouble.cause(),
+        cause: error.cause(),
     }
 }
 

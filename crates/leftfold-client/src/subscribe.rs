@@ -14,26 +14,27 @@ use tonic::Streaming;
 
 use crate::{
     backoff::Backoff,
-    call::{CallError, ConnectionPool, StoreStub},
+    call::{CallError, ConnectionPool},
+    connection::StoreStub,
     decode, encode,
     status::{self, StatusKind},
 };
 
 /// Follows the server's log.
 pub(crate) fn subscribe(
-    links: Arc<ConnectionPool>,
+    pool: Arc<ConnectionPool>,
     subscription: Subscription,
 ) -> BoxStream<'static, Result<Delivery, ReadError>> {
     let following = SubscriptionStream {
-        pauses: Backoff::of(&links.options),
-        links,
+        backoff: Backoff::of(&pool.options),
+        pool,
         subscription,
         has_delivered: false,
         incoming: None,
     };
     Box::pin(stream::unfold(Some(following), |following| async move {
         let mut following = following?;
-        let closed = following.links.closed.clone();
+        let closed = following.pool.closed.clone();
         let next = tokio::select! {
             biased;
             () = closed.cancelled() => return None,
@@ -46,12 +47,12 @@ pub(crate) fn subscribe(
 
 /// A subscription under way.
 struct SubscriptionStream {
-    links: Arc<ConnectionPool>,
+    pool: Arc<ConnectionPool>,
     /// With the checkpoint of what was delivered.
     subscription: Subscription,
     has_delivered: bool,
     incoming: Option<Streaming<wire::Delivery>>,
-    pauses: Backoff,
+    backoff: Backoff,
 }
 
 impl SubscriptionStream {
@@ -64,13 +65,13 @@ impl SubscriptionStream {
             let said = match incoming.message().await {
                 Ok(Some(message)) => {
                     let delivery = decode::delivery(message).map_err(status::unreadable)?;
-                    self.pauses.reset();
+                    self.backoff.reset();
                     self.has_delivered = true;
                     self.subscription.after = delivery.through;
                     return Ok(delivery);
                 }
                 Ok(None) => StatusKind::ShuttingDown,
-                Err(status) => StatusKind::of(status, &self.links.address),
+                Err(status) => StatusKind::of(status, &self.pool.address),
             };
             self.incoming = None;
             match said {
@@ -83,7 +84,7 @@ impl SubscriptionStream {
                     tracing::debug!("the server stops, subscription goes on")
                 }
             }
-            self.pauses.wait().await;
+            self.backoff.wait().await;
         }
     }
 
@@ -95,7 +96,7 @@ impl SubscriptionStream {
         })?;
         if self.has_delivered {
             let head = self
-                .links
+                .pool
                 .call_with_retry(|mut calls: StoreStub| async move {
                     calls.head(wire::HeadRequest {}).await
                 });
@@ -108,7 +109,7 @@ impl SubscriptionStream {
             let request = request.clone();
             async move { calls.subscribe(request).await }
         };
-        match self.links.call_with_retry(ask).await {
+        match self.pool.call_with_retry(ask).await {
             Ok(incoming) => Ok(Some(incoming)),
             Err(unanswered) => self.unanswered(unanswered),
         }
@@ -129,7 +130,7 @@ impl SubscriptionStream {
         match unanswered {
             CallError::Timeout(cause) => {
                 tracing::warn!(
-                    address = self.links.address,
+                    address = self.pool.address,
                     error = &*cause,
                     "a subscription waits for its server"
                 );

@@ -80,12 +80,6 @@ const KNOWN: &[KnownEdge] = &[
         reason: "the model has one error; it names ids, and parsing an id fails with it",
     },
     KnownEdge {
-        krate: "leftfold-client",
-        from: "call",
-        to: "session",
-        reason: "a connection holds the sender of its session",
-    },
-    KnownEdge {
         krate: "leftfold-server",
         from: "state",
         to: "background",

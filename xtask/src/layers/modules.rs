@@ -138,8 +138,9 @@ const TABLES: &[Layers] = &[
         layers: &[
             &["client"],
             &["append", "list", "read", "snapshots", "subscribe"], // one method of the contract each
-            &["session"],
-            &["call"],
+            &["session", "call"],
+            &["connection"],
+            &["queued_append"],
             &["backoff", "status"],
             &["address", "decode", "encode"],
             &["error", "options"],

@@ -5,9 +5,12 @@
 use std::{sync::Arc, time::Duration};
 
 use leftfold_client::{Client, ClientOptions, ConnectError};
-use leftfold_model::Position;
-use leftfold_store::{EventStore, MemoryStore, ReadError};
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use leftfold_model::{Append, ContentType, ExpectedRevision, NewEvent, Position, StreamName};
+use leftfold_store::{AppendError, Delete, EventStore, MemoryStore, ReadError};
+use tokio::{
+    io::{AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::running::{in_time, serve};
 
@@ -80,4 +83,55 @@ async fn a_closed_client_refuses_and_leaves_the_server_as_it_is() {
     );
     let another = Client::connect(&address).await.unwrap();
     assert_eq!(another.head().await.unwrap(), Position::START);
+}
+
+/// Forwards the first connection to a server and lets every later one wait.
+async fn forward_the_first(server: String) -> String {
+    let server = server.replace("leftfold://", "");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("leftfold://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = TcpStream::connect(server).await.unwrap();
+        tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+        let mut silent = Vec::new();
+        while let Ok((client, _)) = listener.accept().await {
+            silent.push(client);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_deletion_takes_the_connection_that_just_answered() {
+    let address = forward_the_first(serve(Arc::new(MemoryStore::new()), &[]).await).await;
+    let options = ClientOptions::default()
+        .with_connections(2)
+        .with_append_timeout(Duration::from_secs(10));
+    let client = Client::connect_with(&address, options).await.unwrap();
+    let stream: StreamName = "account-1".parse().unwrap();
+    // It is refused, because there is no such stream: it arrived.
+    let refused = in_time(client.delete(Delete::stream(stream, ExpectedRevision::Any))).await;
+    assert!(
+        !matches!(refused, Err(AppendError::OutcomeUnknown { .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn closing_ends_beside_an_append_that_is_polled_no_more() {
+    let address = serve(Arc::new(MemoryStore::new()), &[]).await;
+    let options = ClientOptions::default()
+        .with_in_flight_appends_max(1)
+        .with_append_timeout(Duration::from_millis(500));
+    let client = Client::connect_with(&address, options).await.unwrap();
+    let append = || {
+        let event = NewEvent::new("Noted".parse().unwrap(), ContentType::Binary, Vec::new());
+        let stream = "notes".parse().unwrap();
+        Append::to(stream, ExpectedRevision::Any, vec![event]).unwrap()
+    };
+    let mut parked = client.append(append());
+    assert!(futures_util::poll!(&mut parked).is_pending());
+    in_time(client.close()).await.unwrap();
+    drop(parked);
 }
