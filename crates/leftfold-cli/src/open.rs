@@ -71,7 +71,9 @@ impl StoreLocation {
     /// What `--data` names: the address of a database, or else a directory.
     pub(crate) fn at(data: &Path) -> anyhow::Result<Self> {
         // A mistyped scheme must not become a directory of that name.
-        let address = data.to_str().and_then(|text| Some((text, text.split_once("://")?.0)));
+        let address = data
+            .to_str()
+            .and_then(|text| Some((text, text.split_once("://")?.0)));
         match address {
             None => Ok(Self::Directory(data.to_owned())),
             Some((address, "postgres" | "postgresql")) => {

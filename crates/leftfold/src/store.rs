@@ -9,8 +9,8 @@ use leftfold_model::EventId;
 use leftfold_store::{AppendError, EmbeddedStore, EventStore, LogOptions, MemoryStore, OpenError};
 
 use crate::{
-    Aggregate, Committed, Decision, Event, EventReader, ExecuteError, Follow, IntoDecision, Listener,
-    LiveProjection, ModelRef, Models, Participants, Projection, Repository, UnitOfWork,
+    Aggregate, Committed, Decision, Event, EventReader, ExecuteError, Follow, IntoDecision,
+    Listener, LiveProjection, ModelRef, Models, Participants, Projection, Repository, UnitOfWork,
     stream_queue::StreamQueues,
 };
 
@@ -216,7 +216,6 @@ impl Store {
 }
 
 /// Fails to compile for a category that no stream can have.
-#[expect(clippy::panic, reason = "it is evaluated by the compiler")]
 const fn check_category(category: &str) {
     let mut bytes = category.as_bytes();
     assert!(!bytes.is_empty(), "the CATEGORY of an aggregate is empty");

@@ -58,7 +58,11 @@ fn a_server_that_is_told_to_end_before_its_first_line_is_out_ends_in_order() {
 #[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "listen = \"127.0.0.1:1\"\nlog_filter = \"info\"\n").unwrap();
+    std::fs::write(
+        file.path(),
+        "listen = \"127.0.0.1:1\"\nlog_filter = \"info\"\n",
+    )
+    .unwrap();
     let config = file.path().to_str().unwrap();
     let server = Served::with(&["--memory", "--config", config]);
     assert!(!server.address.ends_with(":1"));

@@ -64,7 +64,7 @@ fn small_log() -> (Files, Vec<RecordedEvent>) {
     let mut core = open(&disk).unwrap();
     for n in 0..26_u64 {
         let event = NewEvent::json(EventType::new("T").unwrap(), format!("{{\"n\":{n}}}"))
-            .with_id(EventId::from_bytes(u128::from(n).to_le_bytes()))
+            .with_id(EventId::from_bytes(u128::from(n + 1).to_le_bytes()))
             .with_tags([Tag::new(format!("n:{}", n % 3)).unwrap()])
             .unwrap();
         let stream = StreamName::new(if n % 3 == 0 { "a-1" } else { "b-2" }).unwrap();

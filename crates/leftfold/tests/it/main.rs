@@ -16,15 +16,11 @@ mod deletion;
 mod execute;
 mod faulty;
 mod fixtures;
-mod history;
-mod kept;
-<<<<<<< HEAD
-mod mongodb;
 mod guarded;
-=======
+mod history;
 mod listeners;
 mod live;
->>>>>>> a2fe7a3 (framework: listeners, live projections, and looking back)
+mod mongodb;
 mod observe;
 mod postgres;
 mod queue;

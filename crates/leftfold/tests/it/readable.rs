@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
-enum Measured {
+enum Reading {
     #[event("Measured")]
     Measured { value: f64, perhaps: Option<f32> },
     #[event("Weighed")]
@@ -23,14 +23,14 @@ fn as_text<S: serde::Serializer>(number: &u8, serializer: S) -> Result<S::Ok, S:
 
 #[derive(Default, Debug)]
 struct Scale {
-    events: Vec<Measured>,
+    events: Vec<Reading>,
 }
 
 impl Aggregate for Scale {
     const CATEGORY: &'static str = "scale";
-    type Event = Measured;
+    type Event = Reading;
 
-    fn apply(&mut self, event: &Measured) {
+    fn apply(&mut self, event: &Reading) {
         self.events.push(event.clone());
     }
 }
@@ -40,20 +40,20 @@ async fn events_that_could_not_be_read_again_are_not_stored() {
     let store = Store::memory();
     let scales = store.repository::<Scale>();
     for event in [
-        Measured::Measured {
+        Reading::Measured {
             value: f64::NAN,
             perhaps: None,
         },
-        Measured::Measured {
+        Reading::Measured {
             value: f64::INFINITY,
             perhaps: None,
         },
-        Measured::Measured {
+        Reading::Measured {
             value: 0.0,
             perhaps: Some(f32::NAN),
         },
-        Measured::Weighed(vec![1.0, f64::NEG_INFINITY]),
-        Measured::Odd { number: 7 },
+        Reading::Weighed(vec![1.0, f64::NEG_INFINITY]),
+        Reading::Odd { number: 7 },
     ] {
         let error = scales.execute("1", |_| event.clone()).await.unwrap_err();
         assert!(
@@ -95,7 +95,7 @@ fn the_shape_of_an_event_tells_of_renamed_fields_and_of_tags() {
 async fn an_error_of_a_command_prints_its_reason() {
     let store = Store::memory();
     let scales = store.repository::<Scale>();
-    let event = Measured::Weighed(vec![f64::NAN]);
+    let event = Reading::Weighed(vec![f64::NAN]);
     let error = scales.execute("1", |_| event.clone()).await.unwrap_err();
     for text in [format!("{error}"), format!("{error:?}")] {
         assert!(text.contains("Weighed") && text.contains("NaN"), "{text}");
@@ -116,10 +116,10 @@ proptest! {
     fn every_finite_number_comes_back_as_it_was(bits in any::<u64>()) {
         let value = f64::from_bits(bits);
         prop_assume!(value.is_finite());
-        let event = Measured::Measured { value, perhaps: None };
+        let event = Reading::Measured { value, perhaps: None };
         let encoded = event.encode().unwrap();
         let data = leftfold::Data::Stored(encoded.content_type, &encoded.data);
-        let Ok(Measured::Measured { value: back, .. }) = Measured::decode(0, data) else {
+        let Ok(Reading::Measured { value: back, .. }) = Reading::decode(0, data) else {
             panic!("{event:?}")
         };
         prop_assert_eq!(back.to_bits(), bits);
