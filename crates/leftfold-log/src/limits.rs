@@ -37,30 +37,30 @@ impl Default for LogOptions {
 }
 
 impl LogOptions {
-    /// The same settings with segments of this many bytes, from 4 KiB to 1 GiB; other values are brought into range.
+    /// Sets the size of a segment in bytes, clamped to 4 KiB to 1 GiB. Default: 64 MiB.
     #[must_use]
     pub fn with_segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes.clamp(4 * 1024, 1024 * 1024 * 1024);
         self
     }
 
-    /// The same settings with segments of at most this many events, from 1 to 4,194,304; other values are brought
-    /// into range.
+    /// Sets the maximum number of events in a segment, clamped to 1 to 4,194,304. Default: 262,144.
     #[must_use]
     pub fn with_segment_events(mut self, events: u32) -> Self {
         self.segment_events = events.clamp(1, 4_194_304);
         self
     }
 
-    /// The same settings with a cache of this many bytes.
+    /// Sets the size of the block cache in bytes. Default: 32 MiB.
     #[must_use]
     pub fn with_cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
         self
     }
 
-    /// The same settings; a log that is created gets this identity. For tests that must repeat themselves exactly:
-    /// two logs of one identity cannot tell their files apart.
+    /// Sets the identity that a new log gets, for tests that must repeat themselves exactly.
+    ///
+    /// Two logs of one identity cannot tell their files apart.
     #[must_use]
     pub fn with_log_id(mut self, id: [u8; 16]) -> Self {
         self.log_id = Some(id);

@@ -108,7 +108,7 @@ struct Checker<'a> {
     inventory: &'a Inventory,
     /// Index files to compare, by their range, with the postings counted in the log so far.
     open: Vec<(Arc<IndexFile>, u64)>,
-    /// The same files, for looking up how many events a stream had before a segment.
+    /// The index files of `open`, for looking up how many events a stream had before a segment.
     indexes: Vec<Arc<IndexFile>>,
 }
 

@@ -127,7 +127,7 @@ impl PostgresOptions {
     /// Sets the time limit of a statement, including its wait for the lock of appends, at least 1 ms. Default: 30 s.
     ///
     /// The client waits 2 s longer than the server. It then discards the connection, and the outcome of an append is unknown.
-    /// The same limit holds for waiting for a connection of the pool.
+    /// It also limits how long a call waits for a connection of the pool.
     #[must_use]
     pub fn with_statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout.max(Duration::from_millis(1));

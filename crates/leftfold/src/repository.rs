@@ -57,13 +57,13 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// The same repository, whose commands decide at most `attempts` times, at least once; 16 unless set.
+    /// Returns a clone whose commands decide at most `attempts` times, and at least once. Default: 16.
     #[must_use]
     pub fn with_attempts(&self, attempts: u32) -> Self {
         self.on(self.context.with_attempts(attempts))
     }
 
-    /// The same repository, whose events carry this metadata.
+    /// Returns a clone whose commands append events with this metadata.
     #[must_use]
     pub fn with_metadata(&self, metadata: Metadata) -> Self {
         self.on(self.context.with_metadata(metadata))
@@ -80,10 +80,10 @@ impl<A: Aggregate> Repository<A> {
         self.on(self.context.with_key(command, key))
     }
 
-    /// The same repository, which begins loads with snapshots and takes them, as the state's `#[snapshot(...)]` says.
+    /// Returns a clone whose loads begin with snapshots, and that takes snapshots as the state's `#[snapshot(...)]` says.
     ///
-    /// Snapshots are written in the background. One that is missing, old, of another program or unreadable costs time,
-    /// and nothing else.
+    /// A background task writes them. A snapshot that is missing, old, unreadable or of another program costs time and
+    /// nothing else.
     #[must_use]
     pub fn with_snapshots(&self) -> Self
     where
@@ -96,13 +96,13 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// The same repository, which keeps the states of at most so many aggregates in memory, for its next commands.
+    /// Returns a clone that keeps the states of at most `states` aggregates in memory for later commands.
     ///
-    /// A command then decides on the kept state first, without reading. Its events are appended only if nothing else was
-    /// meanwhile, as always; a refusal, and that there is nothing to do, are believed only after a fresh load. Loads are
-    /// not answered from it. Clones of the repository share it.
+    /// A command first decides on the cached state, without a read. It appends under the cached revision, so a newer event is
+    /// a conflict. A rejection, or a decision on no events, is returned only after a fresh load. [`Self::load`] does not use
+    /// the cache. Clones of the repository share it.
     ///
-    /// Worth its memory where few processes, best one, execute commands on the same aggregates again and again.
+    /// A cache pays off where one process, or a few, execute many commands on the same aggregates.
     #[must_use]
     pub fn with_state_cache(&self, states: usize) -> Self {
         Self {

@@ -91,8 +91,7 @@ impl Store {
         Self::from(Arc::new(store) as Arc<dyn EventStore>)
     }
 
-    /// The same store, whose commands take the ids of their events from here: for tests that want the same ones each time.
-    /// An id must never come twice.
+    /// Sets the generator of event ids, for tests that need equal ids in each run. It must never return an id twice.
     #[must_use]
     pub fn with_id_generator(mut self, ids: impl Fn() -> EventId + Send + Sync + 'static) -> Self {
         self.ids = Arc::new(ids);

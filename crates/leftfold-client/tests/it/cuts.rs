@@ -18,7 +18,7 @@ use crate::{
 
 /// Bytes after which a connection breaks: from the middle of the greeting to some messages.
 const BYTES: (u64, u64) = (150, 6_000);
-/// The same, where one message of 256 KiB of events passes, and all of them together do not.
+/// Bytes after which a connection breaks: one message of 256 KiB of events passes, and all of them together do not.
 const WITH_A_MESSAGE: (u64, u64) = (350_000, 700_000);
 
 /// A store in memory, its server behind a proxy, and a client through it.

@@ -57,7 +57,7 @@ pub(crate) struct PreparedLookups {
     newest: Arc<MemIndex>,
     /// For each write, how many events its stream has in all older sources.
     older_events: Vec<u64>,
-    /// The same for each check.
+    /// For each check, how many events its stream has in all older sources.
     older_checked: Vec<u64>,
 }
 
@@ -100,7 +100,7 @@ impl PreparedLookups {
         events.filter(|_| self.holds(sources))
     }
 
-    /// The same for the stream of this check.
+    /// How many events the stream of this check has in all sources but the newest tail, if that still holds.
     fn older_checked(&self, sources: &IndexSnapshot, check: usize) -> Option<u64> {
         let events = self.older_checked.get(check).copied();
         events.filter(|_| self.holds(sources))

@@ -194,7 +194,8 @@ impl Log {
         self.running.reader.revision(stream)
     }
 
-    /// The same, unless that would have to wait; see [`Reader::revision_nowait`].
+    /// Returns the revision of a stream's newest event, or `None` if that would have to wait; see
+    /// [`Reader::revision_nowait`].
     ///
     /// # Errors
     /// As [`Reader::revision_nowait`].

@@ -78,8 +78,9 @@ impl Cursor {
         })
     }
 
-    /// The same read with batches of about so many bytes, 1 MiB unless set. A batch holds at least one event. Fewer: less
-    /// memory for each slow reader, and more steps.
+    /// Sets the approximate size of a batch in bytes. Default: 1 MiB. A batch holds at least one event.
+    ///
+    /// Smaller batches take less memory for each slow reader, and more steps.
     #[must_use]
     pub fn with_batch_bytes(mut self, bytes: u64) -> Self {
         self.batch_bytes = bytes.max(1);

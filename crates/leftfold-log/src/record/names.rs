@@ -175,7 +175,7 @@ impl<'a> Names<'a> {
 #[derive(Debug)]
 pub(crate) struct NameEncoder {
     slots: Vec<Slot>,
-    /// The same for every log, so that the same appends give the same bytes.
+    /// Equal in every log, so that equal appends give equal bytes.
     hasher: FixedState,
 }
 

@@ -44,21 +44,21 @@ pub struct ScavengeOptions {
 }
 
 impl ScavengeOptions {
-    /// The same options with this many bytes per second at most; 0 counts as 1.
+    /// Sets the maximum number of bytes per second; 0 counts as 1. Default: unlimited.
     #[must_use]
     pub fn with_bytes_per_second(mut self, bytes: u64) -> Self {
         self.bytes_per_second = Some(bytes.max(1));
         self
     }
 
-    /// The same options; segments that would give back fewer bytes are left alone.
+    /// Sets how many bytes rewriting a segment must free; other segments stay as they are. Default: 0.
     #[must_use]
     pub fn with_segment_bytes_min(mut self, bytes: u64) -> Self {
         self.segment_bytes_min = bytes;
         self
     }
 
-    /// The same options; the newest segment is closed first if it holds events to erase.
+    /// Lets the scavenge seal the newest segment first if it holds events to erase.
     #[must_use]
     pub fn with_seal_newest(mut self) -> Self {
         self.seal_newest = true;

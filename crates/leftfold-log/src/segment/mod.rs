@@ -42,7 +42,7 @@ pub(crate) struct Segment {
     pub(crate) locations: Locations,
     /// Whether its locations file was found to be damaged.
     pub(crate) has_damaged_locations: AtomicBool,
-    /// The same segment, once sealed or with more events erased, that took this one's place.
+    /// The segment that took this one's place: sealed since, or with more events erased.
     replaced_by: OnceLock<Arc<Segment>>,
 }
 

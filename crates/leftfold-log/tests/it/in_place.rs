@@ -124,7 +124,7 @@ impl Fixture {
         }
     }
 
-    /// The same log with nothing in memory but its newest segment.
+    /// Opens the log again, with nothing in memory but its newest segment.
     fn opened_again(self) -> Self {
         let Self { log, directory, .. } = self;
         log.close().unwrap();

@@ -67,7 +67,7 @@ fn ends(log: &Log, read_of: &Read, limit: u64) -> [Vec<RecordedEvent>; 2] {
     ]
 }
 
-/// The same of events that are known.
+/// The first and the last events of a known list.
 fn ends_of(events: &[RecordedEvent], limit: u64) -> [Vec<RecordedEvent>; 2] {
     let limit = usize::try_from(limit).unwrap();
     let last = events.iter().rev().take(limit);

@@ -85,7 +85,7 @@ pub(crate) async fn revisions(store: &PostgresStore, name: &str) -> Vec<u64> {
     try_revisions(store, name).await.unwrap()
 }
 
-/// The same, or why there are none.
+/// The revisions that a read of a stream returns, or the error that ends it.
 pub(crate) async fn try_revisions(
     store: &PostgresStore,
     name: &str,

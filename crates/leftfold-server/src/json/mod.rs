@@ -44,7 +44,7 @@ pub enum EventJsonError {
         #[source]
         source: base64::DecodeError,
     },
-    /// The same thing is said in two ways.
+    /// A value is given twice: as itself and in base64.
     #[error("both {0} and {0}_base64 are given")]
     Twice(&'static str),
     /// The event names no stream, and nothing else does.

@@ -48,7 +48,7 @@ impl GrpcRoutes {
         self.add_prepared(service, |request| request)
     }
 
-    /// The same; what it is asked is prepared first.
+    /// Adds a service under its own name; `prepare` changes each request before the service sees it.
     pub(crate) fn add_prepared<S: GrpcService>(
         &mut self,
         service: S,

@@ -83,13 +83,13 @@ pub(crate) fn record(kind: &str) -> AppendRecord {
     }
 }
 
-/// The same record under an id that follows from a number.
+/// Gives a record the id that follows from a number.
 pub(crate) fn with_id(mut record: AppendRecord, id: u32) -> AppendRecord {
     record.record_id = Some(format!("00000000-0000-4000-8000-{id:012}"));
     record
 }
 
-/// The same record for this stream.
+/// Addresses a record to this stream.
 pub(crate) fn to(stream: &str, mut record: AppendRecord) -> AppendRecord {
     record.stream = stream.into();
     record

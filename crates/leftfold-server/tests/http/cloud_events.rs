@@ -158,7 +158,7 @@ async fn an_event_in_binary_mode_is_the_one_its_headers_describe() {
         (&got[2]["data"], &got[2]["data_base64"]),
         (&Value::Null, &Value::Null)
     );
-    // The same event in the other mode.
+    // Sending the event again in the other mode repeats it.
     let again = http.ask("POST", PATH, &headers, body).await.good();
     assert_eq!(again["repeated"], true);
     server.stop().await;

@@ -86,7 +86,7 @@ pub(crate) fn event(kind: &str, tags: &[&str]) -> Event {
     }
 }
 
-/// The same event under an id that follows from a number.
+/// Gives an event the id that follows from a number.
 pub(crate) fn with_id(mut event: Event, id: u32) -> Event {
     event.uuid = format!("00000000-0000-4000-8000-{id:012}");
     event

@@ -55,7 +55,7 @@ pub struct EmbeddedBackend {
     /// The snapshot store again if it is a file: closing the store closes it.
     file: Option<FileSnapshotStore>,
     consumers: Arc<dyn Consumers>,
-    /// The same, if they are in a file.
+    /// The consumers again if they are in a file: closing the store closes it.
     consumers_file: Option<FileConsumers>,
 }
 

@@ -49,7 +49,7 @@ async fn write_on(
     loop {
         let plan = Plan::of(ground, append, Recreation::No).await?;
         let outcome = match refused.take() {
-            // The same assumptions, looked up since: they held then, too.
+            // Looked up again after the refusal, the assumptions still held, so the conflict is the caller's.
             Some(same) if same.0 == plan.append => Err(AppendError::Conflict(same.1)),
             _ => ground.execute(&plan).await,
         };

@@ -378,7 +378,7 @@ impl EventIdGenerator {
         }
     }
 
-    /// The same append, whose events all have ids of these.
+    /// Gives every event of an append the next id of this generator.
     pub(super) fn assign(mut self, append: Append) -> Result<Append, ModelError> {
         let (mut writes, checks, conditions) = append.into_parts();
         for write in &mut writes {

@@ -177,12 +177,12 @@ impl Problem {
         Self::new(ProblemKind::INVALID, detail).of(field)
     }
 
-    /// The same, with what it is about: a path in the body, a parameter, a header.
+    /// Names the field at fault: a path in the body, a parameter or a header.
     pub(super) fn of(self, field: impl Into<String>) -> Self {
         self.with(|problem| problem.field = Some(truncated(&field.into())))
     }
 
-    /// The same; if it is not known what came of the request, with how to find out.
+    /// Appends to the detail how to find out the outcome; changes only problems whose outcome is unknown.
     pub(super) fn with_hint(self, way: &str) -> Self {
         if self.0.status != ProblemKind::UNKNOWN.2.as_u16() {
             return self;
@@ -190,7 +190,7 @@ impl Problem {
         self.with(|problem| problem.detail = format!("{}; {way}", problem.detail))
     }
 
-    /// The same, with the value.
+    /// Sets the value at fault, shortened if it is a long text.
     pub(super) fn with_value(self, value: impl Into<Value>) -> Self {
         let value = match value.into() {
             Value::String(text) => truncated(&text).into(),
@@ -199,7 +199,7 @@ impl Problem {
         self.with(|problem| problem.value = Some(value))
     }
 
-    /// The same, with the value and what it may be.
+    /// Sets the value at fault and the limit it breaks.
     pub(super) fn with_value_and_limit(
         self,
         value: impl Into<Value>,

@@ -234,13 +234,13 @@ impl SseStream {
 
     fn end(&mut self, problem: &Problem) {
         self.ended = true;
-        // What is told here is told again, as an answer, to a client that comes back.
+        // A client that reconnects gets this problem again, as the response to its request.
         let text = serde_json::to_string(problem.details()).unwrap_or_default();
         self.ready
             .push_back(Event::default().event("problem").data(text));
     }
 
-    /// The same, at its end.
+    /// Ends the stream with this problem and returns it.
     fn ended(mut self, problem: &Problem) -> Self {
         self.end(problem);
         self

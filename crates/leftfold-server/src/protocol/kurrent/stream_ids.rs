@@ -112,7 +112,7 @@ async fn first(store: &dyn EventStore, read: Read) -> Option<RecordedEvent> {
     batch.events.into_iter().next()
 }
 
-/// The same append, with derived ids for all events.
+/// Derives the ids of all events of an append from their streams.
 fn apart(append: Append) -> Result<Append, AppendError> {
     let (mut writes, checks, conditions) = append.into_parts();
     for StreamWrite { stream, events, .. } in &mut writes {

@@ -89,7 +89,7 @@ fn properties(given: HashMap<String, prost_types::Value>) -> Result<Map<String, 
     given.into_iter().map(property).collect()
 }
 
-/// The same value in JSON; `None` for numbers that JSON does not have.
+/// Converts a value of Protocol Buffers to JSON; `None` for numbers that JSON does not have.
 fn json(value: prost_types::Value) -> Option<Value> {
     Some(match value.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,
