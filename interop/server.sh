@@ -6,12 +6,12 @@ set -euo pipefail
 : "${LEFTFOLD:?the built command}" "${LEFTFOLD_DIR:?a directory}" "${LEFTFOLD_PORT:=2113}"
 pid_file="$LEFTFOLD_DIR/pid"
 
-# One at a time: a flow that fails while its server starts again must not leave one behind that nobody stops.
+# One at a time: a flow that fails while its server starts again must not leave a server behind that runs on.
 mkdir -p "$LEFTFOLD_DIR"
 until mkdir "$LEFTFOLD_DIR/busy" 2>/dev/null; do sleep 0.05; done
 trap 'rmdir "$LEFTFOLD_DIR/busy"' EXIT
 
-# A process that is over is listed as a zombie until whoever inherited it looks. One that is killed may be a zombie before its
+# A process that is over is listed as a zombie until the process that inherited it waits for it. One that is killed may be a zombie before its
 # other threads have ended (`l`), and they still hold its files and its port.
 runs() {
   kill -0 "$1" 2>/dev/null || return 1

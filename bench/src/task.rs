@@ -72,7 +72,7 @@ pub(crate) enum Task {
     Die { appends: u64 },
 }
 
-/// What a read goes by.
+/// What a read selects by.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum By {

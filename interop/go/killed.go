@@ -57,7 +57,7 @@ func keepAppending(going context.Context, name string, acknowledged *list) (fail
 }
 
 // follow is a subscription that comes back: this client drops one when its server is gone, and opens no new one, so the
-// program does, behind the last position it was told. `note` is called with all that is told, so that `open` knows where.
+// program does, after the last position it received. `note` is called with every message, so that `open` knows the position.
 func follow(going context.Context, seen *list, open func() (*kurrentdb.Subscription, error), note func(*kurrentdb.SubscriptionEvent)) (opened int) {
 	for going.Err() == nil {
 		subscription, err := open()

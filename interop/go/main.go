@@ -34,7 +34,7 @@ func main() {
 	settings, err := kurrentdb.ParseConnectionString(url)
 	must(err)
 	settings.Logger = func(kurrentdb.LogLevel, string, ...interface{}) {}
-	// Unless it is told to be patient, this client is closed for good when a server is away for a second.
+	// With its defaults, this client closes permanently when a server is away for a second.
 	settings.MaxDiscoverAttempts = 100
 	client, err = kurrentdb.NewClient(settings)
 	must(err)
@@ -52,10 +52,10 @@ func main() {
 	step("metadata bounds a stream, and keeps keys of one's own", bounded)
 	step("ages, caching and rights come back as they were set", governed)
 	step("a link leads to its event, also in a subscription, or shows itself", linked)
-	step("a server is killed under appends and subscriptions: nothing is lost, nothing is told twice", killed)
+	step("a server is killed under appends and subscriptions: nothing is lost, nothing is delivered twice", killed)
 	step("what was there before the server was killed still is", stillThere)
 	step("a deleted stream comes back with its next event", deleted)
-	step("a tombstone is for ever, and ends subscriptions", tombstoned)
+	step("a tombstone is permanent, and ends subscriptions", tombstoned)
 	step("several streams are appended to at once, or none", several)
 	step("records of several streams are appended with checks on others", records)
 	step("checks of deleted and tombstoned streams are answered, and failing ones can be read", checks)

@@ -266,7 +266,7 @@ async function insist(name, event) {
   }
 }
 
-await step("a server is killed under appends and subscriptions: nothing is lost, nothing is told twice", async () => {
+await step("a server is killed under appends and subscriptions: nothing is lost, nothing is delivered twice", async () => {
   const writers = [0, 1, 2, 3].map((number) => ({ name: stream(`survivor_${number}`), acknowledged: [], failures: 0 }));
   const everyone = streamNameFilter({ prefixes: [stream("survivor_").split("-")[0]] });
   const toAll = follow((last) => client.subscribeToAll({ fromPosition: last?.position ?? START, filter: everyone }));
@@ -321,7 +321,7 @@ await step("a deleted stream comes back with its next event", async () => {
   assert.deepEqual(await revisions(name), [2]);
 });
 
-await step("a tombstone is for ever, and ends subscriptions", async () => {
+await step("a tombstone is permanent, and ends subscriptions", async () => {
   const name = stream("tombstoned");
   await client.appendToStream(name, deposited(1));
   const subscription = client.subscribeToStream(name, { fromRevision: START });

@@ -310,7 +310,7 @@ def until(condition):
         time.sleep(0.005)
 
 
-@step("a server is killed under appends and subscriptions: nothing is lost, nothing is told twice")
+@step("a server is killed under appends and subscriptions: nothing is lost, nothing is delivered twice")
 def _():
     everyone = {"filter_include": [stream("survivor").split("-")[0]], "filter_by_stream_name": True, "filter_by_prefix": True}
     writers = [Writer(stream(f"survivor_{number}")) for number in range(4)]
@@ -370,7 +370,7 @@ def _():
     refused(NotFoundError, client.delete_stream, stream("missing"), current_version=StreamState.ANY)
 
 
-@step("a tombstone is for ever, ends subscriptions, and metadata can be set on it")
+@step("a tombstone is permanent, ends subscriptions, and metadata can be set on it")
 def _():
     name = stream("tombstoned")
     client.append_to_stream(name, current_version=StreamState.NO_STREAM, events=deposited(1))

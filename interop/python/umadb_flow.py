@@ -226,7 +226,7 @@ class Writer(threading.Thread):
             event = Event(event_type="Deposited", data=str(amount).encode(), tags=[*self.tags, own], uuid=uuid4())
             while True:
                 try:
-                    # A condition that the event itself makes fail: so a repetition is told by its id.
+                    # The event itself makes this condition fail, so the server recognises a repetition by its id.
                     client.append([event], condition=AppendCondition(of(own)))
                     break
                 except IntegrityError:
@@ -243,7 +243,7 @@ def until(condition):
         time.sleep(0.005)
 
 
-@step("a server is killed under appends and a subscription: nothing is lost, nothing is told twice")
+@step("a server is killed under appends and a subscription: nothing is lost, nothing is delivered twice")
 def _():
     tag = f"survivor:{run}"
     following, writers = Following(tag), [Writer(number, tag) for number in range(4)]

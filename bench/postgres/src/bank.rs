@@ -33,7 +33,7 @@ impl Aggregate for Account {
     }
 }
 
-/// Accounts of each caller; each caller has its own, so that nobody has to repeat a command.
+/// Accounts of each caller; each caller has its own, so that no command meets a conflict.
 pub(crate) const ACCOUNTS_EACH: u64 = 50;
 
 /// The account of a caller's nth command.

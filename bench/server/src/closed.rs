@@ -109,7 +109,7 @@ fn spawn(work: Box<dyn Work>, window: Arc<Window>) -> oneshot::Receiver<anyhow::
     let (answer, answered) = oneshot::channel();
     let blocks = work.blocks();
     let task = async move {
-        // Nobody waits any more if another worker failed.
+        // The receiver is gone if another worker failed.
         let _ = answer.send(worker(work, &window).await);
     };
     if blocks {

@@ -59,7 +59,7 @@ impl Arrivals {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A follower's end, which nobody asked for.
+    /// Records that a follower ended early.
     pub(crate) fn failed(&self, error: anyhow::Error) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert(error);

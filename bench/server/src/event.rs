@@ -1,8 +1,8 @@
 //! The events of all rows: 128 bytes, one type, one tag.
 //!
 //! **Owns:** payloads, the moment that stands in them, names of types and tags. **Does not know:** clients, servers.
-//! **Invariants:** a payload begins with the moment at which its append was begun, so that whoever receives it can tell how
-//! long it took without knowing the writer.
+//! **Invariants:** a payload begins with the time at which its append began, so that a subscriber can compute the delay
+//! without knowing the writer.
 
 use std::{sync::OnceLock, time::Instant};
 

@@ -79,7 +79,7 @@ async fn main() -> anyhow::Result<()> {
         .tempdir_in(parent)?;
     let mut report = Report::begin(directory.path());
     let plan = Plan::of(arguments, directory.path());
-    // Whoever ends this program ends its servers: they are dropped with what measures them.
+    // A signal to this program also ends its servers: they are dropped with the measurement.
     let mut asked_to_end = signal(SignalKind::terminate())?;
     tokio::select! {
         measured = measure(&plan, &mut report) => measured,

@@ -22,7 +22,7 @@ use crate::{
 pub(crate) enum Peer {
     Umadb,
     Tephra,
-    /// Nobody.
+    /// No other server.
     None,
 }
 

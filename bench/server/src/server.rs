@@ -1,6 +1,6 @@
 //! A server as a process of its own, from its start to its end.
 //!
-//! **Owns:** the child process, its port and its directory. **Does not know:** what is asked of it.
+//! **Owns:** the child process, its port and its directory. **Does not know:** requests.
 //! **Invariants:** servers run with their defaults; each has an empty directory of its own; process and directory are gone
 //! when the value is dropped.
 
@@ -60,8 +60,8 @@ impl Programs {
 
 /// A port for one server.
 ///
-/// Below those that systems give to whoever asks for any: such a port might be taken again before the server takes it, and
-/// then somebody else's server would be measured.
+/// Lies below the system's ephemeral ports. The system might hand out one of those before the server binds it, and then the
+/// benchmark would measure another program.
 fn free_port() -> anyhow::Result<u16> {
     static TRIED: AtomicU16 = AtomicU16::new(0);
     let begin = 20_000 + u16::try_from(std::process::id() % 10_000)?;

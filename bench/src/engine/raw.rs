@@ -1,4 +1,4 @@
-//! The raw limit: what the disk does when nobody decides, encodes or indexes anything.
+//! The raw limit: what the disk does without deciding, encoding or indexing.
 //!
 //! **Owns:** writes of the payload's bytes into a file of zeros, each synced. **Does not know:** events.
 //! **Invariants:** one write and one `fdatasync` per append, one append at a time.

@@ -71,7 +71,7 @@ pub(crate) enum Command {
     Metadata(Metadata),
     /// Shows consumers with their checkpoints, claims and parked events, and decides about parked events.
     #[command(
-        after_help = "The consumer's own process carries out what is asked for: at once, or when it runs again.\n\n\
+        after_help = "The consumer's own process acts on the request: at once, or when it runs again.\n\n\
         Examples:\n  leftfold consumers --data data list\n  leftfold consumers --data data parked mailer\n  \
         leftfold consumers --data data skip mailer 17"
     )]
@@ -309,8 +309,8 @@ pub(crate) struct Export {
     pub(crate) data: Data,
     /// The file to write; without it, or for `-`, standard output.
     pub(crate) file: Option<PathBuf>,
-    /// Export although events were scavenged. The copy numbers positions and revisions anew, so metadata of its streams
-    /// that names revisions hides other events than in the store.
+    /// Export although events were scavenged. Importing the copy assigns new positions and revisions, so stream metadata
+    /// that names revisions hides other events than in this store.
     #[arg(long)]
     pub(crate) allow_gaps: bool,
 }

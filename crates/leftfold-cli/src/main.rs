@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) if exit_code::is_closed_pipe(&error) => Exit::Ok.into(),
         Err(error) => {
-            // Nobody can be told when standard error is gone too.
+            // If standard error is closed too, there is nowhere left to report to.
             let _ = writeln!(
                 std::io::stderr().lock(),
                 "leftfold: {}",

@@ -1,7 +1,7 @@
 //! Signals that ask the process to end.
 //!
-//! **Owns:** being asked, from the moment it listens. **Does not know:** what ends.
-//! **Invariants:** a signal that comes while nobody waits for it is kept; several that come then count as one.
+//! **Owns:** [`Signals`], which replaces the system's handling of interrupt and terminate. **Does not know:** what ends.
+//! **Invariants:** a signal that arrives between two calls of [`Signals::next`] is kept; several count as one.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal as Interrupt, Signal as Terminate, SignalKind, 
 #[cfg(windows)]
 use tokio::signal::windows::{CtrlC as Interrupt, CtrlClose as Terminate, ctrl_c, ctrl_close};
 
-/// What asks to end: an interrupt from the terminal, or whoever runs the process.
+/// The signals that ask the process to end: an interrupt from the terminal, or a termination by a supervisor.
 #[derive(Debug)]
 pub(crate) struct Signals {
     interrupt: Interrupt,

@@ -10,7 +10,7 @@ use tonic::transport::Uri;
 use crate::ConnectError;
 
 const SCHEME: &str = "leftfold";
-/// Where a server listens unless it is told otherwise.
+/// The port that a server listens on by default.
 const PORT: u16 = 2113;
 
 /// Host and port of a server.

@@ -1,17 +1,17 @@
-//! Appends: sending them, and being honest about what became of them.
+//! Appends: when the client retries one, and which outcome it reports.
 //!
-//! **Owns:** when an append is sent again, and what its outcome is when no answer came. **Does not know:** connections.
-//! **Invariants:** an append is sent again only if that cannot write it twice; "nothing was written" is said only if that is
-//! certain; no append waits for ever.
+//! **Owns:** the retry of an append, and its outcome when no response arrived. **Does not know:** connections.
+//! **Invariants:** a retry never writes an append twice; the client reports "not written" only if that is certain; every
+//! append has a deadline.
 //!
-//! **When an append is sent again.** Always if the server certainly did nothing: it was not sent, or the server said that it
-//! stops and had not begun it. If it may have arrived, only if each of its writes expects an exact revision or no
-//! stream: such a repetition is recognised for ever. Repetitions of "any" and "stream exists" are recognised among the
-//! newest events only, and how many others write meanwhile the client cannot know; so their outcome is unknown, and the
-//! caller, who knows more, may repeat them.
+//! **When the client retries.** Always if the server certainly did nothing: the append was not sent, or the server was
+//! stopping and had not begun it. If the append may have arrived, only if each of its writes expects an exact revision or no
+//! stream, because the server recognises such a repetition at any later time. It recognises repetitions of "any" and "stream
+//! exists" among the newest events only. The client cannot know how many events others write meanwhile, so it reports an
+//! unknown outcome, and the caller may retry.
 //!
-//! **What a refusal means after an unknown outcome.** Nothing was written only if the refusal would have met the first attempt
-//! too whenever it came; any other leaves the outcome unknown.
+//! **What a rejection means after an unknown outcome.** Nothing was written only if the server would have rejected the first
+//! attempt too, whenever it arrived. Any other rejection leaves the outcome unknown.
 
 use std::sync::Arc;
 
@@ -209,7 +209,7 @@ impl Writer {
     }
 }
 
-/// The parts of an encoded append, made as they are asked for.
+/// The chunks of an encoded append, split off one at a time as the call sends them.
 fn parts(
     whole: Bytes,
     part_bytes: usize,

@@ -74,7 +74,7 @@ impl Client {
     /// The server has to be there now. Later it may go and come back: see the crate's documentation.
     ///
     /// # Errors
-    /// [`ConnectError`]: the address is not one, nobody answers, or not a Leftfold server.
+    /// [`ConnectError`]: the address is invalid, no server answers, or the server does not speak the Leftfold protocol.
     ///
     /// # Panics
     /// If it is called outside of a tokio runtime with time and I/O enabled.

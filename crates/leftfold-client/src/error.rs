@@ -1,7 +1,7 @@
 //! What can go wrong between a client and its server.
 //!
 //! **Owns:** [`ConnectError`], [`TransportError`]. **Does not know:** the contract's errors, which carry these as causes.
-//! **Invariants:** an address is told, a password never is.
+//! **Invariants:** messages name the address and never a password.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Nobody answers there.
+    /// No server answers at the address.
     #[error("cannot reach a server at {address}")]
     Unreachable {
         /// Where.
@@ -87,7 +87,7 @@ pub enum TransportError {
         /// What is wrong with it.
         what: String,
     },
-    /// After connecting anew, the log is shorter than what was seen of it.
+    /// After a reconnection, the server's log is shorter than what this client has read of it.
     #[error(
         "the server's log ends at {head}, but events up to {seen} were seen: it is not the log it was"
     )]

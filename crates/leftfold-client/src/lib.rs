@@ -1,10 +1,10 @@
 //! The client of Leftfold's server: the store contract over the wire.
 //!
-//! **Owns:** [`Client`], connections and their loss, and what an append's outcome is when an answer does not come.
+//! **Owns:** [`Client`], connections and their loss, and the outcome of an append whose response does not arrive.
 //! **Does not know:** rules about streams; how the server stores.
-//! **Invariants:** an append is reported as not written only if that is certain; a read never continues as something else
-//! than it began; a subscription has no gap and no repetition, however often it connects anew; no type that was generated
-//! from the wire contract leaves this crate.
+//! **Invariants:** the client reports an append as not written only if that is certain; a resumed read returns what the read
+//! would have returned; a subscription has no gap and no repetition across reconnections; no type generated from the wire
+//! contract is public.
 //! **Reading order:** [`Client`], [`ClientOptions`], `append`, `session`, `read`, `subscribe`, then `call` and the
 //! translations.
 

@@ -19,7 +19,7 @@ use crate::{
     status::{self, StatusKind},
 };
 
-/// How often a listing looks for a connection anew without getting a name.
+/// Maximum attempts of a listing in a row that return no name.
 const ATTEMPTS_MAX: u32 = 16;
 
 /// Lists the server's streams.

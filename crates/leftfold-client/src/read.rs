@@ -1,13 +1,13 @@
-//! Reads, and going on with one whose connection was lost.
+//! Reads, and resuming one whose connection was lost.
 //!
-//! **Owns:** what may be resumed, and where. **Does not know:** connections; subscriptions are in `subscribe`.
-//! **Invariants:** all batches of a read carry its first token, and hold what was there when that was given; a read that cannot
+//! **Owns:** which reads resume, and where. **Does not know:** connections; subscriptions are in `subscribe`.
+//! **Invariants:** all batches of a read carry its first token and hold the log as it was at that token; a read that cannot
 //! keep that ends with an error.
 //!
-//! **What is resumed.** A read that gave nothing yet begins anew. A read of the log, a category or a query goes on behind the
-//! last event it gave, and leaves out what was committed after its token: what it selects never changes, so this is the
-//! read it would have been. A read of one stream is not resumed once it gave something: the stream's metadata may have
-//! changed meanwhile, and then the rest would not fit.
+//! **Which reads resume.** A read that has returned nothing restarts. A read of the log, a category or a query resumes after
+//! the last event it returned, and leaves out what was committed after its token. What it selects never changes, so the
+//! result equals that of an uninterrupted read. A read of one stream does not resume once it has returned events, because the
+//! stream's metadata may have changed and the rest would not fit.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::{
     status::{self, StatusKind},
 };
 
-/// How often a read looks for a connection anew without getting a batch.
+/// Maximum attempts of a read in a row that return no batch.
 const ATTEMPTS_MAX: u32 = 16;
 
 /// Reads events from the server.

@@ -65,7 +65,7 @@ impl Sender {
             match self.open().await {
                 Ok(open) => self.serve(open, first).await,
                 Err(cause) => {
-                    // Whoever waits for it puts it here again.
+                    // The task that waits for it queues it again.
                     let _ = first.outcome.send(SendOutcome::NotBegun);
                     self.last_error.set(Some(cause));
                     self.backoff.wait().await;

@@ -33,7 +33,7 @@ pub(crate) enum StatusKind {
     ShuttingDown,
     /// The request was not understood or not allowed; asking again does not help.
     Rejected(Cause),
-    /// Nobody answered.
+    /// No response arrived.
     NoResponse(Cause),
 }
 

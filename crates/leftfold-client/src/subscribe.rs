@@ -88,7 +88,7 @@ impl SubscriptionStream {
         }
     }
 
-    /// `None`: nobody answered in time, so ask again. A subscriber waits anyway.
+    /// Opens the call; `None` if no server answered in time, so that the caller retries. A subscriber waits anyway.
     async fn open(&mut self) -> Result<Option<Streaming<wire::Delivery>>, ReadError> {
         let request = encode::subscription(&self.subscription);
         let request = request.ok_or_else(|| ReadError::Invalid {

@@ -84,7 +84,7 @@ pub(crate) fn read_exact_at(file: &dyn DiskFile, buf: &mut [u8], at: u64) -> io:
     }
 }
 
-/// Ends the read; nobody sees the error.
+/// Ends the read: sets the mode to `WouldBlock`, by which [`try_nowait`] discards this error.
 pub(crate) fn give_up() -> io::Error {
     STATE.set(Mode::WouldBlock);
     io::ErrorKind::WouldBlock.into()

@@ -33,7 +33,7 @@ pub enum Planted {
     MarkerBelieved,
     /// The index of a segment is put in place before it is synced.
     IndexNotSynced,
-    /// A segment that scavenging wrote anew is put in place before it is synced.
+    /// A segment that scavenging rewrote is installed before it is synced.
     RewriteNotSynced,
     /// The segment it takes the place of is removed before the new one's name is durable.
     OldRemovedBeforeNewIsDurable,

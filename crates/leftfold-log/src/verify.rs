@@ -47,7 +47,7 @@ pub struct VerifyReport {
 /// Blocks of index files are read once, but a block of locations serves many events.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Reads every byte of the log on this disk. `progress` is told the events read so far.
+/// Reads and verifies every byte of the log on this disk. `progress` gets the number of events read so far.
 ///
 /// # Errors
 /// [`OpenError`]: the log is in use, or damaged; damage names the file and the byte offset.
@@ -113,8 +113,10 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    /// Opens the widest sound index files that end where a segment does; a damaged one is left to the next open, which
-    /// makes it anew, and one that ends inside a segment, which was sealed before and grew, is removed by it.
+    /// Opens the widest undamaged index files that end where a segment does.
+    ///
+    /// The next open rebuilds a damaged one. It removes one that ends inside a segment, which was flushed before the segment
+    /// grew.
     fn open_indexes(&mut self) {
         let mut covered = Position::START;
         for &range in &self.inventory.indexes {

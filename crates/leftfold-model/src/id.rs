@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::{ModelError, quote_for_display};
 
-/// A UUID chosen by whoever appends the event; the key of idempotent retries.
+/// An event's UUID, chosen by the caller that appends it; makes a retry recognisable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(Uuid);
 

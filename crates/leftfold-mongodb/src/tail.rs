@@ -90,7 +90,7 @@ impl Tail {
 
     /// Takes note of a commit that a majority of the servers has.
     pub(crate) fn push(&self, commit: CommitDocument) {
-        // A commit with a payload kept apart is read when somebody needs it.
+        // A commit whose payload is stored apart is read when a reader needs it.
         let apart = commit.events.iter().any(|event| event.payload.is_some());
         let (number, last) = (commit.number, commit.last);
         let recent = if apart {

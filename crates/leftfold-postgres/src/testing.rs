@@ -339,7 +339,7 @@ fn installed(program: &str) -> PathBuf {
     })
 }
 
-/// The user and group to run as, if this is root, whom the server refuses: `postgres`, else `nobody`.
+/// Returns the user and group to run the server as when this is root, which PostgreSQL refuses: `postgres`, else `nobody`.
 fn owner() -> Option<(u32, u32)> {
     let id = |arguments: &[&str]| {
         let output = Command::new("id")

@@ -193,7 +193,7 @@ pub(crate) async fn run_to_completion<T: Send + 'static>(
         .unwrap_or(Err(OutcomeUnknown::TimedOut))
 }
 
-/// The outcome of a call, or that a bug ended it, which the log is told.
+/// Converts a panic of a call into an error, and logs it.
 fn told<T>(ended: thread::Result<T>) -> Result<T, OutcomeUnknown> {
     ended.map_err(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
@@ -233,7 +233,7 @@ impl<T: Send + 'static> Drop for DetachOnDrop<T> {
         if let Some(rest) = self.rest.take() {
             let (token, request) = (self.token.take(), self.request.take());
             drop(self.runtime.spawn(async move {
-                // Nobody waits for the outcome.
+                // The caller is gone, so nothing needs the outcome.
                 let _ = rest.await;
                 drop((token, request));
             }));

@@ -1,7 +1,7 @@
-//! The time of day, for what is told to clients.
+//! The time of day, for responses to clients.
 //!
-//! **Owns:** the only look at the system's clock. **Does not know:** what the time is for.
-//! **Invariants:** nothing is decided by it but whether a client's deadline is over.
+//! **Owns:** the only read of the system's clock. **Does not know:** what the time is for.
+//! **Invariants:** the only decision that depends on it is whether a client's deadline has passed.
 
 use std::time::SystemTime;
 

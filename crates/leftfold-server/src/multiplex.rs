@@ -171,7 +171,7 @@ fn span_name<B>(request: &Request<B>, is_grpc: bool) -> String {
     }
 }
 
-/// What a client of gRPC is told of a body that ended early.
+/// Returns the gRPC status for a body that ended early.
 fn status_of(error: RequestBodyError) -> Status {
     let text = error.to_string();
     match error {

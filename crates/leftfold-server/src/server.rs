@@ -67,8 +67,8 @@ impl Server {
         self.shared.address
     }
 
-    /// Serves until `stop` resolves, then ends: subscriptions are told, calls under way may finish, accepted appends do,
-    /// and the store closes.
+    /// Serves until `stop` resolves, then shuts down: subscriptions end with a status, calls in flight may finish, accepted
+    /// appends do, and the store closes.
     ///
     /// # Errors
     /// [`ServeError`].
@@ -79,7 +79,7 @@ impl Server {
         let Self { listener, shared } = self;
         connection::serve(listener, &shared, ProtocolMux::new(&shared), stop).await;
         shared.tasks.close();
-        // Nobody can ask for more; what is under way is in the store's hands, which finishes it when it closes.
+        // No connection is left. The store finishes appends in flight when it closes.
         if timeout(shared.settings.shutdown_timeout, shared.tasks.wait())
             .await
             .is_err()

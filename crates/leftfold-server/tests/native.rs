@@ -43,7 +43,7 @@ async fn a_read_that_began_goes_to_its_end_though_the_server_stops() {
     let first = batches.message().await.unwrap().unwrap();
     let stopping = tokio::spawn(server.stop());
     let mut read = first.events.unwrap().events.len();
-    // The stop is well under way when the rest is asked for.
+    // The shutdown is well under way when the client reads the rest.
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     while let Some(batch) = batches.message().await.unwrap() {
         read += batch.events.unwrap().events.len();

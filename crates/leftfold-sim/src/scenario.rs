@@ -218,11 +218,10 @@ fn scavenge_with_failed_syncs(run: &mut Simulation) -> Result<(), Violation> {
     run.finish_scavenging()
 }
 
-/// Plays a script with a crash in each of its operations in turn, for one kind of loss; gives the number of crash points.
+/// Plays a script with a crash in each of its operations in turn, for one kind of loss; returns the number of crash points.
 ///
-/// After the crash the log is recovered, what was open is asked for again, a scavenge that was begun is finished, and the
-/// script is not continued. With
-/// `again`, the recovery is stopped too, after that many operations.
+/// After the crash, the run recovers the log, retries appends of unknown outcome, finishes a scavenge that had begun, and
+/// leaves the rest of the script out. With `again`, the recovery crashes too, after that many operations.
 ///
 /// # Errors
 /// [`Violation`], with the crash point.

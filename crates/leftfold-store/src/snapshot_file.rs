@@ -1,8 +1,8 @@
 //! Snapshots in a file beside the log.
 //!
-//! **Owns:** [`FileSnapshotStore`]: the file, what stands in it, and a cache. **Does not know:** the log.
-//! **Invariants:** the file is made when the first snapshot is kept; a file that cannot be opened is made anew, since it
-//! holds copies only; each snapshot has a checksum; nothing blocks the runtime's threads.
+//! **Owns:** [`FileSnapshotStore`]: the file, its contents and a cache. **Does not know:** the log.
+//! **Invariants:** the first snapshot creates the file; a file that cannot be opened is replaced by an empty one, since
+//! snapshots are disposable; each snapshot has a checksum; nothing blocks the runtime's threads.
 
 use std::{
     path::{Path, PathBuf},

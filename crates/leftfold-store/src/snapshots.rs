@@ -23,7 +23,7 @@ pub struct SavedSnapshot {
     pub revision: Revision,
     /// The position of that event.
     pub position: Position,
-    /// The id of that event. Whoever loads checks that it stands there.
+    /// The id of that event. A load verifies that the stream holds this event at that revision.
     pub last_event: EventId,
     /// What kind of state this is, down to its fields: a program believes only its own.
     pub fingerprint: [u8; 16],

@@ -31,7 +31,7 @@ pub trait Aggregate: Default + Send + Sync + 'static {
     fn apply(&mut self, event: &Self::Event);
 }
 
-/// State that begins with an event: a loan nobody asked for has no amount, not even 0.
+/// State that has no default and begins with an event: a loan that was never granted has no amount, not even 0.
 ///
 /// `Option` of it is an [`Aggregate`]: `None` until it is created.
 ///

@@ -1,8 +1,8 @@
 //! How a command ends.
 //!
 //! **Owns:** [`Committed`], [`ExecuteError`]. **Does not know:** how often it was tried; it carries the count.
-//! **Invariants:** the domain's own error comes through as it is, apart from everything infrastructure may do; the text of
-//! an error holds all its reasons, so nobody has to walk through sources.
+//! **Invariants:** the domain's own error is a variant of its own, unchanged; the text of an error contains those of all its
+//! sources.
 
 use std::fmt::{self, Debug, Display};
 

@@ -1,6 +1,6 @@
 //! Live projections: models for reading that are kept in memory and follow the log.
 //!
-//! **Owns:** [`Projection`], [`LiveProjection`], [`ProjectionError`]. **Does not know:** what a projection is asked.
+//! **Owns:** [`Projection`], [`LiveProjection`], [`ProjectionError`]. **Does not know:** what a projection computes.
 //! **Invariants:** a projection has exactly the events up to its position; readers never see half a delivery; an event that
 //! cannot be decoded or projected stops the projection with an error that names it, and none is skipped.
 

@@ -106,7 +106,8 @@ impl<A> Loaded<A> {
         last.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact)
     }
 
-    /// What must hold beside that: nobody deleted the stream since, or brought it back.
+    /// Returns what an append must assume for a decision on this state: the expected revision, and that the stream was neither
+    /// deleted nor recreated since.
     pub(crate) fn ground(&self, stream: &StreamName) -> Ground {
         let check = stream.metadata_stream().map(|stream| StreamCheck {
             stream,

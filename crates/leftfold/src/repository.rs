@@ -2,7 +2,7 @@
 //!
 //! **Owns:** [`Repository`] and the order of its steps. **Does not know:** any domain, any store.
 //! **Invariants:** a command decides on a fold of everything before it; what it decided is appended only if that is still
-//! everything; after a conflict it decides anew on a fresh fold.
+//! everything; after a conflict it decides again on a fresh fold.
 
 use std::{marker::PhantomData, sync::Arc};
 

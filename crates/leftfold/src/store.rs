@@ -76,11 +76,12 @@ impl Store {
 
     /// The store of a server, at `leftfold://host:port`.
     ///
-    /// Needs a tokio runtime with time and I/O enabled. The server has to be there now; later it may go and come back, which
-    /// commands outlast.
+    /// Needs a tokio runtime with time and I/O enabled. The server must be reachable now. Later it may restart: commands wait
+    /// and retry.
     ///
     /// # Errors
-    /// [`leftfold_client::ConnectError`]: not an address, nobody there, or no Leftfold server.
+    /// [`leftfold_client::ConnectError`]: the address is invalid, no server answers, or the server does not speak the Leftfold
+    /// protocol.
     #[cfg(feature = "client")]
     pub async fn connect(address: &str) -> Result<Self, leftfold_client::ConnectError> {
         Ok(Self::new(leftfold_client::Client::connect(address).await?))

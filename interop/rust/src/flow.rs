@@ -29,7 +29,7 @@ struct Flow {
 async fn main() -> Outcome {
     let url = env::var("LEFTFOLD_URL")
         .unwrap_or_else(|_| "kurrentdb://127.0.0.1:2113?tls=false".to_owned());
-    // Unless it is told to be patient, this client is closed for good when a server is away for a second.
+    // With its defaults, this client closes permanently when a server is away for a second.
     let mark = if url.contains('?') { '&' } else { '?' };
     let patient = format!("{url}{mark}maxDiscoverAttempts=100");
     let flow = Flow {
@@ -67,7 +67,7 @@ async fn main() -> Outcome {
     flow.deleted().await?;
     done("a deleted stream comes back with its next event");
     flow.tombstoned().await?;
-    done("a tombstone is for ever, and ends subscriptions");
+    done("a tombstone is permanent, and ends subscriptions");
     flow.batched().await?;
     done("batches are appended on one call, many at once");
     flow.copied().await?;

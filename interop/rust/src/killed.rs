@@ -58,7 +58,7 @@ struct Following {
 }
 
 impl Following {
-    /// Told to retry, this client subscribes anew by itself, behind the last event it gave.
+    /// With retries enabled, this client resubscribes by itself after the last event it delivered.
     async fn run(&self, mut subscription: Subscription) -> Outcome {
         loop {
             match subscription.next_subscription_event().await? {

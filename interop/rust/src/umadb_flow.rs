@@ -368,7 +368,7 @@ impl Writer {
             let own = format!("{}:{amount}", self.tag);
             let tags = [self.tag.clone(), self.shared.clone(), own.clone()];
             let event = deposited(&self.tag, amount).tags(tags);
-            // Whether it was stored is not known. The event itself makes its condition fail, and is told by its id.
+            // The outcome is unknown. If the event was stored, its own condition fails, and its id identifies it.
             while flow.append(&event, none_match(&own, None)).await.is_err() {
                 self.failures.set(self.failures.get() + 1);
                 tokio::time::sleep(Duration::from_millis(50)).await;

@@ -139,7 +139,7 @@ fn size(source: &Source) -> Vec<Violation> {
             source,
             LINES_MAX,
             format!("{outside} lines outside tests, {LINES_MAX} allowed"),
-            "nobody holds a longer file in mind",
+            "a reader cannot keep a longer file in mind",
             "split it by concern, not by length",
         ));
     }
@@ -148,7 +148,7 @@ fn size(source: &Source) -> Vec<Violation> {
             source,
             LINES_WITH_TESTS_MAX,
             format!("{total} lines, {LINES_WITH_TESTS_MAX} allowed with tests"),
-            "nobody holds a longer file in mind",
+            "a reader cannot keep a longer file in mind",
             "move tests to a sibling `tests.rs`, or split the file by concern",
         ));
     }

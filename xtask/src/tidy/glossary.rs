@@ -162,7 +162,7 @@ mod tests {
 | term | definition | words not to use | who calls it that |
 |---|---|---|---|
 | **connection limit** | how many | `door`, gate | tower |
-| **tombstone** | gone for ever | `for good` | KurrentDB |
+| **tombstone** | gone permanently | `for good` | KurrentDB |
 ";
 
     fn whats(path: &str, text: &str) -> Vec<String> {

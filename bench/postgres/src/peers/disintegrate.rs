@@ -85,7 +85,7 @@ pub(crate) async fn deposits(bank: &Bank, callers: u64, seconds: f64) -> anyhow:
     rate(callers, seconds, move |caller, count| {
         let bank = bank.clone();
         async move {
-            // Its transactions are serializable and fail under load although nobody shares an account; a user repeats them.
+            // Its transactions are serializable and fail under load although no two callers share an account; users retry.
             loop {
                 match bank.make(Deposit(account(caller, count))).await {
                     Ok(_) => return Ok(()),

@@ -38,7 +38,7 @@ pub(crate) trait Connection: Send + Sync + 'static {
     fn head(&self) -> BoxFuture<'_, anyhow::Result<u64>>;
     /// Reads the events with this tag, or all; answers how many there are.
     fn read(&self, tag: Option<String>) -> BoxFuture<'_, anyhow::Result<u64>>;
-    /// The moments that stand in the events behind a position, for ever.
+    /// Subscribes after a position; yields the times that the events carry.
     fn follow(&self, after: u64) -> Moments<'_>;
 }
 

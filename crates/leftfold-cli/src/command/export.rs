@@ -87,7 +87,7 @@ async fn write(store: &dyn EventStore, out: &mut (impl Write + Send)) -> anyhow:
 fn check_gaps(erased: u64, allow_gaps: bool) -> anyhow::Result<()> {
     if erased > 0 && !allow_gaps {
         bail!(
-            "export is incomplete: {erased} events were scavenged, and an import would number positions and revisions anew; \
+            "export is incomplete: {erased} events were scavenged, and an import would assign new positions and revisions; \
              copy the store instead (docs/operations.md), or give --allow-gaps"
         );
     }

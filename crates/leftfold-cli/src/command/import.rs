@@ -4,12 +4,12 @@
 //! **Invariants:** lines keep their order; a line is stored once, however often the file is imported; a bad line stops the
 //! import with its number, whatever is wrong with it, and what stands before it is stored.
 //!
-//! How a repetition is recognised: an event without an id gets one that follows from its line and line number, so it
-//! has the same one each time. When a stream is met for the first time, the store is asked for it. Does it hold
-//! the id of the file's first line for that stream, then this file was imported before, at least in part: the ids
-//! from there on are remembered (16 bytes each), and lines that find theirs in turn are passed over. All others
-//! are appended at the exact revision that follows. So a run that was killed, a longer version of the file, and
-//! a second run all end with every line stored once. Someone else writing to the same streams meanwhile is a conflict.
+//! **How the import recognises a repetition.** An event without an id gets one derived from its line and line number, so it
+//! has the same id in each run. The first line of each stream makes the import read that stream. If the stream holds the id
+//! of that line, the file was imported before, at least in part. The import then remembers the ids from there on, 16 bytes
+//! each, and skips the lines that carry them in this order. It appends every other line at the exact revision that follows.
+//! So a killed run, a longer version of the file and a second run all end with every line stored once. A concurrent writer
+//! to one of the streams causes a conflict.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},

@@ -75,7 +75,7 @@ async fn store(location: Option<&StoreLocation>) -> anyhow::Result<Arc<dyn Event
     }
 }
 
-/// Where clients reach a server: nobody can connect to "every address".
+/// The address that clients connect to: a wildcard address to listen on is none.
 fn reached(listens: SocketAddr, advertised: &str) -> String {
     let port = listens.port();
     match advertised {
@@ -117,8 +117,8 @@ fn announce(
     Ok(out.flush()?)
 }
 
-/// Resolves when the process is told to end. From then on, a second signal ends it at once.
-#[expect(clippy::exit, reason = "whoever asks twice does not want to wait")]
+/// Resolves at the first signal to end. From then on, a second signal ends the process at once.
+#[expect(clippy::exit, reason = "a second signal means: do not wait")]
 async fn stop(mut signals: Signals) {
     signals.next().await;
     tracing::info!("stopping: calls under way may finish");

@@ -19,7 +19,7 @@ fn a_server_says_where_it_is_and_ends_in_order_when_told() {
     let directory = data.path().join("store");
     let server = Served::with(&["--data", directory.to_str().unwrap(), "--log-format=json"]);
     assert!(server.get("/health/live", "").starts_with("HTTP/1.1 200"));
-    // Whoever only holds a connection does not keep the server from ending.
+    // An idle connection does not keep the server from ending.
     let _idle = TcpStream::connect(&server.address).unwrap();
     let (code, said) = server.terminate();
     assert_eq!(code, Some(0), "{said}");

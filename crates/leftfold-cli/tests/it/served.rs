@@ -1,6 +1,6 @@
 //! `leftfold serve` as a process of its own.
 //!
-//! **Owns:** the process: where it listens, how it is told to end. **Does not know:** what is asked of it.
+//! **Owns:** the process: where it listens, how a test ends it. **Does not know:** requests.
 //! **Invariants:** it ends with its test, however that ends.
 
 use std::{

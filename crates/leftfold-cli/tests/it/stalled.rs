@@ -169,7 +169,7 @@ impl Stalled {
         }
     }
 
-    /// By gRPC of which nobody here knows more than what the request looks like on the wire.
+    /// Calls a method over gRPC with a request that is encoded by hand.
     async fn by_grpc(&mut self, server: &Served, method: &str, request: impl Fn(u64) -> Vec<u8>) {
         let socket = tokio::net::TcpStream::connect(&server.address)
             .await

@@ -21,7 +21,7 @@ async fn collect(listener: TcpListener, received: mpsc::Sender<(String, Vec<u8>)
                         let _ = body.flow_control().release_capacity(data.len());
                         bytes.extend_from_slice(&data);
                     }
-                    // Before the answer: whoever has that may end, and then this has to be there.
+                    // Before the response: the exporter may end as soon as it has that, and the test reads this then.
                     received.send((path, bytes)).await.unwrap();
                     let head = http::Response::builder()
                         .header("content-type", "application/grpc")

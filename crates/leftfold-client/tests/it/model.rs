@@ -27,7 +27,7 @@ impl Ledger {
         self.unknown.lock().unwrap().len()
     }
 
-    /// Appends one event and notes what is told.
+    /// Appends one event and records the outcome.
     pub(crate) async fn write(
         &self,
         store: &dyn EventStore,

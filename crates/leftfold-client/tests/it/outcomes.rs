@@ -1,6 +1,6 @@
 //! Errors of a server's store, as its clients see them.
 //!
-//! **Owns:** a store that fails as it is told. **Does not know:** conflicts, which the conformance suite brings about.
+//! **Owns:** a store that returns prepared errors. **Does not know:** conflicts, which the conformance suite tests.
 
 use std::{io, sync::Arc};
 

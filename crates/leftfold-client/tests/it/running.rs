@@ -1,7 +1,7 @@
 //! Servers that tests start, stop and kill.
 //!
 //! **Owns:** [`serve`], and [`Running`]: a server over a directory that can come back on its port.
-//! **Does not know:** what is asked of them.
+//! **Does not know:** requests.
 
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -129,7 +129,7 @@ impl Running {
     /// Ends it wherever it is.
     pub(crate) async fn kill(&mut self) {
         let life = self.life.take().unwrap();
-        // First of all nobody hears of it any more: a killed process does not say how its parts end.
+        // Cut the connections first: a killed process sends no farewell.
         shut(life.gate).await;
         life.runtime.shutdown_background();
     }

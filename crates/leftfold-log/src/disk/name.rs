@@ -27,7 +27,7 @@ pub enum FileKind {
     Segment {
         /// Position of the first event the segment can hold.
         first: Position,
-        /// How often the segment was written anew.
+        /// How often scavenging rewrote the segment.
         generation: u32,
     },
     /// Where in a sealed segment each event lies.
@@ -53,9 +53,9 @@ pub enum FileKind {
     },
     /// A zero-filled file that will become a segment.
     Spare,
-    /// Kept by whoever has the log, beside it: what streams add up to. The log neither reads nor writes it.
+    /// The store's file of snapshots. The log neither reads nor writes it.
     Snapshots,
-    /// Kept by whoever has the log, beside it: where consumers are. The log neither reads nor writes it.
+    /// The store's file of consumers. The log neither reads nor writes it.
     Consumers,
 }
 

@@ -30,7 +30,7 @@ pub(crate) enum GroupError {
     Failed(Arc<StorageError>),
     /// The disk had failed before: nothing of it was written.
     NotWritten(Arc<StorageError>),
-    /// Whoever had it is gone.
+    /// The thread that held it is gone.
     Abandoned,
 }
 
@@ -110,7 +110,7 @@ impl Group {
         self.waiting + self.tickets.len()
     }
 
-    /// Whether nothing is to be written and nobody waits.
+    /// Returns whether the group has no bytes and no members.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.members() == 0
     }

@@ -90,7 +90,7 @@ impl EngineState {
         Ok(())
     }
 
-    /// Gives back the room of the spare. The next open would remove it, too.
+    /// Removes the preallocated segment to free its space. Otherwise the next open would remove it.
     pub(crate) fn remove_spare(&self) {
         if self.spare().take().is_some() {
             let view = self.view();
@@ -289,8 +289,7 @@ impl EngineState {
     }
 }
 
-/// Frees the memory of a tail on this thread, if nobody looks at it for long: it is much, and neither a writer nor
-/// a reader should spend the time.
+/// Drops a flushed mem index on this thread, once its last reader is done, so that no writer or reader pays for freeing it.
 fn drop_off_hot_path(tail: Arc<MemIndex>) {
     for _ in 0..1_000 {
         if Arc::strong_count(&tail) == 1 {

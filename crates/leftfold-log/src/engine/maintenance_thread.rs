@@ -14,7 +14,7 @@ use crate::{error::StorageError, read::ViewSource};
 
 /// How long upkeep rests after the disk refused it something, for example room.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long nobody must have appended or read for the log to count as idle.
+/// Time without an append or a read after which the log counts as idle.
 const IDLE: Duration = Duration::from_secs(1);
 /// How many such rests without an append make it count as idle although it is read.
 const LONG: u32 = 30;
@@ -55,9 +55,9 @@ impl MaintenanceThread {
         self.lock().failed.clone()
     }
 
-    /// The thread: whatever is due, then what is worth doing when nothing else happens, then sleep.
+    /// Runs the thread: work that is due, then work that is worth doing while the log is idle, then sleep.
     ///
-    /// `step` does one step, and is told whether nothing else happens; it tells whether there may be more.
+    /// `step` does one step. Its argument says whether the log is idle; it returns whether there may be more to do.
     pub(crate) fn run(
         &self,
         shared: &EngineState,
@@ -139,12 +139,12 @@ enum Wait {
 struct IdleDetector {
     appends: u64,
     reads: u64,
-    /// How many rests in a row nobody appended in.
+    /// Number of rests in a row without an append.
     rests: u32,
 }
 
 impl IdleDetector {
-    /// Whether nobody appended or read since the last question, which was a rest ago; or nobody appended for long.
+    /// Returns whether there was no append and no read since the last call, one rest ago, or no append for many rests.
     fn is_idle(&mut self, shared: &EngineState, resting: Wait) -> bool {
         let view = shared.view();
         let (appends, reads) = (

@@ -1,8 +1,8 @@
 //! Scavenging an open log: one segment after the other, beside everything else.
 //!
 //! **Owns:** [`Log::scavenge`] and [`Core::scavenge`]; the pace, the end when the log closes, the change of the view.
-//! **Does not know:** how a segment is written anew. **Invariants:** one segment is rewritten at a time, and none any
-//! more when the log is closed; a failure to rewrite never latches the log.
+//! **Does not know:** how a segment is rewritten. **Invariants:** one segment is rewritten at a time, and none after the log
+//! is closed; a failed rewrite never poisons the log.
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -111,7 +111,7 @@ impl EngineState {
     }
 }
 
-/// How many segments, from the oldest on, are sealed and stay as they are: whoever seals is done with them.
+/// Counts the segments, from the oldest on, that are sealed; maintenance does not change them any more.
 fn sealed(view: &View) -> usize {
     let is_sealed = |segment: &&Arc<Segment>| matches!(segment.locations, Locations::File(_));
     view.segments.list.iter().take_while(is_sealed).count()
@@ -150,11 +150,11 @@ impl Core {
 }
 
 impl Log {
-    /// Erases events nobody can read any more, and gives back their room. Blocks; appends, reads and followers go on.
+    /// Erases the events below `cuts` and frees their space. Blocks the caller; appends, reads and followers continue.
     ///
-    /// Every sealed segment with events under the cuts is written anew, oldest first; the newest segment is left alone
-    /// unless [`ScavengeOptions::seal_newest`] says otherwise. `progress` is told of each segment that is done and may
-    /// end the run there; what is done stays done, and the next run goes on where this one ended.
+    /// Rewrites every sealed segment that holds such events, oldest first. It leaves the newest segment alone unless
+    /// [`ScavengeOptions::seal_newest`] is set. `progress` is called after each segment and may end the run there. Rewritten
+    /// segments stay rewritten, and the next run continues with the others.
     ///
     /// ```
     /// # use std::ops::ControlFlow;
@@ -177,17 +177,17 @@ impl Log {
     ///
     /// # Guarantees
     /// An erased event keeps position, revision, id, stream, type, tags and time, and loses data and metadata. Reads and
-    /// followers pass over it, those under way too if they have not come to it. It counts in expected revisions, and
-    /// in the counts of [`Log::streams`]; append conditions match it and a repeated append of it is recognised, so no
-    /// decision depends on what was scavenged (docs/durability.md, *Erased events*).
+    /// followers skip it, including those in flight that have not reached it. It counts in expected revisions and in the
+    /// counts of [`Log::streams`]. Append conditions match it, and the log recognises a repeated append of it. So no decision
+    /// depends on what was scavenged (docs/durability.md, *Erased events*).
     ///
     /// # Errors
-    /// [`ScavengeError`]: the run ended early, everything done stays done. A failure of the disk leaves the log as usable
-    /// as before, but for one: if the next segment cannot be started ([`ScavengeOptions::seal_newest`]) for another
-    /// reason than a full disk, the log takes no more appends.
+    /// [`ScavengeError`]: the run ended early; rewritten segments stay rewritten. After a disk error the log remains usable,
+    /// with one exception: if the next segment cannot be created ([`ScavengeOptions::seal_newest`]) for another reason than
+    /// a full disk, the log accepts no more appends.
     /// # Cost
-    /// A look at the index for every event under the cuts; for each segment that is rewritten, it is read twice, and
-    /// what stays is written, synced and read once.
+    /// One index lookup for every event below the cuts. Each rewritten segment is read twice; what stays of it is written,
+    /// synced and read once.
     pub fn scavenge(
         &self,
         cuts: &[Truncation],

@@ -38,7 +38,7 @@ pub(crate) fn block_of(hash: u64, blocks: u64) -> u64 {
 
 /// The bits of a term in its block: seven groups of nine bits of the hash, each scaled to the block.
 ///
-/// All terms of a block share the high bits of their hashes, so these are mixed anew first (the finalizer of
+/// All terms of a block share the high bits of their hashes, so these are mixed again first (the finalizer of
 /// splitmix64; Steele, Lea, Flood, 2014). Without that, larger filters would admit ever more absent terms.
 fn bits(hash: u64) -> impl Iterator<Item = (usize, u8)> {
     let mut mixed = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -122,7 +122,7 @@ impl MemIndex {
         }
     }
 
-    /// Adds a posting; `base` is asked for if the term is new: how many postings it has in older sources.
+    /// Adds a posting; `base` is the number of postings in older sources, used if the term is new here.
     pub(crate) fn add(&self, term: &[u8], position: Position, base: u64) {
         self.add_run(term, position, 1, base);
     }

@@ -4,8 +4,8 @@
 //! **Does not know:** events. **Invariants:** a set never changes while it is used: it is bounded by the newest
 //! position its reader may see; memory is one chunk per term, however long the postings.
 //!
-//! Intersections leap: each set is asked for its first position at or behind the best candidate so far, so the
-//! rarest set sets the pace (leapfrog join; Veldhuizen, 2014).
+//! Intersections leap: each set seeks its first position at or after the best candidate so far, so the number of steps follows
+//! the rarest set (leapfrog join; Veldhuizen, 2014).
 
 use std::fmt::Debug;
 

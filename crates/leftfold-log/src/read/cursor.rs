@@ -23,7 +23,7 @@ use crate::{
 const BATCH_EVENTS_MAX: usize = 1_024;
 /// Bytes of a batch, about, unless the reader says otherwise; one event may be larger.
 const BATCH_BYTES: u64 = 1024 * 1024;
-/// Events and bytes of a batch that must not wait: whoever reads so has others to serve.
+/// Maximum events and bytes of a batch that is read without waiting, so that it occupies an async worker for a short time.
 const PROMPT_EVENTS_MAX: usize = 64;
 const PROMPT_BYTES: u64 = 64 * 1024;
 

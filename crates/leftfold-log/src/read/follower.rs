@@ -182,8 +182,8 @@ impl Follower {
         self.views.wakes().listen()
     }
 
-    /// As [`Self::listen`], but commits of which nothing is selected may pass unnoticed: many followers that wait cost
-    /// nothing then. Whoever wants the checkpoint to move over such commits asks [`Self::skip_unmatched`] now and then.
+    /// Returns a listener that commits of selected events notify; other commits need not. So followers that wait cost such
+    /// commits nothing. To move the checkpoint over them, call [`Self::skip_unmatched`] now and then.
     #[must_use]
     pub fn listen_for_matches(&mut self) -> EventListener {
         let Some(terms) = &self.terms else {

@@ -1,9 +1,9 @@
-//! Who is woken by a commit.
+//! Notifying followers of commits, by the terms they wait for.
 //!
 //! **Owns:** [`CommitNotifier`], [`TermWaiter`], [`TouchedTerms`]. **Does not know:** what is committed, how followers read.
-//! **Invariants:** whoever watches a term and then looks at the view misses no commit of an event with that term: the view
-//! is changed before the watchers are looked up. Being woken for nothing is allowed, and happens when hashes meet, when a
-//! group is large, or when it was begun before anybody watched.
+//! **Invariants:** a follower that registers for a term and then loads the view misses no commit of an event with that term,
+//! because a commit publishes the view before it looks up the waiters. Spurious wake-ups are allowed. They happen when hashes
+//! collide, when a group is large, or when the group began before the first waiter registered.
 //!
 //! Without this, each commit would wake every follower, and a thousand idle ones would cost more than the appends.
 
@@ -124,7 +124,7 @@ impl CommitNotifier {
     }
 }
 
-/// Somebody who is woken for some terms, until this is dropped.
+/// A follower's registration for some terms; dropping it ends the registration.
 #[derive(Debug)]
 pub(crate) struct TermWaiter {
     wakes: Arc<CommitNotifier>,

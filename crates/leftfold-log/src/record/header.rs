@@ -30,7 +30,7 @@ pub(crate) struct SegmentHeader {
     pub(crate) erased: Erased,
 }
 
-/// Which events of a segment are erased: how many, and a sum of their positions by which two such sets are told apart.
+/// Which events of a segment are erased: their number, and a checksum of their positions that distinguishes two such sets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Erased {
     pub(crate) events: u32,

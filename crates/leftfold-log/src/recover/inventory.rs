@@ -24,7 +24,7 @@ pub(crate) struct Inventory {
     pub(crate) indexes: Vec<(Position, Position)>,
     /// Whether there is a clean-stop marker.
     pub(crate) marker: bool,
-    /// Files nobody needs: half-written ones, a spare, replaced generations.
+    /// Files that are not needed: half-written ones, a preallocated segment, replaced generations.
     pub(crate) leftovers: Vec<FileName>,
 }
 

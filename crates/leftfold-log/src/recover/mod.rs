@@ -1,9 +1,13 @@
 //! Opening: from files to a log that can be trusted.
 //!
-//! **Owns:** [`recover`] and what may go wrong with it. **Does not know:** threads, who appends.
-//! **Invariants:** nothing is changed before every segment's header was understood; only bytes that no sync can have
-//! covered are cut, and they are saved first; after an unclean stop nothing is served that was not written anew; an
-//! index that is missing or damaged is rebuilt from the log; a hole in the log is reported, never skipped.
+//! **Owns:** [`recover`] and its errors. **Does not know:** threads, who appends.
+//! **Invariants:**
+//! - Recovery changes nothing before it has understood every segment's header.
+//! - It truncates only bytes that no sync can have covered, and saves them first.
+//! - After an unclean stop, it rewrites and syncs the newest segment's frames before the log serves any of them.
+//! - It rebuilds an index that is missing or damaged from the log.
+//! - It reports a hole in the log and never skips it.
+//!
 //! **Reading order:** [`recover`], [`active`], [`sealed`], then [`marker`] and [`inventory`].
 
 mod active;

@@ -1,11 +1,13 @@
-//! Scavenging: giving back the room of events that nobody can read any more.
+//! Scavenging: erasing truncated events and freeing their space.
 //!
-//! **Owns:** which segments hold such events ([`TruncationSet::erasable_per_segment`]) and how one of them is written
-//! anew without them
-//! ([`rewrite()`]). **Does not know:** why an event is dead, threads, views; when readers see the new file.
-//! **Invariants:** an erased event keeps its position, revision, id, names and time, and loses data and metadata; nothing
-//! else changes; only sealed segments are rewritten; the old file is whole and named until the new one is durable, named
-//! and was read back; whatever fails before that leaves the log as it was.
+//! **Owns:** which segments hold such events ([`TruncationSet::erasable_per_segment`]), and rewriting one without their data
+//! ([`rewrite()`]). **Does not know:** why a stream is truncated, threads, views; when readers see the new file.
+//! **Invariants:**
+//! - An erased event keeps its position, revision, id, names and time, and loses data and metadata; nothing else changes.
+//! - Only sealed segments are rewritten.
+//! - The old file stays in place until the new one is synced, renamed and read back. A failure before that leaves the log
+//!   unchanged.
+//!
 //! **Reading order:** [`Truncation`], [`TruncationSet`], [`rewrite()`].
 
 mod rewrite;
@@ -29,17 +31,18 @@ pub struct Truncation {
     pub before: Revision,
 }
 
-/// How scavenging goes about it.
+/// Options of a scavenge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct ScavengeOptions {
-    /// Bytes of the log read and written per second, at most; `None` unless set: as fast as the disk allows.
+    /// Maximum bytes of the log read and written per second. Default: `None`, as fast as the disk allows.
     pub bytes_per_second: Option<u64>,
-    /// A segment is rewritten only if that gives back this many bytes; 0 unless set. More: less is written, some erased
-    /// events stay readable.
+    /// Minimum bytes that rewriting a segment must free; segments that free less stay as they are. Default: 0.
+    ///
+    /// A larger value writes less, and leaves some truncated events on disk.
     pub segment_bytes_min: u64,
-    /// Whether the newest segment is closed first if it holds events to erase; not unless set. Then everything under the
-    /// cuts goes, not only what lies in older segments.
+    /// Whether to seal the newest segment first if it holds events to erase. Default: `false`, which erases events in older
+    /// segments only.
     pub seal_newest: bool,
 }
 

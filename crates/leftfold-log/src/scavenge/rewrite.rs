@@ -1,9 +1,9 @@
-//! Writing a segment anew without the data of dead events.
+//! Rewriting a segment without the data of erased events.
 //!
-//! **Owns:** [`rewrite`] and [`install`]: what a rewritten segment holds, and the order in which it takes the old
-//! one's place. **Does not know:** views; who reads the old file meanwhile.
-//! **Invariants:** frames, positions and names stay; memory is one frame and a window; the old file is read whole and
-//! checked before anything is written; the new one is synced and read back before it gets its name.
+//! **Owns:** [`rewrite`] and [`install`]: the contents of a rewritten segment, and the steps that replace the old file.
+//! **Does not know:** views; who reads the old file meanwhile.
+//! **Invariants:** frames, positions and names stay; memory is one frame and a window of names; the whole old file is read
+//! and verified before anything is written; the new file is synced and read back before it is renamed.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ const WINDOW_BYTES: usize = 1024 * 1024;
 /// Told of bytes before they are read or written; may wait, or end it all.
 pub(crate) type Throttle<'a> = &'a dyn Fn(u64) -> Result<(), ScavengeError>;
 
-/// A segment that was written anew, durable under its temporary name.
+/// A rewritten segment, durable under its temporary name.
 #[derive(Debug)]
 pub(crate) struct Rewritten<'a> {
     file: AtomicFile<'a>,
@@ -44,12 +44,12 @@ pub(crate) struct Rewritten<'a> {
     growing: Growing,
     /// How many events were erased that were not before.
     pub(crate) events: u64,
-    /// How many bytes that gives back.
+    /// Bytes that the rewrite frees.
     pub(crate) bytes: u64,
 }
 
-/// Writes a sealed segment anew, without data and metadata of the events under the cuts. `None`: it holds too little of
-/// that, so nothing was written.
+/// Rewrites a sealed segment without the data and metadata of truncated events. Returns `None`, having written nothing, if
+/// that would free too little.
 pub(crate) fn rewrite<'a>(
     handles: &'a FileCache,
     log: LogId,
@@ -292,8 +292,8 @@ fn read_back(
     }
 }
 
-/// Gives a rewritten segment its name and its locations file, durably. `show` is then called with it, so that whoever
-/// begins to read reads it; then the old files go. An error before that leaves the old segment in place.
+/// Renames a rewritten segment and writes its locations file, durably; then calls `show`, which publishes it to new readers;
+/// then removes the old files. An error before that leaves the old segment in place.
 pub(crate) fn install(
     handles: &FileCache,
     old: &Segment,

@@ -1,8 +1,8 @@
-//! Which events go, and in which segments they lie.
+//! The events to erase, and the segments that hold them.
 //!
 //! **Owns:** [`TruncationSet`].
-//! **Does not know:** files. **Invariants:** memory is the cuts and one number per segment, however many
-//! events they name; a segment from which all of its share is erased already is told from others without being read.
+//! **Does not know:** files. **Invariants:** memory is the truncations and one number per segment, however many events they
+//! cover; a segment whose truncated events are all erased already is recognised without reading it.
 
 use std::collections::HashMap;
 

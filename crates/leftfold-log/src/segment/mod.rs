@@ -89,7 +89,7 @@ impl Segment {
     /// Says what takes this one's place. Afterwards its files may go.
     pub(crate) fn replace(&self, by: Arc<Self>) {
         if !std::ptr::eq(self, &raw const *by) {
-            // Nobody else does: what is sealed and what is rewritten is one at a time.
+            // Never set already: sealing and rewriting replace one segment at a time.
             let _ = self.replaced_by.set(by);
         }
     }

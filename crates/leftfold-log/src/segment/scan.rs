@@ -1,6 +1,6 @@
 //! Walking the frames of a segment, for recovery and verification.
 //!
-//! **Owns:** [`Scan`] and how the end of a segment is told from damage. **Does not know:** what to do about either.
+//! **Owns:** [`Scan`], and distinguishing the end of a segment from damage. **Does not know:** what to do about either.
 //! **Invariants:** memory is one frame; every byte of a frame is checked; frames follow each other without a gap in
 //! positions; what follows the last good frame is reported, never interpreted as events.
 

@@ -210,7 +210,7 @@ fn a_read_that_may_not_wait_finds_what_any_other_finds() {
 #[test]
 fn a_read_that_would_have_to_wait_is_given_up_and_finds_nothing_wrong() {
     let fixture = Fixture::of_many_files();
-    // Whoever seals and joins may wait, and would be taken for the reader.
+    // The threads that seal and merge may wait; the test would mistake them for the reader.
     fixture.log.close().unwrap();
     let (mut done, mut given_up) = (0, 0);
     for one_of in 1..40 {

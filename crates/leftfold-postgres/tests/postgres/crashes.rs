@@ -13,7 +13,7 @@ use leftfold_store::EventStore;
 
 use crate::fixtures::{dense, followed, surely, to, until};
 
-/// Writers that go on through anything, until they are told to stop; each answers how many events it wrote.
+/// Writers that retry after every failure until the test stops them; each returns how many events it wrote.
 struct Writers {
     stop: Arc<AtomicBool>,
     tasks: Vec<tokio::task::JoinHandle<u64>>,

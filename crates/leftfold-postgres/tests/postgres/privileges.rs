@@ -23,7 +23,7 @@ fn role(name: &str, owner: &PostgresOptions) -> PostgresOptions {
     options.with_schema(owner.schema()).with_connections(2)
 }
 
-/// Whether the database refuses each of these, whoever asks.
+/// Asserts that the database refuses each of these statements.
 async fn refuses(store: &PostgresStore, statements: &[String]) {
     let client = store.connection().await.unwrap();
     for statement in statements {

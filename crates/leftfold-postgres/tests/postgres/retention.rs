@@ -255,7 +255,7 @@ async fn appends_of_one_group_meet_the_checks_of_one_another() {
             Err(error) => panic!("{error}"),
         }
     }
-    // Whoever wins, no two of them hold what the other's check forbids.
+    // Whichever append wins, no two of them succeed if the check of one forbids the write of the other.
     let counts = [
         revisions(&store, "a").await.len(),
         revisions(&store, "b").await.len(),

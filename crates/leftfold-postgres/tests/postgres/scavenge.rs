@@ -90,7 +90,7 @@ async fn events_of_one_process_are_erased_by_another_with_their_tags_and_keep_th
     assert_eq!(one.head().await.unwrap(), head);
     assert_eq!(revisions(&one, "a-1").await.len(), 101);
     assert_eq!(types(&one).await.len(), 103);
-    // Its id is known for ever, and so is its place.
+    // The erased event's id and position stay known.
     let again = one.append(erased.clone()).await.unwrap();
     assert_eq!((again.repeated, again.first), (true, first.first));
     let mut other = erased.into_parts().0;
@@ -297,7 +297,7 @@ async fn a_condition_finds_erased_events_and_emptied_ones_by_type_and_by_tags() 
             .map(|name| EventType::new(*name).unwrap())
             .collect::<Vec<_>>()
     };
-    // What is asked for, behind which position, and the place that refuses. The newest of the stream is an emptied row.
+    // Types, tags, the position of the condition, and the position that fails it. The stream's newest event is an erased row.
     type Asked<'a> = (&'a [&'a str], &'a [&'a str], u64, Option<u64>);
     let asked: [Asked<'_>; 10] = [
         (&["A"], &[], 0, Some(1)),

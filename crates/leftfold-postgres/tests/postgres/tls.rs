@@ -60,7 +60,7 @@ async fn a_connection_is_encrypted_and_the_servers_name_is_checked() {
         .unwrap();
     assert!(row.get::<_, bool>(0));
 
-    // Nobody vouches for this certificate, or it is for another name: no connection, and no word in clear.
+    // The certificate has no trusted issuer, or is for another name: no connection, and nothing is sent unencrypted.
     for words in ["sslmode=require".to_owned(), trusted.clone()] {
         let host = if words == trusted {
             "localhost"

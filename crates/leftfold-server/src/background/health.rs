@@ -1,8 +1,8 @@
-//! The health of the server, as orchestrators ask for it, by gRPC and by HTTP.
+//! Health checks for orchestrators, over gRPC and HTTP.
 //!
-//! **Owns:** [`check`], and the service that tells it for each of the others. **Does not know:** what they do.
-//! **Invariants:** every service that this server offers has a status; the store is asked each time, and for a bounded time;
-//! nothing serves any more when the server begins to stop, and nobody who watches keeps it from stopping.
+//! **Owns:** [`check`], and the gRPC health service. **Does not know:** what the other services do.
+//! **Invariants:** every service of this server has a status; each check calls the store, with a timeout; from the begin of a
+//! shutdown every status is `NOT_SERVING`; an open watch does not delay the shutdown.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::{
 
 /// How long the store may take to say how it is. Those who probe have little patience themselves.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often the store is asked for somebody who watches.
+/// Interval between checks of the store on behalf of open watches.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// Whether requests are taken and the store works.

@@ -1,7 +1,7 @@
-//! A store that counts what is asked of it.
+//! A store that counts the calls it forwards.
 //!
-//! **Owns:** [`MeteredStore`]. **Does not know:** protocols; whatever they do passes through here.
-//! **Invariants:** it changes nothing; what a stream gives is counted when it is taken, not when it is asked for.
+//! **Owns:** [`MeteredStore`]. **Does not know:** protocols; every call of theirs passes through it.
+//! **Invariants:** results pass unchanged; the events of a read count when the caller takes them.
 
 use std::sync::Arc;
 

@@ -70,7 +70,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// What is measured when it is asked for.
+/// Values that are measured at the time of a scrape.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gauges {
     /// `None`: the store does not answer; what was known last stays.

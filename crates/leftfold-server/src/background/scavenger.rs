@@ -1,9 +1,9 @@
 //! Scavenges that the server runs.
 //!
-//! **Owns:** [`ScavengeManager`]: starting, stopping and watching them, and how fast they may go.
-//! **Does not know:** what they reclaim.
-//! **Invariants:** one runs at a time, whoever asked for it; none goes faster than the setting allows; one that was started
-//! goes on when its client is gone, one that is given to a client ends with it.
+//! **Owns:** [`ScavengeManager`]: starting, stopping and watching them, and their rate.
+//! **Does not know:** which events they erase.
+//! **Invariants:** one scavenge runs at a time, across all protocols; none exceeds the configured rate; a started scavenge
+//! outlives its client, a streamed one ends with its stream.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -101,7 +101,7 @@ impl ScavengeManager {
         Ok((run, steps.boxed()))
     }
 
-    /// The slower of what is asked for and what is allowed; 0 asks for all that is allowed.
+    /// Caps the requested rate at the configured one; 0 requests the configured rate.
     fn within_bounds(&self, bytes_per_second: Option<u64>) -> Scavenge {
         let rates = [bytes_per_second, Some(self.bytes_per_second_max.0)];
         let bounds = rates.into_iter().flatten().filter(|rate| *rate > 0);
@@ -179,7 +179,7 @@ impl Running {
         self.latest.note(self.run.id, |run| match &step {
             Ok(progress) => {
                 run.progress = *progress;
-                // Noted before it is told, so that whoever hears of the end can start the next one.
+                // Recorded before the client hears of it, so that a client which waits for the end can start the next run.
                 if progress.finished {
                     run.phase = Phase::Finished;
                 }

@@ -1,7 +1,7 @@
-//! What a server tells about itself: logs on standard error, traces over OTLP.
+//! Telemetry of the process: logs on standard error, traces over OTLP.
 //!
-//! **Owns:** setting both up for a whole process, and the span around a request. **Does not know:** what is told.
-//! **Invariants:** without an endpoint nothing is sent and no span is made; headers of requests are not logged.
+//! **Owns:** setting both up for a whole process, and the span around a request. **Does not know:** what other code logs.
+//! **Invariants:** without an endpoint nothing is sent and no span is created; request headers are not logged.
 
 use std::io::IsTerminal;
 

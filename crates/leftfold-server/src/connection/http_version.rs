@@ -1,7 +1,7 @@
-//! Which HTTP a connection begins to speak.
+//! Detection of the HTTP version of a new connection.
 //!
-//! **Owns:** reading ahead without taking anything. **Does not know:** HTTP beyond the first bytes of its second version.
-//! **Invariants:** whoever does not say enough in time is not waited for.
+//! **Owns:** peeking at the first bytes without consuming them. **Does not know:** HTTP beyond the preface of HTTP/2.
+//! **Invariants:** a client that does not send enough bytes in time is disconnected.
 
 use std::time::Duration;
 

@@ -99,7 +99,7 @@ where
     type Body = B;
 }
 
-/// Serves connections until `stop` resolves; then waits for those that are open, but not for ever.
+/// Serves connections until `stop` resolves; then waits for open ones until the shutdown timeout.
 pub(crate) async fn serve(
     listener: TcpListener,
     shared: &Arc<ServerState>,

@@ -1,9 +1,9 @@
-//! Request bodies that keep to the memory, the time and the shape that a request may have.
+//! Request bodies with bounds on memory, time and message shape.
 //!
-//! **Owns:** [`BoundedBody`], [`BodyBounds`], [`RequestBodyError`]. **Does not know:** protocols, beyond the prefix of each
-//! message of gRPC; what a message may look like is told by an [`InspectMessage`].
-//! **Invariants:** bytes are charged when they are received, never when they are announced. A body that makes no progress ends,
-//! so does one that is not complete at the deadline of its request. A message is inspected before anything of it is decoded.
+//! **Owns:** [`BoundedBody`], [`BodyBounds`], [`RequestBodyError`]. **Does not know:** protocols, beyond the prefix of a gRPC
+//! message; an [`InspectMessage`] decides which messages are allowed.
+//! **Invariants:** received bytes are charged, announced ones are not. A body that makes no progress, or that is incomplete at
+//! its request's deadline, ends with an error. A message is inspected before any of it is decoded.
 
 use std::{
     error::Error,
@@ -58,7 +58,7 @@ pub(crate) struct BodyBounds {
     pub(crate) framing: Framing,
     /// Where the bytes are charged. It is kept until the request is carried out.
     pub(crate) memory: Arc<Mutex<Reservation>>,
-    /// Whether a message is done with when the next one is asked for, as on calls with several messages.
+    /// Whether polling for the next message releases the memory of the last, as on calls with several messages.
     pub(crate) one_by_one: bool,
     /// When the body has to be complete; `None`: it stays open, and each message has `request_timeout`.
     pub(crate) deadline: Option<Instant>,
@@ -109,7 +109,7 @@ pub(crate) struct BoundedBody<B> {
 /// How long a body was waited for, and what came meanwhile.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Since when the body is waited for. Time in which nobody asks for more does not count.
+    /// When the current wait for the body began. Time in which the body is not polled does not count.
     since: Option<Instant>,
     waited: Duration,
     received: usize,

@@ -96,7 +96,7 @@ pub(crate) struct EventInput<'a> {
     metadata: Option<&'a RawValue>,
     /// The metadata, if it is not JSON.
     metadata_base64: Option<String>,
-    /// Ignored: what a read prints, an append gives anew.
+    /// Ignored: events from a read carry a position, and an append assigns another.
     #[serde(rename = "position")]
     _position: Option<u64>,
     /// Ignored as well.

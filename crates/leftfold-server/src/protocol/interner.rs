@@ -1,9 +1,10 @@
-//! Names of events that arrive together.
+//! Interning of the names in one request.
 //!
 //! **Owns:** [`NameInterner`].
-//! **Does not know:** protocols. **Invariants:** a name is what its text says, whatever came before it.
+//! **Does not know:** protocols. **Invariants:** an interned name equals its text.
 //!
-//! Events of one append mostly share their type and a tag; to count another holder of a name costs less than to make it anew.
+//! Most events of one append share their type and a tag. Cloning a reference-counted name costs less than validating and
+//! allocating it again.
 
 use leftfold_model::{EventType, ModelError, Tag};
 

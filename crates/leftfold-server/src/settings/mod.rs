@@ -117,7 +117,7 @@ settings! {
     keepalive_interval: Duration = "10s",
     /// Timeout for the answer to a keep-alive ping.
     keepalive_timeout: Duration = "10s",
-    /// Age at which a connection is told to end, so that clients spread over servers again. 0s: no limit.
+    /// Maximum age of a connection; older ones are closed gracefully, so that clients spread over servers. 0s: no limit.
     connection_age_max: Duration = "0s",
     /// Time that calls may still take on a connection that reached `connection_age_max`.
     connection_age_grace: Duration = "10s",

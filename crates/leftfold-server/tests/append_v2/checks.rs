@@ -1,4 +1,4 @@
-//! Consistency checks: which hold, how failing ones are told, and that they are held.
+//! Consistency checks: which hold, how failed ones are reported, and that an append keeps them.
 //!
 //! **Owns:** tests. **Does not know:** what is appended.
 

@@ -58,7 +58,7 @@ impl Source {
         }
     }
 
-    /// The types of the next events, whatever is told between them.
+    /// The types of the next events; other messages between them are skipped.
     async fn events(&mut self, count: usize) -> Vec<(String, String)> {
         let mut seen = Vec::new();
         while seen.len() < count {

@@ -1,6 +1,6 @@
-//! A store that does not answer: nobody waits for it for ever.
+//! A store that does not respond: every call on it times out.
 //!
-//! **Owns:** [`Silent`], and what is told meanwhile. **Does not know:** stores that answer.
+//! **Owns:** [`Silent`], and the responses meanwhile. **Does not know:** stores that respond.
 
 use std::{
     future::{Pending, pending},

@@ -1,4 +1,4 @@
-//! Subscriptions: what comes first, and what is told between the events.
+//! Subscriptions: the first message, and the messages between the events.
 //!
 //! **Owns:** the rules of `Read` that does not end. **Does not know:** how the log is followed.
 
@@ -14,7 +14,7 @@ async fn next(answers: &mut Streaming<ReadResp>) -> Content {
     answers.message().await.unwrap().unwrap().content.unwrap()
 }
 
-/// The types of the next events, whatever is told between them.
+/// The types of the next events; other messages between them are skipped.
 async fn events(answers: &mut Streaming<ReadResp>, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     while seen.len() < count {

@@ -1,7 +1,7 @@
 //! A server that runs for one test.
 //!
 //! **Owns:** [`TestServer`]. **Does not know:** protocols.
-//! **Invariants:** it listens on a port of its own, and ends when it is told to.
+//! **Invariants:** it listens on a port of its own, and ends when its test stops it.
 
 #![allow(dead_code, reason = "not every binary uses every helper")]
 

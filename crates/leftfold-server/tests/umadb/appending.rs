@@ -124,7 +124,7 @@ async fn an_append_that_is_repeated_gets_the_first_answer() {
     let part = [1, 3].map(|id| with_id(event("Seat", &["course:c1"]), id));
     let part = under(part, query(COURSE), None);
     assert_is_integrity_error(&client.append(part).await.unwrap_err());
-    // Without ids nobody can tell that it is meant to be the same.
+    // Without ids the server cannot recognise a repetition.
     let again = under([event("Seat", &["course:c1"])], query(COURSE), None);
     assert_is_integrity_error(&client.append(again).await.unwrap_err());
     assert_eq!(client.head().await, Some(3));

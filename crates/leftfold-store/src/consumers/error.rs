@@ -1,7 +1,7 @@
-//! What can go wrong between a consumer and where it is kept.
+//! Errors of consumers: lost claims, moved checkpoints, and stores that fail.
 //!
 //! **Owns:** [`ConsumerError`]. **Does not know:** the errors of any one store; it carries them as sources.
-//! **Invariants:** a lost claim is told from everything that may pass; unless an error says so, nothing was changed.
+//! **Invariants:** a lost claim differs from every error that may pass; unless an error says so, nothing was changed.
 
 use std::time::Duration;
 

@@ -56,7 +56,7 @@ impl Leases {
         self.held.insert(consumer.clone(), lease);
     }
 
-    /// Ends the claim of a holder, whoever that is.
+    /// Ends the claim on a consumer, if there is one.
     pub(super) fn end(&mut self, consumer: &ConsumerName) {
         self.held.remove(consumer);
     }

@@ -95,7 +95,7 @@ pub trait Consumers: Debug + Send + Sync + 'static {
     /// Moves the checkpoint from exactly `claim.position` to `to` and makes `changes`, all in one durable transaction.
     /// After `Ok`, `claim.position` is `to`. A checkpoint that stays where it is, is allowed.
     ///
-    /// The term alone decides whether the claim is still good; one that ran out while nobody took it is.
+    /// The term alone decides whether the claim is valid. A claim that expired stays valid until another holder takes it.
     ///
     /// # Guarantees
     /// Repeating a call that already took effect answers `Ok` and changes nothing further.

@@ -27,7 +27,7 @@ pub const CHANGES_MAX: usize = 10_000;
 pub const PARKED_MAX: u64 = 100_000;
 /// Entries in one answer, at most.
 pub const LIST_MAX: usize = 1_000;
-/// How long a claim lasts unless it is renewed, at most: nobody waits longer for a holder that is gone.
+/// Maximum time to live of a claim: a new holder waits no longer for one that crashed.
 pub const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A request to act as a consumer.

@@ -24,7 +24,7 @@ pub(super) fn erase_options(bytes_per_second: Option<u64>) -> ScavengeOptions {
     }
 }
 
-/// Scavenges the log and tells how far it is, until it is done or nobody listens.
+/// Scavenges the log and sends its progress, until it is done or the receiver is dropped.
 pub(super) fn erase(
     log: &Log,
     cuts: &[Truncation],
@@ -62,6 +62,6 @@ pub(super) fn erase(
             cause: Arc::new(error),
         }),
     };
-    // If nobody listens any more, nobody wants to know.
+    // Fails only if the receiver is dropped, and then nothing needs the result.
     let _ = tell.blocking_send(last);
 }

@@ -146,7 +146,7 @@ impl Backend for EmbeddedBackend {
             let runtime = runtime.clone();
             async move {
                 match reading {
-                    // Known already: a short read asks nobody for its end.
+                    // The cursor knows that it is at its end: a short read saves the hop to another thread.
                     ReadStream::Begun(cursor) if cursor.is_done() => Ok(None),
                     ReadStream::NotBegun(log, read) => {
                         task::coop::consume_budget().await;
@@ -185,7 +185,7 @@ impl Backend for EmbeddedBackend {
 
     fn check(&self) -> BoxFuture<'_, Result<(), ReadError>> {
         let (log, runtime) = (self.log.clone(), self.runtime.clone());
-        // Whoever makes the file of a new segment keeps the log waiting meanwhile.
+        // On a blocking thread, because the check waits while an append creates the file of a new segment.
         Box::pin(blocking(runtime, move || {
             log.check().map_err(|error| ReadError::Unavailable {
                 cause: Arc::new(error),
@@ -281,7 +281,7 @@ impl Backend for EmbeddedBackend {
         let begin = async move {
             let (tell, told) = mpsc::channel(PROGRESS_BUFFERED);
             let options = erase_options(bytes_per_second);
-            // The task ends by itself when nobody listens any more.
+            // The task ends by itself when the stream is dropped.
             drop(runtime.spawn_blocking(move || erase(&log, &cuts, options, &tell)));
             stream::unfold(told, |mut told| async move {
                 let next = told.recv().await?;

@@ -28,7 +28,7 @@ const KEPT: usize = 16_384;
 const CHANGES: usize = 1_024;
 /// A counter that does not count any more: what it stands for is looked up each time.
 const UNKNOWN: u64 = u64::MAX;
-/// Nobody has looked for metadata streams yet.
+/// Whether there are metadata streams has not been looked up yet.
 const UNKNOWN_YET: u8 = 0;
 /// There was no metadata stream, and no change of metadata began since.
 const NONE: u8 = 1;

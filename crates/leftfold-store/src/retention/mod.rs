@@ -1,10 +1,10 @@
-//! The lives of streams: metadata, retention, deletion and reclaiming, over any back end.
+//! The lifecycle of streams over any back end: metadata, retention, deletion, tombstones, scavenging.
 //!
-//! **Owns:** [`RetentionStore`], the one place where the rules about a stream's life are decided.
-//! **Does not know:** how a back end stores; wires and their words for these rules.
-//! **Invariants:** a stream's life is told by the newest event of its metadata stream; every append checks, atomically,
-//! that the life it was decided under still holds; only reads of one stream heed retention, the log shows everything
-//! until it is reclaimed.
+//! **Owns:** [`RetentionStore`], the one place that applies the rules of a stream's lifecycle.
+//! **Does not know:** how a back end stores; wire protocols and their words for these rules.
+//! **Invariants:** the newest event of its metadata stream defines a stream's lifecycle; every append checks, atomically
+//! with its commit, the lifecycle state it was planned against; retention limits reads of one stream only, and reads of the
+//! log return every event until it is erased.
 //! **Reading order:** [`RetentionStore`], `lifecycle`, `plan`, `write`, `read`, `sweep`.
 
 mod lifecycle;
@@ -159,9 +159,9 @@ impl<B: Backend> EventStore for RetentionStore<B> {
 
     fn prepare<'a>(&'a self, stream: &'a StreamName) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            // Elsewhere an append goes by what is remembered, and asks nothing.
+            // Where other processes write too, an append uses the cached lifecycle and its checks verify it.
             if self.backend.is_exclusive() {
-                // What fails here fails again where somebody is told.
+                // The append repeats this lookup and reports its error.
                 let _ = self.lives.of(&*self.backend, stream).await;
             }
         })

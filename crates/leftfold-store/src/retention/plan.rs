@@ -35,7 +35,7 @@ pub(super) trait AppendContext: Sync {
     /// Hands a plan to the back end.
     fn execute(&self, plan: &Plan) -> impl Future<Output = Result<Appended, AppendError>> + Send;
 
-    /// Makes sure that what was assumed is looked up anew.
+    /// Drops the cached state of these streams, so that the next plan reads it again.
     fn forget(&self, assumed: &[StreamCheck]);
 
     /// Whether it is certain, without looking, that no stream has metadata.

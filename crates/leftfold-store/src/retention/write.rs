@@ -22,7 +22,7 @@ use crate::{
     contract::stream_metadata::{metadata_type, tombstone_type},
 };
 
-/// How often an append is decided anew because the lives of its streams change.
+/// Maximum attempts of an append while the lifecycle of its streams changes.
 const ATTEMPTS: u32 = 64;
 
 /// A plan that was refused.

@@ -1,9 +1,9 @@
-//! Handing events out by key, and moving the checkpoint behind them.
+//! Dispatching events to handlers by key, and moving the checkpoint behind them.
 //!
-//! **Owns:** [`Dispatcher`]: which event may be handled when, what is parked, what the store is told. **Does not know:** how
-//! the claim is kept, how an event is tried.
-//! **Invariants:** one event of a key is under way at a time; events of a parked key are parked behind it; the checkpoint is
-//! below every event that is neither handled nor parked; dropping the dispatcher drops every handler under way.
+//! **Owns:** [`Dispatcher`]: the order of handlers, parked events, and the changes it writes to the store.
+//! **Does not know:** how the claim is renewed, how a handler is retried.
+//! **Invariants:** one event of a key is in flight at a time; later events of a parked key are parked too; the checkpoint is
+//! below every event that is neither handled nor parked; dropping the dispatcher drops every handler in flight.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -42,7 +42,7 @@ use crate::Store;
 const UNDER_WAY_MAX: usize = 4_096;
 /// How long a checkpoint may stay behind. A crash repeats what was handled in that while.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
-/// How often the store is asked what operators of other processes want done, while something is parked.
+/// Number of checkpoint ticks between two reads of operators' decisions about parked events.
 const RESOLVED_EVERY: u32 = 5;
 /// Changes that wait for the next checkpoint, at most.
 const CHANGES_WAIT: usize = 1_000;
@@ -357,7 +357,7 @@ impl<L: Listener> Dispatcher<L> {
                 continue;
             };
             if self.retrying.contains(&key) {
-                // When its key is done with, or has failed again, the store is asked again.
+                // The next poll finds it again, when its key is handled or has failed again.
                 continue;
             }
             match event.resolution {

@@ -1,7 +1,7 @@
 //! Watching and stopping a listener that runs.
 //!
 //! **Owns:** [`ListenerHandle`], and the figures that the running task publishes. **Does not know:** how events are handled.
-//! **Invariants:** what is published is what was reached; whoever waits is woken by every change.
+//! **Invariants:** the published position never precedes the work it stands for; every change wakes all waiters.
 
 use std::sync::{
     Arc,

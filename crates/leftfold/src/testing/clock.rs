@@ -13,7 +13,7 @@ use leftfold_store::MemoryStore;
 
 use crate::Store;
 
-/// A clock that is a second further each time it is asked. Clones are the same clock.
+/// A clock that advances by one second each time it is read. Clones share their time.
 #[derive(Debug, Clone)]
 pub struct TestClock {
     next: Arc<AtomicU64>,

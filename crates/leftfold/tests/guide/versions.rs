@@ -29,7 +29,7 @@ fn history() -> Upcasters {
                 UpcastEvent::new("FeeCharged", 1, json!({ "cents": 1 })),
             ])
         })
-        // Nobody needs to know.
+        // No reader needs this event.
         .drop("StatementPrinted", 1)
 }
 

@@ -36,7 +36,7 @@ fn on_one_thread(work: impl Future<Output = ()>) {
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// What a subscriber is told of a command that others were faster than once.
+/// The spans and events that a command records which meets one conflict.
 fn told() -> String {
     let lines = Lines::default();
     let writer = lines.clone();

@@ -1,7 +1,7 @@
 //! The client that is generated from the contract of KurrentDB's wire, driven directly.
 //!
 //! **Owns:** its messages, and who waits for which answer. **Does not know:** how the published client does it.
-//! **Invariants:** an append is known by its caller, who has one under way; when the call ends, nobody waits any longer.
+//! **Invariants:** a response belongs to the one append that its caller has in flight; the end of the call wakes all callers.
 
 use std::{
     collections::HashMap,
@@ -78,7 +78,7 @@ async fn answers(
         while let Ok(Some(answer)) = call.message().await {
             let (caller, outcome) = decided(answer);
             if let Some(waits) = take(caller) {
-                // Whoever does not wait any more does not need it.
+                // Fails only if the caller is gone.
                 let _ = waits.send(outcome);
             }
         }

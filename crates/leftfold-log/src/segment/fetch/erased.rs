@@ -21,7 +21,7 @@ impl Fetched {
 
     /// Shows no erased events from now on, and of the others `most` at most.
     pub(crate) fn skip_erased(&mut self, most: u64) -> Result<(), StorageError> {
-        // What is not delivered must not rest on bytes that nobody checked.
+        // Skipping an event relies on its bytes, so their checksum is verified first.
         let mut erased = self.erased.iter().copied().peekable();
         for (nth, (run, position, start, within)) in self.each().enumerate() {
             if erased.peek().is_none() {

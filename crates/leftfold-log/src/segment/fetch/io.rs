@@ -9,7 +9,7 @@
 use super::{Fetched, Run};
 use crate::{error::StorageError, nowait};
 
-/// How many reads are asked whether they would have to wait.
+/// Number of reads whose pages are probed before the first blocking read.
 const ASK_FIRST: usize = 4;
 
 /// Steps of reading one run, and of checking and decoding one event.

@@ -121,7 +121,7 @@ pub(super) struct ScavengeParams {
     bytes_per_second: Option<u64>,
 }
 
-/// Starts to reclaim the space of events that nobody can read any more.
+/// Starts a scavenge, which reclaims the space of events that no stream read can return.
 #[utoipa::path(
     post, path = "/scavenge", tag = "upkeep", params(ScavengeParams),
     responses(

@@ -368,7 +368,7 @@ pub(super) fn query(items: Option<Items>, field: &str) -> Result<Query, Problem>
     Query::items(items.collect::<Result<Vec<_>, _>>()?).map_err(refused)
 }
 
-/// An item; what is wrong is told of the types, of the tags, or of both together.
+/// Decodes a query item; an error names the types, the tags, or the item if both are empty.
 fn item(
     item: QueryItemBody,
     [types_field, tags_field, field]: [&str; 3],

@@ -84,7 +84,7 @@ pub(crate) fn router(shared: &Arc<ServerState>) -> Router {
         .with_state(Arc::clone(shared))
 }
 
-/// What the answer is said to be, it is; nobody shall guess.
+/// Adds `X-Content-Type-Options: nosniff`, so that browsers keep to the declared media type.
 async fn nosniff(mut response: Response) -> Response {
     let never = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, never);

@@ -96,8 +96,8 @@ pub(crate) fn check<B>(
     Ok(())
 }
 
-/// Whether somebody follows a link to the page that shows the description. It shows nothing of the store by itself, and the
-/// page with the link learns nothing of it.
+/// Returns whether a browser navigates to the page of the API's description, which any site may link to. The page itself
+/// contains no events, and the linking site cannot read it.
 fn opens_the_page<B>(request: &http::Request<B>) -> bool {
     let says = |name, word| {
         let value = request.headers().get(name);

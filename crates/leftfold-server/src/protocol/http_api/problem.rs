@@ -22,7 +22,7 @@ use crate::{
     json::{self, EventJsonError},
 };
 
-/// Bytes of one text. What a request says is told back, but not all of a long one.
+/// Maximum bytes of one text. Values of a request are repeated in its problem, long ones shortened.
 const TEXT_BYTES_MAX: usize = 1_024;
 /// The media type of a problem.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
@@ -160,7 +160,7 @@ impl Problem {
         }))
     }
 
-    /// What is told of it.
+    /// The fields of the problem's JSON.
     pub(super) fn details(&self) -> &Details {
         &self.0
     }
@@ -300,7 +300,7 @@ fn of_deleted(error: &dyn std::error::Error, stream: &StreamName) -> Problem {
         .with(|problem| problem.stream = Some(stream.to_string()))
 }
 
-/// An expectation in the words in which it is asked.
+/// An expected revision as the request's parameter spells it.
 fn expected_word(expected: ExpectedRevision) -> Value {
     match expected {
         ExpectedRevision::Any => "any".into(),

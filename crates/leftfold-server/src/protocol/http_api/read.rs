@@ -1,8 +1,8 @@
-//! Reading, a page at a time.
+//! Reading events page by page.
 //!
-//! **Owns:** the pages and what is asked for one. **Does not know:** how events are found.
-//! **Invariants:** a page is bounded in events and in bytes, and says where the next one begins; its token is that of the whole
-//! page, so that a decision made from it can be appended under a condition.
+//! **Owns:** pages and the parameters of a read. **Does not know:** how the store finds events.
+//! **Invariants:** a page is bounded in events and in bytes, and names the start of the next one; its conflict token covers
+//! the whole page, so that a decision made from it can be appended under a condition.
 
 #![expect(
     unused_qualifications,

@@ -1,9 +1,12 @@
 //! Subscriptions by server-sent events.
 //!
-//! **Owns:** what is sent, and where a client that comes back goes on. **Does not know:** how the log is followed.
-//! **Invariants:** the id of each message is the position through which everything was sent, the first one's where it
-//! begins, so that nothing is missed or sent twice after a reconnection; a slow client holds one delivery; a stream never ends
-//! without saying why; what coming back does not mend is answered before it begins, since a browser would come back for ever.
+//! **Owns:** the messages, and where a reconnecting client resumes. **Does not know:** how the store follows the log.
+//! **Invariants:**
+//! - The id of each message is the position through which everything was sent, and of the first one the position it starts
+//!   after. So a reconnection neither misses nor repeats an event.
+//! - A slow client holds one delivery in memory.
+//! - Before a stream ends, it sends the reason.
+//! - An error that a reconnection cannot mend is the response to the request, because a browser would reconnect endlessly.
 //!
 //! Source: the HTML standard, section 9.2, server-sent events.
 

@@ -1,10 +1,12 @@
-//! Appending in a stream of batches: many appends on one call, answered as they finish.
+//! `BatchAppend`: many appends on one call, answered as they finish.
 //!
-//! **Owns:** `BatchAppend`: gathering batches by their ids, deadlines, answers. **Does not know:** what an append does.
-//! **Invariants:** appends begin in the order in which their last parts came, and what was begun is finished; a batch that was
-//! refused takes nothing more, and one that is not completed in time is given up; what waits on one call is bounded in number
-//! and bytes; an error of one append is its answer and does not end the call, one of the call itself is told when all that was
-//! begun is answered.
+//! **Owns:** collecting the chunks of a batch by its id, deadlines, responses. **Does not know:** what an append does.
+//! **Invariants:**
+//! - Appends begin in the order in which their last chunks arrive, and every append that began finishes.
+//! - A refused batch takes no further chunks; a batch that is incomplete at its deadline is dropped.
+//! - The batches that wait on one call are bounded in number and bytes.
+//! - An error of one append is its response and does not end the call. An error of the call itself follows the responses of
+//!   all appends that began.
 
 use std::{
     collections::HashMap,

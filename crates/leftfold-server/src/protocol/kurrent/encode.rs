@@ -129,7 +129,7 @@ fn size(event: &RecordedEvent) -> usize {
     256 + names + tags + event.metadata.len() + event.data.len()
 }
 
-/// A tombstone is told of the stream it ends, not of that which holds it.
+/// Returns the stream that a tombstone ends; clients see the tombstone as an event of it, not of the metadata stream.
 fn tombstoned(event: &RecordedEvent) -> Option<StreamName> {
     (event.event_type.as_str() == TOMBSTONE_EVENT_TYPE)
         .then(|| event.stream.described_stream())

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::status;
 use crate::state::ServerState;
 
-/// Figures are told this often at most.
+/// Minimum interval between two messages of statistics.
 const EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// The service.

@@ -1,7 +1,7 @@
-//! What operators ask of the server.
+//! The service `Operations`: calls for operators.
 //!
-//! **Owns:** `StartScavenge`, `StopScavenge`, and saying no to the rest. **Does not know:** how space is reclaimed.
-//! **Invariants:** nobody ends the server over an open port.
+//! **Owns:** `StartScavenge`, `StopScavenge`, and refusing the rest. **Does not know:** how a scavenge works.
+//! **Invariants:** no call can shut the server down.
 
 use std::sync::Arc;
 

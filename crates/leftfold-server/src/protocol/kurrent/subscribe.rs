@@ -122,7 +122,7 @@ struct SubscriptionStream {
     checkpointed: Position,
 }
 
-/// What "caught up" is told about.
+/// What a "caught up" message refers to.
 enum CaughtUpScope {
     All,
     /// The revision of the newest event of the stream.

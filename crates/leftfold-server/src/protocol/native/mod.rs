@@ -1,8 +1,8 @@
 //! Leftfold's own protocol: the store contract over the wire.
 //!
 //! **Owns:** its services. **Does not know:** rules about streams.
-//! **Invariants:** an append that was begun is finished, whether or not anybody waits for it; what fails is told so that the
-//! client can rebuild the same error.
+//! **Invariants:** an append that began finishes, even if its client is gone; a status carries what the client needs to
+//! rebuild the store's error.
 //! **Reading order:** `service`, `session`, then the translations: `decode`, `encode`, `status`.
 
 mod chunked_append;

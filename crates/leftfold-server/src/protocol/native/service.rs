@@ -1,8 +1,8 @@
 //! The calls of the protocol.
 //!
-//! **Owns:** [`Native`]. **Does not know:** the forms of messages; see `decode` and `encode`.
-//! **Invariants:** calls that write go on when their client hangs up; those that read stop; when the server stops, what began is
-//! finished, and what does not end by itself is told.
+//! **Owns:** [`Native`]. **Does not know:** the formats of messages; see `decode` and `encode`.
+//! **Invariants:** calls that write finish after their client disconnects, calls that read stop; at shutdown, calls in flight
+//! finish, and streams that would not end by themselves end with a status.
 
 use std::{future::Future, sync::Arc};
 
@@ -43,7 +43,7 @@ impl Native {
         Ok(Response::new(encode::appended(&appended)))
     }
 
-    /// Carries out what writes, also when nobody waits for it any more.
+    /// Runs a write to completion, even if its client disconnects.
     async fn finish(
         &self,
         work: impl Future<Output = Result<Appended, AppendError>> + Send + 'static,
@@ -59,7 +59,7 @@ impl Native {
         Ok(outcome.map_err(unknown)??)
     }
 
-    /// Waits for an answer that takes no writing, but not for ever.
+    /// Runs a read with the request timeout.
     async fn answer<T, E: Into<ErrorResponse>>(
         &self,
         work: impl Future<Output = Result<T, E>>,

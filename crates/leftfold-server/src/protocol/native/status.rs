@@ -25,7 +25,7 @@ use crate::connection::BudgetExhausted;
 
 /// By which the detail of a status is known.
 const ERROR_DETAIL_URL: &str = "type.googleapis.com/leftfold.v1.ErrorDetail";
-/// Causes of causes that are told.
+/// Maximum length of the chain of causes in a status.
 const CAUSES_MAX: usize = 8;
 /// Bytes of one text.
 const TEXT_BYTES_MAX: usize = 512;

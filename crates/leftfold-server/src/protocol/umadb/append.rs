@@ -233,7 +233,7 @@ impl AppendCommand {
         Ok(last.filter(|_| given.next().is_none()))
     }
 
-    /// There is nothing to append: only the condition is asked about.
+    /// Evaluates the condition of an append without events.
     async fn check_condition(&self, store: &Arc<dyn EventStore>) -> Result<u64, Status> {
         let Some(condition) = &self.condition else {
             return Ok(0);

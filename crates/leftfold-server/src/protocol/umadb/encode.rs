@@ -49,7 +49,7 @@ fn write_event(out: &mut Vec<u8>, event: &RecordedEvent, kept: &EventMetadata) {
     out.clear();
     wire_format::text(out, 1, event.event_type.as_str());
     match in_order(&event.tags, kept.tags.as_deref()) {
-        // A tag is told also if it is empty.
+        // Empty tags count too.
         Some(given) => given
             .iter()
             .for_each(|tag| wire_format::bytes(out, 2, tag.as_bytes())),

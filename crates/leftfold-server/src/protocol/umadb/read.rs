@@ -114,7 +114,7 @@ impl Reading {
         self.begun = true;
         let Batch { events, last } = self.pack.take();
         let head = match self.remaining {
-            // Whoever asks for a few wants to go on behind them.
+            // A client that reads with a limit continues after the last event it got.
             Some(_) => last.map(Position::get),
             None => self.head.map(Position::get).filter(|&head| head > 0),
         };

@@ -41,8 +41,8 @@ pub(super) async fn subscribe(
         QueryError::TimedOut(_) => Status::deadline_exceeded(unanswered.to_string()),
     })?;
     let head = head.map_err(|error| status::of_read(&error))?;
-    // To UmaDB a position behind the end is where the subscription begins once the log is there; the store, which takes it for
-    // a mistake, is asked for what comes from now on.
+    // In UmaDB, a subscription after a position beyond the head starts once the log gets there. The store refuses such a
+    // position, so subscribe from the head.
     let deliveries = shared
         .store
         .subscribe(Subscription::after(after.min(head)).matching(query));

@@ -27,7 +27,7 @@ public class Flow {
 
   public static void main(String[] arguments) throws Exception {
     String url = System.getenv().getOrDefault("LEFTFOLD_URL", "kurrentdb://127.0.0.1:2113?tls=false");
-    // Unless it is told to be patient, this client is closed for good when a server is away for a second.
+    // With its defaults, this client closes permanently when a server is away for a second.
     String patient = url + (url.contains("?") ? "&" : "?") + "maxDiscoverAttempts=100";
     client = KurrentDBClient.create(KurrentDBConnectionString.parseOrThrow(patient));
     step("an account is opened and read in both directions", Flow::opened);
@@ -42,10 +42,10 @@ public class Flow {
     step("metadata bounds a stream, and keeps keys of one's own", Flow::bounded);
     step("ages, caching and rights come back as they were set", Flow::governed);
     step("a link leads to its event, also in a subscription, or shows itself", Flow::linked);
-    step("a server is killed under appends and subscriptions: nothing is lost, nothing is told twice", Killed::killed);
+    step("a server is killed under appends and subscriptions: nothing is lost, nothing is delivered twice", Killed::killed);
     step("what was there before the server was killed still is", Flow::stillThere);
     step("a deleted stream comes back with its next event", Flow::deleted);
-    step("a tombstone is for ever, and ends subscriptions", Flow::tombstoned);
+    step("a tombstone is permanent, and ends subscriptions", Flow::tombstoned);
     step("several streams are appended to at once, or none", Flow::several);
     step("an event id belongs to its stream", Flow::copied);
     client.shutdown().get();

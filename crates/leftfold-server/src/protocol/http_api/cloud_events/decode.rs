@@ -1,8 +1,8 @@
-//! `CloudEvents` as they come in.
+//! Decoding `CloudEvents`.
 //!
-//! **Owns:** [`Attributes`], and which event they become. **Does not know:** how they are kept.
-//! **Invariants:** what is wrong is told by the name of the attribute; nothing is kept of a value before it is known to be a
-//! plain one, so that a request takes no more memory than a few times its length.
+//! **Owns:** [`Attributes`], and the event they become. **Does not know:** how attributes are stored.
+//! **Invariants:** an error names the attribute; nested values are refused before any of them is stored, so a request takes at
+//! most a few times its length in memory.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 

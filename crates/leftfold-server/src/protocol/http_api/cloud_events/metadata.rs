@@ -1,7 +1,7 @@
-//! What of a `CloudEvent` stands in the metadata of its event.
+//! The attributes of a `CloudEvent` within the metadata of its event.
 //!
-//! **Owns:** the form of it, and when it is believed. **Does not know:** how events come in and go out.
-//! **Invariants:** metadata that somebody else wrote is never taken for attributes that contradict the event, or that are none.
+//! **Owns:** their format, and when metadata is read as attributes. **Does not know:** requests and responses.
+//! **Invariants:** metadata written by another protocol never becomes attributes that contradict the event or are invalid.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use leftfold_model::RecordedEvent;

@@ -1,9 +1,9 @@
 //! Consistency checks: what must hold for streams, written or not.
 //!
-//! **Owns:** [`ConsistencyChecks`]: what the numbers ask for, which checks fail, and how the others are held until the append is
-//! decided. **Does not know:** what is appended.
-//! **Invariants:** all checks that fail are told, not only the first; a check that was seen to hold holds when the append is
-//! written, or all are looked at again.
+//! **Owns:** [`ConsistencyChecks`]: the meaning of the numbers, which checks fail, and how an append keeps those that hold.
+//! **Does not know:** what is appended.
+//! **Invariants:** the response lists every failed check, not only the first; a check that held still holds when the append
+//! commits, or all checks are evaluated again.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -23,7 +23,7 @@ use super::{
     status,
 };
 
-/// How often the checks are looked at anew because streams change meanwhile.
+/// Maximum evaluations of the checks of one append while its streams change.
 const ATTEMPTS: u32 = 64;
 
 /// Records that are to be appended.
