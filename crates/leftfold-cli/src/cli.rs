@@ -1,7 +1,7 @@
-//! The command line: flags, values and help texts.
+//! The command line: subcommands, flags and help texts.
 //!
-//! **Owns:** every flag and its text. **Does not know:** what is done with them.
-//! **Invariants:** every command has an example; values are checked where they are parsed.
+//! **Owns:** every flag and its help. **Does not know:** what subcommands do with them.
+//! **Invariants:** every subcommand's help has an example; values are validated where they are parsed.
 
 use std::{path::PathBuf, str::FromStr};
 

@@ -1,6 +1,6 @@
-//! From errors to exit codes and one line of text.
+//! Mapping errors to exit codes and one line of text.
 //!
-//! **Owns:** [`Exit`] and how errors are sorted into it. **Does not know:** subcommands.
+//! **Owns:** [`Exit`] and the mapping. **Does not know:** subcommands.
 //! **Invariants:** the code depends on the kind of error, never on its text.
 
 use std::{io, process::ExitCode};

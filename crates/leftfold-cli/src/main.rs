@@ -1,8 +1,8 @@
 //! The `leftfold` command: an event store on the command line.
 //!
 //! **Owns:** the process: arguments in, exit code out. **Does not know:** what the subcommands do.
-//! **Invariants:** results go to standard output, everything else to standard error as `leftfold: ...`; the exit code
-//! says what kind of failure it was; a reader that goes away ends the command quietly.
+//! **Invariants:** results go to standard output, everything else to standard error as `leftfold: ...`; the exit code names
+//! the kind of failure; a closed pipe on standard output ends the command without an error.
 
 mod cli;
 mod command;

@@ -1,8 +1,8 @@
 //! Opening the store that a command works on.
 //!
 //! **Owns:** the way from `--data` and `--url` to a store. **Does not know:** commands.
-//! **Invariants:** commands see a store, never which one; commands that only read refuse to make one; a flag counts more
-//! than the environment; no message shows a password.
+//! **Invariants:** commands see a store, never which one; commands that only read refuse to create one; a flag overrides the
+//! environment; no message contains a password.
 
 use std::{env, fmt, path::Path, path::PathBuf, sync::Arc};
 

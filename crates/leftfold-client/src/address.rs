@@ -1,7 +1,7 @@
-//! Where a server is.
+//! The address of a server.
 //!
 //! **Owns:** the form `leftfold://host:port`. **Does not know:** connections.
-//! **Invariants:** what is not of that form is refused by name, not guessed at.
+//! **Invariants:** any other form is an error that quotes it; nothing is guessed.
 
 use std::{fmt, str::FromStr};
 

@@ -1,7 +1,7 @@
-//! Waiting before trying again.
+//! Exponential backoff with jitter.
 //!
-//! **Owns:** [`Backoff`]. **Does not know:** what is tried.
-//! **Invariants:** pauses grow to a bound, and are not the same for all clients.
+//! **Owns:** [`Backoff`]. **Does not know:** what is retried.
+//! **Invariants:** delays grow to a maximum, and their random part spreads the retries of many clients.
 
 use std::time::Duration;
 

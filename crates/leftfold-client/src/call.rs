@@ -1,8 +1,8 @@
-//! Calls that may be made again.
+//! Retrying idempotent calls over a pool of connections.
 //!
-//! **Owns:** [`ConnectionPool`], and calling until the server answers. **Does not know:** appends, whose repetition is a
-//! decision of its own.
-//! **Invariants:** every call here is idempotent; it is repeated for a bounded time.
+//! **Owns:** [`ConnectionPool`], and calling until the server responds. **Does not know:** appends, whose retry is a decision
+//! of its own.
+//! **Invariants:** every call here is idempotent; it is retried for a bounded time.
 
 use std::{
     future::Future,

@@ -1,6 +1,6 @@
-//! A client, from its address to its end.
+//! The client: connecting, closing, and the methods of the contract.
 //!
-//! **Owns:** [`Client`]: connecting, closing, and who answers which method. **Does not know:** what an outcome means.
+//! **Owns:** [`Client`], and which module implements which method. **Does not know:** what an outcome means.
 
 use std::{fmt, sync::Arc};
 

@@ -1,9 +1,7 @@
-//! From messages to the contract's values.
+//! Decoding messages into the contract's values.
 //!
-//! **Owns:** what an answer must hold. **Does not know:** calls.
-//! **Invariants:** an answer that breaks a rule is [`TransportError::InvalidResponse`], never a panic and never a
-//! value that breaks
-//! the rule.
+//! **Owns:** the validation of responses. **Does not know:** calls.
+//! **Invariants:** an invalid response is [`TransportError::InvalidResponse`], never a panic and never an invalid value.
 
 use leftfold_model::{
     Append, Appended, ContentType, EventType, ExpectedRevision, ModelError, Position,

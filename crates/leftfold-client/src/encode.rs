@@ -1,4 +1,4 @@
-//! From the contract's values to messages.
+//! Encoding the contract's values as messages.
 //!
 //! **Owns:** the form of requests. **Does not know:** calls.
 

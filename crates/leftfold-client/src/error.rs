@@ -1,4 +1,4 @@
-//! What can go wrong between a client and its server.
+//! Errors between a client and its server.
 //!
 //! **Owns:** [`ConnectError`], [`TransportError`]. **Does not know:** the contract's errors, which carry these as causes.
 //! **Invariants:** messages name the address and never a password.

@@ -1,7 +1,8 @@
 //! Listings of streams, and the progress of scavenges.
 //!
-//! **Owns:** answers of several messages that are neither reads nor subscriptions. **Does not know:** connections.
-//! **Invariants:** a listing goes on behind the last name after a new connection; a scavenge does not, for hanging up stops it.
+//! **Owns:** streaming responses that are neither reads nor subscriptions. **Does not know:** connections.
+//! **Invariants:** a listing resumes after the last name on a new connection; a scavenge does not resume, because a lost
+//! connection stops it.
 
 use std::sync::Arc;
 

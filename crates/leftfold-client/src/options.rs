@@ -1,6 +1,6 @@
-//! How a client behaves.
+//! The options of a client.
 //!
-//! **Owns:** [`ClientOptions`] and its defaults. **Does not know:** who heeds them.
+//! **Owns:** [`ClientOptions`] and its defaults. **Does not know:** which module uses them.
 
 use std::time::Duration;
 

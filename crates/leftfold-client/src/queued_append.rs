@@ -1,6 +1,6 @@
 //! An append on its way from its caller to a connection.
 //!
-//! **Owns:** [`QueuedAppend`], which side may decide about it, and its [`SendOutcome`].
+//! **Owns:** [`QueuedAppend`], the claim that decides between its caller and the connection, and its [`SendOutcome`].
 //! **Does not know:** connections. **Invariants:** either the caller withdraws it or the connection sends it, never both.
 
 use std::sync::{

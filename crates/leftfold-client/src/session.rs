@@ -1,9 +1,9 @@
-//! The call over which one connection's appends go.
+//! The call that carries a connection's appends.
 //!
 //! **Owns:** sending queued appends, several in one message where possible, and reporting each [`SendOutcome`].
-//! **Does not know:** whether an append may be sent again; `append` decides.
+//! **Does not know:** whether an append may be retried; `append` decides.
 //! **Invariants:** an append is sent over the connection at most once; its caller learns whether it may have arrived; an
-//! append whose caller went away is not sent.
+//! append whose caller is gone is not sent.
 
 use std::{collections::BTreeMap, sync::Arc};
 

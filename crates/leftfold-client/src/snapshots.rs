@@ -1,7 +1,7 @@
 //! Snapshots on the server.
 //!
-//! **Owns:** the calls about them. **Does not know:** what a state is.
-//! **Invariants:** each may be asked twice: of two snapshots the newer stays, and removing what is gone is no error.
+//! **Owns:** the calls of the snapshot store. **Does not know:** what a state is.
+//! **Invariants:** every call may be repeated: of two snapshots the newer stays, and removing an absent one is no error.
 
 use std::{fmt, sync::Arc};
 

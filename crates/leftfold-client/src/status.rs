@@ -1,7 +1,7 @@
-//! What a server says when it does not do what it was asked.
+//! Decoding failed calls into the contract's errors.
 //!
-//! **Owns:** rebuilding the contract's errors from messages. **Does not know:** whether to try again.
-//! **Invariants:** a status without a failure message is not taken for the store's word.
+//! **Owns:** rebuilding errors from statuses and their details. **Does not know:** whether to retry.
+//! **Invariants:** a status without details did not come from the store and proves nothing about the outcome.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Subscriptions, which go on over any number of connections.
+//! Subscriptions that resume over any number of connections.
 //!
-//! **Owns:** where a subscription goes on. **Does not know:** what a checkpoint means to its subscriber.
-//! **Invariants:** what comes after a new connection begins right behind what the subscriber was given; a log that is shorter
-//! than what was given is not gone on with.
+//! **Owns:** the position at which a subscription resumes. **Does not know:** what a checkpoint means to its subscriber.
+//! **Invariants:** a new connection continues right after the last delivery; if the server's log is shorter than what the
+//! subscriber has received, the subscription ends with an error.
 
 use std::sync::Arc;
 

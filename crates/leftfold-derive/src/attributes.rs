@@ -1,7 +1,7 @@
-//! Reading the attributes of the macros.
+//! Parsing the attributes of the macros.
 //!
-//! **Owns:** what may stand in `#[event(...)]`, `#[tag(...)]` and `#[snapshot(...)]`. **Does not know:** the code made of it.
-//! **Invariants:** an attribute that is not understood is an error that says what is.
+//! **Owns:** the grammar of `#[event(...)]`, `#[tag(...)]` and `#[snapshot(...)]`. **Does not know:** the generated code.
+//! **Invariants:** an unknown attribute is an error that lists the known ones.
 
 use syn::{
     Attribute, Error, Ident, LitInt, LitStr, Path, Token,

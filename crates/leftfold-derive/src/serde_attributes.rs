@@ -1,7 +1,7 @@
 //! Serde's attributes: which of them the framework cannot honour, and their text.
 //!
-//! **Owns:** reading `#[serde(...)]`. **Does not know:** the code generated.
-//! **Invariants:** what serde would do differently from what the framework stores is refused where it is written.
+//! **Owns:** reading `#[serde(...)]`. **Does not know:** the generated code.
+//! **Invariants:** an attribute that would make serde's encoding differ from the stored one is an error at its own place.
 
 use quote::ToTokens;
 use syn::{Attribute, Error, Meta, Token, punctuated::Punctuated, spanned::Spanned};

@@ -1,7 +1,7 @@
-//! Where the recorded time of events comes from.
+//! The clock that events get their recorded time from.
 //!
 //! **Owns:** [`Clock`] and the system's. **Does not know:** what times are used for.
-//! **Invariants:** nothing is ordered by a clock; a clock that jumps changes recorded times only.
+//! **Invariants:** no order depends on a clock; a clock that jumps changes recorded times only.
 
 use std::{
     fmt::Debug,

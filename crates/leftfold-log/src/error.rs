@@ -1,4 +1,4 @@
-//! What goes wrong with files.
+//! Errors of storage.
 //!
 //! **Owns:** [`StorageError`], the cause inside every error of the engine that comes from a disk.
 //! **Does not know:** what the failed operation was for; the errors of open, append and read say that.

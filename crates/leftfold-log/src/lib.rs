@@ -1,9 +1,9 @@
 //! The Leftfold engine: an embedded, durable, indexed log of events.
 //!
-//! **Owns:** the files of a log and everything that happens to them.
+//! **Owns:** the files of a log and every operation on them.
 //! **Does not know:** async runtimes, networks, what events mean.
-//! **Invariants:** the log is the truth and every index can be rebuilt from it; nothing is acknowledged before
-//! it is synced; readers see only what is durable; all file access goes through [`disk::Disk`].
+//! **Invariants:** every index can be rebuilt from the log; nothing is acknowledged before it is synced; readers see only what
+//! is durable; all file access goes through [`disk::Disk`].
 
 mod append;
 mod atomic_file;

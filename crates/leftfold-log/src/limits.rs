@@ -1,8 +1,8 @@
-//! The engine's own bounds and settings.
+//! The engine's own bounds and options.
 //!
-//! **Owns:** [`LogOptions`] and constants that more than one room needs. **Does not know:** the model's limits; those
+//! **Owns:** [`LogOptions`] and constants that more than one module needs. **Does not know:** the model's limits; those
 //! are in `leftfold_model::limits`.
-//! **Invariants:** nothing here changes what is stored, only how it is grouped into files and memory.
+//! **Invariants:** nothing here changes which events are stored, only how they are grouped into files and memory.
 
 /// How many of the newest events are remembered by id, so that a retried append with "any" or "exists" is
 /// recognised. Twice as many: 6 MiB more memory; half: clients have less time to retry.

@@ -1,8 +1,8 @@
-//! What maintenance does to files: sealing a segment, writing its index, merging index files.
+//! The file operations of maintenance: sealing a segment, writing its index, merging index files.
 //!
 //! **Owns:** the order of writes within each step. **Does not know:** threads, views, or when a step is due.
-//! **Invariants:** every step writes new files, makes them durable, and only then are old ones removed; a crash in any
-//! step loses nothing but the step.
+//! **Invariants:** every step writes new files, syncs them, and only then removes old ones; a crash in a step loses nothing
+//! but the step.
 
 use std::sync::{Arc, PoisonError};
 

@@ -1,12 +1,12 @@
-//! Reads that must not wait for the disk, for callers whose thread has others to serve.
+//! Reads that must not wait for the disk, for callers on the threads of an async runtime.
 //!
-//! **Owns:** the state a thread is in during such a read: that it may not wait, and how many steps it may still take.
-//! **Does not know:** what is read, and who does it instead if it cannot be done so.
-//! **Invariants:** the state ends with the read, also by a panic; nothing is believed of a read in which something was given
-//! up, whatever it made of that.
+//! **Owns:** the mode of a thread during such a read: that it must not wait, and how many steps it has left.
+//! **Does not know:** what is read, and which thread repeats the read if it would wait.
+//! **Invariants:** the mode ends with the read, even by a panic; the result of a read in which a step would have waited is
+//! discarded, whatever it is.
 //!
-//! The state belongs to the thread, and is no argument of the thirty functions between a cursor and a file: only those that touch
-//! files or go on for long ask for it (docs/adr/0015-read-in-place.md).
+//! The mode belongs to the thread and is no argument of the thirty functions between a cursor and a file. Only functions that
+//! touch files or run for long look at it (docs/adr/0015-read-in-place.md).
 
 use std::{cell::Cell, io};
 

@@ -1,8 +1,8 @@
-//! Deliberate bugs, for the simulation to catch.
+//! Deliberate bugs that the simulation must find.
 //!
 //! **Owns:** the list of [`Planted`] bugs and the switch. **Does not know:** where they are planted.
-//! **Invariants:** without the feature `planted` every question answers "no" at compile time; the switch is per
-//! thread and only a simulation sets it.
+//! **Invariants:** without the feature `planted` the switch is off at compile time; the switch is per thread, and only a
+//! simulation sets it.
 
 /// A mistake the engine could make. Each one has broken a real system.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,8 @@
-//! Verifying: reads every byte and compares the index with the log.
+//! Verifying a log: reads every byte and compares the index with the events.
 //!
-//! **Owns:** [`verify`] and its report. **Does not know:** how to mend anything; it changes nothing.
-//! **Invariants:** the log is believed where its checksums hold, the index where it says what the log says; memory is
-//! the index of one segment.
+//! **Owns:** [`verify`] and its report. **Does not know:** how to repair; it changes nothing.
+//! **Invariants:** records are trusted if their checksums match, and the index if it agrees with the records; memory is the
+//! index of one segment.
 
 use std::{collections::HashMap, sync::Arc};
 

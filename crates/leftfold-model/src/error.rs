@@ -1,6 +1,6 @@
-//! Why a value was refused before it reached any store.
+//! Errors of invalid values, found before they reach any store.
 //!
-//! **Owns:** [`ModelError`]; how errors and callers' texts are shown: [`ErrorChain`], [`truncate_for_display`].
+//! **Owns:** [`ModelError`]; how errors and callers' texts are displayed: [`ErrorChain`], [`truncate_for_display`].
 //! **Does not know:** appends that lose a race; those are [`crate::Conflict`].
 //! **Invariants:** every message names the thing, the value and the limit; nothing was written.
 

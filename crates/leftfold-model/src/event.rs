@@ -1,8 +1,8 @@
-//! Events: as a caller gives them and as the store keeps them.
+//! Events: as a caller appends them, and as the store returns them.
 //!
 //! **Owns:** [`NewEvent`], [`RecordedEvent`], [`ContentType`]. **Does not know:** what data means; it is bytes.
-//! **Invariants:** an event never changes; its tags are a set, sorted and without doubles; its sizes are
-//! within [`crate::limits`].
+//! **Invariants:** an event never changes; its tags are a set, sorted and without duplicates; its sizes are within
+//! [`crate::limits`].
 
 use bytes::Bytes;
 

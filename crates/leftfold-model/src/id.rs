@@ -1,6 +1,6 @@
 //! The identity of an event.
 //!
-//! **Owns:** [`EventId`]. **Does not know:** where an event stands; that is its position.
+//! **Owns:** [`EventId`]. **Does not know:** an event's place in the log; that is its position.
 //! **Invariants:** an id is 16 bytes; the store never orders by it.
 
 use std::{fmt, str::FromStr};

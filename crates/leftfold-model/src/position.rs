@@ -1,4 +1,4 @@
-//! Places: in the log of everything, in one stream, and in what a decision has seen.
+//! Positions and revisions: places in the log and in a stream, and what an append expects of them.
 //!
 //! **Owns:** [`Position`], [`Revision`], [`ExpectedRevision`], [`ConflictToken`].
 //! **Does not know:** how a store assigns them.

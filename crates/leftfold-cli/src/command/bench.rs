@@ -1,8 +1,8 @@
-//! `leftfold bench`: what this machine and the store on it can do.
+//! `leftfold bench`: throughput and latency of this machine and the store on it.
 //!
-//! **Owns:** the load and the figures. **Does not know:** how the store works; it uses it as any program would.
-//! **Invariants:** closed loop: each writer waits for its answer; the raw rate of the same directory is measured in the same
-//! run, so every figure has its limit beside it.
+//! **Owns:** the load and the report. **Does not know:** how the store works; it calls the public API.
+//! **Invariants:** the load is a closed loop: each writer waits for its response before it appends again; the run also
+//! measures the raw write rate of the directory, as the upper limit of every figure.
 
 use std::{
     fs::OpenOptions,

@@ -1,7 +1,7 @@
-//! `leftfold consumers`: where consumers are, what they parked, and what is to be done with it.
+//! `leftfold consumers`: listing consumers and their parked events, and requesting retries and skips.
 //!
-//! **Owns:** the forms of the answers. **Does not know:** what a consumer does with its events.
-//! **Invariants:** requests about parked events are written down; the consumer's own process carries them out.
+//! **Owns:** the output. **Does not know:** what a consumer does with its events.
+//! **Invariants:** a request about parked events is stored; the consumer's own process acts on it.
 
 use std::io::{BufWriter, Stdout, Write};
 

@@ -1,8 +1,8 @@
-//! Files that are compressed, recognized by their first bytes.
+//! Decompression of input files, recognised by their first bytes.
 //!
 //! **Owns:** [`decompressed`]. **Does not know:** what the bytes mean.
-//! **Invariants:** bytes are decompressed as they are read, so memory is bounded; files of several gzip members or zstd
-//! frames are read to their end; a file that breaks off is an error, not an end.
+//! **Invariants:** input is decompressed as it is read, in bounded memory; files of several gzip members or zstd frames are
+//! read to their end; a truncated file is an error, not an end.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 

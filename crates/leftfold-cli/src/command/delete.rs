@@ -1,6 +1,6 @@
-//! `leftfold delete`: the end of a stream.
+//! `leftfold delete`: deleting a stream.
 //!
-//! **Owns:** the words of the answer. **Does not know:** what deleting means; the store does.
+//! **Owns:** the output. **Does not know:** what deletion does; the store does.
 
 use std::io::Write;
 

@@ -1,6 +1,6 @@
 //! `leftfold demo`: a bank account, from the first deposit to a balance by replay.
 //!
-//! **Owns:** the story. **Does not know:** anything the framework's users do not know.
+//! **Owns:** the example. **Does not know:** anything beyond the framework's public API.
 //! **Invariants:** the last line is the balance, computed by replaying stored events.
 
 use std::io::Write;

@@ -1,8 +1,8 @@
 //! `leftfold export`: all events as JSON Lines.
 //!
-//! **Owns:** writing them out. **Does not know:** the line's format; see `leftfold_server::json`.
-//! **Invariants:** the same log gives the same bytes; a file is complete or has another name: it is written beside its
-//! place, synced, and put there.
+//! **Owns:** writing the file. **Does not know:** the format of a line; see `leftfold_server::json`.
+//! **Invariants:** equal logs give equal bytes; the output file is complete or absent, because it is written under a
+//! temporary name, synced and renamed.
 
 use std::{
     fs,

@@ -1,8 +1,8 @@
 //! `leftfold import`: events from JSON Lines.
 //!
-//! **Owns:** what makes an import safe to run again. **Does not know:** the line's format; see `leftfold_server::json`.
-//! **Invariants:** lines keep their order; a line is stored once, however often the file is imported; a bad line stops the
-//! import with its number, whatever is wrong with it, and what stands before it is stored.
+//! **Owns:** making an import safe to repeat. **Does not know:** the format of a line; see `leftfold_server::json`.
+//! **Invariants:** lines keep their order; each line is stored once, however often the file is imported; an invalid line
+//! stops the import with its number, and all lines before it are stored.
 //!
 //! **How the import recognises a repetition.** An event without an id gets one derived from its line and line number, so it
 //! has the same id in each run. The first line of each stream makes the import read that stream. If the stream holds the id

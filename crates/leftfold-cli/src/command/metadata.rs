@@ -1,7 +1,7 @@
-//! `leftfold metadata`: what is known about a stream beside its events.
+//! `leftfold metadata`: showing and setting a stream's metadata.
 //!
-//! **Owns:** showing and setting it as JSON. **Does not know:** what the keys do.
-//! **Invariants:** what does not parse is not stored.
+//! **Owns:** the command's input and output as JSON. **Does not know:** what the keys do.
+//! **Invariants:** metadata that does not parse is not stored.
 
 use std::io::Write;
 

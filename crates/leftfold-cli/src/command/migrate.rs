@@ -1,7 +1,7 @@
-//! `leftfold migrate`: the schema of a PostgreSQL store, at the version this program needs.
+//! `leftfold migrate`: bringing the schema of a PostgreSQL store to the version this program needs.
 //!
-//! **Owns:** telling what was run. **Does not know:** what a migration does.
-//! **Invariants:** running it again changes nothing.
+//! **Owns:** the output. **Does not know:** what a migration does.
+//! **Invariants:** a second run changes nothing.
 
 use std::io::Write;
 

@@ -1,7 +1,7 @@
 //! The subcommands, one file each.
 //!
-//! **Owns:** the way from a parsed command line to the subcommand. **Does not know:** what they do.
-//! **Invariants:** each writes its result to standard output through one buffered writer and flushes it.
+//! **Owns:** dispatching a parsed command line to its subcommand. **Does not know:** what subcommands do.
+//! **Invariants:** each subcommand writes its result to standard output through one buffered writer and flushes it.
 
 mod append;
 mod bench;

@@ -1,7 +1,7 @@
 //! `leftfold read`: events, filtered, in either direction.
 //!
-//! **Owns:** the read request from flags. **Does not know:** how it is answered.
-//! **Invariants:** output is written as events come; memory does not grow with their number.
+//! **Owns:** building the read from flags. **Does not know:** how the store finds events.
+//! **Invariants:** events are printed batch by batch; memory does not grow with their number.
 
 use std::io::Write;
 

@@ -1,7 +1,7 @@
-//! `leftfold scavenge`: giving back the room of what was deleted.
+//! `leftfold scavenge`: erasing what no stream read can return, and freeing its space.
 //!
-//! **Owns:** showing how far it is. **Does not know:** what can be reclaimed, and how.
-//! **Invariants:** the last line says what was done, whether or not all of it was.
+//! **Owns:** the output. **Does not know:** which events a scavenge erases, or how.
+//! **Invariants:** the last line states what was erased, even if the run ended early.
 
 use std::io::Write;
 

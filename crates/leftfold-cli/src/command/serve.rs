@@ -1,8 +1,8 @@
 //! `leftfold serve`: a store for clients over the network.
 //!
-//! **Owns:** gathering the settings, telling where the server is, and when it stops. **Does not know:** protocols.
-//! **Invariants:** the first line on standard output is printed once clients can connect, and names the address; from before
-//! then, a first signal ends the server in order, a second one at once.
+//! **Owns:** collecting the settings, announcing the address, stopping at a signal. **Does not know:** protocols.
+//! **Invariants:** the first line on standard output is printed once clients can connect, and names the address; a first
+//! signal starts a graceful shutdown, even before that line, and a second one ends the process at once.
 
 use std::{env, fmt::Write as _, fs, io::Write, net::SocketAddr, path::Path, sync::Arc};
 

@@ -1,7 +1,7 @@
 //! `leftfold stats`: counts and sizes.
 //!
-//! **Owns:** how figures are shown. **Does not know:** how they are taken.
-//! **Invariants:** the JSON form has the same figures as the other.
+//! **Owns:** the output. **Does not know:** how the store counts.
+//! **Invariants:** the JSON output and the text output have the same figures.
 
 use std::{borrow::Cow, io::Write};
 

@@ -1,6 +1,6 @@
-//! `leftfold streams`: which streams there are.
+//! `leftfold streams`: listing streams.
 //!
-//! **Owns:** the listing's two forms. **Does not know:** how streams are found.
+//! **Owns:** the listing as text and as JSON. **Does not know:** how the store finds streams.
 //! **Invariants:** memory does not grow with the number of streams.
 
 use std::io::Write;

@@ -1,7 +1,7 @@
-//! `leftfold tail`: follows the log.
+//! `leftfold tail`: printing events as they are committed.
 //!
-//! **Owns:** following until interrupted. **Does not know:** how events arrive.
-//! **Invariants:** every batch is flushed at once, for someone is watching; an interrupt ends it between two batches.
+//! **Owns:** subscribing until a signal arrives. **Does not know:** how subscriptions work.
+//! **Invariants:** every batch is flushed at once, because a person may be watching; a signal ends it between two batches.
 
 use std::io::Write;
 

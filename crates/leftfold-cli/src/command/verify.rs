@@ -1,7 +1,7 @@
-//! `leftfold verify`: whether everything is as it was written.
+//! `leftfold verify`: checking everything that is stored.
 //!
-//! **Owns:** showing what was checked. **Does not know:** how it is checked.
-//! **Invariants:** changes nothing; damage is an error that names file and byte.
+//! **Owns:** the report. **Does not know:** how the store verifies.
+//! **Invariants:** changes nothing; damage is an error that names the file and the byte offset.
 
 use std::{io::Write, path::Path, sync::Arc, time::Duration};
 

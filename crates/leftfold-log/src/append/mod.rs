@@ -1,8 +1,8 @@
-//! Deciding appends: which are allowed, and what they become.
+//! Deciding appends: which are allowed, and the positions and revisions they get.
 //!
 //! **Owns:** [`AppendValidator`]: the state that decisions need. **Does not know:** files, threads, clocks.
-//! **Invariants:** a decision depends on nothing but the state and the append, so the same appends in the same order
-//! give the same log; the state includes appends that are decided but not yet durable.
+//! **Invariants:** a decision depends only on the state and the append, so equal appends in equal order give equal logs; the
+//! state includes appends that are decided but not yet durable.
 //! **Reading order:** [`AppendValidator::decide`], [`recent`].
 
 mod recent;

@@ -1,8 +1,8 @@
 //! The newest events by id, so that a retried append is recognised without reading.
 //!
-//! **Owns:** [`RecentIds`]. **Does not know:** what a retry is answered.
-//! **Invariants:** holds exactly the newest `RECENT_IDS` events of the log (all, if there are fewer), so what it
-//! answers depends on the log alone; positions follow each other without a gap, so a place in the ring tells one.
+//! **Owns:** [`RecentIds`]. **Does not know:** what the retry returns.
+//! **Invariants:** it holds exactly the newest `RECENT_IDS` events of the log, or all if there are fewer, so its answers depend
+//! on the log alone; positions are contiguous, so a slot of the ring implies one.
 
 use std::{collections::VecDeque, hash::BuildHasher};
 

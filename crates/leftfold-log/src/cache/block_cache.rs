@@ -1,11 +1,11 @@
-//! Blocks of index and locations files that were read and checked, kept in memory within a bound.
+//! A bounded cache of verified blocks of index and locations files.
 //!
 //! **Owns:** [`BlockCache`]. **Does not know:** what a block holds, where files lie.
-//! **Invariants:** a block is cached only after its checksum was verified; it belongs to an open file, not to a name, so a
-//! file that replaces another never meets the other's blocks; memory stays within the bound, about.
+//! **Invariants:** a block enters the cache only after its checksum was verified; it belongs to an open file, not to a name,
+//! so a file that replaces another never sees the other's blocks; memory stays within the bound, approximately.
 //!
-//! The system's page cache keeps the same bytes. This one saves the call, the copy and the checksum, which together cost
-//! more than what is then done with the block.
+//! The system's page cache keeps the same bytes. This cache saves the system call, the copy and the checksum, which together
+//! cost more than the use of the block.
 
 use std::sync::{
     Arc,

@@ -1,8 +1,7 @@
-//! Open files, a bounded number of them.
+//! A bounded cache of open files.
 //!
 //! **Owns:** [`FileCache`]. **Does not know:** what the files hold.
-//! **Invariants:** at most `OPEN_FILES_MAX` files are kept open here; a file someone is reading stays open until that reader
-//! drops it.
+//! **Invariants:** at most `OPEN_FILES_MAX` files stay open here; a file in use stays open until its last reader drops it.
 
 use std::{
     collections::HashMap,

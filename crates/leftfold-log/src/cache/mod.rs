@@ -1,7 +1,7 @@
-//! What is kept of files between reads: open descriptors, and blocks that were checked.
+//! Caches between reads: open files, and verified blocks.
 //!
 //! **Owns:** [`FileCache`] and [`BlockCache`]. **Does not know:** what files hold.
-//! **Invariants:** both are bounded, the one in descriptors, the other in bytes.
+//! **Invariants:** both are bounded: the first in descriptors, the second in bytes.
 
 mod block_cache;
 mod file_cache;

@@ -1,9 +1,9 @@
-//! Everything the engine may ask of a disk.
+//! The interface to storage: every file operation of the engine.
 //!
-//! **Owns:** [`Disk`] and [`DiskFile`], the only door to storage. **Does not know:** frames, segments, indexes.
-//! **Invariants:** one flat directory; a [`FileName`] is made of numbers and a fixed suffix, so no caller's
-//! text ever becomes part of a path; nothing is durable before the sync that covers it: a file's bytes by
-//! [`DiskFile::sync_data`], its name by [`Disk::sync_dir`].
+//! **Owns:** [`Disk`] and [`DiskFile`], the only way to storage. **Does not know:** frames, segments, indexes.
+//! **Invariants:** one flat directory; a [`FileName`] consists of numbers and a fixed suffix, so no caller's text ever becomes
+//! part of a path; nothing is durable before the sync that covers it: a file's bytes by [`DiskFile::sync_data`], its name by
+//! [`Disk::sync_dir`].
 //! **Reading order:** [`Disk`], [`DiskFile`], [`FileName`], then [`real`].
 
 mod name;

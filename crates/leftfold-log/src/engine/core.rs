@@ -1,9 +1,11 @@
-//! The engine without threads: decides appends, gathers them in groups, notes how those ended.
+//! The engine without threads: decides appends, collects them in groups, records how groups end.
 //!
-//! **Owns:** [`Core`]: the tail of the log and the state that decides. **Does not know:** threads, queues.
-//! **Invariants:** groups are written in the order they were taken, each once, the next only after the one before it
-//! was synced; what is not synced is not seen by readers, but is seen by later decisions; the first failure of a
-//! write or sync latches; a segment is started only when everything before it is durable.
+//! **Owns:** [`Core`]: the active segment and the state that decides. **Does not know:** threads, queues.
+//! **Invariants:**
+//! - Groups are written in the order in which they were taken, each once, and each after the sync of the one before it.
+//! - Readers do not see unsynced events; later decisions do.
+//! - The first failed write or sync poisons the log.
+//! - A segment starts only when everything before it is durable.
 
 use std::sync::Arc;
 

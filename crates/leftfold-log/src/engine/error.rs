@@ -1,6 +1,6 @@
-//! Why an append was not acknowledged, or a log not closed cleanly.
+//! Errors of appends, and of closing a log.
 //!
-//! **Owns:** [`AppendError`], [`CloseError`]. **Does not know:** stores and wires.
+//! **Owns:** [`AppendError`], [`CloseError`]. **Does not know:** stores and protocols.
 //! **Invariants:** every variant says whether the append certainly did not happen.
 
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! Groups: appends that become durable by one write and one sync.
 //!
-//! **Owns:** [`Group`], how it is written, and how everyone who waits for it hears of it.
-//! **Does not know:** how appends were decided, who writes when.
-//! **Invariants:** an answer leaves only after the sync that covers it, refusals included, for they may rest on appends
-//! of the same group; a group that is dropped before it is finished tells its callers that the outcome is unknown.
+//! **Owns:** [`Group`], how it is written, and how it answers its callers.
+//! **Does not know:** how appends were decided, which thread writes when.
+//! **Invariants:** a caller gets its answer only after the sync that covers it. That includes rejections, because they may
+//! depend on appends of the same group. A group that is dropped unfinished answers "outcome unknown" to its callers.
 
 use std::sync::{Arc, OnceLock, atomic::Ordering};
 

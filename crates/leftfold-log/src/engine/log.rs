@@ -1,8 +1,8 @@
 //! The engine with its threads.
 //!
 //! **Owns:** [`Log`] and its threads: one writes, one takes appends off the queue, one seals, one merges indexes.
-//! **Does not know:** how appends are decided. **Invariants:** all threads are named; when one panics, callers learn that
-//! the outcome is unknown and later appends are refused; dropping the last handle stops the log cleanly.
+//! **Does not know:** how appends are decided. **Invariants:** all threads are named; when one panics, its callers learn that
+//! the outcome is unknown, and later appends are rejected; dropping the last handle closes the log cleanly.
 
 use std::{
     io,

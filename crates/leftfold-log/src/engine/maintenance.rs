@@ -1,9 +1,9 @@
 //! Maintenance of an open log, one step at a time.
 //!
 //! **Owns:** the steps (prepare the next segment's file, seal a segment, merge index files, rebuild damaged ones), their
-//! order, and how far maintenance is behind. **Does not know:** on which thread a step runs, or when.
+//! order, and the maintenance backlog. **Does not know:** on which thread a step runs, or when.
 //! **Invariants:** sealing and merging each hold their own lock, so no two steps of one kind run at once; sealing only adds
-//! index files behind those that are being merged; files are removed only after no new view names them.
+//! index files after those that are being merged; a file is removed only when no new view names it.
 
 use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
 

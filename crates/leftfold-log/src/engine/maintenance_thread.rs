@@ -1,7 +1,7 @@
-//! A thread for maintenance.
+//! A background thread for maintenance.
 //!
 //! **Owns:** [`MaintenanceThread`]: when it works and when it sleeps. **Does not know:** what a step does.
-//! **Invariants:** a failed step is retried after a pause and never disturbs appends or reads; a panic of a step is reported
+//! **Invariants:** a failed step is retried after a pause and never disturbs appends or reads; a panic in a step is reported
 //! like a failure and ends the thread.
 
 use std::{

@@ -1,8 +1,8 @@
-//! The queue of appends whose callers do not block.
+//! The queue of appends whose callers await instead of blocking.
 //!
-//! **Owns:** [`Queue`], [`Ticket`]. **Does not know:** what becomes of what leaves it.
-//! **Invariants:** bounded in appends and bytes; what was accepted is answered or its caller learns that the writer is
-//! gone; appends leave in the order they came.
+//! **Owns:** [`Queue`], [`Ticket`]. **Does not know:** how appends are decided.
+//! **Invariants:** bounded in appends and bytes; every accepted append is answered, or its caller learns that the writer is
+//! gone; appends leave in the order in which they entered.
 
 use std::{
     collections::VecDeque,

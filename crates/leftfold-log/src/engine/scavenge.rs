@@ -1,6 +1,6 @@
-//! Scavenging an open log: one segment after the other, beside everything else.
+//! Scavenging an open log, segment by segment.
 //!
-//! **Owns:** [`Log::scavenge`] and [`Core::scavenge`]; the pace, the end when the log closes, the change of the view.
+//! **Owns:** [`Log::scavenge`] and [`Core::scavenge`]: the rate, stopping when the log closes, replacing the view.
 //! **Does not know:** how a segment is rewritten. **Invariants:** one segment is rewritten at a time, and none after the log
 //! is closed; a failed rewrite never poisons the log.
 

@@ -1,7 +1,8 @@
 //! State that the writer, readers and maintenance share.
 //!
-//! **Owns:** [`EngineState`]: the published view, how it is replaced, and the counters. **Does not know:** how appends are
-//! decided; what maintenance does. **Invariants:** the view is replaced under one small lock and read without any.
+//! **Owns:** [`EngineState`]: the published view, its replacement, and the counters.
+//! **Does not know:** how appends are decided; what maintenance does.
+//! **Invariants:** one small lock guards the replacement of the view; loading it takes none.
 
 use std::sync::{
     Arc, Mutex, PoisonError,

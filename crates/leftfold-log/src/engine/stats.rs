@@ -1,4 +1,4 @@
-//! Figures of a log, for people.
+//! Statistics of a log.
 //!
 //! **Owns:** [`LogStats`]. **Does not know:** how they are computed or displayed.
 //! **Invariants:** plain data.

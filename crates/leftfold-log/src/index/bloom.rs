@@ -1,11 +1,11 @@
-//! A filter that tells for certain that a file lacks a term, most of the time.
+//! A bloom filter: tells without a read that an index file lacks a term.
 //!
 //! **Owns:** the filter's layout and arithmetic. **Does not know:** files.
 //! **Invariants:** a term that was added is always reported as possible; every block carries a checksum.
 //!
 //! A blocked Bloom filter (Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007): all
 //! bits of a term lie in one block of 64 bytes, so a lookup is one read. 480 bits for 40 terms on average and 7
-//! bits a term give about 1 % wrong "possible" answers.
+//! bits a term give about 1 % false positives.
 
 use std::hash::Hasher;
 

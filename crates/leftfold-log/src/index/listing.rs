@@ -1,8 +1,8 @@
-//! Walking the streams in the order of their names.
+//! Iterating over stream names in byte order.
 //!
 //! **Owns:** [`Listing`]. **Does not know:** what else is listed of a stream.
-//! **Invariants:** each stream comes once, however many sources hold it; memory is one dictionary block per file and
-//! the matching names of the tails.
+//! **Invariants:** each stream comes once, however many sources hold it; memory is one dictionary block per index file and
+//! the matching names of the mem indexes.
 
 use std::{collections::VecDeque, sync::Arc};
 

@@ -1,9 +1,9 @@
-//! The index of the newest events, in memory.
+//! The index of a segment that is not flushed yet, in memory.
 //!
-//! **Owns:** [`MemIndex`]. **Does not know:** files; when to freeze.
-//! **Invariants:** one thread adds, many look up; a lock is held for one lookup and a copy of at most one chunk,
-//! never across I/O; a reader names the newest position it may see and gets nothing behind it, although the
-//! writer may be further; memory is bounded by the events of one segment.
+//! **Owns:** [`MemIndex`]. **Does not know:** files; when it is flushed.
+//! **Invariants:** one thread adds, many look up; a lock is held for one lookup and a copy of at most one chunk, never across
+//! I/O; a reader names the newest position it may see and gets nothing after it, even if the writer is further; memory is
+//! bounded by the events of one segment.
 
 use std::{
     collections::HashMap,

@@ -1,8 +1,11 @@
-//! Joining neighbouring index files into one.
+//! Merging neighbouring index files into one.
 //!
-//! **Owns:** which files to join ([`pick_merge`]) and how ([`merge`]). **Does not know:** when, or on which thread.
-//! **Invariants:** the joined file answers exactly as its parts did; parts are adjacent, so postings are joined end to
-//! end; the number of files grows with the logarithm of the log.
+//! **Owns:** which files to merge ([`pick_merge`]) and how ([`merge`]). **Does not know:** when, or on which thread.
+//! **Invariants:** a lookup in the merged file returns what lookups in its parts return; parts are adjacent, so their postings
+//! are concatenated; the number of files grows with the logarithm of the log.
+//!
+//! The policy is the size-tiered compaction of LSM trees: files of similar size are merged, so each posting is rewritten a
+//! logarithmic number of times.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
 //! Reading an index file.
 //!
 //! **Owns:** [`IndexFile`], an open index file.
-//! **Does not know:** how it was written, what else is indexed elsewhere.
-//! **Invariants:** immutable; the file is open only while it is read, unless it is pinned; every byte is checked against a
-//! checksum before it is believed; memory holds the first term of each dictionary block, everything else is read when
-//! asked for, through the cache of blocks.
+//! **Does not know:** how it was written, what other files index.
+//! **Invariants:** immutable; the file is open only while it is read, unless it is pinned; every byte is verified against a
+//! checksum before use; memory holds the first term of each dictionary block, and everything else is read on demand, through
+//! the block cache.
 
 use std::{
     io,

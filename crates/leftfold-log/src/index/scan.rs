@@ -1,7 +1,7 @@
-//! Walking over all terms of an index file.
+//! Iterating over all terms of an index file.
 //!
-//! **Owns:** [`Scan`]. **Does not know:** why the terms are walked over.
-//! **Invariants:** terms come in rising order, each once; memory is one dictionary block, which is not cached.
+//! **Owns:** [`Scan`]. **Does not know:** the purpose of the scan.
+//! **Invariants:** terms come in ascending order, each once; memory is one dictionary block, which bypasses the cache.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Sets of positions: what queries are made of.
+//! Sets of positions, which queries are evaluated with.
 //!
-//! **Owns:** [`PositionSet`] and its kinds: everything, a term, all of, any of.
-//! **Does not know:** events. **Invariants:** a set never changes while it is used: it is bounded by the newest
-//! position its reader may see; memory is one chunk per term, however long the postings.
+//! **Owns:** [`PositionSet`] and its kinds: everything, a term, an intersection, a union.
+//! **Does not know:** events. **Invariants:** a set is bounded by the newest position its reader may see, so it never changes
+//! while it is used; memory is one chunk per term, however long the postings.
 //!
 //! Intersections leap: each set seeks its first position at or after the best candidate so far, so the number of steps follows
 //! the rarest set (leapfrog join; Veldhuizen, 2014).

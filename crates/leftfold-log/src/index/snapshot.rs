@@ -1,8 +1,7 @@
-//! All sources of the index as one.
+//! An immutable snapshot of all sources of the index.
 //!
-//! **Owns:** [`IndexSnapshot`]: questions that span files and tails. **Does not know:** who asks.
-//! **Invariants:** a value is a snapshot: cheap to clone, never changed; its sources are adjacent, oldest first, files
-//! before tails.
+//! **Owns:** [`IndexSnapshot`]: lookups that span index files and mem indexes. **Does not know:** its callers.
+//! **Invariants:** cheap to clone and never changed; its sources are adjacent, oldest first, files before mem indexes.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Writing an index file.
 //!
-//! **Owns:** the order in which an index file comes to be. **Does not know:** where terms come from.
+//! **Owns:** the order in which the parts of an index file are written. **Does not know:** where terms come from.
 //! **Invariants:** the file gets its name after its bytes are durable; memory holds one dictionary block, one path
 //! of tree nodes, the filter and the fences, however long the postings are.
 

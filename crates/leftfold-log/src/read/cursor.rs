@@ -1,8 +1,8 @@
 //! Reading a selection of events, batch by batch.
 //!
-//! **Owns:** [`Cursor`]: a read in progress. **Does not know:** how events got there.
-//! **Invariants:** all batches see the log as of the moment the cursor was made; a batch is bounded in events and
-//! bytes; an error never looks like the end; erased events are never delivered and never counted.
+//! **Owns:** [`Cursor`]: a read in progress. **Does not know:** how events are written.
+//! **Invariants:** all batches show the log as of the creation of the cursor; a batch is bounded in events and bytes; an error
+//! never looks like the end; erased events are never delivered and never counted.
 
 use std::sync::Arc;
 

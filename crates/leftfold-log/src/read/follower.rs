@@ -1,8 +1,8 @@
-//! Following the log: what is stored, then what is committed, with one cursor.
+//! Following the log: stored events, then new ones as they are committed.
 //!
-//! **Owns:** [`Follower`]. **Does not know:** threads and runtimes; it offers wake-ups and questions.
+//! **Owns:** [`Follower`]. **Does not know:** threads and runtimes; it offers listeners and polls.
 //! **Invariants:** no event is skipped or repeated: a follower's whole state is the position it has delivered up to;
-//! a slow follower costs nothing while it does not ask.
+//! a slow follower costs nothing while it does not poll.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Reading: one event after the other, bounded in memory, as of one moment.
+//! Reading: events in order, in bounded memory, as of one moment.
 //!
-//! **Owns:** [`View`], [`Cursor`], [`Follower`], [`Streams`], [`CommitNotifier`]. **Does not know:** who writes.
-//! **Invariants:** a reader sees only what is durable; what it sees does not change while it reads; it takes no lock
-//! the writer holds for longer than one lookup.
+//! **Owns:** [`View`], [`Cursor`], [`Follower`], [`Streams`], [`CommitNotifier`]. **Does not know:** the writer.
+//! **Invariants:** a reader sees only what is durable; what it sees does not change while it reads; it holds a lock that the
+//! writer needs for at most one lookup.
 //! **Reading order:** [`View`], [`Cursor`], [`Follower`].
 
 mod cursor;

@@ -1,6 +1,6 @@
-//! What readers see at one moment.
+//! The state of the log that a reader sees.
 //!
-//! **Owns:** [`View`] and [`ViewSource`]. **Does not know:** how views come to be.
+//! **Owns:** [`View`] and [`ViewSource`]. **Does not know:** how views are built.
 //! **Invariants:** a view never changes; it names durable events only, and every file it needs.
 
 use std::{fmt::Debug, sync::Arc};

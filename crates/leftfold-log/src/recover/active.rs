@@ -1,9 +1,9 @@
-//! Opening the newest segment: finding its end, and making sure of what stands before it.
+//! Opening the newest segment: finding its end, and verifying what is before it.
 //!
-//! **Owns:** the decision between a clean end, a torn tail and damage. **Does not know:** older segments.
-//! **Invariants:** see [`super`]; the rule that after an unclean stop the good frames are copied to a new file is the
-//! answer to failed syncs whose data a later reader still sees in the system's cache (Rebello et al., Can
-//! Applications Recover from fsync Failures?, 2020).
+//! **Owns:** distinguishing a clean end, a torn tail and damage. **Does not know:** older segments.
+//! **Invariants:** see [`super`]. After an unclean stop the good frames are copied to a new file. This answers failed syncs
+//! whose data a later reader still sees in the system's cache (Rebello et al., Can Applications Recover from fsync Failures?,
+//! 2020).
 
 use std::{
     collections::VecDeque,

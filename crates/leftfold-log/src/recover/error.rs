@@ -1,7 +1,7 @@
-//! Why a log cannot be opened.
+//! Errors of opening a log.
 //!
 //! **Owns:** [`OpenError`]. **Does not know:** how a log is opened.
-//! **Invariants:** an error names the file or directory entry, and nothing that matters was changed.
+//! **Invariants:** an error names the file or directory entry; a failed open changes no file that the log needs.
 
 use crate::{
     disk::{FileName, LockError},

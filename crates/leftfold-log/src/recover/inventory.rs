@@ -1,7 +1,7 @@
-//! What is in the directory.
+//! The files of a log's directory.
 //!
 //! **Owns:** [`Inventory`]. **Does not know:** what the files hold.
-//! **Invariants:** a foreign file is refused by name before anything is changed.
+//! **Invariants:** a foreign file is an error that names it, before anything is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 

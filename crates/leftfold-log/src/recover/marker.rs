@@ -1,8 +1,8 @@
-//! The clean-stop marker: where the log ended when it was last stopped cleanly.
+//! The clean-stop marker: where the log ended when it was last closed cleanly.
 //!
-//! **Owns:** the file `clean-stop` (docs/format.md section 7). **Does not know:** what is done with it.
-//! **Invariants:** written only when everything before the end it names is durable, and removed before anything is
-//! written behind that end: while it is there, the log ends where it says.
+//! **Owns:** the file `clean-stop` (docs/format.md section 7). **Does not know:** how recovery uses it.
+//! **Invariants:** it is written only when everything before the end it names is durable, and removed before anything is
+//! written after that end. So while it exists, the log ends where it says.
 
 use leftfold_model::Position;
 

@@ -1,11 +1,11 @@
-//! Making a segment file.
+//! Creating a segment file.
 //!
-//! **Owns:** the order in which a new segment comes to be. **Does not know:** when one is needed.
-//! **Invariants:** a segment gets its name only after its header and its length are durable and there is room for all
-//! of it; it is used only after its name is.
+//! **Owns:** the order of steps that create a segment. **Does not know:** when one is needed.
+//! **Invariants:** a segment gets its name only after its header and its length are durable and its space is reserved; it is
+//! used only after its name is durable.
 //!
-//! A sync is cheapest where zeros were written before, for then it changes no metadata. Room can be reserved at once;
-//! zeros are written into the spare bit by bit, when there is nothing better to do.
+//! A sync is cheapest where zeros were written before, because it changes no metadata then. Reserving space is one call. Zeros
+//! are written into the preallocated segment in small steps while the log is idle.
 
 use std::sync::Arc;
 

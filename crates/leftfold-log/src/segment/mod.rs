@@ -1,10 +1,13 @@
 //! Segments: the files that hold the events.
 //!
-//! **Owns:** how a segment is made, found, scanned and read; where in it each event lies.
+//! **Owns:** creating, finding, scanning and reading segments; the location of each event in its segment.
 //! **Does not know:** which appends are allowed, what the index holds, threads.
-//! **Invariants:** a segment has its full length from the start, so a sync changes no metadata; the file of a sealed
-//! segment never changes: scavenging writes another one, of the next generation, and who looks at an older view is led
-//! to that; a read checks every record it returns.
+//! **Invariants:**
+//! - A segment has its full length from the start, so a sync changes no metadata.
+//! - The file of a sealed segment never changes. Scavenging writes another one, of the next generation, and a reader with an
+//!   older view is redirected to it.
+//! - A read verifies every record it returns.
+//!
 //! **Reading order:** [`Segment`], [`Segments`], [`Locations`], [`fetch`], [`scan`], [`create`].
 
 pub(crate) mod create;

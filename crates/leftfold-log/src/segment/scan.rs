@@ -1,7 +1,7 @@
-//! Walking the frames of a segment, for recovery and verification.
+//! Scanning the frames of a segment, for recovery and verification.
 //!
 //! **Owns:** [`Scan`], and distinguishing the end of a segment from damage. **Does not know:** what to do about either.
-//! **Invariants:** memory is one frame; every byte of a frame is checked; frames follow each other without a gap in
+//! **Invariants:** memory is one frame; every byte of a frame is verified; frames follow each other without a gap in
 //! positions; what follows the last good frame is reported, never interpreted as events.
 
 use bytes::Bytes;

@@ -1,7 +1,7 @@
-//! Turning fetched bytes into events.
+//! Decoding fetched bytes into events.
 //!
 //! **Owns:** resolving names and decoding. **Does not know:** where the bytes came from.
-//! **Invariants:** a record is checked against its checksum before anything of it is used.
+//! **Invariants:** a record's checksum is verified before any of it is used.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
-//! Hiding erased events.
+//! Leaving erased events out of fetched ones.
 //!
 //! **Owns:** which of the fetched events are shown. **Does not know:** why events were erased.
-//! **Invariants:** what is hidden was checked against its checksum first.
+//! **Invariants:** the checksum of a hidden event is verified too.
 
 use leftfold_model::Position;
 

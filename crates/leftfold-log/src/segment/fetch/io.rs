@@ -3,8 +3,8 @@
 //! **Owns:** the order of reads, prefetching, and reads that must not wait. **Does not know:** what the bytes hold.
 //! **Invariants:** a run's bytes lie at its place in the buffer.
 //!
-//! What the system has in memory is read at once. Of the rest, all is announced to the system before the first is
-//! waited for, so the disk works on all of it at the same time.
+//! Runs in the page cache are read at once. All others are announced to the system before the first of them is read, so the
+//! disk works on them in parallel.
 
 use super::{Fetched, Run};
 use crate::{error::StorageError, nowait};

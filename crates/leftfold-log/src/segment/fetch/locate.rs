@@ -1,7 +1,7 @@
-//! Where events lie, and which of them are read together.
+//! Locating events, and grouping those that are read together.
 //!
 //! **Owns:** turning positions into runs of bytes. **Does not know:** how the runs are read.
-//! **Invariants:** a run is of one segment; runs come in the order of the positions.
+//! **Invariants:** a run lies in one segment; runs come in the order of the positions.
 
 use std::sync::Arc;
 

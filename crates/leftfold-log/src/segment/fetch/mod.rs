@@ -1,7 +1,7 @@
 //! Reading the events at given positions.
 //!
-//! **Owns:** [`Segments::fetch`] and [`Fetched`], the events as they lie in memory. **Does not know:** why these events.
-//! **Invariants:** events come in the order of the positions; no byte is believed before its record's checksum matched;
+//! **Owns:** [`Segments::fetch`] and [`Fetched`], the events as bytes in memory. **Does not know:** why these events.
+//! **Invariants:** events come in the order of the positions; no byte is used before its record's checksum is verified;
 //! memory is bounded by the caller's bound and one event.
 //! **Reading order:** [`Fetched`], [`locate`] (where events lie), [`io`] (how they are read), [`erased`], [`decode`].
 
