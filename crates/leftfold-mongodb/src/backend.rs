@@ -1,7 +1,7 @@
-//! The back end: where events are stored and found again, and what holds the modules below together.
+//! The back end: the modules of this crate as one [`Backend`].
 //!
-//! **Owns:** [`MongoBackend`]. **Does not know:** filters and documents. Retention and deletion; they come on top.
-//! **Invariants:** clones are the same storage; no lock of this process is held while it waits for the server.
+//! **Owns:** [`MongoBackend`]. **Does not know:** filters and documents; stream lifecycles, which `RetentionStore` adds.
+//! **Invariants:** clones are the same storage; no lock of this process is held while a call waits for the server.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -1,8 +1,8 @@
 //! A commit as a document.
 //!
-//! **Owns:** [`CommitDocument`], its checksum, and the way between it and events. **Does not know:** collections.
-//! **Invariants:** a document that is decoded has a checksum that holds, a number of events that its positions say, and
-//! names within the model's limits; only the fields of an erased event may differ from what was committed.
+//! **Owns:** [`CommitDocument`], its checksum, and the conversion to and from events. **Does not know:** collections.
+//! **Invariants:** a document that decodes has a valid checksum, as many events as its positions say, and names within the
+//! model's limits; only the fields of an erased event may differ from what was committed.
 
 use bytes::Bytes;
 use leftfold_model::{

@@ -1,8 +1,8 @@
-//! What can go wrong with a server, and what it says about an append.
+//! Errors of the server, and what each proves about the outcome of an append.
 //!
-//! **Owns:** [`OpenError`], `Failure`, and the judgement whether a failed insert certainly changed nothing.
+//! **Owns:** [`OpenError`], `Failure`, and whether a failed insert certainly changed nothing.
 //! **Does not know:** which operation failed.
-//! **Invariants:** in doubt an outcome is unknown; only a refusal by the server itself proves that nothing was written.
+//! **Invariants:** an outcome is unknown unless proved; only a refusal by the server itself proves that nothing was written.
 
 use std::{error::Error, sync::Arc, time::Duration};
 

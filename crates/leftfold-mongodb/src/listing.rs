@@ -1,9 +1,9 @@
 //! The list of streams.
 //!
-//! **Owns:** the collection `streams`: a line per stream, derived from the commits, which each listing brings up to date.
-//! **Does not know:** retention.
-//! **Invariants:** it is derived, so removing it costs one pass over the log; a line only moves forwards, so any number of
-//! processes may bring it up to date at the same time.
+//! **Owns:** the collection `streams`: one document per stream, derived from the commits and brought up to date by each
+//! listing. **Does not know:** retention.
+//! **Invariants:** the collection is derived, so dropping it costs one pass over the log; a document only moves forwards, so
+//! any number of processes may update it at the same time.
 
 use std::collections::HashMap;
 

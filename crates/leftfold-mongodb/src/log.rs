@@ -1,8 +1,8 @@
-//! The collection of commits: what may be asked of it, and how long an answer may take.
+//! The collection of commits: its operations and their time limits.
 //!
-//! **Owns:** [`Log`]: inserting a commit, finding commits, the newest one. **Does not know:** why anybody looks.
-//! **Invariants:** every operation has a time limit on this side; a page holds a bounded number of bytes; an answer that
-//! decides an append comes from a server that has the newest commit known, or it is refused as stale.
+//! **Owns:** [`Log`]: inserting a commit, finding commits, the newest one. **Does not know:** the purpose of a lookup.
+//! **Invariants:** every operation has a time limit on this side; a page holds a bounded number of bytes; a response that
+//! decides an append comes from a server that has the newest known commit, or it is discarded as stale.
 
 use std::sync::Arc;
 

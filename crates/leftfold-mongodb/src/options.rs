@@ -1,8 +1,8 @@
-//! Where the database is, and how the store uses it.
+//! The options of a store, parsed from an address.
 //!
-//! **Owns:** [`MongoOptions`] and reading them from an address. **Does not know:** how to connect.
-//! **Invariants:** an option that lets the server lose acknowledged events is refused, unless a word that begins with
-//! `unsafe_` allows it; no message and no `Debug` shows a password.
+//! **Owns:** [`MongoOptions`] and parsing them. **Does not know:** how to connect.
+//! **Invariants:** an option that lets the server lose acknowledged events is an error, unless a parameter `unsafe_...` allows
+//! it; no message and no `Debug` output contains a password.
 
 use std::{fmt, str::FromStr, time::Duration};
 

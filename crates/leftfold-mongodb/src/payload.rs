@@ -1,8 +1,8 @@
 //! Data that is too large for its commit's document.
 //!
 //! **Owns:** the collection `payloads`: writing, reading and removing. **Does not know:** which events have one.
-//! **Invariants:** a payload is durable before a commit refers to it; its id is its event's place in an append of one writer, so
-//! it is written once; one that no commit refers to is of an append that failed, and no read sees it.
+//! **Invariants:** a payload is durable before a commit refers to it; its id is derived from its event's place in one writer's
+//! append, so it is written once; a payload without a commit belongs to an append that failed, and no read sees it.
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;

@@ -1,8 +1,8 @@
 //! Selections as filters of MongoDB.
 //!
-//! **Owns:** [`scope_filter`], [`query_filter`], and choosing the events of a commit. **Does not know:** pages.
-//! **Invariants:** a filter finds every commit with a selected event, and maybe others: events are chosen by the model's own
-//! rules afterwards.
+//! **Owns:** [`scope_filter`], [`query_filter`], and selecting the events of a commit. **Does not know:** pages.
+//! **Invariants:** a filter finds every commit with a selected event, and perhaps others; the model's own matching then selects
+//! the events.
 
 use leftfold_model::{Query, QueryItem, RecordedEvent, Scope};
 use mongodb::bson::{Bson, Document, doc};

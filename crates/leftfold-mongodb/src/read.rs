@@ -1,8 +1,8 @@
-//! Reading selections, page after page.
+//! Reading selections, page by page.
 //!
-//! **Owns:** [`Reader`], and reads as the contract asks for them. **Does not know:** how commits come to be.
+//! **Owns:** [`Reader`], and the contract's reads over it. **Does not know:** how commits are written.
 //! **Invariants:** all pages see the log up to the head that the read began with; no cursor of the server stays open between
-//! two pages; events that a scavenge erased are never delivered.
+//! two pages; erased events are never delivered.
 
 use futures_core::stream::BoxStream;
 use futures_util::stream;

@@ -1,9 +1,9 @@
-//! The newest commits, and those who follow them.
+//! The newest commits, and the subscriptions that follow them.
 //!
-//! **Owns:** [`Tail`]: the commits that this process saw last, the task that looks for those of others, and subscriptions.
+//! **Owns:** [`Tail`]: a cache of the newest commits, the task that polls for those of other processes, and subscriptions.
 //! **Does not know:** appends.
-//! **Invariants:** what is delivered stands in the order of positions behind the checkpoint; all subscribers that are caught up
-//! share one look at the server; a commit that was missed in memory is read from the server, so losing one costs time only.
+//! **Invariants:** events are delivered in the order of positions after the checkpoint; all caught-up subscribers share one
+//! poll of the server; a commit that is missing in the cache is read from the server, so losing one costs time only.
 
 use std::{
     collections::VecDeque,

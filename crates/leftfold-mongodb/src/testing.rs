@@ -1,8 +1,8 @@
-//! A private server of MongoDB's protocol for tests: real, empty, gone afterwards.
+//! A private server of MongoDB's protocol for tests, removed afterwards.
 //!
 //! **Owns:** [`Server`]: FerretDB as a library, or the server that `MONGODB_URL` names. **Does not know:** the store.
-//! **Invariants:** the server listens on the loopback address only; it ends with the process that started it, however that ends,
-//! since it ends with its standard input.
+//! **Invariants:** the server listens on the loopback address only; it ends with the process that started it, however that
+//! ends, because it stops when its standard input closes.
 
 #![expect(
     clippy::missing_panics_doc,

@@ -1,10 +1,10 @@
-//! How messages become bytes.
+//! The codec of gRPC messages.
 //!
-//! **Owns:** [`MessageCodec`]: how much memory a call has from its beginning. **Does not know:** messages.
-//! **Invariants:** what is sent is what the library's own codec would send.
+//! **Owns:** [`MessageCodec`]: the size of a call's first buffers. **Does not know:** messages.
+//! **Invariants:** the bytes are those of tonic's own codec.
 //!
-//! Most calls are one small message there and one back. The library gives each 8 KiB for either, which an allocator has to
-//! look for every time; what is as small as this it has at hand. Larger messages get what they need.
+//! Most calls are one small message in each direction. tonic allocates 8 KiB per direction for every call, which misses the
+//! allocator's fast path for small objects; a smaller first buffer hits it. Larger messages grow the buffer as needed.
 
 use std::marker::PhantomData;
 

@@ -1,7 +1,7 @@
-//! The wire contracts that Leftfold's server and client speak.
+//! The wire contracts of Leftfold's server and client.
 //!
-//! **Owns:** the `.proto` files and what is generated from them. **Does not know:** what any of it means.
-//! **Invariants:** names and numbers are those existing clients use; comments and everything else are our own.
+//! **Owns:** the `.proto` files and the code generated from them. **Does not know:** what messages mean.
+//! **Invariants:** names and numbers are those that existing clients use; comments and everything else are our own.
 
 #![allow(
     missing_docs,

@@ -1,11 +1,13 @@
-//! Calls: how long they may take, and what they hold meanwhile.
+//! Calls: their deadlines, and the memory they hold.
 //!
 //! **Owns:** [`RequestScope`], the deadline and the memory of a request from its arrival; [`run_to_completion`] for calls that
-//! write, [`with_timeout`] for those that only read; [`until_shutdown`] for answers that do not end by themselves.
+//! write, [`with_timeout`] for those that only read; [`until_shutdown`] for streams that would not end by themselves.
 //! **Does not know:** what is written or read.
-//! **Invariants:** there is one deadline for each call, counted from the arrival of its headers. A write that was begun is
-//! finished, also when its client is gone or has waited long enough, and holds the memory of its request until then. A write
-//! whose deadline passed before it arrived is not begun. A read is dropped when its client no longer waits for it.
+//! **Invariants:**
+//! - Each call has one deadline, counted from the arrival of its headers.
+//! - A write that began finishes, even if its client is gone or timed out, and holds the memory of its request until then.
+//! - A write whose deadline passed before it arrived does not begin.
+//! - A read is dropped when its client no longer waits for it.
 
 use std::{
     future::Future,

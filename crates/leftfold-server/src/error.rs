@@ -1,4 +1,4 @@
-//! What can go wrong while a server starts and runs.
+//! Errors of starting and running a server.
 //!
 //! **Owns:** [`BindError`], [`ServeError`]. **Does not know:** errors of single requests; each protocol has its own.
 

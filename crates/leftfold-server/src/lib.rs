@@ -1,9 +1,9 @@
-//! The server: one port on which existing clients find the store they know.
+//! The server: one port for KurrentDB's, UmaDB's and Leftfold's clients, and for HTTP.
 //!
-//! **Owns:** [`Server`], [`Settings`], the protocols, and the limits of what strangers may ask for.
+//! **Owns:** [`Server`], [`Settings`], the protocols, and the limits of what clients may request.
 //! **Does not know:** how events are stored; rules about streams: it translates and never decides.
-//! **Invariants:** every limit is set and has a name in [`Settings`]; what was accepted is finished before the server ends;
-//! no type that was generated from a wire contract leaves this crate.
+//! **Invariants:** every limit has a default and a name in [`Settings`]; the server finishes what it accepted before it ends;
+//! no type generated from a wire contract is public.
 //! **Reading order:** [`Server`], [`Settings`], `connection`, `multiplex`, then `protocol`: `kurrent`, `umadb`, `native`,
 //! `http_api`; `background` is what runs beside requests.
 

@@ -1,9 +1,9 @@
-//! Which protocol a request is for.
+//! Routing each request to its protocol.
 //!
-//! **Owns:** [`ProtocolMux`]: one service made of all protocols; what each request is bounded by. **Does not know:** methods
+//! **Owns:** [`ProtocolMux`]: one service made of all protocols; the bounds of each request. **Does not know:** methods
 //! beyond their table.
-//! **Invariants:** what says by HTTP/2 that it is gRPC gets a gRPC answer, everything else an HTTP answer. The deadline of a
-//! request begins when its headers are here.
+//! **Invariants:** a request over HTTP/2 whose media type is gRPC gets a gRPC response, every other an HTTP response; the
+//! deadline of a request starts when its headers have arrived.
 
 use std::{
     convert::Infallible,

@@ -1,8 +1,8 @@
-//! A server, from its address to its end.
+//! The server: binding an address, running, shutting down.
 //!
-//! **Owns:** [`Server`]: binding, running, stopping. **Does not know:** protocols, connections.
-//! **Invariants:** nothing listens on an address that others reach unless that was asked for; when told to stop the server
-//! takes nothing new, finishes what it accepted, and closes the store.
+//! **Owns:** [`Server`]. **Does not know:** protocols, connections.
+//! **Invariants:** the server listens on loopback only, unless the settings allow other addresses; at shutdown it accepts
+//! nothing new, finishes what it accepted, and closes the store.
 
 use std::{future::Future, net::SocketAddr, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! What all protocols of one server share.
+//! The state that all protocols of one server share.
 //!
 //! **Owns:** [`ServerState`]. **Does not know:** protocols.
 

@@ -1,9 +1,9 @@
-//! The simulation that tries to break the engine: a disk that loses, tears and lies, and a judge.
+//! The simulation of the engine: a disk that loses, tears and lies, and an oracle.
 //!
 //! **Owns:** [`SimDisk`], the [`Simulation`] of random histories, scripted [`scenario`]s.
 //! **Does not know:** the layouts of files.
-//! **Invariants:** one seed is one history, to the byte: no real time, no threads, no hash order; what the judge calls a
-//! failure is a broken promise of docs/durability.md.
+//! **Invariants:** one seed is one history, to the byte: no real time, no threads, no hash order; a violation that the oracle
+//! reports is a broken promise of docs/durability.md.
 //! **Reading order:** [`SimDisk`], [`Oracle`], [`Simulation`].
 
 mod disk;

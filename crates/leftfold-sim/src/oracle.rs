@@ -1,9 +1,10 @@
-//! The judge: what was promised, and whether it holds.
+//! The oracle: what the log must contain, and whether it does.
 //!
-//! **Owns:** [`Oracle`]: every acknowledged append, and those whose outcome is open. **Does not know:** disks.
-//! **Invariants:** after a recovery the log must be all acknowledged appends, then some first ones of those whose outcome was
-//! open, each whole; what has been seen once is acknowledged from then on; what lies under a cut may be missing, and must
-//! be once a scavenge said so; nothing else may.
+//! **Owns:** [`Oracle`]: every acknowledged append, and those of unknown outcome. **Does not know:** disks.
+//! **Invariants:**
+//! - After a recovery the log is all acknowledged appends, then a prefix of those of unknown outcome, each whole.
+//! - An append that a reader has seen counts as acknowledged from then on.
+//! - Only truncated events may be missing, and they must be missing once a scavenge reported them erased.
 
 use leftfold_log::Truncation;
 use leftfold_model::{Append, Position, RecordedEvent, Revision, StreamName};

@@ -1,7 +1,7 @@
-//! Chance that repeats itself.
+//! A deterministic random number generator.
 //!
 //! **Owns:** [`Rng`]: splitmix64 (Steele, Lea, Flood, 2014). **Does not know:** what is drawn.
-//! **Invariants:** the same seed gives the same draws.
+//! **Invariants:** equal seeds give equal draws.
 
 /// A source of draws.
 #[derive(Clone, Debug)]

@@ -1,9 +1,8 @@
-//! A history: appends, upkeep, faults, crashes and recoveries, under the eyes of the judge.
+//! A simulated run: appends, maintenance, faults, crashes and recoveries, checked by the oracle.
 //!
-//! **Owns:** [`Simulation`]: a log on a simulated disk and what may be done to it. **Does not know:** which steps are taken in
-//! which order; a seed or a scenario says that.
-//! **Invariants:** after every step what readers see is what was acknowledged; an error that no fault explains is a
-//! broken promise.
+//! **Owns:** [`Simulation`]: a log on a simulated disk and the steps it can take. **Does not know:** the order of the steps; a
+//! seed or a scenario decides that.
+//! **Invariants:** after every step readers see exactly what was acknowledged; an error that no fault explains is a violation.
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 

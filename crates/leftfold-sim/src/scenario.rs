@@ -1,8 +1,8 @@
-//! Scripted histories, to be stopped in each of their operations.
+//! Scripted histories, with a crash in each of their disk operations.
 //!
-//! **Owns:** the scripts, and [`crash_at_every_op`]: every crash point of a script in every kind of loss.
+//! **Owns:** the scripts, and [`crash_at_every_op`]: every crash point of a script with every kind of loss.
 //! **Does not know:** seeds.
-//! **Invariants:** a script is the same list of operations each time until the crash, so crash point N is one place.
+//! **Invariants:** a script performs equal operations in each run until the crash, so crash point N is one place.
 
 use leftfold_log::ScavengeOptions;
 

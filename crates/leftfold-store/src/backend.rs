@@ -1,8 +1,8 @@
-//! The contract between a kind of storage and the rules about streams.
+//! The contract of a back end: storage without the rules of a stream's lifecycle.
 //!
 //! **Owns:** [`Backend`], [`AppendTransaction`] and the values that only they use.
 //! **Does not know:** metadata, retention, deletion: [`crate::RetentionStore`] adds them, once for every back end.
-//! **Invariants:** as [`EventStore`](crate::EventStore), whose methods of the same names say what is promised.
+//! **Invariants:** those of [`EventStore`](crate::EventStore) for methods of equal names.
 
 use std::{fmt::Debug, sync::Arc};
 

@@ -1,6 +1,6 @@
 //! The system's clock.
 //!
-//! **Owns:** [`system_time`], the default clock of stores. **Does not know:** who asks for the time, and why.
+//! **Owns:** [`system_time`], the default clock of stores. **Does not know:** its callers.
 //! **Invariants:** a clock set before 1970 reads as 1970; it never panics.
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,8 +1,8 @@
-//! What can go wrong between a caller and a store.
+//! Errors of the store contract.
 //!
 //! **Owns:** [`AppendError`], [`ReadError`]. **Does not know:** the errors of any one store; it carries them
 //! as sources.
-//! **Invariants:** every append error tells whether the append certainly did not happen; an error never looks
+//! **Invariants:** every append error says whether the append certainly did not happen; an error never looks
 //! like the end of a stream.
 
 use std::{error::Error, sync::Arc};

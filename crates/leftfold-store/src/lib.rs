@@ -1,7 +1,7 @@
 //! The contract every Leftfold store fulfils, two stores that fulfil it, and the suite that checks it.
 //!
-//! **Owns:** [`EventStore`], its errors, [`MemoryStore`], and keeping snapshots and [`consumers`].
-//! **Does not know:** wires, SQL, aggregates, runtimes beyond tokio's channels and blocking pool.
+//! **Owns:** [`EventStore`], its errors, [`MemoryStore`], and storing snapshots and [`consumers`].
+//! **Does not know:** wire protocols, SQL, aggregates, runtimes beyond tokio's channels and blocking pool.
 //! **Invariants:** a rule about streams is decided below this trait, once per store, and checked by the
 //! conformance suite against every store; a difference between stores is a bug or a [`Capabilities`] entry.
 //! **Reading order:** [`EventStore`], [`AppendError`], [`ReadError`], [`MemoryStore`].

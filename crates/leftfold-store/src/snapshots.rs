@@ -1,8 +1,8 @@
-//! Keeping snapshots: a state per stream, to begin loads with.
+//! Snapshots: a saved state per stream, to begin loads with.
 //!
-//! **Owns:** the contract [`SnapshotStore`], and keeping snapshots in memory. **Does not know:** what a state is.
-//! **Invariants:** a snapshot is a copy of what the log says, so losing one costs time only; of two for one stream and
-//! fingerprint the newer one stays; there is one per stream, so their number is bounded by that of the streams.
+//! **Owns:** the contract [`SnapshotStore`], and storing snapshots in memory. **Does not know:** what a state is.
+//! **Invariants:** a snapshot is derived from the log, so losing one costs time only; of two for one stream and fingerprint the
+//! newer one stays; each stream has one, so their number is bounded by that of the streams.
 
 use std::{
     collections::HashMap,

@@ -1,9 +1,8 @@
-//! Aggregates: what the events of one stream add up to.
+//! Aggregates: states folded from the events of one stream.
 //!
 //! **Owns:** the traits [`Aggregate`], [`Created`], [`IntoEvents`] and [`IntoDecision`].
-//! **Does not know:** stores, async, errors of
-//! infrastructure.
-//! **Invariants:** applying an event cannot fail, for it states what happened; deciding may.
+//! **Does not know:** stores, async, errors of infrastructure.
+//! **Invariants:** applying an event cannot fail, because it states what happened; deciding may.
 
 use std::convert::Infallible;
 

@@ -1,8 +1,8 @@
-//! Boundaries: which events a model is the fold of.
+//! Boundaries: the events that a model is folded from.
 //!
 //! **Owns:** [`Boundary`], [`BoundaryError`]. **Does not know:** models.
-//! **Invariants:** a mistake in a boundary is kept and reported when it is used, so that models can state theirs plainly; a
-//! query made of a boundary also finds the old events that upcasts turn into newer ones.
+//! **Invariants:** a mistake in a boundary is stored and reported when the boundary is used, so that models can declare theirs
+//! without a `Result`; a query made of a boundary also finds the old events that upcasters turn into newer ones.
 
 use std::fmt::Display;
 

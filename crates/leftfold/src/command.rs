@@ -1,12 +1,12 @@
-//! The one engine of commands: read, decide, append under what was read, and again after a conflict.
+//! The engine of all commands: read, decide, append under what was read, retry after a conflict.
 //!
-//! **Owns:** [`CommandContext`]: attempts, metadata, idempotency keys, making events of values, unknown outcomes.
+//! **Owns:** [`CommandContext`]: attempts, metadata, idempotency keys, encoding events, unknown outcomes.
 //! [`Command`] is what a kind of command adds. **Does not know:** aggregates, models, what a command decides.
 //! **Invariants:**
-//! - What was decided is appended only if all that was read still holds: revisions, lives of streams, conditions.
-//! - An append whose outcome is unknown is repeated with the same event ids, so it is stored once.
-//! - A command with a key is stored once per key: the append is refused if the key was used before.
-//! - What cannot be decoded again is not stored.
+//! - Decided events are appended only if all that was read still holds: revisions, stream lifecycles, conditions.
+//! - An append of unknown outcome is retried with the same event ids, so it is stored once.
+//! - A command with an idempotency key is stored once per key: the append fails if the key was used before.
+//! - Events that cannot be decoded again are not stored.
 
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Reading stored events as values of an enum, as read models do.
 //!
-//! **Owns:** [`EventReader`]: which events are selected, and turning each into [`Recorded`] values.
+//! **Owns:** [`EventReader`]: the selection of events, and decoding each into [`Recorded`] values.
 //! **Does not know:** what readers do with events.
 //! **Invariants:** events come in the order of the log, each exactly once; an event that cannot be decoded ends the stream
 //! with an error that names it.

@@ -1,6 +1,6 @@
-//! How a command ends.
+//! The results of commands.
 //!
-//! **Owns:** [`Committed`], [`ExecuteError`]. **Does not know:** how often it was tried; it carries the count.
+//! **Owns:** [`Committed`], [`ExecuteError`]. **Does not know:** how commands are retried; it carries the number of attempts.
 //! **Invariants:** the domain's own error is a variant of its own, unchanged; the text of an error contains those of all its
 //! sources.
 

@@ -1,4 +1,4 @@
-//! Looking back at an aggregate: what each event changed.
+//! The history of an aggregate: what each event changed.
 //!
 //! **Owns:** [`HistoryStep`], [`FieldChange`], and comparing states field by field. **Does not know:** how states are stored.
 //! **Invariants:** the states are those of the fold that commands decide on; nothing is stored; one state is in memory at a

@@ -1,6 +1,6 @@
-//! What a panic said.
+//! The message of a caught panic.
 //!
-//! **Owns:** the text of a caught panic. **Does not know:** who panicked.
+//! **Owns:** extracting its text. **Does not know:** what panicked.
 //! **Invariants:** never panics itself.
 
 use std::any::Any;

@@ -1,8 +1,8 @@
-//! Repositories: load an aggregate, let a command decide, append what it decided.
+//! Repositories: load an aggregate, let a command decide, append its events.
 //!
 //! **Owns:** [`Repository`] and the order of its steps. **Does not know:** any domain, any store.
-//! **Invariants:** a command decides on a fold of everything before it; what it decided is appended only if that is still
-//! everything; after a conflict it decides again on a fresh fold.
+//! **Invariants:** a command decides on a fold of all events of its stream; its events are appended only if no other event was
+//! appended to the stream since; after a conflict it decides again on a fresh fold.
 
 use std::{marker::PhantomData, sync::Arc};
 

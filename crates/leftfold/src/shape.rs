@@ -1,7 +1,7 @@
-//! Shapes: what a stored value consists of, in words.
+//! Shapes: the names and types of the fields of a stored value, as text.
 //!
 //! **Owns:** the trait [`Shape`] and the text it makes. **Does not know:** what shapes are compared with.
-//! **Invariants:** two types with one shape are written alike by serde's derived code; a type within itself is named once.
+//! **Invariants:** serde's derived code encodes two types of one shape alike; a recursive type is named once.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},

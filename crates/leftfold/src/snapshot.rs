@@ -1,9 +1,10 @@
-//! Snapshots: a state kept, so that a load need not begin at the first event.
+//! Snapshots: saved states, so that a load need not begin at the first event.
 //!
-//! **Owns:** the trait [`Snapshot`], when snapshots are taken, and which are believed. **Does not know:** where they are kept.
-//! **Invariants:** a snapshot is believed only if its fingerprint is that of this program's state and events, it can be
-//! read, and the event it was taken after stands in the log where the snapshot says; otherwise everything is replayed. Taking one
-//! never delays or fails a command.
+//! **Owns:** the trait [`Snapshot`], when snapshots are taken, and which are used. **Does not know:** where they are stored.
+//! **Invariants:**
+//! - A load uses a snapshot only if its fingerprint is that of this program's state and events, it can be decoded, and the log
+//!   holds its last event where the snapshot says. Otherwise it replays all events.
+//! - Taking a snapshot never delays or fails a command.
 
 use std::{
     collections::HashSet,

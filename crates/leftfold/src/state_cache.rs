@@ -1,8 +1,9 @@
-//! States kept in memory between commands.
+//! A cache of states between commands.
 //!
-//! **Owns:** [`StateCache`]: which states are there, and taking new events into them. **Does not know:** how a command decides.
-//! **Invariants:** a kept state is the fold of the events up to its revision, as they are stored, and may be behind the log: who
-//! uses it appends under its revision, and believes nothing else it says; a state is used by one command at a time.
+//! **Owns:** [`StateCache`]: its entries, and applying new events to them. **Does not know:** how a command decides.
+//! **Invariants:** a cached state is the fold of the stored events up to its revision, and may lag the log. A command that uses
+//! one appends with the cached revision as the expectation, and reloads before it reports a rejection. Only one command uses an
+//! entry at a time.
 
 use std::{
     fmt,

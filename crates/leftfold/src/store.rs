@@ -1,6 +1,6 @@
-//! The door to a store.
+//! The store of an application: opening it, and starting commands on it.
 //!
-//! **Owns:** [`Store`]: opening one of the stores, and beginning commands on it. **Does not know:** what they do.
+//! **Owns:** [`Store`]. **Does not know:** what commands do.
 //! **Invariants:** no type parameter: code written for one store runs on all of them.
 
 use std::{fmt, path::PathBuf, sync::Arc};

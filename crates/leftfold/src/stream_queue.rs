@@ -1,9 +1,9 @@
 //! A queue for each stream: commands of one process on one aggregate run one after another.
 //!
-//! **Owns:** [`StreamQueues`] and the state that one command leaves to the next. **Does not know:** what commands do.
+//! **Owns:** [`StreamQueues`] and the state that one command passes to the next. **Does not know:** what commands do.
 //! **Invariants:**
-//! - The queue is a courtesy: whether a command may be appended is decided by the store alone.
-//! - A command that holds its turn and makes no progress delays others by [`PATIENCE`], never for longer.
+//! - The queue only reduces conflicts: the store alone decides whether an append is allowed.
+//! - A command that holds its turn without progress delays others by [`PATIENCE`] at most.
 //! - A stream that no command waits for costs no memory.
 
 use std::{

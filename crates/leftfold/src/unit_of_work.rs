@@ -1,9 +1,9 @@
-//! Commands on several aggregates at once, and on models beside them.
+//! Units of work: commands on several aggregates at once, and on models beside them.
 //!
 //! **Owns:** [`UnitOfWork`], [`AggregateRef`], [`ModelRef`] and the trait [`Participants`] for tuples.
 //! **Does not know:** any domain, any store.
-//! **Invariants:** everything decided is one append: all or nothing; when it is written, every participant is still as it
-//! was read, those that get no events too.
+//! **Invariants:** all decided events are one append: all or nothing. It succeeds only if every participant is still as it was
+//! read, including those that get no events.
 
 use std::future::Future;
 

@@ -1,8 +1,8 @@
-//! Deciding the appends of a group, one behind another.
+//! Deciding the appends of a group, one after another.
 //!
 //! **Owns:** [`Decider`]: expected revisions, checks, conditions and repetitions. **Does not know:** the server.
-//! **Invariants:** the order of checks is that of docs/queries.md; an append sees those before it in its group; what is decided
-//! depends on the commits up to one, and on nothing else.
+//! **Invariants:** the order of checks is that of docs/queries.md; an append sees the earlier ones of its group; a decision
+//! depends on the commits up to a known one, and on nothing else.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
-//! A group's events as a commit's document.
+//! Encoding a group's events as the document of a commit.
 //!
-//! **Owns:** [`encode`]: which data is inline, and the document. **Does not know:** whether the commit will be.
-//! **Invariants:** no document is larger than the server takes; an append that cannot fit any document is refused by name.
+//! **Owns:** [`encode`]: which data is inline, and the document. **Does not know:** whether the commit succeeds.
+//! **Invariants:** no document exceeds the server's limit; an append that fits no document is refused with that limit.
 
 use std::collections::HashMap;
 

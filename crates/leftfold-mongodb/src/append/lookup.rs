@@ -1,7 +1,7 @@
-//! What a group of appends has to know of the commits before it.
+//! Looking up what the decisions of a group need to know of earlier commits.
 //!
-//! **Owns:** [`Found`] and asking the server for it; the last revisions of streams, kept in memory. **Does not know:** the rules.
-//! **Invariants:** all of it is as of one commit, which every answer of the server proves to have seen.
+//! **Owns:** [`Found`] and the queries for it; the last revisions of streams, cached. **Does not know:** the rules.
+//! **Invariants:** all of it is as of one commit, and every response of the server proves that it has that commit.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,9 +1,11 @@
-//! The task that writes: takes what callers wait for, and inserts it as one commit.
+//! The writer task: takes queued appends and inserts each group as one commit.
 //!
-//! **Owns:** [`Writer`]: the queue, the newest commit known, and answers. **Does not know:** filters.
-//! **Invariants:** every append that entered the queue is answered, unless its runtime ends; an append is acknowledged,
-//! refused or found repeated only by what a majority of the servers has; a commit whose insert was not answered is inserted
-//! again under the same number and identity until the server says whose that number is.
+//! **Owns:** [`Writer`]: the queue, the newest commit known, and the outcomes. **Does not know:** filters.
+//! **Invariants:**
+//! - Every append that entered the queue gets an outcome, unless its runtime ends.
+//! - An append is acknowledged, rejected or recognised as repeated only by commits that a majority of the servers has.
+//! - A commit whose insert got no response is inserted again under the same number and identity, until the server says whose
+//!   that number is.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -1,8 +1,8 @@
 //! Health checks for orchestrators, over gRPC and HTTP.
 //!
 //! **Owns:** [`check`], and the gRPC health service. **Does not know:** what the other services do.
-//! **Invariants:** every service of this server has a status; each check calls the store, with a timeout; from the begin of a
-//! shutdown every status is `NOT_SERVING`; an open watch does not delay the shutdown.
+//! **Invariants:** every service of this server has a status; each check calls the store, with a timeout; once a shutdown
+//! begins, every status is `NOT_SERVING`; an open watch does not delay the shutdown.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,8 @@
-//! What monitoring reads.
+//! Metrics of the server, in the text format of OpenMetrics.
 //!
-//! **Owns:** [`Metrics`]: names, meanings, and their text form (docs/metrics.md). **Does not know:** who counts.
-//! **Invariants:** a name once published keeps its meaning; labels have few values, none of them from clients, and each is
-//! there from the start, so that its first increase is seen.
+//! **Owns:** [`Metrics`]: names, meanings, and their text form (docs/metrics.md). **Does not know:** which code counts.
+//! **Invariants:** a published name keeps its meaning; labels have few values, none of them from clients, and each exists from
+//! the start, so that its first increase is visible.
 //!
 //! Source: the OpenMetrics 1.0 exposition format.
 

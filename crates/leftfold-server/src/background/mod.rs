@@ -1,7 +1,7 @@
-//! What runs beside requests: health, metrics, logs and traces, and the scavenge.
+//! Background services: health, metrics, logs and traces, and the scavenge.
 //!
-//! **Owns:** services of the server that no client's request carries out. **Does not know:** protocols, but for the health
-//! service, which is one of gRPC's own.
+//! **Owns:** services of the server that run beside requests. **Does not know:** protocols, except for the health service,
+//! which is one of gRPC's own.
 
 pub(crate) mod health;
 pub(crate) mod metered_store;

@@ -1,10 +1,12 @@
-//! The memory that answers take until their clients have received them.
+//! The memory of responses that clients have not received yet.
 //!
-//! **Owns:** [`AnswerMemory`], one per server; [`ConnectionAnswers`], what one connection has not taken yet; [`ChargedBody`].
-//! **Does not know:** what answers say.
-//! **Invariants:** nothing more is made for a client while all answers together, or a quarter of them on its connection, take
-//! all their memory. While memory is short, connections that take nothing are ended; HTTP/1.1 connections that take nothing
-//! for `write_timeout` always are, since nothing else limits how long their clients may pause.
+//! **Owns:** [`AnswerMemory`], one per server; [`ConnectionAnswers`], the unsent bytes of one connection; [`ChargedBody`].
+//! **Does not know:** what responses say.
+//! **Invariants:**
+//! - No body is polled while all unsent responses together use up the memory, or those of its connection a quarter of it.
+//! - While memory is short, connections whose clients read nothing are closed.
+//! - HTTP/1.1 connections whose clients read nothing for `write_timeout` are always closed, because nothing else limits how
+//!   long such a client may pause.
 
 use std::{
     pin::Pin,

@@ -1,8 +1,8 @@
-//! File descriptors: raising their limit, and how many connections it leaves.
+//! File descriptors: raising their limit, and deriving the number of connections from it.
 //!
-//! **Owns:** [`connections_within_limit`]. **Does not know:** who uses descriptors for what.
-//! **Invariants:** connections never take the descriptors that the store needs for its files: a store that cannot open a file
-//! takes no appends.
+//! **Owns:** [`connections_within_limit`]. **Does not know:** what other code opens.
+//! **Invariants:** connections never use the descriptors that the store needs for its files, because a store that cannot open
+//! a file accepts no appends.
 
 /// Descriptors that are kept for the store's files and directories, for logs, and for what the process inherited.
 const RESERVED: usize = 256;

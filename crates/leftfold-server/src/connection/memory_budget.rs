@@ -1,10 +1,12 @@
-//! The memory that requests take, from their first byte until they are carried out.
+//! The memory budget of requests, from their first byte until they are executed.
 //!
 //! **Owns:** [`MemoryBudget`], one per server; [`ConnectionMemory`], the share of one connection and of its address;
 //! [`Reservation`], what one request holds. **Does not know:** what requests say.
-//! **Invariants:** all requests together hold at most `in_flight_bytes_max`: one connection three quarters of it, one address
-//! seven eighths, and the last eighth is for requests that hold little. A request that does not fit is rejected, never queued
-//! behind another request, so that requests cannot deadlock on the budget.
+//! **Invariants:**
+//! - All requests together hold at most `in_flight_bytes_max`.
+//! - One connection holds at most three quarters of it, one address seven eighths.
+//! - The last eighth is for requests that hold little.
+//! - A request that does not fit is rejected. It never waits for another request, so requests cannot deadlock on the budget.
 
 use std::{
     collections::HashMap,

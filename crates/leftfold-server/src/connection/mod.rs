@@ -1,7 +1,7 @@
-//! Connections: accepting them, detecting their version of HTTP, bounding them, and ending them.
+//! Connections: accepting them, detecting their HTTP version, limiting them, and closing them.
 //!
 //! **Owns:** the accept loop; the memory that requests take. **Does not know:** protocols: it serves any [`HttpService`].
-//! **Invariants:** a connection over a limit is closed at once; one that says nothing is closed in time; no failure of one
+//! **Invariants:** a connection over a limit is closed at once; a silent one is closed after a timeout; no failure of one
 //! connection ends the loop.
 
 mod answer_memory;

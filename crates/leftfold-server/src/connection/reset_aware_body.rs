@@ -1,8 +1,8 @@
-//! Request bodies that do not seem to end when they are broken off.
+//! Request bodies that report a reset or a disconnect as an error instead of an end.
 //!
 //! **Owns:** [`ResetAwareBody`]. **Does not know:** what a body says.
-//! **Invariants:** a body ends only if its sender ended it: a client that cancels a call or hangs up in the middle of it makes
-//! an error of it, so that no half of what it had to say is taken for all of it.
+//! **Invariants:** a body ends only if its sender ended it. If a client cancels a call or disconnects in the middle, the body
+//! ends with an error, so that no part of a message is taken for all of it.
 
 use std::{
     io,

@@ -1,8 +1,8 @@
-//! Lists in JSON that may have so many elements and no more.
+//! Lists in JSON with a maximum number of elements.
 //!
 //! **Owns:** [`Bounded`]. **Does not know:** what the elements are.
-//! **Invariants:** whatever is sent, no more elements are kept than may be; how many there are is known all the same, so that
-//! the refusal can tell.
+//! **Invariants:** elements over the maximum are counted and dropped, so that the error can name their number without holding
+//! them.
 
 use std::{fmt, marker::PhantomData};
 

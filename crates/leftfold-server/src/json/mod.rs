@@ -1,8 +1,8 @@
 //! Events as JSON: a line each for import, export and the command line, an object each over HTTP.
 //!
 //! **Owns:** the format (docs/jsonl.md). **Does not know:** files, stores, HTTP.
-//! **Invariants:** what is written on a line from an event and read again gives the same event, byte for byte of data and
-//! metadata; JSON is kept as it was written, other bytes are base64.
+//! **Invariants:** an event written as a line and read again is equal, byte for byte of data and metadata; JSON is written
+//! unchanged, other bytes as base64.
 
 mod bounded;
 

@@ -1,10 +1,10 @@
-//! The id that a client gave an event, where the event is stored under another one.
+//! The id that a client gave an event, if the event is stored under another one.
 //!
 //! **Owns:** the member `$id` of an event's metadata: writing it, finding it, and the metadata without it.
 //! **Does not know:** why an event needs another id; see the append of each protocol.
 //! **Invariants:**
 //! - The member is the last one of a JSON object: a list of the one id, or an empty list if the client gave none.
-//! - What is written over some metadata gives that metadata back byte for byte.
+//! - Removing the member restores the original metadata byte for byte.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use leftfold_model::{Bytes, EventId};

@@ -1,9 +1,10 @@
 //! The services of gRPC, by their names.
 //!
 //! **Owns:** [`GrpcRoutes`]: which of them a call is for. **Does not know:** their methods, plain HTTP.
-//! **Invariants:** a call for a service that is not there is answered as gRPC does.
+//! **Invariants:** a call for an unknown service gets gRPC's `UNIMPLEMENTED`.
 //!
-//! A router made for any kind of service copies one and boxes its future and its body, for each call; these are of one kind.
+//! A general router clones a service and boxes its future and its body for each call. All services here are of one kind, which
+//! saves that.
 
 use std::{collections::HashMap, convert::Infallible, fmt, sync::Arc};
 

@@ -1,8 +1,8 @@
-//! Looks at an encoded message of Protocol Buffers before it is decoded.
+//! Scanning an encoded message of Protocol Buffers before it is decoded.
 //!
-//! **Owns:** [`MessageScanner`], [`Field`]. **Does not know:** which messages there are; `message_shapes` does.
-//! **Invariants:** an element of a repeated field is counted before memory is taken for it. What the scanner cannot read is
-//! rejected, so that nothing is decoded that was not counted.
+//! **Owns:** [`MessageScanner`], [`Field`]. **Does not know:** which messages exist; `message_shapes` does.
+//! **Invariants:** an element of a repeated field is counted before memory is allocated for it. A message that the scanner
+//! cannot read is rejected, so that nothing is decoded that was not counted.
 //!
 //! An empty element takes two bytes on the wire and a hundred in memory: the size of a message does not bound its decoded form.
 //!

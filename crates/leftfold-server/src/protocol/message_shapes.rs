@@ -1,7 +1,7 @@
 //! The repeated fields of gRPC requests: how many elements, and how much memory each takes.
 //!
 //! **Owns:** a shape for each request that has such fields. **Does not know:** how messages are encoded or scanned.
-//! **Invariants:** every repeated field of a request stands here, and every message that leads to one.
+//! **Invariants:** the shapes cover every repeated field of a request, and every message that leads to one.
 
 use leftfold_model::limits::{
     APPEND_CHECKS_MAX, APPEND_CONDITIONS_MAX, APPEND_EVENTS_MAX, QUERY_ITEM_TAGS_MAX,

@@ -1,8 +1,8 @@
 //! The services and methods of gRPC that this server offers.
 //!
-//! **Owns:** [`SERVICES`], from which health, `/info`, the features told to clients and the bounds of requests follow.
-//! **Does not know:** how a method is carried out.
-//! **Invariants:** a method that is not here is not reachable; a test compares the table with what is registered.
+//! **Owns:** [`SERVICES`], from which health, `/info`, the features of clients and the bounds of requests follow.
+//! **Does not know:** how a method works.
+//! **Invariants:** a method that is not in the table is not reachable; a test compares the table with the registered services.
 
 use leftfold_proto::{event_store::client, kurrentdb::protocol::v2, leftfold, umadb};
 use tonic_health::pb::health_server;

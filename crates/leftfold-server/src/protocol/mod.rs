@@ -1,8 +1,8 @@
-//! The wire protocols: what clients send, and how they are answered.
+//! The wire protocols: decoding requests, calling the store, encoding responses.
 //!
 //! **Owns:** one module for each protocol, and what several of them need: the routes and methods of gRPC, the bounds of their
 //! messages, the encoding of fields, interned names. **Does not know:** connections; how events are stored.
-//! **Invariants:** no protocol knows another; none has a rule about streams; no type that was generated from a contract leaves.
+//! **Invariants:** no protocol knows another; none has a rule about streams; no type generated from a contract is public.
 
 mod client_id;
 mod grpc_routes;

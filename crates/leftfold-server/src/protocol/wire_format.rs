@@ -1,6 +1,6 @@
-//! Fields of Protocol Buffers, written one by one.
+//! Writing fields of Protocol Buffers one by one.
 //!
-//! **Owns:** the form of a field. **Does not know:** messages, and which fields they have.
+//! **Owns:** the encoding of a field. **Does not know:** messages, and which fields they have.
 //! **Invariants:** the number of a field is at most 15, so that its key is one byte.
 //!
 //! Source: the encoding of Protocol Buffers.

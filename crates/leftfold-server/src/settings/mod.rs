@@ -1,8 +1,8 @@
 //! Settings: one definition, from which flags, environment, file and documentation follow.
 //!
 //! **Owns:** [`Settings`], its defaults and texts. **Does not know:** command lines, where the file is.
-//! **Invariants:** every setting has a default that is safe on an open network; a value that is not understood is an error
-//! that names setting, value and what would be right; an unknown setting is an error too.
+//! **Invariants:** every setting has a default that is safe on an open network; an invalid value is an error that names the
+//! setting, the value and what is expected; an unknown setting is an error too.
 
 mod value;
 

@@ -1,7 +1,7 @@
 //! Types of settings, and the text form of their values.
 //!
 //! **Owns:** [`SettingValue`], [`ByteSize`], [`HostList`], [`LogFormat`], [`SettingError`].
-//! **Does not know:** which settings there are.
+//! **Does not know:** which settings exist.
 
 use std::{net::SocketAddr, time::Duration};
 

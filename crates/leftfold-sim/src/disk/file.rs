@@ -1,7 +1,7 @@
 //! An open file of the simulated disk.
 //!
 //! **Owns:** [`SimFile`]. **Does not know:** the directory.
-//! **Invariants:** a handle of an older life of the process does nothing; see [`super`].
+//! **Invariants:** a handle that was opened before a crash does nothing after it; see [`super`].
 
 use std::{
     io,

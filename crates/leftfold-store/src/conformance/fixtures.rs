@@ -1,4 +1,4 @@
-//! Words in which the rules speak of stores and events.
+//! Constructors and readers that the rules share.
 //!
 //! **Owns:** short forms of the model's constructors and of reading to the end. **Does not know:** rules.
 //! **Invariants:** nothing waits longer than a deadline.

@@ -1,6 +1,6 @@
 //! Random histories, compared with the store in memory.
 //!
-//! **Owns:** the rule that any store answers as the store in memory does. **Does not know:** the store under test.
+//! **Owns:** the rule that any store returns what the store in memory returns. **Does not know:** the store under test.
 //! **Invariants:** the seed is printed when the rule fails, and taken from `LEFTFOLD_SEED`.
 
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The suite that every store must pass.
 //!
-//! **Owns:** the rules of the contract as tests, and [`Fixture`], through which they get a store.
-//! **Does not know:** which store it is given. **Invariants:** a rule is a sentence and tests one idea; it needs no time
-//! to pass; what may differ between stores it asks of [`crate::Capabilities`].
+//! **Owns:** the rules of the contract as tests, and [`Fixture`], which creates the store under test.
+//! **Does not know:** which store that is. **Invariants:** a rule is a sentence and tests one idea; it never waits for a clock;
+//! where stores may differ, it looks at [`crate::Capabilities`].
 //!
 //! A back end runs all rules with one line in a test file:
 //!

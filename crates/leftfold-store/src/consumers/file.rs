@@ -1,9 +1,9 @@
 //! Consumers in a file beside the log.
 //!
-//! **Owns:** [`FileConsumers`]: the file, when it is opened, and from the contract's calls to transactions of `tables`.
-//! **Does not know:** the log. **Invariants:** a change is durable when it is answered; a damaged file is named and never
-//! replaced, since it says which effects happened; claims end with the process that gave them, for the log belongs to one
-//! process at a time; nothing blocks the runtime's threads.
+//! **Owns:** [`FileConsumers`]: the file, when it is opened, and mapping the contract's calls to transactions of `tables`.
+//! **Does not know:** the log. **Invariants:** a change is durable before its call returns; a damaged file is an error that names
+//! it, and is never replaced, because it records which effects happened; claims end with their process, because the log
+//! belongs to one process at a time; nothing blocks the runtime's threads.
 
 use std::{
     fmt,

@@ -1,8 +1,8 @@
-//! Who holds which consumer, in the memory of one process.
+//! The holders of consumers, in the memory of one process.
 //!
 //! **Owns:** [`Leases`]: holders and how long their claims last. **Does not know:** terms, checkpoints.
-//! **Invariants:** the clock is monotonic, so that setting the system's clock neither ends nor prolongs a claim; what is
-//! remembered here ends with the process, and with it every claim it gave.
+//! **Invariants:** the clock is monotonic, so that setting the system's clock neither ends nor prolongs a claim; all of it ends
+//! with the process, and with it every claim the process granted.
 
 use std::{collections::HashMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Consumers in memory: the contract, written out as plainly as possible.
+//! Consumers in memory: the plainest implementation of the contract.
 //!
 //! **Owns:** [`MemoryConsumers`]. **Does not know:** files.
 //! **Invariants:** one lock around everything, so a call happens whole or not at all.

@@ -1,9 +1,9 @@
-//! Consumers: programs that read the log, act on its events, and remember how far they are.
+//! Consumers: programs that read the log, act on its events, and save their checkpoint.
 //!
 //! **Owns:** the contract [`Consumers`]: claims, checkpoints, parked events and timers.
 //! **Does not know:** handlers, retries, what an event means.
-//! **Invariants:** a checkpoint moves only from exactly the claimed position, under the newest term; what is parked and
-//! which timers are set changes in the same transaction; an operator writes requests, the holder alone changes the rest.
+//! **Invariants:** a checkpoint moves only from exactly the claimed position, under the newest term; parked events and timers
+//! change in the same transaction; an operator writes requests, the holder alone changes the rest.
 //! **Reading order:** [`Claim`], [`Consumers`], [`ConsumerChange`], [`ConsumerError`].
 
 mod error;

@@ -1,6 +1,6 @@
 //! The names of consumers.
 //!
-//! **Owns:** [`ConsumerName`] and what makes one valid. **Does not know:** who has a name.
+//! **Owns:** [`ConsumerName`] and its validation. **Does not know:** which consumers exist.
 //! **Invariants:** a name can be typed on a command line and shown in a terminal.
 
 use std::{fmt, sync::Arc};

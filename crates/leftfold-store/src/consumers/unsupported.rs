@@ -1,7 +1,7 @@
 //! The consumers of a store that keeps none.
 //!
 //! **Owns:** [`UnsupportedConsumers`]. **Does not know:** the store.
-//! **Invariants:** every call is an error that names the store; nothing is remembered.
+//! **Invariants:** every call is an error that names the store; nothing is stored.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! The values that consumers are made of, and their limits.
+//! The values of the consumers' contract, and their limits.
 //!
-//! **Owns:** claims, changes, parked events, timers, and what makes each valid.
-//! **Does not know:** where they are kept. **Invariants:** every store checks by the functions here, so that a limit is
-//! written once; a value from a caller is checked before anything is changed.
+//! **Owns:** claims, changes, parked events, timers, and their validation.
+//! **Does not know:** where they are stored. **Invariants:** every store validates with the functions here, so that each limit
+//! exists once; a caller's value is validated before anything changes.
 
 use std::time::Duration;
 

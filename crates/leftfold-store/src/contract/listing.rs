@@ -1,6 +1,6 @@
 //! The values of listings and statistics.
 //!
-//! **Owns:** [`ListStreams`], [`StreamInfo`], [`StoreStats`]. **Does not know:** how streams are found.
+//! **Owns:** [`ListStreams`], [`StreamInfo`], [`StoreStats`]. **Does not know:** how a store finds streams.
 
 use std::borrow::Cow;
 

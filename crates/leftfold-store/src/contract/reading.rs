@@ -1,6 +1,6 @@
 //! The values of reads and subscriptions.
 //!
-//! **Owns:** [`ReadBatch`], [`Subscription`], [`Delivery`]. **Does not know:** how events are found.
+//! **Owns:** [`ReadBatch`], [`Subscription`], [`Delivery`]. **Does not know:** how a store finds events.
 
 use leftfold_model::{ConflictToken, Position, Query, RecordedEvent, Scope};
 

@@ -1,8 +1,8 @@
-//! The metadata of a stream: how much of it is kept, and what its users note about it.
+//! The metadata of a stream: its retention, and keys of its users' own.
 //!
 //! **Owns:** [`StreamMetadata`] and its JSON form. **Does not know:** where it is stored, and what it does.
-//! **Invariants:** keys it does not know survive a change; a value of the wrong type counts as absent, so that a mistyped
-//! value cannot make a stream unreadable.
+//! **Invariants:** unknown keys survive a change; a value of the wrong type counts as absent, so that a mistyped value cannot
+//! make a stream unreadable.
 
 use std::{fmt, time::Duration};
 

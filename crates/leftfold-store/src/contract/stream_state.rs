@@ -1,4 +1,4 @@
-//! Requests and answers about the lifecycle of a stream.
+//! The values of a stream's lifecycle: its state, deletions, scavenges.
 //!
 //! **Owns:** [`StreamState`], [`StreamStatus`], [`Delete`], [`Scavenge`], [`ScavengeProgress`].
 //! **Does not know:** how a stream's lifecycle is decided.

@@ -1,7 +1,7 @@
-//! An erasure in the embedded store, with its progress.
+//! A scavenge of the embedded store, with its progress.
 //!
-//! **Owns:** the way from truncations to a scavenge of the log. **Does not know:** why events are erased.
-//! **Invariants:** an erasure without a listener stops after the segment under way.
+//! **Owns:** mapping truncations to a scavenge of the log. **Does not know:** why events are erased.
+//! **Invariants:** if the receiver of the progress is dropped, the scavenge stops after the current segment.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

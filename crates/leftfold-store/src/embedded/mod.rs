@@ -1,9 +1,11 @@
 //! The embedded engine as a [`Backend`].
 //!
 //! **Owns:** [`EmbeddedBackend`]: the bridge between blocking reads and async callers. **Does not know:** files.
-//! **Invariants:** no read blocks a runtime thread: what is in memory and soon done is read in place, everything else on the
-//! blocking pool (docs/adr/0015-read-in-place.md), and a task that only reads lets others run now and then; appends wait in
-//! the engine's own bounded queue, and callers beyond its bound wait here, holding nothing but their append.
+//! **Invariants:**
+//! - No read blocks a runtime thread: short reads of cached data run in place, all others on the blocking pool
+//!   (docs/adr/0015-read-in-place.md).
+//! - A task that only reads yields to others now and then.
+//! - Appends wait in the engine's own bounded queue. Callers over its bound wait here, holding nothing but their append.
 
 mod erase;
 mod list;

@@ -1,4 +1,4 @@
-//! A read of the embedded store on its way from batch to batch.
+//! A read of the embedded store, batch by batch.
 //!
 //! **Owns:** [`ReadStream`]. **Does not know:** on which thread a step runs.
 //! **Invariants:** a step holds one batch of about [`BATCH_BYTES`].

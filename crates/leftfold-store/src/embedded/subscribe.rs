@@ -1,7 +1,8 @@
 //! A subscription of the embedded store.
 //!
 //! **Owns:** [`SubscriptionStream`]. **Does not know:** retention.
-//! **Invariants:** no wake-up is lost: it listens before it looks; what would wait for the disk is read elsewhere.
+//! **Invariants:** no wake-up is lost, because it registers a listener before it polls; a poll that would wait for the disk
+//! runs on the blocking pool.
 
 use std::{pin::pin, time::Duration};
 

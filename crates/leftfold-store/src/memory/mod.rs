@@ -1,7 +1,7 @@
-//! A store in memory: the contract, written out as plainly as possible.
+//! A store in memory: the plainest implementation of the contract.
 //!
 //! **Owns:** [`MemoryStore`]. **Does not know:** files.
-//! **Invariants:** one lock around one list of events, so this is what other stores are compared with.
+//! **Invariants:** one lock around one list of events; tests compare other stores with this one.
 
 mod state;
 

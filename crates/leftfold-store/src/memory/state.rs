@@ -1,7 +1,8 @@
-//! The events of a store in memory, and what is decided by looking at them.
+//! The events of a store in memory, and the decisions on them.
 //!
 //! **Owns:** [`State`]: the list of events and its indexes. **Does not know:** locks, callers, clocks.
-//! **Invariants:** every answer is computed by looking at events of the list; indexes only say where to look.
+//! **Invariants:** every result is computed from events of the list; indexes only narrow where to look. It decides appends
+//! independently of the engine's `AppendValidator`, because the tests compare both.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,10 +1,12 @@
-//! What the metadata of streams says, and how long that is believed.
+//! The lifecycle of a stream as its metadata defines it, and a cache of lifecycles.
 //!
-//! **Owns:** [`StreamLifecycle`], and [`LifecycleCache`], which keeps the lives that were looked up.
-//! **Does not know:** what follows from a life for appends and reads.
-//! **Invariants:** the newest event of a metadata stream tells all; a life that is kept was looked up after the last
-//! change of that metadata stream that this process knows to be over; a change whose end is not known is over never;
-//! where others write too, a kept life is a guess.
+//! **Owns:** [`StreamLifecycle`], and [`LifecycleCache`].
+//! **Does not know:** what a lifecycle means for appends and reads.
+//! **Invariants:**
+//! - The newest event of a metadata stream defines the lifecycle.
+//! - A cached lifecycle was read after the last change of its metadata stream that this process knows to be complete.
+//! - A change of unknown outcome never counts as complete.
+//! - Where other processes write too, a cached lifecycle is a guess.
 
 use std::sync::{
     Arc,

@@ -1,9 +1,8 @@
-//! Plans of appends: what the lifecycles of its streams make of an append, write by write.
+//! Planning appends: what the lifecycles of its streams make of an append, write by write.
 //!
 //! **Owns:** [`Plan`], [`AppendContext`]. **Does not know:** how often a plan is tried, and where it goes.
-//! **Invariants:** whatever was assumed about a life is a check of the append, so a plan that was made on a wrong
-//! assumption is refused by the back end; events that are added stand behind those of the caller, under ids that follow
-//! from the caller's.
+//! **Invariants:** every assumption about a lifecycle is a check of the append, so the back end rejects a plan that rests on a
+//! wrong one; added events come after the caller's, under ids derived from the caller's.
 
 use std::{borrow::Cow, collections::HashMap, future::Future, sync::Arc};
 

@@ -1,8 +1,8 @@
-//! Reading and following one stream, within what is kept of it.
+//! Reading and subscribing to one stream, within its retention.
 //!
-//! **Owns:** which events of a stream can be read now. **Does not know:** appends.
-//! **Invariants:** a stream deleted for good is an error, not an empty stream; whether an event is too old is decided by
-//! one look at the clock for each read.
+//! **Owns:** which events of a stream are readable now. **Does not know:** appends.
+//! **Invariants:** a tombstoned stream is an error, not an empty stream; each read takes the time once and decides with it
+//! which events are too old.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Reclaiming what no stream read can deliver any more.
+//! Finding the events that a scavenge may erase.
 //!
-//! **Owns:** finding out, for every stream with metadata, which events those are. **Does not know:** how a back end erases.
-//! **Invariants:** an event is given up only if no read of its stream that begins now could deliver it; metadata streams
-//! keep their newest event.
+//! **Owns:** computing the truncation of every stream with metadata. **Does not know:** how a back end erases.
+//! **Invariants:** an event is erased only if no read of its stream that begins now could return it; metadata streams keep
+//! their newest event.
 
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream};

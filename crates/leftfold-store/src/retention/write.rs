@@ -1,9 +1,9 @@
-//! Appending and deleting, under the rules of a stream's life.
+//! Appending and deleting, under the rules of a stream's lifecycle.
 //!
-//! **Owns:** carrying out plans, and making new ones as long as the lives of streams change in between.
-//! **Does not know:** reads; what a life means for an append, which is in `plan`.
-//! **Invariants:** a refusal is given only after the lives that it depends on were looked up; what is only remembered may
-//! let an append pass, since the back end checks it, and never refuses one.
+//! **Owns:** executing plans, and planning again while the lifecycles of the streams change.
+//! **Does not know:** reads; what a lifecycle means for an append, which is in `plan`.
+//! **Invariants:** an append is rejected only after the lifecycles it depends on were read again; a cached lifecycle may let an
+//! append pass, because the back end checks it, and never rejects one.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
-//! Decisions that rest on whatever events they need, instead of on one stream.
+//! Decisions on any events they need, instead of on one stream.
 //!
-//! Known as the dynamic consistency boundary: the boundary is drawn by each decision, not by how streams are cut.
+//! Known as the dynamic consistency boundary: each decision draws its own boundary, independent of streams.
 //!
 //! **Owns:** [`Decision`]: read once, fold, decide, append under what was read. **Does not know:** any domain, any store.
-//! **Invariants:** all models are folded from one read; what was decided is appended only if no event was committed since
-//! that would belong to the boundary (or to the narrower one given).
+//! **Invariants:** all models are folded from one read; decided events are appended only if no event within the boundary (or
+//! the narrower one given) was committed since.
 
 mod model;
 

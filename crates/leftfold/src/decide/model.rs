@@ -1,7 +1,7 @@
-//! Models: what a decision rests on.
+//! Models: the states that a decision is made on.
 //!
 //! **Owns:** the traits [`Model`] and [`Models`], which tuples of models implement. **Does not know:** where events come from.
-//! **Invariants:** a model is given exactly the events within its boundary, in the order of the log.
+//! **Invariants:** a model gets exactly the events within its boundary, in the order of the log.
 
 use leftfold_model::Tag;
 

@@ -1,11 +1,11 @@
-//! From an enum of events to data of one variant's fields, and back.
+//! Encoding an enum of events as the data of one variant's fields, and decoding it.
 //!
-//! **Owns:** the translation between serde's picture of an enum and ours, and the formats. **Does not know:** which enum.
-//! **Invariants:** the data of an event holds its fields and no tag, for the type stands beside it; serde's attributes on
+//! **Owns:** the translation between serde's representation of an enum and ours, and the formats. **Does not know:** which enum.
+//! **Invariants:** the data of an event holds its fields and no tag, because the type is stored beside it; serde's attributes on
 //! fields are honoured, because serde's own derived code does the work.
 //!
-//! Serde's derived code is handed a serializer that takes variants only and passes their fields on to the real one;
-//! for reading, a deserializer that names the variant by its number and lets the real one read the fields.
+//! Serde's derived code gets a serializer that accepts variants only and passes their fields on to the real one. For decoding it
+//! gets a deserializer that names the variant by its number and lets the real one read the fields.
 
 use leftfold_model::ContentType;
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeSeed, ser};

@@ -1,8 +1,8 @@
-//! From what is stored to events the program knows.
+//! Decoding stored events into those that the program knows.
 //!
-//! **Owns:** [`Recorded`] and the way from a stored event to 0 to n values. **Does not know:** who wants them.
-//! **Invariants:** an event as this program writes it is decoded directly; any other is upcast, or met as the enum chose
-//! for unknown types; an unknown version is always an error.
+//! **Owns:** [`Recorded`] and the way from a stored event to 0 to n values. **Does not know:** who reads them.
+//! **Invariants:** an event in a current version is decoded directly; an older one is upcast; an unknown type follows the
+//! enum's policy; an unknown version is always an error.
 
 use leftfold_model::{EventId, Position, RecordedEvent, Revision, StreamName, Tag, Timestamp};
 

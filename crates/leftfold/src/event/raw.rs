@@ -1,7 +1,7 @@
-//! Events that the program has no name for.
+//! Stored events of a type that the program does not know.
 //!
 //! **Owns:** [`RawEvent`]. **Does not know:** why they are unknown.
-//! **Invariants:** holds exactly what is stored, so that it can be stored again.
+//! **Invariants:** holds exactly the stored event, so that it can be stored again.
 
 use serde::{Deserialize, Serialize};
 

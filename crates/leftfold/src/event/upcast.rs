@@ -1,8 +1,8 @@
-//! Upcasting: what old shapes of events become.
+//! Upcasting: turning old versions of events into newer ones.
 //!
-//! **Owns:** [`Upcasters`], the table from (name, version) to what makes newer events of it. **Does not know:** enums, stores.
-//! **Invariants:** what is stored never changes: an upcast works on a copy, as a JSON value, while reading; its results are
-//! upcast in turn until the program knows them; a chain that does not end, a failure and a panic are errors.
+//! **Owns:** [`Upcasters`], the table from (name, version) to an upcaster. **Does not know:** enums, stores.
+//! **Invariants:** stored events never change: an upcaster gets a copy, as a JSON value, while reading; its results are upcast in
+//! turn until the program knows them; a chain that does not end, a failure and a panic are errors.
 
 use std::{collections::HashMap, fmt, panic};
 

@@ -1,6 +1,6 @@
-//! Handling one event: attempts, pauses, panics, time.
+//! Handling one event: attempts, backoff, panics, timeouts.
 //!
-//! **Owns:** what one event costs until it is handled or given up. **Does not know:** keys, parking, checkpoints.
+//! **Owns:** the attempts of one event until it is handled or fails. **Does not know:** keys, parking, checkpoints.
 //! **Invariants:** a panic and a timeout are failed attempts; a part that was handled is not handled again because a later
 //! part of the same event failed; only an attempt occupies a slot, a pause does not; a listener that stops does not wait for
 //! pauses.

@@ -1,7 +1,7 @@
-//! Why a listener ended.
+//! Errors that end a listener.
 //!
-//! **Owns:** [`FollowError`]. **Does not know:** how a listener is run.
-//! **Invariants:** every reason names the consumer, and the event if there is one.
+//! **Owns:** [`FollowError`]. **Does not know:** how a listener runs.
+//! **Invariants:** every error names the consumer, and the event if there is one.
 
 use leftfold_model::{Position, Revision, StreamName};
 use leftfold_store::{ReadError, consumers::ConsumerError};

@@ -1,8 +1,8 @@
-//! Keeping a claim while a listener runs.
+//! Renewing a claim while a listener runs.
 //!
-//! **Owns:** [`ClaimKeeper`]: when a claim is renewed, and when it counts as lost. **Does not know:** what is done under it.
+//! **Owns:** [`ClaimKeeper`]: when a claim is renewed, and when it counts as lost. **Does not know:** what happens under it.
 //! **Invariants:** it runs in a task of its own, so that no handler delays a renewal for as long as the runtime has a thread;
-//! a claim that could not be renewed until it ran out is lost.
+//! a claim that was not renewed before it expired is lost.
 
 use std::{sync::Arc, time::Duration};
 

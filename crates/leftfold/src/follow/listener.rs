@@ -1,7 +1,7 @@
 //! The trait that application code implements.
 //!
-//! **Owns:** [`Listener`]. **Does not know:** how a listener is run.
-//! **Invariants:** a listener is any type; what it depends on are its fields.
+//! **Owns:** [`Listener`]. **Does not know:** how a listener runs.
+//! **Invariants:** a listener is any type; its fields are its dependencies.
 
 use std::future::Future;
 

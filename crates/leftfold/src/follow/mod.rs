@@ -1,9 +1,9 @@
 //! Listeners: code that acts on committed events, each at least once, in order per key.
 //!
-//! **Owns:** [`Listener`], how one is set up ([`Follow`]), run, watched and stopped ([`ListenerHandle`]).
-//! **Does not know:** what a listener does; where consumers are kept.
-//! **Invariants:** an event is handled after the one before it of its key, or not at all while that is parked; a checkpoint
-//! never passes an event that was neither handled nor parked; a lost claim stops every effect that is under way.
+//! **Owns:** [`Listener`], its settings ([`Follow`]), running, watching and stopping it ([`ListenerHandle`]).
+//! **Does not know:** what a listener does; where consumers are stored.
+//! **Invariants:** an event is handled after the previous one of its key, or not at all while that one is parked; a checkpoint
+//! never passes an event that was neither handled nor parked; a lost claim stops every handler in flight.
 //! **Reading order:** [`Listener`], `settings`, `supervise`, `keeper`, `dispatch`, `attempt`, `parking`, `handle`.
 
 mod attempt;

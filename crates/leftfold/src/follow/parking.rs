@@ -1,6 +1,6 @@
-//! Which events and keys are parked.
+//! The parked events of a consumer, by key.
 //!
-//! **Owns:** [`ParkedKeys`]: what the store keeps, by key. **Does not know:** how it is kept, why something is parked.
+//! **Owns:** [`ParkedKeys`]: the store's parked events, in memory. **Does not know:** how they are stored, why one is parked.
 //! **Invariants:** a key is here exactly while an event of it is parked; the events of a key are in the order of the log.
 
 use std::collections::{BTreeSet, HashMap};

@@ -1,6 +1,6 @@
-//! How a listener is run.
+//! The settings of a listener.
 //!
-//! **Owns:** [`Follow`], [`Start`], [`Backoff`] and their defaults. **Does not know:** how it is carried out.
+//! **Owns:** [`Follow`], [`Start`], [`Backoff`] and their defaults. **Does not know:** how a listener runs.
 //! **Invariants:** every queue, pause and duration has a bound.
 
 use std::{sync::Arc, time::Duration};

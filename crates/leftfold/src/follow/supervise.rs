@@ -1,8 +1,8 @@
-//! Claiming a consumer, keeping the claim, and running a listener under it, again and again.
+//! The task of a listener: claiming its consumer, running under the claim, restarting after errors.
 //!
-//! **Owns:** the task of a listener: waiting for its turn, starting over after what may pass, ending.
-//! **Does not know:** how events are handled. **Invariants:** events are handled only under a claim that lasts by this
-//! process's own clock; a claim that cannot be renewed in time stops everything under way.
+//! **Owns:** waiting for the claim, restarts and their backoff, ending.
+//! **Does not know:** how events are handled. **Invariants:** events are handled only under a claim that is valid by this
+//! process's own clock; a claim that is not renewed in time stops every handler in flight.
 
 use std::{sync::Arc, time::Duration};
 

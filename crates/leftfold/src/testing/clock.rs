@@ -1,4 +1,4 @@
-//! A clock and ids that are the same in every run.
+//! A clock and ids that are equal in every run.
 //!
 //! **Owns:** [`TestClock`], [`sequential_ids`] and a store that uses both. **Does not know:** what is tested.
 //! **Invariants:** the nth event of two runs has the same time and the same id.

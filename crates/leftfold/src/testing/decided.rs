@@ -1,7 +1,7 @@
-//! What a command decided, and what a test expects of it.
+//! The result of a command under test, and its assertions.
 //!
-//! **Owns:** [`Decided`] and the messages of failed expectations. **Does not know:** how it was decided.
-//! **Invariants:** a failure shows both sides line by line, with what differs marked.
+//! **Owns:** [`Decided`] and the messages of failed assertions. **Does not know:** how the result came about.
+//! **Invariants:** a failure shows both sides line by line, with the differences marked.
 
 use std::fmt::Debug;
 

@@ -1,4 +1,4 @@
-//! Tests of aggregates: given what happened, when this is commanded, then that.
+//! Tests of aggregates: given events, when a command runs, then a result.
 //!
 //! **Owns:** [`Given`], [`When`]. **Does not know:** stores.
 //! **Invariants:** the state is the fold of the events as they are stored, and nothing else.

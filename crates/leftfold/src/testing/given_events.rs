@@ -1,8 +1,8 @@
-//! Tests of decisions: given these facts, when this is decided on these models, then that.
+//! Tests of decisions: given events, when models decide, then a result.
 //!
 //! **Owns:** [`GivenEvents`]. **Does not know:** stores.
-//! **Invariants:** a model is given what is within its boundary, as a store would give it; a boundary that a store would
-//! refuse fails the test.
+//! **Invariants:** a model gets the events within its boundary, as from a store; a boundary that a store would refuse fails
+//! the test.
 
 use leftfold_model::ErrorChain;
 

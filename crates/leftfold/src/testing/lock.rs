@@ -1,8 +1,8 @@
-//! The lock file of events: shapes that are stored somewhere must not change.
+//! The lock file of events: the shapes of stored events must not change.
 //!
 //! **Owns:** [`EventsLock`] and its text. **Does not know:** any store.
-//! **Invariants:** the shape of a (name, version) that was once written down stays; a new shape needs a new version; the
-//! file is changed only when asked to.
+//! **Invariants:** the recorded shape of a (name, version) stays; a new shape needs a new version; the file changes only on
+//! explicit request.
 
 use std::{
     collections::BTreeMap,

@@ -1,9 +1,8 @@
 //! Fixtures for tests of domain code: no store, no runtime.
 //!
 //! **Owns:** [`Given`], [`GivenEvents`], [`EventsLock`], [`TestClock`] and [`store()`].
-//! **Does not know:** any test framework: a failed
-//! expectation panics.
-//! **Invariants:** events pass through their stored form on the way, so that a test fails too if they cannot be stored;
+//! **Does not know:** any test framework: a failed assertion panics.
+//! **Invariants:** events pass through their stored form on the way, so that a test also fails if they cannot be stored;
 //! nothing depends on the time of day or on chance.
 
 mod clock;

@@ -1,7 +1,7 @@
-//! Keeping the store in order: statistics and scavenges.
+//! Administration: statistics and scavenges.
 //!
-//! **Owns:** the bodies of these routes. **Does not know:** how space is reclaimed.
-//! **Invariants:** a scavenge that is started here goes on when its client is gone.
+//! **Owns:** the bodies of these routes. **Does not know:** how a scavenge works.
+//! **Invariants:** a scavenge started here continues if its client disconnects.
 
 #![expect(
     unused_qualifications,

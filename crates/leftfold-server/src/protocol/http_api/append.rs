@@ -1,8 +1,8 @@
 //! Appending: to one stream, or to several under conditions.
 //!
-//! **Owns:** the bodies of appends and their answers. **Does not know:** how an append is decided.
-//! **Invariants:** an append that was begun is finished; events without ids get such as follow from the key of the request,
-//! if it has one, so that repeating it appends nothing; of a request that is too large no more is kept than of the largest.
+//! **Owns:** the bodies of appends and their responses. **Does not know:** how an append is decided.
+//! **Invariants:** an append that began finishes; events without ids get ids derived from the request's idempotency key, if it
+//! has one, so that a repetition appends nothing; of a request that is too large, no more is held than of the largest allowed.
 
 #![expect(
     unused_qualifications,

@@ -1,7 +1,7 @@
-//! Extractor for events to append, in any of the forms in which they are sent.
+//! Extractor for events to append, in each of the formats in which clients send them.
 //!
-//! **Owns:** [`EventsBody`]: which form the headers tell. **Does not know:** what becomes of the events.
-//! **Invariants:** the form is known before the body is read.
+//! **Owns:** [`EventsBody`]: choosing the format by the headers. **Does not know:** what the events are for.
+//! **Invariants:** the format is known before the body is read.
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 //!
 //! **Owns:** [`QueryParams`], [`RequestBody`], and the parameters that many routes share.
 //! **Does not know:** what a route does with them.
-//! **Invariants:** a name that is not known is refused, like a value that does not fit; the answer names it.
+//! **Invariants:** an unknown parameter is refused, like an invalid value; the response names it.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,8 @@
-//! Addresses that KurrentDB's clients and their tools ask for by plain HTTP.
+//! The plain HTTP routes that KurrentDB's clients and their tools call.
 //!
-//! **Owns:** `/ping` and `/gossip`. **Does not know:** gRPC; a service of the same name answers there.
-//! **Invariants:** answers have the members and the values that are looked for; they are no part of this server's own API, so
-//! the description does not list them.
+//! **Owns:** `/ping` and `/gossip`. **Does not know:** gRPC; a service of the same name responds there.
+//! **Invariants:** responses have the members and values that these clients look for; the routes are no part of this server's
+//! own API, so the description does not list them.
 
 use std::{sync::Arc, time::SystemTime};
 

@@ -1,8 +1,7 @@
 //! Plain HTTP: for people, scripts and monitoring (docs/http.md).
 //!
-//! **Owns:** its routes, their description, and what answers an address that is none. **Does not know:** rules about streams.
-//! **Invariants:** every route is in the description, for it is made from them; everything that goes wrong is answered as a
-//! problem.
+//! **Owns:** its routes, their description, and the response for an unknown route. **Does not know:** rules about streams.
+//! **Invariants:** the description lists every route, because it is generated from them; every error is a problem (RFC 9457).
 
 mod admin;
 mod append;

@@ -1,8 +1,8 @@
 //! Protection against cross-origin requests of browsers (CSRF) and against DNS rebinding.
 //!
 //! **Owns:** [`check`]. **Does not know:** routes, users.
-//! **Invariants:** a page of another origin can neither read nor write, also when its own name resolves to this machine.
-//! Clients that are no browsers only need a valid `Host`.
+//! **Invariants:** a page of another origin can neither read nor write, even if its own name resolves to this machine.
+//! Clients that are not browsers only need a valid `Host`.
 //!
 //! Source: Fetch Metadata Request Headers (W3C), RFC 6454 for origins.
 

@@ -1,8 +1,8 @@
-//! What went wrong, as problem details (RFC 9457).
+//! Errors as problem details (RFC 9457).
 //!
-//! **Owns:** [`Problem`]: the kinds there are, their status codes and texts. **Does not know:** routes.
-//! **Invariants:** every refusal is one of the kinds; where a value is at fault the field, the value and the limit are named;
-//! a problem says whether something was written.
+//! **Owns:** [`Problem`]: the kinds, their status codes and texts. **Does not know:** routes.
+//! **Invariants:** every failed request gets one of the kinds; if a value is at fault, the problem names the field, the value
+//! and the limit; a problem says whether something was written.
 
 use axum::{
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE},

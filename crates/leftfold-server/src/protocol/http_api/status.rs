@@ -1,8 +1,8 @@
-//! How the server is, for orchestrators and monitoring.
+//! The status of the server, for orchestrators and monitoring.
 //!
 //! **Owns:** liveness, readiness, `/info` and `/metrics`. **Does not know:** what is counted; `metrics` does.
-//! **Invariants:** liveness never asks the store; readiness asks it, for a bounded time; a server that stops is not ready;
-//! metrics are there whatever the store does.
+//! **Invariants:** liveness never calls the store; readiness calls it, with a timeout; a server that shuts down is not ready;
+//! metrics respond whatever the state of the store.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,6 @@
-//! Streams: which there are, what they are, their metadata and their end.
+//! Streams: listing them, their state, their metadata and their deletion.
 //!
-//! **Owns:** the bodies of these routes. **Does not know:** what deleting and metadata bring about; the store does.
+//! **Owns:** the bodies of these routes. **Does not know:** what deletion and metadata do; the store does.
 
 #![expect(
     unused_qualifications,

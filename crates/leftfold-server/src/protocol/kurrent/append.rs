@@ -1,7 +1,8 @@
 //! Appending to one stream, in one call.
 //!
-//! **Owns:** `Append`: gathering its events, its answers; and what expectations look like. **Does not know:** batches.
-//! **Invariants:** a call that ends before its last event appends nothing; a wrong expectation is an answer, not an error.
+//! **Owns:** `Append`: collecting its events, its responses; decoding expected revisions. **Does not know:** batches.
+//! **Invariants:** a call that ends before its last event appends nothing; a wrong expected revision is a response, not an
+//! error.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
-//! Events as this wire shows them, written at once as bytes.
+//! Encoding events for this wire, directly as bytes.
 //!
-//! **Owns:** [`EventEncoder`]: the form of an event, field by field. **Does not know:** requests.
-//! **Invariants:** what is written is a `ReadEvent` of the contract and shows nothing but the event; the memory of an answer is
-//! kept only as long as the answer or one of its neighbours is.
+//! **Owns:** [`EventEncoder`]: the format of an event, field by field. **Does not know:** requests.
+//! **Invariants:** the bytes are a `ReadEvent` of the contract and contain nothing but the event; the memory of a response is
+//! kept only as long as the response or one of its neighbours is.
 //!
-//! Making a value of generated types for each event first took about two thirds more of the server's time.
+//! Building a value of the generated types for each event first took about two thirds more of the server's time.
 //!
 //! Source: the encoding of Protocol Buffers; numbers of fields as in `streams.proto` and `shared.proto`.
 

@@ -1,7 +1,7 @@
 //! Events between the wire and the model.
 //!
-//! **Owns:** events that clients propose, ids and names in both directions. **Does not know:** requests; how events are shown.
-//! **Invariants:** data and metadata of what is proposed are shared, not copied.
+//! **Owns:** proposed events, ids and names in both directions. **Does not know:** requests; how events are encoded.
+//! **Invariants:** data and metadata of proposed events are shared, not copied.
 
 use bytes::Bytes;
 use leftfold_model::{ContentType, EventId, EventType, NewEvent, Position, StreamName, limits};

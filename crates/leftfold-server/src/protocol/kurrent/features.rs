@@ -1,7 +1,7 @@
-//! What the server can do, told to clients that ask before they begin.
+//! The features of the server, for clients that look them up before they begin.
 //!
-//! **Owns:** the features of methods. **Does not know:** how any of them is done.
-//! **Invariants:** only what is there is listed; the version agrees with the list, since some clients look at either.
+//! **Owns:** the features of methods. **Does not know:** how any of them works.
+//! **Invariants:** only available features are listed; the version agrees with the list, since some clients look at either.
 
 use leftfold_proto::event_store::client::{
     Empty,

@@ -1,7 +1,7 @@
 //! Filters of $all by stream name or by event type, and indexes.
 //!
-//! **Owns:** understanding and applying them. **Does not know:** reads.
-//! **Invariants:** an expression takes a bounded number of steps per event; what takes more is an error, not a mismatch.
+//! **Owns:** parsing and applying them. **Does not know:** reads.
+//! **Invariants:** an expression takes a bounded number of steps per event; exceeding it is an error, not a mismatch.
 
 use fancy_regex::{Regex, RegexBuilder};
 use leftfold_model::{Category, EventType, Query, QueryItem, RecordedEvent, Scope};

@@ -1,8 +1,8 @@
 //! The event at the beginning of every log on this wire.
 //!
 //! **Owns:** its content. **Does not know:** the store, which does not have it.
-//! **Invariants:** always the same, at position 0, where the store never has an event. Clients take it for granted that a log
-//! begins with an event of the system's own.
+//! **Invariants:** always the same, at position 0, where the store never has an event. Clients rely on a log that begins with
+//! an event of the system's own.
 
 use leftfold_model::{
     ContentType, EventId, EventType, ModelError, Position, RecordedEvent, Revision, StreamName,

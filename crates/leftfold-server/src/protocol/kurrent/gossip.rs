@@ -1,4 +1,4 @@
-//! Who belongs to the cluster: this server, which leads it.
+//! The members of the cluster: this server alone, as its leader.
 //!
 //! **Owns:** the one member. **Does not know:** others; there are none.
 

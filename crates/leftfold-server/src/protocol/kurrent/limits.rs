@@ -1,4 +1,4 @@
-//! Sizes of messages, as these clients send and take them.
+//! Limits on the sizes of messages, as these clients send and accept them.
 //!
 //! **Owns:** the numbers. **Does not know:** limits of events and appends, which the model has.
 

@@ -1,7 +1,7 @@
-//! Links: events that stand for others.
+//! Resolving link events, which stand for other events.
 //!
-//! **Owns:** what a link is, and finding what it leads to. **Does not know:** who asked.
-//! **Invariants:** a link that leads nowhere is shown alone.
+//! **Owns:** what a link is, and finding its target. **Does not know:** the request.
+//! **Invariants:** a link without a target is returned alone.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Figures for clients that watch the server.
+//! Statistics for clients that monitor the server.
 //!
-//! **Owns:** `Stats`. **Does not know:** what the figures mean.
+//! **Owns:** `Stats`. **Does not know:** what the statistics mean.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,8 @@
 //! Reading: one stream or everything, in both directions.
 //!
-//! **Owns:** the answers of reads that end. **Does not know:** requests as they come, subscriptions.
-//! **Invariants:** what is known before the first event is an error without a message before it; one batch of the store is
-//! in memory per read.
+//! **Owns:** the responses of reads that end. **Does not know:** encoded requests, subscriptions.
+//! **Invariants:** an error known before the first event ends the call without a message; a read holds one batch of the store
+//! in memory.
 
 use std::sync::{
     Arc,

@@ -1,8 +1,8 @@
-//! Requests to read, as clients send them.
+//! Decoding read requests.
 //!
-//! **Owns:** [`ReadRequest`]: which part of the log, from where, how much, and how it is shown.
-//! **Does not know:** how any of it is read.
-//! **Invariants:** what a request does not say, or says in a way that means nothing, is refused before anything is read.
+//! **Owns:** [`ReadRequest`]: which part of the log, from where, how much, and in which format.
+//! **Does not know:** how reads work.
+//! **Invariants:** a missing or meaningless option is an error before anything is read.
 
 use futures_core::stream::BoxStream;
 use leftfold_model::{Direction, Position, Revision, StreamName};

@@ -1,6 +1,6 @@
 //! Revisions, states and positions as the signed numbers of these clients.
 //!
-//! **Owns:** the numbers that stand for something else than a revision. **Does not know:** statuses, messages.
+//! **Owns:** the numbers that stand for something other than a revision. **Does not know:** statuses, messages.
 
 use leftfold_model::{CurrentRevision, ExpectedRevision, Position, Revision};
 

@@ -1,4 +1,4 @@
-//! Errors as the first protocol tells them: a status, a message, and trailers.
+//! Errors as statuses of the first protocol: a code, a message, and trailers.
 //!
 //! **Owns:** every status of that protocol. **Does not know:** when they occur.
 //! **Invariants:** no details are attached, since clients take these for the second protocol's.

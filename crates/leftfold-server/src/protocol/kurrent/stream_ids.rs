@@ -1,11 +1,11 @@
 //! Appends under ids that are unique in a stream, to a store whose ids are unique in the log.
 //!
-//! **Owns:** [`append`], [`separate`]: which id an event is stored under. **Does not know:** answers; `encode` shows the id that
-//! the client gave.
+//! **Owns:** [`append`], [`separate`]: which id an event is stored under. **Does not know:** responses; `encode` returns the id
+//! that the client gave.
 //! **Invariants:**
-//! - An event whose id stands in another stream is stored under an id derived from its own and its stream's name, so a retry
+//! - An event whose id exists in another stream is stored under an id derived from its own and its stream's name, so a retry
 //!   stores it under the same one.
-//! - An append that the store takes for a repetition, or refuses for any other reason, is answered as the store answers it.
+//! - The client gets the store's outcome for every append that the store repeats or rejects.
 
 use std::collections::HashMap;
 

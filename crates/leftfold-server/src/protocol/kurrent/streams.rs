@@ -1,6 +1,7 @@
-//! The service `Streams`: which method is done where.
+//! The service `Streams`: dispatching its methods.
 //!
-//! **Owns:** the methods' first look at a request, and the end of its answers. **Does not know:** what becomes of it.
+//! **Owns:** decoding a request to the module that serves it, and ending streams at shutdown. **Does not know:** how reads,
+//! subscriptions and appends work.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Subscriptions: what is stored, then what comes.
+//! Subscriptions: stored events, then new ones.
 //!
 //! **Owns:** the messages around the events: confirmed, caught up, checkpoint. **Does not know:** reads that end.
 //! **Invariants:** the first message is the confirmation; checkpoints come only with a filter, and everything up to one has

@@ -1,7 +1,7 @@
-//! Tags of events, which this wire has no place for but metadata.
+//! Tags of events, which this wire carries in metadata.
 //!
 //! **Owns:** the key `$tags` of an event's metadata. **Does not know:** what tags mean.
-//! **Invariants:** metadata is stored as it came; it is completed only where it is shown, and only if it is a JSON object.
+//! **Invariants:** metadata is stored unchanged; tags are added to it only in responses, and only if it is a JSON object.
 
 use leftfold_model::{ModelError, Tag};
 use serde::Deserialize;

@@ -2,7 +2,7 @@
 //!
 //! **Owns:** the translation of revisions of such a metadata stream, to the store's and back.
 //! **Does not know:** how a tombstone ends a stream.
-//! **Invariants:** a tombstone stands in the metadata stream and takes one of its revisions there; clients count none for it.
+//! **Invariants:** a tombstone is an event of the metadata stream and takes one of its revisions; clients count none for it.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Streams that a server of these clients may make by itself, and this one does not.
+//! System streams that KurrentDB's projections write and this server does not offer.
 //!
-//! **Owns:** their names. **Does not know:** indexes; `filter` answers those that the log has.
+//! **Owns:** their names. **Does not know:** indexes; `filter` serves those that the log has.
 
 use leftfold_model::StreamName;
 use tonic::Status;

@@ -1,8 +1,8 @@
-//! Appends that come in chunks.
+//! Appends that arrive in chunks.
 //!
-//! **Owns:** [`join`]. **Does not know:** what becomes of an append.
-//! **Invariants:** chunks are charged as they come, and stay charged until the append is carried out; nothing is decoded before
-//! its last byte is there and its elements are counted.
+//! **Owns:** [`join`]. **Does not know:** how an append is decided.
+//! **Invariants:** chunks are charged as they arrive, and stay charged until the append is executed; nothing is decoded before
+//! its last byte has arrived and its elements are counted.
 
 use bytes::BytesMut;
 use leftfold_model::limits::APPEND_BYTES_MAX;

@@ -1,7 +1,7 @@
-//! From messages to the store's values.
+//! Decoding messages into the store's values.
 //!
-//! **Owns:** what a message must hold. **Does not know:** calls; limits of names and sizes, which the model checks.
-//! **Invariants:** whatever a stranger sends becomes a valid value or a refusal that names what is wrong.
+//! **Owns:** the validation of messages. **Does not know:** calls; limits of names and sizes, which the model checks.
+//! **Invariants:** every message becomes a valid value or an error that names what is wrong.
 
 use leftfold_model::{
     Append, AppendCondition, Category, ContentType, EventId, EventType, ExpectedRevision, NewEvent,

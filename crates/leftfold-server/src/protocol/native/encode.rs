@@ -1,8 +1,8 @@
-//! From the store's values to messages.
+//! Encoding the store's values as messages.
 //!
-//! **Owns:** how events are put together in messages. **Does not know:** calls.
-//! **Invariants:** a message holds [`MESSAGE_BYTES`] at most, or one event; data is shared, not copied; a name stands
-//! once in a message.
+//! **Owns:** how events are packed into messages. **Does not know:** calls.
+//! **Invariants:** a message holds [`MESSAGE_BYTES`] at most, or one event; data is shared, not copied; a message contains each
+//! name once.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
 //! Many appends over one call.
 //!
-//! **Owns:** [`run`]: taking appends as they come and answering them as they are done. **Does not know:** what they hold.
-//! **Invariants:** a bounded number is under way; a client that does not listen is not read from; what was begun is
-//! finished though the client be gone; a server that stops says how far it came.
+//! **Owns:** [`run`]: reading appends as they arrive and answering them as they finish. **Does not know:** what they hold.
+//! **Invariants:** a bounded number is in flight; while a client does not read its responses, its appends are not read; an
+//! append that began finishes even if its client is gone; at shutdown the server says which appends it accepted.
 
 use std::{collections::VecDeque, sync::Arc};
 

@@ -1,7 +1,7 @@
-//! Errors of the store, as this protocol tells them.
+//! Errors of the store as statuses of this protocol.
 //!
 //! **Owns:** the table from errors to gRPC codes and [`ErrorDetail`] messages. **Does not know:** why something failed.
-//! **Invariants:** every error of the contract has a message of its own; texts are bounded, for they travel in headers.
+//! **Invariants:** every error of the contract has a message of its own; texts are bounded, because they travel in headers.
 
 use std::sync::Arc;
 

@@ -2,9 +2,9 @@
 //!
 //! **Owns:** [`AppendCommand`]: from the request to the position. **Does not know:** how an append is decided.
 //! **Invariants:**
-//! - Ids are looked at only after the condition has failed: an append whose condition holds is written, whatever ids it has.
-//! - An append whose condition fails because of its own events is answered with their position.
-//! - Events that are not shown fail no condition, and stand behind those that are.
+//! - Ids matter only after the condition has failed: an append whose condition holds is written, whatever ids it has.
+//! - An append whose condition fails because of its own events returns their position.
+//! - Events of system streams fail no condition, and are written after the others.
 //! - Progress that does not advance is refused.
 
 use std::{collections::HashSet, sync::Arc};

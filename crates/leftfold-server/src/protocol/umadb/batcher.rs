@@ -1,7 +1,7 @@
-//! Events on their way out, cut into messages that clients accept.
+//! Batching events into messages that clients accept.
 //!
-//! **Owns:** [`MessageBatcher`] and how large a message is. **Does not know:** which events.
-//! **Invariants:** a message has at most as many events as the client asked for, and fits the 4 MiB that clients take unless
+//! **Owns:** [`MessageBatcher`] and the size of a message. **Does not know:** which events.
+//! **Invariants:** a message has at most as many events as the client requested, and fits the 4 MiB that clients accept unless
 //! one event alone is larger; order is kept.
 
 use std::collections::VecDeque;

@@ -1,7 +1,7 @@
-//! Events as this wire shows them, written at once as bytes.
+//! Encoding events for this wire, directly as bytes.
 //!
-//! **Owns:** [`EventEncoder`]: the form of an event, field by field. **Does not know:** messages.
-//! **Invariants:** what is written is a `SequencedEvent` of the contract; the memory of an event is kept only as long as the
+//! **Owns:** [`EventEncoder`]: the format of an event, field by field. **Does not know:** messages.
+//! **Invariants:** the bytes are a `SequencedEvent` of the contract; the memory of an event is kept only as long as the
 //! event or one of its neighbours is.
 //!
 //! Numbers of fields as in `umadb.proto`.

@@ -1,9 +1,9 @@
-//! Events from the wire, and which events are shown on it.
+//! Decoding events, and choosing which events this wire shows.
 //!
 //! **Owns:** [`decode`], [`is_shown`]; `encode` writes events. **Does not know:** where events go.
 //! **Invariants:**
 //! - Data passes unchanged.
-//! - The store gets a distinct id for each event; the client gets back the id it gave, or none if it gave none.
+//! - The store gets a distinct id for each event; reads return the id that the client gave, or none if it gave none.
 
 use std::collections::HashSet;
 

@@ -1,9 +1,9 @@
 //! An event's metadata: pairs of texts on this wire, a JSON object in the store.
 //!
-//! **Owns:** the way there and back; what else has to be kept with an event for this wire: its progress, the order of its tags.
-//! **Does not know:** what the pairs mean.
-//! **Invariants:** pairs come back as they were given, in their order; metadata that others wrote is shown as far as pairs of
-//! texts can show it, and never an error.
+//! **Owns:** the conversion in both directions; what else is stored with an event for this wire: its progress, the order of
+//! its tags. **Does not know:** what the pairs mean.
+//! **Invariants:** reads return pairs as they were given, in their order; metadata of other protocols is converted as far as
+//! pairs of texts can express it, and never an error.
 
 use std::{collections::HashSet, fmt};
 

@@ -1,8 +1,8 @@
 //! The protocol of UmaDB's clients.
 //!
 //! **Owns:** its services. **Does not know:** rules about streams.
-//! **Invariants:** what is appended here goes to the stream of events that name none; events of system streams, whose names
-//! begin with `$`, are never shown.
+//! **Invariants:** appends of this protocol go to the default stream; events of system streams, whose names begin with `$`,
+//! are never shown.
 //! **Reading order:** `service`, then `append`, `read`, `subscribe`; `event`, `encode`, `metadata`, `query` and `status`
 //! translate.
 

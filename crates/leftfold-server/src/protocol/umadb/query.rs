@@ -1,6 +1,6 @@
-//! Queries and conditions from the wire.
+//! Decoding queries and conditions.
 //!
-//! **Owns:** what an empty list means to UmaDB's clients: everything. **Does not know:** how queries are answered.
+//! **Owns:** what an empty list means to UmaDB's clients: everything. **Does not know:** how the store evaluates queries.
 
 use leftfold_model::{
     AppendCondition, ConflictToken, EventType, ModelError, Position, Query, QueryItem, Tag,

@@ -1,8 +1,8 @@
-//! Reads: what is stored now, in either direction.
+//! Reads: the stored events, in either direction.
 //!
-//! **Owns:** [`Reading`]: from the request to the last message. **Does not know:** how a query is answered.
-//! **Invariants:** events that are not shown use no limit up; nothing that was committed after the read began is sent; the
-//! first message comes also when nothing matches, since it tells the head.
+//! **Owns:** [`Reading`]: from the request to the last message. **Does not know:** how the store evaluates a query.
+//! **Invariants:** events that are not shown do not count towards the limit; a read ends at the head it began with; the first
+//! message is sent even if nothing matches, because it carries the head.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! The service itself: each method, its limits, and its answer.
+//! The service of UmaDB's clients: its methods, their limits and their responses.
 //!
-//! **Owns:** [`Dcb`]. **Does not know:** how any of it is done.
-//! **Invariants:** what is begun is finished, whether the client waits for it or not.
+//! **Owns:** [`Dcb`]. **Does not know:** how methods work.
+//! **Invariants:** an append that began finishes, even if its client is gone.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Errors in the words of UmaDB's clients.
+//! Errors as statuses that UmaDB's clients understand.
 //!
-//! **Owns:** which error becomes which kind and status. **Does not know:** what was asked.
-//! **Invariants:** a client tells errors apart by the message in the details, or by the status if there are none: an
-//! outage has none, so that it is taken for one.
+//! **Owns:** which error becomes which kind and status. **Does not know:** requests.
+//! **Invariants:** a client distinguishes errors by the message in the details, or by the status if there are none. An outage
+//! has none, so that clients treat it as one.
 
 use leftfold_model::{Conflict, ModelError};
 use leftfold_proto::{

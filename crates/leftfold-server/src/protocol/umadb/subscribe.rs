@@ -1,8 +1,8 @@
-//! Subscriptions: what is stored, then what is committed, until the client goes or the server stops.
+//! Subscriptions: stored events, then new ones, until the client disconnects or the server stops.
 //!
-//! **Owns:** the messages of a subscription. **Does not know:** how the log is followed.
-//! **Invariants:** nothing is taken from the store before what was taken is sent, so a slow client holds one delivery; the
-//! stream never ends without saying why.
+//! **Owns:** the messages of a subscription. **Does not know:** how the store follows the log.
+//! **Invariants:** the next delivery is read only after the last one was sent, so a slow client holds one delivery; the stream
+//! always ends with a status that says why.
 
 use std::sync::Arc;
 

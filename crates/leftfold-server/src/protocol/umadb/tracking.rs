@@ -1,8 +1,8 @@
-//! Progress of clients: how far a source of events outside of this store has been dealt with.
+//! Progress of clients: how far each has processed a source outside this store.
 //!
 //! **Owns:** how progress is stored: as events of a system stream per source. **Does not know:** what is tracked.
-//! **Invariants:** progress is written together with the events it belongs to, under the revision at which it was read, so
-//! it never goes back.
+//! **Invariants:** progress is appended together with its events, under the revision at which it was read, so it never goes
+//! back.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! The tables of the file of consumers, and the transactions on them.
 //!
-//! **Owns:** what stands in which table. **Does not know:** claims' durations, when the file is opened.
+//! **Owns:** the content of each table. **Does not know:** the durations of claims, when the file is opened.
 //! **Invariants:** one transaction per call; the counts in a consumer's row are those of its parked events and timers;
-//! `due` has one entry per timer and `resolved` one per parked event that an operator spoke of.
+//! `due` has one entry per timer and `resolved` one per parked event that an operator decided about.
 
 use leftfold_model::{Position, Timestamp};
 use redb::{

@@ -1,7 +1,7 @@
-//! Reading the fields of one variant.
+//! Decoding the fields of one variant.
 //!
 //! **Owns:** [`VariantSeed`] and the libraries that read each format. **Does not know:** names of types; a variant is a number.
-//! **Invariants:** all of the data is read: bytes behind it are an error.
+//! **Invariants:** all of the data is read: trailing bytes are an error.
 
 use std::marker::PhantomData;
 

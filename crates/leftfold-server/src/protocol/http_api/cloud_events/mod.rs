@@ -1,10 +1,9 @@
 //! Events as `CloudEvents` 1.0: in JSON, in and out; in binary mode of HTTP, in.
 //!
-//! **Owns:** the words of `CloudEvents`, and [`CloudEvent`], how an event is shown in them. **Does not know:** routes.
-//! **Invariants:** no attribute is lost: those that an event has no place for are kept in its metadata, under one key, and
-//! come back out of it; JSON data is kept byte for byte.
-//! **Reading order:** `decode`, what comes in; `binary`, what comes in as headers; `metadata`, what of it stands in the
-//! metadata; [`CloudEvent`], what goes out.
+//! **Owns:** the names of `CloudEvents`, and [`CloudEvent`], an event in their format. **Does not know:** routes.
+//! **Invariants:** no attribute is lost: attributes without a field in an event are stored in its metadata under one key, and
+//! are returned from there; JSON data is stored byte for byte.
+//! **Reading order:** `decode` and `binary` read requests; `metadata` stores attributes; [`CloudEvent`] writes responses.
 //!
 //! Source: `CloudEvents` specification 1.0.2, its JSON event format and JSON batch format and HTTP binding.
 

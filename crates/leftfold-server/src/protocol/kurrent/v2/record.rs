@@ -1,7 +1,7 @@
-//! Records from the wire: events with properties and a schema.
+//! Decoding records: events with properties and a schema.
 //!
 //! **Owns:** how properties and schema become metadata and tags. **Does not know:** where a record goes.
-//! **Invariants:** what a record says of itself is kept in its metadata, where the first protocol shows it.
+//! **Invariants:** the properties and schema of a record are stored in its metadata, where the first protocol returns them.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
-//! `AppendRecords`: records of several streams in the order given, under checks of any streams.
+//! `AppendRecords`: records of several streams in the given order, under checks of any streams.
 //!
-//! **Owns:** [`Records`]: from the request to the answer. **Does not know:** what a check asks for.
-//! **Invariants:** records keep their order also between streams; a repeated request is answered like the first, although its
-//! checks may not hold any more because of it.
+//! **Owns:** [`Records`]: from the request to the response. **Does not know:** what a check requires.
+//! **Invariants:** records keep their order also between streams; a repeated request gets the response of the first, although
+//! its checks may no longer hold because of that one.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! The service itself: each method, its limits, and its answer.
+//! The service of the second protocol: its methods, their limits and their responses.
 //!
-//! **Owns:** [`Streams`]. **Does not know:** how any of it is done.
-//! **Invariants:** what is begun is finished, whether the client waits for it or not; a session that the client does not end
-//! in time writes nothing.
+//! **Owns:** [`Streams`]. **Does not know:** how methods work.
+//! **Invariants:** an append that began finishes, even if its client is gone; a session that the client does not end in time
+//! writes nothing.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! `AppendSession`: a message for each stream, and all of them appended together.
 //!
-//! **Owns:** [`Session`]: gathering the messages, and the answer. **Does not know:** how an append is decided.
-//! **Invariants:** a session that breaks a rule is refused before more of it is taken in; nothing is written unless the client
-//! ended the session.
+//! **Owns:** [`Session`]: collecting the messages, and the response. **Does not know:** how an append is decided.
+//! **Invariants:** a session that breaks a rule ends before more of it is read; nothing is written unless the client ended the
+//! session.
 
 use std::{collections::HashSet, sync::Arc};
 

@@ -1,7 +1,7 @@
-//! Errors in the words of this protocol.
+//! Errors as statuses of the second protocol.
 //!
-//! **Owns:** which error becomes which status with which details. **Does not know:** what was asked.
-//! **Invariants:** clients tell errors apart by the type of the first detail; an error without a type of its own has none.
+//! **Owns:** which error becomes which status with which details. **Does not know:** requests.
+//! **Invariants:** clients distinguish errors by the type of the first detail; an error without a type of its own has none.
 
 use leftfold_model::{
     Conflict, CurrentRevision, ExpectedRevision, ModelError, StreamName, StreamWrite,
