@@ -99,31 +99,31 @@ settings! {
     headers_bytes_max: ByteSize = "16KiB",
     /// Maximum size of one message of a request.
     message_bytes_max: ByteSize = "16MiB",
-    /// Memory for all requests together, from the first byte received until each is carried out. At least twice
+    /// Maximum memory of all requests together, from the first byte received until each is executed. At least twice
     /// `message_bytes_max`. One connection may use three quarters of it, one address seven eighths.
     in_flight_bytes_max: ByteSize = "128MiB",
-    /// Memory for all answers together that clients have not taken yet. One connection may use a quarter of it. At least
-    /// `message_bytes_max`.
+    /// Maximum memory of all responses together that clients have not received yet. One connection may use a quarter of it.
+    /// At least `message_bytes_max`.
     response_bytes_max: ByteSize = "128MiB",
     /// Timeout for the first bytes of a connection, and for the headers of a request.
     header_read_timeout: Duration = "10s",
-    /// Timeout for calls with one answer, from the arrival of their headers. Longer client deadlines are capped to it;
+    /// Timeout for calls with one response, from the arrival of their headers. Longer client deadlines are capped to it;
     /// streaming reads and subscriptions are exempt.
     request_timeout: Duration = "30s",
-    /// Time after which an HTTP/1.1 connection ends whose client takes nothing of an answer. Any connection that takes nothing
-    /// ends after a second while `response_bytes_max` is used up.
+    /// Timeout for an HTTP/1.1 client that reads nothing of a response; its connection is closed. While `response_bytes_max`
+    /// is used up, any connection whose client reads nothing is closed after a second.
     write_timeout: Duration = "30s",
     /// Interval between keep-alive pings on an idle connection.
     keepalive_interval: Duration = "10s",
-    /// Timeout for the answer to a keep-alive ping.
+    /// Timeout for the response to a keep-alive ping.
     keepalive_timeout: Duration = "10s",
     /// Maximum age of a connection; older ones are closed gracefully, so that clients spread over servers. 0s: no limit.
     connection_age_max: Duration = "0s",
-    /// Time that calls may still take on a connection that reached `connection_age_max`.
+    /// Timeout for calls in flight on a connection that reached `connection_age_max`.
     connection_age_grace: Duration = "10s",
-    /// Time that calls may still take after the server was told to stop.
+    /// Timeout for calls in flight after a shutdown began.
     shutdown_timeout: Duration = "10s",
-    /// Maximum number of events in a page of an HTTP answer.
+    /// Maximum number of events in a page of an HTTP response.
     page_events_max: u32 = "1000",
     /// Log level: error, warn, info, debug or trace; also by module, as in `info,leftfold_server=debug`.
     log_filter: String = "info",
