@@ -11,7 +11,7 @@ use crate::{
     Query, Revision, StreamName, error::in_range, limits,
 };
 
-/// Events for one stream, in order, with what the caller believes about that stream.
+/// Events for one stream, in order, with the expected revision of the stream.
 ///
 /// A stream may come in several writes of one append, so that events of several streams keep an order among each
 /// other; each expectation then speaks of the stream as the writes before it leave it.
@@ -25,7 +25,7 @@ pub struct StreamWrite {
     pub events: Vec<NewEvent>,
 }
 
-/// A condition of an append: no event that matches a query may have been committed after what the caller has seen.
+/// A condition of an append: it fails if an event that matches a query was committed after what the caller has seen.
 ///
 /// ```
 /// use leftfold_model::{
@@ -42,9 +42,9 @@ pub struct StreamWrite {
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AppendCondition {
-    /// Which events would make the decision void.
+    /// The events that would invalidate the decision.
     pub fail_if_match: Query,
-    /// What the caller had seen; events up to here do not count (exclusive).
+    /// The last position that the caller has seen (exclusive).
     pub after: ConflictToken,
 }
 
@@ -77,14 +77,14 @@ pub struct StreamCheck {
 /// # Ok::<(), leftfold_model::ModelError>(())
 /// ```
 ///
-/// A copy costs no more than a reference, whatever the append holds.
+/// Cloning costs no more than a reference, whatever the append holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Append {
     parts: Arc<Parts>,
     checks: Vec<StreamCheck>,
 }
 
-/// What copies of an append share.
+/// The parts that clones of an append share.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Parts {
     writes: Vec<StreamWrite>,
@@ -92,7 +92,7 @@ struct Parts {
 }
 
 impl Append {
-    /// Checks and joins writes and conditions.
+    /// Creates an append of writes and conditions.
     ///
     /// # Errors
     /// [`ModelError`] for no event, too many events, bytes or items of conditions, an event id that is nil or given twice.
@@ -108,7 +108,7 @@ impl Append {
         Ok(append)
     }
 
-    /// An append to one stream, without conditions.
+    /// Creates an append to one stream, without conditions.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -170,37 +170,37 @@ impl Append {
         Ok(self)
     }
 
-    /// The writes, in order.
+    /// Returns the writes, in order.
     #[must_use]
     pub fn writes(&self) -> &[StreamWrite] {
         &self.parts.writes
     }
-    /// The checks, in order.
+    /// Returns the checks, in order.
     #[must_use]
     pub fn checks(&self) -> &[StreamCheck] {
         &self.checks
     }
-    /// Takes the append apart: writes, checks and conditions. They are copied if there is another copy of the append.
+    /// Splits the append into writes, checks and conditions, copying them if the append has other clones.
     #[must_use]
     pub fn into_parts(self) -> (Vec<StreamWrite>, Vec<StreamCheck>, Vec<AppendCondition>) {
         let Parts { writes, conditions } = Arc::unwrap_or_clone(self.parts);
         (writes, self.checks, conditions)
     }
-    /// The conditions.
+    /// Returns the conditions.
     #[must_use]
     pub fn conditions(&self) -> &[AppendCondition] {
         &self.parts.conditions
     }
-    /// All events in the order in which they get their positions.
+    /// Returns all events, in the order in which they get their positions.
     pub fn events(&self) -> impl Iterator<Item = &NewEvent> {
         self.writes().iter().flat_map(|write| &write.events)
     }
-    /// How many events.
+    /// Returns the number of events.
     #[must_use]
     pub fn event_count(&self) -> usize {
         self.writes().iter().map(|write| write.events.len()).sum()
     }
-    /// Bytes counted towards `limits::APPEND_BYTES_MAX`: data, metadata, names and ids of all events.
+    /// Returns the bytes that count towards `limits::APPEND_BYTES_MAX`: data, metadata, names and ids of all events.
     #[must_use]
     pub fn size(&self) -> usize {
         let write_size = |write: &StreamWrite| {

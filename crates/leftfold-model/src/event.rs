@@ -27,7 +27,7 @@ pub enum ContentType {
 }
 
 impl ContentType {
-    /// The registered media type.
+    /// Returns the registered media type.
     #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl ContentType {
         }
     }
 
-    /// The number by which files and wires name this encoding.
+    /// Returns the number of this encoding in files and wire protocols.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -49,7 +49,7 @@ impl ContentType {
         }
     }
 
-    /// The encoding with this [`Self::code`].
+    /// Returns the encoding with this [`Self::code`].
     #[must_use]
     pub const fn from_code(code: u8) -> Option<Self> {
         match code {
@@ -83,7 +83,7 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
-    /// An event of this type with these bytes, a fresh id, no metadata and no tags.
+    /// Creates an event of this type with these bytes, a fresh id, no metadata and no tags.
     pub fn new(event_type: EventType, content_type: ContentType, data: impl Into<Bytes>) -> Self {
         Self::new_with_id(EventId::fresh(), event_type, content_type, data)
     }
@@ -106,7 +106,7 @@ impl NewEvent {
         }
     }
 
-    /// An event with JSON data. The text is kept as it is; the store does not parse it.
+    /// Creates an event with JSON data. The store neither parses nor changes the text.
     pub fn json(event_type: EventType, data: impl Into<Bytes>) -> Self {
         Self::new(event_type, ContentType::Json, data)
     }
@@ -157,37 +157,37 @@ impl NewEvent {
         self
     }
 
-    /// The time to record; `None`: the time of the commit.
+    /// Returns the time to record, or `None` for the time of the commit.
     #[must_use]
     pub fn time(&self) -> Option<Timestamp> {
         self.time
     }
-    /// The id.
+    /// Returns the id.
     #[must_use]
     pub fn id(&self) -> EventId {
         self.id
     }
-    /// The type.
+    /// Returns the type.
     #[must_use]
     pub fn event_type(&self) -> &EventType {
         &self.event_type
     }
-    /// How [`Self::data`] is encoded.
+    /// Returns the encoding of [`Self::data`].
     #[must_use]
     pub fn content_type(&self) -> ContentType {
         self.content_type
     }
-    /// The data.
+    /// Returns the data.
     #[must_use]
     pub fn data(&self) -> &Bytes {
         &self.data
     }
-    /// The metadata; empty if there is none.
+    /// Returns the metadata; empty if there is none.
     #[must_use]
     pub fn metadata(&self) -> &Bytes {
         &self.metadata
     }
-    /// The tags, sorted, without doubles.
+    /// Returns the tags, sorted, without duplicates.
     #[must_use]
     pub fn tags(&self) -> &[Tag] {
         &self.tags
@@ -235,7 +235,7 @@ pub struct RecordedEvent {
     pub id: EventId,
     /// What kind of fact it states.
     pub event_type: EventType,
-    /// How [`Self::data`] is encoded.
+    /// The encoding of [`Self::data`].
     pub content_type: ContentType,
     /// The data, exactly as appended.
     pub data: Bytes,

@@ -14,31 +14,31 @@ use crate::error::{ModelError, quote_for_display};
 pub struct EventId(Uuid);
 
 impl EventId {
-    /// A fresh id: UUID version 7, so that ids made close in time sort close together.
+    /// Creates a fresh id: UUID version 7, so that ids created close in time sort close together.
     #[must_use]
     pub fn fresh() -> Self {
         Self(Uuid::now_v7())
     }
 
-    /// The id made from a name within a namespace (UUID version 5): the same input gives the same id.
+    /// Derives an id from a name within a namespace (UUID version 5); equal input gives equal ids.
     #[must_use]
     pub fn derived(namespace: EventId, name: &[u8]) -> Self {
         Self(Uuid::new_v5(&namespace.0, name))
     }
 
-    /// An id of exactly these bytes.
+    /// Creates an id of exactly these bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// Whether all bits are zero: what clients send for an id that they do not have. No store takes such an id.
+    /// Returns whether all bits are zero. Clients send this for a missing id, and no store accepts it.
     #[must_use]
     pub const fn is_nil(&self) -> bool {
         self.0.is_nil()
     }
 
-    /// The 16 bytes.
+    /// Returns the 16 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()

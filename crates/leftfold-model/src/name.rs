@@ -59,7 +59,7 @@ macro_rules! name_type {
                 texts.into_iter().map(Self::new).collect()
             }
 
-            /// The text.
+            /// Returns the text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -133,14 +133,14 @@ name_type! {
 }
 
 impl StreamName {
-    /// The stream of events whose caller named none.
+    /// Returns the stream of events whose caller names none.
     #[must_use]
     pub fn default_stream() -> Self {
         Self("default".into())
     }
 
-    /// The stream that holds this stream's metadata: its name behind `$$`. `None` for a stream that holds metadata itself,
-    /// and for a name so long that there is no room for `$$`: such streams have no metadata and cannot be deleted.
+    /// Returns the stream that holds this stream's metadata: `$$` and its name. `None` for a stream that holds metadata itself,
+    /// and for a name too long for `$$`: such streams have no metadata and cannot be deleted.
     #[must_use]
     pub fn metadata_stream(&self) -> Option<Self> {
         let room = self.0.len() + METADATA_PREFIX.len() <= STREAM_NAME_BYTES_MAX;
@@ -148,26 +148,26 @@ impl StreamName {
         (room && !own).then(|| Self([METADATA_PREFIX, &self.0].concat().into()))
     }
 
-    /// Whether this stream holds the metadata of another.
+    /// Returns whether this stream holds the metadata of another.
     #[must_use]
     pub fn is_metadata_stream(&self) -> bool {
         self.0.len() > METADATA_PREFIX.len() && self.0.starts_with(METADATA_PREFIX)
     }
 
-    /// The stream whose metadata this stream holds, if it is one that does.
+    /// Returns the stream whose metadata this stream holds, if it does.
     #[must_use]
     pub fn described_stream(&self) -> Option<Self> {
         let described = self.0.strip_prefix(METADATA_PREFIX)?;
         (!described.is_empty()).then(|| Self(described.into()))
     }
 
-    /// The name up to the first `-`; the whole name if it has no `-` or begins with one.
+    /// Returns the name up to the first `-`; the whole name if it has no `-` or begins with one.
     #[must_use]
     pub fn category(&self) -> Category {
         Category(self.category_str().into())
     }
 
-    /// As [`Self::category`], borrowed.
+    /// Returns the text of [`Self::category`], borrowed.
     #[must_use]
     pub fn category_str(&self) -> &str {
         match self.0.split_once('-') {

@@ -19,27 +19,27 @@ impl Position {
     /// Behind every event there can be.
     pub const MAX: Position = Position(u64::MAX);
 
-    /// The position with this number.
+    /// Creates the position with this number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
-    /// The place behind this one; [`Self::MAX`] stays.
+    /// Returns the next place; [`Self::MAX`] stays.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
-    /// The place before this one; [`Self::START`] stays.
+    /// Returns the previous place; [`Self::START`] stays.
     #[must_use]
     pub const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))
     }
-    /// The place `count` further on, at most [`Self::MAX`].
+    /// Returns the place `count` further on, at most [`Self::MAX`].
     #[must_use]
     pub const fn saturating_add(self, count: u64) -> Self {
         Self(self.0.saturating_add(count))
@@ -56,22 +56,22 @@ impl Revision {
     /// Behind every event a stream can have.
     pub const MAX: Revision = Revision(u64::MAX);
 
-    /// The revision with this number.
+    /// Creates the revision with this number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
-    /// The place behind this one; [`Self::MAX`] stays.
+    /// Returns the next place; [`Self::MAX`] stays.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
-    /// The place `count` further on, at most [`Self::MAX`].
+    /// Returns the place `count` further on, at most [`Self::MAX`].
     #[must_use]
     pub const fn saturating_add(self, count: u64) -> Self {
         Self(self.0.saturating_add(count))
@@ -104,7 +104,7 @@ pub enum ExpectedRevision {
 }
 
 impl ExpectedRevision {
-    /// Whether a stream whose last revision is `current` (`None`: no event) is as expected.
+    /// Returns whether a stream whose last revision is `current` (`None`: no event) is as expected.
     #[must_use]
     pub fn allows(self, current: CurrentRevision) -> bool {
         match self {
@@ -115,7 +115,7 @@ impl ExpectedRevision {
         }
     }
 
-    /// The revision the first appended event would get, if this expectation fixes it.
+    /// Returns the revision that the first appended event would get, if this expectation fixes it.
     #[must_use]
     pub fn next_revision(self) -> Option<Revision> {
         match self {
@@ -142,7 +142,7 @@ impl fmt::Display for ExpectedRevision {
 pub struct CurrentRevision(pub Option<Revision>);
 
 impl CurrentRevision {
-    /// The revision the next appended event gets.
+    /// Returns the revision that the next appended event gets.
     #[must_use]
     pub fn next(self) -> Revision {
         self.0.map_or(Revision::FIRST, Revision::next)
@@ -170,7 +170,7 @@ impl ConflictToken {
     /// Nothing has been seen: every matching event is a conflict.
     pub const START: ConflictToken = ConflictToken(0);
 
-    /// For stores: the position up to which the holder of this token has seen everything.
+    /// Returns the position up to which the holder of this token has seen everything. For stores.
     #[must_use]
     pub const fn seen_through(self) -> Position {
         Position(self.0)

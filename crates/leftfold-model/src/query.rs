@@ -38,7 +38,7 @@ pub struct QueryItem {
 }
 
 impl Query {
-    /// A query for events that match at least one of `items`.
+    /// Creates a query for events that match at least one of `items`.
     ///
     /// # Errors
     /// [`ModelError::OutOfRange`] for no item or more than `limits::QUERY_ITEMS_MAX`.
@@ -55,7 +55,7 @@ impl Query {
         Ok(Self::Items(items))
     }
 
-    /// Whether an event of this type with these tags matches. `tags` must be sorted, as events keep them.
+    /// Returns whether an event of this type with these tags matches. `tags` must be sorted, as those of events are.
     #[must_use]
     pub fn matches(&self, event_type: &EventType, tags: &[Tag]) -> bool {
         match self {
@@ -66,7 +66,7 @@ impl Query {
 }
 
 impl QueryItem {
-    /// An item of both lists.
+    /// Creates an item of types and tags.
     ///
     /// # Errors
     /// [`ModelError::EmptyQueryItem`] if both are empty, [`ModelError::OutOfRange`] if one is too long.
@@ -102,7 +102,7 @@ impl QueryItem {
         Ok(Self { types, tags })
     }
 
-    /// Events of any of these types.
+    /// Creates an item for events of any of these types.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -110,7 +110,7 @@ impl QueryItem {
         Self::new(types, [])
     }
 
-    /// Events that carry all of these tags.
+    /// Creates an item for events with all of these tags.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -126,13 +126,13 @@ impl QueryItem {
         Self::new(self.types, self.tags.into_iter().chain(tags))
     }
 
-    /// The types, any of which matches; empty: any type.
+    /// Returns the types, any of which matches; empty: any type.
     #[must_use]
     pub fn type_list(&self) -> &[EventType] {
         &self.types
     }
 
-    /// The tags, all of which must be there; empty: any tags.
+    /// Returns the tags, all of which an event must have; empty: any tags.
     #[must_use]
     pub fn tag_list(&self) -> &[Tag] {
         &self.tags

@@ -64,12 +64,12 @@ pub struct Read {
 }
 
 impl Read {
-    /// Everything, oldest first.
+    /// Selects everything, oldest first.
     #[must_use]
     pub fn all() -> Self {
         Self::default()
     }
-    /// One stream, oldest first.
+    /// Selects one stream, oldest first.
     #[must_use]
     pub fn stream(name: StreamName) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl Read {
             ..Self::default()
         }
     }
-    /// All streams of a category, oldest first.
+    /// Selects all streams of a category, oldest first.
     #[must_use]
     pub fn category(category: Category) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Read {
             ..Self::default()
         }
     }
-    /// What matches a query, oldest first.
+    /// Selects the events that match a query, oldest first.
     #[must_use]
     pub fn query(query: Query) -> Self {
         Self {

@@ -8,7 +8,7 @@
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// This many microseconds after the Unix epoch.
+    /// Creates the time this many microseconds after the Unix epoch.
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)

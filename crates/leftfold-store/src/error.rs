@@ -42,13 +42,13 @@ pub enum AppendError {
 }
 
 impl AppendError {
-    /// Did the append certainly not happen? An unknown outcome answers `false`.
+    /// Returns whether the append certainly did not happen; `false` for an unknown outcome.
     #[must_use]
     pub fn is_definitely_not_written(&self) -> bool {
         !matches!(self, Self::OutcomeUnknown { .. })
     }
 
-    /// May the same call succeed later without the caller changing anything?
+    /// Returns whether an unchanged call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::OutcomeUnknown { .. })

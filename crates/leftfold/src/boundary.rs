@@ -34,7 +34,7 @@ struct Item {
 }
 
 impl Boundary {
-    /// Events that carry this tag, of all types of the enum.
+    /// Selects events with this tag, of all types of the enum.
     pub fn tag(prefix: &str, value: impl Display) -> Self {
         let all = Self {
             items: vec![Item::default()],
@@ -43,7 +43,7 @@ impl Boundary {
         all.and_tag(prefix, value)
     }
 
-    /// Events of these types, whatever their tags.
+    /// Selects events of these types, whatever their tags.
     pub fn types(types: impl IntoIterator<Item = &'static str>) -> Self {
         let all = Self {
             items: vec![Item::default()],
@@ -52,7 +52,7 @@ impl Boundary {
         all.of_types(types)
     }
 
-    /// Only those that carry this tag too.
+    /// Restricts the boundary to events that also have this tag.
     #[must_use]
     pub fn and_tag(mut self, prefix: &str, value: impl Display) -> Self {
         match Tag::new(format!("{prefix}:{value}")) {
@@ -66,7 +66,7 @@ impl Boundary {
         self
     }
 
-    /// Only those of these types.
+    /// Restricts the boundary to events of these types.
     #[must_use]
     pub fn of_types(mut self, types: impl IntoIterator<Item = &'static str>) -> Self {
         let types: Vec<_> = types.into_iter().collect();
@@ -76,7 +76,7 @@ impl Boundary {
         self
     }
 
-    /// Those, and these too.
+    /// Extends the boundary by another.
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
         self.items.extend(other.items);

@@ -164,7 +164,7 @@ pub mod __private {
     pub use crate::load::Ground;
     pub use crate::shape::{DescribeByName, DescribeByShape, Probe, Shapes};
 
-    /// The data of an event.
+    /// Encodes an event's data.
     ///
     /// # Errors
     /// [`EncodeError`].
@@ -178,7 +178,7 @@ pub mod __private {
         })
     }
 
-    /// An event from its data.
+    /// Decodes an event from its data.
     ///
     /// # Errors
     /// [`DecodeError`].

@@ -165,13 +165,13 @@ impl<P: Projection> LiveProjection<P> {
         question(&model.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The position up to which the model has every event.
+    /// Returns the position up to which the model has every event.
     #[must_use]
     pub fn position(&self) -> Position {
         self.shared.reached.borrow().position
     }
 
-    /// Why the projection ended; `None` while it follows the log.
+    /// Returns why the projection ended; `None` while it follows the log.
     #[must_use]
     pub fn error(&self) -> Option<ProjectionError> {
         self.shared.reached.borrow().ended.clone()

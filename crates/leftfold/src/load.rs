@@ -68,33 +68,33 @@ impl<A: Default> Loaded<A> {
 }
 
 impl<A> Loaded<A> {
-    /// The state.
+    /// Returns the state.
     pub fn state(&self) -> &A {
         &self.state
     }
 
-    /// The revision of the last event; `None` if there is no event yet.
+    /// Returns the revision of the last event; `None` if there is no event yet.
     pub fn revision(&self) -> Option<Revision> {
         self.last.map(|last| last.revision)
     }
 
-    /// The position of the last event; `None` if there is no event yet.
+    /// Returns the position of the last event; `None` if there is no event yet.
     pub fn position(&self) -> Option<Position> {
         self.last.map(|last| last.position)
     }
 
-    /// How many events the state is the fold of.
+    /// Returns the number of events that the state is folded from.
     pub fn event_count(&self) -> u64 {
         let count = |revision: Revision| revision.get() + 1 - self.life.first.get();
         self.revision().map_or(0, count)
     }
 
-    /// How many of them were read: fewer if the load began with a snapshot.
+    /// Returns how many of them were read: fewer if the load began with a snapshot.
     pub fn events_replayed(&self) -> u64 {
         self.replayed
     }
 
-    /// The state, owned.
+    /// Returns the state, owned.
     pub fn into_state(self) -> A {
         self.state
     }

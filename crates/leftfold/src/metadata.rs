@@ -52,13 +52,13 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// None.
+    /// Creates empty metadata.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Metadata for what `event` leads to: the same correlation (its own id if it has none), tenant and trace; the event
+    /// Creates metadata for what `event` causes: its correlation (its own id if it has none), tenant and trace; the event
     /// is the cause.
     #[must_use]
     pub fn caused_by(event: &RecordedEvent) -> Self {
@@ -73,7 +73,7 @@ impl Metadata {
         }
     }
 
-    /// The metadata of a stored event; empty if it is not a JSON object whose fields are as here.
+    /// Reads the metadata of a stored event; empty if it is not a JSON object of these fields.
     #[must_use]
     pub fn of(event: &RecordedEvent) -> Self {
         let mut metadata: Self = serde_json::from_slice(&event.metadata).unwrap_or_default();
@@ -81,37 +81,37 @@ impl Metadata {
         metadata
     }
 
-    /// With this correlation.
+    /// Sets the correlation.
     #[must_use]
     pub fn correlation(mut self, id: impl Into<String>) -> Self {
         self.correlation = Some(id.into());
         self
     }
-    /// With this cause.
+    /// Sets the id of the causing event or command.
     #[must_use]
     pub fn causation(mut self, id: impl Into<String>) -> Self {
         self.causation = Some(id.into());
         self
     }
-    /// With this actor.
+    /// Sets the actor.
     #[must_use]
     pub fn actor(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(actor.into());
         self
     }
-    /// With this tenant.
+    /// Sets the tenant.
     #[must_use]
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
         self
     }
-    /// With this trace: a `traceparent` of W3C Trace Context.
+    /// Sets the trace: a `traceparent` of W3C Trace Context.
     #[must_use]
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
         self.traceparent = Some(traceparent.into());
         self
     }
-    /// With a custom field. A key that has a meaning of its own is refused when events are written.
+    /// Sets a custom field. A key with a meaning of its own is refused when events are written.
     #[must_use]
     pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.custom.insert(key.into(), value.into());

@@ -111,7 +111,7 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// The aggregate of this id, folded from all its events; the default state if it has none.
+    /// Loads the aggregate of this id, folded from all its events; the default state if it has none.
     ///
     /// # Errors
     /// [`LoadError`].
@@ -122,7 +122,7 @@ impl<A: Aggregate> Repository<A> {
         self.load_stream(&stream).await
     }
 
-    /// The aggregate of this id as it was: after a revision, at a position of the log, or at a time.
+    /// Loads the aggregate of this id as it was: after a revision, at a position of the log, or at a time.
     ///
     /// # Errors
     /// [`LoadError`].
@@ -251,12 +251,12 @@ impl<A: Aggregate> Repository<A> {
         Ok(proposal.into_append(key.as_ref())?)
     }
 
-    /// The aggregate of this id, to take part in a command on several: see [`Store::unit_of_work`].
+    /// Returns the aggregate of this id as a participant of a [`Store::unit_of_work`].
     pub fn aggregate(&self, id: impl Into<String>) -> AggregateRef<A> {
         AggregateRef::of(self.clone(), id.into())
     }
 
-    /// The stream of the aggregate of this id.
+    /// Returns the stream of the aggregate of this id.
     ///
     /// # Errors
     /// [`LoadError::InvalidId`].

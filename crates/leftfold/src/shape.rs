@@ -31,7 +31,7 @@ pub trait Shape {
     fn describe(shapes: &mut Shapes);
 }
 
-/// The shape of a type.
+/// Returns the shape of a type.
 #[must_use]
 pub fn shape_of<T: Shape + ?Sized>() -> String {
     let mut shapes = Shapes::new();
@@ -50,7 +50,7 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    /// Nothing yet.
+    /// Creates an empty description.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -86,14 +86,14 @@ impl Shapes {
         }
     }
 
-    /// What holds for all fields that follow.
+    /// Adds a note that holds for all following fields.
     pub fn note(&mut self, text: &str) {
         self.separate();
         self.text.push_str(text.trim_end());
         self.text.push(':');
     }
 
-    /// A field whose type is known by its name.
+    /// Adds a field whose type is described by its name.
     pub fn field(&mut self, label: &str, type_text: &str) {
         self.open(label);
         self.text.push_str(type_text);
@@ -113,7 +113,7 @@ impl Shapes {
         self.text.push_str(after);
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn into_text(self) -> String {
         self.text
@@ -126,7 +126,7 @@ impl Shapes {
 pub struct Probe<T: ?Sized>(&'static str, PhantomData<fn() -> Box<T>>);
 
 impl<T: ?Sized> Probe<T> {
-    /// For the type written like this.
+    /// Creates the description of the type written like this.
     #[must_use]
     pub fn new(text: &'static str) -> Self {
         Self(text, PhantomData)

@@ -14,7 +14,7 @@ use crate::{
     stream_queue::StreamQueues,
 };
 
-/// A store of events, whichever it is. Cheap to clone; clones are the same store.
+/// An event store of any kind. Cheap to clone; clones are the same store.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<dyn EventStore>,
@@ -29,13 +29,13 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// A store in memory, for tests and for trying things out. What it holds is gone when it is dropped.
+    /// Creates a store in memory, for tests and experiments. Its events are gone when it is dropped.
     #[must_use]
     pub fn memory() -> Self {
         Self::new(MemoryStore::new())
     }
 
-    /// The durable store in this directory, made if it is not there and recovered if need be.
+    /// Opens the durable store in this directory, creating it if it is absent and recovering it if necessary.
     ///
     /// Needs a tokio runtime with time enabled. One process at a time can have a directory open.
     ///
@@ -47,7 +47,7 @@ impl Store {
         ))
     }
 
-    /// The durable store in a PostgreSQL database, its schema made or migrated if need be.
+    /// Opens the durable store in a PostgreSQL database, creating or migrating its schema if necessary.
     ///
     /// The address is that of other PostgreSQL programs, with a few words of its own: see
     /// [`leftfold_postgres::PostgresOptions`]. Needs a tokio runtime with time and I/O enabled. Any number of processes can
@@ -61,7 +61,7 @@ impl Store {
         Ok(Self::new(store))
     }
 
-    /// The durable store in a MongoDB database, its collections and indexes made if need be.
+    /// Opens the durable store in a MongoDB database, creating its collections and indexes if necessary.
     ///
     /// The address is that of other MongoDB programs, with a few words of its own: see [`leftfold_mongodb::MongoOptions`].
     /// Needs a tokio runtime with time and I/O enabled. Any number of processes can have a database open.
@@ -74,7 +74,7 @@ impl Store {
         Ok(Self::new(store))
     }
 
-    /// The store of a server, at `leftfold://host:port`.
+    /// Connects to the store of a server at `leftfold://host:port`.
     ///
     /// Needs a tokio runtime with time and I/O enabled. The server must be reachable now. Later it may restart: commands wait
     /// and retry.
@@ -87,7 +87,7 @@ impl Store {
         Ok(Self::new(leftfold_client::Client::connect(address).await?))
     }
 
-    /// Any other store.
+    /// Creates a store from any implementation of the contract.
     pub fn new(store: impl EventStore) -> Self {
         Self::from(Arc::new(store) as Arc<dyn EventStore>)
     }
@@ -99,10 +99,10 @@ impl Store {
         self
     }
 
-    /// The repository of an aggregate.
+    /// Returns the repository of an aggregate.
     ///
-    /// A program is not built if [`Aggregate::CATEGORY`] is empty or holds a `-`: a stream's category is its name up to the
-    /// first one.
+    /// A program does not compile if [`Aggregate::CATEGORY`] is empty or contains a `-`, because a stream's category is its name
+    /// up to the first one.
     ///
     /// ```compile_fail,E0080
     /// # #[derive(leftfold::Event, serde::Serialize, serde::Deserialize)]
@@ -122,8 +122,8 @@ impl Store {
         Repository::new(self.clone())
     }
 
-    /// Begins a command on up to four participants, whose events are written all or none: aggregates
-    /// ([`Repository::aggregate`]), and models that the command rests on ([`Self::model`]).
+    /// Starts a command on up to four participants, whose events are appended all or none: aggregates
+    /// ([`Repository::aggregate`]), and models that the command decides on ([`Self::model`]).
     ///
     /// ```
     /// # use leftfold::{Aggregate, Event, Store};
@@ -152,7 +152,7 @@ impl Store {
         UnitOfWork::of(self.clone(), members)
     }
 
-    /// Decides on models, whatever events they need: see [`Decision::decide`].
+    /// Decides on models, across any streams: see [`Decision::decide`].
     ///
     /// # Errors
     /// [`ExecuteError`]; the domain's own error is [`ExecuteError::Rejected`].
@@ -164,17 +164,17 @@ impl Store {
         self.decision(models).decide(decide).await
     }
 
-    /// Returns a model, or a tuple of models, that a command on aggregates rests on: see [`Self::unit_of_work`].
+    /// Returns a model, or a tuple of models, as a participant of a [`Self::unit_of_work`].
     pub fn model<M: Models>(&self, models: M) -> ModelRef<M> {
         ModelRef::of(models)
     }
 
-    /// Begins a decision that is more than [`Self::decide`]: with metadata, a key, a stream or a narrower boundary.
+    /// Returns a decision to configure: with metadata, an idempotency key, a stream or a narrower condition.
     pub fn decision<M: Models>(&self, models: M) -> Decision<M> {
         Decision::of(self.clone(), models)
     }
 
-    /// Keeps a model for reading in memory, which follows the log: see [`Projection`].
+    /// Starts a projection in memory, which follows the log: see [`Projection`].
     ///
     /// # Panics
     /// Outside of a tokio runtime with time enabled.
@@ -182,7 +182,7 @@ impl Store {
         LiveProjection::spawn(self.clone())
     }
 
-    /// Sets up a listener, which acts on committed events: see [`Listener`].
+    /// Configures a listener, which acts on committed events: see [`Listener`].
     pub fn follow<L: Listener>(&self, listener: L) -> Follow<L> {
         Follow::new(self.clone(), listener)
     }
@@ -192,16 +192,16 @@ impl Store {
         EventReader::new(self.clone())
     }
 
-    /// The store itself, for reads and appends without types.
+    /// Returns the underlying store, for reads and appends without types.
     #[must_use]
     pub fn event_store(&self) -> &Arc<dyn EventStore> {
         &self.inner
     }
 
-    /// Stops taking appends and finishes those accepted. A store that is dropped closes too, without a word.
+    /// Stops accepting appends and finishes the accepted ones. Dropping a store closes it too, without reporting errors.
     ///
     /// # Errors
-    /// [`AppendError::Unavailable`] if it could not stop cleanly; everything acknowledged is safe anyway.
+    /// [`AppendError::Unavailable`] if it could not close cleanly; acknowledged events are safe in any case.
     pub async fn close(&self) -> Result<(), AppendError> {
         self.inner.close().await
     }

@@ -110,7 +110,7 @@ pub enum ConsumerError {
 }
 
 impl ConsumerError {
-    /// May the same call succeed later without the caller changing anything?
+    /// Returns whether an unchanged call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(

@@ -59,7 +59,7 @@ impl Default for MemoryConsumers {
 }
 
 impl MemoryConsumers {
-    /// No consumers yet; checkpoints are dated by this clock.
+    /// Creates an empty store of consumers, whose checkpoints are dated by this clock.
     pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self {
             state: Mutex::default(),

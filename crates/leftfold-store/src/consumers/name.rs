@@ -26,7 +26,7 @@ pub struct InvalidConsumerName {
 pub struct ConsumerName(Arc<str>);
 
 impl ConsumerName {
-    /// The name with this text.
+    /// Creates the name with this text.
     ///
     /// # Errors
     /// [`InvalidConsumerName`].
@@ -42,7 +42,7 @@ impl ConsumerName {
         Ok(Self(text.into()))
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

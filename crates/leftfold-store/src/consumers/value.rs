@@ -45,7 +45,7 @@ pub struct ClaimRequest {
 }
 
 impl ClaimRequest {
-    /// A claim of a consumer that starts before the first event.
+    /// Creates a claim of a consumer that starts before the first event.
     pub fn new(consumer: ConsumerName, holder: impl Into<String>, ttl: Duration) -> Self {
         Self {
             consumer,
@@ -55,7 +55,7 @@ impl ClaimRequest {
         }
     }
 
-    /// With another start for a consumer that is not known yet.
+    /// Sets the start of a consumer that is not known yet.
     #[must_use]
     pub fn start(mut self, start: Position) -> Self {
         self.start = start;
@@ -160,7 +160,7 @@ impl Default for ListParked {
 }
 
 impl ListParked {
-    /// Whether an event is one of those asked for. For stores.
+    /// Returns whether an event is selected. For stores.
     #[must_use]
     pub fn selects(&self, event: &ParkedEvent) -> bool {
         event.position > self.after
@@ -241,8 +241,8 @@ impl ConsumerChange {
 }
 
 impl Claim {
-    /// Whether a checkpoint that stands at `actual` may go to `to`: `true` if it is to be moved, `false` if it is there
-    /// already because the call is a repetition. For stores, once the term was compared.
+    /// Returns whether a checkpoint at `actual` must move to `to`: `true` if it moves, `false` if it is there
+    /// already because the call is a repetition. For stores, after they compared the term.
     ///
     /// # Errors
     /// [`ConsumerError::Moved`], [`ConsumerError::Invalid`] for a way back.

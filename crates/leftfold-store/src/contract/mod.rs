@@ -58,15 +58,15 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     /// After `Ok` the events survive whatever [`Capabilities::durable`] promises, and every read that starts
     /// later sees them. Positions are dense and follow the order of commits.
     ///
-    /// Repeating an append whose events (by id) already stand where it would put them answers their original
-    /// places with [`Appended::repeated`]. With an exact revision or "no stream" this holds without a limit; with
+    /// If the events of an append are stored already, by id, where it would put them, it resolves to their original
+    /// positions with [`Appended::repeated`]. With an exact revision or "no stream" this holds without a limit, with
     /// "any" and "exists" for the newest [`Capabilities::recent_ids`] events of the store.
     ///
     /// # Errors
-    /// [`AppendError`]; its [`AppendError::is_definitely_not_written`] tells whether to repeat or to reload and decide again.
+    /// [`AppendError`]; [`AppendError::is_definitely_not_written`] says whether to repeat, or to reload and decide again.
     ///
     /// # Cancel safety
-    /// Dropping the future does not take back the append.
+    /// Dropping the future does not cancel the append.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
     /// Looks up what appends to this stream depend on, so that an append is submitted at its first poll.
@@ -75,7 +75,7 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     /// Errors are ignored here; the append will report them.
     ///
     /// # Cost
-    /// Nothing for a stream that was prepared lately, else about a read of one event.
+    /// Nothing for a stream that was prepared lately, otherwise about a read of one event.
     fn prepare<'a>(&'a self, stream: &'a StreamName) -> BoxFuture<'a, ()> {
         let _ = stream;
         Box::pin(std::future::ready(()))
@@ -83,36 +83,36 @@ pub trait EventStore: Debug + Send + Sync + 'static {
 
     /// Reads events as of the first poll.
     ///
-    /// A read of one stream keeps to what its metadata leaves of it ([`crate::StreamMetadata`]); every other read gives all
-    /// events that have not been reclaimed by [`Self::scavenge`].
+    /// A read of one stream returns what its metadata retains ([`crate::StreamMetadata`]). Every other read returns all
+    /// events that [`Self::scavenge`] has not erased.
     ///
-    /// Yields at least one batch, also when nothing matches, so that the caller gets a
+    /// Yields at least one batch, even if nothing matches, so that the caller gets a
     /// [`ReadBatch::token`]. All batches of one read carry the same token. An error ends the stream.
     ///
     /// # Errors
-    /// [`ReadError`]; never a silent end.
+    /// [`ReadError`]; an error never looks like the end.
     fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>>;
 
-    /// Subscribes to the log: first what is stored, then what is committed, in order, without a gap or a repetition.
+    /// Subscribes to the log: stored events, then new ones, in order, without a gap or a repetition.
     ///
-    /// If nothing is stored after the checkpoint, the first delivery is empty and says that it is caught up. The stream
+    /// If nothing is stored after the checkpoint, the first delivery is empty and caught up. The stream
     /// ends after an error or when the store is closed.
     ///
     /// # Errors
-    /// [`ReadError`]; [`ReadError::Invalid`] for a checkpoint behind the end of the log. Such a checkpoint belongs to another
-    /// log, or the log was restored to an earlier head: waiting for it would skip what is appended until then.
+    /// [`ReadError`]; [`ReadError::Invalid`] for a checkpoint beyond the end of the log. Such a checkpoint belongs to another
+    /// log, or the log was restored to an earlier head. Waiting for it would skip the events appended until then.
     fn subscribe(
         &self,
         subscription: Subscription,
     ) -> BoxStream<'static, Result<Delivery, ReadError>>;
 
-    /// The position of the newest committed event; [`Position::START`] if there is none.
+    /// Returns the position of the newest committed event; [`Position::START`] if there is none.
     ///
     /// # Errors
     /// [`ReadError::Unavailable`].
     fn head(&self) -> BoxFuture<'_, Result<Position, ReadError>>;
 
-    /// Whether the store works: it can be read and takes appends, as far as that is known without one. For probes, so it
+    /// Checks that the store accepts reads and appends, as far as that is known without one. For health probes, so it
     /// costs little.
     ///
     /// # Errors
@@ -121,27 +121,27 @@ pub trait EventStore: Debug + Send + Sync + 'static {
         Box::pin(async move { self.head().await.map(drop) })
     }
 
-    /// What a stream is now: there, absent or deleted, from where it can be read, and its metadata.
+    /// Returns the state of a stream: whether it exists, its first readable revision, and its metadata.
     ///
     /// # Errors
     /// [`ReadError`].
     fn stream_state(&self, stream: StreamName) -> BoxFuture<'_, Result<StreamState, ReadError>>;
 
-    /// Deletes a stream, or what stands in it by now: see [`Delete`]. Resolves when that is durable.
+    /// Deletes a stream: see [`Delete`]. Resolves when that is durable.
     ///
     /// # Errors
-    /// [`AppendError`]: a wrong revision if the stream is not as expected or not there at all, a deleted stream if it is
-    /// deleted for good.
+    /// [`AppendError`]: a wrong revision if the stream is not as expected or does not exist, a deleted stream if it has
+    /// a tombstone.
     ///
     /// # Cancel safety
-    /// Dropping the future does not take back the deletion.
+    /// Dropping the future does not cancel the deletion.
     fn delete(&self, delete: Delete) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
-    /// Reclaims the space of events that no stream read can deliver any more, while the store goes on working.
-    /// Positions and revisions stay; reads of the log and queries lose these events too.
+    /// Erases the events that no stream read can return, and reclaims their space, while the store continues to work.
+    /// Positions and revisions stay. Reads of the log and queries skip erased events too.
     ///
-    /// Dropping the stream stops the work after the part that is under way; what is done stays done, and the next run
-    /// does the rest.
+    /// Dropping the stream stops the scavenge after its current step. What is erased stays erased, and the next run
+    /// erases the rest.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -156,21 +156,21 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     /// [`ReadError`].
     fn streams(&self, list: ListStreams) -> BoxStream<'static, Result<Vec<StreamInfo>, ReadError>>;
 
-    /// Counts and sizes, for people and dashboards.
+    /// Returns counts and sizes, for people and dashboards.
     ///
     /// # Errors
     /// [`ReadError`].
     fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>>;
 
-    /// What this store promises where stores may differ.
+    /// Returns what this store promises where stores may differ.
     fn capabilities(&self) -> Capabilities;
 
-    /// Where snapshots of what streams add up to are kept: beside the log, and never part of it.
+    /// Returns the store of snapshots, which is beside the log and never part of it.
     fn snapshots(&self) -> Arc<dyn SnapshotStore>;
 
-    /// Where consumers of this store's events are kept: beside the log, and never part of it.
+    /// Returns the store of consumers, which is beside the log and never part of it.
     ///
-    /// A store that has no place for them answers every call with [`ConsumerError::Unsupported`].
+    /// By default, every call is an error: [`ConsumerError::Unsupported`].
     ///
     /// [`ConsumerError::Unsupported`]: crate::consumers::ConsumerError::Unsupported
     fn consumers(&self) -> Arc<dyn Consumers> {
@@ -179,14 +179,14 @@ pub trait EventStore: Debug + Send + Sync + 'static {
         })
     }
 
-    /// Stops accepting appends, finishes what was accepted, and releases what the store holds.
+    /// Stops accepting appends, finishes the accepted ones, and releases the store's resources.
     ///
     /// # Errors
-    /// [`AppendError::Unavailable`] if the store could not stop cleanly; everything acknowledged is safe anyway.
+    /// [`AppendError::Unavailable`] if the store could not close cleanly; acknowledged events are safe in any case.
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>>;
 }
 
-/// Where stores may differ. Everything else is the contract.
+/// The promises in which stores may differ. All others are the contract's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -197,7 +197,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// The capabilities of a store.
+    /// Creates the capabilities of a store.
     #[must_use]
     pub const fn new(durable: bool, recent_ids: u64) -> Self {
         Self {

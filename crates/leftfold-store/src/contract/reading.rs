@@ -4,12 +4,12 @@
 
 use leftfold_model::{ConflictToken, Position, Query, RecordedEvent, Scope};
 
-/// Part of the answer to a read.
+/// A batch of a read's events.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReadBatch {
-    /// Events in the order asked for.
+    /// Events in the requested order.
     pub events: Vec<RecordedEvent>,
-    /// What this read could see; give it back in an append condition.
+    /// The token of what this read could see, for an append condition.
     pub token: ConflictToken,
 }
 
@@ -36,11 +36,11 @@ pub struct ReadBatch {
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Subscription {
-    /// Which part of the log.
+    /// The part of the log.
     pub scope: Scope,
-    /// Which events of that part.
+    /// The events of that part.
     pub query: Query,
-    /// The checkpoint: what the subscriber has dealt with (exclusive).
+    /// The checkpoint: the position that the subscriber has handled (exclusive).
     pub after: Position,
 }
 
@@ -67,13 +67,13 @@ impl Subscription {
     }
 }
 
-/// Part of a subscription.
+/// A batch of a subscription's events, with its checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Delivery {
     /// Events, oldest first; may be empty when only the checkpoint moved.
     pub events: Vec<RecordedEvent>,
     /// The checkpoint after these events: everything selected up to here has been delivered.
     pub through: Position,
-    /// True if `through` was the head of the log when this was made.
+    /// Whether `through` was the head of the log when this delivery was created.
     pub caught_up: bool,
 }

@@ -82,13 +82,13 @@ impl StreamMetadata {
         format!("{{{}}}", entries.join(",")).into()
     }
 
-    /// Only the newest so many events are kept.
+    /// Returns the number of newest events that stay readable.
     #[must_use]
     pub fn max_count(&self) -> Option<u64> {
         self.number(MAX_COUNT).filter(|&count| count > 0)
     }
 
-    /// Only events younger than this are kept.
+    /// Returns the age up to which events stay readable.
     #[must_use]
     pub fn max_age(&self) -> Option<Duration> {
         let seconds = self.number(MAX_AGE).filter(|&seconds| seconds > 0);
@@ -114,7 +114,7 @@ impl StreamMetadata {
         self.raw(TRUNCATE_BEFORE).is_some()
     }
 
-    /// For how long readers may keep answers about the stream.
+    /// Returns how long readers may cache the stream.
     #[must_use]
     pub fn cache_control(&self) -> Option<Duration> {
         self.number(CACHE_CONTROL).map(Duration::from_secs)
@@ -136,7 +136,7 @@ impl StreamMetadata {
             .collect()
     }
 
-    /// Whether this metadata says that the stream is deleted.
+    /// Returns whether this metadata marks the stream as deleted.
     #[must_use]
     pub fn is_deleted(&self) -> bool {
         self.number(TRUNCATE_BEFORE)
@@ -183,8 +183,8 @@ impl StreamMetadata {
         self.with_key(DELETED_BEFORE, before.get())
     }
 
-    /// The append that makes this the metadata of `stream`; `expected` is about the metadata, whose own revisions start
-    /// at 0. Setting it brings a deleted stream back, without its old events.
+    /// Creates the append that sets this metadata of `stream`; `expected` refers to the metadata, whose own revisions start
+    /// at 0. Setting it recreates a deleted stream, without its old events.
     ///
     /// # Errors
     /// [`ModelError`] if the stream's name leaves no room for that of its metadata, or if the metadata is too long.

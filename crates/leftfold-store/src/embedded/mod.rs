@@ -51,7 +51,7 @@ pub type EmbeddedStore = RetentionStore<EmbeddedBackend>;
 #[derive(Clone, Debug)]
 pub struct EmbeddedBackend {
     log: Log,
-    /// Where blocking reads run, so that callers may be of any runtime or none.
+    /// The runtime of blocking reads, so that callers may be of any runtime or none.
     runtime: Handle,
     snapshots: Arc<dyn SnapshotStore>,
     /// The snapshot store again if it is a file: closing the store closes it.
@@ -62,7 +62,7 @@ pub struct EmbeddedBackend {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in this directory, making it if it is not there, and recovering it if need be.
+    /// Opens the store in this directory, creating it if it is absent, and recovering it if necessary.
     ///
     /// # Errors
     /// [`OpenError`]: in use, damaged, of a newer format, foreign files, or refused by the system.
@@ -90,7 +90,7 @@ impl EmbeddedStore {
         }
     }
 
-    /// The store over an open log. Snapshots and consumers are kept in memory only.
+    /// Creates the store over an open log. Snapshots and consumers are in memory only.
     ///
     /// # Panics
     /// If it is called outside of a tokio runtime.
@@ -99,7 +99,7 @@ impl EmbeddedStore {
         Self::from_backend(EmbeddedBackend::over(log))
     }
 
-    /// The log.
+    /// Returns the log.
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.backend().log
@@ -118,7 +118,7 @@ impl EmbeddedBackend {
         }
     }
 
-    /// Waits a moment, by the clock of the store's runtime.
+    /// Waits for a moment, on the store's runtime.
     async fn pause(&self) {
         // A pause that ends early asks the queue again, nothing more.
         let _ = self

@@ -59,13 +59,13 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store on the system's clock.
+    /// Creates an empty store on the system's clock.
     #[must_use]
     pub fn new() -> Self {
         Self::with_clock(clock::system_time)
     }
 
-    /// An empty store whose events are recorded, and grow old, at the times this clock tells.
+    /// Creates an empty store whose events are recorded, and age, by this clock.
     pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let (head, _) = watch::channel(Some(Position::START));
         let clock: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(clock);

@@ -56,13 +56,13 @@ impl<B: fmt::Debug> fmt::Debug for RetentionStore<B> {
 }
 
 impl<B: Backend> RetentionStore<B> {
-    /// The store over this back end, in which events grow old by the system's clock.
+    /// Creates the store over this back end, in which events age by the system's clock.
     #[must_use]
     pub fn from_backend(backend: B) -> Self {
         Self::from_backend_with_clock(backend, crate::clock::system_time)
     }
 
-    /// The store over this back end, in which events grow old by this clock.
+    /// Creates the store over this back end, in which events age by this clock.
     #[must_use]
     pub fn from_backend_with_clock(
         backend: B,
@@ -75,7 +75,7 @@ impl<B: Backend> RetentionStore<B> {
         }
     }
 
-    /// The back end.
+    /// Returns the back end.
     #[must_use]
     pub fn backend(&self) -> &B {
         &self.backend

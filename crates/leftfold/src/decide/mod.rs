@@ -22,7 +22,51 @@ use crate::{
     load::{Ground, fold},
 };
 
-/// A decision that is about to be taken; made by [`Store::decision`].
+/// A decision on one or more models, configured step by step and run by [`Self::decide`]; made by [`Store::decision`].
+///
+/// ```
+/// use leftfold::{Boundary, Event, ExecuteError, Model, Store};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// enum SeatEvent {
+///     #[event("SeatTaken")]
+///     Taken { #[tag("seat")] seat: String },
+/// }
+///
+/// #[derive(Clone)]
+/// struct Seat { id: String, taken: bool }
+///
+/// impl Model for Seat {
+///     type Event = SeatEvent;
+///
+///     fn boundary(&self) -> Boundary {
+///         Boundary::tag("seat", &self.id)
+///     }
+///     fn apply(&mut self, _: &SeatEvent) {
+///         self.taken = true;
+///     }
+/// }
+///
+/// fn take(seat: &Seat) -> Result<SeatEvent, &'static str> {
+///     if seat.taken {
+///         return Err("the seat is taken");
+///     }
+///     Ok(SeatEvent::Taken { seat: seat.id.clone() })
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = Store::memory();
+/// let free = Seat { id: "12a".into(), taken: false };
+/// let committed = store.decision(free.clone()).with_attempts(3).decide(take).await?;
+/// assert_eq!(committed.events.len(), 1);
+///
+/// let again = store.decision(free).decide(take).await;
+/// assert!(matches!(again, Err(ExecuteError::Rejected("the seat is taken"))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Decision<M> {
     models: M,
@@ -41,44 +85,45 @@ impl<M: Models> Decision<M> {
         }
     }
 
-    /// With at most so many attempts; 16 unless set.
+    /// Sets how often the decision is made at most, and at least once. Default: 16.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.context = self.context.with_attempts(attempts);
         self
     }
-    /// With this metadata on its events.
+    /// Sets the metadata of its events.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.context = self.context.with_metadata(metadata);
         self
     }
-    /// Sets an idempotency key: a decision of this name, on this boundary, is carried out once for this key.
+    /// Sets an idempotency key: a decision of this name, on this boundary, is stored once for this key.
     #[must_use]
     pub fn with_key(mut self, command: &str, key: &str) -> Self {
         self.context = self.context.with_key(command, key);
         self
     }
-    /// With its events in this stream; in one named `default` unless set.
+    /// Sets the stream of its events. Default: the stream named `default`.
     #[must_use]
     pub fn with_stream(mut self, stream: StreamName) -> Self {
         self.stream = stream;
         self
     }
-    /// Made void only by new events within this boundary, instead of by any that the models read.
+    /// Sets the boundary whose new events invalidate the decision. Default: all events that the models read.
     ///
-    /// Use it where much of what is read can change and the decision still stands: a deposit does not make a withdrawal
-    /// wrong. It is on you that this is so.
+    /// Use it when most of the events read cannot invalidate the decision: a deposit never invalidates a withdrawal. The
+    /// caller must guarantee that this holds.
     #[must_use]
     pub fn fail_if_match(mut self, boundary: Boundary) -> Self {
         self.fail_if_match = Some(boundary);
         self
     }
 
-    /// Reads what the models need, lets `decide` decide on them, and appends what it returns, all or nothing.
+    /// Reads the events of the models, calls `decide` with the folded models, and appends the events it returns, all or
+    /// nothing.
     ///
-    /// If events were committed in between that invalidate the decision, everything is read again and `decide` is called
-    /// again. So it must do nothing but decide. No events is a success.
+    /// If an event that invalidates the decision was committed in between, this reads again and calls `decide` again. So
+    /// `decide` must have no effect but its result. Returning no events is a success.
     ///
     /// # Errors
     /// [`ExecuteError`]; the domain's own error is [`ExecuteError::Rejected`].
@@ -100,7 +145,7 @@ impl<M: Models> Decision<M> {
     }
 }
 
-/// A decision under way.
+/// A decision in progress.
 struct DecisionCommand<'a, M: Models, F> {
     decision: &'a Decision<M>,
     decide: F,

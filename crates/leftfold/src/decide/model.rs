@@ -9,7 +9,7 @@ use crate::{Boundary, Event};
 
 /// A small state folded from the events within a boundary: one course, one user name, the last invoice number.
 ///
-/// The value carries what it is about, and begins with the state before any event; it is cloned for each attempt.
+/// The value has the identity it is about and the state before any event. Each attempt starts with a clone of it.
 ///
 /// ```
 /// use leftfold::{Boundary, Event, Model};
@@ -48,10 +48,10 @@ pub trait Model: Clone + Send + Sync + 'static {
     /// The events, of which it may need some types only.
     type Event: Event;
 
-    /// Which events it is the fold of.
+    /// Returns the boundary of the events that the model is folded from.
     fn boundary(&self) -> Boundary;
 
-    /// Takes an event into the state. The event happened: there is nothing to check and nothing to refuse.
+    /// Folds an event into the state. The event has happened, so there is nothing to check.
     fn apply(&mut self, event: &Self::Event);
 }
 
@@ -64,10 +64,10 @@ pub trait Models: Clone + Send + Sync + 'static {
     /// The events.
     type Event: Event;
 
-    /// The boundary of each.
+    /// Returns the boundary of each model.
     fn boundaries(&self) -> Vec<Boundary>;
 
-    /// Gives an event with these tags to each model within whose boundary it is.
+    /// Applies an event with these tags to each model whose boundary contains it.
     fn apply(&mut self, boundaries: &[Boundary], tags: &[Tag], event: &Self::Event);
 }
 

@@ -37,7 +37,7 @@ pub struct Recorded<E> {
 }
 
 impl<E: Event> Recorded<E> {
-    /// What a stored event is today: one value, unless upcasts drop or split it.
+    /// Decodes a stored event: into one value, unless upcasters drop or split it.
     ///
     /// # Errors
     /// [`DecodeError`].
@@ -45,7 +45,7 @@ impl<E: Event> Recorded<E> {
         recorded(stored).map_err(|broken| broken.source)
     }
 
-    /// The id of the aggregate whose event this is: the stream's name behind its category. In a stream that belongs to no
+    /// Returns the id of the event's aggregate: the stream's name after its category. In a stream that belongs to no
     /// aggregate it is the whole name.
     #[must_use]
     pub fn aggregate_id(&self) -> &str {

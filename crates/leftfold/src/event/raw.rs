@@ -42,13 +42,13 @@ impl RawEvent {
         }
     }
 
-    /// How [`Self::data`] is encoded.
+    /// Returns the encoding of [`Self::data`].
     #[must_use]
     pub fn content_type(&self) -> ContentType {
         ContentType::from_code(self.content_type).unwrap_or(ContentType::Binary)
     }
 
-    /// The event's data, as it was.
+    /// Returns the event's data, unchanged.
     #[must_use]
     pub fn encoded(&self) -> Encoded {
         Encoded {

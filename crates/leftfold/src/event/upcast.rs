@@ -23,7 +23,7 @@ pub struct UpcastEvent {
 }
 
 impl UpcastEvent {
-    /// An event of this type and version with this data.
+    /// Creates an event of this type and version with this data.
     pub fn new(name: impl Into<String>, version: u32, data: Value) -> Self {
         Self {
             name: name.into(),
@@ -79,7 +79,7 @@ impl fmt::Debug for Upcasters {
 const STEPS_MAX: u32 = 256;
 
 impl Upcasters {
-    /// None.
+    /// Creates an empty table.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -100,7 +100,7 @@ impl Upcasters {
         })
     }
 
-    /// Gives version 1 of a type another name, which it has in version 1 too.
+    /// Renames version 1 of a type to version 1 of another.
     #[must_use]
     pub fn rename(self, old: &str, new: &str) -> Self {
         let new = new.to_owned();
@@ -109,13 +109,13 @@ impl Upcasters {
         })
     }
 
-    /// Makes nothing of a type in this version.
+    /// Drops events of a type in this version.
     #[must_use]
     pub fn drop(self, name: &str, version: u32) -> Self {
         self.split(name, version, |_| Ok(Vec::new()))
     }
 
-    /// Makes any number of events of one.
+    /// Turns an event of a type in this version into any number of events.
     #[must_use]
     pub fn split(
         mut self,
@@ -132,7 +132,7 @@ impl Upcasters {
         self
     }
 
-    /// For derived code: the table, checked against what the program writes.
+    /// Checks the table against the shapes that the program writes. For derived code.
     #[doc(hidden)]
     #[must_use]
     pub fn checked(mut self, kinds: &[EventKind]) -> Self {

@@ -171,7 +171,7 @@ impl ListenerHandle {
         }
     }
 
-    /// How far the listener is.
+    /// Returns the listener's state, position, lag and counts.
     ///
     /// # Errors
     /// [`leftfold_store::ReadError`]: the head of the log, which the lag is measured against, is not known.
@@ -188,7 +188,7 @@ impl ListenerHandle {
         })
     }
 
-    /// The parked events, the oldest first, at most 1,000 behind `after`.
+    /// Returns the parked events after `after`, oldest first, at most 1,000.
     ///
     /// # Errors
     /// [`ConsumerError`].

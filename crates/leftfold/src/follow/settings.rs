@@ -10,19 +10,19 @@ use leftfold_model::{EventId, Position};
 use super::listener::Listener;
 use crate::Store;
 
-/// Where a consumer starts that is not known yet. One that is known goes on where it is.
+/// The start of a consumer that is not known yet. A known one continues at its checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
-    /// With the first event of the log.
+    /// At the first event of the log.
     #[default]
     Beginning,
-    /// With what is committed after it was first claimed.
+    /// At the events committed after its first claim.
     Now,
-    /// Behind this position.
+    /// After this position.
     After(Position),
 }
 
-/// Pauses between attempts: doubling, each shortened at random by up to a half, so that many do not come back at once.
+/// Exponential backoff with jitter: pauses double, and a random part of up to a half is taken off each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     pub(super) initial: Duration,
@@ -42,21 +42,21 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// With at most so many attempts, at least one.
+    /// Sets the maximum number of attempts, at least one.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts.max(1);
         self
     }
 
-    /// With this pause after the first attempt.
+    /// Sets the pause after the first attempt.
     #[must_use]
     pub fn initial(mut self, pause: Duration) -> Self {
         self.initial = pause;
         self
     }
 
-    /// With no pause longer than this.
+    /// Sets the longest pause.
     #[must_use]
     pub fn max(mut self, pause: Duration) -> Self {
         self.max = pause;
@@ -75,7 +75,7 @@ impl Backoff {
     }
 }
 
-/// A listener and how it is to be run; made by [`Store::follow`].
+/// A listener with its settings; made by [`Store::follow`].
 #[must_use = "nothing is handled before `spawn`"]
 #[derive(Debug)]
 pub struct Follow<L> {
@@ -116,26 +116,26 @@ impl<L: Listener> Follow<L> {
         }
     }
 
-    /// Starts a consumer that is not known yet here; at the beginning unless said.
+    /// Sets where a consumer starts that is not known yet. Default: at the beginning.
     pub fn from(mut self, start: Start) -> Self {
         self.settings.start = start;
         self
     }
 
-    /// Handles events of up to so many keys at a time; 1 unless said. They share one task: a handler that computes for long
-    /// should do so on a thread of its own.
+    /// Handles events of up to `keys` keys at a time. Default: 1. They share one task, so a handler that computes for long
+    /// should use a thread of its own.
     pub fn parallel(mut self, keys: usize) -> Self {
         self.settings.parallel = keys.clamp(1, 10_000);
         self
     }
 
-    /// Tries a failed event again so often and after such pauses.
+    /// Sets how often a failed event is retried, and the pauses.
     pub fn retry(mut self, backoff: Backoff) -> Self {
         self.settings.backoff = backoff;
         self
     }
 
-    /// Parks an event whose attempts all failed, with what follows of its key; this is so unless said.
+    /// Parks an event whose attempts all failed, and later events of its key. This is the default.
     pub fn then_park(mut self) -> Self {
         self.settings.park = true;
         self
@@ -147,28 +147,28 @@ impl<L: Listener> Follow<L> {
         self
     }
 
-    /// Ends the listener when so many keys are parked and one more fails; 100 unless said.
+    /// Ends the listener when `keys` keys are parked and one more fails. Default: 100.
     pub fn parked_keys_max(mut self, keys: usize) -> Self {
         self.settings.parked_keys_max = keys;
         self
     }
 
-    /// Drops an attempt that takes longer than this and counts it as failed; 30 seconds unless said.
+    /// Sets the timeout of an attempt, which then counts as failed. Default: 30 seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
         self
     }
 
-    /// Claims the consumer for so long at a time; 10 seconds unless said, 100 ms to a day. Another process takes over no
-    /// sooner after this one is gone. The claim is renewed three times in that while.
+    /// Sets how long a claim lasts, from 100 ms to a day. Default: 10 seconds. Another process takes over no
+    /// sooner after this one is gone. The claim is renewed three times in that time.
     pub fn lease(mut self, lease: Duration) -> Self {
         let longest = leftfold_store::consumers::TTL_MAX;
         self.settings.lease = lease.clamp(Duration::from_millis(100), longest);
         self
     }
 
-    /// Names who holds the claim, for people: part of the errors of others. It must be unique to this listener's run; an id
-    /// unless said.
+    /// Names the holder of the claim, for errors in other processes. It must be unique to this listener's run. Default: an id
+    /// of the process and a random part.
     pub fn holder(mut self, holder: impl Into<String>) -> Self {
         self.settings.holder = holder.into();
         self

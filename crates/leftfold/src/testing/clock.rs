@@ -20,7 +20,7 @@ pub struct TestClock {
 }
 
 impl TestClock {
-    /// A clock that begins at this time.
+    /// Creates a clock that starts at this time.
     #[must_use]
     pub fn from(begin: Timestamp) -> Self {
         Self {
@@ -28,7 +28,7 @@ impl TestClock {
         }
     }
 
-    /// The time, which it then is no more.
+    /// Returns the time, and advances the clock by one second.
     #[must_use]
     pub fn tick(&self) -> Timestamp {
         Timestamp::from_micros(self.next.fetch_add(1_000_000, Ordering::Relaxed))
@@ -49,7 +49,7 @@ pub fn sequential_ids() -> impl Fn() -> EventId + Send + Sync + 'static {
     }
 }
 
-/// A store in memory with a steady clock and counted ids.
+/// Creates a store in memory with this clock and sequential ids.
 ///
 /// ```
 /// # use leftfold::{model::Timestamp, testing::{self, TestClock}};

@@ -58,7 +58,7 @@ pub struct Given<A> {
 }
 
 impl<A: Aggregate> Given<A> {
-    /// Nothing happened.
+    /// Starts with no events.
     #[must_use]
     pub fn nothing() -> Self {
         Self {
@@ -67,7 +67,7 @@ impl<A: Aggregate> Given<A> {
         }
     }
 
-    /// These events happened, in this order.
+    /// Starts with these events, in this order.
     ///
     /// # Panics
     /// If one cannot be stored, read again, or applied.
@@ -76,7 +76,7 @@ impl<A: Aggregate> Given<A> {
         Self::nothing().and(events)
     }
 
-    /// And then these.
+    /// Adds further events.
     ///
     /// # Panics
     /// As [`Self::events`].
@@ -100,7 +100,7 @@ impl<A: Aggregate> Given<A> {
         self.events += 1;
     }
 
-    /// When this is decided on the state.
+    /// Runs a command on the state.
     #[must_use = "say what is expected: then, then_err, then_nothing, then_state"]
     pub fn when<D: IntoDecision<A::Event>>(
         self,
@@ -113,7 +113,7 @@ impl<A: Aggregate> Given<A> {
         }
     }
 
-    /// Then the state is this.
+    /// Asserts the state.
     ///
     /// # Panics
     /// If it is not.
@@ -137,7 +137,7 @@ impl<A: Aggregate, E: Debug> When<A, E>
 where
     A::Event: Debug + PartialEq,
 {
-    /// Then exactly these events come of it, in this order.
+    /// Asserts that the command returns exactly these events, in this order.
     ///
     /// # Panics
     /// If others do, or a refusal.
@@ -147,7 +147,7 @@ where
         self
     }
 
-    /// Then no events come of it, and no refusal.
+    /// Asserts that the command returns no events and no error.
     ///
     /// # Panics
     /// If events do, or a refusal.
@@ -157,7 +157,7 @@ where
         self
     }
 
-    /// Then it is refused, with this.
+    /// Asserts that the command is rejected with this error.
     ///
     /// # Panics
     /// If it is refused with something else, or allowed.
@@ -170,7 +170,7 @@ where
         self
     }
 
-    /// Then the state afterwards is this: with the new events applied, if there are any.
+    /// Asserts the state after the command, with its events applied.
     ///
     /// # Panics
     /// If it is not.

@@ -40,20 +40,20 @@ pub struct GivenEvents<V> {
 }
 
 impl<V: Event> GivenEvents<V> {
-    /// These events happened, in this order.
+    /// Starts with these events, in this order.
     pub fn of(events: impl IntoIterator<Item = V>) -> Self {
         Self {
             events: events.into_iter().collect(),
         }
     }
 
-    /// Nothing happened.
+    /// Starts with no events.
     #[must_use]
     pub fn none() -> Self {
         Self::of([])
     }
 
-    /// When this is decided on these models.
+    /// Runs a decision on these models.
     ///
     /// # Panics
     /// If an event cannot be stored, read again or applied, or a boundary makes no sense.

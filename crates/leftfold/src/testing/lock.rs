@@ -42,7 +42,7 @@ pub struct EventsLock {
 }
 
 impl EventsLock {
-    /// The lock file at this path, which is relative to the package.
+    /// Names the lock file, by its path relative to the package.
     pub fn at(path: impl AsRef<Path>) -> Self {
         Self {
             path: path.as_ref().to_owned(),
@@ -51,7 +51,7 @@ impl EventsLock {
         }
     }
 
-    /// And the events of this enum.
+    /// Adds the events of this enum.
     pub fn with<V: Event>(mut self) -> Self {
         for (index, kind) in V::KINDS.iter().enumerate() {
             let shape = (kind.name.to_owned(), kind.version);
@@ -63,10 +63,10 @@ impl EventsLock {
         self
     }
 
-    /// Compares, or with `LEFTFOLD_EVENTS_LOCK=update` writes down what is new.
+    /// Compares the shapes with the file, or, with `LEFTFOLD_EVENTS_LOCK=update`, adds new ones to it.
     ///
     /// # Panics
-    /// If a shape differs from what was written down, is not written down yet, or was stored once and can no longer be read.
+    /// If a shape differs from its line, has no line yet, or is in the file and can no longer be read.
     #[track_caller]
     pub fn check(self) {
         let update = env::var(ASK).is_ok_and(|value| value == "update");
