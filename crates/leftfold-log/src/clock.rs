@@ -12,7 +12,7 @@ use leftfold_model::Timestamp;
 
 /// A source of recorded times.
 pub trait Clock: Debug + Send + Sync + 'static {
-    /// The time to record for events committed now.
+    /// Returns the time to record for events committed now.
     fn now(&self) -> Timestamp;
 }
 

@@ -11,7 +11,7 @@ use crate::disk::FileName;
 /// Stands for the directory where an error names a file.
 const DIRECTORY: &str = "directory";
 
-/// A file could not be used, or does not hold what was written.
+/// An operation on a file failed, or a file does not hold what was written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
@@ -76,15 +76,17 @@ impl StorageError {
         }
     }
 
-    /// Whether a file had no room to grow, so that nothing was changed. A directory that could not be synced does not count,
-    /// whatever the reason: its new names are seen now and may be gone later.
+    /// Returns whether the disk had no space for a file to grow, so that nothing was changed.
+    ///
+    /// A directory that could not be synced does not count, whatever the reason: its new names are visible now and may be gone
+    /// later.
     pub(crate) fn is_full(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, Self::Io { file, source, .. }
             if file != DIRECTORY && matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 
-    /// Whether the system had no descriptor or memory left to open or create a file, so that nothing was changed.
+    /// Returns whether the system had no descriptor or memory left to open or create a file, so that nothing was changed.
     pub(crate) fn is_out_of_descriptors(&self) -> bool {
         /// `ENOMEM`, `ENFILE`, `EMFILE`: these numbers are the same on every Unix.
         const EXHAUSTED: [i32; 3] = [12, 23, 24];
@@ -92,7 +94,7 @@ impl StorageError {
             if source.raw_os_error().is_some_and(|number| EXHAUSTED.contains(&number)))
     }
 
-    /// Whether this is damage, not a refusal of the system.
+    /// Returns whether this is damage, not an error of the system.
     #[must_use]
     pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Corrupt { .. })

@@ -8,7 +8,7 @@
 /// recognised. Twice as many: 6 MiB more memory; half: clients have less time to retry.
 pub const RECENT_IDS: usize = 65_536;
 
-/// Settings of a log. The defaults are right for nearly everyone; tests use tiny values.
+/// Options of a log. The defaults suit nearly all programs; tests use tiny values.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LogOptions {
@@ -21,7 +21,7 @@ pub struct LogOptions {
     pub(crate) cache_bytes: usize,
     /// Events of a segment, at most; 262,144 unless set. Bounds the memory of the index's newest part.
     pub(crate) segment_events: u32,
-    /// The identity of a log that is created; random unless set.
+    /// The identity of a new log; random unless set.
     pub(crate) log_id: Option<[u8; 16]>,
 }
 

@@ -15,7 +15,7 @@ use crate::{
     segment::{Locations, Segment, locations},
 };
 
-/// Gives a segment that will get no more events its locations file, and cuts its file to its end.
+/// Seals a segment: writes its locations file and truncates its file to its end.
 pub(crate) fn seal(
     handles: &FileCache,
     log: LogId,
@@ -75,8 +75,8 @@ pub(crate) fn flush_index(
     Ok(Arc::new(IndexFile::open(handles, log, range)?))
 }
 
-/// Joins adjacent index files into one and opens it. The caller then lets go of the parts and removes them. `None`:
-/// there was nothing to join, or `go_on` said no.
+/// Merges adjacent index files into one and opens it. The caller then drops the parts and removes their files. `None` if
+/// there was nothing to merge, or `go_on` returned `false`.
 pub(crate) fn merge_indexes(
     handles: &Arc<FileCache>,
     log: LogId,
@@ -94,7 +94,7 @@ pub(crate) fn merge_indexes(
     Ok(Some(Arc::new(IndexFile::open(handles, log, range)?)))
 }
 
-/// Removes the files of indexes that others took the place of. Views that still use them keep them open.
+/// Removes index files that a merge replaced. Views that still use them keep them open.
 pub(crate) fn remove_merged(
     handles: &FileCache,
     parts: &[Arc<IndexFile>],

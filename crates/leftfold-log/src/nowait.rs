@@ -12,7 +12,7 @@ use std::{cell::Cell, io};
 
 use crate::{disk::DiskFile, error::StorageError};
 
-/// Steps of a read, at most; each takes something like a tenth of a microsecond.
+/// Maximum steps of a read; each takes about a tenth of a microsecond.
 const STEPS_MAX: u32 = 2_048;
 
 thread_local! {
@@ -21,15 +21,15 @@ thread_local! {
 
 #[derive(Clone, Copy)]
 enum Mode {
-    /// Files are waited for.
+    /// Reads may wait for the disk.
     Blocking,
-    /// They are not, and so many steps are left.
+    /// Reads must not wait, and this many steps are left.
     NoWait(u32),
-    /// Something would have had to be waited for, or took too long.
+    /// A step would have waited, or the steps ran out.
     WouldBlock,
 }
 
-/// Puts back what was there before.
+/// Restores the mode that was set before.
 struct Restored(Mode);
 
 impl Drop for Restored {
@@ -38,8 +38,8 @@ impl Drop for Restored {
     }
 }
 
-/// Runs a read in which no file is waited for. `None`: that did not do, because something is not in memory or there is too
-/// much to do; it is to be done from its beginning where waiting does no harm.
+/// Runs a read without waiting for the disk. `None` if that failed, because data is not in memory or there is too
+/// much to do. Then the caller repeats the whole read where waiting does no harm.
 pub(crate) fn try_nowait<T>(read: impl FnOnce() -> T) -> Option<T> {
     let _restored = Restored(STATE.replace(Mode::NoWait(STEPS_MAX)));
     let result = read();
@@ -49,15 +49,15 @@ pub(crate) fn try_nowait<T>(read: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-/// Whether this thread must not wait.
+/// Returns whether this thread must not wait.
 pub(crate) fn is_on() -> bool {
     !matches!(STATE.get(), Mode::Blocking)
 }
 
-/// Takes so many steps.
+/// Charges this many steps.
 ///
 /// # Errors
-/// If there are no more.
+/// If fewer are left.
 pub(crate) fn charge(steps: u32) -> Result<(), StorageError> {
     match STATE.get() {
         Mode::Blocking => Ok(()),
@@ -72,7 +72,7 @@ pub(crate) fn charge(steps: u32) -> Result<(), StorageError> {
 /// Fills `buf` from byte `at` of the file on.
 ///
 /// # Errors
-/// What the system reports, and if it would have to be waited for.
+/// What the system reports, or that the read would wait.
 pub(crate) fn read_exact_at(file: &dyn DiskFile, buf: &mut [u8], at: u64) -> io::Result<()> {
     if !is_on() {
         return file.read_exact_at(buf, at);

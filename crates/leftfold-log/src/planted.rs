@@ -11,31 +11,31 @@ pub enum Planted {
     AckBeforeSync,
     /// A new segment's name is not made durable before it is used.
     NoDirectorySyncAtRoll,
-    /// A failed sync is tried again, and believed when it then succeeds.
+    /// A failed sync is retried, and trusted when it then succeeds.
     FailedSyncRetried,
     /// Recovery serves the tail as it reads it, without copying it to a fresh file.
     TailNotCopied,
-    /// Recovery's copy of the tail is put in place before it is synced.
+    /// Recovery's copy of the tail is installed before it is synced.
     CopyNotSynced,
     /// Recovery's rename is not made durable.
     CopyNameNotSynced,
-    /// A record's checksum is not looked at.
+    /// A record's checksum is not verified.
     RecordUnchecked,
-    /// A frame header's checksum is not looked at.
+    /// A frame header's checksum is not verified.
     HeaderUnchecked,
     /// The scan looks for frames behind a damaged one.
     ScanJumpsHole,
-    /// The ids of recent events are not gathered at open.
+    /// The ids of recent events are not collected at open.
     RecentIdsForgotten,
     /// Readers see events before they are synced.
     PublishedBeforeSync,
-    /// The clean-stop marker is believed although the log goes on behind it.
+    /// The clean-stop marker is trusted although the log continues after it.
     MarkerBelieved,
-    /// The index of a segment is put in place before it is synced.
+    /// The index of a segment is installed before it is synced.
     IndexNotSynced,
     /// A segment that scavenging rewrote is installed before it is synced.
     RewriteNotSynced,
-    /// The segment it takes the place of is removed before the new one's name is durable.
+    /// The segment that it replaces is removed before the new one's name is durable.
     OldRemovedBeforeNewIsDurable,
 }
 
@@ -54,7 +54,7 @@ mod switch {
         SWITCH.set(bug);
     }
 
-    /// Whether this bug is on.
+    /// Returns whether this bug is on.
     pub(crate) fn is(bug: Planted) -> bool {
         SWITCH.get() == Some(bug)
     }
@@ -65,7 +65,7 @@ pub(crate) use switch::is;
 #[cfg(feature = "planted")]
 pub use switch::set;
 
-/// Whether this bug is on.
+/// Returns whether this bug is on.
 #[cfg(not(feature = "planted"))]
 pub(crate) const fn is(_bug: Planted) -> bool {
     false

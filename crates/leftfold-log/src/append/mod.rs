@@ -37,23 +37,23 @@ pub(crate) struct AppendValidator {
 pub(crate) enum Decision {
     /// It is allowed; the first event of each write gets this revision.
     Write(Vec<Revision>),
-    /// It stands already.
+    /// It is stored already.
     Repeated(Appended),
-    /// It is refused.
+    /// It is rejected.
     Refused(Conflict),
 }
 
-/// What the log looks like now: the index with everything decided, the segments with everything durable.
+/// The current state of the log: the index of all decided events, and the segments of all durable ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogSnapshot<'a> {
     pub(crate) sources: &'a IndexSnapshot,
     pub(crate) segments: &'a Segments,
 }
 
-/// What a decision needs of the sources that do not change any more, looked up before it is one's turn.
+/// Lookups for a decision in sources that no longer change, made before the caller holds the commit lock.
 #[derive(Debug)]
 pub(crate) struct PreparedLookups {
-    /// The newest tail then. While it is the newest, everything older holds what it held.
+    /// The newest mem index at that time. While it is the newest, all older sources are unchanged.
     newest: Arc<MemIndex>,
     /// For each write, how many events its stream has in all older sources.
     older_events: Vec<u64>,
@@ -62,7 +62,7 @@ pub(crate) struct PreparedLookups {
 }
 
 impl PreparedLookups {
-    /// Looks up what can be known of the append in advance; `None`: nothing, or not without an error, which the
+    /// Looks up in advance what the append's decision needs; `None` if there is nothing, or on an error, which the
     /// decision will meet again.
     pub(crate) fn of(append: &Append, sources: &IndexSnapshot) -> Option<Self> {
         let newest = Arc::clone(sources.tails.last()?);
@@ -88,19 +88,19 @@ impl PreparedLookups {
         })
     }
 
-    /// Whether what was looked up still holds.
+    /// Returns whether the lookups are still valid.
     fn holds(&self, sources: &IndexSnapshot) -> bool {
         let newest = sources.tails.last();
         newest.is_some_and(|tail| Arc::ptr_eq(tail, &self.newest))
     }
 
-    /// How many events the stream of this write has in all sources but the newest tail, if that still holds.
+    /// Returns how many events the stream of this write has in all sources but the newest mem index, if still valid.
     fn older_events(&self, sources: &IndexSnapshot, write: usize) -> Option<u64> {
         let events = self.older_events.get(write).copied();
         events.filter(|_| self.holds(sources))
     }
 
-    /// How many events the stream of this check has in all sources but the newest tail, if that still holds.
+    /// Returns how many events the stream of this check has in all sources but the newest mem index, if still valid.
     fn older_checked(&self, sources: &IndexSnapshot, check: usize) -> Option<u64> {
         let events = self.older_checked.get(check).copied();
         events.filter(|_| self.holds(sources))
@@ -173,7 +173,7 @@ impl AppendValidator {
             .at_or_after(after.next())
     }
 
-    /// Whether the append, or part of it, stands already.
+    /// Returns whether the append, or part of it, is stored already.
     fn repetition(
         &self,
         append: &Append,
@@ -221,7 +221,7 @@ impl AppendValidator {
         }
     }
 
-    /// Where an event of this id stands, if it does, and whether that is where this append would put it.
+    /// Returns the position of the event with this id, if it is stored, and whether this append would put it there.
     ///
     /// `expected` is the revision it would have, as far as that is fixed.
     fn place_of(
@@ -262,8 +262,8 @@ impl AppendValidator {
     }
 }
 
-/// How many events a stream has, decided ones included; `older`: how many of them are not in the newest tail, if known
-/// (none of them matter if the newest tail knows the stream).
+/// Counts the events of a stream, including decided ones; `older`: how many of them are not in the newest mem index, if known
+/// (not needed if the newest mem index has the stream).
 fn stream_events(
     stream: &StreamName,
     older: Option<u64>,
@@ -280,12 +280,12 @@ fn stream_events(
     }
 }
 
-/// The revision of the last of so many events.
+/// Returns the revision of the last of this many events.
 fn last_of(events: u64) -> CurrentRevision {
     CurrentRevision(events.checked_sub(1).map(Revision::new))
 }
 
-/// For each write, the revision of its stream's last event: decided appends and earlier writes included.
+/// Returns the last revision of each write's stream, including decided appends and earlier writes.
 fn current_revisions(
     append: &Append,
     prepared: Option<&PreparedLookups>,

@@ -12,20 +12,20 @@ use leftfold_model::{EventId, Position, Revision, StreamName};
 
 use crate::limits::RECENT_IDS;
 
-/// Ids of the newest events and where those stand.
+/// The ids of the newest events, with their positions.
 #[derive(Debug, Default)]
 pub(crate) struct RecentIds {
     /// Oldest first; the first one's position is `first`.
     ids: VecDeque<EventId>,
     first: u64,
-    /// Positions by the hash of their ids. An id that occurs twice is found where it stands last.
+    /// Positions by the hash of their ids. Of an id that occurs twice, it finds the last position.
     table: HashTable<u64>,
     hasher: RandomState,
     /// Which streams the positions belong to, oldest first.
     runs: VecDeque<Run>,
 }
 
-/// Events of one stream that stand side by side.
+/// Events of one stream with adjacent positions.
 #[derive(Debug)]
 struct Run {
     first: u64,
@@ -33,7 +33,7 @@ struct Run {
     revision: Revision,
 }
 
-/// Where an event stands.
+/// The place of an event.
 #[derive(Clone, Debug)]
 pub(crate) struct EventLocation<'a> {
     pub(crate) position: Position,
@@ -42,7 +42,7 @@ pub(crate) struct EventLocation<'a> {
 }
 
 impl RecentIds {
-    /// Adds the newest events, which follow each other in one stream, and forgets the oldest if there are too many.
+    /// Adds the newest events, which are adjacent in one stream, and drops the oldest ones over the limit.
     pub(crate) fn push(
         &mut self,
         first: Position,
@@ -110,7 +110,7 @@ impl RecentIds {
         })
     }
 
-    /// The position of the oldest event held; `next` if there is none.
+    /// Returns the position of the oldest event held; `next` if there is none.
     pub(crate) fn oldest(&self, next: Position) -> Position {
         if self.ids.is_empty() {
             next

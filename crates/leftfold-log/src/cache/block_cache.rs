@@ -44,7 +44,7 @@ impl Weighter<(FileId, u64), Arc<[u8]>> for ByBytes {
 }
 
 impl BlockCache {
-    /// Room for about this many bytes.
+    /// Creates a cache of about this many bytes.
     pub(crate) fn with_bytes(bytes: usize) -> Self {
         let blocks = (bytes / BLOCK_BYTES).max(1);
         Self {
@@ -53,12 +53,12 @@ impl BlockCache {
         }
     }
 
-    /// A name for a file that was opened.
+    /// Creates an id for a file that was opened.
     pub(crate) fn file(&self) -> FileId {
         FileId(self.files.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The block at this offset of the file; `read` reads and checks it, if it is not here.
+    /// Returns the block at this offset of the file; `read` reads and verifies it if it is not cached.
     pub(crate) fn get(
         &self,
         file: FileId,
@@ -74,7 +74,7 @@ impl BlockCache {
         Ok(block)
     }
 
-    /// The block at this offset of the file, if it is here.
+    /// Returns the block at this offset of the file, if it is cached.
     pub(crate) fn find(&self, file: FileId, offset: u64) -> Option<Arc<[u8]>> {
         self.cache.get(&(file, offset))
     }

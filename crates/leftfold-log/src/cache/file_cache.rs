@@ -48,7 +48,7 @@ struct Open {
 }
 
 impl Open {
-    /// Adds a file, and closes the one that was not used for longest if there are too many.
+    /// Adds a file, and closes the least recently used one if there are too many.
     fn insert(&mut self, name: FileName, file: Arc<dyn DiskFile>) {
         if self.files.len() >= OPEN_FILES_MAX {
             let oldest = self.files.iter().min_by_key(|(_, (_, used))| *used);
@@ -71,12 +71,12 @@ impl FileCache {
         }
     }
 
-    /// The disk.
+    /// Returns the disk.
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
     }
 
-    /// How often events were read.
+    /// Returns how often events were read.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
@@ -98,12 +98,12 @@ impl FileCache {
         }
     }
 
-    /// The cache of blocks.
+    /// Returns the block cache.
     pub(crate) fn blocks(&self) -> &Arc<BlockCache> {
         &self.blocks
     }
 
-    /// The open file of this name; opens it if it is not open.
+    /// Returns the open file of this name, opening it if necessary.
     pub(crate) fn get(&self, name: &FileName) -> Result<Arc<dyn DiskFile>, StorageError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.uses += 1;

@@ -27,7 +27,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// What the system reports; `NotFound` if there is none.
     fn open(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Gives a file another name, replacing a file of that name. Durable after [`Self::sync_dir`].
+    /// Renames a file, replacing a file of that name. Durable after [`Self::sync_dir`].
     ///
     /// # Errors
     /// What the system reports.
@@ -39,7 +39,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// What the system reports.
     fn remove(&self, name: &FileName) -> io::Result<()>;
 
-    /// The names in the directory, in no particular order, foreign ones as their text.
+    /// Lists the names in the directory, in no particular order, foreign ones as their text.
     ///
     /// # Errors
     /// What the system reports.
@@ -51,10 +51,10 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// What the system reports.
     fn sync_dir(&self) -> io::Result<()>;
 
-    /// Takes the directory for this process until the returned guard is dropped.
+    /// Locks the directory for this process until the returned guard is dropped.
     ///
     /// # Errors
-    /// [`LockError::Held`] if another process (or another open log of this one) has it.
+    /// [`LockError::Held`] if another process, or another open log of this one, holds the lock.
     fn lock(&self) -> Result<DiskLock, LockError>;
 }
 
@@ -66,8 +66,8 @@ pub trait DiskFile: Debug + Send + Sync {
     /// What the system reports; `UnexpectedEof` if the file ends before `buf` is full.
     fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()>;
 
-    /// As [`Self::read_exact_at`], if that takes no time because the bytes are in memory; `false`: they may not be, or it cannot
-    /// be told, and `buf` holds anything.
+    /// Fills `buf` from byte `at` on if the bytes are in memory; `false` if they may not be, or the system cannot
+    /// say, and then the content of `buf` is undefined.
     ///
     /// # Errors
     /// What the system reports.
@@ -75,40 +75,40 @@ pub trait DiskFile: Debug + Send + Sync {
         self.read_exact_at(buf, at).map(|()| true)
     }
 
-    /// Tells the system that these bytes will be read soon, so that it can begin to fetch them. A hint.
+    /// Announces to the system that these bytes will be read soon, so that it can prefetch them. A hint.
     fn will_read(&self, at: u64, bytes: u64) {
         let _ = (at, bytes);
     }
 
-    /// Writes all of `buf` at byte `at`, extending the file if need be.
+    /// Writes all of `buf` at byte `at`, extending the file if necessary.
     ///
     /// # Errors
     /// What the system reports; any part of `buf` may have been written then.
     fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()>;
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     ///
     /// # Errors
     /// What the system reports.
     fn size(&self) -> io::Result<u64>;
 
-    /// Cuts the file, or extends it by zeros.
+    /// Truncates the file, or extends it with zeros.
     ///
     /// # Errors
     /// What the system reports.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Makes the file at least `len` bytes long and keeps room on the disk for them; new bytes are zeros.
+    /// Makes the file at least `len` bytes long and reserves disk space for them; new bytes are zeros.
     ///
     /// # Errors
-    /// What the system reports; `StorageFull` if there is no room, then the length may have changed.
+    /// What the system reports; `StorageFull` if the disk is full, then the length may have changed.
     fn reserve(&self, len: u64) -> io::Result<()>;
 
     /// Makes the file's bytes and length durable (not its name).
     ///
     /// # Errors
     /// What the system reports. After an error **nothing** is known about the bytes not synced before, and a
-    /// later success does not change that: the caller must not go on.
+    /// later success does not change that: the caller must stop writing.
     fn sync_data(&self) -> io::Result<()>;
 }
 
@@ -119,7 +119,7 @@ pub struct DiskLock {
 }
 
 impl DiskLock {
-    /// A lock that is freed when `held` is dropped.
+    /// Creates a lock that is released when `held` is dropped.
     pub fn new(held: impl Debug + Send + Sync + 'static) -> Self {
         Self {
             _held: Box::new(held),
@@ -127,14 +127,14 @@ impl DiskLock {
     }
 }
 
-/// Why a directory could not be taken.
+/// Why a directory could not be locked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// Someone else has it.
+    /// Another process, or another log of this one, holds the lock.
     #[error("directory is in use by another process")]
     Held,
-    /// The system refused.
+    /// The system reported an error.
     #[error("cannot lock the directory")]
     Io(#[from] io::Error),
 }

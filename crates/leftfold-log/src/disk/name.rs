@@ -19,9 +19,9 @@ pub struct FileName {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
 pub enum FileKind {
-    /// Held locked while the log is open; empty.
+    /// Empty; locked while the log is open.
     Lock,
-    /// Says where the log ended when it was last stopped cleanly.
+    /// The clean-stop marker: where the log ended when it was last closed cleanly.
     CleanStop,
     /// Events, from position `first` on. A higher generation replaces a lower one of the same `first`.
     Segment {
@@ -44,14 +44,14 @@ pub enum FileKind {
         /// Position of the last event covered.
         last: Position,
     },
-    /// Bytes cut from the end of a segment during recovery, kept for inspection.
+    /// Bytes that recovery truncated from the end of a segment, kept for inspection.
     TornTail {
-        /// As in the segment they were cut from.
+        /// Equal to that of the segment they were truncated from.
         first: Position,
-        /// As in the segment they were cut from.
+        /// Equal to that of the segment they were truncated from.
         generation: u32,
     },
-    /// A zero-filled file that will become a segment.
+    /// The preallocated segment: a zero-filled file.
     Spare,
     /// The store's file of snapshots. The log neither reads nor writes it.
     Snapshots,
@@ -60,7 +60,7 @@ pub enum FileKind {
 }
 
 impl FileName {
-    /// The name of a finished file.
+    /// Creates the name of a finished file.
     #[must_use]
     pub const fn of(kind: FileKind) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl FileName {
         }
     }
 
-    /// The name of the same file while it is being written; removed at open.
+    /// Creates the temporary name of a file that is being written; such files are removed at open.
     #[must_use]
     pub const fn temporary(kind: FileKind) -> Self {
         Self {
@@ -78,13 +78,13 @@ impl FileName {
         }
     }
 
-    /// What the file is.
+    /// Returns the kind of the file.
     #[must_use]
     pub const fn kind(&self) -> FileKind {
         self.kind
     }
 
-    /// Whether the file was still being written.
+    /// Returns whether the file was not finished.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
         self.temporary
@@ -95,7 +95,7 @@ impl FileName {
         self.temporary || matches!(self.kind, FileKind::Spare)
     }
 
-    /// Recognises a name; `None` for a foreign one.
+    /// Parses a name; `None` for a foreign one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (stem, temporary) = match text.strip_suffix(".tmp") {

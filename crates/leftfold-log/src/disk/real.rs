@@ -23,7 +23,7 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// The directory at `path`, made (with its parents) if it is not there.
+    /// Opens the directory at `path`, creating it with its parents if it is absent.
     ///
     /// # Errors
     /// What the system reports, for example that `path` is a file.
@@ -40,7 +40,7 @@ impl RealDisk {
         Ok(Self { directory, handle })
     }
 
-    /// The directory.
+    /// Returns the directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -213,7 +213,7 @@ fn allocate(_: &File, _: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Reserves room the way that works everywhere.
+/// Reserves space by writing zeros, which works on every system.
 fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
     const ZEROS: &[u8] = &[0; 64 * 1024];
     let mut at = from;

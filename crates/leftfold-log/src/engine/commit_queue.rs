@@ -39,11 +39,11 @@ const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// that an event that is not among those is durable and can be read.
 const GROUP_EVENTS_MAX: u64 = 32_768;
 
-/// What upkeep may owe, in thousandths of what it may owe at all, before appends are slowed down.
+/// Maintenance backlog from which on appends are throttled, in thousandths of its maximum.
 const THROTTLE_FROM: usize = 500;
-/// How long an event is slowed down when upkeep owes all it may.
+/// Delay of an event when the maintenance backlog is at its maximum.
 const SLOW_NANOS: usize = 20_000;
-/// Shorter pauses than this are gathered until they are as long: threads cannot sleep so shortly.
+/// Shortest sleep. Shorter delays add up until they are as long, because threads cannot sleep so shortly.
 const PAUSE_NANOS: u64 = 200_000;
 
 /// See the module.
@@ -103,7 +103,7 @@ impl State {
         }
     }
 
-    /// Whether something is staged and not yet taken to be written.
+    /// Returns whether appends are staged in a group that no thread has taken yet.
     fn has_group(&mut self) -> bool {
         let core = self.core.as_mut();
         core.is_some_and(|core| !core.group().is_empty())
@@ -123,7 +123,7 @@ fn lock_or_abort<'a>(locked: LockResult<Guard<'a>>) -> Guard<'a> {
     })
 }
 
-/// Reports that a write is over, also if it panicked. Dropped while the lock is free.
+/// Reports the end of a write, even by a panic. Dropped while the lock is free.
 struct WriteInProgress<'a>(&'a CommitQueue);
 
 impl Drop for WriteInProgress<'_> {
@@ -207,7 +207,7 @@ impl CommitQueue {
         done.wait(outcome)
     }
 
-    /// Stages appends whose callers hold tickets, and has them written.
+    /// Stages appends whose callers hold tickets, and writes them or hands them to the writer thread.
     pub(crate) fn append_queued(&self, appends: Vec<(Append, Answer)>) {
         let _end_on_panic = CloseOnPanic(self);
         self.throttle(appends.iter().map(|(append, _)| append.event_count()).sum());
@@ -245,7 +245,7 @@ impl CommitQueue {
         }
     }
 
-    /// Lets upkeep catch up: each event waits a little, the more the more upkeep owes, so that none waits long.
+    /// Throttles appends so that maintenance catches up: the delay per event grows with the backlog, so that no append stalls.
     fn throttle(&self, events: usize) {
         let owed = self
             .shared
@@ -262,7 +262,7 @@ impl CommitQueue {
         }
     }
 
-    /// Stages an append, making room for it first if need be.
+    /// Stages an append, starting the next segment first if necessary.
     fn stage<'a>(
         &'a self,
         mut state: Guard<'a>,
@@ -308,18 +308,18 @@ impl CommitQueue {
         self.after_drain(state, Core::seal_newest).map(drop)
     }
 
-    /// Why the log takes no changes, if it does not.
+    /// Returns the error that poisoned the log, if one did.
     pub(crate) fn latched(&self) -> Option<Arc<StorageError>> {
         let state = self.lock();
         state.core.as_ref().and_then(|core| core.latched().cloned())
     }
 
-    /// Why an append is refused that comes after the end.
+    /// Returns the error of appends after the end.
     pub(crate) fn closed(&self) -> AppendError {
         self.lock().closed()
     }
 
-    /// Whether appends are taken.
+    /// Checks that the log accepts appends.
     pub(crate) fn check(&self) -> Result<(), AppendError> {
         let state = self.lock();
         let core = state.core.as_ref().filter(|_| !state.closed);
@@ -332,7 +332,7 @@ impl CommitQueue {
         }
     }
 
-    /// Does something to the core when everything that was staged is durable.
+    /// Runs `change` on the core once every staged append is durable.
     fn after_drain<'a>(
         &'a self,
         mut state: Guard<'a>,
@@ -355,7 +355,7 @@ impl CommitQueue {
         rolled.map(|()| state)
     }
 
-    /// Writes what is gathered. The caller has the right to write, and keeps it.
+    /// Writes the current group. The caller has the right to write, and keeps it.
     fn write_group<'a>(&'a self, mut state: Guard<'a>) -> Guard<'a> {
         let taken = state.core.as_mut().and_then(Core::take_group);
         let Some((mut group, latched)) = taken else {
@@ -407,7 +407,7 @@ impl CommitQueue {
         }
     }
 
-    /// Takes no more appends, lets those that were taken finish, and stops cleanly.
+    /// Accepts no more appends, finishes the accepted ones, and closes the log cleanly.
     pub(crate) fn close(&self) -> Result<(), CloseError> {
         let mut state = self.lock();
         state.closed = true;

@@ -48,7 +48,7 @@ pub struct Core {
     seal: Checksum,
     clock: Arc<dyn Clock>,
     active: ActiveSegment,
-    /// What is staged and not yet taken to be written.
+    /// The group of staged appends that no thread has taken yet.
     group: Group,
     /// Memory of the group written last, for the next one.
     spare_buffer: Vec<u8>,
@@ -61,12 +61,12 @@ pub struct Core {
     records: Vec<usize>,
     /// Names in the newest segment that records can refer to.
     names: NameEncoder,
-    /// `None` once it was handed to the caller, who outlives every thread.
+    /// `None` once the caller has it, who outlives every thread.
     lock: Option<DiskLock>,
 }
 
 impl Core {
-    /// Opens the log on this disk, recovering it if need be.
+    /// Opens the log on this disk, recovering it if necessary.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -116,18 +116,18 @@ impl Core {
         })
     }
 
-    /// Hands over the lock of the directory. The caller keeps it until no thread uses the files any more.
+    /// Returns the lock of the directory. The caller keeps it until no thread uses the files any more.
     pub(crate) fn take_lock(&mut self) -> Option<DiskLock> {
         self.lock.take()
     }
 
-    /// What opening found and did.
+    /// Returns what opening found and did.
     #[must_use]
     pub fn report(&self) -> &OpenReport {
         &self.report
     }
 
-    /// Reads what is committed.
+    /// Returns a reader of the committed events.
     #[must_use]
     pub fn reader(&self) -> Reader {
         Reader {
@@ -244,19 +244,19 @@ impl Core {
         Ok(())
     }
 
-    /// The group that gathers what is staged.
+    /// Returns the group of staged appends.
     pub(crate) fn group(&mut self) -> &mut Group {
         &mut self.group
     }
 
-    /// How many events were decided and are not known to be durable.
+    /// Returns the number of events that are decided and not known to be durable.
     pub(crate) fn unsynced_events(&self) -> u64 {
         let newest = self.decider.next.previous().get();
         newest.saturating_sub(self.shared.view().head.get())
     }
 
-    /// Takes what was gathered, to be written by the caller; `None` if there is nothing. If the disk has failed before,
-    /// the group must not be written, for the reason given.
+    /// Takes the group of staged appends, which the caller must write; `None` if it is empty. If the disk has failed before,
+    /// the group must not be written, and the error says why.
     pub(crate) fn take_group(&mut self) -> Option<(Group, Option<GroupError>)> {
         if self.group.is_empty() {
             return None;
@@ -274,7 +274,7 @@ impl Core {
         Some((group, self.latched.clone().map(GroupError::NotWritten)))
     }
 
-    /// Takes note of how the write of a group ended. What a failed sync leaves behind is never tried again.
+    /// Records how the write of a group ended. After a failed sync, nothing of it is written again.
     pub(crate) fn settle(&mut self, group: &mut Group, end: &Result<(), GroupError>) {
         self.spare_buffer = group.take_bytes();
         if let Err(GroupError::Failed(cause)) = end {
@@ -282,7 +282,7 @@ impl Core {
         }
     }
 
-    /// Appends the frame of an append to the group, and notes where in it each record begins. Gives its size.
+    /// Encodes the frame of an append into the group, and records where each record begins. Returns its size.
     fn encode(&mut self, append: &Append, revisions: &[Revision]) -> usize {
         let time = self.clock.now();
         let bytes = &mut self.group.bytes;
@@ -311,7 +311,7 @@ impl Core {
         bytes.len() - start
     }
 
-    /// Takes an append, whose frame is the group's last, into the state: from here on decisions see it.
+    /// Applies an append, whose frame is the group's last, to the state: later decisions see it.
     fn apply(&mut self, append: &Append, revisions: &[Revision]) -> Appended {
         let first = self.decider.next;
         self.active.add(&self.records, self.group.bytes.len());
@@ -371,7 +371,7 @@ impl Core {
             .push(first, &write.stream, revision, ids);
     }
 
-    /// Starts the next segment. Nothing may be staged or being written.
+    /// Starts the next segment. No append may be staged and no write in progress.
     pub(crate) fn roll(&mut self, frame_bytes: usize) -> Result<(), AppendError> {
         if let Some(cause) = &self.latched {
             return Err(AppendError::ReadOnly {
@@ -399,7 +399,7 @@ impl Core {
         self.latched.as_ref()
     }
 
-    /// Starts the next segment if there are events in the newest one. Nothing may be staged or being written.
+    /// Starts the next segment if the newest one has events. No append may be staged and no write in progress.
     pub(crate) fn seal_newest(&mut self) -> Result<(), AppendError> {
         if let Some(cause) = &self.latched {
             let cause = Arc::clone(cause);
@@ -435,7 +435,7 @@ impl Core {
         Ok(())
     }
 
-    /// Answers an append after the log has latched. If an event of it is in a group that failed, an earlier attempt may
+    /// Returns the error of an append to a poisoned log. If an event of it is in a group that failed, an earlier attempt may
     /// have stored it.
     fn refuse_latched(&self, append: &Append, cause: Arc<StorageError>) -> AppendError {
         let head = self.shared.view().head;
@@ -451,8 +451,8 @@ impl Core {
         }
     }
 
-    /// Sorts a failure to start a segment. A full disk and a lack of descriptors pass and have changed nothing; anything
-    /// else latches.
+    /// Classifies a failure to start a segment. A full disk and a lack of descriptors may pass and have changed nothing; any
+    /// other failure poisons the log.
     fn refuse(&mut self, error: StorageError) -> AppendError {
         let (is_full, is_exhausted) = (error.is_full(), error.is_out_of_descriptors());
         let cause = Arc::new(error);
@@ -466,7 +466,7 @@ impl Core {
         AppendError::ReadOnly { cause }
     }
 
-    /// Does one step of upkeep. `false`: there was nothing to do.
+    /// Does one step of maintenance; `false` if there was nothing to do.
     ///
     /// # Errors
     /// What the disk reported; the log itself is not affected.
@@ -476,11 +476,11 @@ impl Core {
             || self.shared.merge_indexes(true)?)
     }
 
-    /// Stops cleanly, so that the next open need not recover. If many events are in the newest segment it is sealed, so
-    /// that the next open need not read it. The files end behind the last event: what was reserved is given back.
+    /// Closes the log cleanly, so that the next open need not recover. A newest segment of many events is sealed, so
+    /// that the next open need not read it. Files are truncated after their last event, which frees the reserved space.
     ///
     /// # Errors
-    /// [`CloseError`]; everything acknowledged is safe anyway.
+    /// [`CloseError`]; acknowledged events are safe in any case.
     pub fn close(mut self) -> Result<(), CloseError> {
         self.shared.close();
         self.shared.stop_scavenging();
@@ -506,12 +506,12 @@ impl Core {
     }
 }
 
-/// What came of staging an append.
+/// The result of staging an append.
 #[derive(Debug)]
 pub(crate) enum Staged {
-    /// This, if the group becomes durable; the caller joins the group.
+    /// The outcome once the group is durable; the caller joins the group.
     Waits(Outcome),
-    /// This, already.
+    /// The outcome, final already.
     Settled(Outcome),
     /// Nothing yet: it needs a new segment for a frame of this many bytes ([`Core::roll`]); then stage it again.
     NeedsRoom(usize),

@@ -16,7 +16,7 @@ pub enum AppendError {
     /// The append lost against what is stored; nothing was written. Reload and decide again.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// The disk refused while this append was being written. **Outcome unknown** until the log is opened again.
+    /// The disk failed while this append was being written. **Outcome unknown** until the next open.
     #[error(
         "disk failed while the append was being written; the log takes no more appends until it is reopened"
     )]
@@ -25,14 +25,14 @@ pub enum AppendError {
         #[source]
         cause: Arc<StorageError>,
     },
-    /// The log takes no appends since an earlier failure of the disk; none of these events was written. Reads go on.
+    /// The log accepts no appends since an earlier disk error; none of these events was written. Reads continue.
     #[error("log is read-only since a failure of the disk")]
     ReadOnly {
         /// What the disk reported then.
         #[source]
         cause: Arc<StorageError>,
     },
-    /// There is no room for the segment the append needs; nothing was written. Later appends may succeed.
+    /// The disk has no space for the segment that the append needs; nothing was written. Later appends may succeed.
     #[error("disk is full")]
     DiskFull {
         /// What the disk reported.
@@ -66,14 +66,14 @@ pub enum AppendError {
 }
 
 impl AppendError {
-    /// Is certainly no event of the append stored? An unknown outcome answers `false`, and so does a retry of an append
-    /// whose outcome is unknown.
+    /// Returns whether certainly no event of the append is stored; `false` for an unknown outcome, and for a retry of an append
+    /// of unknown outcome.
     #[must_use]
     pub fn is_definitely_not_written(&self) -> bool {
         !matches!(self, Self::Poisoned { .. } | Self::WriterLost)
     }
 
-    /// May the same call succeed later on the same log, without the caller changing anything?
+    /// Returns whether an unchanged call may succeed later on this open log.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(
@@ -83,11 +83,11 @@ impl AppendError {
     }
 }
 
-/// Why a log could not be closed cleanly. Everything acknowledged is safe; the next open recovers.
+/// Why a log could not be closed cleanly. Acknowledged events are safe; the next open recovers.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {
-    /// The log had stopped after a failure of the disk.
+    /// The log was read-only after a disk error.
     #[error("log was read-only since a failure of the disk")]
     ReadOnly {
         /// What the disk reported then.

@@ -17,10 +17,10 @@ use crate::{
     read::TouchedTerms,
 };
 
-/// What an append came to, if its group becomes durable.
+/// The outcome of an append, if its group becomes durable.
 pub(crate) type Outcome = Result<Appended, AppendError>;
 
-/// Bytes of memory that are kept for the next group.
+/// Maximum bytes of a buffer that is reused for the next group.
 const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Why a group did not become durable.
@@ -35,7 +35,7 @@ pub(crate) enum GroupError {
 }
 
 impl GroupError {
-    /// What an append of the group is answered.
+    /// Returns the outcome of an append of the group.
     fn answer(&self, decided: Outcome) -> Outcome {
         let (cause, tried) = match self {
             Self::Failed(cause) => (cause, true),
@@ -59,7 +59,7 @@ impl GroupError {
 pub(crate) struct GroupCompletion(OnceLock<Result<(), GroupError>>);
 
 impl GroupCompletion {
-    /// Blocks until the group is durable or lost; then what `decided` came to.
+    /// Blocks until the group is durable or failed, and returns the outcome of `decided`.
     pub(crate) fn wait(&self, decided: Outcome) -> Outcome {
         settled(self.0.wait(), decided)
     }
@@ -77,7 +77,7 @@ fn settled(end: &Result<(), GroupError>, decided: Outcome) -> Outcome {
 pub(crate) struct Group {
     /// Their frames.
     pub(crate) bytes: Vec<u8>,
-    /// Whom it concerns.
+    /// The terms of its events, by which followers are notified.
     pub(crate) touched: TouchedTerms,
     waiting: usize,
     tickets: Vec<(Answer, Outcome)>,
@@ -95,7 +95,7 @@ pub(crate) struct WriteTarget {
 }
 
 impl Group {
-    /// A group that uses the memory of an older one.
+    /// Creates a group that reuses the buffer of an older one.
     pub(crate) fn reusing(mut bytes: Vec<u8>, touched: TouchedTerms) -> Self {
         bytes.clear();
         bytes.shrink_to(KEPT_BYTES_MAX);
@@ -105,7 +105,7 @@ impl Group {
         group
     }
 
-    /// How many callers wait for it.
+    /// Returns how many callers wait for it.
     pub(crate) fn members(&self) -> usize {
         self.waiting + self.tickets.len()
     }
@@ -115,23 +115,23 @@ impl Group {
         self.bytes.is_empty() && self.members() == 0
     }
 
-    /// Adds a caller who will block.
+    /// Adds a caller that will block.
     pub(crate) fn join(&mut self) -> Arc<GroupCompletion> {
         self.waiting += 1;
         Arc::clone(&self.done)
     }
 
-    /// Adds a caller who holds a ticket.
+    /// Adds a caller that holds a ticket.
     pub(crate) fn join_async(&mut self, answer: Answer, outcome: Outcome) {
         self.tickets.push((answer, outcome));
     }
 
-    /// Says where the group goes. Nothing may be added any more.
+    /// Sets where the group is written. Nothing may be added afterwards.
     pub(crate) fn set_target(&mut self, place: WriteTarget) {
         self.place = Some(place);
     }
 
-    /// Writes the group, syncs it, and shows it to readers. Nothing else may write to the log meanwhile.
+    /// Writes the group, syncs it, and publishes it to readers. Nothing else may write to the log meanwhile.
     pub(crate) fn write(&self, shared: &EngineState) -> Result<(), GroupError> {
         let Some(place) = self.place.as_ref() else {
             return Err(GroupError::Abandoned);
@@ -165,12 +165,12 @@ impl Group {
         synced.map_err(|e| StorageError::io("sync", &place.name, e))
     }
 
-    /// The memory of the frames, once they are written.
+    /// Takes the buffer of the frames, once they are written.
     pub(crate) fn take_bytes(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Tells everyone who waits how it ended.
+    /// Sends the outcomes to all callers that wait.
     pub(crate) fn finish(mut self, end: Result<(), GroupError>) {
         self.end(end);
     }

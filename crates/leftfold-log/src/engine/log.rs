@@ -60,7 +60,7 @@ pub(super) struct Running {
     report: OpenReport,
     /// `None` once they were joined.
     threads: Mutex<Option<Threads>>,
-    /// Freed only when every thread has ended.
+    /// Released only when every thread has ended.
     lock: Mutex<Option<DiskLock>>,
 }
 
@@ -76,7 +76,7 @@ struct Threads {
 type Spawn<'a> = &'a dyn Fn(&str, Box<dyn FnOnce() + Send>) -> io::Result<thread::JoinHandle<()>>;
 
 impl Log {
-    /// Opens the log in this directory, making it if it is not there, and recovering it if need be.
+    /// Opens the log in this directory, creating it if it is absent, and recovering it if necessary.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -99,7 +99,7 @@ impl Log {
         Self::start(Core::open(disk, options, clock)?, &spawn)
     }
 
-    /// Puts threads around the core. If one cannot be started, those before it are joined and the directory is freed.
+    /// Starts the threads around the core. If one cannot start, joins those before it and releases the directory.
     fn start(mut core: Core, spawn: Spawn<'_>) -> Result<Self, OpenError> {
         let lock = core.take_lock();
         let (reader, report) = (core.reader(), core.report().clone());
@@ -125,20 +125,20 @@ impl Log {
     /// Appends all events or none, and blocks until they are durable.
     ///
     /// # Guarantees
-    /// After `Ok` the events survive process kill, crash of the system and power cut (docs/durability.md, D1), and
+    /// After `Ok` the events survive a killed process, a system crash and a power cut (docs/durability.md, D1), and
     /// every read that begins later sees them.
     /// # Errors
-    /// [`AppendError`]; ask it whether the append certainly did not happen.
+    /// [`AppendError`]; [`AppendError::is_definitely_not_written`] says whether the append certainly did not happen.
     /// # Cost
     /// One sync, shared with all appends that wait at the same time.
     pub fn append(&self, append: Append) -> Result<Appended, AppendError> {
         self.running.commit_queue.append(append)
     }
 
-    /// Hands an append to the writer without waiting for it.
+    /// Queues an append without waiting for it.
     ///
     /// # Errors
-    /// [`AppendError::Busy`] if the queue is full, [`AppendError::Closed`]; the rest comes through the ticket.
+    /// [`AppendError::Busy`] if the queue is full, [`AppendError::Closed`]; the ticket returns all others.
     pub fn submit(&self, append: Append) -> Result<Ticket, AppendError> {
         match self.running.queue.push(append) {
             Err(AppendError::Closed) => Err(self.running.commit_queue.closed()),
@@ -154,7 +154,7 @@ impl Log {
         self.running.reader.read(read)
     }
 
-    /// Begins a read and takes its first events, unless that would have to wait; see [`Reader::read_nowait`].
+    /// Begins a read and returns its first events, or `None` if that would have to wait; see [`Reader::read_nowait`].
     ///
     /// ```
     /// # use leftfold_log::{Log, LogOptions};
@@ -180,13 +180,13 @@ impl Log {
         self.running.reader.read_nowait(read)
     }
 
-    /// Follows the log from behind `after` on.
+    /// Follows the log after the position `after`.
     #[must_use]
     pub fn follow(&self, scope: Scope, query: Query, after: Position) -> Follower {
         self.running.reader.follow(scope, query, after)
     }
 
-    /// The revision of a stream's newest event; see [`Reader::revision`].
+    /// Returns the revision of a stream's newest event; see [`Reader::revision`].
     ///
     /// # Errors
     /// [`ReadError::Storage`].
@@ -214,43 +214,43 @@ impl Log {
         self.running.reader.streams(prefix, after)
     }
 
-    /// The position of the newest durable event.
+    /// Returns the position of the newest durable event.
     #[must_use]
     pub fn head(&self) -> Position {
         self.running.reader.head()
     }
 
-    /// Whether appends are taken, as far as that is known without one.
+    /// Checks that the log accepts appends, as far as that is known without one.
     ///
     /// # Errors
-    /// [`AppendError::ReadOnly`] since the disk failed, [`AppendError::Closed`].
+    /// [`AppendError::ReadOnly`] after a disk error, [`AppendError::Closed`].
     pub fn check(&self) -> Result<(), AppendError> {
         self.running.commit_queue.check()
     }
 
-    /// Sizes and counts.
+    /// Returns sizes and counts.
     #[must_use]
     pub fn stats(&self) -> LogStats {
         self.running.reader.stats()
     }
 
-    /// What opening found and did.
+    /// Returns what opening found and did.
     #[must_use]
     pub fn report(&self) -> &OpenReport {
         &self.running.report
     }
 
-    /// Why the newest step of upkeep failed, if it did; it is tried again.
+    /// Returns the error of the newest maintenance step, if it failed; the step is retried.
     #[must_use]
     pub fn maintenance_error(&self) -> Option<Arc<StorageError>> {
         let running = &self.running;
         running.upkeep.failed().or_else(|| running.merger.failed())
     }
 
-    /// Stops taking appends, finishes those accepted, and stops cleanly. Further calls do nothing.
+    /// Accepts no more appends, finishes the accepted ones, and closes the log cleanly. Further calls do nothing.
     ///
     /// # Errors
-    /// [`CloseError`]; everything acknowledged is safe anyway.
+    /// [`CloseError`]; acknowledged events are safe in any case.
     pub fn close(&self) -> Result<(), CloseError> {
         self.running.close()
     }
@@ -337,9 +337,9 @@ fn spawn(name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<thread::JoinH
     thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
-/// Takes appends off the queue until it is closed and empty.
+/// Runs the append thread: stages queued appends until the queue is closed and empty.
 fn run_append_queue(commit_queue: &CommitQueue, queue: &Queue) {
-    /// Lets callers go if the thread panics.
+    /// Wakes callers with an error if the thread panics.
     struct Abandon<'a>(&'a Queue);
     impl Drop for Abandon<'_> {
         fn drop(&mut self) {

@@ -20,18 +20,18 @@ use crate::{
     segment::{Locations, Segment, create, locations, scan::Scan},
 };
 
-/// Memory of the indexes of segments that wait for their files, about.
+/// Maximum memory of mem indexes that wait to be flushed, approximately.
 const TAILS_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Segments that may wait for their files.
+/// Maximum number of segments that wait to be sealed.
 const TAILS_MAX: usize = 32;
-/// What upkeep may owe before the writer does it: all of the memory.
+/// Maximum maintenance backlog before the writer helps: all of the memory.
 const OWED_MAX: usize = 1_000;
 
 /// Writes of more bytes per sync gain nothing from zeros written before.
 const SMALL_SYNC_BYTES: u64 = 32 * 1024;
 
 impl EngineState {
-    /// Gives `create` the prepared file, if there is one of this many bytes. Meanwhile no other becomes the spare.
+    /// Calls `create` with the preallocated segment, if there is one of this many bytes. Meanwhile no other is prepared.
     pub(crate) fn with_spare<R>(
         &self,
         bytes: u64,
@@ -46,12 +46,12 @@ impl EngineState {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether so many segments wait for their index files that the writer has to help.
+    /// Returns whether so many segments wait for their index files that the writer has to help.
     pub(crate) fn should_stall_writes(&self) -> bool {
         self.maintenance_backlog() >= OWED_MAX
     }
 
-    /// How much of the memory for indexes that wait for their files is in use, in thousandths.
+    /// Returns the used share of the memory for mem indexes that wait to be flushed, in thousandths.
     pub(crate) fn maintenance_backlog(&self) -> usize {
         let view = self.view();
         let waiting = view.sources.tails.len().saturating_sub(1);
@@ -62,12 +62,12 @@ impl EngineState {
         (bytes / (TAILS_BYTES_MAX / OWED_MAX)).max(waiting * OWED_MAX / TAILS_MAX)
     }
 
-    /// Takes the upkeep for the caller; readers and the writer are not disturbed.
+    /// Locks maintenance for the caller; readers and the writer continue.
     pub(crate) fn lock_maintenance(&self) -> MutexGuard<'_, ()> {
         self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does one step of the upkeep that appends may have to wait for, the most urgent one. `false`: there was nothing
+    /// Does the most urgent step of the maintenance that appends may have to wait for; `false` if there was nothing
     /// to do.
     pub(crate) fn upkeep(&self) -> Result<bool, StorageError> {
         let _one_at_a_time = self.lock_maintenance();
@@ -77,7 +77,7 @@ impl EngineState {
             || self.fill_spare()?)
     }
 
-    /// Joins index files, if it is time; with time to spare (`idle`), more of them. `false`: there was nothing to do.
+    /// Merges index files if a merge is due, more eagerly while the log is `idle`; `false` if there was nothing to do.
     pub(crate) fn merge_indexes(&self, idle: bool) -> Result<bool, StorageError> {
         let _one_at_a_time = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(self.rebuild_damaged_index()? || self.merge_adjacent(idle)?)
@@ -114,13 +114,13 @@ impl EngineState {
         Ok(true)
     }
 
-    /// Whether syncs are so small that what they write matters less than what else they change.
+    /// Returns whether syncs are so small that their data costs less than their metadata.
     fn syncs_are_small(&self) -> bool {
         let syncs = self.syncs.load(Ordering::Relaxed);
         syncs > 0 && self.bytes.load(Ordering::Relaxed) / syncs < SMALL_SYNC_BYTES
     }
 
-    /// Writes zeros into the spare; who needs it meanwhile waits for one write, and takes it as it is.
+    /// Writes zeros into the preallocated segment; a caller that needs it meanwhile waits for one write, and uses it as it is.
     fn fill_spare(&self) -> Result<bool, StorageError> {
         let mut spare = self.spare();
         match spare.as_mut() {
@@ -249,7 +249,7 @@ impl EngineState {
         Ok(scanned)
     }
 
-    /// Shows a segment in the place of the one with the same first position.
+    /// Publishes a segment in place of the one with that first position.
     pub(super) fn replace_segment(&self, new: &Arc<Segment>) {
         self.change(|view| {
             let mut list = view.segments.list.to_vec();

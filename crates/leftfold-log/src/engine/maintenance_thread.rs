@@ -12,14 +12,14 @@ use std::{
 use super::shared::EngineState;
 use crate::{error::StorageError, read::ViewSource};
 
-/// How long upkeep rests after the disk refused it something, for example room.
+/// Pause of maintenance after an error of the disk, for example a full one.
 const RETRY: Duration = Duration::from_secs(1);
 /// Time without an append or a read after which the log counts as idle.
 const IDLE: Duration = Duration::from_secs(1);
-/// How many such rests without an append make it count as idle although it is read.
+/// Number of such rests without an append after which the log counts as idle although it is read.
 const LONG: u32 = 30;
 
-/// Wakes a thread of the upkeep, and stops it.
+/// The control of a maintenance thread: waking and stopping it.
 #[derive(Debug, Default)]
 pub(crate) struct MaintenanceThread {
     state: Mutex<State>,
@@ -38,19 +38,19 @@ impl MaintenanceThread {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There may be something to do.
+    /// Wakes the thread, because there may be something to do.
     pub(crate) fn wake(&self) {
         self.lock().due = true;
         self.changed.notify_all();
     }
 
-    /// Finish the step and return.
+    /// Stops the thread after its current step.
     pub(crate) fn stop(&self) {
         self.lock().stop = true;
         self.changed.notify_all();
     }
 
-    /// Why the newest step failed, if it did.
+    /// Returns the error of the newest step, if it failed.
     pub(crate) fn failed(&self) -> Option<Arc<StorageError>> {
         self.lock().failed.clone()
     }
@@ -85,7 +85,7 @@ impl MaintenanceThread {
         }
     }
 
-    /// Rests; `false`: stop.
+    /// Sleeps; `false` if the thread must stop.
     fn rest(&self, resting: Wait) -> bool {
         let mut state = self.lock();
         match resting {
@@ -134,7 +134,7 @@ enum Wait {
     ForAMoment(Duration),
 }
 
-/// What happened lately.
+/// Detects that the log is idle.
 #[derive(Debug, Default)]
 struct IdleDetector {
     appends: u64,

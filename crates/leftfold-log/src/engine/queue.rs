@@ -16,11 +16,11 @@ use leftfold_model::{Append, Appended};
 
 use super::error::AppendError;
 
-/// Appends that may wait. Each waits for at most one group before its own.
+/// Maximum number of queued appends. Each waits for at most one group before its own.
 const QUEUE_APPENDS_MAX: usize = 8_192;
-/// Bytes that may wait, one append more or less.
+/// Maximum bytes of queued appends, one append more or less.
 const QUEUE_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Appends that leave at once, at most.
+/// Maximum number of appends that leave at once.
 const SOME: usize = 256;
 
 /// Where the outcome of an append goes.
@@ -51,7 +51,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an append, if there is room.
+    /// Adds an append, if the queue is not full.
     pub(crate) fn push(&self, append: Append) -> Result<Ticket, AppendError> {
         let mut waiting = self.lock();
         if waiting.closed {
@@ -68,7 +68,7 @@ impl Queue {
         Ok(Ticket(answered))
     }
 
-    /// Some of what waits, oldest first; waits for the first. `None`: the queue is closed and empty.
+    /// Returns some of the queued appends, oldest first, and blocks while there is none; `None` if the queue is closed and empty.
     pub(crate) fn pop_batch(&self) -> Option<Vec<(Append, Answer)>> {
         let mut waiting = self.lock();
         while waiting.jobs.is_empty() {
@@ -87,22 +87,22 @@ impl Queue {
         Some(some)
     }
 
-    /// Refuses what comes from now on; what waits is still given out.
+    /// Refuses further appends; queued ones still leave.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_all();
     }
 
-    /// Drops what waits: callers learn that the writer is gone.
+    /// Drops the queued appends: callers learn that the writer is gone.
     pub(crate) fn abandon(&self) {
         self.close();
         self.lock().jobs.clear();
     }
 }
 
-/// An append that was accepted and not yet answered. Wait for it, or await it.
+/// An accepted append whose outcome is pending. Wait for it, or await it.
 ///
-/// Dropping a ticket does not take back the append.
+/// Dropping a ticket does not cancel the append.
 #[derive(Debug)]
 #[must_use = "the outcome of the append is only known through its ticket"]
 pub struct Ticket(oneshot::Receiver<Result<Appended, AppendError>>);

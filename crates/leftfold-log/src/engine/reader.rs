@@ -29,9 +29,9 @@ impl Reader {
         Cursor::over(self.shared.view(), read)
     }
 
-    /// Begins a read and takes its first events (64 and 64 KiB at most; `None` if there are none), unless that would have
-    /// to wait for the disk or take long: then there is no result, and it is to be done by [`Self::read`] where waiting does
-    /// no harm. For threads that have others to serve; takes well under a millisecond.
+    /// Begins a read and returns its first events (at most 64 and 64 KiB; `None` if there are none), unless that would have
+    /// to wait for the disk or take long. Then it returns `None`: call [`Self::read`] where waiting does
+    /// no harm. For threads of an async runtime; takes well under a millisecond.
     ///
     /// # Errors
     /// As [`Self::read`] and [`Cursor::next_batch`].
@@ -43,7 +43,7 @@ impl Reader {
         })
     }
 
-    /// Follows the log from behind `after` on: what is stored, then what is committed.
+    /// Follows the log after the position `after`: stored events, then new ones.
     #[must_use]
     pub fn follow(&self, scope: Scope, query: Query, after: Position) -> Follower {
         Follower::new(
@@ -54,13 +54,13 @@ impl Reader {
         )
     }
 
-    /// The position of the newest durable event.
+    /// Returns the position of the newest durable event.
     #[must_use]
     pub fn head(&self) -> Position {
         self.shared.view().head
     }
 
-    /// The revision of a stream's newest durable event. Reads no event.
+    /// Returns the revision of a stream's newest durable event. Reads no event.
     ///
     /// # Errors
     /// [`ReadError::Storage`].
@@ -72,7 +72,7 @@ impl Reader {
         Ok(CurrentRevision(events.checked_sub(1).map(Revision::new)))
     }
 
-    /// As [`Self::revision`], unless that would have to wait for the disk.
+    /// Returns what [`Self::revision`] returns, or `None` if that would have to wait for the disk.
     ///
     /// # Errors
     /// As [`Self::revision`].
@@ -83,7 +83,7 @@ impl Reader {
         nowait::try_nowait(|| self.revision(stream))
     }
 
-    /// Lists the streams whose names begin with `prefix` and come behind `after`, in the byte order of names.
+    /// Lists the streams whose names begin with `prefix` and come after `after`, in the byte order of names.
     ///
     /// # Errors
     /// [`ReadError::Storage`].
@@ -91,7 +91,7 @@ impl Reader {
         Streams::over(self.shared.view(), prefix, after)
     }
 
-    /// Sizes and counts of the log as it is now.
+    /// Returns the current sizes and counts of the log.
     #[must_use]
     pub fn stats(&self) -> LogStats {
         self.shared.stats()

@@ -19,18 +19,18 @@ use crate::{
     segment::{Locations, Segment},
 };
 
-/// Told of each segment that is done; may end the run.
+/// Called after each segment; may end the run.
 type Tell<'a> = &'a mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>;
 
 impl EngineState {
-    /// Whether events under the cuts lie in the newest segment.
+    /// Returns whether the newest segment holds truncated events.
     fn newest_is_cut(&self, cuts: &TruncationSet) -> Result<bool, ScavengeError> {
         let view = self.view();
         let shares = cuts.erasable_per_segment(&view.segments, &view.sources, view.head)?;
         Ok(shares.last().is_some_and(|share| !share.is_none()))
     }
 
-    /// Erases what lies under the cuts in all segments that can be sealed: all but the newest.
+    /// Erases the truncated events of all segments that can be sealed: all but the newest.
     fn scavenge(
         &self,
         cuts: &TruncationSet,
@@ -65,7 +65,7 @@ impl EngineState {
         Ok(progress)
     }
 
-    /// Rewrites one segment and shows it, unless another run has done so meanwhile.
+    /// Rewrites one segment and publishes it, unless another run has done so meanwhile.
     fn scavenge_segment(
         &self,
         first: Position,
@@ -117,7 +117,7 @@ fn sealed(view: &View) -> usize {
     view.segments.list.iter().take_while(is_sealed).count()
 }
 
-/// The sealed segments that hold something under the cuts that is not erased, and their share of it.
+/// Returns the sealed segments with truncated events that are not erased, and their share of them.
 fn due(view: &View, shares: &[Erased]) -> Vec<(Position, Erased)> {
     let all = view.segments.list.iter().take(sealed(view)).zip(shares);
     all.filter(|(segment, share)| !share.is_none() && segment.erased != **share)

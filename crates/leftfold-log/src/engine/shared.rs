@@ -28,15 +28,15 @@ pub(crate) struct EngineState {
     pub(crate) options: LogOptions,
     view: ArcSwap<View>,
     change: Mutex<()>,
-    /// Who seals, and who joins: the one must not wait for the other, which may take long.
+    /// Held while sealing, and while merging: sealing must not wait for a merge, which may take long.
     pub(super) upkeep: Mutex<()>,
     pub(super) joining: Mutex<()>,
-    /// The file that becomes the next segment, if it is prepared.
+    /// The preallocated segment, if there is one.
     pub(super) spare: Mutex<Option<create::PreallocatedSegment>>,
     pub(super) scavenging: ScavengeControl,
     pub(crate) wakes: Arc<CommitNotifier>,
     closed: AtomicBool,
-    /// Whether what takes long is to be given up.
+    /// Whether long operations must stop.
     stopping: AtomicBool,
     pub(crate) syncs: AtomicU64,
     /// Bytes written by those syncs.
@@ -64,7 +64,7 @@ impl EngineState {
         }
     }
 
-    /// Replaces the view by a changed one.
+    /// Replaces the view with a changed one.
     pub(super) fn change(&self, change: impl FnOnce(&mut View)) {
         let _guard = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let mut view = View::clone(&self.view.load());
@@ -72,7 +72,7 @@ impl EngineState {
         self.view.store(Arc::new(view));
     }
 
-    /// Shows readers everything up to `head`, and wakes those who wait for what is new.
+    /// Publishes everything up to `head` to readers, and wakes followers of the new events.
     pub(crate) fn publish(&self, head: Position, touched: &TouchedTerms) {
         self.change(|view| view.head = head);
         self.wakes.wake(touched);
@@ -92,7 +92,7 @@ impl EngineState {
         });
     }
 
-    /// Lets joins that are under way be given up.
+    /// Cancels merges in progress.
     pub(crate) fn cancel_merges(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }

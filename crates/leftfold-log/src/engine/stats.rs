@@ -9,22 +9,22 @@ use leftfold_model::Position;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct LogStats {
-    /// How many events were appended, erased ones included.
+    /// Number of appended events, including erased ones.
     pub events: u64,
-    /// Of how many of them only the place is left.
+    /// Number of erased events.
     pub erased: u64,
     /// Position of the newest event.
     pub head: Position,
-    /// How many segment files there are.
+    /// Number of segment files.
     pub segments: u64,
-    /// Bytes of events in them, without what is reserved for more.
+    /// Bytes of events in them, without reserved space.
     pub log_bytes: u64,
-    /// How many index files there are.
+    /// Number of index files.
     pub index_files: u64,
     /// Bytes of the index files.
     pub index_bytes: u64,
     /// Appends acknowledged since the log was opened.
     pub appends: u64,
-    /// Syncs done for them: appends that came at once share one.
+    /// Syncs of groups: concurrent appends share one.
     pub syncs: u64,
 }

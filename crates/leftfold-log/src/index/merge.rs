@@ -16,19 +16,19 @@ use crate::{
     record::LogId,
 };
 
-/// How many files of like size are joined, at least. More: fewer rewrites, more files per lookup.
+/// Minimum number of files of similar size in a merge. More: fewer rewrites, more files per lookup.
 const FAN_IN: usize = 4;
-/// How many are joined at once, at most: each takes a little memory meanwhile.
+/// Maximum number of files in a merge: each takes a little memory meanwhile.
 const FAN_IN_MAX: usize = 8;
-/// How much larger than the largest newer file an older one may be to count as of like size.
+/// How much larger than the largest newer file an older one may be to count as of similar size.
 const SIZE_RATIO_MAX: u64 = 2;
 
-/// Which neighbouring files to join now, by how many events each covers, oldest first: a range of indexes.
+/// Picks the neighbouring files to merge now, by how many events each covers, oldest first; returns a range of indexes.
 ///
-/// Neighbours are of like size if each is at most twice as large as the largest that is newer. By that every event's
+/// Neighbours are of similar size if each is at most twice as large as the largest newer one. So every event's
 /// postings are rewritten about once per factor of four the log grows by, however full segments are.
 ///
-/// With time to spare (`idle`) two files are enough: the log is not growing, and every file less makes reads cheaper.
+/// While the log is `idle`, two files are enough: it is not growing, and every file less makes reads cheaper.
 pub(crate) fn pick_merge(covered: &[u64], idle: bool) -> Option<std::ops::Range<usize>> {
     let fan_in = if idle { 2 } else { FAN_IN };
     // The newest run first: that keeps the number of files low soonest.
@@ -48,8 +48,8 @@ pub(crate) fn pick_merge(covered: &[u64], idle: bool) -> Option<std::ops::Range<
     None
 }
 
-/// Writes the join of `parts` (adjacent, oldest first). The parts stay; the caller removes them. `None`: there are no
-/// parts, or `go_on` said no.
+/// Writes one file of `parts` (adjacent, oldest first). The parts stay; the caller removes them. `None` if there are no
+/// parts, or `go_on` returned `false`.
 pub(crate) fn merge(
     disk: &dyn Disk,
     log: LogId,
@@ -64,7 +64,7 @@ pub(crate) fn merge(
     writer::write(disk, log, range, &mut source, go_on)
 }
 
-/// The terms of several files as one.
+/// Iterates over the terms of several files as one.
 struct MergeIter {
     parts: Vec<MergeInput>,
     /// Parts that hold the current term, in order, and how many of their postings were given.

@@ -54,7 +54,7 @@ pub struct Cursor {
     direction: Direction,
     remaining: u64,
     batch_bytes: u64,
-    /// What [`Self::next_refs`] gave out last.
+    /// The events that [`Self::next_refs`] returned last.
     fetched: Option<Fetched>,
 }
 
@@ -87,7 +87,7 @@ impl Cursor {
         self
     }
 
-    /// The next events, in the order asked for; `None` when there are no more.
+    /// Returns the next events, in the requested order; `None` when there are no more.
     ///
     /// # Errors
     /// [`ReadError::Storage`] if the log cannot be read or is damaged there. The cursor then stays where it is.
@@ -102,8 +102,8 @@ impl Cursor {
         Ok(Some(events).filter(|events| !events.is_empty()))
     }
 
-    /// The next events as they lie in the log, without copying or allocating anything for each: the fastest way to
-    /// look at many.
+    /// Returns the next events as they lie in the log, without copying or allocating for each: the fastest way to
+    /// read many.
     ///
     /// ```
     /// # use leftfold_log::{Log, LogOptions};
@@ -136,7 +136,7 @@ impl Cursor {
         Ok(Some(EventRefs { fetched }).filter(|refs| !refs.is_empty()))
     }
 
-    /// Reads what comes next, and tells where to look behind it. Goes on where it finds erased events only.
+    /// Reads the next events, and returns where to continue after them. Skips batches of erased events only.
     fn fetch(
         &mut self,
         mut buffer: Vec<u8>,
@@ -169,7 +169,7 @@ impl Cursor {
         Ok(None)
     }
 
-    /// Up to `count` positions of what comes next.
+    /// Returns up to `count` of the next positions.
     fn positions(&mut self, count: usize) -> Result<Vec<Position>, ReadError> {
         let mut positions = Vec::with_capacity(count.min(64));
         let mut from = self.next;
@@ -192,44 +192,44 @@ impl Cursor {
         Ok(positions)
     }
 
-    /// What this read can see.
+    /// Returns the token of what this read can see.
     #[must_use]
     pub fn token(&self) -> ConflictToken {
         self.view.head.into()
     }
 
-    /// The position of the newest event this read can see.
+    /// Returns the position of the newest event that this read can see.
     #[must_use]
     pub fn head(&self) -> Position {
         self.view.head
     }
 
-    /// Whether there is certainly nothing more. `false` does not mean that there is.
+    /// Returns whether there is certainly nothing more; `false` does not mean that there is.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.next.is_none() || self.remaining == 0
     }
 }
 
-/// Events as they lie in the log, in memory that their cursor uses again.
+/// Events as they lie in the log, in memory that their cursor reuses.
 #[derive(Debug)]
 pub struct EventRefs<'a> {
     fetched: &'a Fetched,
 }
 
 impl EventRefs<'_> {
-    /// The events, in the order asked for. Each is checked against its checksum when it is reached.
+    /// Iterates over the events in the requested order, verifying the checksum of each.
     pub fn iter(&self) -> impl Iterator<Item = Result<EventRef<'_>, ReadError>> {
         self.fetched.refs().map(|event| Ok(event?))
     }
 
-    /// How many there are.
+    /// Returns the number of events.
     #[must_use]
     pub fn len(&self) -> usize {
         self.fetched.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

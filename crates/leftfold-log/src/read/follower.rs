@@ -12,28 +12,28 @@ use leftfold_model::{Position, Query, Read, RecordedEvent, Scope};
 use super::{Cursor, ReadError, ViewSource, notify::TermWaiter};
 use crate::{index::Term, nowait};
 
-/// Bytes of a delivery, about. There may be thousands of followers that are slow to take theirs.
+/// Approximate bytes of a delivery. There may be thousands of slow followers.
 const BATCH_BYTES: u64 = 128 * 1024;
-/// Events that a follower may be behind, with more to deliver than fits into one delivery, and not count as one that has to
-/// catch up: a few deliveries in a row at most are made in place.
+/// Lag in events, with more to deliver than fits into one delivery, up to which a follower counts as caught
+/// up: at most a few deliveries in a row are read in place.
 const NEAR: u64 = 256;
-/// Terms by which a follower is woken. With more, it is woken by every commit: so many cost more to keep than they spare.
+/// Maximum terms by which a follower is woken. With more, every commit wakes it, because they cost more than they save.
 const TERMS_MAX: usize = 256;
 
-/// A subscription: a place in the log, and what to deliver from there on.
+/// A subscription: a position in the log, and the selection to deliver after it.
 #[derive(Debug)]
 pub struct Follower {
     views: Arc<dyn ViewSource>,
     scope: Scope,
     query: Query,
-    /// Each selected event has at least one of these; `None`: nothing is known of them.
+    /// Each selected event has at least one of these; `None` if there is no such list.
     terms: Option<Vec<Term>>,
     through: Position,
     cursor: Option<Cursor>,
     watch: Option<TermWaiter>,
 }
 
-/// What a follower delivers.
+/// A batch of a follower's events, with its checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Delivery {
     /// Events, oldest first; empty if only the checkpoint moved.
@@ -62,7 +62,7 @@ impl Follower {
         }
     }
 
-    /// Goes on to the head if it takes no look at the disk to know that nothing up to it is selected. `None`: it does, or
+    /// Moves to the head if the index in memory shows that nothing up to it is selected. `None` if it does not, or
     /// the follower is there. Never blocks for long.
     pub fn skip_unmatched(&mut self) -> Option<Delivery> {
         let terms = self.terms.as_ref()?;
@@ -86,7 +86,7 @@ impl Follower {
         })
     }
 
-    /// Whether nothing was committed behind what was delivered: then [`Self::try_next`] has nothing.
+    /// Returns whether nothing was committed after the last delivery: then [`Self::try_next`] has nothing.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.is_at(self.views.view().head)
@@ -96,7 +96,7 @@ impl Follower {
         self.cursor.is_none() && head <= self.through
     }
 
-    /// What has been committed and not delivered; `None` if there is nothing at the moment.
+    /// Returns committed events that were not delivered; `None` if there are none now.
     ///
     /// # Errors
     /// [`ReadError::Storage`]; the follower then stays where it is.
@@ -139,8 +139,8 @@ impl Follower {
         }
     }
 
-    /// As [`Self::try_next`], unless that would have to wait for the disk or take long, as it does while there is much to
-    /// catch up with: then there is no result, and the follower stays where it is.
+    /// Returns what [`Self::try_next`] returns, unless that would have to wait for the disk or take long, as it does with much to
+    /// catch up with. Then it returns `None`, and the follower stays where it is.
     ///
     /// # Errors
     /// As [`Self::try_next`].
@@ -159,7 +159,7 @@ impl Follower {
         delivered
     }
 
-    /// What comes next; blocks until there is something. `None`: the log was closed.
+    /// Returns the next delivery, and blocks until there is one; `None` if the log was closed.
     ///
     /// # Errors
     /// As [`Self::try_next`].
@@ -176,7 +176,8 @@ impl Follower {
         }
     }
 
-    /// Resolves when there may be something new. Make it **before** asking [`Self::try_next`], then nothing is missed.
+    /// Returns a listener that resolves when there may be new events. Create it **before** a call of [`Self::try_next`], so that
+    /// none is missed.
     #[must_use]
     pub fn listen(&self) -> EventListener {
         self.views.wakes().listen()
@@ -196,7 +197,7 @@ impl Follower {
         watch.listen()
     }
 
-    /// Whether the log was closed: what was not delivered by then will not come.
+    /// Returns whether the log was closed: undelivered events will not come.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.views.is_closed()

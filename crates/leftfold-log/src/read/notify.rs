@@ -19,15 +19,15 @@ use std::{
 use event_listener::{Event, EventListener};
 use foldhash::fast::RandomState;
 
-/// Terms of a group that are noted. More: each commit looks up more; fewer: large groups wake everybody sooner.
+/// Maximum recorded terms of a group. More: each commit looks up more; fewer: large groups wake all followers sooner.
 const TOUCHED_MAX: usize = 4_096;
 
-/// Everybody who waits for commits.
+/// The followers that wait for commits.
 #[derive(Debug, Default)]
 pub(crate) struct CommitNotifier {
-    /// Those who want to know of every commit.
+    /// Those that wait for every commit.
     all: Event,
-    /// Those who want to know of some terms, by the hashes of these.
+    /// Those that wait for some terms, by the hashes of these.
     watched: Mutex<HashMap<u64, Vec<Arc<Event>>, RandomState>>,
     /// How many of them there are.
     watching: AtomicUsize,
@@ -37,7 +37,7 @@ pub(crate) struct CommitNotifier {
 /// The terms of the events of a group.
 #[derive(Debug, Default)]
 pub(crate) enum TouchedTerms {
-    /// Not noted.
+    /// Not recorded.
     #[default]
     Any,
     /// Their hashes, some of them twice.
@@ -58,7 +58,7 @@ impl CommitNotifier {
         self.all.listen()
     }
 
-    /// Notes from now on who is to be woken for one of these terms.
+    /// Registers a waiter for these terms.
     pub(crate) fn watch<'a>(self: &Arc<Self>, terms: impl Iterator<Item = &'a [u8]>) -> TermWaiter {
         let mut hashes: Vec<u64> = terms.map(|term| self.hash(term)).collect();
         hashes.sort_unstable();
@@ -78,7 +78,7 @@ impl CommitNotifier {
         }
     }
 
-    /// What to note the terms of the next group in.
+    /// Returns an empty list for the terms of the next group.
     pub(crate) fn touched(&self) -> TouchedTerms {
         if self.watching.load(Ordering::Relaxed) == 0 {
             return TouchedTerms::Any;
@@ -86,7 +86,7 @@ impl CommitNotifier {
         TouchedTerms::Terms(Vec::new())
     }
 
-    /// Notes that the group has an event with this term.
+    /// Records that the group has an event with this term.
     pub(crate) fn touch(&self, touched: &mut TouchedTerms, term: &[u8]) {
         if let TouchedTerms::Terms(hashes) = touched {
             if hashes.len() < TOUCHED_MAX {
@@ -97,7 +97,7 @@ impl CommitNotifier {
         }
     }
 
-    /// Wakes those whom a commit may concern. The view that shows it must be there already.
+    /// Wakes the followers that a commit may concern. Its view must be published already.
     pub(crate) fn wake(&self, touched: &TouchedTerms) {
         self.all.notify(usize::MAX);
         match touched {
@@ -111,7 +111,7 @@ impl CommitNotifier {
         }
     }
 
-    /// Wakes everybody.
+    /// Wakes all followers.
     pub(crate) fn wake_all(&self) {
         self.all.notify(usize::MAX);
         self.wake_watchers();

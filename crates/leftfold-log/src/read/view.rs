@@ -10,7 +10,7 @@ use leftfold_model::Position;
 use super::CommitNotifier;
 use crate::{index::IndexSnapshot, segment::Segments};
 
-/// What there is to read at one moment.
+/// The state of the log at one moment, for readers.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     /// Position of the newest durable event.
@@ -19,11 +19,11 @@ pub(crate) struct View {
     pub(crate) sources: IndexSnapshot,
 }
 
-/// Where readers get the newest view, and learn of newer ones.
+/// The source of views for readers, with notification of newer ones.
 pub(crate) trait ViewSource: Debug + Send + Sync {
     /// Returns the newest view.
     fn view(&self) -> Arc<View>;
-    /// Who tells of newer views, and of the end of the log.
+    /// Returns the notifier of newer views, and of the end of the log.
     fn wakes(&self) -> &Arc<CommitNotifier>;
     /// Whether the log was closed.
     fn is_closed(&self) -> bool;
