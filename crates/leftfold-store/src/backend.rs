@@ -74,10 +74,10 @@ pub trait Backend: Debug + Send + Sync + 'static {
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>>;
 
-    /// The revision of a stream's newest event, be it erased or not.
+    /// Returns the revision of a stream's newest event, erased or not.
     fn current(&self, stream: StreamName) -> BoxFuture<'_, Result<CurrentRevision, ReadError>>;
 
-    /// Erases the events that `truncations` name, and reports progress. Their positions stay taken; no read or
+    /// Erases the events that `truncations` name, and reports progress. Their positions stay in use; no read or
     /// subscription delivers them afterwards. Truncations come in any order, each stream at most once.
     fn erase(
         &self,
@@ -85,8 +85,8 @@ pub trait Backend: Debug + Send + Sync + 'static {
         bytes_per_second: Option<u64>,
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>>;
 
-    /// Whether all writes to this storage go through this value and its clones. If so, callers may cache what they learn
-    /// about streams.
+    /// Returns whether all writes to this storage go through this value and its clones. If so, callers may cache lifecycles
+    /// of streams.
     fn is_exclusive(&self) -> bool;
 }
 
@@ -96,7 +96,7 @@ pub trait AppendTransaction: Send + Sync {
     /// As [`Backend::append`]. The lifecycle of the streams cannot change between this and the end of the transaction.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
-    /// The newest event of a stream.
+    /// Returns the newest event of a stream.
     fn newest(&self, stream: StreamName)
     -> BoxFuture<'_, Result<Option<RecordedEvent>, ReadError>>;
 

@@ -8,11 +8,11 @@ use std::convert::Infallible;
 
 use crate::Event;
 
-/// State that is the left fold of the events of one stream.
+/// A state folded from the events of one stream.
 ///
 /// Commands are the type's own methods: they take `&self`, do no I/O, and return new events or a refusal.
 ///
-/// The state before the first event is the type's [`Default`]. Where there is no such thing, implement [`Created`] instead.
+/// The state before the first event is the type's [`Default`]. For a type without one, implement [`Created`] instead.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an aggregate",
     note = "implement `leftfold::Aggregate` for it; for a state without a default implement `leftfold::Created`, \
@@ -26,7 +26,7 @@ pub trait Aggregate: Default + Send + Sync + 'static {
     /// The events.
     type Event: Event;
 
-    /// Takes an event into the state. The event happened: there is nothing to check and nothing to refuse.
+    /// Folds an event into the state. The event has happened, so there is nothing to check.
     fn apply(&mut self, event: &Self::Event);
 }
 
@@ -83,10 +83,10 @@ pub trait Created: Sized + Send + Sync + 'static {
     /// The events.
     type Event: Event;
 
-    /// The state that its first event makes; `None` if that event cannot be the first.
+    /// Creates the state from its first event; `None` if that event cannot be the first.
     fn create(event: &Self::Event) -> Option<Self>;
 
-    /// Takes a later event into the state.
+    /// Folds a later event into the state.
     fn apply(&mut self, event: &Self::Event);
 }
 
@@ -112,13 +112,13 @@ impl<T: Created> Aggregate for Option<T> {
     }
 }
 
-/// What a command may return: one event, several, or none.
+/// A value that a command may return: one event, several, or none.
 #[diagnostic::on_unimplemented(
     message = "a command cannot return `{Self}`",
     note = "return one event, a `Vec`, an array or an `Option` of events, or `()`; refusals are the `Err` of a `Result`"
 )]
 pub trait IntoEvents<E> {
-    /// The events, in order.
+    /// Returns the events, in order.
     fn into_events(self) -> Vec<E>;
 }
 
@@ -148,8 +148,8 @@ impl<E: Event> IntoEvents<E> for () {
     }
 }
 
-/// What the closure of a command may return: a `Result` of events and the domain's own error, or, if the command cannot be
-/// refused, the events alone.
+/// A value that the closure of a command may return: a `Result` of events and the domain's own error, or the events alone if
+/// the command cannot be rejected.
 ///
 /// ```
 /// # use leftfold::{Aggregate, Event, Store};

@@ -10,7 +10,7 @@ use leftfold_model::{EventType, ModelError, Query, QueryItem, Tag};
 
 use crate::Event;
 
-/// Which events a model is the fold of, or which ones make a decision void.
+/// The events that a model is folded from, or those that invalidate a decision.
 ///
 /// ```
 /// use leftfold::Boundary;
@@ -98,7 +98,7 @@ impl Boundary {
         text
     }
 
-    /// Whether an event of this type with these tags is within.
+    /// Returns whether the boundary contains an event of this type with these tags.
     pub(crate) fn includes(&self, event_type: &str, tags: &[Tag]) -> bool {
         self.items.iter().any(|item| {
             (item.types.is_empty() || item.types.contains(&event_type))
@@ -106,7 +106,7 @@ impl Boundary {
         })
     }
 
-    /// The query that finds the events within, as they are stored.
+    /// Returns the query for the stored events within.
     pub(crate) fn query<V: Event>(&self) -> Result<Query, BoundaryError> {
         if let Some(error) = &self.wrong {
             return Err(BoundaryError::Tag(error.clone()));
@@ -136,7 +136,7 @@ impl Boundary {
     }
 }
 
-/// A boundary makes no sense.
+/// A boundary is invalid.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BoundaryError {

@@ -27,12 +27,12 @@ use crate::{
     observe::{Ended, command_span, record_outcome},
 };
 
-/// How often a command decides, at most, unless set: contention that outlasts this is better seen by the caller.
+/// Default maximum of attempts. Contention that outlasts them is better reported to the caller.
 const ATTEMPTS_MAX: u32 = 16;
-/// The longest pause before the second attempt; it doubles with each, up to 64 times.
+/// Maximum backoff before the second attempt; it doubles with each, up to 64 times.
 const BACKOFF: Duration = Duration::from_millis(1);
 
-/// What goes with a command, whatever it decides.
+/// The context of a command: its store, attempts, metadata and idempotency key.
 #[derive(Debug, Clone)]
 pub struct CommandContext {
     pub(crate) store: Store,
@@ -41,7 +41,7 @@ pub struct CommandContext {
     key: Option<Arc<(String, String)>>,
 }
 
-/// An idempotency key, as events carry it.
+/// An idempotency key, as events store it.
 #[derive(Debug, Clone)]
 pub struct IdempotencyKey {
     id: EventId,
@@ -60,7 +60,7 @@ impl IdempotencyKey {
     }
 }
 
-/// What a command would append, and all that must hold for it.
+/// The events that a command would append, and all that must hold for them.
 #[derive(Debug, Default)]
 pub(crate) struct Proposal {
     pub(crate) writes: Vec<StreamWrite>,
@@ -69,7 +69,7 @@ pub(crate) struct Proposal {
 }
 
 impl Proposal {
-    /// Adds what was decided on this ground: events as a write, no events as a check that the ground stays as it was.
+    /// Adds a decision: its events as a write, or, without events, a check that the state it was made on is current.
     pub(crate) fn add(&mut self, ground: Ground, events: Vec<NewEvent>) {
         if let Some((stream, expected)) = ground.write {
             if !events.is_empty() {
@@ -106,7 +106,7 @@ impl Proposal {
 pub(crate) trait Command: Send {
     /// The domain's own error.
     type Refusal;
-    /// What the caller gets.
+    /// The result for the caller.
     type Output: Send;
 
     /// Reads and decides.
@@ -156,7 +156,7 @@ impl CommandContext {
         }
     }
 
-    /// Returns the key of this command, which is about `boundary`: the same key for another command is another key.
+    /// Returns the key of this command on `boundary`: keys of different commands never collide.
     pub(crate) fn key(&self, boundary: &str) -> Result<Option<IdempotencyKey>, ModelError> {
         let key = self.key.as_deref().map(|(command, key)| {
             let id = derived_id(&[boundary, command, key]);
@@ -166,7 +166,7 @@ impl CommandContext {
         key.transpose()
     }
 
-    /// Makes events to append; `from` is the number of the first among all that the command appends.
+    /// Encodes events to append; `from` is the number of the first among all that the command appends.
     pub(crate) fn events<V: Event, E>(
         &self,
         events: &[V],
@@ -335,7 +335,7 @@ pub(crate) fn repeated<V: Event>(
     })
 }
 
-/// Waits a random while, longer with each attempt, so that contenders do not meet again.
+/// Waits a random time, longer with each attempt, so that contenders do not collide again.
 async fn backoff(attempt: u32) {
     let longest = BACKOFF * 2_u32.pow(attempt.min(6));
     // Any source of chance will do; the random part of a fresh id is one.

@@ -17,7 +17,7 @@ pub enum EncodeError {
     Data {
         /// The event's type.
         event_type: String,
-        /// What the encoder says.
+        /// The encoder's error.
         #[source]
         source: Cause,
     },
@@ -26,7 +26,7 @@ pub enum EncodeError {
     Undecodable {
         /// The event's type.
         event_type: String,
-        /// What the decoder says of what the encoder wrote.
+        /// The decoder's error for the encoded data.
         #[source]
         source: Box<DecodeError>,
     },
@@ -35,7 +35,7 @@ pub enum EncodeError {
     ReservedKey {
         /// The key.
         key: String,
-        /// The keys that are taken.
+        /// The reserved keys.
         reserved: &'static [&'static str],
     },
 }
@@ -50,7 +50,7 @@ pub enum DecodeError {
         /// The types the program knows.
         known: Vec<&'static str>,
     },
-    /// The type is known, but not in this version: written by a newer program, or an upcast is missing.
+    /// The type is known, but not in this version: a newer program wrote it, or an upcaster is missing.
     #[error("version is {version}; known are {known:?}")]
     UnknownVersion {
         /// The version as stored.
@@ -67,7 +67,7 @@ pub enum DecodeError {
     /// The version in the event's metadata is not a number from 1.
     #[error("version in the metadata is not a number from 1: {found}")]
     Version {
-        /// What stands there.
+        /// The value found.
         found: String,
     },
     /// An upcast failed.
@@ -75,44 +75,44 @@ pub enum DecodeError {
     Upcast(#[from] UpcastError),
 }
 
-/// An old event could not be made a newer one.
+/// An old event could not be upcast.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpcastError {
-    /// The upcast said why.
+    /// The upcaster returned an error.
     #[error("upcast of {name} version {version} failed")]
     Failed {
-        /// The type it was given.
+        /// The type of the event.
         name: String,
-        /// The version it was given.
+        /// The version of the event.
         version: u32,
-        /// What it said.
+        /// The upcaster's error.
         #[source]
         source: Cause,
     },
     /// The upcast panicked.
     #[error("upcast of {name} version {version} panicked: {message}")]
     Panicked {
-        /// The type it was given.
+        /// The type of the event.
         name: String,
-        /// The version it was given.
+        /// The version of the event.
         version: u32,
         /// The panic's message.
         message: String,
     },
-    /// Upcasters go round in a circle.
+    /// Upcasters form a cycle.
     #[error(
         "upcast of {name} version {version} is one of more than {steps} for one event; they go round in a circle"
     )]
     Endless {
-        /// The type it was given.
+        /// The type of the event.
         name: String,
-        /// The version it was given.
+        /// The version of the event.
         version: u32,
-        /// How many there may be.
+        /// The maximum number of steps.
         steps: u32,
     },
-    /// The table of upcasts makes no sense.
+    /// The table of upcasters is invalid.
     #[error("upcasts make no sense: {reason}")]
     Table {
         /// Why.

@@ -70,13 +70,13 @@ impl<E: Event> EventReader<E> {
         }
     }
 
-    /// Selects the events of one stream. Events of types that `E` does not know are met as `E` chose.
+    /// Selects the events of one stream. Events of unknown types follow the policy of `E`.
     pub fn with_stream(mut self, stream: StreamName) -> Self {
         self.scope = Scope::Stream(stream);
         self
     }
 
-    /// Selects the events of all streams of a category. Events of types that `E` does not know are met as `E` chose.
+    /// Selects the events of all streams of a category. Events of unknown types follow the policy of `E`.
     pub fn with_category(mut self, category: Category) -> Self {
         self.scope = Scope::Category(category);
         self
@@ -97,13 +97,13 @@ impl<E: Event> EventReader<E> {
         self
     }
 
-    /// Selects only events behind this position (exclusive); [`Recorded::position`] of the last event that was dealt with.
+    /// Selects only events after this position (exclusive): the [`Recorded::position`] of the last handled event.
     pub fn after(mut self, position: Position) -> Self {
         self.after = position;
         self
     }
 
-    /// Reads at most so many stored events. Subscriptions have no limit.
+    /// Sets the maximum number of stored events to read. Subscriptions have no limit.
     pub fn limit(mut self, events: u64) -> Self {
         self.limit = Some(events);
         self
@@ -155,10 +155,10 @@ impl<E: Event> EventReader<E> {
         self.read().try_collect().await
     }
 
-    /// Delivers the events that are stored, and then each one that is committed, without a gap or a repetition.
+    /// Delivers stored events, then new ones as they are committed, without a gap or a repetition.
     ///
-    /// The stream ends after an error, and when the store is closed. To go on later, begin [`Self::after`] the position of
-    /// the last event that was dealt with.
+    /// The stream ends after an error, and when the store is closed. To resume later, start [`Self::after`] the position of
+    /// the last handled event.
     ///
     /// # Errors
     /// Each item may be a [`LoadError`], which ends the stream.
@@ -175,8 +175,8 @@ impl<E: Event> EventReader<E> {
         until_error(events.boxed())
     }
 
-    /// Returns the subscription behind [`Self::subscribe`], for those who need checkpoints: it is given to
-    /// [`leftfold_store::EventStore::subscribe`], and [`Recorded::of`] makes values of what is delivered.
+    /// Returns the subscription of [`Self::subscribe`], for callers that need checkpoints: pass it to
+    /// [`leftfold_store::EventStore::subscribe`], and decode what is delivered with [`Recorded::of`].
     ///
     /// # Errors
     /// [`LoadError::Boundary`].
@@ -197,7 +197,7 @@ impl<E: Event> EventReader<E> {
 
 type Values<E> = BoxStream<'static, Result<Recorded<E>, LoadError>>;
 
-/// The values that some stored events are today.
+/// Decodes some stored events into values.
 fn values<E: Event>(events: impl Iterator<Item = RecordedEvent> + Send + 'static) -> Values<E> {
     let each = events.flat_map(|stored| match typed::<E>(&stored) {
         Ok(values) => values.into_iter().map(Ok).collect(),
@@ -210,7 +210,7 @@ fn failed<E: Event>(error: LoadError) -> Values<E> {
     stream::iter([Err(error)]).boxed()
 }
 
-/// Ends a stream behind its first error.
+/// Ends a stream after its first error.
 fn until_error<E: Event>(events: Values<E>) -> Values<E> {
     let step = |events: Option<Values<E>>| async move {
         let mut events = events?;

@@ -11,7 +11,7 @@ use leftfold_store::Cause;
 
 use crate::{EncodeError, LoadError};
 
-/// A command went through.
+/// The result of a committed command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Committed<E> {
@@ -21,31 +21,31 @@ pub struct Committed<E> {
     pub revision: Option<Revision>,
     /// The position of the last appended event; `None` if nothing was appended.
     pub position: Option<Position>,
-    /// How often the command decided: more than once if others were faster.
+    /// How often the command decided: more than once after conflicts.
     pub attempts: u32,
-    /// A command with this idempotency key went through before: these are its events. Of several at once whose answers
-    /// were lost, more than one may think it was the first; the events are stored once.
+    /// A command with this idempotency key was committed before: these are its events. Of concurrent ones whose responses
+    /// were lost, more than one may report to be the first; the events are stored once.
     pub repeated: bool,
 }
 
-/// Why a command did not go through. `E` is the domain's own error.
+/// Why a command was not committed. `E` is the domain's own error.
 ///
-/// Both [`Display`] and [`Debug`] give one line with all reasons, so that `main` can return it as it is.
+/// Both [`Display`] and [`Debug`] print one line with all sources, so that `main` can return it.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecuteError<E> {
-    /// The domain refused; nothing was written.
+    /// The domain rejected the command; nothing was written.
     #[error("command was rejected: {0:?}")]
     Rejected(E),
-    /// Others were faster, every time; nothing was written.
+    /// Every attempt conflicted with a concurrent append; nothing was written.
     #[error("command lost to others in each of {attempts} attempts: {conflict}")]
     Conflict {
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: u32,
         /// The last conflict.
         conflict: Conflict,
     },
-    /// What should be created is there already; nothing was written.
+    /// The aggregate to create exists already; nothing was written.
     #[error("stream {stream} has events already, the last of revision {revision}")]
     Exists {
         /// The stream.
@@ -53,13 +53,13 @@ pub enum ExecuteError<E> {
         /// The revision of its last event.
         revision: Revision,
     },
-    /// What the command decides on could not be loaded; nothing was written.
+    /// The states that the command decides on could not be loaded; nothing was written.
     #[error("{}", ErrorChain(.0))]
     Load(LoadError),
-    /// What the command decided cannot be stored; nothing was written.
+    /// The decided events cannot be stored; nothing was written.
     #[error("decided events break a limit: {0}")]
     Invalid(ModelError),
-    /// What the command decided cannot be encoded; nothing was written.
+    /// The decided events cannot be encoded; nothing was written.
     #[error("{}", ErrorChain(.0))]
     Encode(EncodeError),
     /// One aggregate takes part twice; nothing was written.
@@ -68,22 +68,22 @@ pub enum ExecuteError<E> {
         /// The stream.
         stream: StreamName,
     },
-    /// The store takes no appends now; nothing was written.
+    /// The store accepts no appends now; nothing was written.
     #[error("store is unavailable, nothing was written: {}", ErrorChain(&**cause))]
     Unavailable {
         /// The store's own error.
         cause: Cause,
     },
-    /// The store refuses this append, and would again; nothing was written.
+    /// The store rejects this append, and would again; nothing was written.
     #[error("store refuses the append, nothing was written: {}", ErrorChain(&**cause))]
     Refused {
         /// The store's own error.
         cause: Cause,
     },
-    /// The store could not say whether the events were written, however often it was asked.
+    /// The outcome is unknown after all attempts: the events may have been written.
     #[error("outcome is unknown after {attempts} attempts: {}", ErrorChain(&**cause))]
     OutcomeUnknown {
-        /// How often it was asked.
+        /// The number of attempts.
         attempts: u32,
         /// The store's own error.
         cause: Cause,

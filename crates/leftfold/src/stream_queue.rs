@@ -35,13 +35,13 @@ pub(crate) struct StreamQueues {
 
 struct Queue {
     shared: Arc<Shared>,
-    /// Commands that wait or have their turn.
+    /// Number of commands that wait or have their turn.
     commands: usize,
 }
 
 struct Shared {
     turn: Arc<Semaphore>,
-    /// Turns that ended.
+    /// Number of turns that ended.
     ended: AtomicU64,
     state: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -58,7 +58,7 @@ impl StreamQueues {
     /// Waits for a turn on a stream.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up the place in the queue.
+    /// Dropping the future leaves the queue.
     pub(crate) async fn turn(self: &Arc<Self>, stream: &StreamName) -> Turn {
         let mut turn = self.enter(stream);
         let shared = Arc::clone(&turn.shared);
@@ -105,7 +105,7 @@ impl StreamQueues {
     }
 }
 
-/// A command's turn on a stream, or, if it ran out of patience, its permission to go on without.
+/// A command's turn on a stream, or, after its timeout, its permission to run without one.
 pub(crate) struct Turn {
     queues: Arc<StreamQueues>,
     stream: StreamName,
@@ -114,14 +114,14 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Takes the state that the command before this one left.
+    /// Takes the state that the previous command left.
     pub(crate) fn take_state<T: 'static>(&self) -> Option<T> {
         self.permit.as_ref()?;
         let state = self.state().take()?;
         state.downcast().ok().map(|state| *state)
     }
 
-    /// Whether another command waits for the end of this turn.
+    /// Returns whether another command waits for the end of this turn.
     pub(crate) fn is_waited_for(&self) -> bool {
         let waited_for = |queue: &Queue| queue.commands > 1;
         self.permit.is_some() && self.queues.lock().get(&self.stream).is_some_and(waited_for)

@@ -32,7 +32,7 @@ impl<A> AggregateRef<A> {
     }
 }
 
-/// A model, or a tuple of models, that a command on aggregates rests on; made by [`Store::model`]. It gets no events.
+/// A model, or a tuple of models, that a command on aggregates decides on; made by [`Store::model`]. It gets no events.
 #[derive(Debug, Clone)]
 pub struct ModelRef<M> {
     models: M,
@@ -76,7 +76,7 @@ pub struct UnitOfWork<M> {
     context: CommandContext,
 }
 
-/// A command on several aggregates went through.
+/// The result of a committed command on several aggregates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CommittedUnitOfWork {
@@ -86,21 +86,21 @@ pub struct CommittedUnitOfWork {
     pub position: Option<Position>,
     /// How often the command decided.
     pub attempts: u32,
-    /// A command with this idempotency key went through before; nothing was appended now.
+    /// A command with this idempotency key was committed before; nothing was appended now.
     pub repeated: bool,
 }
 
-/// What can take part in a command: an [`AggregateRef`] or a [`ModelRef`].
+/// A participant of a command: an [`AggregateRef`] or a [`ModelRef`].
 pub trait Participant: Send + Sync {
     /// Its state.
     type State: Send;
     /// The events it can get.
     type Event: Event;
 
-    /// The stream its events go to, if it gets any.
+    /// Returns the stream of its events, if it gets any.
     #[doc(hidden)]
     fn stream(&self) -> Result<Option<StreamName>, LoadError>;
-    /// What it is about, as part of an idempotency key.
+    /// Returns its boundary, as part of an idempotency key.
     #[doc(hidden)]
     fn boundary(&self) -> Result<String, LoadError>;
     #[doc(hidden)]
@@ -143,7 +143,7 @@ impl<M: Models> Participant for ModelRef<M> {
     }
 }
 
-/// The event of what gets no events. It has no values.
+/// The event type of participants that get no events. It has no values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoEvent {}
 
@@ -301,7 +301,7 @@ impl<M: Participants> UnitOfWork<M> {
         }
     }
 
-    /// Sets how often the command decides, at most; 16 unless set.
+    /// Sets how often the command decides at most. Default: 16.
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.context = self.context.with_attempts(attempts);
         self
@@ -311,7 +311,7 @@ impl<M: Participants> UnitOfWork<M> {
         self.context = self.context.with_metadata(metadata);
         self
     }
-    /// Sets an idempotency key: a command of this name, on these participants together, is carried out once for this key.
+    /// Sets an idempotency key: a command of this name, on these participants together, is stored once for this key.
     pub fn with_key(mut self, command: &str, key: &str) -> Self {
         self.context = self.context.with_key(command, key);
         self
@@ -319,13 +319,13 @@ impl<M: Participants> UnitOfWork<M> {
 
     /// Reads all participants, lets `decide` decide on their states, and appends what it returns for each, all or nothing.
     ///
-    /// The append is refused, and the command decides again, if any participant changed meanwhile: those that get no events
-    /// are guarded too.
+    /// The append is rejected, and the command decides again, if any participant changed meanwhile, including those that get no
+    /// events.
     ///
     /// # Errors
     /// [`ExecuteError`], as [`Repository::execute`].
     /// # Cancel safety
-    /// Dropping the future does not take back an append that was handed to the store.
+    /// Dropping the future does not cancel an append that the store has.
     pub async fn execute<D: IntoDecisionPerAggregate<M>>(
         &self,
         decide: impl FnMut(&M::States) -> D + Send,
@@ -353,7 +353,7 @@ impl<M: Participants> UnitOfWork<M> {
     }
 }
 
-/// A command on several aggregates under way.
+/// A command on several aggregates in progress.
 struct UnitCommand<'a, M, F> {
     unit: &'a UnitOfWork<M>,
     decide: F,

@@ -10,7 +10,7 @@ use leftfold_model::Position;
 use super::name::{ConsumerName, InvalidConsumerName};
 use crate::Cause;
 
-/// Why a consumer could not be claimed, moved or looked at.
+/// Why a consumer could not be claimed, moved or read.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConsumerError {
@@ -37,7 +37,7 @@ pub enum ConsumerError {
         /// How long that claim lasts unless it is renewed.
         remaining: Duration,
     },
-    /// A later claim or a reset made this claim void. Its holder must stop acting as the consumer.
+    /// A later claim or a reset replaced this claim. Its holder must stop acting as the consumer.
     #[error("claim of consumer {consumer} is lost: term {term}; the newest term is {newest}")]
     Lost {
         /// The consumer.
@@ -57,7 +57,7 @@ pub enum ConsumerError {
         /// Where the checkpoint is.
         actual: Position,
     },
-    /// The consumer has as many parked events as it may. Retry or skip some, then it goes on.
+    /// The consumer has the maximum of parked events. Retry or skip some, then it continues.
     #[error(
         "consumer {consumer} has too many parked events: {limit} at most; retry or skip some of them"
     )]
@@ -83,7 +83,7 @@ pub enum ConsumerError {
         /// The event's position.
         position: Position,
     },
-    /// What was kept of consumers is damaged. Nothing was made up in its place.
+    /// The stored consumers are damaged. Nothing was replaced.
     #[error(
         "consumers are damaged: {detail}; restore the file, or move it away to let all consumers start over"
     )]

@@ -32,15 +32,15 @@ pub use value::{
     TIMER_DATA_BYTES_MAX, TIMER_ID_BYTES_MAX, TTL_MAX, Timer,
 };
 
-/// Keeps the consumers of a store, beside the log and never part of it. Every store has one of these:
+/// The consumers of a store, beside the log and never part of it. Every store returns them:
 /// [`EventStore::consumers`](crate::EventStore::consumers).
 ///
 /// A consumer has a checkpoint. One holder at a time acts as the consumer, under a [`Claim`]. Each new holder has a higher
-/// term, and a change that comes with an older term is refused: a holder that was paused for longer than its claim lasts
+/// term, and a change with an older term is refused. So a holder that was suspended for longer than its claim lasts
 /// cannot undo what its successor did.
 ///
 /// # Cancel safety
-/// Dropping a future does not take back a change. Each change may be repeated: see the methods.
+/// Dropping a future does not cancel a change. Each change may be repeated: see the methods.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -63,11 +63,11 @@ pub use value::{
 /// # }
 /// ```
 pub trait Consumers: Debug + Send + Sync + 'static {
-    /// Claims a consumer for a holder. A consumer that is not known yet is made, with its checkpoint at
+    /// Claims a consumer for a holder. A consumer that is not known yet is created, with its checkpoint at
     /// [`ClaimRequest::start`].
     ///
-    /// A claim of the present holder is prolonged and keeps its term, so that the call may be repeated. Every other claim
-    /// has a higher term than all before it. The clock is the store's.
+    /// A claim of the current holder is prolonged and keeps its term, so that the call may be repeated. Every other claim
+    /// has a higher term than all before it. The store's clock counts.
     ///
     /// # Errors
     /// [`ConsumerError::Held`] while another holder's claim lasts; [`ConsumerError::Invalid`].
@@ -98,7 +98,7 @@ pub trait Consumers: Debug + Send + Sync + 'static {
     /// The term alone decides whether the claim is valid. A claim that expired stays valid until another holder takes it.
     ///
     /// # Guarantees
-    /// Repeating a call that already took effect answers `Ok` and changes nothing further.
+    /// Repeating a call that already took effect returns `Ok` and changes nothing further.
     ///
     /// # Limits
     /// [`CHANGES_MAX`] changes in a call; [`PARKED_MAX`] parked events of a consumer.
@@ -113,7 +113,7 @@ pub trait Consumers: Debug + Send + Sync + 'static {
         changes: Vec<ConsumerChange>,
     ) -> BoxFuture<'a, Result<(), ConsumerError>>;
 
-    /// The timers of a consumer that are due at `now`, the earliest first, at most `limit` and [`LIST_MAX`]. The holder
+    /// Returns the timers of a consumer that are due at `now`, the earliest first, at most `limit` and [`LIST_MAX`]. The holder
     /// acts on them and cancels them by [`Self::advance`].
     ///
     /// # Errors
@@ -125,7 +125,7 @@ pub trait Consumers: Debug + Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Timer>, ConsumerError>>;
 
-    /// The parked events of a consumer, the lowest position first.
+    /// Returns the parked events of a consumer, the lowest position first.
     ///
     /// # Errors
     /// [`ConsumerError::Unavailable`]. A consumer that is not known has none.
@@ -135,7 +135,7 @@ pub trait Consumers: Debug + Send + Sync + 'static {
         list: &'a ListParked,
     ) -> BoxFuture<'a, Result<Vec<ParkedEvent>, ConsumerError>>;
 
-    /// Writes down what an operator wants done with a parked event. The holder of the consumer does it, at once or when
+    /// Stores an operator's request about a parked event. The holder of the consumer acts on it, at once or when
     /// there is a holder again. A later request replaces an earlier one.
     ///
     /// # Errors
@@ -147,7 +147,7 @@ pub trait Consumers: Debug + Send + Sync + 'static {
         resolution: Resolution,
     ) -> BoxFuture<'a, Result<(), ConsumerError>>;
 
-    /// Where a consumer is and who acts as it; `None` if it is not known.
+    /// Returns the checkpoint, holder and counts of a consumer; `None` if it is not known.
     ///
     /// # Errors
     /// [`ConsumerError::Unavailable`].
@@ -156,7 +156,7 @@ pub trait Consumers: Debug + Send + Sync + 'static {
         consumer: &'a ConsumerName,
     ) -> BoxFuture<'a, Result<Option<ConsumerStatus>, ConsumerError>>;
 
-    /// The consumers behind `after`, by the bytes of their names, at most [`LIST_MAX`].
+    /// Returns the consumers after `after`, by the bytes of their names, at most [`LIST_MAX`].
     ///
     /// # Errors
     /// [`ConsumerError::Unavailable`].
@@ -165,8 +165,8 @@ pub trait Consumers: Debug + Send + Sync + 'static {
         after: Option<&'a ConsumerName>,
     ) -> BoxFuture<'a, Result<Vec<ConsumerStatus>, ConsumerError>>;
 
-    /// Puts the checkpoint of a consumer elsewhere and ends its claim. What is parked behind `to` is forgotten, since it
-    /// will be met again; what is parked up to `to` and all timers stay. For operators.
+    /// Moves the checkpoint of a consumer and ends its claim. Events parked after `to` are forgotten, because the consumer
+    /// reads them again; events parked up to `to` and all timers stay. For operators.
     ///
     /// # Errors
     /// [`ConsumerError::NotFound`].
@@ -176,7 +176,7 @@ pub trait Consumers: Debug + Send + Sync + 'static {
         to: Position,
     ) -> BoxFuture<'a, Result<(), ConsumerError>>;
 
-    /// Forgets a consumer with its parked events and timers; one that is not known is no error. Its terms go on rising if
+    /// Removes a consumer with its parked events and timers; an unknown one is no error. Its terms continue to rise if
     /// it is ever claimed again.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ pub const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct ClaimRequest {
     /// The consumer.
     pub consumer: ConsumerName,
-    /// Who claims: unique to one running task, since a second claim of the same holder only prolongs the first. 1 to
+    /// The holder: unique to one running task, because a second claim of a holder only prolongs the first. 1 to
     /// [`HOLDER_BYTES_MAX`] bytes.
     pub holder: String,
     /// How long the claim lasts unless it is renewed; [`TTL_MAX`] at most.
@@ -77,22 +77,22 @@ impl ClaimRequest {
 pub struct Claim {
     /// The consumer.
     pub consumer: ConsumerName,
-    /// Who holds it.
+    /// The holder.
     pub holder: String,
     /// The fencing token: higher than that of every earlier holder. Pass it to systems that can compare it.
     pub term: u64,
-    /// The checkpoint: everything up to here is dealt with.
+    /// The checkpoint: everything up to here is handled.
     pub position: Position,
 }
 
-/// One change that goes with a checkpoint. All are such that making them twice is making them once.
+/// A change that is written with a checkpoint. All are idempotent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConsumerChange {
-    /// Parks an event, or replaces what is known of one that is parked.
+    /// Parks an event, or replaces the entry of a parked one.
     Park(ParkedEvent),
-    /// Takes an event out of the parked ones; one that is not parked is no error.
+    /// Removes a parked event; one that is not parked is no error.
     Unpark(Position),
-    /// Sets a timer, or puts one of the same id elsewhere.
+    /// Sets a timer, or moves the one with its id.
     SetTimer(Timer),
     /// Cancels the timer with this id; one that is not set is no error.
     CancelTimer(String),
@@ -101,26 +101,26 @@ pub enum ConsumerChange {
 /// An event that a consumer could not handle, or that waits behind one of the same key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParkedEvent {
-    /// Where the event stands in the log. The event itself stays there.
+    /// The position of the event. The event itself stays in the log.
     pub position: Position,
     /// Events of one key are handled in order, so later ones wait for this one. At most [`KEY_BYTES_MAX`] bytes.
     pub key: String,
-    /// Why, for people: at most [`REASON_BYTES_MAX`] bytes.
+    /// The reason, for people: at most [`REASON_BYTES_MAX`] bytes.
     pub reason: String,
-    /// How often it was tried; 0 for an event that only waits behind another.
+    /// The number of attempts; 0 for an event that only waits behind another.
     pub attempts: u32,
     /// When it was parked.
     pub time: Timestamp,
-    /// What an operator wants done with it. [`Consumers::resolve`](super::Consumers::resolve) sets it; parking clears it.
+    /// An operator's request. [`Consumers::resolve`](super::Consumers::resolve) sets it; parking clears it.
     pub resolution: Option<Resolution>,
 }
 
-/// What is to be done with a parked event.
+/// An operator's request about a parked event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resolution {
-    /// To handle it again, and then the events of its key that wait behind it.
+    /// Handle it again, and then the events of its key that wait behind it.
     Retry,
-    /// To pass over it for good, and to handle the events of its key that wait behind it.
+    /// Skip it permanently, and handle the events of its key that wait behind it.
     Skip,
 }
 
@@ -131,20 +131,20 @@ pub struct Timer {
     pub id: String,
     /// When it is due.
     pub due: Timestamp,
-    /// What the consumer wants to know then: at most [`TIMER_DATA_BYTES_MAX`] bytes.
+    /// Data for the consumer: at most [`TIMER_DATA_BYTES_MAX`] bytes.
     pub data: Bytes,
 }
 
-/// Which parked events to list.
+/// A request to list parked events.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListParked {
-    /// Only those behind this position; for paging.
+    /// Only those after this position; for paging.
     pub after: Position,
     /// Only those of this key.
     pub key: Option<String>,
-    /// Only those that an operator wants something done with.
+    /// Only those with an operator's request.
     pub resolved: bool,
-    /// How many at most; [`LIST_MAX`] anyway.
+    /// The maximum number; [`LIST_MAX`] in any case.
     pub limit: usize,
 }
 
@@ -169,16 +169,16 @@ impl ListParked {
     }
 }
 
-/// Where a consumer is, and who acts as it.
+/// The status of a consumer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConsumerStatus {
     /// Its name.
     pub consumer: ConsumerName,
-    /// The checkpoint: everything up to here is dealt with or parked.
+    /// The checkpoint: everything up to here is handled or parked.
     pub position: Position,
     /// The newest term.
     pub term: u64,
-    /// Who holds a claim that lasts, and for how long unless it is renewed.
+    /// The holder of a claim that lasts, and its remaining time unless it is renewed.
     pub holder: Option<(String, Duration)>,
     /// How many events are parked.
     pub parked: u64,

@@ -11,9 +11,9 @@ use leftfold_model::{Position, Revision, StreamName, Timestamp};
 pub struct ListStreams {
     /// Only names that begin with this text.
     pub prefix: String,
-    /// Only names behind this one, in byte order; for paging.
+    /// Only names after this one, in byte order; for paging.
     pub after: Option<StreamName>,
-    /// How many streams at most; `None`: no bound.
+    /// The maximum number of streams; `None`: no limit.
     pub limit: Option<u64>,
 }
 
@@ -22,7 +22,7 @@ pub struct ListStreams {
 pub struct StreamInfo {
     /// Its name.
     pub stream: StreamName,
-    /// How many events it has.
+    /// The number of its events.
     pub events: u64,
     /// The revision of its last event.
     pub revision: Revision,
@@ -36,10 +36,10 @@ pub struct StreamInfo {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct StoreStats {
-    /// How many events were ever appended, those that were reclaimed since included.
+    /// The number of events ever appended, including erased ones.
     pub events: u64,
     /// Position of the newest event.
     pub head: Position,
-    /// Further figures, each with its name and unit, in a fixed order: for display.
+    /// Further values, each with its name and unit, in a fixed order: for display.
     pub details: Vec<(Cow<'static, str>, String)>,
 }

@@ -128,7 +128,7 @@ impl<M: Models> Decision<M> {
     /// # Errors
     /// [`ExecuteError`]; the domain's own error is [`ExecuteError::Rejected`].
     /// # Cancel safety
-    /// Dropping the future does not take back an append that was handed to the store.
+    /// Dropping the future does not cancel an append that the store has.
     /// # Cost
     /// Reads every event within the boundary, once for each attempt.
     pub async fn decide<D: IntoDecision<M::Event>>(

@@ -38,16 +38,16 @@ pub struct Encoded {
     pub data: Vec<u8>,
 }
 
-/// What an event is made of again: bytes as stored, or what an upcast made of them.
+/// The data that an event is decoded from: stored bytes, or the result of an upcaster.
 #[derive(Debug)]
 pub enum Data<'a> {
-    /// As stored.
+    /// Stored bytes.
     Stored(ContentType, &'a [u8]),
-    /// As an upcast gave it.
+    /// The result of an upcaster.
     Upcast(serde_json::Value),
 }
 
-/// The fields of the variant that `event` is.
+/// Encodes the fields of the variant of `event`.
 ///
 /// # Errors
 /// If a field cannot be encoded or the enum is not serialised as serde does by default.
@@ -69,7 +69,7 @@ pub(crate) fn encode<E: Serialize>(format: Format, event: &E) -> Result<Encoded,
     Ok(Encoded { content_type, data })
 }
 
-/// The event whose variant has this index among those serde reads.
+/// Decodes the event whose variant has this index among those serde reads.
 ///
 /// # Errors
 /// As [`DecodeError`] says.
@@ -93,7 +93,7 @@ pub(crate) fn decode<'de, E: Deserialize<'de>>(
     }
 }
 
-/// Stored data as a JSON value, for upcasts.
+/// Decodes stored data as a JSON value, for upcasters.
 ///
 /// # Errors
 /// As [`DecodeError`] says.
@@ -127,7 +127,7 @@ impl<E: Serialize> Serialize for Fields<'_, E> {
     }
 }
 
-/// Takes a variant and gives its fields to the serializer within.
+/// A serializer that accepts a variant and passes its fields to the inner one.
 struct Variant<S>(S);
 
 /// Serde's methods for whatever is not a variant.

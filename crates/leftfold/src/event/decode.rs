@@ -18,11 +18,11 @@ use crate::{
 pub struct Recorded<E> {
     /// The event.
     pub event: E,
-    /// Place in the log of everything.
+    /// Its position in the log.
     pub position: Position,
     /// The stream it belongs to.
     pub stream: StreamName,
-    /// Place in that stream.
+    /// Its revision in that stream.
     pub revision: Revision,
     /// Which part of the stored event this is, from 0; more than one only if an upcast split it.
     pub part: u32,
@@ -56,7 +56,7 @@ impl<E: Event> Recorded<E> {
     }
 }
 
-/// Returns the values that a stored event is today, with all that is stored beside its data.
+/// Decodes a stored event into values, each with all that is stored beside its data.
 pub(crate) fn recorded<E: Event>(stored: &RecordedEvent) -> Result<Vec<Recorded<E>>, RestoreError> {
     let mut parts = Vec::new();
     restore(stored, &mut |event| parts.push(event))?;
@@ -78,12 +78,12 @@ pub(crate) fn recorded<E: Event>(stored: &RecordedEvent) -> Result<Vec<Recorded<
 /// An event could not be restored.
 #[derive(Debug)]
 pub(crate) struct RestoreError {
-    /// The version of its shape; 0 if that is what is wrong.
+    /// The version of its shape; 0 if the version is invalid.
     pub(crate) version: u32,
     pub(crate) source: DecodeError,
 }
 
-/// Calls `each` for every event the stored one is today.
+/// Calls `each` for every event that the stored one decodes into.
 pub(crate) fn restore<E: Event>(
     stored: &RecordedEvent,
     each: &mut dyn FnMut(E),
@@ -114,7 +114,7 @@ pub(crate) fn kind_of<E: Event>(name: &str, version: u32) -> Option<usize> {
         .position(|kind| kind.version == version && kind.name == name)
 }
 
-/// Upcasters an event, and what comes of it, until the program knows all of it, in order.
+/// Upcasts an event, and the results in turn, until the program knows all of them, in order.
 fn upcast<E: Event>(old: UpcastEvent, each: &mut dyn FnMut(E)) -> Result<(), DecodeError> {
     let mut steps = 0;
     let mut pending = vec![old];
@@ -134,7 +134,7 @@ fn upcast<E: Event>(old: UpcastEvent, each: &mut dyn FnMut(E)) -> Result<(), Dec
     Ok(())
 }
 
-/// What becomes of an event that no variant and no upcast knows.
+/// Applies the enum's policy to an event that no variant and no upcaster knows.
 fn unknown<E: Event>(
     name: &str,
     version: u32,

@@ -62,42 +62,42 @@ use crate::{DecodeError, EncodeError};
 pub trait Event: Sized + Send + Sync + 'static {
     /// The kinds of events this program writes, in the order of the variants.
     const KINDS: &'static [EventKind];
-    /// What becomes of a stored event whose type is unknown.
+    /// The policy for a stored event of an unknown type.
     const UNKNOWN: UnknownEventPolicy;
 
-    /// The type of this event.
+    /// Returns the type of this event.
     fn event_type(&self) -> &str;
 
-    /// The version of its shape.
+    /// Returns the version of its shape.
     fn version(&self) -> u32;
 
-    /// The tags that its fields give it.
+    /// Returns the tags of its fields.
     ///
     /// # Errors
     /// [`ModelError`] for a tag that is too long.
     fn tags(&self) -> Result<Vec<Tag>, ModelError>;
 
-    /// The event's data: the variant's fields.
+    /// Encodes the event's data: the variant's fields.
     ///
     /// # Errors
     /// [`EncodeError`] if a field cannot be encoded, for example a map whose keys are not text in JSON.
     fn encode(&self) -> Result<Encoded, EncodeError>;
 
-    /// The event of the kind with this index in [`Self::KINDS`] with this data.
+    /// Decodes the event of the kind with this index in [`Self::KINDS`] from this data.
     ///
     /// # Errors
     /// [`DecodeError::Data`] if the data does not fit.
     fn decode(kind: usize, data: Data<'_>) -> Result<Self, DecodeError>;
 
-    /// An event of an unknown type, if the enum has a variant for those; otherwise `None`.
+    /// Wraps an event of an unknown type, if the enum has a variant for those; otherwise `None`.
     fn other(_raw: RawEvent) -> Option<Self> {
         None
     }
 
-    /// The shape of the kind with this index in [`Self::KINDS`], in words: names and types of its fields.
+    /// Returns the shape of the kind with this index in [`Self::KINDS`], as text: names and types of its fields.
     fn shape(kind: usize) -> String;
 
-    /// What old shapes become.
+    /// Returns the upcasters of old shapes.
     fn upcasts() -> &'static Upcasters;
 }
 
@@ -110,12 +110,12 @@ pub struct EventKind {
     pub version: u32,
 }
 
-/// What becomes of a stored event whose type no variant names and no upcast knows.
+/// A policy for stored events whose type no variant names and no upcaster knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownEventPolicy {
     /// The load ends with [`DecodeError::UnknownType`].
     Error,
-    /// It is passed over; the metric `leftfold_events_skipped_total` counts it.
+    /// It is skipped; the metric `leftfold_events_skipped_total` counts it.
     Skip,
     /// It becomes the variant marked `#[event(other)]`.
     Raw,

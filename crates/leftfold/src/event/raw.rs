@@ -32,7 +32,7 @@ impl RawEvent {
         }
     }
 
-    /// What an upcast made and nothing knows.
+    /// Creates the raw event of an upcaster's result that the program does not know.
     pub(crate) fn from_upcast(old: &UpcastEvent) -> Self {
         Self {
             event_type: old.name.clone(),

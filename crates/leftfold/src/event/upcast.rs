@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::EventKind;
 use crate::error::{Cause, UpcastError};
 
-/// An event as it was once written: what an upcast takes and gives.
+/// An event of an older version: the input and the result of an upcaster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpcastEvent {
     /// Its type on the wire.
@@ -35,7 +35,7 @@ impl UpcastEvent {
 
 type Upcast = Box<dyn Fn(UpcastEvent) -> Result<Vec<UpcastEvent>, Cause> + Send + Sync>;
 
-/// What old shapes of events become, by name and version. Given to an enum by `#[event(upcast = function)]`.
+/// The upcasters of an enum's events, by name and version; set by `#[event(upcast = function)]`.
 ///
 /// ```
 /// use leftfold::{Event, UpcastEvent, Upcasters};
@@ -65,7 +65,7 @@ type Upcast = Box<dyn Fn(UpcastEvent) -> Result<Vec<UpcastEvent>, Cause> + Send 
 #[derive(Default)]
 pub struct Upcasters {
     by_shape: HashMap<(String, u32), Upcast>,
-    /// Why the table makes no sense, if so.
+    /// Why the table is invalid, if it is.
     wrong: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl fmt::Debug for Upcasters {
     }
 }
 
-/// How many upcasts may follow one another.
+/// Maximum upcasts in a row.
 const STEPS_MAX: u32 = 256;
 
 impl Upcasters {
@@ -165,7 +165,7 @@ impl Upcasters {
         !self.by_shape.is_empty() && self.by_shape.contains_key(&(name.to_owned(), version))
     }
 
-    /// Fails if the table makes no sense.
+    /// Checks that the table is valid.
     pub(crate) fn check(&self) -> Result<(), UpcastError> {
         match &self.wrong {
             Some(reason) => Err(UpcastError::Table {
@@ -175,7 +175,7 @@ impl Upcasters {
         }
     }
 
-    /// One step: what the event becomes. `None`: it has no upcast.
+    /// Upcasts an event by one step; `None` if it has no upcaster.
     pub(crate) fn step(
         &self,
         old: UpcastEvent,

@@ -15,7 +15,7 @@ use tokio::{sync::Semaphore, time};
 use super::{handle::Progress, listener::Listener, settings::Settings};
 use crate::{Recorded, load::typed, panic_message};
 
-/// What all attempts share.
+/// The state that all attempts share.
 pub(super) struct Handler<L> {
     pub(super) listener: Arc<L>,
     pub(super) settings: Settings,
@@ -26,7 +26,7 @@ pub(super) struct Handler<L> {
 /// An event, ready to be handled.
 pub(super) struct Prepared<E> {
     pub(super) key: String,
-    /// Its values today, or why there are none.
+    /// Its decoded values, or why it cannot be decoded.
     values: Result<Vec<Recorded<E>>, String>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Prepared<E> {
 pub(super) struct Failure {
     pub(super) attempts: u32,
     pub(super) reason: String,
-    /// The listener was stopped before the last attempt: the event is neither handled nor given up.
+    /// The listener was stopped before the last attempt: the event is neither handled nor failed.
     pub(super) interrupted: bool,
 }
 
@@ -50,7 +50,7 @@ impl Failure {
 }
 
 impl<L: Listener> Handler<L> {
-    /// Decodes an event. Nothing of it is trusted not to fail or panic.
+    /// Decodes an event, and turns an error or a panic into a failure.
     pub(super) fn prepare(&self, stored: &RecordedEvent) -> Prepared<L::Event> {
         let prepared = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let values = typed::<L::Event>(stored).map_err(|error| chain(&error))?;
@@ -71,7 +71,7 @@ impl<L: Listener> Handler<L> {
         }
     }
 
-    /// Handles an event, trying again as the settings say.
+    /// Handles an event, with retries as the settings say.
     pub(super) async fn handle(&self, prepared: Prepared<L::Event>) -> Result<(), Failure> {
         let values = prepared.values.map_err(|reason| Failure::new(1, &reason))?;
         let mut values = values.iter();
@@ -140,7 +140,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// A reason no longer than consumers keep.
+/// Shortens a reason to the length that consumers store.
 fn bounded(reason: &str) -> String {
     reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned()
 }

@@ -38,13 +38,13 @@ use super::{
 };
 use crate::Store;
 
-/// Events that are under way or wait behind another of their key, at most; then nothing more is taken from the log.
+/// Maximum events in flight or waiting behind another of their key; then no more are read from the log.
 const UNDER_WAY_MAX: usize = 4_096;
-/// How long a checkpoint may stay behind. A crash repeats what was handled in that while.
+/// Interval between checkpoints. A crash repeats the events handled since the last one.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
 /// Number of checkpoint ticks between two reads of operators' decisions about parked events.
 const RESOLVED_EVERY: u32 = 5;
-/// Changes that wait for the next checkpoint, at most.
+/// Maximum changes that wait for the next checkpoint.
 const CHANGES_WAIT: usize = 1_000;
 
 type Running = Pin<Box<dyn Future<Output = Finished> + Send>>;
@@ -56,10 +56,10 @@ pub(super) struct Dispatcher<L: Listener> {
     consumers: Arc<dyn Consumers>,
     claim: Claim,
     deadline: watch::Receiver<Instant>,
-    /// The log was taken up to here.
+    /// The position up to which the log was read.
     taken: Position,
     under_way: BTreeSet<Position>,
-    /// Events that wait behind one of their key that is under way.
+    /// Events that wait behind one of their key in flight.
     waiting: HashMap<String, VecDeque<Item<L::Event>>>,
     running: FuturesUnordered<Running>,
     parked: ParkedKeys,
@@ -149,7 +149,7 @@ impl<L: Listener> Dispatcher<L> {
         self.finish_running(&mut keeper).await
     }
 
-    /// Ends in order: handlers under way end, what waits behind them is left to the next run.
+    /// Stops gracefully: handlers in flight finish, and events that wait behind them are left to the next run.
     async fn finish_running(&mut self, keeper: &mut ClaimKeeper) -> Result<(), FollowError> {
         self.waiting.values_mut().for_each(VecDeque::clear);
         loop {
@@ -224,7 +224,7 @@ impl<L: Listener> Dispatcher<L> {
         self.start(item).await
     }
 
-    /// Handles an event, and what waits behind it, as far as that needs no waiting.
+    /// Starts an event, and the ones that wait behind it, as far as that needs no waiting.
     async fn start(&mut self, item: Item<L::Event>) -> Result<(), FollowError> {
         let mut next = Some(item);
         while let Some(item) = next.take() {
@@ -256,7 +256,7 @@ impl<L: Listener> Dispatcher<L> {
         }
     }
 
-    /// Notes how an event ended, and gives the one that waits behind it.
+    /// Records how an event ended, and returns the one that waits behind it.
     fn settle(&mut self, finished: Finished) -> Result<Option<Item<L::Event>>, FollowError> {
         let Finished {
             key,
@@ -286,7 +286,7 @@ impl<L: Listener> Dispatcher<L> {
         Ok(next)
     }
 
-    /// Parks an event that failed, and what waits behind it.
+    /// Parks an event that failed, and the ones that wait behind it.
     fn park(&mut self, key: String, place: &Place, failure: Failure) -> Result<(), FollowError> {
         let consumer = || L::NAME.to_owned();
         let Failure {
@@ -345,7 +345,7 @@ impl<L: Listener> Dispatcher<L> {
         }));
     }
 
-    /// Does what operators want done with parked events.
+    /// Acts on operators' requests about parked events.
     async fn resolve(&mut self) -> Result<(), FollowError> {
         let list = ListParked {
             resolved: true,
@@ -431,7 +431,7 @@ impl<L: Listener> Dispatcher<L> {
         }
     }
 
-    /// Everything up to here is handled or parked.
+    /// Returns the position up to which everything is handled or parked.
     fn reached(&self) -> Position {
         self.under_way
             .first()
@@ -443,7 +443,7 @@ impl<L: Listener> Dispatcher<L> {
         self.handler.progress.reached(self.reached());
     }
 
-    /// Writes the checkpoint and what was parked, if there is anything new.
+    /// Writes the checkpoint and the parked events, if there are changes.
     async fn checkpoint(&mut self) -> Result<(), FollowError> {
         let to = self.reached();
         if to == self.claim.position && self.changes.is_empty() {

@@ -8,10 +8,10 @@ use leftfold_store::{ReadError, consumers::ConsumerError};
 
 use crate::LoadError;
 
-/// What a handler may fail with: any error, by `?`, or a text, by `.into()`.
+/// The error of a handler: any error, by `?`, or a text, by `.into()`.
 pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a listener ended, other than by being stopped. Everything it did is kept; it goes on there when it is spawned again.
+/// Why a listener ended, other than by being stopped. It continues at its checkpoint when it is spawned again.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum FollowError {
@@ -31,10 +31,10 @@ pub enum FollowError {
         position: Position,
         /// How often it was tried.
         attempts: u32,
-        /// What the last attempt said.
+        /// The error of the last attempt.
         reason: String,
     },
-    /// One more key would have to be parked. So many failures at a time are hardly the events' fault.
+    /// The maximum of parked keys is reached. The events are hardly the cause of so many failures.
     #[error(
         "listener {consumer} has {keys} parked keys and stops at position {position}, which failed: {reason}; \
          retry or skip parked events"
@@ -46,21 +46,21 @@ pub enum FollowError {
         keys: usize,
         /// The event that failed.
         position: Position,
-        /// What its last attempt said.
+        /// The error of its last attempt.
         reason: String,
     },
     /// The consumer cannot be claimed or moved.
     #[error("consumer of a listener cannot be used")]
     Consumer(#[from] ConsumerError),
-    /// The log cannot be followed from the checkpoint. A checkpoint behind the end of the log is that of another log, or of
+    /// The log cannot be followed from the checkpoint. A checkpoint beyond the end of the log is that of another log, or of
     /// one that was restored to an earlier state: reset the consumer.
     #[error("listener {consumer} cannot follow the log from checkpoint {checkpoint}")]
     Read {
         /// The consumer.
         consumer: String,
-        /// Where it is.
+        /// Its checkpoint.
         checkpoint: Position,
-        /// The store's answer.
+        /// The store's error.
         #[source]
         source: ReadError,
     },
@@ -76,7 +76,7 @@ pub enum FollowError {
 }
 
 impl FollowError {
-    /// May the listener go on by itself after a while?
+    /// Returns whether the listener may restart by itself later.
     pub(super) fn is_retryable(&self) -> bool {
         match self {
             Self::Consumer(error) => {

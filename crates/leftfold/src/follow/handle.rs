@@ -15,48 +15,48 @@ use tokio::sync::{Notify, watch};
 use super::error::FollowError;
 use crate::Store;
 
-/// What a listener does now.
+/// The state of a listener.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ListenerState {
-    /// It has no claim: another process has the consumer, or the store is not reached. With the reason, for people.
+    /// It has no claim: another process holds the consumer, or the store is unreachable.
     Waiting {
-        /// Why.
+        /// The reason, for people.
         reason: String,
     },
     /// It has the claim and handles events.
     Running,
     /// It was stopped.
     Stopped,
-    /// It ended by itself.
+    /// It ended with an error.
     Failed(FollowError),
 }
 
-/// How far a listener is.
+/// The status of a listener.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ListenerStatus {
-    /// What it does now.
+    /// Its state.
     pub state: ListenerState,
     /// Everything up to here is handled or parked.
     pub position: Position,
-    /// How many positions of the log are ahead of it, those of other types of events included.
+    /// Number of positions of the log after it, including those of other types of events.
     pub lag: u64,
-    /// How many events were handled since it was spawned.
+    /// Number of events handled since it was spawned.
     pub handled: u64,
-    /// How many attempts failed and were followed by another.
+    /// Number of failed attempts that were retried.
     pub retries: u64,
-    /// How many events are parked.
+    /// Number of parked events.
     pub parked: u64,
 }
 
-/// What the task publishes.
+/// The progress that the task publishes.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) state: watch::Sender<ListenerState>,
     pub(super) position: watch::Sender<Position>,
     pub(super) stopping: watch::Sender<bool>,
-    /// An operator of this process wants something done with a parked event.
+    /// Notified when this process requests something about a parked event.
     pub(super) resolved: Notify,
     handled: AtomicU64,
     retries: AtomicU64,
@@ -116,7 +116,7 @@ impl Progress {
     }
 }
 
-/// A listener that runs. Dropping it stops the listener as [`Self::stop`] does, without waiting.
+/// A running listener. Dropping the handle stops the listener as [`Self::stop`] does, without waiting.
 #[derive(Debug)]
 #[must_use = "a listener stops when its handle is dropped"]
 pub struct ListenerHandle {
@@ -132,8 +132,8 @@ impl Drop for ListenerHandle {
 }
 
 impl ListenerHandle {
-    /// Waits until everything up to `position` is handled or parked: give it [`Committed::position`](crate::Committed) to
-    /// read what you wrote. A stopped listener answers `Ok` only if it got there.
+    /// Waits until everything up to `position` is handled or parked: pass [`Committed::position`](crate::Committed) to
+    /// see your own events handled. Of a stopped listener, returns `Ok` only if it got there.
     ///
     /// # Errors
     /// [`FollowError`] if the listener ended before; [`FollowError::Closed`] if it was stopped.
@@ -201,7 +201,7 @@ impl ListenerHandle {
         consumers.parked(&self.consumer.clone()?, &list).await
     }
 
-    /// Has the events of a parked event's key handled again, in order, beginning with the first that is parked.
+    /// Requests that the events of a parked event's key are handled again, in order, from the first parked one.
     ///
     /// # Errors
     /// [`ConsumerError::NotParked`] and others.
@@ -209,7 +209,7 @@ impl ListenerHandle {
         self.resolve(position, Resolution::Retry).await
     }
 
-    /// Has a parked event passed over for good, and then those of its key handled that wait behind it.
+    /// Requests that a parked event is skipped permanently, and that the later ones of its key are handled.
     ///
     /// # Errors
     /// [`ConsumerError::NotParked`] and others.
@@ -217,7 +217,7 @@ impl ListenerHandle {
         self.resolve(position, Resolution::Skip).await
     }
 
-    /// Finishes what is being handled, writes the checkpoint, gives the claim back, and ends.
+    /// Finishes handlers in flight, writes the checkpoint, releases the claim, and ends.
     ///
     /// # Errors
     /// [`FollowError`] if the listener ended by itself.

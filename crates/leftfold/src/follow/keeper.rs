@@ -13,14 +13,14 @@ use tokio::{
     time::{self, Instant},
 };
 
-/// The task that renews a claim; ends with it.
+/// The task that renews a claim, and ends with it.
 #[derive(Debug)]
 pub(super) struct ClaimKeeper {
     task: JoinHandle<ConsumerError>,
 }
 
 impl ClaimKeeper {
-    /// Begins to renew a claim; `deadline` is when it runs out by this process's own clock.
+    /// Starts renewing a claim; `deadline` is when it expires by this process's own clock.
     pub(super) fn spawn(
         consumers: Arc<dyn Consumers>,
         claim: Claim,
@@ -31,7 +31,7 @@ impl ClaimKeeper {
         Self { task }
     }
 
-    /// Waits until the claim cannot be kept, and says why.
+    /// Waits until the claim is lost, and returns why.
     pub(super) async fn lost(&mut self) -> ConsumerError {
         let ended = (&mut self.task).await;
         ended.unwrap_or_else(|panicked| ConsumerError::Unavailable {
@@ -46,7 +46,7 @@ impl Drop for ClaimKeeper {
     }
 }
 
-/// Renews a claim until that fails for good or for too long.
+/// Renews a claim until that fails permanently or for too long.
 async fn keep(
     consumers: Arc<dyn Consumers>,
     claim: Claim,

@@ -8,11 +8,11 @@ use std::future::Future;
 use super::error::HandlerError;
 use crate::{Event, Recorded};
 
-/// Acts on committed events: sends mails, calls other systems, starts commands.
+/// Application code that acts on committed events: sends e-mails, calls other systems, starts commands.
 ///
-/// Each event is handled at least once: again after a crash between the effect and the checkpoint. Give the event's id to
-/// systems that recognise a repetition. Events of one [`Self::key`] are handled in the order of the log. One that fails is
-/// tried again with growing pauses. If it goes on failing it is parked with what follows of its key, and all other keys go on.
+/// Each event is handled at least once: again after a crash between the effect and the checkpoint. Pass the event's id to
+/// systems that recognise a repetition. Events of one [`Self::key`] are handled in the order of the log. A failed one is
+/// retried with backoff. After its last attempt it is parked with the later ones of its key, and all other keys continue.
 ///
 /// ```
 /// use leftfold::{Event, HandlerError, Listener, Recorded, Start, Store};

@@ -34,13 +34,13 @@ impl TestClock {
         Timestamp::from_micros(self.next.fetch_add(1_000_000, Ordering::Relaxed))
     }
 
-    /// Moves the clock by so many seconds.
+    /// Advances the clock by this many seconds.
     pub fn advance(&self, seconds: u64) {
         self.next.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
     }
 }
 
-/// Ids counted from 1, for [`Store::with_id_generator`].
+/// Returns a generator of ids counted from 1, for [`Store::with_id_generator`].
 pub fn sequential_ids() -> impl Fn() -> EventId + Send + Sync + 'static {
     let next = AtomicU64::new(1);
     move || {

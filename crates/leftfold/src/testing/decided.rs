@@ -7,17 +7,17 @@ use std::fmt::Debug;
 
 use similar::{ChangeTag, TextDiff};
 
-/// What came of a command: events, or a refusal.
+/// The result of a command: events, or an error.
 #[derive(Debug)]
 pub struct Decided<V, E> {
     pub(super) outcome: Result<Vec<V>, E>,
 }
 
 impl<V: Debug + PartialEq, E: Debug> Decided<V, E> {
-    /// Expects exactly these events, in this order.
+    /// Asserts exactly these events, in this order.
     ///
     /// # Panics
-    /// If there were others, or a refusal.
+    /// If there were others, or an error.
     #[track_caller]
     pub fn then(self, expected: impl IntoIterator<Item = V>) -> Self {
         let expected: Vec<_> = expected.into_iter().collect();
@@ -30,16 +30,16 @@ impl<V: Debug + PartialEq, E: Debug> Decided<V, E> {
         self
     }
 
-    /// Expects no events, and no refusal.
+    /// Asserts no events and no error.
     ///
     /// # Panics
-    /// If there were events, or a refusal.
+    /// If there were events, or an error.
     #[track_caller]
     pub fn then_nothing(self) -> Self {
         self.then([])
     }
 
-    /// Expects this refusal.
+    /// Asserts this error.
     ///
     /// # Panics
     /// If it was another one, or events.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{Aggregate, IntoDecision, load::fold};
 
-/// What happened before.
+/// The events before a command.
 ///
 /// ```
 /// use leftfold::{Aggregate, Event, testing::Given};
@@ -116,7 +116,7 @@ impl<A: Aggregate> Given<A> {
     /// Asserts the state.
     ///
     /// # Panics
-    /// If it is not.
+    /// If the state differs.
     #[track_caller]
     pub fn then_state(self, expected: A)
     where
@@ -126,7 +126,7 @@ impl<A: Aggregate> Given<A> {
     }
 }
 
-/// A command was decided.
+/// A decided command, to be compared with what is expected.
 #[derive(Debug)]
 pub struct When<A: Aggregate, E> {
     given: Given<A>,
@@ -140,7 +140,7 @@ where
     /// Asserts that the command returns exactly these events, in this order.
     ///
     /// # Panics
-    /// If others do, or a refusal.
+    /// If it returns others, or an error.
     #[track_caller]
     pub fn then(mut self, expected: impl IntoIterator<Item = A::Event>) -> Self {
         self.decided = self.decided.then(expected);
@@ -150,7 +150,7 @@ where
     /// Asserts that the command returns no events and no error.
     ///
     /// # Panics
-    /// If events do, or a refusal.
+    /// If it returns events, or an error.
     #[track_caller]
     pub fn then_nothing(mut self) -> Self {
         self.decided = self.decided.then_nothing();
@@ -160,7 +160,7 @@ where
     /// Asserts that the command is rejected with this error.
     ///
     /// # Panics
-    /// If it is refused with something else, or allowed.
+    /// If it returns another error, or events.
     #[track_caller]
     pub fn then_err(mut self, expected: E) -> Self
     where
@@ -173,7 +173,7 @@ where
     /// Asserts the state after the command, with its events applied.
     ///
     /// # Panics
-    /// If it is not.
+    /// If the state differs.
     #[track_caller]
     pub fn then_state(self, expected: A)
     where

@@ -9,7 +9,7 @@ use leftfold_model::ErrorChain;
 use super::{Decided, decided::fail, stored};
 use crate::{Event, IntoDecision, Models, load::fold};
 
-/// What happened before, in the whole store.
+/// The events before a decision, in the whole store.
 ///
 /// ```
 /// use leftfold::{Boundary, Event, Model, testing::GivenEvents};
