@@ -34,19 +34,19 @@ use crate::{
     state::ServerState,
 };
 
-/// Where a client says how long it waits: digits and a unit.
+/// The header of a client's timeout: digits and a unit.
 const TIMEOUT: &str = "grpc-timeout";
-/// Digits of that, at most.
+/// Maximum digits of a timeout.
 const TIMEOUT_DIGITS_MAX: usize = 8;
 
 tokio::task_local! {
-    /// The request that the code at hand works for.
+    /// The current request of this task.
     static REQUEST: RequestScope;
 }
 
-/// What belongs to a request from its arrival until it is carried out.
+/// The deadline and memory of a request, from its arrival until it is executed.
 ///
-/// Code that works for a request finds it without being handed it, whatever the protocol: see [`deadline`] and
+/// Code of any protocol finds the scope of its request through the task: see [`deadline`] and
 /// [`reservation`].
 #[derive(Debug, Clone)]
 pub(crate) struct RequestScope(Arc<Request>);
@@ -59,7 +59,7 @@ struct Request {
 }
 
 impl RequestScope {
-    /// The scope of a request that arrives now with these headers.
+    /// Creates the scope of a request that arrives now with these headers.
     ///
     /// # Errors
     /// The client's own timeout is malformed, or over already.
@@ -80,47 +80,47 @@ impl RequestScope {
         }))
     }
 
-    /// When the client stops waiting, or the server does.
+    /// Returns when the client's or the server's timeout elapses.
     pub(crate) fn deadline(&self) -> Instant {
         self.0.deadline
     }
 
-    /// Where the bytes of the request are charged.
+    /// Returns the reservation that the bytes of the request are charged to.
     pub(crate) fn memory(&self) -> Arc<Mutex<Reservation>> {
         Arc::clone(&self.0.memory)
     }
 
-    /// The scope of what is left of a request once its messages are dealt with: it holds no memory of them.
+    /// Returns the scope of a request whose messages are handled: it holds no memory of them.
     pub(crate) fn for_answers(&self) -> Self {
         Self::new(self.0.deadline, self.0.connection.clone())
     }
 
-    /// Runs code that works for this request.
+    /// Runs code within this scope.
     pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
         REQUEST.sync_scope(self.clone(), work)
     }
 }
 
-/// The deadline of the request at hand; for work that no request asked for, one that begins now.
+/// Returns the deadline of the current request; without one, a deadline that starts now.
 pub(crate) fn deadline(shared: &ServerState) -> Instant {
     REQUEST
         .try_with(RequestScope::deadline)
         .unwrap_or_else(|_| Instant::now() + shared.settings.request_timeout)
 }
 
-/// The share of memory of the connection that the request at hand came by.
+/// Returns the memory share of the current request's connection.
 pub(crate) fn connection_memory(shared: &ServerState) -> ConnectionMemory {
     REQUEST
         .try_with(|request| request.0.connection.clone())
         .unwrap_or_else(|_| shared.request_memory.without_connection())
 }
 
-/// A reservation for messages that the request at hand collects.
+/// Returns a reservation for messages that the current request collects.
 pub(crate) fn reservation(shared: &ServerState) -> Reservation {
     connection_memory(shared).begin()
 }
 
-/// How long a client waits for a call: as long as it says, but no longer than the server allows.
+/// Returns the timeout of a call: the client's, capped to the server's.
 fn timeout_of(allowed: Duration, headers: &HeaderMap) -> Result<Duration, Status> {
     let asked = match headers.get(TIMEOUT) {
         None => allowed,
@@ -154,13 +154,13 @@ fn read_timeout(text: &str) -> Option<Duration> {
     }
 }
 
-/// Why the outcome of a call that was begun is not known.
+/// Why the outcome of a call that began is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OutcomeUnknown {
-    /// A bug ended it.
+    /// It panicked.
     #[error("the request handler panicked; the outcome is unknown")]
     Panicked,
-    /// It takes longer than was allowed, and goes on.
+    /// Its timeout elapsed, and it is still running.
     #[error("deadline exceeded; the request is still running and its outcome is unknown")]
     TimedOut,
 }
@@ -175,7 +175,7 @@ impl From<OutcomeUnknown> for Status {
     }
 }
 
-/// Carries out a call to its end, and waits for that until `deadline`.
+/// Runs a call to completion, and waits for it until `deadline`.
 ///
 /// Polls the call inline in the caller's task, avoiding a thread hop. If the caller goes away, the call is spawned and runs to
 /// completion.
@@ -205,7 +205,7 @@ fn told<T>(ended: thread::Result<T>) -> Result<T, OutcomeUnknown> {
     })
 }
 
-/// A call that will be finished, also if this is dropped.
+/// A call that finishes even if this is dropped.
 struct DetachOnDrop<T: Send + 'static> {
     /// `None`: it is finished.
     rest: Option<BoxFuture<'static, Result<T, OutcomeUnknown>>>,
@@ -243,18 +243,18 @@ impl<T: Send + 'static> Drop for DetachOnDrop<T> {
     }
 }
 
-/// Why a question was not answered.
+/// Why a read was not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum QueryError {
-    /// The server begins to stop.
+    /// The server is shutting down.
     #[error("server is shutting down")]
     ShuttingDown,
-    /// It takes longer than this, which is all that is allowed.
+    /// This timeout elapsed.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
 }
 
-/// Waits for an answer that takes no writing, until `patience` or the request's deadline is over or the server stops.
+/// Runs a read until `patience` or the request's deadline elapses, or the server shuts down.
 pub(crate) async fn with_timeout<T>(
     shared: &ServerState,
     patience: Duration,
@@ -268,7 +268,7 @@ pub(crate) async fn with_timeout<T>(
     }
 }
 
-/// A stream that ends when the server stops; then its last item is `last()`.
+/// Returns a stream that ends at shutdown, with `last()` as its last item.
 pub(crate) fn until_shutdown<S: Stream + Send + Unpin + 'static>(
     stopping: CancellationToken,
     items: S,

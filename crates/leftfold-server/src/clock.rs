@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-/// The time now.
+/// Returns the current time.
 #[expect(
     clippy::disallowed_methods,
     reason = "the only place that asks the system"

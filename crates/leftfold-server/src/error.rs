@@ -12,16 +12,16 @@ use crate::{SettingError, connection::DescriptorError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// Everyone who can reach the address could read and write everything.
+    /// The address is reachable from other machines, which could read and write everything.
     #[error(
         "{address} can be reached from other machines, and nothing is encrypted or asks who is there; \
          listen on a loopback address, or set `insecure` if the network keeps strangers out"
     )]
     Exposed {
-        /// The address that was asked for.
+        /// The address in the settings.
         address: SocketAddr,
     },
-    /// A setting has a value with which no server can work.
+    /// A setting has a value that no server can work with.
     #[error(transparent)]
     Setting(#[from] SettingError),
     /// The limit of file descriptors leaves too few connections.
@@ -30,19 +30,19 @@ pub enum BindError {
     /// The system refused the address.
     #[error("cannot listen on {address}")]
     Refused {
-        /// The address that was asked for.
+        /// The address in the settings.
         address: SocketAddr,
-        /// What the system said.
+        /// What the system reported.
         #[source]
         source: io::Error,
     },
 }
 
-/// Why a server ended badly.
+/// Why a server did not end cleanly.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The store did not close cleanly. What was acknowledged is safe.
+    /// The store did not close cleanly. Acknowledged events are safe.
     #[error("the store did not close cleanly")]
     Close(#[source] AppendError),
 }

@@ -40,10 +40,10 @@ use crate::{
     state::ServerState,
 };
 
-/// The header that tells how long an idle connection of HTTP/1.1 stays open.
+/// The header with the idle timeout of an HTTP/1.1 connection.
 const KEEP_ALIVE: &str = "keep-alive";
 
-/// All protocols. It is copied for every request, so a copy is one reference.
+/// All protocols as one service. It is cloned for every request, so a clone is one reference.
 #[derive(Debug, Clone)]
 pub(crate) struct ProtocolMux(Arc<Protocols>);
 
@@ -81,7 +81,7 @@ impl ProtocolMux {
     }
 }
 
-/// A little less than the time after which an idle connection is closed, so that no client sends into one that closes.
+/// Returns a little less than the idle timeout, so that no client sends a request into a connection that closes.
 fn keep_alive(idle: Duration) -> Option<HeaderValue> {
     let seconds = idle
         .as_secs()
@@ -161,7 +161,7 @@ impl Protocols {
     }
 }
 
-/// A name for the span of a request that names no stream: the method of gRPC, or the method of HTTP.
+/// Returns the name of a request's span, which contains no stream: the method of gRPC, or the method of HTTP.
 fn span_name<B>(request: &Request<B>, is_grpc: bool) -> String {
     let method = methods::at(request.uri().path()).filter(|_| is_grpc);
     match method {
@@ -215,7 +215,7 @@ impl Service<Request<Incoming>> for ProtocolMux {
     }
 }
 
-/// An answer on its way.
+/// A response in progress.
 pub(crate) enum Answer {
     Grpc(GrpcFuture, RequestScope),
     /// One whose messages go on being made for the request.

@@ -13,7 +13,7 @@ use crate::{
     BindError, ServeError, Settings, connection, multiplex::ProtocolMux, state::ServerState,
 };
 
-/// A server that has its address and can begin.
+/// A server that is bound to its address and can run.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -38,10 +38,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the address. Connections wait from now on until [`Self::run`] takes them.
+    /// Binds the address. Connections queue from now on until [`Self::run`] accepts them.
     ///
     /// # Errors
-    /// [`BindError`]: the address is exposed, the system refuses it, or a setting is no good.
+    /// [`BindError`]: the address is exposed, the system refuses it, or a setting is invalid.
     pub async fn bind(
         store: Arc<dyn EventStore>,
         mut settings: Settings,
@@ -61,7 +61,7 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.shared.address

@@ -16,23 +16,23 @@ use crate::{
     connection::{AnswerMemory, MemoryBudget},
 };
 
-/// The store, the settings, and how the server is doing. One per server.
+/// The store, the settings and the state of one server.
 #[derive(Debug)]
 pub(crate) struct ServerState {
     pub(crate) store: Arc<dyn EventStore>,
     pub(crate) settings: Settings,
-    /// Where the server listens.
+    /// The address that the server listens on.
     pub(crate) address: SocketAddr,
-    /// Another one each time the server starts.
+    /// A new id for each start of the server.
     pub(crate) instance: Uuid,
     pub(crate) started: Instant,
-    /// Cancelled when the server begins to stop: subscriptions end, nothing new begins.
+    /// Cancelled when a shutdown begins: subscriptions end, nothing new begins.
     pub(crate) stopping: CancellationToken,
-    /// Work that must be finished before the store closes, also when the client that asked for it is gone.
+    /// Work that must finish before the store closes, even if its client is gone.
     pub(crate) tasks: TaskTracker,
-    /// What all requests hold together.
+    /// The memory budget of all requests.
     pub(crate) request_memory: MemoryBudget,
-    /// What all answers hold together until they are sent.
+    /// The memory of all responses until they are sent.
     pub(crate) answer_memory: AnswerMemory,
     pub(crate) scavenges: ScavengeManager,
     pub(crate) metrics: Arc<Metrics>,

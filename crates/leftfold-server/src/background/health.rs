@@ -22,17 +22,17 @@ use crate::{
     state::ServerState,
 };
 
-/// How long the store may take to say how it is. Those who probe have little patience themselves.
+/// Timeout for the store's answer to a check: orchestrators have short timeouts themselves.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Interval between checks of the store on behalf of open watches.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 
-/// Whether requests are taken and the store works.
+/// Checks that the server accepts requests and the store works.
 pub(crate) async fn check(shared: &ServerState) -> Result<Result<(), ReadError>, QueryError> {
     call::with_timeout(shared, PATIENCE, shared.store.check()).await
 }
 
-/// Adds the service that tells how the others are.
+/// Registers the health service.
 pub(crate) fn register(services: &mut GrpcRoutes, shared: &Arc<ServerState>) {
     services.add(HealthServer::new(HealthService(Arc::clone(shared))));
 }
@@ -52,7 +52,7 @@ fn known(request: &Request<HealthCheckRequest>) -> Result<(), Status> {
     )))
 }
 
-/// All services need the store, so all are as it is.
+/// Returns the status of all services, which is that of the store.
 async fn status(shared: &ServerState) -> ServingStatus {
     match check(shared).await {
         Ok(Ok(())) => ServingStatus::Serving,
@@ -92,7 +92,7 @@ impl Health for HealthService {
     }
 }
 
-/// The next status that is another than the one that was told. `None`: the server stops, and that was told.
+/// Waits for a status that differs from the last one sent; `None` once the shutdown was sent.
 async fn changed(shared: &ServerState, told: Option<ServingStatus>) -> Option<ServingStatus> {
     loop {
         let is = status(shared).await;

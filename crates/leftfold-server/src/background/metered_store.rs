@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::background::metrics::Metrics;
 
-/// Another store, counted.
+/// A store that counts the calls of another.
 #[derive(Debug)]
 pub(crate) struct MeteredStore {
     store: Arc<dyn EventStore>,

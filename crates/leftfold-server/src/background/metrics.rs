@@ -29,9 +29,9 @@ use crate::clock;
 /// One label with its value.
 pub(crate) type Label = [(&'static str, &'static str); 1];
 
-/// What begins the name of each metric that is not one of every process.
+/// The prefix of each metric that is not one of every process.
 const PREFIX: &str = "leftfold";
-/// How an append may end.
+/// The outcomes of appends.
 const OUTCOMES: [&str; 6] = [
     "written",
     "repeated",
@@ -40,9 +40,9 @@ const OUTCOMES: [&str; 6] = [
     "unavailable",
     "unknown",
 ];
-/// Why a read may fail.
+/// The reasons of failed reads.
 const REASONS: [&str; 4] = ["deleted", "invalid", "unavailable", "corrupt"];
-/// What requests may speak.
+/// The protocols of requests.
 const PROTOCOLS: [&str; 2] = ["grpc", "http"];
 
 /// All metrics of one server.
@@ -73,7 +73,7 @@ impl fmt::Debug for Metrics {
 /// Values that are measured at the time of a scrape.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gauges {
-    /// `None`: the store does not answer; what was known last stays.
+    /// `None` if the store does not answer; the last value stays.
     pub(crate) head: Option<u64>,
     pub(crate) scavenge_running: bool,
 }
@@ -184,7 +184,7 @@ impl Metrics {
         );
     }
 
-    /// All of them as text.
+    /// Encodes all metrics as text.
     pub(crate) fn text(&self, moment: Gauges) -> Result<String, fmt::Error> {
         if let Some(head) = moment.head {
             self.head.set(head);

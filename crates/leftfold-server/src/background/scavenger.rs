@@ -34,7 +34,7 @@ pub(crate) struct ScavengeRun {
     stop: CancellationToken,
 }
 
-/// How a scavenge is doing.
+/// The phase of a scavenge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Phase {
     Running,
@@ -43,7 +43,7 @@ pub(crate) enum Phase {
     Failed(String),
 }
 
-/// Why there is no more to tell of a scavenge, or nothing at all.
+/// Why a scavenge did not start or ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ScavengeError {
     #[error("scavenge {0} is running already")]
@@ -55,7 +55,7 @@ pub(crate) enum ScavengeError {
 type Steps = BoxStream<'static, Result<ScavengeProgress, ReadError>>;
 
 impl ScavengeManager {
-    /// Those of a store. Of `bytes_per_second_max`, 0 means: no bound.
+    /// Creates the manager of a store's scavenges; a `bytes_per_second_max` of 0 means no limit.
     pub(crate) fn new(
         store: Arc<dyn EventStore>,
         bytes_per_second_max: ByteSize,
@@ -70,14 +70,14 @@ impl ScavengeManager {
         }
     }
 
-    /// Starts one that goes on by itself, unless one is running: then that is the error.
+    /// Starts a scavenge that outlives its client; returns the running one as the error if there is one.
     pub(crate) fn start(&self, bytes_per_second: Option<u64>) -> Result<ScavengeRun, ScavengeRun> {
         let (run, steps) = self.begin(bytes_per_second)?;
         self.tasks.spawn(steps.for_each(|_| future::ready(())));
         Ok(run)
     }
 
-    /// Gives one that goes on while its steps are taken, and stops when they are dropped.
+    /// Starts a scavenge that runs while its progress is polled, and stops when that is dropped.
     pub(crate) fn run(&self, bytes_per_second: Option<u64>) -> Result<Steps, ReadError> {
         let begun = self.begin(bytes_per_second);
         let (_, steps) = begun.map_err(|run| unavailable(ScavengeError::AnotherRuns(run.id)))?;
@@ -111,12 +111,12 @@ impl ScavengeManager {
         }
     }
 
-    /// The newest one.
+    /// Returns the newest scavenge.
     pub(crate) fn latest(&self) -> Option<ScavengeRun> {
         self.latest.lock().clone()
     }
 
-    /// Stops the scavenge of this id after the part that is under way; false if it is not running.
+    /// Stops the scavenge of this id after its current step; `false` if it is not running.
     pub(crate) fn stop(&self, id: Uuid) -> bool {
         match self.latest() {
             Some(run) if run.id == id && run.phase == Phase::Running => {
@@ -152,7 +152,7 @@ impl Latest {
         Ok(run)
     }
 
-    /// Notes something of a run, as long as it is running.
+    /// Changes the record of a run, as long as it is running.
     fn note(&self, id: Uuid, change: impl FnOnce(&mut ScavengeRun)) {
         let mut latest = self.lock();
         let run = latest.as_mut();
@@ -162,7 +162,7 @@ impl Latest {
     }
 }
 
-/// A scavenge under way. It ends when this is dropped.
+/// A scavenge in progress. It ends when this is dropped.
 struct Running {
     work: Steps,
     run: ScavengeRun,

@@ -32,7 +32,7 @@ const SERVICE: &str = "leftfold";
 /// The target of the span around a request.
 const REQUEST: &str = "leftfold::request";
 
-/// Keeps logs and traces going. Dropping it sends what was not sent yet.
+/// The telemetry of the process. Dropping it flushes pending traces.
 #[derive(Debug)]
 #[must_use = "dropping it ends the sending of traces"]
 pub struct Telemetry {
@@ -46,7 +46,7 @@ pub enum TelemetryError {
     /// The setting `log_filter` cannot be parsed.
     #[error("invalid log_filter; expected levels as in `info,leftfold_server=debug`")]
     Filter(#[from] ParseError),
-    /// The setting `otlp_endpoint` is no endpoint for traces.
+    /// The setting `otlp_endpoint` is not a valid endpoint.
     #[error("invalid otlp_endpoint; expected a URL as in `http://127.0.0.1:4317`")]
     Endpoint(#[from] ExporterBuildError),
     /// The process has a subscriber for logs already.
@@ -54,7 +54,7 @@ pub enum TelemetryError {
     Twice(#[from] TryInitError),
 }
 
-/// Sets up logs and traces for the whole process. Needs a tokio runtime if traces are to be sent.
+/// Sets up logs and traces for the whole process. Needs a tokio runtime to send traces.
 ///
 /// # Errors
 /// [`TelemetryError`].
@@ -115,7 +115,7 @@ impl Drop for Telemetry {
     }
 }
 
-/// The span around a request, part of the trace its headers name. It ends when the answer begins.
+/// Creates the span of a request, part of the trace that its headers name. It ends when the response begins.
 ///
 /// `name` is one of few, as a method of gRPC; never a path, which may hold the names of streams.
 pub(crate) fn span<B>(request: &Request<B>, name: &str) -> Span {

@@ -26,21 +26,21 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-/// Frames that are smaller are not worth counting.
+/// Minimum size of charged frames.
 const CHARGED_FROM: usize = 4 * 1024;
-/// Bytes of a frame that are handed to the connection at once.
+/// Maximum bytes of a frame that the connection gets at once.
 const PIECE: usize = 64 * 1024;
-/// How often a body that waits for memory looks for it, and how often the connections are looked at.
+/// Interval at which bodies that wait for memory, and all connections, are checked.
 const POLL: Duration = Duration::from_millis(10);
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
-/// How long a connection may take nothing while memory is short.
+/// Time without progress after which a connection is closed while memory is short.
 const STALL_WHILE_SHORT: Duration = Duration::from_secs(1);
-/// How long memory may be short before the connection that holds most of it is ended although it takes something.
+/// Time of short memory after which the connection that holds most of it is closed, even if it makes progress.
 const SHORT_MAX: Duration = Duration::from_secs(5);
-/// Memory that one page may take while it is made: its largest event, and that as JSON.
+/// Maximum memory of one page while it is produced: its largest event, and that as JSON.
 const PAGE_BYTES: usize = 32 * 1024 * 1024;
 
-/// The memory of one server for answers.
+/// The memory of one server for responses.
 #[derive(Debug, Clone)]
 pub(crate) struct AnswerMemory(Arc<Answers>);
 
@@ -53,20 +53,20 @@ struct Answers {
     started: Instant,
 }
 
-/// What one connection has not taken yet.
+/// The unsent responses of one connection.
 #[derive(Debug)]
 pub(super) struct ConnectionAnswers {
     all: AnswerMemory,
     held: AtomicUsize,
-    /// When it last took something, in milliseconds since the server started.
+    /// The time of the last progress, in milliseconds since the server started.
     progress: AtomicU64,
-    /// Whether the socket alone limits how fast the client takes answers.
+    /// Whether the connection speaks HTTP/1.1, where only the socket limits the client's pace.
     is_http1: AtomicBool,
     end: CancellationToken,
 }
 
 impl AnswerMemory {
-    /// Memory of so many bytes.
+    /// Creates a memory of this many bytes.
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self(Arc::new(Answers {
             bytes_max,
@@ -77,7 +77,7 @@ impl AnswerMemory {
         }))
     }
 
-    /// Waits until a page may be made; it may while the permit is held.
+    /// Waits for the permit to produce a page.
     pub(crate) async fn page(&self) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.0.pages).acquire_owned().await.ok();
@@ -87,7 +87,7 @@ impl AnswerMemory {
         permit
     }
 
-    /// Counts the answers of a connection, which `end` ends.
+    /// Registers a connection, which `end` closes.
     pub(super) fn connection(&self, end: CancellationToken) -> Arc<ConnectionAnswers> {
         let connection = Arc::new(ConnectionAnswers {
             all: self.clone(),
@@ -100,7 +100,7 @@ impl AnswerMemory {
         connection
     }
 
-    /// Ends connections that take nothing, until the handle is dropped.
+    /// Closes connections without progress, until the handle is dropped.
     pub(super) fn sweep(&self, write_timeout: Duration) -> AbortOnDropHandle<()> {
         let answers = self.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
@@ -169,7 +169,7 @@ impl AnswerMemory {
 }
 
 impl ConnectionAnswers {
-    /// Takes note that the connection speaks HTTP/1.1.
+    /// Records that the connection speaks HTTP/1.1.
     pub(super) fn is_http1(&self) {
         self.is_http1.store(true, Ordering::Relaxed);
     }
@@ -202,7 +202,7 @@ impl ConnectionAnswers {
         self.note_progress();
     }
 
-    /// The bytes, charged until the last piece of them is sent.
+    /// Charges bytes until the last piece of them is sent.
     fn charge(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         if bytes.len() < CHARGED_FROM {
             return bytes;
@@ -213,7 +213,7 @@ impl ConnectionAnswers {
     }
 }
 
-/// Bytes on their way to a client.
+/// Charged bytes on their way to a client.
 struct Charged {
     bytes: Bytes,
     connection: Arc<ConnectionAnswers>,
@@ -238,7 +238,7 @@ impl Drop for Charged {
     }
 }
 
-/// The body of an answer, whose bytes are charged until they are sent.
+/// The body of a response, whose bytes are charged until they are sent.
 #[derive(Debug)]
 pub(crate) struct ChargedBody<B> {
     body: B,

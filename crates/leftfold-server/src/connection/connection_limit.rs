@@ -12,7 +12,7 @@ use std::{
 use super::address_block;
 use crate::Settings;
 
-/// Counts open connections.
+/// A limiter of open connections.
 #[derive(Debug)]
 pub(super) struct ConnectionLimiter {
     connections_max: usize,
@@ -26,7 +26,7 @@ struct Open {
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// Permission for one connection, until it is dropped.
+/// The permit of one connection, released when dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     address: IpAddr,

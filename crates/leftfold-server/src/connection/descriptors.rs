@@ -4,9 +4,9 @@
 //! **Invariants:** connections never use the descriptors that the store needs for its files, because a store that cannot open
 //! a file accepts no appends.
 
-/// Descriptors that are kept for the store's files and directories, for logs, and for what the process inherited.
+/// Descriptors reserved for the store's files and directories, for logs, and for inherited files.
 const RESERVED: usize = 256;
-/// Fewer connections than this are not worth a server.
+/// Minimum number of connections of a server.
 const CONNECTIONS_MIN: usize = 16;
 
 /// Why there are too few descriptors to start.
@@ -46,7 +46,7 @@ fn within(limit: usize, wanted: usize) -> Result<usize, DescriptorError> {
     }
 }
 
-/// The limit after it was raised; `None`: there is none, or none that can be asked for.
+/// Raises the limit and returns it; `None` if there is none, or the system does not report it.
 #[cfg(unix)]
 fn raised_limit() -> Option<usize> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

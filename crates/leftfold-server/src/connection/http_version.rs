@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::{net::TcpStream, time::timeout};
 
-/// What every HTTP/2 connection with prior knowledge begins with (RFC 9113, section 3.4).
+/// The preface of an HTTP/2 connection with prior knowledge (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long to wait for the rest of a preface that came in pieces, at first; each time twice as long, up to the second.
+/// First and longest pause between two looks at a preface that arrives in pieces; the pause doubles.
 const PIECE_PAUSE: Duration = Duration::from_millis(2);
 const PIECE_PAUSE_MAX: Duration = Duration::from_millis(500);
 
@@ -20,7 +20,7 @@ pub(super) enum HttpVersion {
     Http2,
 }
 
-/// What is spoken on this connection; `None`: nothing in time, or it is closed.
+/// Returns the HTTP version of this connection; `None` if too little arrives in time, or it is closed.
 pub(super) async fn detect(socket: &TcpStream, within: Duration) -> Option<HttpVersion> {
     timeout(within, listen(socket)).await.ok().flatten()
 }

@@ -22,7 +22,7 @@ use super::address_block;
 
 /// Bytes are charged in units of this size, so that a small request is charged once.
 const UNIT: usize = 4 * 1024;
-/// What a request may hold in the part that is kept for small requests.
+/// Maximum that a request may hold in the part reserved for small requests.
 const SMALL_BYTES_MAX: usize = 64 * 1024;
 
 /// The memory of one server for requests.
@@ -45,7 +45,7 @@ struct Used {
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionMemory {
     budget: MemoryBudget,
-    /// `None`: the connection is not known, as for work of the server itself.
+    /// `None` if there is no connection, as for work of the server itself.
     owner: Option<Arc<Owner>>,
 }
 
@@ -56,7 +56,7 @@ struct Owner {
     used: AtomicUsize,
 }
 
-/// A request does not fit into the memory that is left.
+/// A request does not fit into the free memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BudgetExhausted;
 
@@ -71,7 +71,7 @@ impl fmt::Display for BudgetExhausted {
 impl std::error::Error for BudgetExhausted {}
 
 impl MemoryBudget {
-    /// A budget of so many bytes.
+    /// Creates a budget of this many bytes.
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self(Arc::new(Budget {
             bytes_max,
@@ -79,7 +79,7 @@ impl MemoryBudget {
         }))
     }
 
-    /// The share of a connection from this address.
+    /// Returns the share of a connection from this address.
     pub(crate) fn connection(&self, address: IpAddr) -> ConnectionMemory {
         ConnectionMemory {
             budget: self.clone(),
@@ -90,7 +90,7 @@ impl MemoryBudget {
         }
     }
 
-    /// A share that only the whole budget bounds.
+    /// Returns a share that only the whole budget bounds.
     pub(crate) fn without_connection(&self) -> ConnectionMemory {
         ConnectionMemory {
             budget: self.clone(),
@@ -98,7 +98,7 @@ impl MemoryBudget {
         }
     }
 
-    /// Bytes that requests hold now.
+    /// Returns the bytes that requests hold now.
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.lock().all
@@ -111,7 +111,7 @@ impl MemoryBudget {
 }
 
 impl ConnectionMemory {
-    /// A reservation that holds nothing yet.
+    /// Creates an empty reservation.
     pub(crate) fn begin(&self) -> Reservation {
         Reservation {
             memory: self.clone(),
@@ -168,7 +168,7 @@ impl ConnectionMemory {
     }
 }
 
-/// What a request holds, until it is dropped.
+/// The memory that a request holds, released when dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     memory: ConnectionMemory,
@@ -179,7 +179,7 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Charges so many more bytes.
+    /// Charges this many more bytes.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), BudgetExhausted> {
         let used = self.used.checked_add(bytes).ok_or(BudgetExhausted)?;
         if used > self.charged {
@@ -193,7 +193,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// Gives everything back.
+    /// Releases everything.
     pub(crate) fn clear(&mut self) {
         self.memory.release(self.charged);
         self.charged = 0;

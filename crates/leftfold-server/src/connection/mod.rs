@@ -59,14 +59,14 @@ use self::{
 };
 use crate::{Settings, state::ServerState};
 
-/// How long the loop rests when the system has no more descriptors.
+/// Pause of the accept loop when the system has no descriptor left.
 const PAUSE_WHEN_REFUSED: Duration = Duration::from_millis(100);
-/// How often the log tells of rejected connections.
+/// Minimum interval between log lines about rejected connections.
 const REJECTIONS_LOGGED_EVERY: Duration = Duration::from_secs(10);
-/// How often the log says that strangers may come in.
+/// Interval between warnings that the server is reachable from other machines.
 const EXPOSED_WARNING_EVERY: Duration = Duration::from_secs(60);
 
-/// What answers the requests of every connection; each connection has a clone of it.
+/// The service of all connections; each connection has a clone of it.
 pub(crate) trait HttpService:
     Service<
         Request<Incoming>,
@@ -77,7 +77,7 @@ pub(crate) trait HttpService:
     + Send
     + 'static
 {
-    /// The body of an answer.
+    /// The body of a response.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
         + Send
         + Unpin
@@ -187,7 +187,7 @@ impl RejectionLog {
     }
 }
 
-/// What counts as one address: the whole of IPv4, the /64 of IPv6, which is what one customer has at least.
+/// Returns what counts as one address: a whole IPv4 address, or the /64 of IPv6, which one customer has at least.
 pub(super) fn address_block(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -198,7 +198,7 @@ pub(super) fn address_block(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A service that tells each request which memory its connection shares, and charges its answers.
+/// A service that attaches the connection's memory share to each request, and charges its responses.
 #[derive(Debug, Clone)]
 struct WithMemory<S> {
     service: S,
@@ -242,7 +242,7 @@ impl Drop for ConnectionGauge {
     }
 }
 
-/// Says again and again that strangers may come in, if they may.
+/// Logs a warning at intervals if the server is reachable from other machines.
 fn warn_if_exposed(shared: &ServerState) -> Option<AbortOnDropHandle<()>> {
     let address = shared.address;
     let warn = async move {
@@ -307,7 +307,7 @@ async fn serve_http2(
     .await
 }
 
-/// Serves a connection to its end, and lets it end when the server stops or the connection is too old.
+/// Serves a connection to its end, and closes it gracefully at shutdown or at its maximum age.
 async fn serve_until_shutdown<C: Future<Output = Result<(), hyper::Error>>>(
     connection: C,
     end: impl FnOnce(Pin<&mut C>),
@@ -329,7 +329,7 @@ async fn serve_until_shutdown<C: Future<Output = Result<(), hyper::Error>>>(
         .unwrap_or(Ok(()))
 }
 
-/// Resolves when a connection that is opened now is too old.
+/// Resolves when a connection that opens now reaches its maximum age.
 async fn connection_age_elapsed(settings: &Settings) {
     match settings.connection_age_max {
         Duration::ZERO => future::pending().await,

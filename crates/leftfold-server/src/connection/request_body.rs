@@ -22,24 +22,24 @@ use super::memory_budget::{BudgetExhausted, Reservation};
 
 /// Bytes in front of each gRPC message: a flag and a length.
 const PREFIX: usize = 5;
-/// How often the progress of a body is looked at.
+/// Interval between checks of a body's progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
-/// Bytes that have to arrive in that time.
+/// Minimum bytes that must arrive in that time.
 const PROGRESS_BYTES: usize = 4 * 1024;
-/// How long a body waits for memory before its request is rejected.
+/// Timeout of a body that waits for memory, after which its request is rejected.
 const MEMORY_WAIT: Duration = Duration::from_secs(1);
-/// How often a body that waits for memory looks for it.
+/// Interval at which a body that waits for memory retries.
 const MEMORY_POLL: Duration = Duration::from_millis(10);
 
-/// Looks at a message while it is received.
+/// Inspection of a message while it is received.
 pub(crate) trait InspectMessage: fmt::Debug + Send {
-    /// Takes the next bytes of the message, and returns how much memory their decoded form takes beyond them.
+    /// Inspects the next bytes of the message, and returns how much memory their decoded form takes beyond them.
     ///
     /// # Errors
-    /// The message is not one that may be decoded.
+    /// The message must not be decoded.
     fn inspect(&mut self, data: &[u8]) -> Result<usize, Box<dyn Error + Send + Sync>>;
 
-    /// Begins with the next message.
+    /// Starts with the next message.
     fn reset(&mut self);
 }
 
@@ -52,15 +52,15 @@ pub(crate) enum Framing {
     Grpc(Box<dyn InspectMessage>),
 }
 
-/// What a body has to keep to.
+/// The bounds of a body.
 #[derive(Debug)]
 pub(crate) struct BodyBounds {
     pub(crate) framing: Framing,
-    /// Where the bytes are charged. It is kept until the request is carried out.
+    /// The reservation of the bytes, held until the request is executed.
     pub(crate) memory: Arc<Mutex<Reservation>>,
     /// Whether polling for the next message releases the memory of the last, as on calls with several messages.
     pub(crate) one_by_one: bool,
-    /// When the body has to be complete; `None`: it stays open, and each message has `request_timeout`.
+    /// The deadline of the whole body; `None` if it stays open, and each message has `request_timeout`.
     pub(crate) deadline: Option<Instant>,
     pub(crate) request_timeout: Duration,
 }
@@ -71,7 +71,7 @@ pub(crate) enum RequestBodyError {
     /// The body was not complete in time.
     #[error("request body incomplete after {0:?}; nothing was written")]
     Timeout(Duration),
-    /// Hardly anything arrived for a while.
+    /// The body made too little progress.
     #[error(
         "request body stalled: {received} bytes in {PROGRESS_EVERY:?}; expected at least {PROGRESS_BYTES}"
     )]
@@ -79,10 +79,10 @@ pub(crate) enum RequestBodyError {
         /// Bytes that arrived.
         received: usize,
     },
-    /// The requests of others hold the memory.
+    /// Other requests hold the memory.
     #[error(transparent)]
     Overloaded(#[from] BudgetExhausted),
-    /// A message is not one that may be decoded.
+    /// A message must not be decoded.
     #[error(transparent)]
     Rejected(Box<dyn Error + Send + Sync>),
     /// The connection failed, or the client reset the request.
@@ -96,9 +96,9 @@ pub(crate) struct BoundedBody<B> {
     body: B,
     bounds: BodyBounds,
     prefix: Prefix,
-    /// Bytes of the message under way that did not come yet.
+    /// Bytes of the current message that are missing.
     missing: usize,
-    /// Whether anything of a message has come, and not all of it.
+    /// Whether a message has arrived in part.
     in_message: bool,
     /// A frame that waits for memory, and until when.
     waiting: Option<(Frame<Bytes>, usize, Instant)>,
@@ -106,20 +106,20 @@ pub(crate) struct BoundedBody<B> {
     ended: bool,
 }
 
-/// How long a body was waited for, and what came meanwhile.
+/// How long the body was awaited, and what arrived meanwhile.
 #[derive(Debug, Default)]
 struct Progress {
     /// When the current wait for the body began. Time in which the body is not polled does not count.
     since: Option<Instant>,
     waited: Duration,
     received: usize,
-    /// Waited for the message under way.
+    /// Time spent waiting for the current message.
     message: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> BoundedBody<B> {
-    /// A body that keeps to these bounds.
+    /// Creates a body with these bounds.
     pub(crate) fn new(body: B, bounds: BodyBounds) -> Self {
         let in_message = !bounds.one_by_one;
         Self {
@@ -145,7 +145,7 @@ impl<B> BoundedBody<B> {
         memory.unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Takes note of what arrived, and returns how much memory it takes in all.
+    /// Records what arrived, and returns how much memory it takes in total.
     fn note(&mut self, data: &[u8]) -> Result<usize, RequestBodyError> {
         let mut size = data.len();
         let Framing::Grpc(inspector) = &mut self.bounds.framing else {
@@ -183,7 +183,7 @@ impl<B> BoundedBody<B> {
         Ok(size)
     }
 
-    /// Gives a frame on once it is charged.
+    /// Passes a frame on once it is charged.
     fn poll_charge(
         &mut self,
         context: &mut Context<'_>,
@@ -209,7 +209,7 @@ impl<B> BoundedBody<B> {
         }
     }
 
-    /// Whether the body is late, after everything there is was taken.
+    /// Returns an error if the body is late, after all that arrived was read.
     fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<RequestBodyError> {
         loop {
             let now = Instant::now();
@@ -312,7 +312,7 @@ where
 struct Prefix {
     bytes: [u8; PREFIX],
     filled: usize,
-    /// Whether the message behind it is looked at.
+    /// Whether the message after it is inspected.
     inspects: bool,
 }
 

@@ -38,7 +38,7 @@ impl<T, const MAX: usize> From<Vec<T>> for Bounded<T, MAX> {
 }
 
 impl<T, const MAX: usize> Bounded<T, MAX> {
-    /// The elements, if there are no more than may be. `thing` has them, `unit` is what they are, `limit` is the name of `MAX`.
+    /// Returns the elements, or an error if there are more than `MAX`. `thing` has them, `unit` names them, `limit` names `MAX`.
     pub(crate) fn all(
         self,
         thing: &str,

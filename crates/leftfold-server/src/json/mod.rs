@@ -47,10 +47,10 @@ pub enum EventJsonError {
     /// A value is given twice: as itself and in base64.
     #[error("both {0} and {0}_base64 are given")]
     Twice(&'static str),
-    /// The event names no stream, and nothing else does.
+    /// Neither the event nor its context names a stream.
     #[error("stream is missing")]
     NoStream,
-    /// The encoding of the data is none that a store can name.
+    /// The media type of the data is unknown.
     #[error(
         "content_type {0:?} is unknown; known are application/json, application/octet-stream, \
          application/vnd.msgpack and application/cbor"
@@ -59,38 +59,38 @@ pub enum EventJsonError {
     /// The time cannot be read.
     #[error("time {given:?} is not a time like 2026-01-31T12:00:00.5Z after 1970")]
     Time {
-        /// What was given.
+        /// The text.
         given: String,
     },
 }
 
-/// An event to be appended, as it was given.
+/// An event to append.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewEvent)]
 pub(crate) struct EventInput<'a> {
-    /// The stream, where nothing else names it.
+    /// The stream, if nothing else names it.
     pub(crate) stream: Option<String>,
     /// The type, at most 255 bytes.
     #[serde(rename = "type")]
     event_type: String,
-    /// A UUID; without it one is made. Repeating an append with the same ids appends nothing.
+    /// A UUID; without it the server creates one. Repeating an append with equal ids appends nothing.
     id: Option<String>,
     /// RFC 3339; without it the time of the append.
     time: Option<String>,
-    /// Labels by which the event is found, at most 64.
+    /// Tags by which queries find the event, at most 64.
     #[serde(default)]
     #[schema(value_type = Vec<String>, max_items = 64)]
     tags: Bounded<String, TAGS_PER_EVENT_MAX>,
     /// The media type of the data, if it is not JSON.
     content_type: Option<String>,
-    /// The data, any JSON, kept byte for byte; without it `{}`.
+    /// The data, any JSON, stored byte for byte; without it `{}`.
     #[serde(borrow, default, deserialize_with = "given")]
     #[schema(value_type = serde_json::Value, required = false)]
     data: Option<&'a RawValue>,
     /// The data, if it is not JSON.
     data_base64: Option<String>,
-    /// What is known about the event beside its data, any JSON.
+    /// Metadata of the event, any JSON.
     #[serde(borrow)]
     #[schema(value_type = serde_json::Value, required = false)]
     metadata: Option<&'a RawValue>,
@@ -105,7 +105,7 @@ pub(crate) struct EventInput<'a> {
 }
 
 impl EventInput<'_> {
-    /// The event; without an id it gets the one that is made then.
+    /// Converts it to an event; without an id it gets the one that `id` creates.
     pub(crate) fn into_event(
         self,
         id: impl FnOnce() -> EventId,
@@ -146,7 +146,7 @@ impl EventInput<'_> {
     }
 }
 
-/// Reads a line. An event without an id gets one that follows from the line and its number.
+/// Parses a line. An event without an id gets one derived from the line and its number.
 ///
 /// # Errors
 /// [`EventJsonError`]: what is wrong with it.
@@ -183,22 +183,22 @@ fn bytes(
     }
 }
 
-/// The encodings that there are.
+/// Returns the known encodings.
 fn content_types() -> impl Iterator<Item = ContentType> {
     (1..=u8::MAX).map_while(ContentType::from_code)
 }
 
-/// The media types that name them.
+/// Returns the media types that name them.
 pub(crate) fn media_types() -> impl Iterator<Item = &'static str> {
     content_types().map(ContentType::media_type)
 }
 
-/// The encoding with this media type.
+/// Returns the encoding with this media type.
 pub(crate) fn content_type(text: &str) -> Option<ContentType> {
     content_types().find(|known| known.media_type() == text)
 }
 
-/// A time from its text.
+/// Parses a time.
 pub(crate) fn time(text: &str) -> Option<Timestamp> {
     let time: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(time.as_microsecond())
@@ -206,7 +206,7 @@ pub(crate) fn time(text: &str) -> Option<Timestamp> {
         .map(Timestamp::from_micros)
 }
 
-/// A time as text, as RFC 3339 has it.
+/// Formats a time as in RFC 3339.
 #[must_use]
 pub fn time_text(time: Timestamp) -> String {
     let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
@@ -214,15 +214,15 @@ pub fn time_text(time: Timestamp) -> String {
         .map_or_else(|_| time.as_micros().to_string(), |time| time.to_string())
 }
 
-/// An event as it is shown.
+/// An event in a response.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Event)]
 pub(crate) struct EventOutput<'a> {
-    /// Its place in the log; the first event has 1.
+    /// Its position in the log; the first event has 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
     stream: &'a str,
-    /// Its place in the stream; the first event has 0.
+    /// Its revision in the stream; the first event has 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
     #[serde(rename = "type")]
@@ -250,7 +250,7 @@ pub(crate) struct EventOutput<'a> {
     data_base64: Option<String>,
 }
 
-/// Where JSON is to fit in.
+/// The layout of JSON in its context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// On a line, of which it is taken again byte for byte.
@@ -260,7 +260,7 @@ pub(crate) enum Layout {
 }
 
 impl<'a> EventOutput<'a> {
-    /// The event, with its position and revision, in a document.
+    /// Creates the JSON of an event, with its position and revision, in a document.
     pub(crate) fn with_position(event: &'a RecordedEvent) -> Self {
         Self {
             position: Some(event.position.get()),
@@ -309,7 +309,7 @@ pub fn format_line(event: &RecordedEvent, places: bool) -> Result<String, serde_
     })
 }
 
-/// Bytes as they are, if they are JSON that fits.
+/// Returns the bytes unchanged, if they are JSON that fits the layout.
 pub(crate) fn raw(bytes: &[u8], room: Layout) -> Option<&RawValue> {
     let text = std::str::from_utf8(bytes).ok()?;
     let value = serde_json::from_str::<&RawValue>(text).ok()?;

@@ -11,22 +11,22 @@ use std::{net::SocketAddr, time::Duration};
 use self::value::SettingValue;
 pub use self::value::{ByteSize, HostList, LogFormat, SettingError};
 
-/// One setting, as it is shown to people.
+/// A setting, with its documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Setting {
-    /// Its name, in files; with dashes it is the flag, in capitals behind `LEFTFOLD_` the environment variable.
+    /// Its name in files. With dashes it is the flag; in capitals, prefixed with `LEFTFOLD_`, the environment variable.
     pub name: &'static str,
-    /// What kind of value it takes.
+    /// The kind of its value.
     pub kind: &'static str,
-    /// The value it has unless it is set.
+    /// Its default.
     pub default: &'static str,
     /// What it means.
     pub help: &'static str,
 }
 
 impl Setting {
-    /// Whether it is on or off.
+    /// Returns whether it is a switch.
     #[must_use]
     pub fn is_switch(&self) -> bool {
         self.kind == bool::NAME
@@ -35,7 +35,7 @@ impl Setting {
 
 macro_rules! settings {
     ($($(#[doc = $help:literal])+ $name:ident: $type:ty = $default:literal,)+) => {
-        /// How a server behaves: where it listens, and what it grants.
+        /// The settings of a server.
         #[derive(Debug, Clone, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Settings {
@@ -54,7 +54,7 @@ macro_rules! settings {
             /// Sets one setting by its name.
             ///
             /// # Errors
-            /// [`SettingError`]: there is no such setting, or the value is not one of its kind.
+            /// [`SettingError`]: the setting is unknown, or the value is invalid.
             pub fn set(&mut self, name: &str, value: &str) -> Result<(), SettingError> {
                 match name {
                     $(stringify!($name) => self.$name = value::parse(name, value)?,)+
@@ -72,11 +72,11 @@ macro_rules! settings {
     };
 }
 
-/// A request's headers need so much: less is not bounded by HTTP/1's reader.
+/// Minimum for the headers of a request: the reader of HTTP/1 does not bound less.
 const HEADERS_BYTES_MIN: u64 = 8 * 1024;
-/// Smaller messages would leave no room for an event.
+/// Minimum for messages: smaller ones could not hold an event.
 const MESSAGE_BYTES_MIN: u64 = 4 * 1024;
-/// Shorter times end connections of which nothing is wrong.
+/// Minimum for timeouts: shorter ones would end healthy connections.
 const TIME_MILLIS_MIN: u64 = 10;
 
 settings! {
@@ -136,10 +136,10 @@ settings! {
 }
 
 impl Settings {
-    /// Whether a server can work with these settings together.
+    /// Checks that a server can work with these settings together.
     ///
     /// # Errors
-    /// [`SettingError::TooSmall`] for the first one with a value that would stop it.
+    /// [`SettingError::TooSmall`] for the first one that is too small.
     pub fn check(&self) -> Result<(), SettingError> {
         let narrow = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let numbers = [
@@ -193,10 +193,10 @@ impl Settings {
         Ok(())
     }
 
-    /// Sets what a TOML text says, a table of settings.
+    /// Sets settings from a TOML text.
     ///
     /// # Errors
-    /// [`SettingError`]: not TOML, an unknown setting, or a value that is not one of its kind.
+    /// [`SettingError`]: not TOML, an unknown setting, or an invalid value.
     pub fn set_from_toml(&mut self, text: &str) -> Result<(), SettingError> {
         let table: toml::Table = toml::from_str(text).map_err(|error| SettingError::Syntax {
             reason: error.to_string(),

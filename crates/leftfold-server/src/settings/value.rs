@@ -15,17 +15,17 @@ pub enum SettingError {
         /// The name.
         name: String,
     },
-    /// The value is not one of the setting's kind.
+    /// The value is invalid for the setting.
     #[error("invalid {name} {value:?}: expected {expected}")]
     Value {
         /// The setting.
         name: String,
-        /// What was to be its value.
+        /// The invalid value.
         value: String,
-        /// What it takes.
+        /// What is expected.
         expected: &'static str,
     },
-    /// A server cannot work with so little.
+    /// The value is too small for a server to work.
     #[error("{name} too small: {value}; expected at least {min} (bytes, milliseconds or a count)")]
     TooSmall {
         /// The setting.
@@ -58,22 +58,22 @@ pub enum LogFormat {
 pub struct ByteSize(pub u64);
 
 impl ByteSize {
-    /// As a length in memory.
+    /// Returns the number of bytes as a length in memory.
     #[must_use]
     pub fn len(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 
-    /// Whether it is none at all.
+    /// Returns whether it is zero.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 }
 
-/// A type that settings have.
+/// A type of settings.
 pub(super) trait SettingValue: Sized {
-    /// What people call it.
+    /// Its name in messages.
     const NAME: &'static str;
     fn read(text: &str) -> Option<Self>;
 }
@@ -86,7 +86,7 @@ pub(super) fn parse<K: SettingValue>(name: &str, text: &str) -> Result<K, Settin
     })
 }
 
-/// The value of a default.
+/// Parses a default.
 #[expect(clippy::panic, reason = "a test reads every default")]
 pub(super) fn of_default<K: SettingValue>(name: &str, text: &str) -> K {
     parse(name, text).unwrap_or_else(|error| panic!("{error}"))
@@ -113,12 +113,12 @@ impl SettingValue for String {
     }
 }
 
-/// Host names, and domains whose names all count.
+/// Host names, and domains with all their names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostList(Vec<String>);
 
 impl HostList {
-    /// Whether the list has this name, or a domain above it; upper and lower case are the same.
+    /// Returns whether the list contains this name or a domain above it, ignoring case.
     #[must_use]
     pub fn allows(&self, host: &str) -> bool {
         self.0.iter().any(|entry| {

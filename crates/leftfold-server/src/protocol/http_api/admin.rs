@@ -24,18 +24,18 @@ use crate::{
     state::ServerState,
 };
 
-/// What a store holds.
+/// Counts and sizes of a store.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StatsResponse {
-    /// How many events were ever appended, those that were reclaimed since included.
+    /// Number of events ever appended, including erased ones.
     events: u64,
     /// The position of the last one.
     head: u64,
-    /// What this kind of store tells beside that.
+    /// Further values of this kind of store.
     details: BTreeMap<String, String>,
 }
 
-/// Tells what the store holds.
+/// Returns counts and sizes of the store.
 #[utoipa::path(
     get, path = "/stats", tag = "upkeep",
     responses(
@@ -67,19 +67,19 @@ pub(super) struct ScavengeResponse {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// Streams of which something can be reclaimed.
+    /// Number of streams with events to erase.
     streams: u64,
-    /// Parts of the storage that are done.
+    /// Finished parts of the storage.
     parts_done: u64,
-    /// Parts there are.
+    /// Parts of the storage.
     parts: u64,
-    /// Events reclaimed.
+    /// Erased events.
     events: u64,
-    /// Bytes reclaimed.
+    /// Reclaimed bytes.
     bytes: u64,
 }
 
-/// How a scavenge is doing.
+/// The state of a scavenge.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = ScavengeState)]
@@ -111,13 +111,13 @@ impl From<ScavengeRun> for ScavengeResponse {
     }
 }
 
-/// How fast a scavenge may go.
+/// Parameters of a scavenge.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ScavengeParams {
-    /// Bytes it may read and write in a second, no more than the setting `scavenge_bytes_per_second` allows; 0, or without
-    /// it: as many as that.
+    /// Maximum bytes to read and write per second, capped to the setting `scavenge_bytes_per_second`; 0, or without
+    /// it: the setting.
     bytes_per_second: Option<u64>,
 }
 
@@ -147,7 +147,7 @@ pub(super) async fn start(
     }
 }
 
-/// Tells how the newest scavenge is doing.
+/// Returns the progress of the newest scavenge.
 #[utoipa::path(
     get, path = "/scavenge", tag = "upkeep",
     responses(
@@ -162,7 +162,7 @@ pub(super) async fn progress(
     latest(&shared).map(|run| Json(run.into()))
 }
 
-/// Stops the scavenge that is running, after the part that is under way. The next one goes on where it ended.
+/// Stops the running scavenge after its current step. The next one continues where it ended.
 #[utoipa::path(
     delete, path = "/scavenge", tag = "upkeep",
     responses(

@@ -37,9 +37,9 @@ use crate::{
     state::ServerState,
 };
 
-/// The header whose text, with the same events, means the same append.
+/// The header of the idempotency key.
 const KEY: &str = "idempotency-key";
-/// Its length, at most.
+/// Maximum bytes of the key.
 const KEY_BYTES_MAX: usize = 255;
 /// The namespace of ids that are derived from it.
 const KEY_NAMESPACE: EventId = EventId::from_bytes(*b"leftfold-http-id");
@@ -51,11 +51,11 @@ pub(super) struct AppendRequest<'a> {
     #[serde(borrow)]
     #[schema(value_type = Vec<Write<'_>>, max_items = 10_000)]
     writes: Bounded<Write<'a>, APPEND_EVENTS_MAX>,
-    /// What must hold for streams that are not written to.
+    /// Expectations of streams that are not written to.
     #[serde(default)]
     #[schema(value_type = Vec<Check>, max_items = 20_000)]
     checks: Bounded<Check, APPEND_CHECKS_MAX>,
-    /// What must not have happened in between.
+    /// Conditions: queries that no event after `after` may match.
     #[serde(default)]
     #[schema(value_type = Vec<Condition>, max_items = 64)]
     conditions: Bounded<Condition, APPEND_CONDITIONS_MAX>,
@@ -76,7 +76,7 @@ struct Write<'a> {
     events: &'a RawValue,
 }
 
-/// What must hold for a stream.
+/// An expectation of a stream.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Check {
@@ -85,19 +85,19 @@ struct Check {
     expected: Expected,
 }
 
-/// The append fails if an event matches that its author has not seen.
+/// A condition: the append fails if an event after `after` matches.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Condition {
-    /// Which events; without it, all.
+    /// The query; without it, all events.
     #[schema(value_type = Option<Vec<QueryItemBody>>, max_items = 4_096)]
     items: Option<Items>,
-    /// The `token` of the read that the decision stands on; 0: nothing was seen.
+    /// The `token` of the read that the decision is based on; 0: nothing was seen.
     #[serde(default)]
     after: u64,
 }
 
-/// Where the events stand.
+/// The positions of the appended events.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AppendResponse {
     /// The position of the first event; the others follow without a gap.
@@ -106,11 +106,11 @@ pub(super) struct AppendResponse {
     last: u64,
     /// Each stream that was written to, with the revision of its last event.
     streams: Vec<Written>,
-    /// Whether they stood there already: the same append came before.
+    /// Whether the append was stored before, so that nothing was appended now.
     repeated: bool,
 }
 
-/// Where a stream ends now.
+/// The new end of a stream.
 #[derive(Debug, Serialize, ToSchema)]
 struct Written {
     stream: String,
@@ -231,7 +231,7 @@ fn too_many(thing: String, got: usize) -> ModelError {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct AppendParams {
-    /// What the stream is expected to be: any, none, exists, or the number of a revision.
+    /// The expected revision: any, none, exists, or a number.
     #[serde(default)]
     #[param(value_type = Option<ExpectedRevisionParam>)]
     pub(super) expected: Expected,
@@ -291,7 +291,7 @@ pub(super) async fn append_to(
     execute_append(&shared, append).await
 }
 
-/// Appends, and tells of an unknown outcome how to find it out.
+/// Appends, and adds a hint to the problem of an unknown outcome.
 pub(super) async fn execute_append(
     shared: &ServerState,
     append: Append,
@@ -300,7 +300,7 @@ pub(super) async fn execute_append(
     appended.map_err(|problem| problem.with_hint("repeat it with the same ids or key"))
 }
 
-/// Carries a change out to its end.
+/// Runs a change to completion.
 pub(super) async fn execute_write<F>(
     shared: &ServerState,
     change: impl FnOnce(Arc<dyn EventStore>) -> F,
@@ -316,10 +316,10 @@ where
     Ok(Json(changed.await??.into()))
 }
 
-/// Events as they were given.
+/// The events of a request.
 type Events<'a> = Bounded<EventInput<'a>, APPEND_EVENTS_MAX>;
 
-/// The events that were given for a stream.
+/// Converts the events of a request for a stream.
 fn events(
     given: Events<'_>,
     stream: &str,
@@ -343,7 +343,7 @@ fn events(
     Ok(events)
 }
 
-/// Ids for events that were given none.
+/// The generator of ids for events without one.
 pub(super) struct EventIdGenerator {
     key: Option<String>,
     given: u64,

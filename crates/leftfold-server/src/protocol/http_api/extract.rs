@@ -29,11 +29,11 @@ use utoipa::ToSchema;
 use super::problem::{Problem, ProblemKind};
 use crate::{connection::RequestBodyError, json::Bounded, state::ServerState};
 
-/// What stands behind the question mark.
+/// Extractor for the query string; rejects unknown and malformed parameters.
 #[derive(Debug)]
 pub(super) struct QueryParams<T>(pub(super) T);
 
-/// For routes that take no parameters.
+/// The parameters of routes that have none.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NoParams {}
@@ -58,7 +58,7 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<ServerState>> for QueryParams<T> 
     }
 }
 
-/// Refuses what would be read as something else than was meant: text that is none, and a value that is forgotten.
+/// Rejects what would be misread: percent-encoding that is no text, and a parameter without a value.
 fn check_parameters(text: &str) -> Result<(), Problem> {
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -74,7 +74,7 @@ fn check_parameters(text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whether percent-encoded bytes are text.
+/// Returns whether percent-encoded bytes are text.
 fn is_text(encoded: &str) -> bool {
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded;
@@ -94,7 +94,7 @@ fn is_text(encoded: &str) -> bool {
     std::str::from_utf8(&bytes).is_ok()
 }
 
-/// What a parameter was given as.
+/// Returns the value of a parameter.
 fn given(text: &[u8], name: &str) -> Option<String> {
     let pairs: Vec<(String, String)> = serde_html_form::from_bytes(text).ok()?;
     let pair = pairs.into_iter().find(|(given, _)| given == name);
@@ -103,7 +103,7 @@ fn given(text: &[u8], name: &str) -> Option<String> {
 
 /// A body of JSON, and its headers.
 ///
-/// Its headers are looked at before the body is read: a client that waits for `100 Continue` sends nothing in vain.
+/// Its headers are checked before the body is read, so that a client that waits for `100 Continue` sends nothing in vain.
 #[derive(Debug)]
 pub(super) struct RequestBody {
     pub(super) headers: HeaderMap,
@@ -150,16 +150,16 @@ impl RequestBody {
     }
 }
 
-/// What the names of the headers begin with that describe an event of `CloudEvents`.
+/// The prefix of the headers that describe a `CloudEvent`.
 pub(super) const CLOUD_EVENTS_PREFIX: &str = "ce-";
 
-/// Returns the name of a header that says that the body is the data of an event.
+/// Returns the name of a header by which the body is the data of an event.
 pub(super) fn cloud_events_header(headers: &HeaderMap) -> Option<&str> {
     let mut names = headers.keys().map(HeaderName::as_str);
     names.find(|name| name.starts_with(CLOUD_EVENTS_PREFIX))
 }
 
-/// The media type, in small letters and without parameters; JSON if none is said.
+/// Returns the media type, in lower case and without parameters; JSON by default.
 pub(super) fn media_type(headers: &HeaderMap) -> Result<String, Problem> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Ok(JSON.to_owned());
@@ -172,7 +172,7 @@ pub(super) fn media_type(headers: &HeaderMap) -> Result<String, Problem> {
 }
 
 impl RequestBody {
-    /// The body, which is JSON.
+    /// Parses the body as JSON.
     pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
         let mut json = serde_json::Deserializer::from_slice(&self.bytes);
         let value = serde_path_to_error::deserialize(&mut json)
@@ -182,7 +182,7 @@ impl RequestBody {
         Ok(value)
     }
 
-    /// The body as a list, or as the only element of one.
+    /// Parses the body as a list, or as the only element of one.
     pub(super) fn one_or_more<'a, T: Deserialize<'a>, const MAX: usize>(
         &'a self,
     ) -> Result<Bounded<T, MAX>, Problem> {
@@ -198,7 +198,7 @@ impl RequestBody {
     }
 }
 
-/// A part of a body, which stands at this path of it.
+/// Parses the part of a body at this path.
 pub(super) fn part<'a, T: Deserialize<'a>>(json: &'a RawValue, at: &str) -> Result<T, Problem> {
     let mut part = serde_json::Deserializer::from_str(json.get());
     serde_path_to_error::deserialize(&mut part).map_err(|error| {
@@ -218,7 +218,7 @@ pub(super) fn part<'a, T: Deserialize<'a>>(json: &'a RawValue, at: &str) -> Resu
 /// The media type of plain JSON.
 pub(super) const JSON: &str = "application/json";
 
-/// The problem with a media type that is none of the `known`.
+/// Creates the problem of a media type that is none of `known`.
 pub(super) fn unknown_type(given: &str, known: &str) -> Problem {
     Problem::new(
         ProblemKind::MEDIA,
@@ -228,7 +228,7 @@ pub(super) fn unknown_type(given: &str, known: &str) -> Problem {
     .with_value_and_limit(given, known)
 }
 
-/// Where in the body, or which parameter.
+/// Returns the path in the body, or the name of the parameter.
 fn path(path: &serde_path_to_error::Path) -> String {
     match path.to_string().as_str() {
         "." | "?" | "" => "request".to_owned(),
@@ -274,7 +274,7 @@ fn too_slow(late: &RequestBodyError, within: Duration) -> Problem {
         .with_value_and_limit(format!("more than {within:?}"), limit)
 }
 
-/// The name of a stream from the address.
+/// Extractor for the name of a stream in the path.
 #[derive(Debug)]
 pub(super) struct StreamPath(pub(super) StreamName);
 
@@ -292,12 +292,12 @@ impl FromRequestParts<Arc<ServerState>> for StreamPath {
     }
 }
 
-/// A name of a stream.
+/// Parses the name of a stream.
 pub(super) fn stream(field: &str, name: String) -> Result<StreamName, Problem> {
     StreamName::new(name).map_err(|error| Problem::of_model(field, &error))
 }
 
-/// What a stream is expected to be: a revision, `any`, `none` or `exists`.
+/// An expected revision: a number, `any`, `none` or `exists`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Expected(pub(super) ExpectedRevision);
 
@@ -334,7 +334,7 @@ impl<'de> Deserialize<'de> for Expected {
     }
 }
 
-/// Events of one of these types that have all of these tags.
+/// A query item: events of one of these types with all of these tags.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryItemBody {
@@ -351,7 +351,7 @@ pub(super) struct QueryItemBody {
 /// The alternatives of a query.
 pub(super) type Items = Bounded<QueryItemBody, QUERY_ITEMS_MAX>;
 
-/// Events that match one of the items; without a list of them, all.
+/// Decodes a query: events that match one of the items; without items, all.
 pub(super) fn query(items: Option<Items>, field: &str) -> Result<Query, Problem> {
     let Some(items) = items else {
         return Ok(Query::All);
@@ -393,7 +393,7 @@ fn item(
     QueryItem::new(types, tags).map_err(of(field))
 }
 
-/// Events of one of these types with all of these tags; without any, all.
+/// Decodes a filter: events of one of these types with all of these tags; without any, all.
 pub(super) fn filter(types: Vec<String>, tags: Vec<String>) -> Result<Query, Problem> {
     if types.is_empty() && tags.is_empty() {
         return Ok(Query::All);
@@ -406,7 +406,7 @@ pub(super) fn filter(types: Vec<String>, tags: Vec<String>) -> Result<Query, Pro
     Query::items([item]).map_err(|error| Problem::of_model("type", &error))
 }
 
-/// The events of one stream, of one category, or all.
+/// Decodes a scope: one stream, one category, or all.
 pub(super) fn scope(name: Option<String>, category: Option<String>) -> Result<Scope, Problem> {
     match (name, category) {
         (None, None) => Ok(Scope::All),

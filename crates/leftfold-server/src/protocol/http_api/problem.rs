@@ -97,7 +97,7 @@ impl ProblemKind {
     );
 }
 
-/// What went wrong.
+/// A failed request.
 #[derive(Debug, Clone)]
 pub(super) struct Problem(Box<Details>);
 
@@ -113,13 +113,13 @@ pub(super) struct Details {
     status: u16,
     /// What happened, for people.
     detail: String,
-    /// What is wrong, as a path in the body, the name of a parameter, or of a header.
+    /// The field at fault: a path in the body, the name of a parameter, or of a header.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
-    /// What it is.
+    /// The value of the field.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Value>,
-    /// What it may be.
+    /// What the field may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<Value>,
     /// The stream that is not as expected.
@@ -134,7 +134,7 @@ pub(super) struct Details {
     /// The index of the condition that fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     condition: Option<usize>,
-    /// Where the event stands that is in the way.
+    /// The position of the conflicting event.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
 }
@@ -170,7 +170,7 @@ impl Problem {
         self
     }
 
-    /// A value that is not what it must be.
+    /// Creates the problem of an invalid value.
     pub(super) fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
         let field = field.into();
         let detail = format!("{field}: {}", detail.into());
@@ -209,13 +209,13 @@ impl Problem {
             .with(|problem| problem.limit = Some(limit.into()))
     }
 
-    /// The problem with an event for another stream than the one it is appended to.
+    /// Creates the problem of an event for another stream than the one it is appended to.
     pub(super) fn stream_mismatch(field: &str, given: &str, stream: &str) -> Self {
         let problem = Self::invalid(format!("{field}.stream"), "not the stream of the append");
         problem.with_value_and_limit(given, stream)
     }
 
-    /// A value that breaks a rule of the model.
+    /// Creates the problem of a value that breaks a rule of the model.
     pub(super) fn of_model(field: impl Into<String>, error: &ModelError) -> Self {
         let problem = Self::invalid(field, error.to_string());
         match error {
@@ -239,7 +239,7 @@ impl Problem {
         }
     }
 
-    /// An event that cannot be read.
+    /// Creates the problem of an event that cannot be parsed.
     pub(super) fn of_event(field: &str, error: EventJsonError) -> Self {
         let part = |part: &str| format!("{field}.{part}");
         let text = error.to_string();

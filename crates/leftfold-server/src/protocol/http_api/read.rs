@@ -44,11 +44,11 @@ const TOKEN: &str = "leftfold-token";
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Page<'a> {
     events: Vec<EventOutput<'a>>,
-    /// Where to read on: `from` of the next page. Forwards it is always given, so that a later request goes on there.
+    /// `from` of the next page. A forward page always has it, so that a later request continues there.
     next: Option<u64>,
-    /// Whether there was nothing behind this page.
+    /// Whether nothing followed this page.
     is_last: bool,
-    /// What the reader has seen, for `after` of a condition. Only forwards, and only for what is read to its end.
+    /// The conflict token, for `after` of a condition. Only on the last page of a forward read.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<u64>,
 }
@@ -62,17 +62,17 @@ pub(super) enum Order {
     Backwards,
 }
 
-/// Which events of the log.
+/// Parameters of a read of the log.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ReadAllParams {
-    /// The position of the first event that may be given; without it the beginning, or the end if backwards.
+    /// The position of the first event to return; without it the beginning, or the end if backwards.
     from: Option<u64>,
     #[serde(default)]
     #[param(inline)]
     direction: Order,
-    /// How many events, at most as many as the setting `page_events_max` allows.
+    /// Maximum number of events, capped to the setting `page_events_max`.
     limit: Option<u64>,
     /// Only events of this type; several: of one of them.
     #[serde(default, rename = "type")]
@@ -117,17 +117,17 @@ pub(super) async fn events(
     .await
 }
 
-/// Which events of a stream.
+/// Parameters of a read of a stream.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ReadStreamParams {
-    /// The revision of the first event that may be given; without it the beginning, or the end if backwards.
+    /// The revision of the first event to return; without it the beginning, or the end if backwards.
     from: Option<u64>,
     #[serde(default)]
     #[param(inline)]
     direction: Order,
-    /// How many events, at most as many as the setting `page_events_max` allows.
+    /// Maximum number of events, capped to the setting `page_events_max`.
     limit: Option<u64>,
     /// Only events of this type; several: of one of them.
     #[serde(default, rename = "type")]
@@ -137,7 +137,7 @@ pub(super) struct ReadStreamParams {
     tags: Vec<String>,
 }
 
-/// Reads events of one stream. A stream that was never written to has none.
+/// Reads events of one stream. A stream that does not exist has none.
 #[utoipa::path(
     get, path = "/streams/{stream}/events", tag = "events", params(("stream" = String, Path), ReadStreamParams),
     responses(
@@ -168,7 +168,7 @@ pub(super) async fn events_of(
     .await
 }
 
-/// A question with several alternatives.
+/// A query of several alternatives.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryRequest {
@@ -179,7 +179,7 @@ pub(super) struct QueryRequest {
     stream: Option<String>,
     /// Only events of streams of this category.
     category: Option<String>,
-    /// The position, of a stream the revision, of the first event that may be given.
+    /// The position, or in a stream the revision, of the first event to return.
     from: Option<u64>,
     #[serde(default)]
     direction: Order,
@@ -220,7 +220,7 @@ pub(super) async fn query(
     .await
 }
 
-/// Reads one page and shows it as the client wants it.
+/// Reads one page and returns it in the format that the client accepts.
 async fn page(
     shared: &ServerState,
     headers: &HeaderMap,
@@ -301,7 +301,7 @@ struct PageEvents {
     token: Option<ConflictToken>,
 }
 
-/// Takes events until the page is full, by number or by size; at least one, if there is one.
+/// Reads events until the page is full, by number or by size; at least one, if there is one.
 async fn gather(shared: &ServerState, read: Read, limit: u64) -> Result<PageEvents, ReadError> {
     let mut batches = shared.store.read(read);
     let mut events = Vec::new();
@@ -334,13 +334,13 @@ fn size_of(event: &RecordedEvent) -> usize {
     event.data.len() + event.metadata.len() + names
 }
 
-/// Whether the client names `CloudEvents` among what it accepts, and likes plain JSON no better.
+/// Returns whether the client accepts `CloudEvents`, and does not prefer plain JSON.
 fn wants_cloud_events(headers: &HeaderMap) -> bool {
     let batch = quality(headers, cloud_events::BATCH).unwrap_or_default();
     batch > 0 && batch >= quality(headers, extract::JSON).unwrap_or_default()
 }
 
-/// How much a client likes a media type, in thousandths; `None` if it does not name it.
+/// Returns the quality of a media type in `Accept`, in thousandths; `None` if it is absent.
 fn quality(headers: &HeaderMap, media_type: &str) -> Option<u16> {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let ranges = accepted
@@ -366,7 +366,7 @@ fn quality(headers: &HeaderMap, media_type: &str) -> Option<u16> {
         .max()
 }
 
-/// How many to give, within what is allowed.
+/// Returns the limit of a page, capped to the setting.
 pub(super) fn limit_of(asked: Option<u64>, shared: &ServerState) -> Result<u64, Problem> {
     let max = u64::from(shared.settings.page_events_max);
     match asked {

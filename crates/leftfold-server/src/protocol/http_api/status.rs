@@ -31,14 +31,14 @@ use crate::{
 /// The media type of metrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// How long metrics wait for the store.
+/// Timeout for the store's values in metrics.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Says that the process runs.
+/// Responds while the process runs.
 #[utoipa::path(get, path = "/health/live", tag = "status", responses((status = OK)))]
 pub(super) async fn live(QueryParams(NoParams {}): QueryParams<NoParams>) {}
 
-/// Says whether the server takes requests and its store works: it can be read, and takes appends.
+/// Checks that the server accepts requests and its store accepts reads and appends.
 #[utoipa::path(
     get, path = "/health/ready", tag = "status",
     responses(
@@ -54,26 +54,26 @@ pub(super) async fn ready(
     Ok(StatusCode::OK)
 }
 
-/// What runs here.
+/// Version, protocols and limits of the server.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct InfoResponse {
     name: &'static str,
     version: &'static str,
-    /// Another one each time the server starts.
+    /// A new id for each start of the server.
     instance: String,
-    /// Where it listens.
+    /// The address it listens on.
     address: String,
     uptime_seconds: u64,
-    /// Whether what is acknowledged outlives the process.
+    /// Whether acknowledged events survive the process.
     durable: bool,
-    /// Among how many of the newest events a repetition with the expectation `any` or `exists` is recognised; nothing: all.
+    /// Number of newest events among which a repetition with `any` or `exists` is recognised; `null`: all.
     recent_ids: Option<u64>,
-    /// The wire contracts that are spoken on this port.
+    /// The protocols on this port.
     protocols: Vec<&'static str>,
     limits: Limits,
 }
 
-/// What a request may be.
+/// The limits of requests.
 #[derive(Debug, Serialize, ToSchema)]
 struct Limits {
     message_bytes_max: u64,
@@ -95,7 +95,7 @@ fn contracts() -> Vec<&'static str> {
     contracts
 }
 
-/// Tells what runs here, what it speaks, and its limits.
+/// Returns the version, the protocols and the limits of the server.
 #[utoipa::path(get, path = "/info", tag = "status", responses((status = OK, body = InfoResponse)))]
 pub(super) async fn info(
     State(shared): State<Arc<ServerState>>,
@@ -122,7 +122,7 @@ pub(super) async fn info(
     })
 }
 
-/// Gives the metrics as text, in the format of `OpenMetrics`.
+/// Returns the metrics as text, in the format of `OpenMetrics`.
 #[utoipa::path(
     get, path = "/metrics", tag = "status",
     responses(

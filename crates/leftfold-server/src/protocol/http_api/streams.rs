@@ -32,17 +32,17 @@ use super::{
 };
 use crate::{call, json::time_text, state::ServerState};
 
-/// Which streams.
+/// Parameters of a listing.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListStreamsParams {
-    /// Only streams whose names begin like this.
+    /// Only streams whose names begin with this text.
     #[serde(default)]
     prefix: String,
     /// Only streams whose names come after this one, by bytes: the last one of the page before.
     after: Option<String>,
-    /// How many, at most as many as the setting `page_events_max` allows.
+    /// Maximum number of streams, capped to the setting `page_events_max`.
     limit: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct ListStreamsParams {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StreamsPage {
     streams: Vec<Listed>,
-    /// `after` of the next page; nothing: this is the last one.
+    /// `after` of the next page; absent on the last one.
     next: Option<String>,
 }
 
@@ -58,13 +58,13 @@ pub(super) struct StreamsPage {
 #[derive(Debug, Serialize, ToSchema)]
 struct Listed {
     stream: String,
-    /// How many events it ever had.
+    /// The number of events ever appended to it.
     events: u64,
     /// The revision of its last event.
     revision: u64,
     /// The position of its last event.
     position: u64,
-    /// When that was written.
+    /// The time of its last event.
     time: String,
 }
 
@@ -120,7 +120,7 @@ pub(super) async fn list(
 pub(super) struct StreamResponse {
     stream: String,
     status: Status,
-    /// The revision of the first event that a read gives.
+    /// The revision of the first event that a read returns.
     first: u64,
     /// The revision of its last event.
     last: Option<u64>,
@@ -131,16 +131,16 @@ pub(super) struct StreamResponse {
     metadata_revision: Option<u64>,
 }
 
-/// Whether a stream is there.
+/// The status of a stream.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Status {
-    /// It has no event, but metadata.
+    /// It has metadata, but no event.
     Absent,
     Present,
-    /// The next append brings it back.
+    /// It is deleted; the next append recreates it.
     Deleted,
-    /// It was deleted for good.
+    /// It is deleted permanently.
     Tombstoned,
 }
 
@@ -185,7 +185,7 @@ fn raw_metadata(metadata: &StreamMetadata) -> Box<RawValue> {
     serde_json::from_slice(&metadata.to_json()).unwrap_or_default()
 }
 
-/// What is known of a stream, if anything is.
+/// Returns the state of a stream that has events or metadata.
 async fn known(shared: &ServerState, stream: &StreamName) -> Result<StreamState, Problem> {
     let asking = shared.store.stream_state(stream.clone());
     let state = call::with_timeout(shared, shared.settings.request_timeout, asking).await??;
@@ -200,7 +200,7 @@ async fn known(shared: &ServerState, stream: &StreamName) -> Result<StreamState,
     Ok(state)
 }
 
-/// How to delete.
+/// Parameters of a deletion.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -214,7 +214,7 @@ pub(super) struct DeleteParams {
     permanent: bool,
 }
 
-/// Deletes a stream: what stands in it by now, or for good.
+/// Deletes a stream: its current events, or permanently.
 #[utoipa::path(
     delete, path = "/streams/{stream}", tag = "streams", params(("stream" = String, Path), DeleteParams),
     responses(
@@ -237,7 +237,7 @@ pub(super) async fn delete(
     deleted.map_err(|problem| problem.with_hint("ask for the stream, it tells its status"))
 }
 
-/// Gives a stream's metadata: a JSON object.
+/// Returns a stream's metadata: a JSON object.
 #[utoipa::path(
     get, path = "/streams/{stream}/metadata", tag = "streams", params(("stream" = String, Path)),
     responses(
@@ -265,7 +265,7 @@ pub(super) async fn metadata(
     Ok(response)
 }
 
-/// Sets a stream's metadata. `expected` is about the metadata, whose own revisions begin with 0.
+/// Sets a stream's metadata. `expected` refers to the metadata, whose own revisions begin with 0.
 #[utoipa::path(
     put, path = "/streams/{stream}/metadata", tag = "streams",
     params(

@@ -44,20 +44,20 @@ use crate::{
     state::ServerState,
 };
 
-/// Where a browser says what it received last.
+/// The header with the last id that a browser received.
 const LAST_EVENT_ID: &str = "last-event-id";
-/// How long a client should wait before it comes back.
+/// Delay before a client reconnects.
 const COME_BACK_AFTER: Duration = Duration::from_secs(1);
-/// How long the answer waits for the store's first word. Only one that has to search for long takes longer, and none that
-/// refuses.
+/// Timeout for the store's first delivery before the response starts. Only a long search takes longer, and no
+/// error does.
 const FIRST_WORD_WITHIN: Duration = Duration::from_secs(1);
 
-/// What to follow.
+/// Parameters of a subscription.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SubscribeParams {
-    /// The position after which to begin, or `end` for what is yet to come; without it everything. `Last-Event-ID` has
+    /// The position to start after, or `end` for new events only; without it everything. `Last-Event-ID` has
     /// precedence.
     after: Option<String>,
     /// Only events of this stream.
@@ -72,10 +72,10 @@ pub(super) struct SubscribeParams {
     tags: Vec<String>,
 }
 
-/// Follows the log: what is stored, then what is committed, until the client goes.
+/// Subscribes to the log: stored events, then new ones, until the client disconnects.
 ///
-/// The first message has an id and no data: where the subscription begins. Each further one has an event as its data and the
-/// position as its id. An id without data tells how far the log was searched. `caught-up` says that what follows is new.
+/// The first message has an id and no data: where the subscription starts. Each further one has an event as its data and the
+/// position as its id. An id without data says how far the log was searched. After `caught-up`, all events are new.
 /// `problem` says why the stream ends.
 #[utoipa::path(
     get, path = "/subscribe", tag = "events",
@@ -126,7 +126,7 @@ pub(super) async fn subscribe(
     Ok(following.answer(&shared))
 }
 
-/// Where the log ends.
+/// Returns the head of the log.
 async fn end(shared: &ServerState) -> Result<Position, Problem> {
     let asking = shared.store.head();
     Ok(call::with_timeout(shared, shared.settings.request_timeout, asking).await??)
@@ -139,18 +139,18 @@ fn position(field: &str, text: &str) -> Result<Position, Problem> {
     })
 }
 
-/// A subscription on its way.
+/// A subscription in progress.
 struct SseStream {
     deliveries: BoxStream<'static, Result<Delivery, ReadError>>,
     stopping: CancellationToken,
-    /// What is to be sent before more is taken.
+    /// Messages to send before the next delivery is read.
     ready: VecDeque<Event>,
     was_caught_up: bool,
     ended: bool,
 }
 
 impl SseStream {
-    /// One that has nothing to follow yet.
+    /// Creates a stream without a subscription.
     fn of(shared: &ServerState) -> Self {
         Self {
             deliveries: stream::empty().boxed(),
@@ -190,7 +190,7 @@ impl SseStream {
         }
     }
 
-    /// Makes messages of what the store says.
+    /// Converts a delivery of the store into messages.
     fn take(&mut self, next: Option<Result<Delivery, ReadError>>) {
         let taken = match next {
             Some(Ok(delivery)) => self.deliver(&delivery),
