@@ -53,7 +53,7 @@ pub(crate) enum Command {
     /// Shows counts and sizes.
     #[command(after_help = "Example:\n  leftfold stats --data data --json")]
     Stats(Stats),
-    /// Imports events from JSON Lines; running it again doubles nothing.
+    /// Imports events from JSON Lines; a repeated import stores nothing twice.
     #[command(
         after_help = "Each line is an object: stream, type, data; optionally id, metadata, tags, time.\n\
         Files compressed with gzip or zstd are recognized by their first bytes.\n\n\
@@ -162,7 +162,7 @@ pub(crate) struct Append {
     /// The metadata of the event, JSON.
     #[arg(long, value_name = "JSON")]
     pub(crate) metadata: Option<String>,
-    /// How the data is encoded.
+    /// The encoding of the data.
     #[arg(long, default_value = "json", value_enum)]
     pub(crate) content_type: Encoding,
     /// Print the result as JSON.
@@ -181,7 +181,7 @@ pub(crate) enum Encoding {
     Cbor,
 }
 
-/// An expectation as it is written on the command line.
+/// An expected revision of the command line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expect(pub(crate) ExpectedRevision);
 
@@ -202,7 +202,7 @@ impl FromStr for Expect {
     }
 }
 
-/// Which events.
+/// The events to select.
 #[derive(Debug, Args, Clone, Default)]
 pub(crate) struct Filter {
     /// Only events of this stream.
@@ -363,11 +363,11 @@ pub(crate) enum ConsumersCommand {
         #[arg(long)]
         key: Option<String>,
     },
-    /// Has the parked events of an event's key handled again, in order.
+    /// Requests that the parked events of an event's key are handled again, in order.
     Retry(ParkedEventArgs),
-    /// Has a parked event passed over for good, and then those of its key handled that wait behind it.
+    /// Requests that a parked event is skipped permanently, and that the later ones of its key are handled.
     Skip(ParkedEventArgs),
-    /// Puts the checkpoint of a consumer elsewhere and ends its claim: events behind it are handled again.
+    /// Moves the checkpoint of a consumer and ends its claim: events after it are handled again.
     Reset {
         /// The consumer.
         consumer: ConsumerName,
@@ -375,7 +375,7 @@ pub(crate) enum ConsumersCommand {
         #[arg(long, value_name = "POSITION")]
         to: u64,
     },
-    /// Forgets a consumer with all that it parked. It must not be running.
+    /// Removes a consumer with its parked events. It must not be running.
     Remove {
         /// The consumer.
         consumer: ConsumerName,
@@ -487,7 +487,7 @@ pub(crate) struct Bench {
     /// The condition of each append.
     #[arg(long, default_value = "none", value_enum)]
     pub(crate) condition: Condition,
-    /// How long to measure.
+    /// Seconds to measure.
     #[arg(long, default_value = "5", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub(crate) seconds: u64,
     /// Events to load before scan and stream-read.

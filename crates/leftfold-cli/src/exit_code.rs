@@ -11,7 +11,7 @@ use leftfold_store::{AppendError, ReadError, consumers::ConsumerError};
 
 use crate::open::StoreLocationError;
 
-/// What a command ends with.
+/// The exit codes of commands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -23,12 +23,12 @@ pub(crate) enum Exit {
     OutcomeUnknown = 5,
 }
 
-/// A command line that says something impossible; nothing was read or written.
+/// An invalid command line; nothing was read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
 
-/// Turns an error about what the command line says into a [`UsageError`].
+/// Converts an error about the command line into a [`UsageError`].
 pub(crate) fn usage<T>(result: Result<T, impl Into<anyhow::Error>>) -> anyhow::Result<T> {
     result.map_err(|error| UsageError(ErrorChain(error.into().as_ref()).to_string()).into())
 }
@@ -74,7 +74,7 @@ pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
     Exit::Failed
 }
 
-/// Whether the reader of our output went away, as `head` does.
+/// Returns whether the reader of standard output closed it, as `head` does.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);

@@ -18,9 +18,9 @@ use crate::cli::Data;
 #[derive(Debug, Clone)]
 pub(crate) enum StoreLocation {
     Directory(PathBuf),
-    /// With the name under which messages speak of it: never its password.
+    /// With its name in messages, which has no password.
     Postgres(Box<PostgresOptions>, String),
-    /// With the name under which messages speak of it: never its password.
+    /// With its name in messages, which has no password.
     Mongo(Box<MongoOptions>, String),
     /// At an address.
     Server(String),
@@ -68,7 +68,7 @@ impl StoreLocation {
         }
     }
 
-    /// What `--data` names: the address of a database, or else a directory.
+    /// Parses `--data`: the address of a database, or else a directory.
     pub(crate) fn at(data: &Path) -> anyhow::Result<Self> {
         // A mistyped scheme must not become a directory of that name.
         let address = data
@@ -100,12 +100,12 @@ impl fmt::Display for StoreLocation {
     }
 }
 
-/// Opens the store for a command that writes; makes it if it is not there.
+/// Opens the store for a command that writes, creating it if it is absent.
 pub(crate) async fn for_writing(data: &Data) -> anyhow::Result<Arc<dyn EventStore>> {
     at(&StoreLocation::of(data)?).await
 }
 
-/// Opens the store for a command that needs something to be there.
+/// Opens an existing store.
 pub(crate) async fn existing(data: &Data) -> anyhow::Result<Arc<dyn EventStore>> {
     let place = match StoreLocation::of(data)? {
         StoreLocation::Directory(directory) => {
@@ -120,7 +120,7 @@ pub(crate) async fn existing(data: &Data) -> anyhow::Result<Arc<dyn EventStore>>
     at(&place).await
 }
 
-/// Refuses a directory that is not there: a typing mistake must not look like an empty store.
+/// Refuses an absent directory: a typing mistake must not look like an empty store.
 pub(crate) fn must_exist(directory: &Path) -> anyhow::Result<()> {
     if !directory.is_dir() {
         bail!("there is no directory {}", directory.display());
@@ -128,7 +128,7 @@ pub(crate) fn must_exist(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the store at a place; makes it if it is not there.
+/// Opens the store at a location, creating it if it is absent.
 pub(crate) async fn at(place: &StoreLocation) -> anyhow::Result<Arc<dyn EventStore>> {
     let cannot = || format!("cannot open {place}");
     match place {

@@ -6,12 +6,12 @@
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, builder::StyledStr};
 use leftfold_server::{Setting, SettingError, Settings};
 
-/// What flags and environment say about settings; nothing is left out and nothing is a default.
+/// The settings that flags and environment set, without defaults.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SettingArgs(Vec<(&'static str, String)>);
 
 impl SettingArgs {
-    /// Sets all of it.
+    /// Applies them to `settings`.
     pub(crate) fn apply(&self, settings: &mut Settings) -> Result<(), SettingError> {
         self.0
             .iter()
@@ -19,12 +19,12 @@ impl SettingArgs {
     }
 }
 
-/// The environment variable of a setting.
+/// Returns the environment variable of a setting.
 pub(crate) fn variable(setting: &Setting) -> String {
     format!("LEFTFOLD_{}", setting.name.to_uppercase())
 }
 
-/// The flag of a setting, without its dashes in front.
+/// Returns the flag of a setting, without its leading dashes.
 pub(crate) fn flag(setting: &Setting) -> String {
     setting.name.replace('_', "-")
 }

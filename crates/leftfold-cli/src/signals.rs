@@ -18,7 +18,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on, these signals no longer end the process by themselves.
+    /// Starts listening: from now on, these signals no longer end the process by themselves.
     #[cfg(unix)]
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
@@ -27,7 +27,7 @@ impl Signals {
         })
     }
 
-    /// From now on, these signals no longer end the process by themselves.
+    /// Starts listening: from now on, these signals no longer end the process by themselves.
     #[cfg(windows)]
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
@@ -36,7 +36,7 @@ impl Signals {
         })
     }
 
-    /// The next one. Cancel safe.
+    /// Waits for the next signal. Cancel safe.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

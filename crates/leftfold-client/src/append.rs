@@ -38,22 +38,22 @@ use crate::{
     status::{self, StatusKind},
 };
 
-/// Writes to the server.
+/// The writer of appends and deletions.
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) pool: Arc<ConnectionPool>,
     /// A permit for each append in flight; closed with the client.
     pub(crate) in_flight: Arc<Semaphore>,
-    /// Bytes of one message, at most.
+    /// Maximum bytes of one message.
     pub(crate) message_bytes: usize,
 }
 
-/// What is known of one append.
+/// The attempts of one append.
 #[derive(Debug, Default)]
 struct AttemptLog {
-    /// The attempt that is under way.
+    /// The attempt in flight.
     attempt: Option<Arc<SendClaim>>,
-    /// Why an attempt may have arrived that was not answered.
+    /// Why an attempt without a response may have arrived.
     unknown: Option<Cause>,
     /// The error of the last attempt.
     last_error: Option<Cause>,
@@ -138,7 +138,7 @@ impl Writer {
         Arc::clone(&self.in_flight).acquire_owned().await.ok()
     }
 
-    /// Ends all appends: waits for those in flight, at most as long as one may take, and lets no other begin.
+    /// Closes the writer: waits for appends in flight, at most as long as one may take, and lets no other begin.
     pub(crate) async fn close(&self) {
         let options = &self.pool.options;
         let all = u32::try_from(options.in_flight_appends_max).unwrap_or(u32::MAX);
@@ -148,7 +148,7 @@ impl Writer {
         self.pool.closed.cancel();
     }
 
-    /// Sends an append that is longer than a message. It counts as sent once its last part is given away.
+    /// Sends an append that is longer than a message. It counts as sent once its last chunk has left.
     async fn in_parts(
         &self,
         connection: &Connection,
@@ -179,7 +179,8 @@ impl Writer {
         }
     }
 
-    /// Deletes a stream. Nothing recognises a repeated deletion, so it is sent once, over a connection that just answered.
+    /// Deletes a stream. The server cannot recognise a repeated deletion, so the client sends it once, over a connection that
+    /// just responded.
     pub(crate) async fn delete(&self, delete: Delete) -> Result<Appended, AppendError> {
         let unavailable = |cause| AppendError::Unavailable { cause };
         let after = self.pool.options.append_timeout;
@@ -231,7 +232,7 @@ fn parts(
     })
 }
 
-/// Whether a repetition of this append is recognised however much later it comes.
+/// Returns whether the server recognises a repetition of this append at any later time.
 fn is_repeatable(append: &Append) -> bool {
     append.writes().iter().all(|write| {
         matches!(
@@ -273,7 +274,7 @@ impl AttemptLog {
     }
 }
 
-/// Whether a conflict stays one, so that an attempt that is still on its way meets it too.
+/// Returns whether a conflict is final, so that an attempt still in flight meets it too.
 fn is_final(conflict: &Conflict) -> bool {
     match conflict {
         Conflict::WrongRevision {

@@ -9,7 +9,7 @@ use leftfold_model::EventId;
 
 use crate::ClientOptions;
 
-/// The pauses between the attempts at one thing.
+/// The delays between the attempts of one operation.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -33,12 +33,12 @@ impl Backoff {
         tokio::time::sleep(self.next(chance)).await;
     }
 
-    /// How often it was waited since the last success.
+    /// Returns the number of waits since the last success.
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// Something went well: the next pause is short again.
+    /// Resets the delay after a success.
     pub(crate) fn reset(&mut self) {
         self.attempts = 0;
     }

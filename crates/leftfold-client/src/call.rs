@@ -39,9 +39,9 @@ pub(crate) struct ConnectionPool {
 pub(crate) enum CallError {
     /// The store returned an error.
     Store(ErrorDetail),
-    /// A repetition does not help.
+    /// A retry does not help.
     Rejected(Cause),
-    /// The server did not answer in time.
+    /// The server did not respond in time.
     Timeout(Cause),
 }
 
@@ -70,14 +70,14 @@ impl ConnectionPool {
         }
     }
 
-    /// The connection whose turn it is; `None` only if there are none at all.
+    /// Returns the next connection in turn; `None` only if there are none.
     pub(crate) fn next(&self) -> Option<&Connection> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         self.connections
             .get(turn.checked_rem(self.connections.len())?)
     }
 
-    /// Repeats a call until the server answers or [`ClientOptions::call_timeout`] has passed.
+    /// Retries a call until the server responds or [`ClientOptions::call_timeout`] elapses.
     pub(crate) async fn call_with_retry<T, F>(
         &self,
         call: impl Fn(StoreStub) -> F,
@@ -122,7 +122,7 @@ impl ConnectionPool {
         })
     }
 
-    /// Repeats a call for a reader, whose error it returns.
+    /// Retries a call for a reader, whose error it returns.
     pub(crate) async fn read_with_retry<T, F>(
         &self,
         call: impl Fn(StoreStub) -> F,
@@ -135,7 +135,7 @@ impl ConnectionPool {
             .map_err(CallError::into_read_error)
     }
 
-    /// Returns the calls over a connection that just answered.
+    /// Returns the stub of a connection that just responded.
     pub(crate) async fn responsive(&self) -> Result<StoreStub, ReadError> {
         let ask = |mut calls: StoreStub| async move {
             calls.head(wire::HeadRequest {}).await?;

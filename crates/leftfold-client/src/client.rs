@@ -32,15 +32,15 @@ use crate::{
     subscribe,
 };
 
-/// Bytes of one message of appends, at most. More would make small appends wait behind large ones.
+/// Maximum bytes of one message of appends. More would make small appends wait behind large ones.
 const MESSAGE_BYTES: usize = 256 * 1024;
-/// Appends that wait to be sent, for each connection.
+/// Maximum queued appends of each connection.
 const QUEUE: usize = 1024;
-/// Bytes that may be under way on one connection. Reads are bounded one by one, so that none that is not consumed holds
+/// Bytes that may be in flight on one connection. Reads are bounded one by one, so that an unconsumed one does not hold
 /// up the others.
 const CONNECTION_WINDOW: u32 = 1 << 30;
 
-/// A store that is a server. Cheap to clone; clones share the connections.
+/// The store of a server. Cheap to clone; clones share the connections.
 ///
 /// ```no_run
 /// use leftfold_client::Client;
@@ -71,7 +71,7 @@ impl fmt::Debug for Client {
 impl Client {
     /// Connects to the server at `leftfold://host:port`; without a port, 2113.
     ///
-    /// The server has to be there now. Later it may go and come back: see the crate's documentation.
+    /// The server must be reachable now. Later it may restart: see the crate's documentation.
     ///
     /// # Errors
     /// [`ConnectError`]: the address is invalid, no server answers, or the server does not speak the Leftfold protocol.
@@ -178,7 +178,7 @@ async fn describe(
     Err(ConnectError::ProtocolMismatch { address, cause })
 }
 
-/// A connection, with the task that sends its appends. It ends with the client.
+/// Creates a connection, with the task that sends its appends. It ends with the client.
 fn connection(
     calls: StoreStub,
     address: &str,

@@ -15,7 +15,7 @@ use crate::queued_append::QueuedAppend;
 /// The calls of the protocol, over one connection.
 pub(crate) type StoreStub = StoreClient<Channel>;
 
-/// One connection; the next call after a loss connects again.
+/// A connection; the next call after its loss reconnects.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) calls: StoreStub,

@@ -29,13 +29,13 @@ pub(crate) fn expected(expected: wire::Expected) -> ExpectedRevision {
     }
 }
 
-/// The places of an append, whose streams the server does not repeat.
+/// Decodes the positions of an append, whose streams the server does not repeat.
 pub(crate) fn appended(append: &Append, answer: wire::Appended) -> Decoded<Appended> {
     let streams = append.writes().iter().map(|write| write.stream.clone());
     placed(streams, answer)
 }
 
-/// The places of a deletion.
+/// Decodes the positions of a deletion.
 pub(crate) fn deleted(mut answer: wire::Appended) -> Decoded<Appended> {
     let streams = names(StreamName::parse_all(std::mem::take(&mut answer.streams)))?;
     placed(streams.into_iter(), answer)

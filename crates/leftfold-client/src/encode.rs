@@ -83,7 +83,7 @@ fn query(query: &Query) -> Option<wire::Query> {
     })
 }
 
-/// `None`: a part of the log that this protocol has no word for.
+/// Encodes a scope; `None` if this protocol has no value for it.
 fn scope(scope: &Scope) -> Option<Option<wire::Scope>> {
     let kind = match scope {
         Scope::All => return Some(None),

@@ -8,14 +8,14 @@ use std::time::Duration;
 use leftfold_model::Position;
 use leftfold_store::Cause;
 
-/// Why there is no client.
+/// Why a client could not connect.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The address is not one.
+    /// The address is invalid.
     #[error("{given:?} is not the address of a server: {reason}")]
     Address {
-        /// What was given, without what may be secret.
+        /// The address, without what may be secret.
         given: String,
         /// What is wrong with it.
         reason: &'static str,
@@ -23,24 +23,24 @@ pub enum ConnectError {
     /// No server answers at the address.
     #[error("cannot reach a server at {address}")]
     Unreachable {
-        /// Where.
+        /// The address.
         address: String,
-        /// What the system said.
+        /// What the system reported.
         #[source]
         cause: Cause,
     },
-    /// Something answers there that does not speak this protocol, or does not let this client in.
+    /// The server at the address does not speak this protocol, or rejects this client.
     #[error("what answers at {address} is no Leftfold server for this client")]
     ProtocolMismatch {
-        /// Where.
+        /// The address.
         address: String,
-        /// What it said.
+        /// What the server reported.
         #[source]
         cause: Cause,
     },
 }
 
-/// What is behind an unavailable store or an unknown outcome, when the store is a server.
+/// The cause of an unavailable store or an unknown outcome, if the store is a server.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
@@ -53,35 +53,35 @@ pub enum TransportError {
         #[source]
         cause: Cause,
     },
-    /// The server said nothing in time.
+    /// The server did not respond in time.
     #[error("no answer within {after:?}")]
     Timeout {
-        /// How long it was waited for.
+        /// The timeout.
         after: Duration,
-        /// What was in the way, if that is known.
+        /// The last error, if there was one.
         #[source]
         cause: Option<Cause>,
     },
-    /// The server did not take the request.
+    /// The server rejected the request.
     #[error("the server does not take the request")]
     Rejected {
-        /// What it said.
+        /// What the server reported.
         #[source]
         cause: Cause,
     },
-    /// The server stops.
+    /// The server is shutting down.
     #[error("the server stops")]
     ShuttingDown,
-    /// What the server's store said.
+    /// An error of the server's store.
     #[error("{text}")]
     Server {
-        /// Its words.
+        /// Its text.
         text: String,
         /// What caused it.
         #[source]
         cause: Option<Cause>,
     },
-    /// The answer is not one the protocol has.
+    /// The response is invalid.
     #[error("the server's answer is not understood: {what}")]
     InvalidResponse {
         /// What is wrong with it.
@@ -92,9 +92,9 @@ pub enum TransportError {
         "the server's log ends at {head}, but events up to {seen} were seen: it is not the log it was"
     )]
     LogMismatch {
-        /// Where it ends.
+        /// The head of the log.
         head: Position,
-        /// What was seen of it.
+        /// The newest position that was read.
         seen: Position,
     },
     /// The client was closed.
@@ -107,7 +107,7 @@ impl TransportError {
         Self::InvalidResponse { what: what.into() }
     }
 
-    /// The trouble as the contract's errors carry it.
+    /// Returns the error as a cause of the contract's errors.
     pub(crate) fn cause(self) -> Cause {
         std::sync::Arc::new(self)
     }

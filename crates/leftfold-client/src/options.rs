@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// Settings of a client. The defaults are right for a server nearby.
+/// Options of a client. The defaults suit a server in the same network.
 ///
 /// ```
 /// use std::time::Duration;

@@ -19,22 +19,22 @@ pub(crate) struct QueuedAppend {
     pub(crate) bytes: usize,
     pub(crate) claim: Arc<SendClaim>,
     pub(crate) outcome: oneshot::Sender<SendOutcome>,
-    /// Its place among the appends in flight. It goes with the append, because a caller may stop polling without going.
+    /// Its permit among the appends in flight. It moves with the append, because a caller may stop polling without dropping it.
     pub(crate) _permit: OwnedSemaphorePermit,
 }
 
-/// What became of an append that was sent.
+/// The outcome of sending an append.
 #[derive(Debug)]
 pub(crate) enum SendOutcome {
     Appended(wire::Appended),
     Failed(ErrorDetail),
     /// The server certainly did nothing.
     NotBegun,
-    /// The connection ended before the answer came.
+    /// The connection ended before the response arrived.
     Lost(Cause),
 }
 
-/// Whether an append still belongs to its caller, or to the connection that sends it.
+/// The claim on an append, by its caller or by the connection that sends it.
 #[derive(Debug, Default)]
 pub(crate) struct SendClaim(AtomicU8);
 
@@ -43,12 +43,12 @@ const TAKEN: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
 impl SendClaim {
-    /// Claims it for the connection; false if it was withdrawn.
+    /// Claims it for the connection; `false` if it was withdrawn.
     pub(crate) fn take(&self) -> bool {
         self.leave_waiting(TAKEN)
     }
 
-    /// Withdraws it; false if the connection has it.
+    /// Withdraws it; `false` if the connection has it.
     pub(crate) fn withdraw(&self) -> bool {
         self.leave_waiting(WITHDRAWN)
     }

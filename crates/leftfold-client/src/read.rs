@@ -52,10 +52,10 @@ pub(crate) fn read(
     }))
 }
 
-/// A read under way.
+/// A read in progress.
 struct Reading {
     pool: Arc<ConnectionPool>,
-    /// What is left of the request.
+    /// The rest of the request.
     read: Read,
     incoming: Option<Streaming<wire::ReadBatch>>,
     /// The token of the first batch.
@@ -106,7 +106,7 @@ impl Reading {
         self.pool.read_with_retry(ask).await
     }
 
-    /// Decides whether to go on after the connection was lost.
+    /// Decides whether to resume after the connection was lost.
     async fn lost(&mut self, said: StatusKind) -> Result<(), ReadError> {
         let is_final = matches!(said, StatusKind::Store(_) | StatusKind::Rejected(_));
         let error = status::to_read_error(said);
@@ -119,7 +119,7 @@ impl Reading {
         Ok(())
     }
 
-    /// The batch as part of the read that began; `None` if nothing of it is.
+    /// Restricts a batch to the read that began; `None` if nothing of it remains.
     fn within(&mut self, mut batch: ReadBatch) -> Option<ReadBatch> {
         let is_first = self.token.is_none();
         let token = *self.token.get_or_insert(batch.token);
@@ -135,7 +135,7 @@ impl Reading {
         (is_first || !batch.events.is_empty()).then_some(batch)
     }
 
-    /// Takes what was delivered off the request.
+    /// Removes delivered events from the request.
     fn advance(&mut self, events: &[RecordedEvent]) {
         let Some(last) = events.last() else {
             return;

@@ -23,10 +23,10 @@ use crate::{
     status::StatusKind,
 };
 
-/// Appends of one message, at most.
+/// Maximum appends of one message.
 const MESSAGE_APPENDS: usize = 512;
 
-/// Sends the appends of one connection.
+/// The task that sends the appends of one connection.
 #[derive(Debug)]
 pub(crate) struct Sender {
     pub(crate) calls: StoreStub,
@@ -34,11 +34,11 @@ pub(crate) struct Sender {
     pub(crate) queue: mpsc::Receiver<QueuedAppend>,
     pub(crate) last_error: Arc<LastError>,
     pub(crate) backoff: Backoff,
-    /// Bytes of one message, about.
+    /// Approximate bytes of one message.
     pub(crate) message_bytes: usize,
 }
 
-/// A call that is open.
+/// An open call.
 struct Open {
     outgoing: mpsc::Sender<AppendsRequest>,
     incoming: Streaming<AppendsResponse>,
@@ -50,13 +50,13 @@ struct Open {
 enum Step {
     Answers(AppendsResponse),
     Append(Box<QueuedAppend>),
-    /// There is no client any more.
+    /// The client is gone.
     Unwanted,
     Over(Cause),
 }
 
 impl Sender {
-    /// Sends appends for as long as there is a client.
+    /// Runs until the client is dropped.
     pub(crate) async fn run(mut self) {
         while let Some(first) = self.queue.recv().await {
             if !first.claim.is_waiting() {
@@ -91,7 +91,7 @@ impl Sender {
         }
     }
 
-    /// Sends and hears until the call ends.
+    /// Sends appends and receives outcomes until the call ends.
     async fn serve(&mut self, mut open: Open, first: QueuedAppend) {
         let mut first = Some(first);
         let cause = loop {
@@ -146,7 +146,7 @@ impl Sender {
         }
     }
 
-    /// Sends an append and what waits behind it, in one message.
+    /// Sends an append and those queued after it, in one message.
     fn send(&mut self, open: &mut Open, first: QueuedAppend) {
         let mut message = AppendsRequest::default();
         let mut bytes = 0;
@@ -172,7 +172,7 @@ impl Sender {
 }
 
 impl Open {
-    /// Tells those who wait; true if the server takes no more.
+    /// Sends outcomes to waiting callers; returns `true` if the server accepts no more.
     fn hear(&mut self, answers: AppendsResponse) -> bool {
         for answer in answers.answers {
             let Some(outcome) = self.unanswered.remove(&answer.number) else {
@@ -199,7 +199,7 @@ impl Open {
         true
     }
 
-    /// Hears the last answers; nothing more is sent.
+    /// Receives the last outcomes; nothing more is sent.
     async fn finish(mut self) {
         drop(self.outgoing);
         while !self.unanswered.is_empty() {

@@ -24,14 +24,14 @@ use crate::{TransportError, decode};
 
 const ERROR_DETAIL_TYPE: &str = "leftfold.v1.ErrorDetail";
 
-/// What a status means.
+/// The meaning of a status.
 #[derive(Debug)]
 pub(crate) enum StatusKind {
-    /// The store answered.
+    /// The store returned an error.
     Store(ErrorDetail),
-    /// The server did not begin, because it stops.
+    /// The server did not begin, because it is shutting down.
     ShuttingDown,
-    /// The request was not understood or not allowed; asking again does not help.
+    /// The request was invalid or not allowed; a retry does not help.
     Rejected(Cause),
     /// No response arrived.
     NoResponse(Cause),
@@ -74,7 +74,7 @@ fn failure(status: &Status) -> Option<ErrorDetail> {
     ErrorDetail::decode(detail.value.as_slice()).ok()
 }
 
-/// The error of an append.
+/// Returns the error of an append.
 pub(crate) fn append_error(failure: ErrorDetail) -> AppendError {
     match failure.kind {
         Some(Kind::Invalid(invalid)) => AppendError::Invalid {
@@ -128,7 +128,7 @@ fn conflict(kind: Kind) -> Result<Option<Conflict>, ModelError> {
     }))
 }
 
-/// The error of a read.
+/// Returns the error of a read.
 pub(crate) fn read_error(failure: ErrorDetail) -> ReadError {
     match failure.kind {
         Some(Kind::Invalid(invalid)) => ReadError::Invalid {
@@ -149,14 +149,14 @@ pub(crate) fn read_error(failure: ErrorDetail) -> ReadError {
     }
 }
 
-/// A store that cannot be read because of this.
+/// Returns the read error with this cause.
 pub(crate) fn unreadable(error: TransportError) -> ReadError {
     ReadError::Unavailable {
         cause: error.cause(),
     }
 }
 
-/// The error of a read that ends with this.
+/// Returns the error of a read that ends with this status.
 pub(crate) fn to_read_error(said: StatusKind) -> ReadError {
     match said {
         StatusKind::Store(failure) => read_error(failure),
@@ -167,7 +167,7 @@ pub(crate) fn to_read_error(said: StatusKind) -> ReadError {
     }
 }
 
-/// The error of a snapshot.
+/// Returns the error of a snapshot.
 pub(crate) fn snapshot_error(failure: ErrorDetail) -> SnapshotError {
     let cause = match failure.kind {
         Some(Kind::SnapshotCorrupt(damaged)) => match StreamName::new(damaged.stream) {
@@ -186,7 +186,7 @@ pub(crate) fn snapshot_error(failure: ErrorDetail) -> SnapshotError {
     SnapshotError::Unavailable { cause }
 }
 
-/// The chain of causes that the server told.
+/// Rebuilds the chain of causes that the server sent.
 fn told(caused: CauseChain) -> Cause {
     let chain = caused.causes.into_iter().rev();
     let whole = chain.fold(None, |cause, text| {

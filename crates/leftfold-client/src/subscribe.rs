@@ -20,7 +20,7 @@ use crate::{
     status::{self, StatusKind},
 };
 
-/// Follows the server's log.
+/// Subscribes to the server's log.
 pub(crate) fn subscribe(
     pool: Arc<ConnectionPool>,
     subscription: Subscription,
@@ -45,10 +45,10 @@ pub(crate) fn subscribe(
     }))
 }
 
-/// A subscription under way.
+/// A subscription in progress.
 struct SubscriptionStream {
     pool: Arc<ConnectionPool>,
-    /// With the checkpoint of what was delivered.
+    /// The request, with the checkpoint of the last delivery.
     subscription: Subscription,
     has_delivered: bool,
     incoming: Option<Streaming<wire::Delivery>>,

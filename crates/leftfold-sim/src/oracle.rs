@@ -9,7 +9,7 @@
 use leftfold_log::Truncation;
 use leftfold_model::{Append, Position, RecordedEvent, Revision, StreamName};
 
-/// A broken promise, in words.
+/// A violated promise, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation(pub String);
 
@@ -19,7 +19,7 @@ impl std::fmt::Display for Violation {
     }
 }
 
-/// What must be in the log.
+/// The expected content of the log.
 #[derive(Clone, Debug, Default)]
 pub struct Oracle {
     acked: Vec<RecordedEvent>,
@@ -27,7 +27,7 @@ pub struct Oracle {
     cuts: Vec<Erased>,
 }
 
-/// Events of a stream that scavenging was told to erase.
+/// The truncated events of a stream.
 #[derive(Clone, Debug)]
 struct Erased {
     cut: Truncation,
@@ -42,13 +42,13 @@ impl Erased {
 }
 
 impl Oracle {
-    /// How many events must be there.
+    /// Returns the number of acknowledged events.
     #[must_use]
     pub fn acknowledged_events(&self) -> u64 {
         self.acked.len() as u64
     }
 
-    /// An append was acknowledged: its events stand behind all others.
+    /// Records an acknowledged append: its events follow all others.
     ///
     /// # Errors
     /// [`Violation`] if the log gave it another place.
@@ -71,7 +71,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// The outcome of an append is open: it may be there or not.
+    /// Records an append of unknown outcome.
     pub fn outcome_unknown(&mut self, append: Append) {
         self.open.push(append);
     }
@@ -103,26 +103,26 @@ impl Oracle {
             .count() as u64
     }
 
-    /// What lies under these cuts may be missing from now on.
+    /// Records that events below these truncations may be missing from now on.
     pub fn may_erase(&mut self, cuts: &[Truncation]) {
         let through = Position::START;
         let cuts = cuts.iter().cloned();
         self.cuts.extend(cuts.map(|cut| Erased { cut, through }));
     }
 
-    /// What lies under these cuts is gone from now on, up to `through`.
+    /// Records that events below these truncations are erased, up to `through`.
     pub fn erased(&mut self, cuts: &[Truncation], through: Position) {
         let cuts = cuts.iter().cloned();
         self.cuts.extend(cuts.map(|cut| Erased { cut, through }));
     }
 
-    /// The cuts it was told of.
+    /// Returns the recorded truncations.
     #[must_use]
     pub fn cuts(&self) -> Vec<Truncation> {
         self.cuts.iter().map(|erased| erased.cut.clone()).collect()
     }
 
-    /// The log was recovered, its head is here, and it holds these events.
+    /// Checks the log after a recovery: its head and its events.
     ///
     /// # Errors
     /// [`Violation`] if an acknowledged event is lost or changed, or an open append is there in part or out of order.
@@ -142,7 +142,7 @@ impl Oracle {
         self.check_log(events)
     }
 
-    /// The log holds these events.
+    /// Checks that the log holds exactly the acknowledged events.
     ///
     /// # Errors
     /// [`Violation`] if they are not exactly those acknowledged.
@@ -150,7 +150,7 @@ impl Oracle {
         self.compare(self.acked.iter(), events)
     }
 
-    /// The log holds these events of a stream.
+    /// Checks that a stream holds exactly its acknowledged events.
     ///
     /// # Errors
     /// [`Violation`] if they are not exactly those acknowledged.

@@ -14,21 +14,21 @@ use leftfold_model::{
 
 use crate::{CrashKind, Fault, Oracle, Rng, SimDisk, Violation, disk::Op};
 
-/// Appends that may be repeated later.
+/// Number of remembered appends, to be repeated later.
 const REMEMBERED: usize = 8;
 
-/// What a run met.
+/// The report of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// How many recoveries there were.
+    /// Number of recoveries.
     pub recoveries: u64,
-    /// How many appends were acknowledged.
+    /// Number of acknowledged appends.
     pub appends: u64,
-    /// How many events were erased.
+    /// Number of erased events.
     pub erased: u64,
-    /// How many reads began without waiting, and how many gave that up.
+    /// Number of reads that ran without waiting, and of those that would have waited.
     pub in_place: [u64; 2],
-    /// Kinds of trouble, and how often.
+    /// Kinds of faults, and how often each occurred.
     pub seen: BTreeMap<&'static str, u64>,
     /// The disk's trace; see [`SimDisk::trace`].
     pub trace: u64,
@@ -48,7 +48,7 @@ impl Clock for StillClock {
 pub struct Simulation {
     /// The disk, for faults and crashes.
     pub disk: SimDisk,
-    /// The chance of this run.
+    /// The random number generator of this run.
     pub chance: Rng,
     judge: Oracle,
     core: Option<Core>,
@@ -59,7 +59,7 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// A run of this seed on an empty disk. The log is opened by the first step that needs it.
+    /// Creates a run of this seed on an empty disk. The first step that needs the log opens it.
     #[must_use]
     pub fn of(seed: u64) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl Simulation {
             .with_log_id([7; 16])
     }
 
-    /// What the run has met so far.
+    /// Returns the report so far.
     #[must_use]
     pub fn report(&self) -> Report {
         Report {
@@ -150,7 +150,7 @@ impl Simulation {
             .unwrap_or(CrashKind::All)
     }
 
-    /// Ends this life of the process or machine.
+    /// Crashes and restarts the process or the machine.
     pub fn restart(&mut self, loss: CrashKind) {
         self.core = None;
         self.disk.restart(loss, &mut self.chance);
@@ -238,7 +238,7 @@ impl Simulation {
         }
     }
 
-    /// Commits a group and tells the judge what came of it.
+    /// Commits a group and reports the outcome to the oracle.
     ///
     /// # Errors
     /// [`Violation`].
@@ -296,7 +296,7 @@ impl Simulation {
         )))
     }
 
-    /// Repeats an append that was acknowledged: it must be recognised and get its first answer.
+    /// Repeats an acknowledged append: it must be recognised and return its first positions.
     ///
     /// # Errors
     /// [`Violation`].
@@ -314,7 +314,7 @@ impl Simulation {
         }
     }
 
-    /// Asks again for appends whose outcome was open: afterwards each stands exactly once.
+    /// Retries appends of unknown outcome: afterwards each is stored exactly once.
     ///
     /// # Errors
     /// [`Violation`].
@@ -326,7 +326,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Does steps of upkeep.
+    /// Does steps of maintenance.
     ///
     /// # Errors
     /// [`Violation`] if one fails for no reason.
@@ -352,7 +352,7 @@ impl Simulation {
         self.check()
     }
 
-    /// A cut of one of the streams.
+    /// Returns a truncation of one of the streams.
     #[must_use]
     pub fn cut(stream: u64, before: u64) -> Truncation {
         Truncation {
@@ -361,7 +361,7 @@ impl Simulation {
         }
     }
 
-    /// Erases what lies under these cuts, but ends after so many segments.
+    /// Erases the events below these truncations, but stops after this many segments.
     ///
     /// # Errors
     /// [`Violation`] if that fails for no reason, or not everything is gone that must be.
@@ -406,7 +406,7 @@ impl Simulation {
         self.check()
     }
 
-    /// Erases, to the end, what lies under all cuts so far: what an earlier scavenge began is finished.
+    /// Erases the events below all truncations so far, which completes earlier scavenges.
     ///
     /// # Errors
     /// As [`Self::scavenge`].
@@ -418,7 +418,7 @@ impl Simulation {
         self.scavenge(&cuts, ScavengeOptions::default(), u64::MAX)
     }
 
-    /// Stops, and reads every byte on the disk.
+    /// Closes the log, and verifies every byte on the disk.
     ///
     /// # Errors
     /// [`Violation`] if there is damage.
@@ -430,7 +430,7 @@ impl Simulation {
         verified.map(drop).map_err(broken)
     }
 
-    /// Stops cleanly; the next step opens again.
+    /// Closes the log cleanly; the next step opens it again.
     ///
     /// # Errors
     /// [`Violation`] if the stop fails for no reason.
@@ -446,10 +446,10 @@ impl Simulation {
         }
     }
 
-    /// Plays the history of this run's seed: some lives, each with steps drawn by chance and an end of some kind.
+    /// Plays the history of this run's seed: several processes, each with random steps and an end of some kind.
     ///
     /// # Errors
-    /// [`Violation`] with what was broken.
+    /// [`Violation`] with the violated promise.
     pub fn play(&mut self) -> Result<(), Violation> {
         for _ in 0..2 + self.chance.below(5) {
             if self.chance.percent(70) {

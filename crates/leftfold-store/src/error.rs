@@ -9,14 +9,14 @@ use std::{error::Error, sync::Arc};
 
 use leftfold_model::{Conflict, StreamName};
 
-/// The store's own error, kept whole behind the contract's.
+/// The store's own error, as the source of the contract's.
 pub type Cause = Arc<dyn Error + Send + Sync>;
 
 /// Why an append was not acknowledged.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// The append lost against what is stored; nothing was written. Reload and decide again.
+    /// The append conflicts with stored events; nothing was written. Reload and decide again.
     #[error(transparent)]
     Conflict(#[from] Conflict),
     /// The append breaks a rule that only a store can check. Nothing was written, and repeating it cannot help.
@@ -25,7 +25,7 @@ pub enum AppendError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The store cannot take the append; nothing was written. Retrying later may succeed.
+    /// The store cannot accept the append now; nothing was written. A later retry may succeed.
     #[error("store is unavailable, nothing was written")]
     Unavailable {
         /// The store's own error.
@@ -65,13 +65,13 @@ pub enum ReadError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The stream was deleted for good.
+    /// The stream has a tombstone.
     #[error("stream {stream} is deleted")]
     StreamDeleted {
         /// The stream.
         stream: StreamName,
     },
-    /// What is stored is damaged. Nothing damaged was delivered; reads of other parts may still work.
+    /// Stored data is damaged. No damaged event was delivered; reads of other parts may still work.
     #[error("stored data is damaged")]
     Corrupt {
         /// The store's own error: which file, at which byte.

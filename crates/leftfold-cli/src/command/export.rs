@@ -83,7 +83,7 @@ async fn write(store: &dyn EventStore, out: &mut (impl Write + Send)) -> anyhow:
     Ok(head - written)
 }
 
-/// Refuses an export that an import could not make the same store of.
+/// Refuses an export that would import as a different store.
 fn check_gaps(erased: u64, allow_gaps: bool) -> anyhow::Result<()> {
     if erased > 0 && !allow_gaps {
         bail!(

@@ -32,9 +32,9 @@ use leftfold_store::EventStore;
 use super::{decompress::decompressed, output};
 use crate::{cli, open};
 
-/// Bytes of a batch, about; far below what an append may have.
+/// Approximate bytes of a batch; far below the limit of an append.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// What some programs put in front of UTF-8.
+/// The byte order mark that some programs write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A line that is longer cannot be an event: data and metadata at their limits, in base64, and names.
 const LINE_BYTES_MAX: usize = 2 * (limits::DATA_BYTES_MAX + limits::METADATA_BYTES_MAX);
@@ -94,15 +94,15 @@ struct Import {
     bytes: usize,
     imported: u64,
     repeated: u64,
-    /// The number of the last line that was taken in.
+    /// The number of the last line of the batch.
     batch_ends: u64,
 }
 
 /// A stream that the file has named.
 struct ImportedStream {
-    /// Ids that stand where the next lines of the stream would.
+    /// Stored ids at the revisions of the stream's next lines.
     stored: VecDeque<EventId>,
-    /// Where the stream will be when what is gathered is appended.
+    /// The expected revision of the stream after the current batch.
     then: ExpectedRevision,
 }
 
@@ -146,7 +146,7 @@ impl Import {
         self.flush().await
     }
 
-    /// Takes in one line; returns whether there was one. An error leaves what was taken in before.
+    /// Adds one line to the batch; returns whether there was one. An error leaves the earlier lines.
     async fn line(
         &mut self,
         input: &mut (dyn BufRead + Send),
@@ -221,7 +221,7 @@ impl Import {
     }
 }
 
-/// Reads a line of bounded length; gives how many bytes it took, 0 at the end.
+/// Reads a line of bounded length; returns how many bytes it took, 0 at the end.
 fn read_line(input: &mut dyn BufRead, text: &mut Vec<u8>) -> anyhow::Result<usize> {
     let read = std::io::Read::take(&mut *input, LINE_BYTES_MAX as u64).read_until(b'\n', text)?;
     if read == LINE_BYTES_MAX {
@@ -230,7 +230,7 @@ fn read_line(input: &mut dyn BufRead, text: &mut Vec<u8>) -> anyhow::Result<usiz
     Ok(read)
 }
 
-/// Asks the store for a stream: which of its ids stand where the file's lines would, if the first one is there.
+/// Looks up which ids of a stream are stored where the file's lines would be, if the first one is.
 async fn meet(
     store: &dyn EventStore,
     stream: &StreamName,

@@ -18,7 +18,7 @@ use crate::{
     open::{self, StoreLocation, StoreLocationError},
 };
 
-/// What does not agree in a database.
+/// The error of a database whose tables do not agree.
 #[derive(Debug, thiserror::Error)]
 #[error("{rows} rows break the rule \"{rule}\"")]
 struct Broken {

@@ -147,11 +147,11 @@ struct State {
     pending: Vec<DirPending>,
     next_file: u64,
     ops: u64,
-    /// How often it was asked whether bytes are in memory.
+    /// Number of queries whether bytes are in memory.
     asked: u64,
     crash_at: Option<u64>,
     crashed: bool,
-    /// Handles of a process that is gone are of an older life.
+    /// The number of restarts; handles of an earlier process have a lower one.
     life: u64,
     locked: bool,
     fault: Option<Fault>,
@@ -189,7 +189,7 @@ fn broken() -> io::Error {
     io::Error::other("simulated I/O error")
 }
 
-/// What becomes of an operation.
+/// The fate of an operation.
 enum Fate {
     Done,
     /// The machine stops in it: it may have reached the cache.
@@ -296,13 +296,13 @@ impl State {
 }
 
 impl SimDisk {
-    /// An empty disk.
+    /// Creates an empty disk.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A disk that holds these files, all of it durable; see [`Self::contents`].
+    /// Creates a disk with these files, all of it durable; see [`Self::contents`].
     #[must_use]
     pub fn holding(files: &[(FileName, Vec<u8>)]) -> Self {
         let disk = Self::new();
@@ -330,13 +330,13 @@ impl SimDisk {
         lock(&self.state)
     }
 
-    /// How many operations changed something so far.
+    /// Returns how many operations changed something so far.
     #[must_use]
     pub fn ops(&self) -> u64 {
         self.lock_state().ops
     }
 
-    /// A number that two histories share only if they did the same operations in the same order.
+    /// Returns a number that two histories share only if they did equal operations in equal order.
     #[must_use]
     pub fn trace(&self) -> u64 {
         self.lock_state().trace
@@ -347,7 +347,7 @@ impl SimDisk {
         self.lock_state().crash_at = Some(op);
     }
 
-    /// Whether the machine has stopped.
+    /// Returns whether the machine has stopped.
     #[must_use]
     pub fn is_crashed(&self) -> bool {
         self.lock_state().crashed
@@ -363,7 +363,7 @@ impl SimDisk {
         self.lock_state().capacity = bytes;
     }
 
-    /// Which kinds of trouble there were, and how often.
+    /// Returns the kinds of faults, and how often each occurred.
     #[must_use]
     pub fn seen(&self) -> BTreeMap<&'static str, u64> {
         self.lock_state().seen.clone()
@@ -421,7 +421,7 @@ impl SimDisk {
         files.retain(|file, _| live.values().any(|named| named == file));
     }
 
-    /// The bytes of a file as a reader would see them, to be compared.
+    /// Returns the bytes of all files as a reader would see them, to be compared.
     #[must_use]
     pub fn contents(&self) -> Vec<(FileName, Vec<u8>)> {
         let state = self.lock_state();

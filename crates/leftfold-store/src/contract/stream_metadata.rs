@@ -30,7 +30,7 @@ pub const METADATA_EVENT_TYPE: &str = "$metadata";
 /// The type of the event that tombstones a stream.
 pub const TOMBSTONE_EVENT_TYPE: &str = "$streamDeleted";
 
-/// What is known about a stream beside its events. The newest value counts as a whole.
+/// The metadata of a stream. The newest value replaces all earlier ones.
 ///
 /// It is stored as an event of type `$metadata` in the stream `$$name`, so it has a history and takes part in appends
 /// like any other event.
@@ -41,7 +41,7 @@ pub const TOMBSTONE_EVENT_TYPE: &str = "$streamDeleted";
 /// assert_eq!(last_hundred.max_count(), Some(100));
 /// ```
 ///
-/// The JSON text is kept: what this crate does not change comes out byte for byte, numbers and the order of keys included.
+/// The JSON text is kept: unchanged keys are written back byte for byte, including numbers and the order of keys.
 #[derive(Clone, Debug, Default)]
 pub struct StreamMetadata {
     /// The entries in the order of the text. Of two entries with one key the later one counts.
@@ -187,7 +187,7 @@ impl StreamMetadata {
     /// at 0. Setting it recreates a deleted stream, without its old events.
     ///
     /// # Errors
-    /// [`ModelError`] if the stream's name leaves no room for that of its metadata, or if the metadata is too long.
+    /// [`ModelError`] if the stream's name is too long for a metadata stream, or if the metadata is too long.
     pub fn append_for(
         &self,
         stream: &StreamName,
@@ -234,12 +234,12 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
-/// The type of events that hold metadata.
+/// Returns the type of events that hold metadata.
 pub(crate) fn metadata_type() -> Result<EventType, ModelError> {
     EventType::new(METADATA_EVENT_TYPE)
 }
 
-/// The type of the event that deletes a stream for good.
+/// Returns the type of the event that tombstones a stream.
 pub(crate) fn tombstone_type() -> Result<EventType, ModelError> {
     EventType::new(TOMBSTONE_EVENT_TYPE)
 }

@@ -11,11 +11,11 @@ use super::StreamMetadata;
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct StreamState {
-    /// Whether it is there.
+    /// Its status.
     pub status: StreamStatus,
-    /// The revision of the first event a read delivers, were it to start now: the next one's if there is none.
+    /// The revision of the first event that a read now would return: the next one's if there is none.
     pub first: Revision,
-    /// The revision of its last event, be it readable or not; `None`: it never had one.
+    /// The revision of its last event, readable or not; `None`: it never had one.
     pub last: Option<Revision>,
     /// Its metadata.
     pub metadata: StreamMetadata,
@@ -42,12 +42,12 @@ impl StreamState {
     }
 }
 
-/// Whether a stream is there.
+/// The status of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamStatus {
     /// It never had an event. It may have metadata.
     Absent,
-    /// It has events, though retention may have taken all of them.
+    /// It has events, though retention may hide all of them.
     Present,
     /// It was deleted (soft deleted). The next append recreates it; revisions continue where they ended.
     Deleted,
@@ -61,7 +61,7 @@ pub enum StreamStatus {
 pub struct Delete {
     /// The stream.
     pub stream: StreamName,
-    /// What must hold for it.
+    /// Its expected revision.
     pub expected: ExpectedRevision,
     /// True for a hard delete: the name can never be used again.
     pub permanent: bool,
@@ -94,7 +94,7 @@ impl Delete {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Scavenge {
-    /// Bytes per second that may be read and written for it; `None`: as fast as it goes.
+    /// Maximum bytes per second to read and write; `None`: no limit.
     pub bytes_per_second: Option<u64>,
 }
 
@@ -107,21 +107,21 @@ impl Scavenge {
     }
 }
 
-/// How far a scavenge has come.
+/// The progress of a scavenge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct ScavengeProgress {
-    /// Streams of which something can be reclaimed.
+    /// Streams with events to erase.
     pub streams: u64,
-    /// Parts of the storage that are done.
+    /// Finished parts of the storage.
     pub parts_done: u64,
-    /// Parts there are.
+    /// Parts of the storage.
     pub parts: u64,
-    /// Events reclaimed by this run.
+    /// Events erased by this run.
     pub events: u64,
     /// Bytes reclaimed by this run.
     pub bytes: u64,
-    /// True in the last value of a run that came to its end.
+    /// Whether the run is complete; `true` in its last value.
     pub finished: bool,
 }
 

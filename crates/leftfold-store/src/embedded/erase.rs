@@ -12,10 +12,10 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{ReadError, ScavengeProgress, Truncation};
 
-/// Steps of an erasure that may be sent before the listener takes them.
+/// Maximum buffered progress values.
 pub(super) const PROGRESS_BUFFERED: usize = 4;
 
-/// Everything under the cuts is to go, so the newest segment is closed if need be.
+/// Returns options that also seal the newest segment if it holds truncated events.
 pub(super) fn erase_options(bytes_per_second: Option<u64>) -> ScavengeOptions {
     let options = ScavengeOptions::default().with_seal_newest();
     match bytes_per_second {

@@ -38,7 +38,7 @@ use crate::{
     snapshot_file::FileSnapshotStore,
 };
 
-/// How long an append waits before it asks a full queue again.
+/// Pause of an append before it retries a full queue.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// A durable store in a directory of this machine.

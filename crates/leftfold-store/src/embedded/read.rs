@@ -29,7 +29,7 @@ impl ReadStream {
         Self::first(begin()).map(Some)
     }
 
-    /// There is a first batch also if it has no events: it brings the token.
+    /// Returns the first batch, even without events, because it carries the token.
     pub(super) fn first(
         first: Result<FirstBatch, log::ReadError>,
     ) -> Result<(ReadBatch, Self), ReadError> {

@@ -13,17 +13,17 @@ use tokio::{runtime::Handle, task};
 use super::{blocking, read_error};
 use crate::{Delivery, ReadError};
 
-/// How long a subscription that waits for what it selects lets its checkpoint stand still while other events come.
+/// Maximum time that the checkpoint of a waiting subscription lags while events that it does not select are committed.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
 
-/// A follower of the log, and the runtime whose threads may wait for the disk.
+/// A follower of the log, and the runtime of its blocking reads.
 pub(super) struct SubscriptionStream {
     pub(super) follower: Follower,
     pub(super) runtime: Handle,
 }
 
 impl SubscriptionStream {
-    /// Waits for the next delivery. `None`: the log was closed.
+    /// Waits for the next delivery; `None` if the log was closed.
     pub(super) async fn step(mut self) -> Result<Option<(Delivery, Self)>, ReadError> {
         loop {
             let wake = self.follower.listen_for_matches();

@@ -26,7 +26,7 @@ use crate::{
 /// Streams of a batch, at most.
 const BATCH_STREAMS_MAX: usize = 512;
 
-/// A store in memory. For tests and for trying things out; what it holds is gone when it is dropped.
+/// A store in memory, for tests and experiments. Its events are gone when it is dropped.
 pub type MemoryStore = RetentionStore<MemoryBackend>;
 
 /// The storage of a [`MemoryStore`].
@@ -37,7 +37,7 @@ pub struct MemoryBackend {
 
 struct Shared {
     state: Mutex<State>,
-    /// The head, for those who wait; `None` once the store is closed.
+    /// The head, for subscriptions that wait; `None` once the store is closed.
     head: watch::Sender<Option<Position>>,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     snapshots: Arc<MemorySnapshotStore>,

@@ -14,7 +14,7 @@ use leftfold_model::{
 
 use crate::{ListStreams, ReadError, StreamInfo, Subscription, Truncation};
 
-/// How many of the newest events are remembered by id; as in the engine.
+/// Number of newest events that are remembered by id, as in the engine.
 pub(super) const RECENT_IDS: usize = 65_536;
 /// Events of a batch, at most.
 pub(super) const BATCH_EVENTS_MAX: usize = 128;
@@ -22,12 +22,12 @@ pub(super) const BATCH_EVENTS_MAX: usize = 128;
 #[derive(Default)]
 pub(super) struct State {
     pub(super) events: Vec<RecordedEvent>,
-    /// Indexes into `events`, ascending: where to look, so that not everything is looked at.
+    /// Indexes into `events`, ascending, which narrow a search.
     pub(super) streams: BTreeMap<StreamName, Vec<usize>>,
     types: HashMap<EventType, Vec<usize>>,
     tags: HashMap<Tag, Vec<usize>>,
     ids: HashMap<EventId, usize>,
-    /// Of a stream, how many of its first events were erased: they keep their places, without content.
+    /// How many of a stream's first events were erased; they keep their positions, without content.
     erased: HashMap<StreamName, usize>,
     pub(super) closed: bool,
 }
@@ -204,7 +204,7 @@ impl State {
         }
     }
 
-    /// Enters the next event into the indexes.
+    /// Adds the next event to the indexes.
     fn note(&mut self, stream: &StreamName, event_type: &EventType, event: &NewEvent) {
         let index = self.events.len();
         match self.streams.get_mut(stream) {
@@ -219,7 +219,7 @@ impl State {
         self.ids.insert(event.id(), index);
     }
 
-    /// Indexes from `from` on, ascending, among which all events are that the selection may hold.
+    /// Returns indexes from `from` on, ascending, which include all events of the selection.
     fn candidates(&self, scope: &Scope, query: &Query, from: usize) -> Vec<usize> {
         let later = |indexes: &[usize]| {
             let begin = indexes.partition_point(|&index| index < from);
@@ -256,7 +256,7 @@ impl State {
         indexes
     }
 
-    /// Whether an event is part of a selection.
+    /// Returns whether an event is part of a selection.
     pub(super) fn selects(event: &RecordedEvent, scope: &Scope, query: &Query) -> bool {
         let in_scope = match scope {
             Scope::Stream(stream) => event.stream == *stream,
@@ -266,7 +266,7 @@ impl State {
         in_scope && query.matches(&event.event_type, &event.tags)
     }
 
-    /// The positions a read delivers, in its order.
+    /// Returns the positions that a read delivers, in its order.
     pub(super) fn select(&self, read: &Read) -> Result<Vec<Position>, ReadError> {
         if matches!((&read.from, &read.scope), (ReadFrom::Revision(_), scope) if !matches!(scope, Scope::Stream(_)))
         {
@@ -318,7 +318,7 @@ impl State {
         erased.is_some_and(|&count| event.revision.get() < count as u64)
     }
 
-    /// Erases the events of a cut. Gives how many they are, and their bytes.
+    /// Erases the events below a truncation. Returns their number and their bytes.
     pub(super) fn erase(&mut self, cut: &Truncation) -> (u64, u64) {
         let before = usize::try_from(cut.before.get()).unwrap_or(usize::MAX);
         let erased = self.erased.entry(cut.stream.clone()).or_default();

@@ -24,11 +24,11 @@ use crate::{
     contract::stream_metadata::{is_metadata, is_tombstone},
 };
 
-/// Lives that are kept, at most: a few MiB.
+/// Maximum number of cached lifecycles: a few MiB.
 const KEPT: usize = 16_384;
 /// Counters of changes; each is shared by the streams that hash to it.
 const CHANGES: usize = 1_024;
-/// A counter that does not count any more: what it stands for is looked up each time.
+/// A counter that no longer counts: lifecycles under it are looked up each time.
 const UNKNOWN: u64 = u64::MAX;
 /// Whether there are metadata streams has not been looked up yet.
 const UNKNOWN_YET: u8 = 0;
@@ -37,7 +37,7 @@ const NONE: u8 = 1;
 /// There may be metadata streams.
 const SOME: u8 = 2;
 
-/// What the metadata stream of a stream says.
+/// The lifecycle of a stream, as its metadata stream defines it.
 #[derive(Debug, Default)]
 pub(super) struct StreamLifecycle {
     /// The revision of the newest event of the metadata stream.
@@ -47,7 +47,7 @@ pub(super) struct StreamLifecycle {
     pub(super) json: Bytes,
 }
 
-/// Whether a stream is there, as far as its metadata tells.
+/// The phase of a stream, as its metadata defines it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Phase {
     #[default]
@@ -57,7 +57,7 @@ pub(super) enum Phase {
 }
 
 impl StreamLifecycle {
-    /// The life that the newest event of a metadata stream tells.
+    /// Decodes the lifecycle from the newest event of a metadata stream.
     pub(super) fn from_metadata_event(event: Option<RecordedEvent>) -> Self {
         let Some(event) = event else {
             return Self::default();
@@ -83,18 +83,18 @@ impl StreamLifecycle {
         StreamMetadata::from_json(&self.json)
     }
 
-    /// What must hold for the metadata stream for this to be the whole truth.
+    /// Returns the expected revision of the metadata stream under which this lifecycle is current.
     pub(super) fn expectation(&self) -> ExpectedRevision {
         let exact = |revision: Revision| ExpectedRevision::Exact(revision);
         self.revision.0.map_or(ExpectedRevision::NoStream, exact)
     }
 }
 
-/// The lives of the streams of one back end.
+/// A cache of the lifecycles of one back end's streams.
 #[derive(Debug)]
 pub(super) struct LifecycleCache {
     kept: Cache<StreamName, (u64, Arc<StreamLifecycle>)>,
-    /// How many changes of metadata are known to be over.
+    /// Numbers of metadata changes that are known to be complete.
     changes: Vec<AtomicU64>,
     /// Whether there is any metadata stream: [`UNKNOWN_YET`], [`NONE`] or [`SOME`]. It never leaves [`SOME`].
     ///
@@ -113,7 +113,7 @@ impl LifecycleCache {
         }
     }
 
-    /// Whether it is certain, without looking, that no stream has metadata.
+    /// Returns whether it is certain, without a lookup, that no stream has metadata.
     pub(super) async fn is_known_empty<B: Backend + ?Sized>(
         &self,
         backend: &B,
@@ -144,7 +144,7 @@ impl LifecycleCache {
         Ok(stored == NONE)
     }
 
-    /// The life of a stream, from memory if that is as good.
+    /// Returns the lifecycle of a stream, from the cache if that is current.
     pub(super) async fn of<B: Backend + ?Sized>(
         &self,
         backend: &B,
@@ -174,20 +174,20 @@ impl LifecycleCache {
         Ok(life)
     }
 
-    /// The life of a stream as it was seen last; if it never was, that of a stream without metadata, as most are.
+    /// Returns the last known lifecycle of a stream; if there is none, that of a stream without metadata, as most are.
     ///
-    /// Where others write too it may have changed since: good for an append, whose checks tell, and for nothing else.
+    /// Where other processes write too, it may have changed since. Only an append may use it, because its checks verify it.
     pub(super) fn peek(&self, stream: &StreamName) -> Arc<StreamLifecycle> {
         let kept = self.kept.get(stream);
         kept.map(|(_, life)| life).unwrap_or_default()
     }
 
-    /// Forgets what is kept of a stream.
+    /// Drops the cached lifecycle of a stream.
     pub(super) fn forget(&self, stream: &StreamName) {
         self.kept.remove(stream);
     }
 
-    /// Announces a change of the metadata of these streams. It is over when the value says so.
+    /// Announces a change of the metadata of these streams. It is complete when the returned value says so.
     pub(super) fn change(&self, streams: Vec<StreamName>) -> Change<'_> {
         if !streams.is_empty() {
             self.any.store(SOME, Ordering::SeqCst);
@@ -206,7 +206,7 @@ impl LifecycleCache {
     }
 }
 
-/// A change of metadata that is under way.
+/// A change of metadata in progress.
 pub(super) struct Change<'a> {
     lives: &'a LifecycleCache,
     streams: Vec<StreamName>,
@@ -214,7 +214,7 @@ pub(super) struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// The change has been made or will never be: what is looked up from now on can be kept.
+    /// Marks the change as complete or abandoned: later lookups can be cached.
     pub(super) fn finish(mut self) {
         self.over = true;
     }
@@ -235,7 +235,7 @@ impl Drop for Change<'_> {
     }
 }
 
-/// The newest event of a stream.
+/// Reads the newest event of a stream.
 pub(super) async fn last_event<B: Backend + ?Sized>(
     backend: &B,
     stream: StreamName,

@@ -27,16 +27,16 @@ use crate::{
     StreamStatus, Subscription, consumers::Consumers,
 };
 
-/// A store: a back end, and the rules about the lives of streams.
+/// A store: a back end with the rules of stream lifecycles.
 ///
-/// Clones share it.
+/// Clones share the back end.
 pub struct RetentionStore<B: ?Sized> {
     lives: Arc<LifecycleCache>,
     clock: Clock,
     backend: Arc<B>,
 }
 
-/// Tells the time by which events grow old.
+/// The clock by which events age.
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 impl<B: ?Sized> Clone for RetentionStore<B> {
@@ -106,7 +106,7 @@ impl<B: Backend> RetentionStore<B> {
         })
     }
 
-    /// The streams of a listing that are not deleted.
+    /// Returns the streams of a listing that are not deleted.
     async fn undeleted(&self, infos: Vec<StreamInfo>) -> Result<Vec<StreamInfo>, ReadError> {
         if self.lives.is_known_empty(&*self.backend).await? {
             return Ok(infos);
@@ -125,8 +125,8 @@ impl<B: Backend> RetentionStore<B> {
         Ok(kept)
     }
 
-    /// Those of a run of streams, in the order of their names, that may have metadata: found by one listing, not by
-    /// looking each of them up.
+    /// Returns those of a run of streams, in the order of their names, that may have metadata, by one listing instead of
+    /// a lookup for each.
     async fn described(&self, infos: &[StreamInfo]) -> Result<HashSet<StreamName>, ReadError> {
         let mut names = infos
             .iter()

@@ -17,43 +17,43 @@ use crate::{
     contract::stream_metadata::{is_metadata, is_tombstone, metadata_type, tombstone_type},
 };
 
-/// What an append is planned on, and where it goes: what is known of its streams, and who decides.
+/// The context in which an append is planned: lookups of its streams, and the back end that decides.
 pub(super) trait AppendContext: Sync {
-    /// What the metadata of a stream says.
+    /// Returns the lifecycle of a stream.
     fn life(
         &self,
         stream: &StreamName,
     ) -> impl Future<Output = Result<Arc<StreamLifecycle>, AppendError>> + Send;
 
-    /// The revision of its newest event.
+    /// Returns the revision of its newest event.
     fn last_revision(
         &self,
         stream: &StreamName,
     ) -> impl Future<Output = Result<Option<Revision>, AppendError>> + Send;
 
-    /// Hands a plan to the back end.
+    /// Submits a plan to the back end.
     fn execute(&self, plan: &Plan) -> impl Future<Output = Result<Appended, AppendError>> + Send;
 
     /// Drops the cached state of these streams, so that the next plan reads it again.
     fn forget(&self, assumed: &[StreamCheck]);
 
-    /// Whether it is certain, without looking, that no stream has metadata.
+    /// Returns whether it is certain, without a lookup, that no stream has metadata.
     fn knows_no_metadata(&self) -> impl Future<Output = Result<bool, AppendError>> + Send;
 }
 
 /// An append as the back end gets it.
 pub(super) struct Plan {
     pub(super) append: Append,
-    /// Events behind the caller's, each in a write of its own.
+    /// Number of events added after the caller's, each in a write of its own.
     pub(super) added: usize,
     /// Streams whose metadata it changes.
     pub(super) changed: Vec<StreamName>,
-    /// What was assumed, not asked for: if it does not hold, the plan is void.
+    /// The assumptions of the plan: if one does not hold, the plan is invalid.
     pub(super) assumed: Vec<StreamCheck>,
 }
 
 impl Plan {
-    /// Plans an append in this context, write by write: each write meets its stream as the writes before it leave it.
+    /// Plans an append in this context, write by write: each write sees its stream after the writes before it.
     pub(super) async fn of(
         ground: &impl AppendContext,
         append: &Append,
@@ -79,7 +79,7 @@ impl Plan {
         planning.finish(append).map_err(invalid)
     }
 
-    /// Whether it was refused because an assumption did not hold.
+    /// Returns whether the plan was rejected because an assumption did not hold.
     pub(super) fn is_invalidated(&self, conflict: &AppendError) -> bool {
         let AppendError::Conflict(Conflict::WrongRevision {
             stream, expected, ..
@@ -91,7 +91,7 @@ impl Plan {
         self.assumed.iter().any(assumed)
     }
 
-    /// The answer for the caller, who knows only of the events it gave.
+    /// Returns the outcome for the caller, which knows only its own events.
     pub(super) fn answer(&self, mut appended: Appended) -> Appended {
         let writes = appended.streams.len() - self.added.min(appended.streams.len());
         appended.streams.truncate(writes);
@@ -101,7 +101,7 @@ impl Plan {
     }
 }
 
-/// Whether a refused append is looked at as one that brought streams back.
+/// Whether a rejected append is checked for a repetition that recreated streams.
 #[derive(Clone, Copy)]
 pub(super) enum Recreation {
     No,
@@ -110,14 +110,14 @@ pub(super) enum Recreation {
 
 /// A stream as the planned writes leave it.
 struct PlannedStream {
-    /// What its metadata stream says before the append.
+    /// Its lifecycle before the append.
     life: Arc<StreamLifecycle>,
     phase: Phase,
-    /// Below this revision events were deleted, as the newest metadata says.
+    /// The revision below which events were deleted, by the newest metadata.
     deleted_before: Option<Revision>,
     /// The JSON of its newest metadata.
     newest_metadata: Bytes,
-    /// How many events the writes so far append to it.
+    /// Number of events that the writes so far append to it.
     events: u64,
     /// Its newest revision before the append, once that was looked up.
     last: Option<Option<Revision>>,
@@ -158,7 +158,7 @@ impl PlannedStream {
         Ok(events.checked_sub(1).map(Revision::new))
     }
 
-    /// Takes in an event for the metadata stream; returns the data that has to take the place of its own.
+    /// Adds an event for the metadata stream; returns the data that must replace its own.
     fn take_metadata(&mut self, event: &NewEvent, last: Option<Revision>) -> Option<Bytes> {
         self.after_tombstone = None;
         if is_tombstone(event.event_type()) {
@@ -201,14 +201,14 @@ impl PlannedStream {
     }
 }
 
-/// A plan in the making.
+/// A plan in progress.
 struct Planning<'a> {
-    /// The caller's, copied only if one of them has to be changed.
+    /// The caller's writes, copied only if one of them must change.
     writes: Cow<'a, [StreamWrite]>,
     /// The streams that are written or described so far; none if there is only one write.
     streams: HashMap<StreamName, PlannedStream>,
     added: Vec<StreamWrite>,
-    /// Beside the caller's.
+    /// Checks in addition to the caller's.
     checks: Vec<StreamCheck>,
     assumed: Vec<StreamCheck>,
     changed: Vec<StreamName>,
