@@ -22,16 +22,16 @@ const TEXT: &str = "{\"$metadata\":";
 /// An object with metadata that is no text.
 const BINARY: &str = "{\"$metadata.base64\":";
 
-/// Metadata that notes the id a client gave.
+/// Metadata with the id that a client gave.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Noted {
-    /// `None`: the client gave none.
+    /// `None` if the client gave none.
     pub(crate) id: Option<EventId>,
     /// The metadata as the client gave it.
     pub(crate) metadata: Bytes,
 }
 
-/// Returns metadata that notes `id` behind the members of `object`, which is a JSON object or empty.
+/// Returns metadata with `id` after the members of `object`, which is a JSON object or empty.
 pub(crate) fn note(object: &[u8], id: Option<EventId>) -> Vec<u8> {
     let members = object.strip_suffix(b"}").unwrap_or(b"{");
     let mut out = Vec::with_capacity(members.len() + BEGINS.len() + Hyphenated::LENGTH + 5);
@@ -49,7 +49,7 @@ pub(crate) fn note(object: &[u8], id: Option<EventId>) -> Vec<u8> {
     out
 }
 
-/// Returns metadata that notes `id` over any other metadata.
+/// Returns metadata with `id` that wraps any other metadata.
 pub(crate) fn note_over(metadata: &Bytes, id: EventId) -> Bytes {
     let is_object = metadata.starts_with(b"{")
         && metadata.ends_with(b"}")
@@ -68,7 +68,7 @@ pub(crate) fn note_over(metadata: &Bytes, id: EventId) -> Bytes {
     noted.into()
 }
 
-/// Returns `metadata` as it is stored for an event that keeps its own `id`: unchanged, unless it would be taken for a note.
+/// Returns `metadata` as stored for an event that keeps its own `id`: unchanged, unless it looks like a client id itself.
 pub(crate) fn protect(metadata: Bytes, id: EventId) -> Bytes {
     match noted(&metadata) {
         None => metadata,
@@ -76,7 +76,7 @@ pub(crate) fn protect(metadata: Bytes, id: EventId) -> Bytes {
     }
 }
 
-/// Returns what `metadata` notes, if it does.
+/// Returns the client id in `metadata`, if it has one.
 pub(crate) fn noted(metadata: &Bytes) -> Option<Noted> {
     let rest = metadata.strip_suffix(ENDS)?;
     let (rest, id) = match rest.strip_suffix(b"\"") {
@@ -99,7 +99,7 @@ pub(crate) fn noted(metadata: &Bytes) -> Option<Noted> {
     Some(Noted { id, metadata })
 }
 
-/// Returns metadata that is no object, out of the object that holds it.
+/// Unwraps metadata that is no object from the object that holds it.
 fn unwrap(object: &[u8]) -> Option<Bytes> {
     let value = |begins: &str| {
         let value = object.strip_prefix(begins.as_bytes())?.strip_suffix(b"}")?;

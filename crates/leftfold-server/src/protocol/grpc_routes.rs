@@ -13,10 +13,10 @@ use http::{Request, Response, Uri};
 use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
-/// The answer to a call, when it is there.
+/// The response of a call.
 pub(crate) type GrpcFuture = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
-/// What is generated for a service of a contract.
+/// A generated service of a contract.
 pub(crate) trait GrpcService:
     Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future = GrpcFuture>
     + NamedService
@@ -61,7 +61,7 @@ impl GrpcRoutes {
         self
     }
 
-    /// Adds a service under another name too, by which older clients call it.
+    /// Adds a service under another name too, which older clients call.
     pub(crate) fn add_alias<S: GrpcService>(
         &mut self,
         name: &'static str,
@@ -77,7 +77,7 @@ impl GrpcRoutes {
         self
     }
 
-    /// Answers a call by the service it is for.
+    /// Dispatches a call to its service.
     pub(crate) fn call(&self, request: Request<Body>) -> GrpcFuture {
         let path = request.uri().path();
         let name = path.strip_prefix('/').and_then(|path| path.split_once('/'));
@@ -91,7 +91,7 @@ impl GrpcRoutes {
     }
 }
 
-/// The address of the method of this name in another service.
+/// Returns the path of the method of this name in another service.
 fn renamed(uri: &Uri, from: &str, to: &str) -> Option<Uri> {
     let method = uri.path().strip_prefix('/')?.strip_prefix(from)?;
     let mut parts = uri.clone().into_parts();

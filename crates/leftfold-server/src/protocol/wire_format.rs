@@ -10,15 +10,15 @@ use leftfold_model::EventId;
 use leftfold_proto::prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use uuid::{Uuid, fmt::Hyphenated};
 
-/// Bytes that the encoded events of one answer share. More: fewer allocations, and more that one slow answer keeps.
+/// Bytes that the encoded events of one response share. More: fewer allocations, and more memory held by one slow response.
 pub(crate) const SHARED_BYTES: usize = 64 * 1024;
 
-/// Memory that encoded events share, and keep only as long as one of them is there.
+/// A buffer that encoded events share, and that lives as long as one of them.
 #[derive(Debug, Default)]
 pub(crate) struct SharedBuffer(BytesMut);
 
 impl SharedBuffer {
-    /// Returns the buffer with room for at least `bytes`, to be written to and then taken.
+    /// Returns the buffer with space for at least `bytes`, to be written to and then taken.
     pub(crate) fn with_room(&mut self, bytes: usize) -> &mut BytesMut {
         if self.0.capacity() < bytes {
             self.0 = BytesMut::with_capacity(SHARED_BYTES.max(bytes));
@@ -26,7 +26,7 @@ impl SharedBuffer {
         &mut self.0
     }
 
-    /// Takes what was written since the last time.
+    /// Takes the bytes written since the last call.
     pub(crate) fn take(&mut self) -> Bytes {
         self.0.split().freeze()
     }
@@ -35,27 +35,27 @@ impl SharedBuffer {
 /// Bytes of an id as text.
 pub(crate) const ID_BYTES: usize = Hyphenated::LENGTH;
 
-/// The length of a field of so many bytes, its key included.
+/// Returns the length of a field of this many bytes, including its key.
 pub(crate) fn length_of_bytes(bytes: usize) -> u64 {
     let bytes = bytes as u64;
     1 + encoded_len_varint(bytes) as u64 + bytes
 }
 
-/// Bytes, a text, or a message that is written already.
+/// Writes bytes, a text, or an encoded message.
 pub(crate) fn bytes(out: &mut impl BufMut, field: u32, bytes: &[u8]) {
     encode_key(field, WireType::LengthDelimited, out);
     encode_varint(bytes.len() as u64, out);
     out.put_slice(bytes);
 }
 
-/// A text; nothing for an empty one, which is what readers take for a field that is not there.
+/// Writes a text, unless it is empty, which readers assume for an absent field.
 pub(crate) fn text(out: &mut impl BufMut, field: u32, text: &str) {
     if !text.is_empty() {
         bytes(out, field, text.as_bytes());
     }
 }
 
-/// A number; nothing for 0, which is what readers take for a field that is not there.
+/// Writes a number, unless it is 0, which readers assume for an absent field.
 pub(crate) fn number(out: &mut impl BufMut, field: u32, number: u64) {
     if number != 0 {
         encode_key(field, WireType::Varint, out);
@@ -63,7 +63,7 @@ pub(crate) fn number(out: &mut impl BufMut, field: u32, number: u64) {
     }
 }
 
-/// An id as text, in the memory given.
+/// Formats an id as text, in the given buffer.
 pub(crate) fn id(id: EventId, text: &mut [u8; Uuid::encode_buffer().len()]) -> &[u8] {
     Uuid::from_bytes(*id.as_bytes())
         .hyphenated()

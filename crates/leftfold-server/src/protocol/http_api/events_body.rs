@@ -34,7 +34,7 @@ impl FromRequest<Arc<ServerState>> for EventsBody {
     }
 }
 
-/// How events are sent.
+/// The formats of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EventsForm {
     /// In this server's own JSON.

@@ -17,17 +17,17 @@ use serde::Serialize;
 
 use crate::{clock, json, state::ServerState};
 
-/// The routes.
+/// Returns the routes.
 pub(super) fn router() -> Router<Arc<ServerState>> {
     Router::new()
         .route("/ping", get(ping))
         .route("/gossip", get(gossip))
 }
 
-/// A checkpoint that is not told: clients that look for a server do not need it, and the store need not be asked.
+/// The value of unknown checkpoints: clients that look for a server do not need them, so no call of the store is made.
 const UNKNOWN: i64 = -1;
 
-/// The answer to a ping.
+/// The response to a ping.
 #[derive(Debug, Serialize)]
 struct PingResponse {
     text: &'static str,
@@ -92,14 +92,14 @@ async fn gossip(
     })
 }
 
-/// The time in the answer.
+/// Returns the time in the response.
 fn now() -> Timestamp {
     let since = clock::now().duration_since(SystemTime::UNIX_EPOCH);
     let micros = since.unwrap_or_default().as_micros();
     Timestamp::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
-/// Where clients are to connect: as they were told, or as they came.
+/// Returns where clients connect: the advertised host, or the address they used.
 fn end_point(shared: &ServerState, uri: &Uri, headers: &HeaderMap) -> (String, u16) {
     let own = shared.address.port();
     let told = &shared.settings.advertised_host;

@@ -40,17 +40,17 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use self::problem::{Problem, ProblemKind};
 use crate::state::ServerState;
 
-/// Where the routes for events are.
+/// The path of the routes for events.
 const BASE: &str = "/api/v1";
-/// Where their description is.
+/// The path of their description.
 const DESCRIPTION: &str = "/api/v1/openapi.json";
-/// Where the page is that shows it.
+/// The path of the page that shows it.
 const DOCS: &str = "/api/v1/docs";
-/// What that page may load: nothing from elsewhere, and it may stand in no other page. Its style sets attributes of elements.
+/// The content security policy of that page: it loads nothing from elsewhere, and no other page may embed it.
 const DOCS_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; \
                            form-action 'none'; frame-ancestors 'none'";
 
-/// The frame of the description.
+/// The head of the description.
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Leftfold",
@@ -59,7 +59,7 @@ const DOCS_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline';
 ))]
 struct Description;
 
-/// The routes of this protocol.
+/// Returns the routes of this protocol.
 pub(crate) fn router(shared: &Arc<ServerState>) -> Router {
     let (router, description) = described();
     // It is the same for everyone, so it is written once.
@@ -98,7 +98,7 @@ async fn content_security_policy(mut response: Response) -> Response {
     response
 }
 
-/// The routes with their description.
+/// Returns the routes with their description.
 fn described() -> (Router<Arc<ServerState>>, openapi::OpenApi) {
     let api = OpenApiRouter::new()
         .routes(routes!(append::append))
@@ -130,7 +130,7 @@ fn described() -> (Router<Arc<ServerState>>, openapi::OpenApi) {
     (router, description)
 }
 
-/// Gives each answer the words that the format asks for, where the routes have none of their own.
+/// Fills in the descriptions of responses, which the format requires.
 fn fill_descriptions(operation: &mut openapi::path::Operation) {
     for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else {
@@ -166,7 +166,7 @@ async fn method_not_allowed(request: Request) -> Problem {
     .with_value(method.as_str())
 }
 
-/// A text as one segment of an address.
+/// Encodes a text as one segment of a path.
 fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -21,12 +21,12 @@ use super::{
 };
 use crate::{Settings, state::ServerState};
 
-/// Where a browser says from whose page a request comes.
+/// The header in which a browser says whether a request is cross-site.
 const SITE: &str = "sec-fetch-site";
-/// Where it says which one, for some requests.
+/// The header in which it names the origin, for some requests.
 const ORIGIN: &str = "origin";
 
-/// Why a request is taken for one that a page of another site sends.
+/// Why a request counts as cross-origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{header} is {value:?}, expected {expected}")]
 pub(crate) struct CrossOriginError {
@@ -43,7 +43,7 @@ impl From<CrossOriginError> for Problem {
     }
 }
 
-/// Passes a request on, unless a page of another site is behind it.
+/// Passes a request on, unless it is cross-origin.
 pub(super) async fn reject_cross_origin(
     State(shared): State<Arc<ServerState>>,
     request: Request,
@@ -110,8 +110,9 @@ fn opens_the_page<B>(request: &http::Request<B>) -> bool {
         && says("sec-fetch-dest", "document")
 }
 
-/// Whether no stranger can have made this name resolve to this machine. IP addresses and names without dots have no owner;
-/// the advertised and the allowed hosts belong to the operator.
+/// Returns whether no other party can have made this name resolve to this machine.
+///
+/// IP addresses and names without dots have no owner; the advertised and the allowed hosts belong to the operator.
 fn is_meant(host: &str, settings: &Settings) -> bool {
     let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
     // An address of version 6 has colons of its own.

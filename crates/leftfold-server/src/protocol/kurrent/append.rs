@@ -37,7 +37,7 @@ use crate::{
     state::ServerState,
 };
 
-/// An append as it was asked for.
+/// A requested append.
 #[derive(Debug)]
 pub(super) struct AppendBuffer {
     pub(super) stream: StreamName,
@@ -45,27 +45,27 @@ pub(super) struct AppendBuffer {
     pub(super) events: Vec<NewEvent>,
     /// Bytes of the events.
     size: usize,
-    /// The room they take.
+    /// The memory they take.
     held: Reservation,
 }
 
-/// Why an event is not taken into an append.
+/// Why an event cannot be added to an append.
 #[derive(Debug)]
 pub(super) enum RejectedEvent {
-    /// It is not an event that can be appended.
+    /// The event is invalid.
     Event(Status),
     /// With it the append has too many bytes or events.
     Append(Status),
-    /// There is no room for it at the moment.
+    /// There is no memory for it now.
     Crowded(BudgetExhausted),
 }
 
-/// What came of an append.
+/// The outcome of an append.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// The revision of the stream's last event, and the position of the append's.
     Done(Option<Revision>, Option<Position>),
-    /// The stream is somewhere else.
+    /// The stream has another revision.
     Wrong(CurrentRevision),
     /// The stream is deleted.
     Deleted,
@@ -86,7 +86,7 @@ impl AppendBuffer {
         }
     }
 
-    /// Takes an event in. Whatever is wrong is said before more is kept.
+    /// Adds an event. An error is returned before more is held.
     pub(super) fn add(&mut self, proposed: Proposed) -> Result<(), RejectedEvent> {
         let size = proposed.size();
         self.size = self.size.saturating_add(size);
@@ -106,7 +106,7 @@ impl AppendBuffer {
         Ok(())
     }
 
-    /// Bytes of its events.
+    /// Returns the bytes of its events.
     pub(super) fn size(&self) -> usize {
         self.size
     }
@@ -216,7 +216,7 @@ pub(super) async fn append(
     })
 }
 
-/// Takes the requests of one call together.
+/// Collects the requests of one call.
 async fn gather(
     shared: &ServerState,
     mut requests: Streaming<AppendReq>,
@@ -277,7 +277,7 @@ fn success(revision: Option<Revision>, position: Option<Position>) -> Success {
     }
 }
 
-/// The answer in both of its forms: old clients read the one, newer ones the other.
+/// Returns the response in both of its forms: old clients read one, newer ones the other.
 fn wrong_version(expected: ExpectedRevision, actual: CurrentRevision) -> WrongExpectedVersion {
     use wrong::{
         CurrentRevisionOption as New, CurrentRevisionOption2060 as Old,

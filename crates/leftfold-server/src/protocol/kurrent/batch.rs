@@ -51,14 +51,14 @@ use super::{
 };
 use crate::{clock, state::ServerState};
 
-/// Appends under way on one call; the client waits beyond them.
+/// Maximum appends in flight on one call; then the client waits.
 const UNDER_WAY_MAX: usize = 1_024;
-/// Bytes of them, one append more or less.
+/// Maximum bytes of them, one append more or less.
 const UNDER_WAY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Batches begun and not finished on one call.
+/// Maximum incomplete batches on one call.
 const BEGUN_MAX: usize = 1_024;
 
-/// The answers to the batches of one call.
+/// Returns the responses to the batches of one call.
 pub(super) fn answers(
     shared: Arc<ServerState>,
     requests: Streaming<BatchAppendReq>,
@@ -80,26 +80,26 @@ pub(super) fn answers(
 /// One call.
 struct Call {
     shared: Arc<ServerState>,
-    /// `None`: nothing more is taken from the client.
+    /// `None` if nothing more is read from the client.
     requests: Option<Streaming<BatchAppendReq>>,
-    /// Why, if not because the client has said everything.
+    /// Why, if not because the client is done.
     ended: Option<Status>,
     begun: HashMap<Bytes, PendingBatch>,
     under_way: FuturesUnordered<UnderWay>,
     under_way_bytes: usize,
 }
 
-/// An append on its way to its answer, which comes with the bytes it had.
+/// An append in flight; its response comes with the bytes it had.
 type UnderWay = BoxFuture<'static, (BatchAppendResp, usize)>;
 
-/// A batch of which parts have come.
+/// An incomplete batch.
 struct PendingBatch {
     head: BatchHeader,
     wanted: Result<AppendBuffer, Refusal>,
     deadline: Instant,
 }
 
-/// What every answer about a batch repeats.
+/// The fields that every response about a batch repeats.
 #[derive(Clone)]
 struct BatchHeader {
     id: Option<Uuid>,
@@ -111,14 +111,14 @@ struct BatchHeader {
 enum Next {
     Answer(BatchAppendResp, usize),
     Request(BatchAppendReq),
-    /// The client has said everything, or cannot be heard any more.
+    /// The client is done, or disconnected.
     End(Option<Status>),
-    /// A batch that was begun was not completed in time.
+    /// A batch was not completed in time.
     Late,
 }
 
 impl Call {
-    /// The next answer; `None` at the end of the call.
+    /// Returns the next response; `None` at the end of the call.
     async fn next(&mut self) -> Option<Result<BatchAppendResp, Status>> {
         loop {
             if self.requests.is_none() && self.under_way.is_empty() {
@@ -177,7 +177,7 @@ impl Call {
         }
     }
 
-    /// Takes a part, and begins the append if it was the last. An answer, if it is there at once.
+    /// Adds a chunk, and begins the append if it was the last. Returns a response, if it is available at once.
     async fn take(&mut self, request: BatchAppendReq) -> Option<BatchAppendResp> {
         let id = request.correlation_id.clone().unwrap_or_default();
         let key = Bytes::from(id.encode_to_vec());
@@ -208,7 +208,7 @@ impl Call {
         self.begin(begun).await
     }
 
-    /// Begins an append here and now, so that appends begin in the order in which they came.
+    /// Begins an append at once, so that appends begin in the order of their arrival.
     async fn begin(&mut self, begun: PendingBatch) -> Option<BatchAppendResp> {
         let bytes = begun.wanted.as_ref().map_or(0, AppendBuffer::size);
         let answer = answer(Arc::clone(&self.shared), begun);
@@ -223,7 +223,7 @@ impl Call {
         }
     }
 
-    /// Gives a batch up whose time is over before it was complete.
+    /// Drops a batch that was not complete at its deadline.
     fn give_up(&mut self) -> Option<BatchAppendResp> {
         let now = Instant::now();
         let mut begun = self.begun.iter();
@@ -265,7 +265,7 @@ impl PendingBatch {
         }
     }
 
-    /// Adds a part, unless the batch is refused already.
+    /// Adds a chunk, unless the batch is refused already.
     fn add(&mut self, request: BatchAppendReq) {
         for message in request.proposed_messages {
             let Ok(wanted) = &mut self.wanted else {
@@ -295,7 +295,7 @@ impl PendingBatch {
     }
 }
 
-/// How long an append may take: what the client grants, but no longer than the server does.
+/// Returns the timeout of an append: the client's, capped to the server's.
 fn allowed(asked: Option<&DeadlineOption>, longest: Duration) -> Duration {
     let asked = match asked {
         Some(DeadlineOption::Deadline21100(at)) => {
@@ -395,7 +395,7 @@ impl BatchHeader {
     }
 }
 
-/// An error inside of an answer.
+/// Returns an error within a response.
 fn told<M: Message + Name>(code: Code, message: impl Into<String>, detail: &M) -> Refusal {
     let name = M::full_name();
     Refusal {
@@ -432,7 +432,7 @@ fn too_large() -> Refusal {
     )
 }
 
-/// What was found wrong with a part, as an error inside of an answer.
+/// Converts the error of a chunk to an error within a response.
 fn refusal(status: &Status) -> Refusal {
     let trailer = |name: &str| {
         let value = status.metadata().get(name)?;

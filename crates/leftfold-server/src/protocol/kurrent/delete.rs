@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 use super::{event, status};
 use crate::{call, state::ServerState};
 
-/// `Delete`: the stream can come back.
+/// `Delete`: the stream can be recreated.
 pub(super) async fn delete(
     shared: &Arc<ServerState>,
     request: Request<DeleteReq>,
@@ -46,7 +46,7 @@ pub(super) async fn delete(
     })
 }
 
-/// `Tombstone`: the stream never comes back.
+/// `Tombstone`: the stream can never be recreated.
 pub(super) async fn tombstone(
     shared: &Arc<ServerState>,
     request: Request<TombstoneReq>,

@@ -29,7 +29,7 @@ use crate::protocol::{
 
 const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
-/// Writes answers.
+/// The encoder of responses.
 #[derive(Debug)]
 pub(super) struct EventEncoder {
     ids: UuidFormat,
@@ -50,7 +50,7 @@ impl EventEncoder {
         }
     }
 
-    /// An event with the link that led to it, or one of both alone.
+    /// Encodes an event with the link that led to it, or one of both alone.
     pub(super) fn answer(
         &mut self,
         event: Option<&RecordedEvent>,
@@ -118,7 +118,7 @@ impl EventEncoder {
     }
 }
 
-/// Bytes of an event as it is shown, or a few more.
+/// Returns an upper bound of an event's encoded bytes.
 fn size(event: &RecordedEvent) -> usize {
     let tags: usize = event
         .tags
@@ -136,7 +136,7 @@ fn tombstoned(event: &RecordedEvent) -> Option<StreamName> {
         .flatten()
 }
 
-/// A number as its digits.
+/// Returns the digits of a number.
 fn itoa(number: u64) -> Vec<u8> {
     use std::io::Write;
     let mut digits = Vec::with_capacity(24);

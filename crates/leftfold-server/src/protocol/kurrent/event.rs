@@ -20,7 +20,7 @@ use crate::protocol::client_id;
 
 const JSON: &str = "application/json";
 
-/// How a client wants ids.
+/// The format of ids that a client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UuidFormat {
     Text,
@@ -39,7 +39,7 @@ pub(super) fn identifier(stream: &StreamName) -> StreamIdentifier {
     }
 }
 
-/// The stream that a request names.
+/// Decodes the stream that a request names.
 pub(super) fn stream(identifier: Option<StreamIdentifier>) -> Result<StreamName, Status> {
     let name = identifier.ok_or_else(|| status::missing("stream identifier"))?;
     let stream =
@@ -66,7 +66,7 @@ pub(super) fn id_to_wire(id: EventId, form: UuidFormat) -> Uuid {
     Uuid { value: Some(value) }
 }
 
-/// The id of an event that a client appends; the nil one is none.
+/// Decodes the id of an event that a client appends; the nil id is none.
 pub(super) fn id_from_wire(id: Option<&Uuid>) -> Result<EventId, Status> {
     let id = match id.and_then(|id| id.value.as_ref()) {
         Some(Value::String(text)) => text.parse().map_err(|error| status::invalid(&error))?,
@@ -97,7 +97,7 @@ pub(super) struct Proposed {
 }
 
 impl Proposed {
-    /// What it counts for the size of an append.
+    /// Returns its size towards the limit of an append.
     pub(super) fn size(&self) -> usize {
         let entries: usize = self
             .metadata
@@ -137,7 +137,7 @@ impl Proposed {
     }
 }
 
-/// A position on this wire.
+/// Encodes a position.
 pub(super) fn read_position(position: Position) -> read_resp::Position {
     read_resp::Position {
         commit_position: position.get(),

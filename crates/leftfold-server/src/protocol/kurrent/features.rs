@@ -15,13 +15,13 @@ use crate::protocol::methods::{CallKind, KURRENT, KURRENT_V2, SERVICES, Service}
 /// The version of the protocol's own server whose methods these are.
 const VERSION: &str = "26.1.0";
 
-/// What methods can do beyond what their names say.
+/// The features of methods.
 const FEATURES: &[(&str, &[&str])] = &[
     ("Read", &["position", "events"]),
     ("BatchAppend", &["deadline_duration"]),
 ];
 
-/// All methods of these protocols, in lower case, as clients compare them.
+/// Returns all methods of these protocols, in lower case, as clients compare them.
 fn methods() -> impl Iterator<Item = SupportedMethod> {
     let ours = |service: &&Service| [KURRENT, KURRENT_V2].contains(&service.contract);
     SERVICES.iter().filter(ours).flat_map(|service| {

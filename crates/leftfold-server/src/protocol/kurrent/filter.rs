@@ -13,24 +13,24 @@ use tonic::Status;
 
 use super::status;
 
-/// Steps back that matching one name may take.
+/// Maximum backtracking steps of matching one name.
 const BACKTRACKS_MAX: usize = 10_000;
-/// Bytes of an expression.
+/// Maximum bytes of an expression.
 const EXPRESSION_BYTES_MAX: usize = 8 * 1024;
-/// Characters of an expression or a name that an error repeats.
+/// Maximum characters of an expression or a name in an error.
 const SHOWN_CHARS_MAX: usize = 200;
-/// Events looked at by an expression before others have their turn.
+/// Number of events matched before the task yields.
 const EVENTS_AT_ONCE: usize = 16;
-/// Events looked at between two checkpoints, unless the client says so.
+/// Default number of events between two checkpoints.
 const WINDOW: u32 = 32;
 
-/// What the name of an index begins with.
+/// The prefix of the names of indexes.
 pub(super) const INDEX_PREFIX: &str = "$idx-";
 /// The index of everything but system events.
 const INDEX_ALL: &str = "$idx-all";
-/// What the name of the index of a category begins with.
+/// The prefix of the indexes of categories.
 const INDEX_CATEGORY: &str = "$idx-ce-";
-/// What the name of the index of an event type begins with.
+/// The prefix of the indexes of event types.
 const INDEX_TYPE: &str = "$idx-et-";
 
 /// A filter, ready to be applied.
@@ -38,7 +38,7 @@ const INDEX_TYPE: &str = "$idx-et-";
 pub(super) struct Filter {
     on: Property,
     by: Pattern,
-    /// How many positions go by between two checkpoints.
+    /// Number of positions between two checkpoints.
     pub(super) checkpoint_every: u64,
 }
 
@@ -64,7 +64,7 @@ enum Index {
 }
 
 impl Index {
-    /// The index of this name.
+    /// Parses the name of an index.
     fn named(name: &str) -> Result<Self, Status> {
         let unknown = || status::index_not_found(name);
         if name == INDEX_ALL {
@@ -120,7 +120,7 @@ impl Filter {
         })
     }
 
-    /// Whether the event passes.
+    /// Returns whether the event matches.
     pub(super) fn passes(&self, event: &RecordedEvent) -> Result<bool, Status> {
         let name = match self.on {
             Property::Stream => event.stream.as_str(),
@@ -132,7 +132,7 @@ impl Filter {
         }
     }
 
-    /// The events that pass; lets others have their turn in between.
+    /// Returns the matching events; yields to other tasks in between.
     pub(super) async fn keep(
         &self,
         mut events: Vec<RecordedEvent>,
@@ -147,14 +147,14 @@ impl Filter {
         Ok(events)
     }
 
-    /// Lets others have their turn before the nth event in a row is looked at, if that may take long.
+    /// Yields to other tasks before the nth event in a row, if matching may take long.
     pub(super) async fn pause(&self, nth: usize) {
         if matches!(self.by, Pattern::Regex(_)) && nth % EVENTS_AT_ONCE == EVENTS_AT_ONCE - 1 {
             tokio::task::yield_now().await;
         }
     }
 
-    /// A part of the log outside of which nothing passes.
+    /// Returns a scope that contains all matching events.
     pub(super) fn scope(&self) -> Scope {
         if let Pattern::Index(Index::Category(category)) = &self.by {
             return Scope::Category(category.clone());
@@ -169,7 +169,7 @@ impl Filter {
         Scope::All
     }
 
-    /// The events among which everything is that passes.
+    /// Returns a query that selects all matching events.
     pub(super) fn query(&self) -> Query {
         match &self.by {
             Pattern::Index(Index::Type(event_type)) => QueryItem::types([event_type.clone()])
@@ -221,7 +221,7 @@ impl Pattern {
     }
 }
 
-/// The beginning of a text: a status travels in headers, of which clients take only so much.
+/// Shortens a text, because a status travels in headers, whose size clients limit.
 fn shortened(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).collect()
 }

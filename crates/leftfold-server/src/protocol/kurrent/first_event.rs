@@ -9,7 +9,7 @@ use leftfold_model::{
     Timestamp,
 };
 
-/// The event, in the model's terms.
+/// Returns the event as a value of the model.
 pub(super) fn event() -> Result<RecordedEvent, ModelError> {
     Ok(RecordedEvent {
         position: Position::START,

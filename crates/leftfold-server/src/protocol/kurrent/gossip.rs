@@ -39,7 +39,7 @@ impl gossip_server::Gossip for Gossip {
 }
 
 impl Gossip {
-    /// Where clients are to connect: as they were told, or as they came.
+    /// Returns where clients connect: the advertised host, or the address they used.
     fn end_point<T>(&self, request: &Request<T>) -> EndPoint {
         let shared = &self.0;
         let own = (shared.address.ip().to_string(), shared.address.port());
@@ -56,7 +56,7 @@ impl Gossip {
     }
 }
 
-/// The host and port that the client used.
+/// Returns the host and port that the client used.
 fn came_by<T>(request: &Request<T>) -> Option<(String, u16)> {
     let uri = request.extensions().get::<RequestUri>()?;
     let authority = uri.0.authority()?;
@@ -67,7 +67,7 @@ fn came_by<T>(request: &Request<T>) -> Option<(String, u16)> {
 #[derive(Debug, Clone)]
 struct RequestUri(http::Uri);
 
-/// Keeps the address of a request, which is not passed on otherwise.
+/// Stores the URI of a request in its extensions, because it is not passed on otherwise.
 pub(super) fn capture_uri<B>(mut request: http::Request<B>) -> http::Request<B> {
     let came_by = RequestUri(request.uri().clone());
     request.extensions_mut().insert(came_by);

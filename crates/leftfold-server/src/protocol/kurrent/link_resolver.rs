@@ -21,7 +21,7 @@ use crate::state::ServerState;
 /// The type of links.
 const LINK: &str = "$>";
 
-/// Shows events to one client.
+/// The resolver of links for one client.
 #[derive(Debug)]
 pub(super) struct LinkResolver {
     store: Arc<dyn EventStore>,
@@ -38,7 +38,7 @@ impl LinkResolver {
         }
     }
 
-    /// One event as it is to be shown.
+    /// Encodes one event, resolving it if it is a link.
     pub(super) async fn one(&mut self, event: &RecordedEvent) -> Result<ReadResp, Status> {
         if !self.resolve_links || event.event_type.as_str() != LINK {
             return Ok(self.writer.answer(Some(event), None));
@@ -49,7 +49,7 @@ impl LinkResolver {
     }
 }
 
-/// Batches of events as they are to be shown.
+/// Encodes batches of events, resolving links.
 pub(super) fn shown(
     shared: &ServerState,
     batches: impl futures_core::Stream<Item = Result<Vec<RecordedEvent>, Status>> + Send + 'static,
@@ -86,7 +86,7 @@ async fn target(
     }
 }
 
-/// What a link says: `revision@stream`.
+/// Parses the target of a link: `revision@stream`.
 fn place(data: &[u8]) -> Option<(StreamName, Revision)> {
     let (revision, stream) = std::str::from_utf8(data).ok()?.split_once('@')?;
     let revision = revision.parse().ok().map(Revision::new)?;

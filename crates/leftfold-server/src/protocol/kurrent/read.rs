@@ -28,7 +28,7 @@ use super::{
 };
 use crate::state::ServerState;
 
-/// Answers a read of one stream.
+/// Reads one stream.
 pub(super) async fn read_stream(
     shared: &ServerState,
     name: StreamName,
@@ -76,7 +76,7 @@ pub(super) async fn read_stream(
 
 type Ends = Option<Result<ReadResp, Status>>;
 
-/// What is said about the ends of a stream before and behind its events.
+/// Returns the messages about the ends of a stream, before and after its events.
 fn ends(
     state: &StreamState,
     from: StartFrom<Revision>,
@@ -102,7 +102,7 @@ fn ends(
     (first, last)
 }
 
-/// Answers a read of everything.
+/// Reads everything.
 pub(super) fn read_all(
     shared: &ServerState,
     (from, direction, count): (StartFrom<Position>, Direction, u64),
@@ -157,7 +157,7 @@ pub(super) fn read_all(
     Ok(link_resolver::shown(shared, passing, form))
 }
 
-/// The batches of a read on their way, as far as they pass.
+/// The batches of a read, filtered.
 struct FilteredRead {
     batches: BoxStream<'static, Result<Vec<RecordedEvent>, Status>>,
     filter: Option<Filter>,
@@ -181,7 +181,7 @@ impl FilteredRead {
     }
 }
 
-/// The events of a read, batch by batch.
+/// Returns the events of a read, batch by batch.
 fn events(
     shared: &ServerState,
     read: Read,

@@ -24,7 +24,7 @@ use super::{
     status,
 };
 
-/// Answers, one message each.
+/// A stream of responses.
 pub(super) type Answers = BoxStream<'static, Result<ReadResp, Status>>;
 
 /// A request to read.
@@ -37,7 +37,7 @@ pub(super) struct ReadRequest {
     pub(super) filter: Option<Filter>,
 }
 
-/// How events are to be shown.
+/// The options of a read: how events are encoded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReadOptions {
     pub(super) ids: UuidFormat,
@@ -46,14 +46,14 @@ pub(super) struct ReadOptions {
     pub(super) tells_ends: bool,
 }
 
-/// What to read, and from where.
+/// The target of a read.
 #[derive(Debug)]
 pub(super) enum ReadTarget {
     Stream(StreamName, StartFrom<Revision>),
     All(StartFrom<Position>),
 }
 
-/// Where to begin.
+/// The start of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StartFrom<T> {
     Start,
@@ -61,7 +61,7 @@ pub(super) enum StartFrom<T> {
     End,
 }
 
-/// How much to read.
+/// The extent of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
     Count(u64),

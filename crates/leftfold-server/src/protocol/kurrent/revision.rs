@@ -10,9 +10,9 @@ pub(super) const NO_STREAM: i64 = -1;
 pub(super) const ANY: i64 = -2;
 /// "The stream exists".
 pub(super) const EXISTS: i64 = -4;
-/// A deleted stream, where a check expects it. Clients cannot read it as what is there.
+/// A deleted stream, as the expectation of a check. Clients cannot read it as an actual state.
 pub(super) const DELETED: i64 = -5;
-/// A tombstoned stream, where a check expects it. Clients cannot read it as what is there.
+/// A tombstoned stream, as the expectation of a check. Clients cannot read it as an actual state.
 pub(super) const TOMBSTONED: i64 = -6;
 /// The revision of the event that ends a tombstoned stream.
 pub(super) const TOMBSTONE_REVISION: i64 = i64::MAX;

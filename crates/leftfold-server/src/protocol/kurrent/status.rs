@@ -13,7 +13,7 @@ use tonic::{
 use super::revision;
 use crate::call::OutcomeUnknown;
 
-/// A status with the trailers that clients look at.
+/// Returns a status with the trailers that clients read.
 fn status(code: Code, message: String, trailers: &[(&'static str, &str)]) -> Status {
     let mut metadata = MetadataMap::new();
     for (name, value) in trailers {
@@ -22,7 +22,7 @@ fn status(code: Code, message: String, trailers: &[(&'static str, &str)]) -> Sta
     Status::with_metadata(code, message, metadata)
 }
 
-/// A value for a trailer. What has no place in one is replaced; clients compare only plain names.
+/// Encodes a value for a trailer. Characters that it cannot hold are replaced; clients compare only plain names.
 fn trailer(value: &str) -> MetadataValue<tonic::metadata::Ascii> {
     let plain: String = value
         .chars()
@@ -44,7 +44,7 @@ pub(super) fn stream_deleted(stream: &StreamName) -> Status {
     )
 }
 
-/// A deletion that expected another revision; an append says so in its answer.
+/// A deletion that expected another revision; an append reports this in its response.
 pub(super) fn wrong_expected_version(
     stream: &StreamName,
     expected: ExpectedRevision,
@@ -131,12 +131,12 @@ pub(super) fn needs_projection(stream: &StreamName) -> Status {
     ))
 }
 
-/// A position at which no event can stand.
+/// A position that no event can have.
 pub(super) fn invalid_position() -> Status {
     Status::unknown("Unexpected FilteredReadAllResult: InvalidPosition")
 }
 
-/// A request that does not say what it has to.
+/// A request without a required field.
 pub(super) fn missing(what: &str) -> Status {
     Status::invalid_argument(format!("{what} is missing"))
 }
@@ -145,12 +145,12 @@ pub(super) fn invalid(error: &ModelError) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-/// There is no room for the request at the moment; nothing was written.
+/// There is no memory for the request now; nothing was written.
 pub(super) fn too_busy(why: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("Server Is Too Busy: {why}"))
 }
 
-/// A call that was begun and of which the outcome is not known.
+/// A call of unknown outcome.
 pub(super) fn unfinished(unfinished: OutcomeUnknown) -> Status {
     match unfinished {
         OutcomeUnknown::TimedOut => Status::aborted(format!("Operation timed out: {unfinished}")),
@@ -177,7 +177,7 @@ pub(super) fn of_read(error: ReadError) -> Status {
     }
 }
 
-/// What is left when conflicts, which each method tells in its own way, are dealt with.
+/// Returns the status of an append error other than a conflict, which each method reports itself.
 pub(super) fn of_append(error: &AppendError) -> Status {
     match error {
         AppendError::Invalid { reason } => Status::invalid_argument(reason.clone()),

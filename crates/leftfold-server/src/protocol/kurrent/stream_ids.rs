@@ -18,7 +18,7 @@ use leftfold_store::{AppendError, EventStore};
 
 use crate::protocol::client_id;
 
-/// Appends, with an id for each stream where the store would need one for the log.
+/// Appends, and retries under derived ids if an id exists in another stream.
 pub(super) async fn append(
     store: &dyn EventStore,
     append: Append,
@@ -31,7 +31,7 @@ pub(super) async fn append(
     Box::pin(append_apart(store, append, refused)).await
 }
 
-/// Appends under derived ids, if that can be what stood in the way.
+/// Appends under derived ids, if an id in another stream can be the cause of the conflict.
 async fn append_apart(
     store: &dyn EventStore,
     append: Append,
@@ -59,7 +59,7 @@ async fn append_apart(
     }
 }
 
-/// Gives events whose id comes a second time, for another stream, the id derived for that stream.
+/// Gives events whose id occurs again, for another stream, the id derived for that stream.
 pub(super) fn separate(writes: &mut [StreamWrite]) {
     let mut streams: HashMap<EventId, StreamName> = HashMap::new();
     for write in writes {
@@ -73,13 +73,13 @@ pub(super) fn separate(writes: &mut [StreamWrite]) {
     }
 }
 
-/// Whether the append writes an event of this id to this stream.
+/// Returns whether the append writes an event of this id to this stream.
 fn writes_to(append: &Append, id: EventId, stream: &StreamName) -> bool {
     let mut writes = append.writes().iter();
     writes.any(|write| write.stream == *stream && write.events.iter().any(|it| it.id() == id))
 }
 
-/// Whether the first event of the append to `stream` stands there under its derived id, where it is expected.
+/// Returns whether the first event of the append to `stream` is stored there under its derived id, where it is expected.
 async fn is_repeated_apart(
     store: &dyn EventStore,
     append: &Append,
@@ -106,7 +106,7 @@ async fn event_at(store: &dyn EventStore, position: Position) -> Option<Recorded
     found.filter(|event| event.position == position)
 }
 
-/// The first event of a read; `None` also if it fails: then the append is answered as it was refused.
+/// Returns the first event of a read; `None` also if it fails, because then the append's own error is returned.
 async fn first(store: &dyn EventStore, read: Read) -> Option<RecordedEvent> {
     let batch = store.read(read).try_next().await.ok()??;
     batch.events.into_iter().next()
@@ -126,7 +126,7 @@ fn apart(append: Append) -> Result<Append, AppendError> {
     })
 }
 
-/// The event under the id derived for this stream, with a note of its own.
+/// Returns the event under the id derived for this stream, with the client's id in its metadata.
 fn derived(event: &NewEvent, stream: &StreamName) -> NewEvent {
     let metadata = match client_id::noted(event.metadata()) {
         // What looks like a note is one: see `protect`.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::state::ServerState;
 
-/// An answer to a request to read.
+/// A response to a read.
 type Answer = Result<ReadResp, Status>;
 
 /// The service.
@@ -36,7 +36,7 @@ impl Streams {
 }
 
 impl Streams {
-    /// The answers to a request to read.
+    /// Returns the responses to a read.
     async fn answer(&self, request: ReadRequest) -> Result<Answers, Status> {
         let shared = &*self.shared;
         if shared.stopping.is_cancelled() {
@@ -80,7 +80,7 @@ impl Streams {
     }
 }
 
-/// Ends answers with a status when the server stops.
+/// Ends a stream of responses with a status at shutdown.
 fn until_shutdown(
     shared: &ServerState,
     answers: Answers,
@@ -97,7 +97,7 @@ fn until_shutdown(
         .filter_map(future::ready)
 }
 
-/// Ends answers behind an error.
+/// Ends a stream of responses after an error.
 fn stop_after_error(
     answers: impl Stream<Item = Answer> + Send,
 ) -> impl Stream<Item = Answer> + Send {

@@ -25,12 +25,12 @@ use super::{
 };
 use crate::{clock, state::ServerState};
 
-/// A subscriber that had caught up and has to be given this many events at once has fallen behind meanwhile.
+/// Number of events in one delivery from which on a caught-up subscriber counts as having fallen behind.
 const BEHIND: usize = 32;
 
 type Deliveries = BoxStream<'static, Result<Delivery, ReadError>>;
 
-/// Follows one stream.
+/// Subscribes to one stream.
 pub(super) async fn stream(
     shared: &ServerState,
     name: StreamName,
@@ -67,7 +67,7 @@ pub(super) async fn stream(
     Ok(following.answers(deliveries.boxed(), None))
 }
 
-/// Where a subscription of a stream begins that has dealt with everything up to a revision.
+/// Returns the position after which a subscription of a stream starts that has handled everything up to a revision.
 async fn position_of(
     store: &dyn EventStore,
     stream: &StreamName,
@@ -82,7 +82,7 @@ async fn position_of(
     Ok(event.map_or(Position::START, |event| event.position))
 }
 
-/// Follows everything.
+/// Subscribes to everything.
 pub(super) async fn all(
     shared: &ServerState,
     after: StartFrom<Position>,
@@ -112,13 +112,13 @@ pub(super) async fn all(
     Ok(following.answers(deliveries, origin))
 }
 
-/// A subscription on its way.
+/// A subscription in progress.
 struct SubscriptionStream {
     showing: LinkResolver,
     filter: Option<Filter>,
     told: CaughtUpScope,
     live: bool,
-    /// The newest checkpoint told, or where the subscription began.
+    /// The newest checkpoint sent, or the start of the subscription.
     checkpointed: Position,
 }
 
@@ -163,7 +163,7 @@ impl SubscriptionStream {
             .boxed()
     }
 
-    /// The messages of the next delivery.
+    /// Returns the messages of the next delivery.
     async fn step(
         (mut this, mut deliveries): (Self, Deliveries),
     ) -> Result<Option<(Vec<ReadResp>, (Self, Deliveries))>, Status> {
@@ -207,7 +207,7 @@ impl SubscriptionStream {
         Ok(messages)
     }
 
-    /// Tells how far the subscription is, if it has come far enough since the last time.
+    /// Adds a checkpoint, if the subscription has moved far enough since the last one.
     fn checkpoint(&mut self, through: Position, messages: &mut Vec<ReadResp>) {
         let due = self.filter.as_ref().is_some_and(|filter| {
             through.get().saturating_sub(self.checkpointed.get()) >= filter.checkpoint_every

@@ -15,7 +15,7 @@ struct Tagged {
     tags: Vec<String>,
 }
 
-/// The tags that metadata names; none if it does not name a list of texts.
+/// Parses the tags in metadata; none if it has no list of texts.
 pub(super) fn parse(metadata: &[u8]) -> Result<Vec<Tag>, ModelError> {
     if !names_tags(metadata) {
         return Ok(Vec::new());
@@ -28,7 +28,7 @@ pub(super) fn parse(metadata: &[u8]) -> Result<Vec<Tag>, ModelError> {
     tags.into_iter().map(Tag::new).collect()
 }
 
-/// Metadata that shows these tags; `memory` is for what has to be made.
+/// Returns metadata with these tags; `memory` is a buffer for it.
 pub(super) fn shown<'a>(metadata: &'a [u8], tags: &[Tag], memory: &'a mut Vec<u8>) -> &'a [u8] {
     if tags.is_empty() || names_tags(metadata) {
         return metadata;

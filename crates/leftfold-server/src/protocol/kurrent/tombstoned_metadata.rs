@@ -12,7 +12,7 @@ use leftfold_model::{
 };
 use leftfold_store::{AppendError, EventStore, ReadError, StreamStatus, TOMBSTONE_EVENT_TYPE};
 
-/// Tombstones of the log that are looked through, at most; behind them revisions are those of the store.
+/// Maximum tombstones of the log that are searched; after them revisions are those of the store.
 const TOMBSTONES_MAX: u64 = 65_536;
 
 /// The revisions that tombstones take in one metadata stream.
@@ -56,7 +56,7 @@ impl TombstoneRevisions {
         }))
     }
 
-    /// Returns what an expectation of the client means to the store.
+    /// Converts a client's expected revision to the store's.
     pub(super) fn expected(&self, expected: ExpectedRevision) -> ExpectedRevision {
         let next = match expected {
             ExpectedRevision::Any | ExpectedRevision::StreamExists => return expected,
@@ -88,12 +88,12 @@ impl TombstoneRevisions {
         CurrentRevision(self.next().checked_sub(1).map(Revision::new))
     }
 
-    /// The revision that clients expect the next event at.
+    /// Returns the revision at which clients expect the next event.
     fn next(&self) -> u64 {
         (self.last + 1).saturating_sub(self.tombstones.len() as u64)
     }
 
-    /// The store's revision of the event that clients count as this one.
+    /// Returns the store's revision of the event that clients count as this one.
     fn stored(&self, counted: u64) -> u64 {
         let tombstones = self.tombstones.iter();
         tombstones.fold(counted, |stored, &at| stored + u64::from(at <= stored))

@@ -7,12 +7,12 @@ use tonic::Status;
 
 use super::{filter, status};
 
-/// Names, or beginnings of names, of the streams that projections make.
+/// Names, or prefixes of names, of the streams that projections write.
 const OF_PROJECTIONS: [&str; 4] = ["$ce-", "$et-", "$bc-", "$category-"];
-/// The stream of all streams, which a projection makes.
+/// The stream of all streams, which a projection writes.
 const STREAMS: &str = "$streams";
 
-/// Refuses a stream that nothing was written to, if its name says that the server would make it.
+/// Refuses a stream without events whose name belongs to a projection.
 pub(super) fn refuse(stream: &StreamName) -> Result<(), Status> {
     let name = stream.as_str();
     if name.starts_with(filter::INDEX_PREFIX) {

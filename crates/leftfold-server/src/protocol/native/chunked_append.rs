@@ -19,18 +19,18 @@ use crate::{
     protocol::{MessageScanner, message_shapes::APPEND},
 };
 
-/// Bytes of an encoded append: what the model allows, and room for numbers, checks and conditions.
+/// Maximum bytes of an encoded append: the model's limit, and space for numbers, checks and conditions.
 const ENCODED_BYTES_MAX: usize = APPEND_BYTES_MAX + 32 * 1024 * 1024;
 
-/// An append whose chunks are all there.
+/// An append with all of its chunks.
 #[derive(Debug)]
 pub(super) struct Joined {
     pub(super) request: AppendRequest,
-    /// The memory it takes, to be kept until it is carried out.
+    /// The memory it takes, held until it is executed.
     pub(super) memory: Reservation,
 }
 
-/// Joins the chunks of an append, which have to be there at the deadline.
+/// Joins the chunks of an append, which must arrive before the deadline.
 pub(super) async fn join(
     chunks: Streaming<AppendChunk>,
     memory: Reservation,

@@ -16,7 +16,7 @@ use leftfold_store::{
 };
 use uuid::Uuid;
 
-/// Bytes of a message of events, about: large enough that a call's costs do not show, small enough to hold a thousand.
+/// Approximate bytes of a message of events: large enough to amortise the cost of a call, small enough to hold a thousand.
 const MESSAGE_BYTES: usize = 256 * 1024;
 /// Bytes of an event beside its data, metadata and names, about.
 const EVENT_BYTES: usize = 64;
@@ -37,7 +37,7 @@ pub(super) fn expected(expected: ExpectedRevision) -> Expected {
     Expected { kind }
 }
 
-/// The answer to an append, whose caller knows its streams.
+/// Encodes the response to an append, whose caller knows its streams.
 pub(super) fn appended(appended: &Appended) -> wire::Appended {
     wire::Appended {
         first: appended.first.get(),
@@ -48,7 +48,7 @@ pub(super) fn appended(appended: &Appended) -> wire::Appended {
     }
 }
 
-/// The answer to a deletion, whose caller does not know where it is noted.
+/// Encodes the response to a deletion, whose caller does not know its stream.
 pub(super) fn deleted(deleted: &Appended) -> wire::Appended {
     wire::Appended {
         streams: deleted.streams.iter().map(|(s, _)| s.to_string()).collect(),
@@ -56,7 +56,7 @@ pub(super) fn deleted(deleted: &Appended) -> wire::Appended {
     }
 }
 
-/// The messages of one batch; at least one.
+/// Encodes one batch as messages; at least one.
 pub(super) fn read_batch(batch: &ReadBatch) -> Vec<wire::ReadBatch> {
     let token = batch.token.seen_through().get();
     let parts = split(&batch.events).into_iter();
@@ -67,7 +67,7 @@ pub(super) fn read_batch(batch: &ReadBatch) -> Vec<wire::ReadBatch> {
     parts.map(message).collect()
 }
 
-/// The messages of one delivery; at least one. The checkpoint of all but the last is that of their own events.
+/// Encodes one delivery as messages; at least one. The checkpoint of all but the last is that of their own events.
 pub(super) fn delivery(delivery: &Delivery) -> Vec<wire::Delivery> {
     let parts = split(&delivery.events);
     let last = parts.len().saturating_sub(1);
@@ -82,7 +82,7 @@ pub(super) fn delivery(delivery: &Delivery) -> Vec<wire::Delivery> {
     parts.into_iter().enumerate().map(message).collect()
 }
 
-/// Events in messages, each with the position of its last event.
+/// Splits events into messages, each with the position of its last event.
 fn split(events: &[RecordedEvent]) -> Vec<(wire::Events, Position)> {
     let mut done = Vec::new();
     let mut gathered = EventBatchBuilder::default();
@@ -98,14 +98,14 @@ fn split(events: &[RecordedEvent]) -> Vec<(wire::Events, Position)> {
     done
 }
 
-/// Bytes of an event in a message, at most.
+/// Returns the maximum bytes of an event in a message.
 fn size(event: &RecordedEvent) -> usize {
     let tags: usize = event.tags.iter().map(|tag| tag.as_str().len() + 4).sum();
     let names = event.stream.as_str().len() + event.event_type.as_str().len();
     EVENT_BYTES + names + tags + event.data.len() + event.metadata.len()
 }
 
-/// A message that is being put together.
+/// The builder of a message.
 #[derive(Default)]
 struct EventBatchBuilder<'a> {
     streams: Names<'a>,

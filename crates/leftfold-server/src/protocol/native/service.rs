@@ -72,7 +72,7 @@ impl Native {
         }
     }
 
-    /// The messages of a stream that does not end by itself, until the server stops.
+    /// Returns the messages of a stream that would not end by itself, until the server shuts down.
     fn followed<T, M, E>(
         &self,
         items: BoxStream<'static, Result<T, E>>,
@@ -88,7 +88,7 @@ impl Native {
         call::until_shutdown(self.shared.stopping.clone(), each, stopped).boxed()
     }
 
-    /// The messages of a stream to its end.
+    /// Returns the messages of a stream to its end.
     fn messages<T, M, E>(
         items: BoxStream<'static, Result<T, E>>,
         messages: impl Fn(&T) -> Vec<M> + Send + 'static,

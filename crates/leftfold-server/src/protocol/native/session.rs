@@ -23,12 +23,12 @@ use crate::{
     state::ServerState,
 };
 
-/// Appends of one session that are under way or answered and not yet told. More would only wait in the store.
+/// Maximum appends of one session that are in flight or whose response is not sent. More would only wait in the store.
 const APPENDS_MAX: usize = SESSION_APPENDS_MAX;
 
 type Answers = Result<AppendsResponse, Status>;
 
-/// Begins a session; its work outlives the stream of answers.
+/// Starts a session; its work outlives the stream of responses.
 pub(super) fn run(
     shared: &Arc<ServerState>,
     incoming: Streaming<AppendsRequest>,
@@ -50,9 +50,9 @@ pub(super) fn run(
     }))
 }
 
-/// How taking appends ended.
+/// Why reading appends ended.
 enum End {
-    /// The client has no more, or is gone.
+    /// The client is done, or disconnected.
     Client,
     Stopping,
     Broken(ErrorResponse),
@@ -62,7 +62,7 @@ struct Session {
     shared: Arc<ServerState>,
     memory: ConnectionMemory,
     tell: mpsc::Sender<Answers>,
-    /// Received and not begun.
+    /// Appends received and not begun.
     waiting: VecDeque<NumberedAppend>,
     /// The number of the newest append that was begun.
     begun: u64,
@@ -91,7 +91,7 @@ impl Session {
         let _ = self.tell.send(Err(refusal.into())).await;
     }
 
-    /// Takes and answers appends until there are no more to take.
+    /// Reads and answers appends until there are no more.
     async fn take(&mut self, mut incoming: Streaming<AppendsRequest>) -> End {
         let stopping = self.shared.stopping.clone();
         loop {
@@ -127,7 +127,7 @@ impl Session {
         self.under_way.len() + self.answers.len()
     }
 
-    /// Begins as many as there is room for.
+    /// Begins as many waiting appends as the limit allows.
     async fn begin_waiting(&mut self) -> Result<(), ErrorResponse> {
         while self.open() < APPENDS_MAX
             && let Some(next) = self.waiting.pop_front()

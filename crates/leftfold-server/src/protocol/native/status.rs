@@ -23,14 +23,14 @@ use tonic::{Code, Status};
 use super::encode;
 use crate::connection::BudgetExhausted;
 
-/// By which the detail of a status is known.
+/// The type URL of the detail of a status.
 const ERROR_DETAIL_URL: &str = "type.googleapis.com/leftfold.v1.ErrorDetail";
 /// Maximum length of the chain of causes in a status.
 const CAUSES_MAX: usize = 8;
-/// Bytes of one text.
+/// Maximum bytes of one text.
 const TEXT_BYTES_MAX: usize = 512;
 
-/// Why a request was not fulfilled.
+/// The error of a request.
 #[derive(Debug)]
 pub(super) struct ErrorResponse {
     code: Code,
@@ -39,7 +39,7 @@ pub(super) struct ErrorResponse {
 }
 
 impl ErrorResponse {
-    /// The request itself is wrong.
+    /// The request is invalid.
     pub(super) fn invalid(reason: impl Into<String>) -> Self {
         let reason = bounded(&reason.into());
         Self {
@@ -49,7 +49,7 @@ impl ErrorResponse {
         }
     }
 
-    /// The memory for requests does not suffice.
+    /// The memory for requests is exhausted.
     pub(super) fn overloaded(full: BudgetExhausted) -> Self {
         AppendError::Unavailable {
             cause: Arc::new(full),
@@ -57,7 +57,7 @@ impl ErrorResponse {
         .into()
     }
 
-    /// The server is about to end.
+    /// The server is shutting down.
     pub(super) fn stopping() -> Self {
         Self {
             code: Code::Unavailable,
@@ -128,7 +128,7 @@ impl ErrorResponse {
         }
     }
 
-    /// The message for answers that carry their refusals themselves.
+    /// Returns the message for responses that carry errors themselves.
     pub(super) fn into_failure(self) -> ErrorDetail {
         ErrorDetail {
             kind: Some(self.kind),

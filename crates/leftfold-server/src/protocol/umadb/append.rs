@@ -26,17 +26,17 @@ use super::{
 };
 use crate::protocol::interner::NameInterner;
 
-/// How often an append is tried because others note progress of the same source.
+/// Maximum attempts of an append while others store progress of its source.
 const ATTEMPTS: u32 = 64;
-/// How many events that are not shown a condition passes over.
+/// Maximum events of system streams that a condition skips.
 const HIDDEN_MAX: u32 = 1_024;
 
-/// An append that was asked for.
+/// A requested append.
 #[derive(Debug)]
 pub(super) struct AppendCommand {
     /// The events under the condition, for the default stream; `None` if there are none.
     plain: Option<Append>,
-    /// The ids that the client gave, if it gave one to each event: without, it cannot mean the same append again.
+    /// The ids that the client gave, if it gave one to each event; without them a repetition is not recognisable.
     ids: Option<Vec<EventId>>,
     condition: Option<AppendCondition>,
     progress: Option<Progress>,
@@ -46,7 +46,7 @@ pub(super) struct AppendCommand {
 struct Progress {
     told: wire::TrackingInfo,
     track: TrackingStream,
-    /// The id of the event that will note it.
+    /// The id of the event that stores it.
     id: EventId,
 }
 
@@ -146,7 +146,7 @@ impl AppendCommand {
         self.plain.iter().flat_map(Append::events)
     }
 
-    /// The position of the last event, if the first has this one; 0 if there is none.
+    /// Returns the position of the last event, if the first has this one; 0 if there is none.
     fn last(&self, first: Position) -> u64 {
         match self.events().count() as u64 {
             0 => 0,
@@ -154,7 +154,7 @@ impl AppendCommand {
         }
     }
 
-    /// The events under ids of their own: the ids that the client gave are stored already.
+    /// Gives the events fresh ids, because the ids that the client gave are stored already.
     fn with_fresh_ids(
         &self,
         condition: Option<&AppendCondition>,
@@ -162,7 +162,7 @@ impl AppendCommand {
         plain(self.events().map(event::with_fresh_id).collect(), condition)
     }
 
-    /// Whether others noted progress of the same source in between.
+    /// Returns whether another append stored progress of the source in between.
     fn lost_race(&self, error: &AppendError) -> bool {
         let (Some(progress), AppendError::Conflict(Conflict::WrongRevision { stream, .. })) =
             (&self.progress, error)
@@ -172,7 +172,7 @@ impl AppendCommand {
         stream == progress.track.stream()
     }
 
-    /// The progress has been made already: by this very append, or it does not advance.
+    /// Handles progress that does not advance: returns the first response of a repetition, or an error.
     async fn behind(
         &self,
         store: &Arc<dyn EventStore>,
@@ -192,7 +192,7 @@ impl AppendCommand {
         )))
     }
 
-    /// The answer to an append that was refused: where it stands already, or why it was refused.
+    /// Returns the position of a rejected append that is stored already, or the error.
     async fn repeated_or(
         &self,
         store: &Arc<dyn EventStore>,
@@ -206,7 +206,7 @@ impl AppendCommand {
         Err(status::of_append(&error))
     }
 
-    /// Where this append stands already, if what its condition matches is itself, however long ago that was.
+    /// Returns the position of this append, if its condition matches its own stored events, however old they are.
     async fn repeated(&self, store: &Arc<dyn EventStore>) -> Result<Option<u64>, Status> {
         let (Some(condition), Some(ids)) = (&self.condition, &self.ids) else {
             return Ok(None);
@@ -258,7 +258,7 @@ impl AppendCommand {
     }
 }
 
-/// Whether a condition failed at an event that is not shown; then it begins behind that event.
+/// Returns whether a condition failed at an event of a system stream, and then moves the condition after that event.
 async fn passed_over(
     store: &Arc<dyn EventStore>,
     error: &AppendError,
@@ -284,7 +284,7 @@ async fn passed_over(
     Ok(passes)
 }
 
-/// The id that a client gave an event.
+/// Returns the id that a client gave an event.
 fn stored_id(event: &RecordedEvent) -> Option<EventId> {
     match EventMetadata::from_json(&event.metadata).id {
         ClientId::Stored => Some(event.id),
@@ -293,7 +293,7 @@ fn stored_id(event: &RecordedEvent) -> Option<EventId> {
     }
 }
 
-/// The append of these events; `None` if there are none.
+/// Creates the append of these events; `None` if there are none.
 fn plain(
     events: Vec<NewEvent>,
     condition: Option<&AppendCondition>,
@@ -310,7 +310,7 @@ fn plain(
     append.map(Some).map_err(|error| status::of_model(&error))
 }
 
-/// The first position that a condition speaks of.
+/// Returns the first position that a condition covers.
 fn unseen(condition: &AppendCondition) -> Position {
     condition.after.seen_through().next()
 }

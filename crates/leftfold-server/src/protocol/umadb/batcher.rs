@@ -12,17 +12,17 @@ use leftfold_model::{Position, RecordedEvent};
 use super::encode::EventEncoder;
 use crate::protocol::wire_format;
 
-/// Events of a message, if the client does not say.
+/// Default number of events in a message.
 const EVENTS_USUALLY: u32 = 1024;
-/// Events of a message, whatever the client says.
+/// Maximum number of events in a message.
 const EVENTS_MAX: u32 = 4096;
-/// Bytes of a message: clients take 4 MiB, and want room for what is around the events.
+/// Maximum bytes of a message: clients accept 4 MiB, including the message's overhead.
 const BYTES_MAX: u64 = 3_670_016;
 /// Events that wait to be sent.
 #[derive(Debug)]
 pub(super) struct MessageBatcher {
     waiting: VecDeque<(Position, Bytes)>,
-    /// What they take in a message.
+    /// Their encoded size.
     bytes: u64,
     events_max: usize,
     writer: EventEncoder,
@@ -57,12 +57,12 @@ impl MessageBatcher {
         self.waiting.is_empty()
     }
 
-    /// Whether there is enough for a message.
+    /// Returns whether there is enough for a message.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.len() >= self.events_max || self.bytes >= BYTES_MAX
     }
 
-    /// The events of the next message; none if none wait.
+    /// Takes the events of the next message; none if none wait.
     pub(super) fn take(&mut self) -> Batch {
         let mut events = Vec::with_capacity(self.waiting.len().min(self.events_max));
         let (mut last, mut bytes) = (None, 0);

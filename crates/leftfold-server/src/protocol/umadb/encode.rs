@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::metadata::{ClientId, EventMetadata};
 use crate::protocol::wire_format::{self, SharedBuffer};
 
-/// Writes events.
+/// The encoder of events.
 #[derive(Debug, Default)]
 pub(super) struct EventEncoder {
     out: SharedBuffer,
@@ -23,7 +23,7 @@ pub(super) struct EventEncoder {
 }
 
 impl EventEncoder {
-    /// The `SequencedEvent`.
+    /// Encodes a `SequencedEvent`.
     pub(super) fn write(&mut self, event: &RecordedEvent) -> Bytes {
         let kept = EventMetadata::from_json(&event.metadata);
         write_event(&mut self.event, event, &kept);
@@ -82,7 +82,7 @@ fn write_event(out: &mut Vec<u8>, event: &RecordedEvent, kept: &EventMetadata) {
     }
 }
 
-/// The order in which the tags of an event were given, if that is known and they are its tags.
+/// Returns the given order of an event's tags, if it is stored and agrees with them.
 fn in_order<'a>(tags: &[Tag], given: Option<&'a [String]>) -> Option<&'a [String]> {
     let given = given?;
     let mut set: Vec<_> = given.iter().map(String::as_str).collect();

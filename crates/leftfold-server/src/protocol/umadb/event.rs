@@ -18,12 +18,12 @@ use super::{
 };
 use crate::protocol::{client_id, interner::NameInterner};
 
-/// Returns whether clients are shown an event: not if the store or the server noted it for itself.
+/// Returns whether clients see an event: not one of a system stream.
 pub(super) fn is_shown(event: &RecordedEvent) -> bool {
     !event.stream.as_str().starts_with('$')
 }
 
-/// Returns an event under a fresh id, with a note of the client's if it was stored under that.
+/// Returns an event under a fresh id, with the client's id in its metadata if it was stored under that.
 pub(super) fn with_fresh_id(event: &NewEvent) -> NewEvent {
     let id = event.id();
     let event = event.clone().with_id(EventId::fresh());
@@ -36,7 +36,7 @@ pub(super) fn with_fresh_id(event: &NewEvent) -> NewEvent {
     event.with_metadata(metadata)
 }
 
-/// Decodes an event, and the id that the client gave it. `tracking` is noted with it.
+/// Decodes an event, and the id that the client gave it. `tracking` is stored with it.
 ///
 /// The event has the client's id, unless `used` holds that already: an id may come twice in an append.
 pub(super) fn decode(
@@ -72,8 +72,9 @@ pub(super) fn decode(
     Ok((event.map_err(refused)?, id))
 }
 
-/// The wire does not tell what data is. What reads as a JSON object or list is taken for one, so that clients that ask for
-/// JSON get it.
+/// Returns the content type of data, which the wire does not carry.
+///
+/// A JSON object or list counts as JSON, so that clients that want JSON get it.
 fn content_type(data: &[u8]) -> ContentType {
     let begins = data.iter().find(|byte| !byte.is_ascii_whitespace());
     let is_json =

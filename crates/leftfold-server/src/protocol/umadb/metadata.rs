@@ -19,15 +19,15 @@ use serde_json::value::RawValue;
 
 use crate::protocol::client_id;
 
-/// The key under which an event tells of which progress it is part. Its value is an object, so no pair of a client is meant.
+/// The key of the progress that an event is part of. Its value is an object, unlike a client's pair.
 const TRACKING: &str = "$tracking";
-/// The key under which tags are kept in the order in which they were given, if that is not their own. Its value is a list.
+/// The key of the tags in their given order, if that is not ascending. Its value is a list.
 const TAGS: &str = "$tags";
-/// Metadata that notes nothing but that the client gave no id.
+/// Metadata that says only that the client gave no id.
 const MISSING_ID: &[u8] = b"{\"$id\":[]}";
-/// The key under which metadata is shown that is no JSON object but text.
+/// The key of metadata that is text and no JSON object.
 const TEXT: &str = "$metadata";
-/// The key under which metadata is shown that is not even text.
+/// The key of metadata that is not text.
 const BINARY: &str = "$metadata.base64";
 
 /// The id that a client gave an event.
@@ -42,18 +42,18 @@ pub(super) enum ClientId {
     Given(EventId),
 }
 
-/// What is kept of an event beside its type, data and tags.
+/// The metadata of an event on this wire.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct EventMetadata {
     pub(super) pairs: Vec<MetadataEntry>,
     pub(super) tracking: Option<TrackingInfo>,
-    /// The tags in the order in which they were given, if that is to be kept.
+    /// The tags in their given order, if that is stored.
     pub(super) tags: Option<Vec<String>>,
     pub(super) id: ClientId,
 }
 
 impl EventMetadata {
-    /// The JSON form; nothing if there is nothing to say. The error says what is wrong with the pairs.
+    /// Encodes the metadata as JSON; empty if there is none. The error says which pair is invalid.
     pub(super) fn to_json(&self) -> Result<Bytes, String> {
         if *self == Self::default() {
             return Ok(Bytes::new());
@@ -66,7 +66,7 @@ impl EventMetadata {
         Ok(json.into())
     }
 
-    /// What an event's metadata says if it only notes that the client gave no id: most events of many clients.
+    /// Decodes metadata that says only that the client gave no id: most events of many clients.
     fn nothing_but_missing_id(metadata: &[u8]) -> Option<Self> {
         (metadata == MISSING_ID).then(|| Self {
             id: ClientId::Missing,
@@ -74,7 +74,7 @@ impl EventMetadata {
         })
     }
 
-    /// What an event's metadata says.
+    /// Decodes an event's metadata.
     pub(super) fn from_json(metadata: &[u8]) -> Self {
         let mut kept = Self::default();
         if metadata.is_empty() {
@@ -124,7 +124,7 @@ fn pair(key: impl Into<String>, value: impl Into<String>) -> MetadataEntry {
     }
 }
 
-/// A text as itself, any other value as JSON.
+/// Returns a text as itself, any other value as JSON.
 fn shown(value: &RawValue) -> String {
     serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
 }
@@ -152,7 +152,7 @@ impl Serialize for EventMetadata {
     }
 }
 
-/// What a note of the client's id says: a list of the one id, or of none.
+/// Decodes the client's id: a list of the one id, or of none.
 fn client_id_of(json: &str) -> Option<ClientId> {
     match serde_json::from_str::<Vec<&str>>(json).ok()?.as_slice() {
         [] => Some(ClientId::Missing),
@@ -167,7 +167,7 @@ struct TrackingRecord {
     position: u64,
 }
 
-/// The members of a JSON object in their order, doubles included.
+/// The members of a JSON object in their order, including duplicates.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {

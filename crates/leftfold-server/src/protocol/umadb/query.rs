@@ -7,7 +7,7 @@ use leftfold_model::{
 };
 use leftfold_proto::umadb::v1 as wire;
 
-/// A query; none, one without items, and one with an item that asks for nothing are all for everything.
+/// Decodes a query; a missing one, one without items, and one with an empty item all match everything.
 pub(super) fn query(asked: Option<wire::Query>) -> Result<Query, ModelError> {
     let items = asked.unwrap_or_default().items;
     let asks_nothing = |item: &wire::QueryItem| item.types.is_empty() && item.tags.is_empty();
@@ -24,7 +24,7 @@ fn item(asked: wire::QueryItem) -> Result<QueryItem, ModelError> {
     QueryItem::new(types, tags)
 }
 
-/// A condition; without `after` every matching event there is makes it fail.
+/// Decodes a condition; without `after` every matching event fails it.
 pub(super) fn condition(asked: wire::AppendCondition) -> Result<AppendCondition, ModelError> {
     let after = asked
         .after

@@ -19,14 +19,14 @@ use super::{
     query, status,
 };
 
-/// A read on its way.
+/// A read in progress.
 struct Reading {
     store: Arc<dyn EventStore>,
     read: Read,
     batches: BoxStream<'static, Result<ReadBatch, ReadError>>,
-    /// How many events may still be sent; `None`: all.
+    /// Number of events that may still be sent; `None`: all.
     remaining: Option<u64>,
-    /// How many events the store gave since it was asked last.
+    /// Number of events that the current read of the store has returned.
     given: u64,
     last: Position,
     head: Option<Position>,
@@ -35,7 +35,7 @@ struct Reading {
     ended: bool,
 }
 
-/// The messages that answer a request.
+/// Returns the response messages of a read.
 pub(super) fn read(
     store: &Arc<dyn EventStore>,
     asked: wire::ReadRequest,
@@ -72,10 +72,10 @@ pub(super) fn read(
     Ok(stream::try_unfold(begin, Reading::step))
 }
 
-/// How many events [`shown_head`] passes over.
+/// Maximum events that [`shown_head`] skips.
 const HIDDEN_MAX: u64 = 64;
 
-/// Returns the position of the newest event that clients are shown, or of one that is not shown behind many such.
+/// Returns the position of the newest event that clients see, or of one of a system stream after many such.
 pub(super) async fn shown_head(store: &dyn EventStore) -> Result<Position, ReadError> {
     let head = store.head().await?;
     for limit in [1, HIDDEN_MAX] {
@@ -139,7 +139,7 @@ impl Reading {
         }
     }
 
-    /// The store gave all it was asked for. If some of that is not shown, there may be more that is.
+    /// Continues the read if the store returned its full limit and clients did not see some of it.
     fn go_on(&mut self) {
         let cut_short = self.read.limit.is_some_and(|limit| self.given >= limit);
         let Some(missing) = self.remaining.filter(|&missing| missing > 0 && cut_short) else {

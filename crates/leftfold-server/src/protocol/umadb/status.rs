@@ -12,7 +12,7 @@ use leftfold_proto::{
 use leftfold_store::{AppendError, ReadError};
 use tonic::{Code, Status};
 
-/// What was sent breaks a rule; sending it again cannot help.
+/// The request breaks a rule; a retry cannot help.
 pub(super) fn invalid(reason: impl ToString) -> Status {
     detailed(
         Code::InvalidArgument,
@@ -25,7 +25,7 @@ pub(super) fn of_model(error: &ModelError) -> Status {
     invalid(error)
 }
 
-/// A condition failed, or something like one: read again and decide again.
+/// A condition failed, or progress does not advance: read again and decide again.
 pub(super) fn integrity(reason: impl ToString) -> Status {
     detailed(
         Code::FailedPrecondition,
@@ -67,7 +67,7 @@ pub(super) fn of_read(error: &ReadError) -> Status {
     }
 }
 
-/// Why the progress of a source cannot be read.
+/// Returns the status if the progress of a source cannot be read.
 pub(super) fn of_tracking(error: &ReadError) -> Status {
     match error {
         // Not an outage: no retry can help.
@@ -78,12 +78,12 @@ pub(super) fn of_tracking(error: &ReadError) -> Status {
     }
 }
 
-/// What is stored cannot be what was stored.
+/// Stored data is damaged.
 pub(super) fn damaged(reason: impl ToString) -> Status {
     detailed(Code::DataLoss, ErrorType::Corruption, reason.to_string())
 }
 
-/// The server stops.
+/// The server is shutting down.
 pub(super) fn stopping() -> Status {
     Status::unavailable("server is stopping")
 }

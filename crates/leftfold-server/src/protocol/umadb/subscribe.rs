@@ -20,14 +20,14 @@ use crate::{
     state::ServerState,
 };
 
-/// A subscription on its way.
+/// A subscription in progress.
 struct SubscriptionStream {
     deliveries: BoxStream<'static, Result<Delivery, ReadError>>,
     stopping: CancellationToken,
     pack: MessageBatcher,
 }
 
-/// The messages that answer a request.
+/// Returns the response messages of a subscription.
 pub(super) async fn subscribe(
     shared: &Arc<ServerState>,
     asked: wire::SubscribeRequest,

@@ -18,11 +18,11 @@ use tonic::Status;
 
 use super::status;
 
-/// What stands before a source's name in the name of its stream.
+/// The prefix of the streams of sources.
 const PREFIX: &str = "$tracking-";
-/// The type of events that note progress.
+/// The type of events that store progress.
 const NOTED_TYPE: &str = "$tracking";
-/// Bytes of a source's name, at most.
+/// Maximum bytes of a source's name.
 const SOURCE_BYTES_MAX: usize = 255;
 
 /// The stream of a source.
@@ -32,11 +32,11 @@ pub(super) struct TrackingStream(StreamName);
 /// The newest progress of a source.
 #[derive(Debug)]
 pub(super) struct TrackingRecord {
-    /// How far the source has been dealt with.
+    /// The processed position of the source.
     pub(super) position: u64,
-    /// The event that says so.
+    /// The event that stores it.
     pub(super) event: EventId,
-    /// Where that stands.
+    /// The position of that event.
     pub(super) at: Position,
     revision: Revision,
 }
@@ -62,7 +62,7 @@ impl TrackingStream {
         &self.0
     }
 
-    /// The newest progress; none if nothing was noted yet.
+    /// Reads the newest progress; none if none is stored yet.
     pub(super) async fn newest(
         &self,
         store: &Arc<dyn EventStore>,
@@ -81,7 +81,7 @@ impl TrackingStream {
         newest.as_ref().map(read).transpose()
     }
 
-    /// The write that notes progress, if `newest` still is the newest.
+    /// Returns the write that stores progress, if `newest` still is the newest.
     pub(super) fn write(
         &self,
         tracking: &TrackingInfo,
@@ -120,7 +120,7 @@ fn read(event: &RecordedEvent) -> Result<TrackingRecord, Status> {
     })
 }
 
-/// Returns the id of the event that notes `tracking` together with events of these ids: the same for a retry.
+/// Returns the id of the event that stores `tracking` together with events of these ids; a retry gets an equal one.
 pub(super) fn id_for(tracking: &TrackingInfo, ids: &[EventId]) -> EventId {
     let Some(&first) = ids.first() else {
         return EventId::fresh();

@@ -19,9 +19,9 @@ use crate::protocol::http_api::{
     problem::Problem,
 };
 
-/// The attribute that the header `content-type` is.
+/// The attribute of the header `content-type`.
 const MEDIA_TYPE: &str = "datacontenttype";
-/// The media type of data that has none and is no JSON.
+/// The media type of data without one that is not JSON.
 const BINARY: &str = "application/octet-stream";
 
 /// Decodes the event that the headers describe.
@@ -71,7 +71,7 @@ pub(in crate::protocol::http_api) fn binary_event(
     decode::event_with_data(attributes, CLOUD_EVENTS_PREFIX, body.clone(), stream)
 }
 
-/// The text of a header's value; `None` if it is none. A percent sign that begins no code stands for itself.
+/// Decodes the text of a header's value; `None` if it is invalid. A percent sign that begins no code stands for itself.
 fn percent_decode(value: &[u8]) -> Option<String> {
     let quoted = value
         .strip_prefix(b"\"")

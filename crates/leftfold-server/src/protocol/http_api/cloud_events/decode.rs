@@ -24,12 +24,12 @@ use crate::{
 
 /// The namespace of ids that are made from a source and an id that is not a UUID.
 const ID_NAMESPACE: EventId = EventId::from_bytes(*b"leftfold-cloudid");
-/// Attributes of one event. Each costs more memory than it is long; producers set about a dozen.
+/// Maximum attributes of one event. Each costs more memory than its length; producers set about a dozen.
 const ATTRIBUTES_MAX: usize = 256;
-/// Bytes of a value that a problem tells as the value it is.
+/// Maximum bytes of a value that a problem repeats.
 const TOLD_BYTES_MAX: usize = 256;
 
-/// What is said of an event, by name.
+/// The attributes of an event, by name.
 #[derive(Debug)]
 pub(in crate::protocol::http_api) struct Attributes<'a> {
     named: BTreeMap<Cow<'a, str>, &'a RawValue>,
@@ -74,7 +74,7 @@ impl<'de> Visitor<'de> for AttributesVisitor {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The events that were given for a stream.
+/// Decodes the events of a request for a stream.
 pub(in crate::protocol::http_api) fn events(
     given: Bounded<Attributes<'_>, APPEND_EVENTS_MAX>,
     stream: &str,
@@ -94,7 +94,7 @@ pub(in crate::protocol::http_api) fn events(
         .collect()
 }
 
-/// The event of which all attributes but its data are given.
+/// Decodes an event from its attributes and its data.
 pub(super) fn event_with_data(
     attributes: Attributes<'_>,
     prefix: &str,
@@ -109,17 +109,17 @@ pub(super) fn event_with_data(
     given.checked(attributes.count)?.into_event(stream)
 }
 
-/// One of them, and where it stands in the request.
+/// An event with its place in the request.
 struct IncomingEvent<'a> {
     named: BTreeMap<Cow<'a, str>, &'a RawValue>,
-    /// What stands before the names of attributes in the request.
+    /// The prefix of the names of attributes in the request.
     prefix: String,
-    /// The data, if it is no attribute.
+    /// The data, if it is not an attribute.
     body: Option<Bytes>,
 }
 
 impl<'a> IncomingEvent<'a> {
-    /// Refuses an event that says too much, and names that are none.
+    /// Refuses an event with too many attributes or invalid names.
     fn checked(self, count: usize) -> Result<Self, Problem> {
         if count > ATTRIBUTES_MAX {
             let limit = serde_json::json!({"unit": "attributes", "max": ATTRIBUTES_MAX});
@@ -197,7 +197,7 @@ impl<'a> IncomingEvent<'a> {
         Problem::of_model(format!("{}{name}", self.prefix), error)
     }
 
-    /// An attribute that is text. A null means that it is not set.
+    /// Takes an attribute that is text. A null means that it is not set.
     fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
         let Some(value) = self.named.remove(name).filter(|value| !is_null(value)) else {
             return Ok(None);
@@ -208,7 +208,7 @@ impl<'a> IncomingEvent<'a> {
         })
     }
 
-    /// One that must be set.
+    /// Takes an attribute that must be set.
     fn required(&mut self, name: &str) -> Result<String, Problem> {
         let limit = "text of at least one character";
         match self.text(name)? {
@@ -259,7 +259,7 @@ impl<'a> IncomingEvent<'a> {
         }
     }
 
-    /// The event with its time, and the text of that if it would come back as another.
+    /// Adds the time to the event, and its text to the stored attributes if it would be returned differently.
     fn timed(
         &self,
         event: NewEvent,
@@ -276,7 +276,7 @@ impl<'a> IncomingEvent<'a> {
         Ok((event.with_time(time), Some(given).filter(|_| differs)))
     }
 
-    /// The attributes that an event has no place for.
+    /// Takes the attributes without a field in an event.
     fn others(&mut self) -> Result<Map<String, Value>, Problem> {
         let mut others = Map::new();
         for (name, value) in std::mem::take(&mut self.named) {
@@ -300,7 +300,7 @@ fn is_null(value: &RawValue) -> bool {
     value.get() == "null"
 }
 
-/// A value as a problem tells it.
+/// Converts a value for a problem.
 fn told(value: &RawValue) -> Value {
     let json = value.get();
     if json.len() > TOLD_BYTES_MAX {
@@ -309,9 +309,9 @@ fn told(value: &RawValue) -> Value {
     serde_json::from_str(json).unwrap_or_default()
 }
 
-/// The id that follows from source and id, which together are what makes an event the same.
+/// Derives the event id from source and id, which together identify a `CloudEvent`.
 ///
-/// An event that this server showed as one of the stream's own keeps its id. The length keeps apart what only looks alike
+/// An event whose source is the stream itself keeps its id. The length distinguishes pairs that would be equal
 /// when joined.
 fn event_id(source: &str, id: &str, stream: &str) -> EventId {
     let own = Some(id).filter(|_| source == source_of(stream));

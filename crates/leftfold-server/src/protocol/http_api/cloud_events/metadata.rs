@@ -10,19 +10,19 @@ use serde_json::{Map, Value};
 use super::{POSITION, REVISION, STREAM, content_type, tag_list};
 use crate::json;
 
-/// The key under which they stand.
+/// The key of the attributes.
 const KEY: &str = "cloudevents";
-/// Attributes that an event has a place for, or that tell its place: none of them is ever kept.
+/// Attributes with a field in an event, or of its position: none of them is stored here.
 const RESERVED: [&str; 6] = ["specversion", "type", "data", POSITION, REVISION, STREAM];
 
-/// The metadata that keeps these attributes.
+/// Encodes the attributes as metadata.
 pub(super) fn metadata(attributes: Map<String, Value>) -> Vec<u8> {
     let under_key = [(KEY.to_owned(), Value::Object(attributes))];
     let metadata: Map<String, Value> = under_key.into_iter().collect();
     Value::Object(metadata).to_string().into_bytes()
 }
 
-/// The attributes that an event's metadata keeps, if it is such metadata.
+/// Decodes the attributes in an event's metadata, if it has them.
 pub(super) fn attributes(event: &RecordedEvent) -> Option<Map<String, Value>> {
     let mut keys: Map<String, Value> = serde_json::from_slice(&event.metadata).ok()?;
     let (1, Some(Value::Object(kept))) = (keys.len(), keys.get_mut(KEY)) else {
@@ -35,7 +35,7 @@ pub(super) fn attributes(event: &RecordedEvent) -> Option<Map<String, Value>> {
     (fits && agrees(&kept, event)).then_some(kept)
 }
 
-/// Whether the attributes that say what the event says too say the same.
+/// Returns whether the stored attributes agree with the fields of the event.
 fn agrees(kept: &Map<String, Value>, event: &RecordedEvent) -> bool {
     let holds = |name: &str, of_text: &dyn Fn(&str) -> bool| match kept.get(name) {
         None => true,
@@ -59,7 +59,7 @@ fn agrees(kept: &Map<String, Value>, event: &RecordedEvent) -> bool {
         })
 }
 
-/// Other metadata, as an attribute of its own.
+/// Returns metadata of other protocols as an attribute of its own.
 pub(super) fn foreign_metadata(metadata: &[u8]) -> Map<String, Value> {
     let attribute = match std::str::from_utf8(metadata) {
         Ok("") => None,
@@ -70,13 +70,13 @@ pub(super) fn foreign_metadata(metadata: &[u8]) -> Map<String, Value> {
     attribute.into_iter().collect()
 }
 
-/// Attributes have short plain names; others would be lost on other wires.
+/// Returns whether a name is a valid attribute name: short and plain.
 pub(super) fn is_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     !name.is_empty() && name.bytes().all(is_plain)
 }
 
-/// And plain values.
+/// Returns whether a value is a valid attribute value: a plain one.
 pub(super) fn is_value(value: &Value) -> bool {
     match value {
         Value::String(_) | Value::Bool(_) => true,

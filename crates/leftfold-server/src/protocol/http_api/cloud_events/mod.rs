@@ -26,22 +26,22 @@ use crate::json::{self, Layout};
 pub(super) const ONE: &str = "application/cloudevents+json";
 /// The media type of a list.
 pub(super) const BATCH: &str = "application/cloudevents-batch+json";
-/// The version that is understood.
+/// The supported version.
 const VERSION: &str = "1.0";
 
-/// Where an event stands: told of each that is read, and not kept of one that is appended.
+/// The attribute of the position: added to responses, and ignored in requests.
 const POSITION: &str = "position";
 const REVISION: &str = "revision";
 const STREAM: &str = "stream";
 
-/// An event in the words of `CloudEvents`.
+/// An event in the format of `CloudEvents`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CloudEvent<'a> {
     /// Always 1.0.
     specversion: &'static str,
     /// Unique within its source.
     id: String,
-    /// Where it comes from, a URI reference.
+    /// Its source, a URI reference.
     source: String,
     #[serde(rename = "type")]
     event_type: &'a str,
@@ -60,13 +60,13 @@ pub(super) struct CloudEvent<'a> {
     data: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data_base64: Option<String>,
-    /// Everything else: `subject`, `dataschema`, extensions. On the way out `position`, `revision` and `stream`.
+    /// All other attributes: `subject`, `dataschema`, extensions. In responses also `position`, `revision` and `stream`.
     #[serde(flatten)]
     others: Map<String, Value>,
 }
 
 impl<'a> CloudEvent<'a> {
-    /// The event in these words.
+    /// Converts an event.
     pub(super) fn of(event: &'a RecordedEvent) -> Self {
         let mut others = metadata::attributes(event)
             .unwrap_or_else(|| metadata::foreign_metadata(&event.metadata));
@@ -103,13 +103,13 @@ impl<'a> CloudEvent<'a> {
     }
 }
 
-/// The source of events that have no other: their stream.
+/// Returns the source of events without another one: their stream.
 fn source_of(stream: &str) -> String {
     let stream = super::percent_encode(stream);
     format!("{}/streams/{stream}", super::BASE)
 }
 
-/// Tags as one text.
+/// Encodes tags as one text.
 fn tag_text(tags: &[Tag]) -> String {
     let tags = tags.iter().map(Tag::as_str);
     let tags: Vec<_> = tags
@@ -118,7 +118,7 @@ fn tag_text(tags: &[Tag]) -> String {
     tags.join(",")
 }
 
-/// Tags from such a text.
+/// Decodes tags from such a text.
 fn tag_list(text: &str) -> Result<Vec<Tag>, ModelError> {
     let parts = text.split(',').filter(|_| !text.is_empty());
     parts
@@ -126,7 +126,7 @@ fn tag_list(text: &str) -> Result<Vec<Tag>, ModelError> {
         .collect()
 }
 
-/// How data of a media type is encoded. The media types of JSON share one code, those that are not known another.
+/// Returns the encoding of a media type. All media types of JSON share one code, unknown ones another.
 fn content_type(media_type: &str) -> ContentType {
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     let essence = essence.to_ascii_lowercase();

@@ -21,10 +21,10 @@ use tonic::Status;
 
 use super::{super::revision, record};
 
-/// Checks of one append, at most: each is looked up.
+/// Maximum checks of one append, each of which is a lookup.
 const CHECKS_MAX: usize = 1_000;
 
-/// The index in a violation that no check speaks of.
+/// The index of a violation without a check.
 const NO_CHECK: i32 = -1;
 
 /// The checks of one append.
@@ -35,7 +35,7 @@ pub(super) struct ConsistencyChecks(Vec<Check>);
 struct Check {
     stream: StreamName,
     wanted: ExpectedState,
-    /// What the client wrote.
+    /// The number that the client sent.
     number: i64,
 }
 
@@ -49,17 +49,17 @@ enum ExpectedState {
     At(Revision),
 }
 
-/// How streams are, against the checks.
+/// The result of evaluating the checks.
 #[derive(Debug, Default)]
 pub(super) struct CheckEvaluation {
-    /// What fails.
+    /// The failed checks.
     pub(super) violations: Vec<ConsistencyViolation>,
-    /// What must still be so when the append is decided.
+    /// What must still hold when the append is decided.
     pub(super) held: Vec<StreamCheck>,
 }
 
 impl CheckEvaluation {
-    /// Whether an append was refused because a stream is not any more as it was seen.
+    /// Returns whether an append was rejected because a stream changed since the evaluation.
     pub(super) fn is_outdated(&self, conflict: &Conflict) -> bool {
         let Conflict::WrongRevision {
             stream, expected, ..
@@ -71,7 +71,7 @@ impl CheckEvaluation {
         self.held.iter().any(same)
     }
 
-    /// What no store can fulfil, so that an append under it is only recognised if it is a repetition.
+    /// Returns a check that always fails, so that an append under it succeeds only as a repetition.
     pub(super) fn unsatisfiable(&self) -> Option<StreamCheck> {
         let violation = self.violations.first()?;
         let Some(consistency_violation::Type::StreamState(state)) = &violation.r#type else {
@@ -114,7 +114,7 @@ impl ConsistencyChecks {
         checks.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Looks at the streams.
+    /// Evaluates the checks.
     pub(super) async fn evaluate(
         &self,
         store: &dyn EventStore,
@@ -144,7 +144,7 @@ impl ConsistencyChecks {
         Ok(seen)
     }
 
-    /// What fails when `writes` are appended and `seen` is what fails of the checks alone.
+    /// Returns the violations when `writes` are appended; `seen` are those of the checks alone.
     ///
     /// A write to a tombstoned stream violates all checks of that stream, or has no check that it could name.
     pub(super) async fn violations(
@@ -189,8 +189,9 @@ fn wanted(number: i64) -> Option<ExpectedState> {
 }
 
 impl Check {
-    /// As for an append that expects the same: a deleted stream counts as absent and still has its last revision, and a
-    /// stream of which there is metadata alone counts as present.
+    /// Returns whether the check holds, by the rules of appends.
+    ///
+    /// A deleted stream counts as absent and still has its last revision. A stream with metadata alone counts as present.
     fn holds(&self, state: &StreamState) -> bool {
         let (status, last) = (state.status, state.last);
         match self.wanted {
@@ -209,7 +210,7 @@ impl Check {
         }
     }
 
-    /// What tells that the stream is still as it was seen.
+    /// Returns the checks under which the stream is unchanged.
     fn held(&self, state: &StreamState) -> Vec<StreamCheck> {
         let exactly = |last: Option<Revision>| {
             last.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact)
@@ -239,7 +240,7 @@ impl Check {
     }
 }
 
-/// A violation with what is there, in numbers that every client knows.
+/// Creates a violation with the actual state, in numbers that every client knows.
 fn violation(
     check_index: i32,
     stream: &StreamName,

@@ -21,10 +21,10 @@ const TAGS: &str = "$tags";
 const SCHEMA_FORMAT: &str = "$schema.format";
 const SCHEMA_NAME: &str = "$schema.name";
 const SCHEMA_ID: &str = "$schema.id";
-/// Bytes of a record, at most: data and properties.
+/// Maximum bytes of a record: data and properties.
 const RECORD_BYTES_MAX: usize = limits::DATA_BYTES_MAX;
 
-/// A stream's name.
+/// Decodes a stream's name.
 pub(super) fn stream(name: String) -> Result<StreamName, Status> {
     if name == "$$" {
         return Err(Status::invalid_argument(
@@ -34,7 +34,7 @@ pub(super) fn stream(name: String) -> Result<StreamName, Status> {
     StreamName::new(name).map_err(|error| status::of_model(&error))
 }
 
-/// A record as an event for `stream`.
+/// Decodes a record as an event for `stream`.
 pub(super) fn event(record: AppendRecord, stream: &StreamName) -> Result<NewEvent, Status> {
     let refused = |error| status::of_model(&error);
     let id: Option<EventId> = match record.record_id.as_deref() {
@@ -112,7 +112,7 @@ fn json(value: prost_types::Value) -> Option<Value> {
     })
 }
 
-/// Whole numbers without a fraction, as people and programs write them.
+/// Encodes whole numbers without a fraction.
 fn number(number: f64) -> Option<Number> {
     const EXACT_TO: f64 = 9_007_199_254_740_992.0;
     if number.fract() == 0.0 && number.abs() <= EXACT_TO {
@@ -122,7 +122,7 @@ fn number(number: f64) -> Option<Number> {
     Number::from_f64(number)
 }
 
-/// The tags that a property tells: a list of texts; or a text that is a JSON list of texts, or one tag, for clients whose
+/// Decodes the tags of a property: a list of texts; or a text that is a JSON list of texts, or one tag, for clients whose
 /// properties are texts.
 fn tags(property: Option<&Value>) -> Result<Vec<Tag>, String> {
     let told = |list: &[Value]| {

@@ -26,12 +26,12 @@ use super::{
 /// Maximum evaluations of the checks of one append while its streams change.
 const ATTEMPTS: u32 = 64;
 
-/// Records that are to be appended.
+/// The records of a request.
 #[derive(Debug)]
 pub(super) struct Records {
     append: Append,
     checks: ConsistencyChecks,
-    /// Whether the client gave all ids, so that it can mean the same append again.
+    /// Whether the client gave all ids, so that a repetition is recognisable.
     has_ids: bool,
 }
 
@@ -97,7 +97,7 @@ impl Records {
         append.map_err(|error| status::of_model(&error))
     }
 
-    /// The checks do not hold: perhaps because these records stand there already.
+    /// Returns the first response if the checks fail because these records are stored already.
     async fn repeated(
         &self,
         store: &dyn EventStore,
@@ -111,7 +111,7 @@ impl Records {
         Err(self.violated(store, seen).await)
     }
 
-    /// Which checks fail, those of tombstoned streams that are written included.
+    /// Returns the violations, including those of tombstoned streams that are written.
     async fn violated(&self, store: &dyn EventStore, seen: &CheckEvaluation) -> Status {
         match self
             .checks
@@ -124,7 +124,7 @@ impl Records {
     }
 }
 
-/// Where the streams are now, each once.
+/// Returns the revision of each stream once.
 fn answer(appended: &Appended) -> AppendRecordsResponse {
     let mut revisions: Vec<StreamRevision> = Vec::new();
     let known = |revisions: &[StreamRevision], stream: &StreamName| {

@@ -21,10 +21,10 @@ use super::{
 };
 use crate::{call, connection::Reservation, state::ServerState};
 
-/// What a client said so far.
+/// The messages of a session so far.
 #[derive(Debug)]
 pub(super) struct Session {
-    /// The room it takes.
+    /// The memory it takes.
     held: Reservation,
     writes: Vec<StreamWrite>,
     streams: HashSet<StreamName>,
@@ -33,7 +33,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Takes in all messages.
+    /// Collects all messages.
     pub(super) async fn gather(
         shared: &ServerState,
         mut messages: Streaming<AppendRequest>,
@@ -75,7 +75,7 @@ impl Session {
         Ok(())
     }
 
-    /// Appends what was gathered.
+    /// Appends the collected records.
     pub(super) async fn execute(
         self,
         store: Arc<dyn EventStore>,
@@ -91,7 +91,7 @@ impl Session {
     }
 }
 
-/// Counts records, up to as many as an append may have.
+/// Counts records, up to the limit of an append.
 pub(super) fn bound_events(events: &mut usize, more: usize) -> Result<(), Status> {
     *events = events.saturating_add(more);
     if *events > limits::APPEND_EVENTS_MAX {
@@ -103,7 +103,7 @@ pub(super) fn bound_events(events: &mut usize, more: usize) -> Result<(), Status
     Ok(())
 }
 
-/// Counts bytes, up to as many as an append may have.
+/// Counts bytes, up to the limit of an append.
 pub(super) fn bound_bytes(
     bytes: &mut usize,
     event: &NewEvent,

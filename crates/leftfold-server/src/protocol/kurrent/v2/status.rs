@@ -22,7 +22,7 @@ use tonic::{Code, Status};
 
 use super::super::{limits::DETAILS_BYTES_MAX, revision};
 
-/// What stands before a message's name in the type of a detail.
+/// The prefix of a message's name in the type of a detail.
 const TYPE_PREFIX: &str = "type.googleapis.com/kurrentdb.protocol.v2.streams.errors.";
 
 pub(super) fn of_model(error: &ModelError) -> Status {
@@ -37,7 +37,7 @@ pub(super) fn of_read(error: &ReadError) -> Status {
     }
 }
 
-/// Why the append of `writes` failed.
+/// Returns the status of a failed append of `writes`.
 pub(super) async fn of_append(
     store: &dyn EventStore,
     writes: &[StreamWrite],
@@ -127,7 +127,7 @@ fn tombstoned(stream: &StreamName) -> Status {
     )
 }
 
-/// Streams are not as the checks demand. The first of the violations are named, as many as clients take.
+/// Some checks fail. The status lists the first violations, up to the size that clients accept.
 pub(super) fn violated(mut violations: Vec<ConsistencyViolation>) -> Status {
     let count = violations.len();
     let mut bytes = 0;
