@@ -38,7 +38,7 @@ class BankAccount {
     return this.record("WithdrawalMade", { amount });
   }
 
-  // Appends under the revision that was loaded: if somebody else was faster, this fails and nothing is written.
+  // Appends under the revision that was loaded: after a concurrent append, this fails and nothing is written.
   async record(type, data) {
     const event = jsonEvent({ type, data });
     const { nextExpectedRevision } = await client.appendToStream(this.stream, event, { streamState: this.revision });
