@@ -21,7 +21,7 @@ use super::{
 use crate::{
     append::{AppendValidator, Decision, LogSnapshot, PreparedLookups},
     clock::Clock,
-    disk::{Disk, DiskLock, FileKind, FileName},
+    disk::{Disk, DiskLock, FileKind, FileName, read_only::read_only},
     error::StorageError,
     index::{MemIndex, TermKind, write_term},
     limits::LogOptions,
@@ -33,7 +33,7 @@ use crate::{
         frame,
         names::NameEncoder,
     },
-    recover::{Marker, OpenError, OpenReport, recover},
+    recover::{Inventory, Marker, OpenError, OpenReport, recover},
     segment::create,
 };
 
@@ -53,6 +53,8 @@ pub struct Core {
     /// Memory of the group written last, for the next one.
     spare_buffer: Vec<u8>,
     latched: Option<Arc<StorageError>>,
+    /// Whether the disk keeps nothing, so that there is nothing to stop.
+    is_read_only: bool,
     /// Whether the marker of an earlier clean stop is still there.
     marked: bool,
     report: OpenReport,
@@ -75,8 +77,14 @@ impl Core {
         options: LogOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
+        // A directory of other things is refused before the lock's file is made in it.
+        let inventory = Inventory::of(disk.as_ref())?;
+        if disk.is_read_only() && inventory.segments.is_empty() {
+            return Err(OpenError::NoLog);
+        }
         let lock = disk.lock()?;
         let recovered = recover(&disk, &options)?;
+        let is_read_only = disk.is_read_only();
         let head = recovered.decider.next.previous();
         let view = View {
             head,
@@ -106,7 +114,8 @@ impl Core {
             active,
             group: Group::default(),
             spare_buffer: Vec::new(),
-            latched: None,
+            latched: is_read_only.then(|| Arc::new(StorageError::directory("write", read_only()))),
+            is_read_only,
             marked: recovered.marked,
             report: recovered.report,
             term: Vec::new(),
@@ -484,6 +493,9 @@ impl Core {
     pub fn close(mut self) -> Result<(), CloseError> {
         self.shared.close();
         self.shared.stop_scavenging();
+        if self.is_read_only {
+            return Ok(());
+        }
         if let Some(cause) = self.latched {
             return Err(CloseError::ReadOnly { cause });
         }

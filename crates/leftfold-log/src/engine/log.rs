@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, SystemClock},
-    disk::{Disk, DiskLock, real::RealDisk},
+    disk::{Disk, DiskLock, read_only::ReadOnlyDisk, real::RealDisk},
     error::StorageError,
     limits::LogOptions,
     read::{Cursor, FirstBatch, Follower, ReadError, Streams, ViewSource},
@@ -84,6 +84,21 @@ impl Log {
     /// A few small reads per segment; after an unclean stop also a copy of the newest segment.
     pub fn open(directory: impl Into<PathBuf>, options: LogOptions) -> Result<Self, OpenError> {
         let disk = RealDisk::at(directory).map_err(|e| StorageError::directory("create", e))?;
+        Self::open_on(Arc::new(disk), options, Arc::new(SystemClock))
+    }
+
+    /// Opens the log in this directory for reading only: nothing in the directory is made or changed, and appends are refused
+    /// as [`AppendError::ReadOnly`]. Others may read it so at the same time; a log that is open otherwise is refused.
+    ///
+    /// # Errors
+    /// [`OpenError`]; [`OpenError::NoLog`] if there is none.
+    /// # Cost
+    /// As [`Self::open`], in memory: the newest segment after an unclean stop, and indexes that are missing.
+    pub fn open_read_only(
+        directory: impl Into<PathBuf>,
+        options: LogOptions,
+    ) -> Result<Self, OpenError> {
+        let disk = ReadOnlyDisk::at(directory).map_err(|e| StorageError::directory("open", e))?;
         Self::open_on(Arc::new(disk), options, Arc::new(SystemClock))
     }
 
@@ -303,6 +318,8 @@ impl Running {
     }
 
     fn close(&self) -> Result<(), CloseError> {
+        // Held until all is done: a second caller must not learn that the log is closed while its directory is not free.
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(threads) = self.threads().take() else {
             return Ok(());
         };
@@ -318,10 +335,7 @@ impl Running {
         let closed = self.commit_queue.close();
         let _ = threads.writer.map(thread::JoinHandle::join);
         // No thread uses the files any more.
-        self.lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        lock.take();
         closed
     }
 }

@@ -12,6 +12,7 @@ mod faulty_disk;
 mod in_place;
 mod lifecycle;
 mod model;
+mod salvage;
 mod scavenge;
 mod story;
 mod waking;
