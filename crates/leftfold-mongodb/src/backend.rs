@@ -11,7 +11,7 @@ use std::{
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamName, Timestamp};
 use leftfold_store::{
-    AppendError, Backend, Capabilities, Delivery, ListStreams, ReadBatch, ReadError,
+    AppendError, Backend, Capabilities, Delivery, ListStreams, LogEntry, ReadBatch, ReadError,
     ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, Subscription, Truncation,
 };
 use tokio::{
@@ -23,7 +23,7 @@ use crate::{
     MongoOptions, OpenError,
     append::{Pending, Writer},
     document::to_u64,
-    erase,
+    entries, erase,
     error::Failure,
     listing,
     log::Log,
@@ -196,6 +196,10 @@ impl Backend for MongoBackend {
             let found = with_retry(log, || listing::current(log, &stream)).await;
             found.map(CurrentRevision).map_err(Failure::into_read_error)
         })
+    }
+
+    fn entries(&self, after: Position) -> BoxStream<'static, Result<Vec<LogEntry>, ReadError>> {
+        entries::entries(self.inner.log.clone(), after)
     }
 
     fn erase(

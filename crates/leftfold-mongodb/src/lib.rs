@@ -10,6 +10,7 @@
 mod append;
 mod backend;
 mod document;
+mod entries;
 mod erase;
 mod error;
 mod listing;

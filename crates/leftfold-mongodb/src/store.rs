@@ -8,9 +8,9 @@ use std::sync::Arc;
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{Append, Appended, Position, Read, StreamName};
 use leftfold_store::{
-    AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
-    RetentionStore, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState,
-    Subscription,
+    AppendError, Backend, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch,
+    ReadError, RetentionStore, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
+    StreamState, Subscription,
 };
 
 use crate::{
@@ -135,6 +135,10 @@ impl EventStore for MongoStore {
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
         self.retained.snapshots()
+    }
+
+    fn storage(&self) -> Option<Arc<dyn Backend>> {
+        self.retained.storage()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {

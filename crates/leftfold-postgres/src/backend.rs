@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamName};
 use leftfold_store::{
-    AppendError, Backend, Capabilities, Delivery, ListStreams, ReadBatch, ReadError,
+    AppendError, Backend, Capabilities, Delivery, ListStreams, LogEntry, ReadBatch, ReadError,
     ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, Subscription, Truncation,
 };
 use tokio::{
@@ -191,6 +191,10 @@ impl Backend for PostgresBackend {
             })
             .await
         })
+    }
+
+    fn entries(&self, after: Position) -> BoxStream<'static, Result<Vec<LogEntry>, ReadError>> {
+        read::entries(Arc::clone(&self.inner.pool), after)
     }
 
     fn erase(

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Size in bytes at which a page is truncated.
-const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(super) const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The first pause of a retry; each further one is twice as long.
 const BACKOFF_INITIAL: Duration = Duration::from_millis(20);
 /// The longest pause of a retry.
