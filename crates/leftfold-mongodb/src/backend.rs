@@ -43,7 +43,7 @@ struct Inner {
     log: Log,
     tail: Arc<Tail>,
     snapshots: Arc<MongoSnapshotStore>,
-    /// The way to the writing task, until the store is closed.
+    /// The sender to the writer task, until the store is closed.
     queue: Mutex<Option<mpsc::Sender<Pending>>>,
     writing: Mutex<Option<JoinHandle<()>>>,
 }

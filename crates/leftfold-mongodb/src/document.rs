@@ -16,7 +16,7 @@ use crate::error::Failure;
 /// The version of the documents that this program writes.
 pub(crate) const FORMAT_VERSION: i64 = 1;
 
-/// Which writer made a commit, and which of its commits it is. Unique over all commits ever tried.
+/// The identity of a commit: its writer and a number. Unique over all commits ever tried.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) writer: Binary,
@@ -81,17 +81,17 @@ pub(crate) struct PayloadReference {
     pub(crate) checksum: i64,
 }
 
-/// A number as BSON keeps it.
+/// Converts a number to BSON's integer.
 pub(crate) fn to_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A number that is never negative.
+/// Converts BSON's integer to a number, which is never negative.
 pub(crate) fn to_u64(number: i64) -> Result<u64, Failure> {
     u64::try_from(number).map_err(|_| Failure::Damaged(format!("negative number {number}")))
 }
 
-/// Bytes as BSON keeps them.
+/// Converts bytes to BSON.
 pub(crate) fn binary(bytes: impl Into<Vec<u8>>) -> Binary {
     Binary {
         subtype: BinarySubtype::Generic,
@@ -99,7 +99,7 @@ pub(crate) fn binary(bytes: impl Into<Vec<u8>>) -> Binary {
     }
 }
 
-/// An id as BSON keeps it: as other programs write UUIDs.
+/// Converts an id to BSON, as other programs write UUIDs.
 pub(crate) fn uuid(id: [u8; 16]) -> Binary {
     Binary {
         subtype: BinarySubtype::Uuid,
@@ -113,7 +113,7 @@ pub(crate) fn place(stream: &str, revision: u64) -> String {
     format!("{stream}@{revision:016x}")
 }
 
-/// The id that BSON keeps.
+/// Converts an id from BSON.
 pub(crate) fn event_id(binary: &Binary) -> Result<EventId, Failure> {
     let bytes = binary.bytes.as_slice().try_into();
     let bytes = bytes.map_err(|_| Failure::Damaged("an id has not 16 bytes".to_owned()))?;
@@ -142,7 +142,7 @@ impl CommitDocument {
         i64::from(sum.0)
     }
 
-    /// Checks what every later use relies on.
+    /// Checks the invariants that every later use relies on.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let damaged = |what: &str| Failure::Damaged(format!("commit {}: {what}", self.number));
         if self.checksum() != self.checksum {

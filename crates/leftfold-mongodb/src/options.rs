@@ -15,16 +15,16 @@ use crate::OpenError;
 
 /// The database of a store whose address names none.
 const DATABASE: &str = "leftfold";
-/// The longest an operation may take; after it the connection is dropped and the operation counts as failed.
+/// Timeout of an operation; after it the connection is dropped and the operation counts as failed.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long reads and appends try to reach a server that is gone.
+/// Time for which reads and appends retry to reach a server.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often subscriptions ask for new commits of other processes.
+/// Interval at which subscriptions poll for commits of other processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Options of a store over MongoDB.
 ///
-/// Read from a connection string as other MongoDB programs take it, with a few words of its own:
+/// Parsed from a connection string as of other MongoDB programs, with a few parameters of its own:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), leftfold_mongodb::OpenError> {
@@ -78,21 +78,21 @@ impl MongoOptions {
         self
     }
 
-    /// Sets the longest time one operation may take before it counts as failed; 30 s unless set.
+    /// Sets the timeout of one operation. Default: 30 s.
     #[must_use]
     pub fn with_operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
         self
     }
 
-    /// Sets how long reads and appends try to reach a server that is gone; 30 s unless set.
+    /// Sets how long reads and appends retry to reach a server. Default: 30 s.
     #[must_use]
     pub fn with_reconnect_timeout(mut self, timeout: Duration) -> Self {
         self.reconnect_timeout = timeout;
         self
     }
 
-    /// Sets the interval between two looks for commits of other processes; 100 ms unless set.
+    /// Sets the interval between polls for commits of other processes. Default: 100 ms.
     #[must_use]
     pub fn with_poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
@@ -200,7 +200,7 @@ fn without_credentials(error: &mongodb::error::Error) -> String {
 impl FromStr for MongoOptions {
     type Err = OpenError;
 
-    /// Takes the words of the store out of the address; the driver parses the rest when the store is opened.
+    /// Takes the parameters of the store out of the address; the driver parses the rest when the store is opened.
     fn from_str(address: &str) -> Result<Self, OpenError> {
         let scheme = ["mongodb://", "mongodb+srv://"]
             .into_iter()
@@ -241,7 +241,7 @@ impl FromStr for MongoOptions {
 }
 
 impl MongoOptions {
-    /// Takes a word of the store's own; returns whether it is one.
+    /// Takes a parameter of the store's own; returns whether it is one.
     fn take(&mut self, word: &str, value: &str) -> Result<bool, OpenError> {
         match word {
             "leftfold_prefix" => {

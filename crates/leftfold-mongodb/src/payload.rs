@@ -18,7 +18,7 @@ use crate::{
     log::Log,
 };
 
-/// Bytes of one document of a payload. The server takes documents up to 16 MiB.
+/// Bytes of one document of a payload. The server accepts documents up to 16 MiB.
 const PART_BYTES: usize = 8 * 1024 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]

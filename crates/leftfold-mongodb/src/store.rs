@@ -38,7 +38,7 @@ pub struct MongoStore {
 }
 
 impl MongoStore {
-    /// Opens the store at an address as [`MongoOptions`] reads it, making its collections and indexes if need be.
+    /// Opens the store at an address of [`MongoOptions`], creating its collections and indexes if necessary.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -49,7 +49,7 @@ impl MongoStore {
     /// Opens the store with these options.
     ///
     /// # Errors
-    /// [`OpenError`]: not reached, not safe, or made by a newer program.
+    /// [`OpenError`]: unreachable, unsafe, or created by a newer program.
     pub async fn open_with(options: MongoOptions) -> Result<Self, OpenError> {
         let backend = MongoBackend::open(options).await?;
         Ok(Self {
@@ -69,7 +69,7 @@ impl MongoStore {
             .map_err(OpenError::connect)
     }
 
-    /// Reads all of the log and checks that every commit is as it was written and follows the one before it.
+    /// Reads the whole log and checks the checksum of every commit, and that it follows the one before.
     ///
     /// # Errors
     /// [`ReadError::Corrupt`] names the first commit or event that is damaged; [`ReadError::Unavailable`].
