@@ -53,15 +53,20 @@ pub(crate) enum Command {
     /// Shows counts and sizes.
     #[command(after_help = "Example:\n  leftfold stats --data data --json")]
     Stats(Stats),
-    /// Imports events from JSON Lines; a repeated import stores nothing twice.
+    /// Imports an exact export, or events from JSON Lines; a repeated import stores nothing twice.
     #[command(
         after_help = "Each line is an object: stream, type, data; optionally id, metadata, tags, time.\n\
+        An exact export goes into an empty store, or over an earlier copy.\n\
         Files compressed with gzip or zstd are recognized by their first bytes.\n\n\
         Example:\n  leftfold import events.jsonl --data data"
     )]
     Import(Import),
-    /// Exports all events as JSON Lines, oldest first.
-    #[command(after_help = "Example:\n  leftfold export --data data | gzip > events.jsonl.gz")]
+    /// Exports a store as JSON Lines, oldest event first: an exact copy, or its events alone.
+    #[command(
+        after_help = "An exact copy has positions, revisions, erased places and checksums; import makes the same store of it.\n\n\
+        Examples:\n  leftfold export --data data | gzip > store.jsonl.gz\n  \
+        leftfold export --plain --data data | jq -r .type"
+    )]
     Export(Export),
     /// Prints or sets the metadata of a stream: its retention, and keys of its users.
     #[command(
@@ -85,6 +90,13 @@ pub(crate) enum Command {
         Example:\n  leftfold scavenge --data data --rate 20000000"
     )]
     Scavenge(Scavenge),
+    /// Saves every sound event of a damaged store, and names the positions that are missing.
+    #[command(
+        after_help = "The file has a line for each event, as read --json prints it; import takes it. The store is not changed.\n\
+        Ends with exit code 4 if positions are missing.\n\n\
+        Example:\n  leftfold salvage --data data events.jsonl"
+    )]
+    Salvage(Salvage),
     /// Reads every byte and checks the index against the log. Works on --data only.
     #[command(after_help = "Example:\n  leftfold verify --data data")]
     Verify(Verify),
@@ -304,14 +316,27 @@ pub(crate) struct Import {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Salvage {
+    /// Directory of the store. [env: LEFTFOLD_DATA]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) data: Option<PathBuf>,
+    /// The file to write, which must not exist; `-`: standard output.
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Export {
     #[command(flatten)]
     pub(crate) data: Data,
     /// The file to write; without it, or for `-`, standard output.
     pub(crate) file: Option<PathBuf>,
+    /// Events alone, one a line, without positions and checksums: for other programs, and for imports into a store that
+    /// has events of its own.
+    #[arg(long)]
+    pub(crate) plain: bool,
     /// Export although events were scavenged. Importing the copy assigns new positions and revisions, so stream metadata
     /// that names revisions hides other events than in this store.
-    #[arg(long)]
+    #[arg(long, requires = "plain")]
     pub(crate) allow_gaps: bool,
 }
 

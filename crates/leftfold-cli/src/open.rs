@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use leftfold_client::Client;
 use leftfold_mongodb::{MongoOptions, MongoStore};
 use leftfold_postgres::{PostgresOptions, PostgresStore};
-use leftfold_store::{EmbeddedStore, EventStore, LogOptions};
+use leftfold_store::{EmbeddedStore, EventStore, LogOptions, OpenError};
 
 use crate::cli::Data;
 
@@ -105,8 +105,21 @@ pub(crate) async fn for_writing(data: &Data) -> anyhow::Result<Arc<dyn EventStor
     at(&StoreLocation::of(data)?).await
 }
 
-/// Opens an existing store.
+/// Opens an existing store for reading only; nothing in a directory is created or changed.
 pub(crate) async fn existing(data: &Data) -> anyhow::Result<Arc<dyn EventStore>> {
+    match StoreLocation::of(data)? {
+        StoreLocation::Directory(directory) => {
+            must_exist(&directory)?;
+            let store = EmbeddedStore::open_read_only(&directory, LogOptions::default()).await;
+            let store = store.map_err(|error| cannot_open(&directory, error))?;
+            Ok(Arc::new(store))
+        }
+        _ => existing_for_writing(data).await,
+    }
+}
+
+/// Opens an existing store for writing.
+pub(crate) async fn existing_for_writing(data: &Data) -> anyhow::Result<Arc<dyn EventStore>> {
     let place = match StoreLocation::of(data)? {
         StoreLocation::Directory(directory) => {
             must_exist(&directory)?;
@@ -128,13 +141,28 @@ pub(crate) fn must_exist(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Builds the error for a directory that cannot be opened, with the remedies if it is damaged.
+fn cannot_open(directory: &Path, error: OpenError) -> anyhow::Error {
+    let is_damaged = matches!(&error, OpenError::Storage(error) if error.is_corruption());
+    let directory = directory.display();
+    let cannot = match is_damaged {
+        true => format!(
+            "cannot open {directory}. Is it a copy of a store in use? Copy again after the store was stopped, or with \
+             leftfold export --url. Else leftfold salvage --data {directory} FILE saves what is sound"
+        ),
+        false => format!("cannot open {directory}"),
+    };
+    anyhow::Error::from(error).context(cannot)
+}
+
 /// Opens the store at a location, creating it if it is absent.
 pub(crate) async fn at(place: &StoreLocation) -> anyhow::Result<Arc<dyn EventStore>> {
     let cannot = || format!("cannot open {place}");
     match place {
         StoreLocation::Directory(directory) => {
             let store = EmbeddedStore::open(directory, LogOptions::default()).await;
-            Ok(Arc::new(store.with_context(cannot)?))
+            let store = store.map_err(|error| cannot_open(directory, error))?;
+            Ok(Arc::new(store))
         }
         StoreLocation::Postgres(options, _) => {
             let store = PostgresStore::open_with((**options).clone()).await;

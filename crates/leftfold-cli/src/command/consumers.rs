@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub(crate) async fn run(arguments: cli::Consumers) -> anyhow::Result<()> {
-    let store = open::existing(&arguments.data).await?;
+    let store = open::existing_for_writing(&arguments.data).await?;
     let consumers = store.consumers();
     let mut out = Printer {
         json: arguments.json,

@@ -14,6 +14,7 @@ mod import;
 mod metadata;
 mod migrate;
 mod read;
+mod salvage;
 mod scavenge;
 mod serve;
 mod stats;
@@ -45,6 +46,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Consumers(arguments) => consumers::run(arguments).await?,
         Command::Delete(arguments) => delete::run(arguments).await?,
         Command::Scavenge(arguments) => scavenge::run(arguments).await?,
+        Command::Salvage(arguments) => return salvage::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments).await?,
         Command::Verify(arguments) => verify::run(&arguments).await?,
         Command::Migrate(arguments) => migrate::run(&arguments).await?,

@@ -12,6 +12,7 @@ mod consumers;
 mod import;
 mod mongodb;
 mod postgres;
+mod salvage;
 mod serve;
 mod served;
 mod stalled;
