@@ -7,6 +7,7 @@ use std::{path::PathBuf, str::FromStr};
 
 use crate::setting_args::SettingArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use leftfold_error_codes::ErrorCode;
 use leftfold_model::{
     Category, EventId, EventType, ExpectedRevision, Query, QueryItem, Revision, StreamName, Tag,
 };
@@ -119,6 +120,12 @@ pub(crate) enum Command {
         Examples:\n  leftfold serve --data data\n  leftfold serve --memory --listen 127.0.0.1:0"
     )]
     Serve(Serve),
+    /// Explains an error code: what happened, the causes, what to do. Without a code, lists all.
+    #[command(after_help = "Example:\n  leftfold explain LF0002")]
+    Explain {
+        /// The code that an error message ends with.
+        code: Option<ErrorCode>,
+    },
     /// Prints completions for a shell.
     #[command(
         after_help = "Example:\n  leftfold completions bash > /etc/bash_completion.d/leftfold"

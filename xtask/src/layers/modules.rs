@@ -130,7 +130,11 @@ const TABLES: &[Layers] = &[
     Layers {
         krate: "leftfold-derive",
         parent: "",
-        layers: &[&["event", "snapshot"], &["attributes", "shape"]],
+        layers: &[
+            &["event", "snapshot"],
+            &["attributes", "shape"],
+            &["serde_attributes"],
+        ],
     },
     Layers {
         krate: "leftfold-client",
@@ -182,6 +186,7 @@ const TABLES: &[Layers] = &[
         parent: "",
         layers: &[
             &["command"],
+            &["reference"],
             &["display", "exit_code", "signals"],
             &["open"],
             &["cli"],

@@ -5,18 +5,20 @@
 
 use std::io::{BufWriter, Stdout, Write};
 
-use anyhow::bail;
 use leftfold_model::Position;
 use leftfold_server::json::time_text;
 use leftfold_store::consumers::{
-    ConsumerName, ConsumerStatus, Consumers, LIST_MAX, ListParked, ParkedEvent, Resolution,
+    ConsumerError, ConsumerName, ConsumerStatus, Consumers, LIST_MAX, ListParked, ParkedEvent,
+    Resolution,
 };
 use serde_json::{Value, json};
 
 use super::output;
 use crate::{
     cli::{self, ConsumersCommand},
-    display, open,
+    display,
+    exit_code::UsageError,
+    open,
 };
 
 pub(crate) async fn run(arguments: cli::Consumers) -> anyhow::Result<()> {
@@ -54,7 +56,9 @@ pub(crate) async fn run(arguments: cli::Consumers) -> anyhow::Result<()> {
             let to = Position::new(to);
             let head = store.head().await?;
             if to > head {
-                bail!("position {to} is behind the end of the log, which is at {head}");
+                let text =
+                    format!("position {to} is behind the end of the log, which is at {head}");
+                return Err(UsageError(text).into());
             }
             consumers.reset(&consumer, to).await?;
             let text = || format!("checkpoint set, position {to}");
@@ -131,7 +135,10 @@ async fn parked(
 async fn known(consumers: &dyn Consumers, name: &ConsumerName) -> anyhow::Result<ConsumerStatus> {
     match consumers.status(name).await? {
         Some(status) => Ok(status),
-        None => bail!("consumer {name} is not known; `leftfold consumers list` shows which are"),
+        None => Err(ConsumerError::NotFound {
+            consumer: name.clone(),
+        }
+        .into()),
     }
 }
 

@@ -9,6 +9,7 @@ mod consumers;
 mod decompress;
 mod delete;
 mod demo;
+mod explain;
 mod export;
 mod import;
 mod metadata;
@@ -51,6 +52,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Verify(arguments) => verify::run(&arguments).await?,
         Command::Migrate(arguments) => migrate::run(&arguments).await?,
         Command::Bench(arguments) => bench::run(arguments).await?,
+        Command::Explain { code } => explain::run(code)?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "leftfold", &mut stdout());
         }

@@ -10,6 +10,7 @@ mod bad_input;
 mod commands;
 mod consumers;
 mod import;
+mod invalid_settings;
 mod mongodb;
 mod postgres;
 mod salvage;

@@ -219,7 +219,7 @@ async fn an_append_in_parts_is_written_when_all_are_there_and_not_before() {
 async fn parts_of_no_append_are_refused() {
     let (store, mut calls) = bare(&[]).await;
     let none = stream::iter(Vec::new());
-    refused(calls.append_chunked(none).await, &["no part"]);
+    refused(calls.append_chunked(none).await, &["without chunks"]);
     let huge = vec![part(Bytes::new(), usize::MAX)];
     let answer = calls.append_chunked(stream::iter(huge)).await;
     refused(answer, &["allowed are"]);

@@ -6,6 +6,7 @@
 mod admin;
 mod append;
 mod cloud_events;
+mod error_pages;
 mod events_body;
 mod extract;
 mod kurrent;
@@ -117,6 +118,8 @@ fn described() -> (Router<Arc<ServerState>>, openapi::OpenApi) {
         .routes(routes!(status::ready))
         .routes(routes!(status::info))
         .routes(routes!(status::metrics))
+        .routes(routes!(error_pages::list))
+        .routes(routes!(error_pages::page))
         .split_for_parts();
     for item in description.paths.paths.values_mut() {
         let operations = [
