@@ -13,7 +13,7 @@ use leftfold_proto::leftfold::v1::{self as wire, store_server::Store};
 use leftfold_store::AppendError;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{chunked_append, decode, encode, session, status::ErrorResponse};
+use super::{chunked_append, consumers, decode, encode, session, status::ErrorResponse};
 use crate::{
     call::{self, QueryError},
     state::ServerState,
@@ -22,10 +22,10 @@ use crate::{
 /// The service.
 #[derive(Debug)]
 pub(super) struct Native {
-    shared: Arc<ServerState>,
+    pub(super) shared: Arc<ServerState>,
 }
 
-type Answer<T> = Result<Response<T>, Status>;
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 type Messages<T> = BoxStream<'static, Result<T, Status>>;
 
 impl Native {
@@ -60,7 +60,7 @@ impl Native {
     }
 
     /// Runs a read with the request timeout.
-    async fn answer<T, E: Into<ErrorResponse>>(
+    pub(super) async fn answer<T, E: Into<ErrorResponse>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Status> {
@@ -255,5 +255,82 @@ impl Store for Native {
         let snapshots = self.shared.store.snapshots();
         self.answer(snapshots.remove(&stream)).await?;
         Ok(Response::new(wire::RemoveSnapshotResponse {}))
+    }
+
+    async fn claim_consumer(
+        &self,
+        request: Request<wire::ClaimConsumerRequest>,
+    ) -> Answer<wire::ClaimConsumerResponse> {
+        consumers::claim(self, request.into_inner()).await
+    }
+
+    async fn renew_claim(
+        &self,
+        request: Request<wire::RenewClaimRequest>,
+    ) -> Answer<wire::RenewClaimResponse> {
+        consumers::renew(self, request.into_inner()).await
+    }
+
+    async fn release_claim(
+        &self,
+        request: Request<wire::ReleaseClaimRequest>,
+    ) -> Answer<wire::ReleaseClaimResponse> {
+        consumers::release(self, request.into_inner()).await
+    }
+
+    async fn advance_consumer(
+        &self,
+        request: Request<wire::AdvanceConsumerRequest>,
+    ) -> Answer<wire::AdvanceConsumerResponse> {
+        consumers::advance(self, request.into_inner()).await
+    }
+
+    async fn due_timers(
+        &self,
+        request: Request<wire::DueTimersRequest>,
+    ) -> Answer<wire::DueTimersResponse> {
+        consumers::due_timers(self, request.into_inner()).await
+    }
+
+    async fn list_parked(
+        &self,
+        request: Request<wire::ListParkedRequest>,
+    ) -> Answer<wire::ListParkedResponse> {
+        consumers::list_parked(self, request.into_inner()).await
+    }
+
+    async fn resolve_parked(
+        &self,
+        request: Request<wire::ResolveParkedRequest>,
+    ) -> Answer<wire::ResolveParkedResponse> {
+        consumers::resolve(self, request.into_inner()).await
+    }
+
+    async fn get_consumer(
+        &self,
+        request: Request<wire::GetConsumerRequest>,
+    ) -> Answer<wire::GetConsumerResponse> {
+        consumers::get(self, request.into_inner()).await
+    }
+
+    async fn list_consumers(
+        &self,
+        request: Request<wire::ListConsumersRequest>,
+    ) -> Answer<wire::ListConsumersResponse> {
+        consumers::list(self, request.into_inner()).await
+    }
+
+    async fn reset_consumer(
+        &self,
+        request: Request<wire::ResetConsumerRequest>,
+    ) -> Answer<wire::ResetConsumerResponse> {
+        consumers::reset(self, request.into_inner()).await
+    }
+
+    async fn remove_consumer(
+        &self,
+        request: Request<wire::RemoveConsumerRequest>,
+    ) -> Answer<wire::RemoveConsumerResponse> {
+        consumers::remove(self, request.into_inner()).await
     }
 }
