@@ -5,7 +5,8 @@
 //! **Invariants:** one document is one commit, and its number is its key, so the server's unique key on `_id` orders all
 //! writers of all processes; positions are dense and follow commits; no transaction, replica set or counter is needed;
 //! nothing is answered that a majority of the servers could still lose.
-//! **Reading order:** [`MongoOptions`], [`MongoStore`], `backend`, `document`, `log`, `append`, `read`, `tail`, `erase`, `consumers`.
+//! **Reading order:** [`MongoOptions`], [`MongoStore`], `backend`, `document`, `log`, `append`, `read`, `tail`, `erase`,
+//! `consumers`.
 
 mod append;
 mod backend;

@@ -39,7 +39,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// | the path | the database that holds the store | `leftfold` |
 /// | `leftfold_prefix` | begins the names of the store's collections; several stores may share a database | none |
 /// | `leftfold_poll_ms` | milliseconds between two looks for commits of other processes while there are subscriptions | 100 |
-/// | `leftfold_json` | `true`: keep a copy of JSON data as a sub-document, `events.json`, for queries by MongoDB's own tools | `false` |
+/// | `leftfold_json` | `true`: copy JSON data to a sub-document, see [`Self::with_json_documents`] | `false` |
 /// | `unsafe_allow_lost_commits` | `true`: accept a write or read concern below majority, for tests | `false` |
 #[derive(Clone)]
 pub struct MongoOptions {

@@ -6,7 +6,8 @@
 //! **Invariants:** positions are dense and follow commits, because an append takes one lock and holds it to the end of its
 //! transaction. One database function is the only way to write events. No session state is required, so connections may
 //! go through a pooler in transaction mode.
-//! **Reading order:** [`PostgresOptions`], [`PostgresStore`], `backend`, `append`, `read`, `subscribe`, `erase`, `consumers`, `schema/sql`.
+//! **Reading order:** [`PostgresOptions`], [`PostgresStore`], `backend`, `append`, `read`, `subscribe`, `erase`, `consumers`,
+//! `schema/sql`.
 
 mod append;
 mod backend;

@@ -122,7 +122,8 @@ impl PostgresStore {
     /// transaction ends: advance last and commit at once.
     /// # Errors
     /// [`ConsumerError::Lost`], [`ConsumerError::Full`], and [`ConsumerError::Moved`], also if the checkpoint is at `to`
-    /// already: these effects were committed before. The transaction stays usable, but roll it back. After [`ConsumerError::Unavailable`] it can only be rolled back.
+    /// already: these effects were committed before. The transaction stays usable, but roll it back. After
+    /// [`ConsumerError::Unavailable`] it can only be rolled back.
     /// # Example
     /// ```no_run
     /// # use std::time::Duration;

@@ -303,31 +303,6 @@ async fn calls_about_consumers_that_make_no_sense_are_refused_and_change_nothing
             .await,
         &["claim is missing"],
     );
-    let change = |kind| wire::ConsumerChange { kind };
-    let no_kind = calls.advance_consumer(advance(vec![change(None)])).await;
-    refused(no_kind, &["no kind"]);
-    let timer = |id: &str, bytes| {
-        change(Some(wire::consumer_change::Kind::SetTimer(wire::Timer {
-            id: id.into(),
-            due: 0,
-            data: vec![0; bytes].into(),
-        })))
-    };
-    let nameless = calls.advance_consumer(advance(vec![timer("", 1)])).await;
-    refused(nameless, &["id of a timer"]);
-    let wide = calls
-        .advance_consumer(advance(vec![timer("t", 64 * 1024 + 1)]))
-        .await;
-    refused(wide, &["data of a timer", "65537 bytes"]);
-    let large = (0..129).map(|nth| timer(&nth.to_string(), 64 * 1024));
-    let large = calls.advance_consumer(advance(large.collect())).await;
-    refused(large, &["size of the changes", "8388608 bytes at most"]);
-    // Refused by their number before they are decoded.
-    let many = calls
-        .advance_consumer(advance(vec![change(None); 10_001]))
-        .await;
-    assert!(many.unwrap_err().message().contains("CHANGES_MAX"));
-
     let resolve = |resolution| wire::ResolveParkedRequest {
         consumer: "c".into(),
         position: 1,
@@ -382,4 +357,33 @@ async fn answers_about_timers_and_parked_events_are_bounded() {
     assert_eq!(all.timers[63].id, "t063");
     let two = calls.due_timers(due(2)).await.unwrap().into_inner();
     assert_eq!(two.timers.len(), 2);
+}
+
+#[tokio::test]
+async fn changes_of_consumers_beyond_their_limits_are_refused_by_name() {
+    let (_store, mut calls) = bare(&[]).await;
+    let change = |kind| wire::ConsumerChange { kind };
+    let no_kind = calls.advance_consumer(advance(vec![change(None)])).await;
+    refused(no_kind, &["no kind"]);
+    let timer = |id: &str, bytes| {
+        change(Some(wire::consumer_change::Kind::SetTimer(wire::Timer {
+            id: id.into(),
+            due: 0,
+            data: vec![0; bytes].into(),
+        })))
+    };
+    let nameless = calls.advance_consumer(advance(vec![timer("", 1)])).await;
+    refused(nameless, &["id of a timer"]);
+    let wide = calls
+        .advance_consumer(advance(vec![timer("t", 64 * 1024 + 1)]))
+        .await;
+    refused(wide, &["data of a timer", "65537 bytes"]);
+    let large = (0..129).map(|nth| timer(&nth.to_string(), 64 * 1024));
+    let large = calls.advance_consumer(advance(large.collect())).await;
+    refused(large, &["size of the changes", "8388608 bytes at most"]);
+    // Refused by their number before they are decoded.
+    let many = calls
+        .advance_consumer(advance(vec![change(None); 10_001]))
+        .await;
+    assert!(many.unwrap_err().message().contains("CHANGES_MAX"));
 }

@@ -1,4 +1,4 @@
-//! Consumers over PostgreSQL: effects in the transaction of the checkpoint, roles, and what older schemas stored.
+//! Consumers over PostgreSQL: effects in the checkpoint's transaction, and what older schemas stored.
 //!
 //! **Owns:** these tests. **Does not know:** the rules that every store keeps; the conformance suite has them.
 

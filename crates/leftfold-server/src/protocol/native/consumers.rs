@@ -15,9 +15,11 @@ use leftfold_store::consumers::{
 use tonic::Response;
 
 use super::{
-    service::{Answer, Native},
+    answer::{Answer, within_timeout},
+    encode,
     status::ErrorResponse,
 };
+use crate::state::ServerState;
 
 /// Timers of one answer: with the largest data, 4 MiB.
 const DUE_TIMERS_MAX: usize = 64;
@@ -25,13 +27,13 @@ const DUE_TIMERS_MAX: usize = 64;
 type Decoded<T> = Result<T, ErrorResponse>;
 
 pub(super) async fn claim(
-    native: &Native,
+    shared: &ServerState,
     request: wire::ClaimConsumerRequest,
 ) -> Answer<wire::ClaimConsumerResponse> {
     let ttl = Duration::from_micros(request.ttl);
     let request = ClaimRequest::new(name(&request.consumer)?, request.holder, ttl)
         .start(Position::new(request.start));
-    let claim = native.answer(consumers(native).claim(&request)).await?;
+    let claim = within_timeout(shared, consumers(shared).claim(&request)).await?;
     Ok(Response::new(wire::ClaimConsumerResponse {
         claim: Some(wire::Claim {
             consumer: claim.consumer.to_string(),
@@ -43,41 +45,39 @@ pub(super) async fn claim(
 }
 
 pub(super) async fn renew(
-    native: &Native,
+    shared: &ServerState,
     request: wire::RenewClaimRequest,
 ) -> Answer<wire::RenewClaimResponse> {
     let claim = decode_claim(request.claim)?;
     let ttl = Duration::from_micros(request.ttl);
-    native.answer(consumers(native).renew(&claim, ttl)).await?;
+    within_timeout(shared, consumers(shared).renew(&claim, ttl)).await?;
     Ok(Response::new(wire::RenewClaimResponse {}))
 }
 
 pub(super) async fn release(
-    native: &Native,
+    shared: &ServerState,
     request: wire::ReleaseClaimRequest,
 ) -> Answer<wire::ReleaseClaimResponse> {
     let claim = decode_claim(request.claim)?;
-    native.answer(consumers(native).release(&claim)).await?;
+    within_timeout(shared, consumers(shared).release(&claim)).await?;
     Ok(Response::new(wire::ReleaseClaimResponse {}))
 }
 
 pub(super) async fn advance(
-    native: &Native,
+    shared: &ServerState,
     request: wire::AdvanceConsumerRequest,
 ) -> Answer<wire::AdvanceConsumerResponse> {
     let mut claim = decode_claim(request.claim)?;
     let to = Position::new(request.to);
     let changes = request.changes.into_iter().map(decode_change);
     let changes = changes.collect::<Decoded<Vec<_>>>()?;
-    let consumers = consumers(native);
-    native
-        .answer(consumers.advance(&mut claim, to, changes))
-        .await?;
+    let consumers = consumers(shared);
+    within_timeout(shared, consumers.advance(&mut claim, to, changes)).await?;
     Ok(Response::new(wire::AdvanceConsumerResponse {}))
 }
 
 pub(super) async fn due_timers(
-    native: &Native,
+    shared: &ServerState,
     request: wire::DueTimersRequest,
 ) -> Answer<wire::DueTimersResponse> {
     let (consumer, now) = (
@@ -85,15 +85,15 @@ pub(super) async fn due_timers(
         Timestamp::from_micros(request.now),
     );
     let limit = limit(request.limit).min(DUE_TIMERS_MAX);
-    let due = consumers(native);
-    let timers = native.answer(due.due_timers(&consumer, now, limit)).await?;
+    let due = consumers(shared);
+    let timers = within_timeout(shared, due.due_timers(&consumer, now, limit)).await?;
     Ok(Response::new(wire::DueTimersResponse {
         timers: timers.into_iter().map(encode_timer).collect(),
     }))
 }
 
 pub(super) async fn list_parked(
-    native: &Native,
+    shared: &ServerState,
     request: wire::ListParkedRequest,
 ) -> Answer<wire::ListParkedResponse> {
     let consumer = name(&request.consumer)?;
@@ -103,15 +103,15 @@ pub(super) async fn list_parked(
         resolved: request.resolved,
         limit: limit(request.limit),
     };
-    let parked = consumers(native);
-    let events = native.answer(parked.parked(&consumer, &list)).await?;
+    let parked = consumers(shared);
+    let events = within_timeout(shared, parked.parked(&consumer, &list)).await?;
     Ok(Response::new(wire::ListParkedResponse {
         events: events.into_iter().map(encode_parked).collect(),
     }))
 }
 
 pub(super) async fn resolve(
-    native: &Native,
+    shared: &ServerState,
     request: wire::ResolveParkedRequest,
 ) -> Answer<wire::ResolveParkedResponse> {
     let consumer = name(&request.consumer)?;
@@ -119,59 +119,53 @@ pub(super) async fn resolve(
     let resolution = decode_resolution(request.resolution)?;
     let resolution = resolution
         .ok_or_else(|| ErrorResponse::invalid("resolution is missing; expected 1 or 2"))?;
-    let consumers = consumers(native);
-    native
-        .answer(consumers.resolve(&consumer, position, resolution))
-        .await?;
+    let consumers = consumers(shared);
+    within_timeout(shared, consumers.resolve(&consumer, position, resolution)).await?;
     Ok(Response::new(wire::ResolveParkedResponse {}))
 }
 
 pub(super) async fn get(
-    native: &Native,
+    shared: &ServerState,
     request: wire::GetConsumerRequest,
 ) -> Answer<wire::GetConsumerResponse> {
     let consumer = name(&request.consumer)?;
-    let status = native.answer(consumers(native).status(&consumer)).await?;
+    let status = within_timeout(shared, consumers(shared).status(&consumer)).await?;
     Ok(Response::new(wire::GetConsumerResponse {
         status: status.map(encode_status),
     }))
 }
 
 pub(super) async fn list(
-    native: &Native,
+    shared: &ServerState,
     request: wire::ListConsumersRequest,
 ) -> Answer<wire::ListConsumersResponse> {
     let after = request.after.as_deref().map(name).transpose()?;
-    let listed = native
-        .answer(consumers(native).list(after.as_ref()))
-        .await?;
+    let listed = within_timeout(shared, consumers(shared).list(after.as_ref())).await?;
     Ok(Response::new(wire::ListConsumersResponse {
         consumers: listed.into_iter().map(encode_status).collect(),
     }))
 }
 
 pub(super) async fn reset(
-    native: &Native,
+    shared: &ServerState,
     request: wire::ResetConsumerRequest,
 ) -> Answer<wire::ResetConsumerResponse> {
     let (consumer, to) = (name(&request.consumer)?, Position::new(request.to));
-    native
-        .answer(consumers(native).reset(&consumer, to))
-        .await?;
+    within_timeout(shared, consumers(shared).reset(&consumer, to)).await?;
     Ok(Response::new(wire::ResetConsumerResponse {}))
 }
 
 pub(super) async fn remove(
-    native: &Native,
+    shared: &ServerState,
     request: wire::RemoveConsumerRequest,
 ) -> Answer<wire::RemoveConsumerResponse> {
     let consumer = name(&request.consumer)?;
-    native.answer(consumers(native).remove(&consumer)).await?;
+    within_timeout(shared, consumers(shared).remove(&consumer)).await?;
     Ok(Response::new(wire::RemoveConsumerResponse {}))
 }
 
-fn consumers(native: &Native) -> Arc<dyn Consumers> {
-    native.shared.store.consumers()
+fn consumers(shared: &ServerState) -> Arc<dyn Consumers> {
+    shared.store.consumers()
 }
 
 fn name(text: &str) -> Decoded<ConsumerName> {
@@ -255,14 +249,9 @@ fn encode_status(status: ConsumerStatus) -> wire::ConsumerStatus {
         position: status.position.get(),
         term: status.term,
         holder,
-        remaining: remaining.map_or(0, micros),
+        remaining: remaining.map_or(0, encode::micros),
         parked: status.parked,
         timers: status.timers,
         time: status.time.as_micros(),
     }
-}
-
-/// The microseconds of a duration, as they travel.
-pub(super) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

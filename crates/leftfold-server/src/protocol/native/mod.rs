@@ -5,6 +5,7 @@
 //! rebuild the store's error.
 //! **Reading order:** `service`, `session`, `consumers`, then the translations: `decode`, `encode`, `status`.
 
+mod answer;
 mod chunked_append;
 mod consumers;
 mod decode;

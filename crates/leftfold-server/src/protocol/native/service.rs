@@ -13,19 +13,19 @@ use leftfold_proto::leftfold::v1::{self as wire, store_server::Store};
 use leftfold_store::AppendError;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{chunked_append, consumers, decode, encode, session, status::ErrorResponse};
-use crate::{
-    call::{self, QueryError},
-    state::ServerState,
+use super::{
+    answer::{self, Answer},
+    chunked_append, consumers, decode, encode, session,
+    status::ErrorResponse,
 };
+use crate::{call, state::ServerState};
 
 /// The service.
 #[derive(Debug)]
 pub(super) struct Native {
-    pub(super) shared: Arc<ServerState>,
+    shared: Arc<ServerState>,
 }
 
-pub(super) type Answer<T> = Result<Response<T>, Status>;
 type Messages<T> = BoxStream<'static, Result<T, Status>>;
 
 impl Native {
@@ -60,16 +60,11 @@ impl Native {
     }
 
     /// Runs a read with the request timeout.
-    pub(super) async fn answer<T, E: Into<ErrorResponse>>(
+    async fn answer<T, E: Into<ErrorResponse>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Status> {
-        let patience = self.shared.settings.request_timeout;
-        match call::with_timeout(&self.shared, patience, work).await {
-            Ok(outcome) => outcome.map_err(|error| error.into().into()),
-            Err(QueryError::ShuttingDown) => Err(ErrorResponse::stopping().into()),
-            Err(late @ QueryError::TimedOut(_)) => Err(Status::deadline_exceeded(late.to_string())),
-        }
+        answer::within_timeout(&self.shared, work).await
     }
 
     /// Returns the messages of a stream that would not end by itself, until the server shuts down.
@@ -261,76 +256,76 @@ impl Store for Native {
         &self,
         request: Request<wire::ClaimConsumerRequest>,
     ) -> Answer<wire::ClaimConsumerResponse> {
-        consumers::claim(self, request.into_inner()).await
+        consumers::claim(&self.shared, request.into_inner()).await
     }
 
     async fn renew_claim(
         &self,
         request: Request<wire::RenewClaimRequest>,
     ) -> Answer<wire::RenewClaimResponse> {
-        consumers::renew(self, request.into_inner()).await
+        consumers::renew(&self.shared, request.into_inner()).await
     }
 
     async fn release_claim(
         &self,
         request: Request<wire::ReleaseClaimRequest>,
     ) -> Answer<wire::ReleaseClaimResponse> {
-        consumers::release(self, request.into_inner()).await
+        consumers::release(&self.shared, request.into_inner()).await
     }
 
     async fn advance_consumer(
         &self,
         request: Request<wire::AdvanceConsumerRequest>,
     ) -> Answer<wire::AdvanceConsumerResponse> {
-        consumers::advance(self, request.into_inner()).await
+        consumers::advance(&self.shared, request.into_inner()).await
     }
 
     async fn due_timers(
         &self,
         request: Request<wire::DueTimersRequest>,
     ) -> Answer<wire::DueTimersResponse> {
-        consumers::due_timers(self, request.into_inner()).await
+        consumers::due_timers(&self.shared, request.into_inner()).await
     }
 
     async fn list_parked(
         &self,
         request: Request<wire::ListParkedRequest>,
     ) -> Answer<wire::ListParkedResponse> {
-        consumers::list_parked(self, request.into_inner()).await
+        consumers::list_parked(&self.shared, request.into_inner()).await
     }
 
     async fn resolve_parked(
         &self,
         request: Request<wire::ResolveParkedRequest>,
     ) -> Answer<wire::ResolveParkedResponse> {
-        consumers::resolve(self, request.into_inner()).await
+        consumers::resolve(&self.shared, request.into_inner()).await
     }
 
     async fn get_consumer(
         &self,
         request: Request<wire::GetConsumerRequest>,
     ) -> Answer<wire::GetConsumerResponse> {
-        consumers::get(self, request.into_inner()).await
+        consumers::get(&self.shared, request.into_inner()).await
     }
 
     async fn list_consumers(
         &self,
         request: Request<wire::ListConsumersRequest>,
     ) -> Answer<wire::ListConsumersResponse> {
-        consumers::list(self, request.into_inner()).await
+        consumers::list(&self.shared, request.into_inner()).await
     }
 
     async fn reset_consumer(
         &self,
         request: Request<wire::ResetConsumerRequest>,
     ) -> Answer<wire::ResetConsumerResponse> {
-        consumers::reset(self, request.into_inner()).await
+        consumers::reset(&self.shared, request.into_inner()).await
     }
 
     async fn remove_consumer(
         &self,
         request: Request<wire::RemoveConsumerRequest>,
     ) -> Answer<wire::RemoveConsumerResponse> {
-        consumers::remove(self, request.into_inner()).await
+        consumers::remove(&self.shared, request.into_inner()).await
     }
 }

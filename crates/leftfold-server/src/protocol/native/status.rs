@@ -22,7 +22,7 @@ use leftfold_proto::{
 use leftfold_store::{AppendError, Cause, ReadError, SnapshotError, consumers::ConsumerError};
 use tonic::{Code, Status};
 
-use super::{consumers, encode};
+use super::encode;
 use crate::connection::BudgetExhausted;
 
 /// The type URL of the detail of a status.
@@ -287,7 +287,7 @@ fn of_claim(error: &ConsumerError) -> Option<ErrorResponse> {
             let kind = Kind::ConsumerHeld(ConsumerHeld {
                 consumer: consumer.to_string(),
                 holder: holder.clone(),
-                remaining: consumers::micros(*remaining),
+                remaining: encode::micros(*remaining),
             });
             (Code::FailedPrecondition, kind)
         }
