@@ -140,6 +140,7 @@ step "bench beside peers" bench scripts/bench.sh --quick --runs 1 --only "128 B,
 step "framework beside peers" bench scripts/bench-framework.sh --runs 1
 step "server, measured" bench scripts/bench-server.sh --quick --peers none
 step "postgres beside peers" bench scripts/bench-postgres.sh --runs 1 --seconds 1 --events 50000
+step "mongodb beside the bare driver" bench scripts/bench-mongodb.sh --runs 1 --seconds 1 --events 5000
 
 echo
 printf '%s' "$times"

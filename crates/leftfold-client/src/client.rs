@@ -10,6 +10,7 @@ use leftfold_proto::leftfold::v1 as wire;
 use leftfold_store::{
     AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
     Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState, Subscription,
+    consumers::Consumers,
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -25,6 +26,7 @@ use crate::{
     backoff::Backoff,
     call::ConnectionPool,
     connection::{Connection, LastError, StoreStub},
+    consumers::RemoteConsumers,
     decode, list, read,
     session::Sender,
     snapshots::RemoteSnapshotStore,
@@ -263,6 +265,10 @@ impl EventStore for Client {
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
         Arc::new(RemoteSnapshotStore(Arc::clone(&self.pool)))
+    }
+
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        Arc::new(RemoteConsumers(Arc::clone(&self.pool)))
     }
 
     /// Closes this client and its clones; the server's store stays open.

@@ -14,6 +14,7 @@ mod backoff;
 mod call;
 mod client;
 mod connection;
+mod consumers;
 mod decode;
 mod encode;
 mod error;

@@ -74,7 +74,7 @@ const TABLES: &[Layers] = &[
         layers: &[
             &["store", "testing"],
             &["backend", "verify"],
-            &["append", "erase", "listing", "snapshots"], // one question or collection each
+            &["append", "consumers", "erase", "listing", "snapshots"], // one question or collection each
             &["tail"],
             &["read"],
             &["payload", "query"],
@@ -90,14 +90,7 @@ const TABLES: &[Layers] = &[
         layers: &[
             &["store", "testing"],
             &["backend", "verify"],
-            &[
-                "append",
-                "erase",
-                "snapshots",
-                "checkpoints",
-                "leases",
-                "parked",
-            ], // one table or question each
+            &["append", "consumers", "erase", "snapshots"], // one question or table each
             &["subscribe"],
             &["listing"],
             &["read"],
@@ -141,7 +134,14 @@ const TABLES: &[Layers] = &[
         parent: "",
         layers: &[
             &["client"],
-            &["append", "list", "read", "snapshots", "subscribe"], // one method of the contract each
+            &[
+                "append",
+                "consumers",
+                "list",
+                "read",
+                "snapshots",
+                "subscribe",
+            ], // one method of the contract each
             &["session", "call"],
             &["connection"],
             &["queued_append"],

@@ -12,6 +12,8 @@ use leftfold_proto::{
     leftfold::v1 as native, prost_types, umadb::v1 as umadb,
 };
 
+use leftfold_store::consumers::CHANGES_MAX;
+
 use super::message_scanner::Field;
 
 /// Appends in one message of a session.
@@ -107,6 +109,14 @@ pub(super) static APPENDS: &[Field] = &[repeated(
     sized::<native::NumberedAppend>(),
     (SESSION_APPENDS_MAX, "SESSION_APPENDS_MAX"),
     &NUMBERED_APPEND,
+)];
+/// An advance of a consumer of `leftfold.v1`.
+pub(super) static ADVANCE: &[Field] = &[repeated(
+    3,
+    "changes",
+    sized::<native::ConsumerChange>(),
+    (CHANGES_MAX, "CHANGES_MAX"),
+    &[],
 )];
 /// Reads and subscriptions of `leftfold.v1`.
 pub(super) static SELECTION: &[Field] = &[once(2, "query", &QUERY)];

@@ -19,6 +19,7 @@ mod fixtures;
 mod guarded;
 mod history;
 mod listeners;
+mod listening;
 mod live;
 mod mongodb;
 mod observe;
