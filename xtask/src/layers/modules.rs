@@ -136,14 +136,15 @@ const TABLES: &[Layers] = &[
         krate: "leftfold-client",
         parent: "",
         layers: &[
-            &["client"],
+            &["access", "client"],
             &["append", "list", "read", "snapshots", "subscribe"], // one method of the contract each
             &["session", "call"],
-            &["connection"],
+            &["channel", "connection"],
             &["queued_append"],
             &["backoff", "status"],
             &["address", "decode", "encode"],
             &["error", "options"],
+            &["credentials"],
         ],
     },
     Layers {
@@ -157,6 +158,7 @@ const TABLES: &[Layers] = &[
             &["call"],
             &["state"],
             &["error"],
+            &["access"],
             &["connection"],
             &["clock", "json", "settings"],
         ],

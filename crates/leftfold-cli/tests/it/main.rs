@@ -13,6 +13,8 @@ mod import;
 mod mongodb;
 mod postgres;
 mod salvage;
+#[cfg(unix)]
+mod security;
 mod serve;
 mod served;
 mod stalled;

@@ -38,6 +38,21 @@ impl ProblemKind {
         "Cross-origin request rejected",
         StatusCode::FORBIDDEN,
     );
+    pub(super) const UNAUTHENTICATED: Self = Self(
+        "unauthenticated",
+        "Authentication required",
+        StatusCode::UNAUTHORIZED,
+    );
+    pub(super) const TOO_MANY_FAILURES: Self = Self(
+        "too-many-failures",
+        "Too many failed authentications",
+        StatusCode::TOO_MANY_REQUESTS,
+    );
+    pub(super) const ACCESS_DENIED: Self = Self(
+        "access-denied",
+        "Access denied, nothing was done",
+        StatusCode::FORBIDDEN,
+    );
     pub(super) const NOT_FOUND: Self = Self("not-found", "Not found", StatusCode::NOT_FOUND);
     pub(super) const METHOD: Self = Self(
         "method-not-allowed",
@@ -319,6 +334,9 @@ impl From<AppendError> for Problem {
         match &error {
             AppendError::Conflict(conflict) => Self::of_conflict(conflict),
             AppendError::Invalid { .. } => Self::new(ProblemKind::INVALID, error.to_string()),
+            AppendError::AccessDenied { .. } => {
+                Self::new(ProblemKind::ACCESS_DENIED, error.to_string())
+            }
             AppendError::Unavailable { .. } => {
                 Self::new(ProblemKind::UNAVAILABLE, ErrorChain(&error).to_string())
             }
@@ -336,6 +354,9 @@ impl From<ReadError> for Problem {
                 Self::new(ProblemKind::CORRUPT, ErrorChain(&error).to_string())
             }
             ReadError::Invalid { .. } => Self::new(ProblemKind::INVALID, error.to_string()),
+            ReadError::AccessDenied { .. } => {
+                Self::new(ProblemKind::ACCESS_DENIED, error.to_string())
+            }
             _ => Self::new(ProblemKind::UNAVAILABLE, ErrorChain(&error).to_string()),
         }
     }
