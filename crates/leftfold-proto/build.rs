@@ -12,9 +12,11 @@ const FILES: &[&str] = &[
     "event_store/client/server_features.proto",
     "event_store/client/shared.proto",
     "event_store/client/streams.proto",
+    "event_store/client/users.proto",
     "google/rpc/status.proto",
     "kurrentdb/protocol/v2/errors.proto",
     "kurrentdb/protocol/v2/streams.proto",
+    "leftfold/v1/access.proto",
     "leftfold/v1/store.proto",
     "umadb/v1/umadb.proto",
 ];

@@ -1,7 +1,8 @@
 //! Decoding failed calls into the contract's errors.
 //!
 //! **Owns:** rebuilding errors from statuses and their details. **Does not know:** whether to retry.
-//! **Invariants:** a status without details did not come from the store and proves nothing about the outcome.
+//! **Invariants:** a status without details did not come from the store and proves nothing about the outcome,
+//! unless it denies access.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +14,7 @@ use leftfold_proto::{
     google::rpc,
     leftfold::v1::{
         ErrorDetail,
-        error_detail::{CauseChain, Kind},
+        error_detail::{CauseChain, Invalid, Kind},
     },
     prost::Message,
 };
@@ -48,14 +49,21 @@ impl StatusKind {
                 _ => Self::Store(failure),
             };
         }
+        // A server says so before it asks its store.
+        if matches!(
+            status.code(),
+            Code::PermissionDenied | Code::Unauthenticated
+        ) {
+            let reason = status.message().to_owned();
+            let kind = Some(Kind::AccessDenied(Invalid { reason }));
+            return Self::Store(ErrorDetail { kind });
+        }
         let not_taken = matches!(
             status.code(),
             Code::Unimplemented
                 | Code::InvalidArgument
                 | Code::OutOfRange
                 | Code::ResourceExhausted
-                | Code::PermissionDenied
-                | Code::Unauthenticated
                 | Code::NotFound
         );
         let cause: Cause = Arc::new(status);
@@ -82,6 +90,9 @@ pub(crate) fn append_error(failure: ErrorDetail) -> AppendError {
     match failure.kind {
         Some(Kind::Invalid(invalid)) => AppendError::Invalid {
             reason: invalid.reason,
+        },
+        Some(Kind::AccessDenied(denied)) => AppendError::AccessDenied {
+            reason: denied.reason,
         },
         Some(Kind::Unavailable(caused)) => AppendError::Unavailable {
             cause: told(caused),
@@ -137,6 +148,9 @@ pub(crate) fn read_error(failure: ErrorDetail) -> ReadError {
         Some(Kind::Invalid(invalid)) => ReadError::Invalid {
             reason: invalid.reason,
         },
+        Some(Kind::AccessDenied(denied)) => ReadError::AccessDenied {
+            reason: denied.reason,
+        },
         Some(Kind::StreamDeleted(deleted)) => match StreamName::new(deleted.stream) {
             Ok(stream) => ReadError::StreamDeleted { stream },
             Err(error) => unreadable(TransportError::not_understood(error.to_string())),
@@ -177,6 +191,11 @@ pub(crate) fn snapshot_error(failure: ErrorDetail) -> SnapshotError {
             Ok(stream) => return SnapshotError::Damaged { stream },
             Err(error) => TransportError::not_understood(error.to_string()).cause(),
         },
+        Some(Kind::AccessDenied(denied)) => {
+            return SnapshotError::AccessDenied {
+                reason: denied.reason,
+            };
+        }
         Some(Kind::Unavailable(caused)) => told(caused),
         Some(Kind::Invalid(invalid)) => TransportError::Server {
             text: invalid.reason,

@@ -13,7 +13,7 @@ macro_rules! codes {
         /// A kind of error, by the same code in every protocol and on the command line.
         ///
         /// LF00xx: appends, reads and consumers. LF01xx: opening a store. LF02xx: the command line and the settings of the
-        /// server. LF03xx: HTTP.
+        /// server. LF03xx: HTTP. LF04xx: authentication and authorization.
         ///
         /// ```
         /// use leftfold_error_codes::ErrorCode;
@@ -125,6 +125,12 @@ codes! {
     ContentTooLarge = "LF0305", "Content too large";
     /// Unsupported media type.
     UnsupportedMediaType = "LF0306", "Unsupported media type";
+    /// Authentication required.
+    Unauthenticated = "LF0401", "Authentication required";
+    /// Too many failed authentications.
+    TooManyFailures = "LF0402", "Too many failed authentications";
+    /// Access denied.
+    AccessDenied = "LF0403", "Access denied";
 }
 
 impl fmt::Display for ErrorCode {

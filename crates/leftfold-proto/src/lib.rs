@@ -33,6 +33,10 @@ pub mod event_store {
         pub mod monitoring {
             tonic::include_proto!("event_store.client.monitoring");
         }
+        /// Who may use the server.
+        pub mod users {
+            tonic::include_proto!("event_store.client.users");
+        }
         /// What operators do.
         pub mod operations {
             tonic::include_proto!("event_store.client.operations");

@@ -10,16 +10,18 @@ use uuid::Uuid;
 
 use crate::{
     Settings,
+    access::AccessControl,
     background::metered_store::MeteredStore,
     background::metrics::Metrics,
     background::scavenger::ScavengeManager,
-    connection::{AnswerMemory, MemoryBudget},
+    connection::{AnswerMemory, MemoryBudget, TlsServer},
 };
 
 /// The store, the settings and the state of one server.
 #[derive(Debug)]
 pub(crate) struct ServerState {
-    pub(crate) store: Arc<dyn EventStore>,
+    /// Handlers get the store of a principal by [`ServerState::store`].
+    store: Arc<dyn EventStore>,
     pub(crate) settings: Settings,
     /// The address that the server listens on.
     pub(crate) address: SocketAddr,
@@ -36,22 +38,44 @@ pub(crate) struct ServerState {
     pub(crate) answer_memory: AnswerMemory,
     pub(crate) scavenges: ScavengeManager,
     pub(crate) metrics: Arc<Metrics>,
+    /// `None`: connections are not encrypted.
+    pub(crate) tls: Option<Arc<TlsServer>>,
+    /// `None`: nobody has to say who they are, and everyone may do everything.
+    pub(crate) access: Option<Arc<AccessControl>>,
+}
+
+/// What keeps others out.
+#[derive(Debug, Default)]
+pub(crate) struct Security {
+    pub(crate) tls: Option<Arc<TlsServer>>,
+    pub(crate) access: Option<Arc<AccessControl>>,
 }
 
 impl ServerState {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "only to say how long the server has been up"
-    )]
     pub(crate) fn new(
         store: Arc<dyn EventStore>,
         settings: Settings,
         address: SocketAddr,
     ) -> Arc<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let store = MeteredStore::new(store, Arc::clone(&metrics));
+        Self::with_security((store, metrics), settings, address, Security::default())
+    }
+
+    /// The state of a server that keeps others out; the store counts in the metrics.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "only to say how long the server has been up"
+    )]
+    pub(crate) fn with_security(
+        (store, metrics): (Arc<MeteredStore>, Arc<Metrics>),
+        settings: Settings,
+        address: SocketAddr,
+        security: Security,
+    ) -> Arc<Self> {
         let stopping = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let metrics = Arc::new(Metrics::new());
-        let store: Arc<dyn EventStore> = MeteredStore::new(store, Arc::clone(&metrics));
+        let store: Arc<dyn EventStore> = store;
         Arc::new(Self {
             scavenges: ScavengeManager::new(
                 Arc::clone(&store),
@@ -68,6 +92,13 @@ impl ServerState {
             stopping,
             tasks,
             metrics,
+            tls: security.tls,
+            access: security.access,
         })
+    }
+
+    /// The store without regard to whom a request is from: for what the server does by itself.
+    pub(crate) fn unguarded_store(&self) -> &Arc<dyn EventStore> {
+        &self.store
     }
 }

@@ -133,7 +133,7 @@ const TABLES: &[Layers] = &[
         krate: "leftfold-client",
         parent: "",
         layers: &[
-            &["client"],
+            &["access", "client"],
             &[
                 "append",
                 "consumers",
@@ -143,11 +143,12 @@ const TABLES: &[Layers] = &[
                 "subscribe",
             ], // one method of the contract each
             &["session", "call"],
-            &["connection"],
+            &["channel", "connection"],
             &["queued_append"],
             &["backoff", "status"],
             &["address", "decode", "encode"],
             &["error", "options"],
+            &["credentials"],
         ],
     },
     Layers {
@@ -161,6 +162,7 @@ const TABLES: &[Layers] = &[
             &["call"],
             &["state"],
             &["error"],
+            &["access"],
             &["connection"],
             &["clock", "json", "settings"],
         ],

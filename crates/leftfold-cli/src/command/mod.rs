@@ -3,8 +3,11 @@
 //! **Owns:** dispatching a parsed command line to its subcommand. **Does not know:** what subcommands do.
 //! **Invariants:** each subcommand writes its result to standard output through one buffered writer and flushes it.
 
+mod access_admin;
 mod append;
+mod audit;
 mod bench;
+mod certs;
 mod consumers;
 mod decompress;
 mod delete;
@@ -12,6 +15,7 @@ mod demo;
 mod explain;
 mod export;
 mod import;
+mod keys;
 mod metadata;
 mod migrate;
 mod read;
@@ -21,6 +25,7 @@ mod serve;
 mod stats;
 mod streams;
 mod tail;
+mod users;
 mod verify;
 
 use std::io::{BufWriter, Stdout, stdout};
@@ -49,6 +54,10 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Scavenge(arguments) => scavenge::run(arguments).await?,
         Command::Salvage(arguments) => return salvage::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments).await?,
+        Command::Certs(arguments) => certs::run(&arguments)?,
+        Command::Users(arguments) => users::run(arguments).await?,
+        Command::Keys(arguments) => keys::run(arguments).await?,
+        Command::Audit(arguments) => audit::run(arguments).await?,
         Command::Verify(arguments) => verify::run(&arguments).await?,
         Command::Migrate(arguments) => migrate::run(&arguments).await?,
         Command::Bench(arguments) => bench::run(arguments).await?,

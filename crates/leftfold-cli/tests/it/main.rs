@@ -14,6 +14,8 @@ mod invalid_settings;
 mod mongodb;
 mod postgres;
 mod salvage;
+#[cfg(unix)]
+mod security;
 mod serve;
 mod served;
 mod stalled;

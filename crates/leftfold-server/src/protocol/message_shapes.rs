@@ -15,6 +15,7 @@ use leftfold_proto::{
 use leftfold_store::consumers::CHANGES_MAX;
 
 use super::message_scanner::Field;
+use crate::access::GROUPS_MAX;
 
 /// Appends in one message of a session.
 pub(super) const SESSION_APPENDS_MAX: usize = 1_024;
@@ -146,6 +147,17 @@ pub(super) static KURRENT_BATCH: &[Field] = &[repeated(
     EVENTS,
     &PROPOSED,
 )];
+
+static GROUPS: [Field; 1] = [texts(1, "groups", (GROUPS_MAX, "GROUPS_MAX"))];
+/// A user that is created by `leftfold.v1`.
+pub(super) static CREATE_USER: &[Field] = &[texts(4, "groups", (GROUPS_MAX, "GROUPS_MAX"))];
+/// A user that is changed by `leftfold.v1`.
+pub(super) static CHANGE_USER: &[Field] = &[once(3, "groups", &GROUPS)];
+/// A key that is made by `leftfold.v1`.
+pub(super) static CREATE_KEY: &[Field] = &[texts(2, "grants", (GROUPS_MAX, "GRANTS_MAX"))];
+static USER_OPTIONS: [Field; 1] = [texts(4, "groups", (GROUPS_MAX, "GROUPS_MAX"))];
+/// A user that is created or updated by KurrentDB's first protocol.
+pub(super) static KURRENT_USER: &[Field] = &[once(1, "options", &USER_OPTIONS)];
 
 // Values hold values. The field that leads to the list of an object is an entry: a key and a value.
 static ENTRY: [Field; 1] = [once(2, "value", &VALUE)];

@@ -53,6 +53,51 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether requests must say who they are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuthenticationMode {
+    /// If connections are encrypted.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+impl SettingValue for AuthenticationMode {
+    const NAME: &'static str = "auto, on or off";
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "on" => Some(Self::On),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
+/// What a read of several streams gives of those that the caller may not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RestrictedReads {
+    /// The events that the caller may read.
+    Filter,
+    /// Nothing: the read is denied.
+    Refuse,
+}
+
+impl SettingValue for RestrictedReads {
+    const NAME: &'static str = "filter or refuse";
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "filter" => Some(Self::Filter),
+            "refuse" => Some(Self::Refuse),
+            _ => None,
+        }
+    }
+}
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);

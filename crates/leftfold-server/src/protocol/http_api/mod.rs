@@ -25,10 +25,13 @@ use axum::{
     extract::Request,
     http::{
         HeaderValue, StatusCode,
-        header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+        header::{
+            CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+            X_CONTENT_TYPE_OPTIONS,
+        },
     },
     middleware,
-    response::Response,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use utoipa::{
@@ -39,7 +42,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use self::problem::{Problem, ProblemKind};
-use crate::state::ServerState;
+use crate::{access::AuthenticationError, protocol::methods::MethodAccess, state::ServerState};
 
 /// The path of the routes for events.
 const BASE: &str = "/api/v1";
@@ -50,6 +53,12 @@ const DOCS: &str = "/api/v1/docs";
 /// The content security policy of that page: it loads nothing from elsewhere, and no other page may embed it.
 const DOCS_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; \
                            form-action 'none'; frame-ancestors 'none'";
+
+/// How a request may say who it is from.
+const CHALLENGES: [&str; 2] = [
+    "Basic realm=\"leftfold\", charset=\"UTF-8\"",
+    "Bearer realm=\"leftfold\"",
+];
 
 /// The head of the description.
 #[derive(OpenApi)]
@@ -82,6 +91,55 @@ pub(crate) fn router(shared: &Arc<ServerState>) -> Router {
         ))
         .layer(middleware::map_response(nosniff))
         .with_state(Arc::clone(shared))
+}
+
+/// The addresses that answer everyone who can connect: what probes and clients ask before they know whom to name.
+const ANONYMOUS: &[&str] = &["/health/live", "/health/ready", "/ping", "/gossip"];
+/// The addresses for operators, with everything below them.
+const OPERATOR: &[&str] = &["/metrics", "/api/v1/stats", "/api/v1/scavenge"];
+
+/// Who may call an address at all.
+pub(crate) fn required_access(path: &str) -> MethodAccess {
+    let is_below = |base: &&str| {
+        let rest = path.strip_prefix(*base);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if ANONYMOUS.contains(&path) {
+        MethodAccess::Anonymous
+    } else if OPERATOR.iter().any(is_below) {
+        MethodAccess::Operator
+    } else {
+        MethodAccess::Authenticated
+    }
+}
+
+/// The answer to a request that is from nobody known.
+pub(crate) fn unauthenticated(error: AuthenticationError) -> Response {
+    let (kind, retry_after) = match error {
+        AuthenticationError::Missing
+        | AuthenticationError::Malformed
+        | AuthenticationError::Wrong => (ProblemKind::UNAUTHENTICATED, None),
+        AuthenticationError::TooManyFailures(wait) => {
+            (ProblemKind::TOO_MANY_FAILURES, Some(wait.as_secs().max(1)))
+        }
+        AuthenticationError::Busy => (ProblemKind::UNAVAILABLE, Some(1)),
+    };
+    let mut response = Problem::new(kind, error.to_string()).into_response();
+    let headers = response.headers_mut();
+    if kind == ProblemKind::UNAUTHENTICATED {
+        for challenge in CHALLENGES {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+    }
+    if let Some(seconds) = retry_after {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// The answer to a request whose principal may not make it.
+pub(crate) fn access_denied(reason: String) -> Response {
+    Problem::new(ProblemKind::ACCESS_DENIED, reason).into_response()
 }
 
 /// Adds `X-Content-Type-Options: nosniff`, so that browsers keep to the declared media type.

@@ -37,6 +37,11 @@ pub(super) struct ProblemKind(ErrorCode, StatusCode);
 impl ProblemKind {
     pub(super) const INVALID: Self = Self(ErrorCode::InvalidRequest, StatusCode::BAD_REQUEST);
     pub(super) const CROSS_ORIGIN: Self = Self(ErrorCode::CrossOrigin, StatusCode::FORBIDDEN);
+    pub(super) const UNAUTHENTICATED: Self =
+        Self(ErrorCode::Unauthenticated, StatusCode::UNAUTHORIZED);
+    pub(super) const TOO_MANY_FAILURES: Self =
+        Self(ErrorCode::TooManyFailures, StatusCode::TOO_MANY_REQUESTS);
+    pub(super) const ACCESS_DENIED: Self = Self(ErrorCode::AccessDenied, StatusCode::FORBIDDEN);
     pub(super) const NOT_FOUND: Self = Self(ErrorCode::NotFound, StatusCode::NOT_FOUND);
     pub(super) const METHOD: Self =
         Self(ErrorCode::MethodNotAllowed, StatusCode::METHOD_NOT_ALLOWED);
@@ -280,6 +285,9 @@ impl From<AppendError> for Problem {
         match &error {
             AppendError::Conflict(conflict) => Self::of_conflict(conflict),
             AppendError::Invalid { .. } => Self::new(ProblemKind::INVALID, error.to_string()),
+            AppendError::AccessDenied { .. } => {
+                Self::new(ProblemKind::ACCESS_DENIED, error.to_string())
+            }
             AppendError::Unavailable { .. } => {
                 Self::new(ProblemKind::UNAVAILABLE, ErrorChain(&error).to_string())
             }
@@ -297,6 +305,9 @@ impl From<ReadError> for Problem {
                 Self::new(ProblemKind::CORRUPT, ErrorChain(&error).to_string())
             }
             ReadError::Invalid { .. } => Self::new(ProblemKind::INVALID, error.to_string()),
+            ReadError::AccessDenied { .. } => {
+                Self::new(ProblemKind::ACCESS_DENIED, error.to_string())
+            }
             _ => Self::new(ProblemKind::UNAVAILABLE, ErrorChain(&error).to_string()),
         }
     }

@@ -55,7 +55,7 @@ pub(super) fn shown(
     batches: impl futures_core::Stream<Item = Result<Vec<RecordedEvent>, Status>> + Send + 'static,
     form: ReadOptions,
 ) -> Answers {
-    let begin = (LinkResolver::new(&shared.store, form), batches.boxed());
+    let begin = (LinkResolver::new(&shared.store(), form), batches.boxed());
     let answers = stream::try_unfold(begin, |(mut showing, mut batches)| async move {
         let Some(batch) = batches.try_next().await? else {
             return Ok::<_, Status>(None);
@@ -81,7 +81,7 @@ async fn target(
         Ok(batch) => Ok(batch
             .and_then(|batch| batch.events.into_iter().next())
             .filter(|event| event.revision == revision)),
-        Err(ReadError::StreamDeleted { .. }) => Ok(None),
+        Err(ReadError::StreamDeleted { .. } | ReadError::AccessDenied { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -29,6 +29,7 @@ mod subscribe;
 mod tags;
 mod tombstoned_metadata;
 mod unsupported;
+mod users;
 mod v2;
 
 use std::sync::Arc;
@@ -37,8 +38,10 @@ use leftfold_proto::event_store::client::{
     gossip::gossip_server::GossipServer, monitoring::monitoring_server::MonitoringServer,
     operations::operations_server::OperationsServer,
     server_features::server_features_server::ServerFeaturesServer,
-    streams::streams_server::StreamsServer,
+    streams::streams_server::StreamsServer, users::users_server::UsersServer,
 };
+
+pub(crate) use status::access_denied;
 
 use crate::{protocol::GrpcRoutes, state::ServerState};
 
@@ -60,5 +63,6 @@ pub(crate) fn register(services: &mut GrpcRoutes, shared: &Arc<ServerState>) {
             gossip::capture_uri,
         )
         .add(MonitoringServer::new(monitoring::Monitoring(share())))
-        .add(OperationsServer::new(operations::Operations(share())));
+        .add(OperationsServer::new(operations::Operations(share())))
+        .add(UsersServer::new(users::Users(share())));
 }

@@ -35,7 +35,7 @@ pub(super) async fn read_stream(
     (from, direction, count): (StartFrom<Revision>, Direction, u64),
     form: ReadOptions,
 ) -> Result<Answers, Status> {
-    let state = shared.store.stream_state(name.clone()).await;
+    let state = shared.store().stream_state(name.clone()).await;
     let state = state.map_err(status::of_read)?;
     match state.status {
         StreamStatus::Tombstoned => return Err(status::stream_deleted(&name)),
@@ -186,7 +186,7 @@ fn events(
     shared: &ServerState,
     read: Read,
 ) -> impl futures_core::Stream<Item = Result<Vec<RecordedEvent>, Status>> + Send + 'static {
-    let batches = shared.store.read(read);
+    let batches = shared.store().read(read);
     batches
         .map_ok(|batch| batch.events)
         .map_err(status::of_read)

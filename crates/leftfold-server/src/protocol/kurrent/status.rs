@@ -106,6 +106,15 @@ pub(super) fn required_metadata_missing() -> Status {
     )
 }
 
+/// What is wrong about a user.
+pub(super) fn with_login(code: Code, exception: &str, message: String, login: &str) -> Status {
+    status(
+        code,
+        message,
+        &[("exception", exception), ("login-name", login)],
+    )
+}
+
 pub(super) fn scavenge_not_found(id: &str) -> Status {
     status(
         Code::NotFound,
@@ -162,10 +171,20 @@ pub(super) fn stopping() -> Status {
     Status::unavailable("Server Is Not Ready: it is stopping")
 }
 
+/// The caller's rights do not allow the request.
+pub(crate) fn access_denied(reason: &str) -> Status {
+    status(
+        Code::PermissionDenied,
+        format!("Access Denied: {reason}"),
+        &[("exception", "access-denied")],
+    )
+}
+
 pub(super) fn of_read(error: ReadError) -> Status {
     match error {
         ReadError::StreamDeleted { stream } => stream_deleted(&stream),
         ReadError::Invalid { reason } => Status::invalid_argument(reason),
+        ReadError::AccessDenied { reason } => access_denied(&reason),
         ReadError::Corrupt { cause } => {
             tracing::error!(
                 error = &*cause as &dyn std::error::Error,
@@ -181,6 +200,7 @@ pub(super) fn of_read(error: ReadError) -> Status {
 pub(super) fn of_append(error: &AppendError) -> Status {
     match error {
         AppendError::Invalid { reason } => Status::invalid_argument(reason.clone()),
+        AppendError::AccessDenied { reason } => access_denied(reason),
         AppendError::OutcomeUnknown { .. } => Status::aborted(format!(
             "Operation timed out: {error}; the same events can be appended again"
         )),

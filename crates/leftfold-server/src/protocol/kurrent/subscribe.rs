@@ -37,7 +37,7 @@ pub(super) async fn stream(
     after: StartFrom<Revision>,
     form: ReadOptions,
 ) -> Result<Answers, Status> {
-    let store = &shared.store;
+    let store = &shared.store();
     let state = store.stream_state(name.clone()).await;
     let state = state.map_err(status::of_read)?;
     if state.status == StreamStatus::Tombstoned {
@@ -89,7 +89,7 @@ pub(super) async fn all(
     filter: Option<Filter>,
     form: ReadOptions,
 ) -> Result<Answers, Status> {
-    let store = &shared.store;
+    let store = &shared.store();
     let checkpoint = match after {
         StartFrom::Start => Position::START,
         StartFrom::At(position) => position,
@@ -132,7 +132,7 @@ enum CaughtUpScope {
 impl SubscriptionStream {
     fn new(shared: &ServerState, form: ReadOptions) -> Self {
         Self {
-            showing: LinkResolver::new(&shared.store, form),
+            showing: LinkResolver::new(&shared.store(), form),
             filter: None,
             told: CaughtUpScope::All,
             live: false,

@@ -36,7 +36,7 @@ impl Native {
     }
 
     async fn write(&self, append: Append) -> Answer<wire::Appended> {
-        let store = Arc::clone(&self.shared.store);
+        let store = self.shared.store();
         let appended = self
             .finish(async move { store.append(append).await })
             .await?;
@@ -117,7 +117,7 @@ impl Store for Native {
     type ScavengeStream = Messages<wire::ScavengeProgress>;
 
     async fn describe(&self, _: Request<wire::DescribeRequest>) -> Answer<wire::DescribeResponse> {
-        let store = &self.shared.store;
+        let store = &self.shared.store();
         let head = self.answer(store.head()).await?;
         let capabilities = store.capabilities();
         Ok(Response::new(wire::DescribeResponse {
@@ -158,7 +158,7 @@ impl Store for Native {
 
     async fn read(&self, request: Request<wire::ReadRequest>) -> Answer<Self::ReadStream> {
         let read = decode::read(request.into_inner())?;
-        let batches = self.shared.store.read(read);
+        let batches = self.shared.store().read(read);
         Ok(Self::messages(batches, encode::read_batch))
     }
 
@@ -167,7 +167,7 @@ impl Store for Native {
         request: Request<wire::SubscribeRequest>,
     ) -> Answer<Self::SubscribeStream> {
         let subscription = decode::subscription(request.into_inner())?;
-        let deliveries = self.shared.store.subscribe(subscription);
+        let deliveries = self.shared.store().subscribe(subscription);
         let followed = self.followed(deliveries, encode::delivery);
         // It ends by itself only when the store closes, and that happens when the server stops.
         let end = stream::once(async { Err(ErrorResponse::stopping().into()) });
@@ -175,19 +175,21 @@ impl Store for Native {
     }
 
     async fn head(&self, _: Request<wire::HeadRequest>) -> Answer<wire::HeadResponse> {
-        let position = self.answer(self.shared.store.head()).await?.get();
+        let position = self.answer(self.shared.store().head()).await?.get();
         Ok(Response::new(wire::HeadResponse { position }))
     }
 
     async fn state(&self, request: Request<wire::StateRequest>) -> Answer<wire::StateResponse> {
         let stream = name(request.into_inner().stream)?;
-        let state = self.answer(self.shared.store.stream_state(stream)).await?;
+        let state = self
+            .answer(self.shared.store().stream_state(stream))
+            .await?;
         Ok(Response::new(encode::state(&state)))
     }
 
     async fn delete(&self, request: Request<wire::DeleteRequest>) -> Answer<wire::Appended> {
         let delete = decode::delete(request.into_inner())?;
-        let store = Arc::clone(&self.shared.store);
+        let store = self.shared.store();
         let deleted = self
             .finish(async move { store.delete(delete).await })
             .await?;
@@ -196,12 +198,12 @@ impl Store for Native {
 
     async fn list(&self, request: Request<wire::ListRequest>) -> Answer<Self::ListStream> {
         let list = decode::list(request.into_inner())?;
-        let infos = self.shared.store.streams(list);
+        let infos = self.shared.store().streams(list);
         Ok(Self::messages(infos, |infos| encode::listing(infos)))
     }
 
     async fn stats(&self, _: Request<wire::StatsRequest>) -> Answer<wire::StatsResponse> {
-        let stats = self.answer(self.shared.store.stats()).await?;
+        let stats = self.answer(self.shared.store().stats()).await?;
         Ok(Response::new(encode::stats(stats)))
     }
 
@@ -224,7 +226,7 @@ impl Store for Native {
         request: Request<wire::LoadSnapshotRequest>,
     ) -> Answer<wire::LoadSnapshotResponse> {
         let stream = name(request.into_inner().stream)?;
-        let snapshots = self.shared.store.snapshots();
+        let snapshots = self.shared.store().snapshots();
         let snapshot = self.answer(snapshots.load(&stream)).await?;
         Ok(Response::new(wire::LoadSnapshotResponse {
             snapshot: snapshot.map(encode::snapshot),
@@ -237,7 +239,7 @@ impl Store for Native {
     ) -> Answer<wire::SaveSnapshotResponse> {
         let wire::SaveSnapshotRequest { stream, snapshot } = request.into_inner();
         let (stream, snapshot) = (name(stream)?, decode::snapshot(snapshot)?);
-        let snapshots = self.shared.store.snapshots();
+        let snapshots = self.shared.store().snapshots();
         self.answer(snapshots.save(&stream, snapshot)).await?;
         Ok(Response::new(wire::SaveSnapshotResponse {}))
     }
@@ -247,7 +249,7 @@ impl Store for Native {
         request: Request<wire::RemoveSnapshotRequest>,
     ) -> Answer<wire::RemoveSnapshotResponse> {
         let stream = name(request.into_inner().stream)?;
-        let snapshots = self.shared.store.snapshots();
+        let snapshots = self.shared.store().snapshots();
         self.answer(snapshots.remove(&stream)).await?;
         Ok(Response::new(wire::RemoveSnapshotResponse {}))
     }

@@ -51,6 +51,16 @@ impl ErrorResponse {
         }
     }
 
+    /// The caller's rights do not allow the request.
+    pub(super) fn access_denied(reason: &str) -> Self {
+        let reason = bounded(reason);
+        Self {
+            code: Code::PermissionDenied,
+            text: format!("access denied: {reason}"),
+            kind: Kind::AccessDenied(Invalid { reason }),
+        }
+    }
+
     /// The memory for requests is exhausted.
     pub(super) fn overloaded(full: BudgetExhausted) -> Self {
         AppendError::Unavailable {
@@ -149,6 +159,7 @@ impl From<AppendError> for ErrorResponse {
         let told = match &error {
             AppendError::Conflict(conflict) => Self::of_conflict(conflict),
             AppendError::Invalid { reason } => Some(Self::invalid(reason)),
+            AppendError::AccessDenied { reason } => Some(Self::access_denied(reason)),
             AppendError::Unavailable { cause } => Some(Self::caused(
                 Code::Unavailable,
                 &error,
@@ -181,6 +192,7 @@ impl From<ReadError> for ErrorResponse {
     fn from(error: ReadError) -> Self {
         match &error {
             ReadError::Invalid { reason } => Self::invalid(reason),
+            ReadError::AccessDenied { reason } => Self::access_denied(reason),
             ReadError::StreamDeleted { stream } => Self {
                 code: Code::NotFound,
                 kind: deleted(stream),
@@ -216,6 +228,7 @@ impl From<SnapshotError> for ErrorResponse {
                 }),
                 text,
             },
+            SnapshotError::AccessDenied { reason } => Self::access_denied(reason),
             SnapshotError::Unavailable { cause } => {
                 Self::caused(Code::Unavailable, &error, cause, Kind::Unavailable)
             }
