@@ -20,7 +20,7 @@ use leftfold_store::consumers::{CHANGES_MAX, ConsumerChange, ParkedEvent, REASON
 use tokio::time::Instant;
 
 use super::{
-    message::{ConsumerKey, DeliveredMessage, Message, NackAction},
+    message::{ConsumerKey, Message, NackAction},
     settings::GroupSettings,
     statistics::{Latencies, Throughput},
     strategy::BucketOwners,

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use leftfold_model::{ContentType, EventType, RecordedEvent, Revision, StreamName};
 
 use super::*;
-use crate::groups::{ConsumerStrategy, LinkTarget};
+use crate::groups::{ConsumerStrategy, DeliveredMessage, LinkTarget};
 
 fn event(position: u64, stream: &str) -> RecordedEvent {
     RecordedEvent {
