@@ -170,6 +170,7 @@ impl GroupCatalog {
                 settings: settings.clone(),
                 ..*former
             };
+            definition.check()?;
             if !same_start {
                 definition = self.begun(definition).await?;
             }

@@ -37,8 +37,8 @@ use crate::{
 
 /// Events that a consumer may have in flight, at most.
 const WINDOW_MAX: i32 = 10_000;
-/// Ids of events in flight that are shown under another id than they are stored under, at most.
-const RENAMED_MAX: usize = 10_000;
+/// Ids that are remembered of events in flight, at most. Beyond them events have the ids that they are stored under.
+const SHOWN_MAX: usize = 20_000;
 
 type Answer = Result<ReadResp, Status>;
 
@@ -70,7 +70,7 @@ pub(super) async fn answers(
         requests,
         connection: joined.map_err(status::of_group)?,
         encoder: EventEncoder::new(ids),
-        renamed: HashMap::new(),
+        shown: HashMap::new(),
     };
     let confirmed = SubscriptionConfirmation {
         subscription_id: id.to_string(),
@@ -114,8 +114,8 @@ struct Session {
     requests: Streaming<ReadReq>,
     connection: Connection,
     encoder: EventEncoder,
-    /// The stored ids of events in flight that are shown under another one.
-    renamed: HashMap<EventId, EventId>,
+    /// The stored ids of events in flight, by the ids that the client knows.
+    shown: HashMap<EventId, EventId>,
 }
 
 impl Session {
@@ -167,7 +167,7 @@ impl Session {
     fn stored(&mut self, ids: &[Uuid]) -> Result<Vec<EventId>, Status> {
         let stored = ids.iter().map(|id| {
             let shown = event::id_from_wire(Some(id))?;
-            Ok(self.renamed.remove(&shown).unwrap_or(shown))
+            Ok(self.shown.remove(&shown).unwrap_or(shown))
         });
         stored.collect()
     }
@@ -175,12 +175,12 @@ impl Session {
     fn show(&mut self, delivered: &DeliveredMessage) -> ReadResp {
         let original = &delivered.message.original;
         let shown = EventEncoder::client_id(original);
-        let ids = match self.renamed.get(&shown) {
-            _ if shown == original.id => ShownIds::Clients,
+        let ids = match self.shown.get(&shown) {
             Some(stored) if *stored != original.id => ShownIds::Stored,
-            None if self.renamed.len() >= RENAMED_MAX => ShownIds::Stored,
-            Some(_) | None => {
-                self.renamed.insert(shown, original.id);
+            Some(_) => ShownIds::Clients,
+            None if self.shown.len() >= SHOWN_MAX => ShownIds::Stored,
+            None => {
+                self.shown.insert(shown, original.id);
                 ShownIds::Clients
             }
         };
