@@ -8,7 +8,7 @@ mod access;
 use std::{path::PathBuf, str::FromStr};
 
 pub(crate) use self::access::{Audit, Certs, Keys, KeysCommand, Users, UsersCommand};
-use crate::setting_args::SettingArgs;
+use crate::{group_args::GroupsCommand, setting_args::SettingArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use leftfold_error_codes::ErrorCode;
 use leftfold_model::{
@@ -85,6 +85,14 @@ pub(crate) enum Command {
         leftfold consumers --data data skip mailer 17"
     )]
     Consumers(Consumers),
+    /// Shows, creates and changes groups of competing consumers, and settles what they parked.
+    #[command(
+        after_help = "The server that acts for a group carries out what is asked for: within seconds, or when a consumer \
+        connects again.\n\n\
+        Examples:\n  leftfold groups --url leftfold://localhost:2113 list\n  leftfold groups --data data create orders mailer \
+        --from start --max-retries 5\n  leftfold groups --data data parked '$all' audit"
+    )]
+    Groups(Groups),
     /// Deletes a stream. The next append recreates it, unless the deletion is permanent.
     #[command(after_help = "Example:\n  leftfold delete --data data --stream account-1")]
     Delete(Delete),
@@ -391,6 +399,17 @@ pub(crate) struct Metadata {
     /// New metadata, a JSON object that replaces the old one; `-` reads standard input.
     #[arg(value_name = "JSON")]
     pub(crate) content: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Groups {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print the result as JSON, one object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: GroupsCommand,
 }
 
 #[derive(Debug, Args)]

@@ -30,6 +30,7 @@ impl From<&AppendError> for ErrorCode {
         match error {
             AppendError::Conflict(conflict) => conflict.into(),
             AppendError::Invalid { .. } => Self::InvalidRequest,
+            AppendError::AccessDenied { .. } => Self::AccessDenied,
             AppendError::Unavailable { .. } => Self::StoreUnavailable,
             // An append may have happened unless its error says otherwise.
             _ => Self::OutcomeUnknown,
@@ -42,6 +43,7 @@ impl From<&ReadError> for ErrorCode {
         match error {
             ReadError::Invalid { .. } => Self::InvalidRequest,
             ReadError::StreamDeleted { .. } => Self::StreamDeleted,
+            ReadError::AccessDenied { .. } => Self::AccessDenied,
             ReadError::Corrupt { .. } => Self::Corrupt,
             _ => Self::StoreUnavailable,
         }
@@ -57,6 +59,7 @@ impl From<&ConsumerError> for ErrorCode {
                 Self::ConsumerNotFound
             }
             ConsumerError::Damaged { .. } => Self::Corrupt,
+            ConsumerError::AccessDenied { .. } => Self::AccessDenied,
             ConsumerError::Unavailable { .. } => Self::StoreUnavailable,
             _ => Self::InvalidRequest,
         }

@@ -85,6 +85,12 @@ codes! {
     ConsumerClaimLost = "LF0011", "Consumer claim lost";
     /// Consumer not found.
     ConsumerNotFound = "LF0012", "Consumer not found";
+    /// Already exists.
+    AlreadyExists = "LF0013", "Already exists";
+    /// Too many consumers.
+    ConsumersLimit = "LF0014", "Too many consumers";
+    /// Owned by another server.
+    OwnedElsewhere = "LF0015", "Owned by another server";
     /// Store in use by another process.
     StoreInUse = "LF0101", "Store in use by another process";
     /// Store not found.

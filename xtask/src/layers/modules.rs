@@ -164,7 +164,9 @@ const TABLES: &[Layers] = &[
             &["error"],
             &["access"],
             &["connection"],
-            &["clock", "json", "settings"],
+            &["groups"],
+            &["system_index"],
+            &["clock", "event_filter", "json", "link", "settings"],
         ],
     },
     Layers {
@@ -192,7 +194,7 @@ const TABLES: &[Layers] = &[
             &["display", "exit_code", "signals"],
             &["open"],
             &["cli"],
-            &["setting_args"],
+            &["group_args", "setting_args"],
         ],
     },
     Layers {

@@ -14,10 +14,12 @@ mod delete;
 mod demo;
 mod explain;
 mod export;
+mod groups;
 mod import;
 mod keys;
 mod metadata;
 mod migrate;
+mod printer;
 mod read;
 mod salvage;
 mod scavenge;
@@ -50,6 +52,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Export(arguments) => export::run(arguments).await?,
         Command::Metadata(arguments) => metadata::run(arguments).await?,
         Command::Consumers(arguments) => consumers::run(arguments).await?,
+        Command::Groups(arguments) => groups::run(arguments).await?,
         Command::Delete(arguments) => delete::run(arguments).await?,
         Command::Scavenge(arguments) => scavenge::run(arguments).await?,
         Command::Salvage(arguments) => return salvage::run(&arguments),

@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 
 use crate::{
     call::{OutcomeUnknown, QueryError},
+    groups::GroupError,
     json::{self, EventJsonError},
 };
 
@@ -50,6 +51,10 @@ impl ProblemKind {
     pub(super) const CONDITION: Self = Self(ErrorCode::ConditionFailed, StatusCode::CONFLICT);
     pub(super) const PARTLY: Self = Self(ErrorCode::PartlyStored, StatusCode::CONFLICT);
     pub(super) const RUNNING: Self = Self(ErrorCode::ScavengeRunning, StatusCode::CONFLICT);
+    pub(super) const EXISTS: Self = Self(ErrorCode::AlreadyExists, StatusCode::CONFLICT);
+    pub(super) const FULL: Self = Self(ErrorCode::ConsumersLimit, StatusCode::CONFLICT);
+    pub(super) const ELSEWHERE: Self =
+        Self(ErrorCode::OwnedElsewhere, StatusCode::MISDIRECTED_REQUEST);
     pub(super) const DELETED: Self = Self(ErrorCode::StreamDeleted, StatusCode::GONE);
     pub(super) const TOO_LARGE: Self =
         Self(ErrorCode::ContentTooLarge, StatusCode::PAYLOAD_TOO_LARGE);
@@ -316,6 +321,30 @@ impl From<ReadError> for Problem {
 impl From<OutcomeUnknown> for Problem {
     fn from(error: OutcomeUnknown) -> Self {
         Self::new(ProblemKind::UNKNOWN, error.to_string())
+    }
+}
+
+impl From<GroupError> for Problem {
+    fn from(error: GroupError) -> Self {
+        let text = ErrorChain(&error).to_string();
+        match error {
+            GroupError::Exists(_) => Self::new(ProblemKind::EXISTS, text),
+            GroupError::NotFound(_) => Self::new(ProblemKind::NOT_FOUND, text),
+            GroupError::Invalid(_) | GroupError::Filter(_) => Self::new(ProblemKind::INVALID, text),
+            GroupError::SubscribersMax { max, .. } => {
+                Self::new(ProblemKind::FULL, text).with(|it| it.limit = Some(max.into()))
+            }
+            GroupError::OwnedElsewhere { owner, .. } => {
+                Self::new(ProblemKind::ELSEWHERE, text).with_value(owner)
+            }
+            GroupError::Damaged { .. } => Self::new(ProblemKind::CORRUPT, text),
+            GroupError::Model(error) => Self::of_model("group", &error),
+            GroupError::Read(error) => error.into(),
+            GroupError::Append(error) => error.into(),
+            GroupError::Dropped { .. } | GroupError::Stopping | GroupError::Consumers(_) => {
+                Self::new(ProblemKind::UNAVAILABLE, text)
+            }
+        }
     }
 }
 
