@@ -112,8 +112,9 @@ const TABLES: &[Layers] = &[
         parent: "",
         layers: &[
             &["testing"],
-            &["follow"], // listeners
-            &["event_reader", "history", "live", "unit_of_work"],
+            &["outgoing", "process", "project"], // what reacts to events
+            &["follow"],                         // listeners
+            &["event_reader", "history", "unit_of_work"],
             &["decide", "repository"], // the kinds of commands
             &["snapshot", "state_cache"],
             &["command"], // the engine of commands
@@ -124,7 +125,7 @@ const TABLES: &[Layers] = &[
             &["aggregate", "boundary"],
             &["event"],
             &["metadata"],
-            &["error", "panic_message", "shape"],
+            &["error", "clock", "panic_message", "reason", "shape"],
         ],
     },
     Layers {
