@@ -1,4 +1,4 @@
-//! A web application: commands by POST, a reading model in SQLite, and a page that shows each change at once.
+//! A web application: a reading model in SQLite, and a page that shows each change at once.
 //!
 //! In memory: `cargo run -p leftfold --features sqlx-sqlite --example web`, then open <http://127.0.0.1:8080>. In a directory:
 //! add `-- data`.
