@@ -92,6 +92,7 @@
 //! |---|---|
 //! | `testing` | the module `testing`: fixtures, a steady clock, the lock file of stored shapes; for `dev-dependencies` |
 //! | `messagepack`, `cbor` | more formats of event data |
+//! | `inspect` | answers about a running application as JSON: an `axum` router |
 //! | `webhook` | messages to other systems by HTTP |
 //! | `sqlx-sqlite`, `sqlx-postgres` | projections into SQLite, which is a C library, and PostgreSQL |
 //!
@@ -116,6 +117,8 @@ mod event_reader;
 mod execute;
 mod follow;
 mod history;
+#[cfg(feature = "inspect")]
+mod inspect;
 mod load;
 mod metadata;
 mod observe;
@@ -149,6 +152,8 @@ pub use follow::{
     ListenerStatus, Start,
 };
 pub use history::{FieldChange, HistoryError, HistoryStep};
+#[cfg(feature = "inspect")]
+pub use inspect::Inspect;
 pub use leftfold_derive::{Event, Shape, Snapshot};
 pub use leftfold_model as model;
 pub use leftfold_store as stores;

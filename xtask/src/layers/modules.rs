@@ -111,7 +111,7 @@ const TABLES: &[Layers] = &[
         krate: "leftfold",
         parent: "",
         layers: &[
-            &["testing"],
+            &["inspect", "testing"],
             &["outgoing", "process", "project"], // what reacts to events
             &["follow"],                         // listeners
             &["event_reader", "history", "unit_of_work"],

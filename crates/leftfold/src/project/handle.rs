@@ -155,6 +155,12 @@ impl<V> Drop for ProjectionHandle<V> {
 }
 
 impl<V: View> ProjectionHandle<V> {
+    /// Returns the name and the version of the projection.
+    #[must_use]
+    pub fn id(&self) -> ProjectionId {
+        self.of
+    }
+
     /// The position up to which the view has every event, as far as this process knows.
     #[must_use]
     pub fn position(&self) -> Position {

@@ -18,6 +18,7 @@ mod faulty;
 mod fixtures;
 mod guarded;
 mod history;
+mod inspect;
 mod listeners;
 mod live;
 mod mongodb;
