@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::settings::Backoff;
 
-/// How often due timers are looked for, while one may be due.
+/// Interval between two looks for due timers, while one may be due.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Pauses before a timer is told of again whose handler failed.
@@ -45,7 +45,9 @@ impl DueTimers {
 
     /// Whether timers have to be looked for.
     pub(super) fn may_be_due(&self, now: Timestamp) -> bool {
-        self.under_way.len() < LIST_MAX && self.next.is_some_and(|next| next <= now)
+        let retry_is_due = || self.failed.keys().any(|id| self.is_ready(id));
+        let is_due = self.next.is_some_and(|next| next <= now) || retry_is_due();
+        is_due && self.under_way.len() < LIST_MAX
     }
 
     /// Notes that a timer was set.
@@ -53,16 +55,22 @@ impl DueTimers {
         self.next = Some(self.next.map_or(due, |next| next.min(due)));
     }
 
-    /// Takes from the earliest timers those that are to be told of now.
+    /// Returns those of the earliest timers that start now.
     pub(super) fn take_due(&mut self, earliest: Vec<Timer>, now: Timestamp) -> Vec<Timer> {
+        let is_all = earliest.len() < LIST_MAX;
         self.next = match earliest.iter().find(|timer| timer.due > now) {
             Some(later) => Some(later.due),
-            // There may be more than could be listed, or some that failed.
-            None if !earliest.is_empty() => Some(now),
-            None => None,
+            None if is_all => None,
+            None => Some(now),
         };
         let mut due = earliest;
-        due.retain(|timer| timer.due <= now && self.is_ready(&timer.id));
+        due.retain(|timer| timer.due <= now);
+        if is_all {
+            // A timer that was cancelled or moved is not retried.
+            let known: HashSet<&str> = due.iter().map(|timer| timer.id.as_str()).collect();
+            self.failed.retain(|id, _| known.contains(id.as_str()));
+        }
+        due.retain(|timer| self.is_ready(&timer.id));
         due
     }
 
@@ -114,8 +122,10 @@ mod tests {
         assert!(!timers.may_be_due(now), "the next is later");
         timers.begin("a");
         timers.end("b", true);
+        assert!(!timers.may_be_due(now), "one is under way, one pauses");
         assert!(timers.take_due(all(), now).is_empty());
         tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(timers.may_be_due(now), "the pause is over");
         assert_eq!(ids(&timers.take_due(all(), now)), ["b"]);
         timers.set(Timestamp::from_micros(3));
         assert!(timers.may_be_due(now));

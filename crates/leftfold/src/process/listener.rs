@@ -70,12 +70,11 @@ impl<P: Process, H: CommandHandler<P::Command>> ProcessListener<P, H> {
         let mut metadata = stimulus.metadata;
         metadata.causation = reacted.event.map(|event| event.to_string());
         for (command, nth) in reacted.reaction.commands.iter().zip(0_u32..) {
-            let parts = [P::NAME, id, &stimulus.key, &nth.to_string()];
             let sent = Sent {
                 store: self.store.clone(),
                 process: P::NAME,
                 id: id.to_owned(),
-                key: derived_id(&parts).to_string(),
+                key: derived_id(&[P::NAME, id, &stimulus.key, &nth.to_string()]).to_string(),
                 metadata: metadata.clone(),
             };
             self.handler.carry_out(command, &sent).await?;

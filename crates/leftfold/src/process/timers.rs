@@ -17,7 +17,7 @@ use crate::{Metadata, metadata::derived_id};
 const KEY: &str = "$timers";
 
 /// What a reaction does with timers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct TimerChanges {
     /// When each is due, in microseconds since 1970; `None` for one that is cancelled, or was due.
     timers: BTreeMap<String, Option<u64>>,
