@@ -38,7 +38,7 @@ use crate::{Aggregate, Boundary, Event, LoadError, Recorded, Store, load::typed}
 /// let mut total = 0;
 /// for deposit in store.events::<AccountEvent>().with_aggregates::<Account>().collect().await? {
 ///     let AccountEvent::DepositMade { amount } = deposit.event;
-///     println!("{} paid {amount} at {}", deposit.aggregate_id(), deposit.time);
+///     println!("{} paid {amount} at {:?}", deposit.aggregate_id(), deposit.time);
 ///     total += amount;
 /// }
 /// assert_eq!(total, 120);

@@ -21,7 +21,7 @@ use leftfold_store::consumers::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Aggregate, HistoryError, ProjectionHandle, Store, View};
+use crate::{Aggregate, HistoryError, ProjectionHandle, Store, View, clock::rfc3339};
 
 /// Maximum number of steps of a history in one answer.
 const STEPS_MAX: usize = 1_000;
@@ -79,7 +79,7 @@ impl Inspect {
                     "revision": step.revision.get(),
                     "position": step.position.get(),
                     "id": step.id.to_string(),
-                    "time": step.time.to_string(),
+                    "time": rfc3339(step.time),
                     "type": step.event_type.as_str(),
                     "metadata": step.metadata,
                     "before": step.before,
@@ -296,7 +296,7 @@ async fn consumers(State(inspect): State<Inspect>, Query(page): Query<AfterName>
             "holder": consumer.holder.as_ref().map(|(holder, _)| holder),
             "parked": consumer.parked,
             "timers": consumer.timers,
-            "time": consumer.time.to_string(),
+            "time": rfc3339(consumer.time),
         })
     };
     let list: Vec<_> = list.iter().map(status).collect();
@@ -325,7 +325,7 @@ async fn parked(
             "key": event.key,
             "reason": event.reason,
             "attempts": event.attempts,
-            "time": event.time.to_string(),
+            "time": rfc3339(event.time),
         })
     };
     let list: Vec<_> = list.iter().map(event).collect();

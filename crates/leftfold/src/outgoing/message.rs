@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Event, Recorded};
+use crate::{Event, Recorded, clock::rfc3339};
 
 /// Makes messages for other systems of events.
 ///
@@ -65,7 +65,7 @@ impl CloudEvent {
             source: O::SOURCE,
             kind,
             subject: event.stream.to_string(),
-            time: event.time.to_string(),
+            time: rfc3339(event.time),
             datacontenttype: "application/json",
             correlationid: event.metadata.correlation.clone(),
             data,
