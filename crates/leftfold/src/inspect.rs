@@ -14,7 +14,7 @@ use axum::{
     routing::get,
 };
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream::BoxStream};
-use leftfold_model::{ErrorChain, Position, Revision};
+use leftfold_model::{ErrorChain, Position};
 use leftfold_store::consumers::{
     ConsumerError, ConsumerName, ConsumerStatus, LIST_MAX, ListParked, ParkedEvent,
 };
@@ -72,7 +72,7 @@ impl Inspect {
     /// Registers an aggregate or a process, under its category.
     #[must_use]
     pub fn aggregate<A: Aggregate + Serialize>(mut self) -> Self {
-        let history: History = Arc::new(|store, id| {
+        let history: History = Arc::new(|store: &Store, id: &str| {
             let steps = store.repository::<A>().history(id);
             let steps = steps.map_ok(|step| {
                 json!({
@@ -259,12 +259,10 @@ async fn history(
     Query(page): Query<Page>,
 ) -> Answer {
     let steps = inspect.steps(&category, &id)?;
-    let first = page
-        .after
-        .map_or(Revision::FIRST, |after| Revision::new(after).next());
+    let first = page.after.map_or(0, |after| after.saturating_add(1));
     let steps = steps.try_filter(move |step| {
         let revision = step.get("revision").and_then(Value::as_u64);
-        std::future::ready(revision.is_some_and(|revision| revision >= first.get()))
+        std::future::ready(revision.is_some_and(|revision| revision >= first))
     });
     let limit = page.limit.unwrap_or(STEPS_MAX).min(STEPS_MAX);
     let steps: Vec<_> = steps.take(limit).try_collect().await?;
