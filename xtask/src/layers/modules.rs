@@ -104,9 +104,10 @@ const TABLES: &[Layers] = &[
         krate: "leftfold",
         parent: "",
         layers: &[
-            &["testing"],
-            &["follow"], // listeners
-            &["event_reader", "history", "live", "unit_of_work"],
+            &["inspect", "testing"],
+            &["outgoing", "process", "project"], // what reacts to events
+            &["follow"],                         // listeners
+            &["event_reader", "history", "unit_of_work"],
             &["decide", "repository"], // the kinds of commands
             &["snapshot", "state_cache"],
             &["command"], // the engine of commands
@@ -117,7 +118,7 @@ const TABLES: &[Layers] = &[
             &["aggregate", "boundary"],
             &["event"],
             &["metadata"],
-            &["error", "panic_message", "shape"],
+            &["error", "clock", "panic_message", "reason", "shape"],
         ],
     },
     Layers {

@@ -1,6 +1,6 @@
 //! Live projections: models for reading that are kept in memory and follow the log.
 //!
-//! **Owns:** [`Projection`], [`LiveProjection`], [`ProjectionError`]. **Does not know:** what a projection computes.
+//! **Owns:** [`LiveProjection`], [`Live`]. **Does not know:** what a projection computes.
 //! **Invariants:** a projection has exactly the events up to its position; readers never see half a delivery; an event that
 //! cannot be decoded or projected stops the projection with an error that names it, and none is skipped.
 
@@ -19,6 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::error::ProjectionError;
 use crate::{Event, LoadError, Recorded, Store, load::typed, panic_message};
 
 /// The pause before a projection asks a store again that was not reached; it doubles up to [`PAUSE_MAX`].
@@ -28,7 +29,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A model for reading: what the events of many streams come to, in the shape that questions need.
 ///
 /// ```
-/// use leftfold::{Event, Projection, Recorded, Store};
+/// use leftfold::{Event, LiveProjection, Recorded, Store};
 /// use serde::{Deserialize, Serialize};
 /// use std::{collections::BTreeMap, time::Duration};
 /// # #[derive(Default)]
@@ -49,7 +50,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// #[derive(Default)]
 /// struct Balances(BTreeMap<String, u64>);
 ///
-/// impl Projection for Balances {
+/// impl LiveProjection for Balances {
 ///     type Event = AccountEvent;
 ///
 ///     fn project(&mut self, event: &Recorded<AccountEvent>) {
@@ -70,7 +71,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// # Ok(())
 /// # }
 /// ```
-pub trait Projection: Default + Send + Sync + 'static {
+pub trait LiveProjection: Default + Send + Sync + 'static {
     /// The events it is made of: all types of this enum, in the whole log.
     type Event: Event;
 
@@ -84,7 +85,7 @@ pub trait Projection: Default + Send + Sync + 'static {
 /// Reads the whole log once for its types of events, then each new one. Holds the model, and one delivery at a time.
 #[derive(Debug)]
 #[must_use = "a live projection ends when it is dropped"]
-pub struct LiveProjection<P> {
+pub struct Live<P> {
     shared: Arc<Shared<P>>,
     task: JoinHandle<()>,
 }
@@ -101,41 +102,13 @@ struct Reached {
     ended: Option<ProjectionError>,
 }
 
-/// Why a projection is not where it was waited for.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProjectionError {
-    /// It did not get there in time. It goes on.
-    #[error("projection is at position {reached}; expected {expected} within {timeout:?}")]
-    TimedOut {
-        /// Where it is.
-        reached: Position,
-        /// Where it should be.
-        expected: Position,
-        /// How long was waited.
-        timeout: Duration,
-    },
-    /// An event cannot be decoded, or projecting it panicked. The model has everything before that event.
-    #[error("projection stopped behind position {position}")]
-    Stopped {
-        /// Where it stopped.
-        position: Position,
-        /// Which event, and what is wrong with it.
-        #[source]
-        source: LoadError,
-    },
-    /// The store was closed. The model has everything up to its position.
-    #[error("store of a projection is closed")]
-    Closed,
-}
-
-impl<P> Drop for LiveProjection<P> {
+impl<P> Drop for Live<P> {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl<P: Projection> LiveProjection<P> {
+impl<P: LiveProjection> Live<P> {
     /// Begins to follow the log, in a task of the current runtime.
     pub(crate) fn spawn(store: Store) -> Self {
         let shared = Arc::new(Shared {
@@ -203,7 +176,7 @@ impl<P: Projection> LiveProjection<P> {
     }
 }
 
-impl<P: Projection> Shared<P> {
+impl<P: LiveProjection> Shared<P> {
     /// Follows the log until that cannot go on.
     async fn follow(&self, store: &Store) -> ProjectionError {
         let mut pause = PAUSE;
@@ -266,7 +239,7 @@ impl<P: Projection> Shared<P> {
     }
 }
 
-fn project<P: Projection>(model: &mut P, stored: &RecordedEvent) -> Result<(), LoadError> {
+fn project<P: LiveProjection>(model: &mut P, stored: &RecordedEvent) -> Result<(), LoadError> {
     for value in typed::<P::Event>(stored)? {
         let projected = panic::catch_unwind(AssertUnwindSafe(|| model.project(&value)));
         projected.map_err(|panic| LoadError::ApplyPanicked {
