@@ -174,7 +174,7 @@ impl GroupInput {
 
 /// The groups as the request at hand may see and change them.
 pub(super) fn catalog(shared: &ServerState) -> GroupCatalog {
-    GroupCatalog::new(Arc::clone(&shared.store))
+    GroupCatalog::new(shared.store())
 }
 
 /// Carries out a change to its end, also when its client is gone.

@@ -40,7 +40,7 @@ pub(super) async fn read(
     (from, direction, count): (StartFrom<Revision>, Direction, u64),
     form: ReadOptions,
 ) -> Result<Answers, Status> {
-    let (store, index) = (Arc::clone(&shared.store), Arc::new(index));
+    let (store, index) = (shared.store(), Arc::new(index));
     let newest = index.first(&store, Read::all().backwards()).await;
     let Some(newest) = newest.map_err(status::of_read)? else {
         return Ok(not_found(name));

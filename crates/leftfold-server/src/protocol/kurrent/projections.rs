@@ -76,7 +76,7 @@ fn required<T>(options: Option<T>) -> Result<T, Status> {
 
 impl Projections {
     async fn details(&self, name: &str) -> Result<StatisticsResp, Status> {
-        let head = self.0.store.head().await.map_err(status::of_read)?;
+        let head = self.0.store().head().await.map_err(status::of_read)?;
         let position = format!("C:{head}/P:{head}");
         Ok(StatisticsResp {
             details: Some(Details {

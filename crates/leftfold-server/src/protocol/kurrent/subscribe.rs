@@ -79,7 +79,7 @@ async fn follow_index(
     after: StartFrom<Revision>,
     form: ReadOptions,
 ) -> Result<Answers, Status> {
-    let store = &shared.store;
+    let store = &shared.store();
     let head = store.head().await.map_err(status::of_read)?;
     let checkpoint = match after {
         StartFrom::Start => Position::START,

@@ -37,7 +37,7 @@ pub(super) struct PersistentSubscriptions(pub(super) Arc<ServerState>);
 impl PersistentSubscriptions {
     /// The groups as the request at hand may see and change them.
     fn catalog(&self) -> GroupCatalog {
-        GroupCatalog::new(Arc::clone(&self.0.store))
+        GroupCatalog::new(self.0.store())
     }
 
     /// Carries out a change to its end, also when its client is gone.
