@@ -22,8 +22,9 @@ from kurrentdbclient.exceptions import (
 URL = os.environ.get("LEFTFOLD_URL", "kurrentdb://127.0.0.1:2113?tls=false")
 client = KurrentDBClient(URL)
 run = uuid4().hex[:8]
-# What a call raises when the server is gone. The second: while a thread has this client reconnect, others' channel closes.
-GONE = (KurrentDBClientError, ValueError)
+# What a call raises when the server is gone. The others: while a thread has this client reconnect, others' channel closes, and
+# a consumer that is being made then fails half made.
+GONE = (KurrentDBClientError, ValueError, AttributeError)
 SOON = {"checkpoint_after": 0.05, "min_checkpoint_count": 1}
 
 
@@ -104,9 +105,9 @@ def _():
         for event in consumer:
             number = number_of(event)
             seen.append((number, event.retry_count))
-            if number == 1 and len(seen) < 6:
+            if number == 1 and len(seen) <= 6:
                 consumer.nack(event, "retry")
-            elif number == 2 and len(seen) < 8:
+            elif number == 2 and len(seen) <= 6:
                 consumer.nack(event, "park")
             elif number == 3:
                 consumer.nack(event, "skip")
