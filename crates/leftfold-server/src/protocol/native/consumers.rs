@@ -165,7 +165,7 @@ pub(super) async fn remove(
 }
 
 fn consumers(shared: &ServerState) -> Arc<dyn Consumers> {
-    shared.store.consumers()
+    shared.store().consumers()
 }
 
 fn name(text: &str) -> Decoded<ConsumerName> {
