@@ -19,8 +19,8 @@ use leftfold_model::{Position, RecordedEvent, Revision, StreamName, Timestamp};
 use leftfold_store::{
     Delivery, ReadError, Subscription,
     consumers::{
-        CHANGES_MAX, Claim, ConsumerChange, ConsumerError, Consumers, KEY_BYTES_MAX, LIST_MAX,
-        ListParked, ParkedEvent, Resolution,
+        Claim, ConsumerChange, ConsumerError, Consumers, KEY_BYTES_MAX, LIST_MAX, ListParked,
+        ParkedEvent, Resolution,
     },
 };
 use tokio::{
@@ -515,8 +515,12 @@ impl<L: Listener> Dispatcher<L> {
         if to == self.claim.position && self.changes.is_empty() {
             return Ok(());
         }
-        while self.changes.len() > CHANGES_MAX {
-            let rest = self.changes.split_off(CHANGES_MAX);
+        loop {
+            let fit = ConsumerChange::count_within_limits(&self.changes);
+            if fit == self.changes.len() {
+                break;
+            }
+            let rest = self.changes.split_off(fit);
             let changes = std::mem::replace(&mut self.changes, rest);
             let stay = self.claim.position;
             self.consumers
