@@ -19,8 +19,8 @@ use leftfold_model::{Position, RecordedEvent, Revision, StreamName, Timestamp};
 use leftfold_store::{
     Delivery, ReadError, Subscription,
     consumers::{
-        CHANGES_MAX, Claim, ConsumerChange, ConsumerError, Consumers, KEY_BYTES_MAX, LIST_MAX,
-        ListParked, ParkedEvent, Resolution,
+        Claim, ConsumerChange, ConsumerError, Consumers, KEY_BYTES_MAX, LIST_MAX, ListParked,
+        ParkedEvent, Resolution,
     },
 };
 use tokio::{

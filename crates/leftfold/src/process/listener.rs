@@ -142,8 +142,8 @@ impl<P: Process, H: CommandHandler<P::Command>> Listener for ProcessListener<P, 
         let TimerData { process, timer } = serde_json::from_slice(&due.data)?;
         let stream = self.store.repository::<P>().stream(&process)?;
         let set = SetTimers::load(self.store.event_store().as_ref(), &stream).await?;
-        let metadata = match set.newest {
-            Some((id, metadata)) => metadata.of_effect(id),
+        let metadata = match &set.newest {
+            Some((id, metadata)) => metadata.of_effect(*id),
             None => Metadata::new(),
         };
         let stimulus = Stimulus {
