@@ -55,6 +55,8 @@ pub(crate) struct Security {
 }
 
 impl ServerState {
+    /// Creates the state of a server that anyone may use.
+    #[cfg(test)]
     pub(crate) fn new(
         store: Arc<dyn EventStore>,
         settings: Settings,

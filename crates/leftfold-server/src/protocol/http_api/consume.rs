@@ -27,12 +27,13 @@ use uuid::Uuid;
 
 use super::{
     extract::{NoParams, QueryParams, RequestBody},
-    groups::{GroupPath, catalog},
+    groups::GroupPath,
     problem::{Details, Problem, ProblemKind},
 };
 use crate::{
     groups::{ConnectionInput, ConsumerInfo, DeliveredMessage, LinkTarget, Membership, NackAction},
     json::{Bounded, EventOutput},
+    protocol::group_access::group_to_consume,
     state::ServerState,
 };
 
@@ -93,7 +94,7 @@ pub(super) async fn consume(
         username: "anonymous".to_owned(),
         from: String::new(),
     };
-    let definition = catalog(&shared).get(&id).await?;
+    let definition = group_to_consume(&shared, &id).await?;
     let input = ConnectionInput { info, window };
     let joined = shared.groups.connect(&definition, input).await?;
     let membership = Arc::new(joined.membership);

@@ -97,7 +97,7 @@ impl persistent_subscriptions_server::PersistentSubscriptions for PersistentSubs
         &self,
         request: Request<Streaming<ReadReq>>,
     ) -> Result<Response<Self::ReadStream>, Status> {
-        let answers = session::answers(&self.0, self.catalog(), request).await?;
+        let answers = session::answers(&self.0, request).await?;
         Ok(Response::new(answers))
     }
 

@@ -28,10 +28,8 @@ use super::{
     request,
 };
 use crate::{
-    groups::{
-        Connection, ConnectionInput, ConsumerInfo, DeliveredMessage, GroupCatalog, LinkTarget,
-        NackAction,
-    },
+    groups::{Connection, ConnectionInput, ConsumerInfo, DeliveredMessage, LinkTarget, NackAction},
+    protocol::group_access::group_to_consume,
     state::ServerState,
 };
 
@@ -45,7 +43,6 @@ type Answer = Result<ReadResp, Status>;
 /// What a consumer gets.
 pub(super) async fn answers(
     shared: &ServerState,
-    catalog: GroupCatalog,
     request: Request<Streaming<ReadReq>>,
 ) -> Result<BoxStream<'static, Answer>, Status> {
     let info = consumer_info(request.metadata());
@@ -63,7 +60,8 @@ pub(super) async fn answers(
     };
     let source = request::source_to_read(options.stream_option)?;
     let id = request::id(source, options.group_name)?;
-    let definition = catalog.get(&id).await.map_err(status::of_group)?;
+    let definition = group_to_consume(shared, &id).await;
+    let definition = definition.map_err(status::of_group)?;
     let input = ConnectionInput { info, window };
     let joined = shared.groups.connect(&definition, input).await;
     let session = Session {
