@@ -149,7 +149,7 @@ impl<P: Process, H: CommandHandler<P::Command>> Listener for ProcessListener<P, 
         let stimulus = Stimulus {
             seen: Seen::Timer(&timer),
             // One that was reacted to before is recognised all the same, so that its commands are sent to the end.
-            holds,
+            holds: set.due(&timer) == Some(due.due),
             time: due.due,
             key: format!("timer {timer} {}", due.due.as_micros()),
             metadata,
