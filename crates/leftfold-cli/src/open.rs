@@ -6,7 +6,7 @@
 
 use std::{env, fmt, fs, path::Path, path::PathBuf, sync::Arc};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use leftfold_client::{Client, ClientOptions, Credentials};
 use leftfold_mongodb::{MongoOptions, MongoStore};
 use leftfold_postgres::{PostgresOptions, PostgresStore};
