@@ -5,7 +5,7 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use crate::setting_args::SettingArgs;
+use crate::{group_args::GroupsCommand, setting_args::SettingArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use leftfold_model::{
     Category, EventId, EventType, ExpectedRevision, Query, QueryItem, Revision, StreamName, Tag,
@@ -81,6 +81,14 @@ pub(crate) enum Command {
         leftfold consumers --data data skip mailer 17"
     )]
     Consumers(Consumers),
+    /// Shows, creates and changes groups of competing consumers, and settles what they parked.
+    #[command(
+        after_help = "The server that acts for a group carries out what is asked for: within seconds, or when a consumer \
+        connects again.\n\n\
+        Examples:\n  leftfold groups --url leftfold://localhost:2113 list\n  leftfold groups --data data create orders mailer \
+        --from start --max-retries 5\n  leftfold groups --data data parked '$all' audit"
+    )]
+    Groups(Groups),
     /// Deletes a stream. The next append recreates it, unless the deletion is permanent.
     #[command(after_help = "Example:\n  leftfold delete --data data --stream account-1")]
     Delete(Delete),
@@ -358,6 +366,17 @@ pub(crate) struct Metadata {
     /// New metadata, a JSON object that replaces the old one; `-` reads standard input.
     #[arg(value_name = "JSON")]
     pub(crate) content: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Groups {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print the result as JSON, one object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: GroupsCommand,
 }
 
 #[derive(Debug, Args)]

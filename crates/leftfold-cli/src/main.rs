@@ -8,6 +8,7 @@ mod cli;
 mod command;
 mod display;
 mod exit_code;
+mod group_args;
 mod open;
 mod setting_args;
 mod signals;

@@ -14,6 +14,7 @@ use crate::{
     background::metrics::Metrics,
     background::scavenger::ScavengeManager,
     connection::{AnswerMemory, MemoryBudget},
+    groups::GroupManager,
 };
 
 /// The store, the settings and the state of one server.
@@ -35,6 +36,8 @@ pub(crate) struct ServerState {
     /// The memory of all responses until they are sent.
     pub(crate) answer_memory: AnswerMemory,
     pub(crate) scavenges: ScavengeManager,
+    /// The groups of competing consumers that this server acts for.
+    pub(crate) groups: Arc<GroupManager>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -52,7 +55,16 @@ impl ServerState {
         let tasks = TaskTracker::new();
         let metrics = Arc::new(Metrics::new());
         let store: Arc<dyn EventStore> = MeteredStore::new(store, Arc::clone(&metrics));
+        let host = match settings.advertised_host.as_str() {
+            "" => address.ip().to_string(),
+            host => host.to_owned(),
+        };
         Arc::new(Self {
+            groups: GroupManager::new(
+                Arc::clone(&store),
+                format!("{host}:{}", address.port()),
+                (tasks.clone(), stopping.clone()),
+            ),
             scavenges: ScavengeManager::new(
                 Arc::clone(&store),
                 settings.scavenge_bytes_per_second,

@@ -158,7 +158,9 @@ const TABLES: &[Layers] = &[
             &["state"],
             &["error"],
             &["connection"],
-            &["clock", "json", "settings"],
+            &["groups"],
+            &["system_index"],
+            &["clock", "event_filter", "json", "link", "settings"],
         ],
     },
     Layers {
@@ -185,7 +187,7 @@ const TABLES: &[Layers] = &[
             &["display", "exit_code", "signals"],
             &["open"],
             &["cli"],
-            &["setting_args"],
+            &["group_args", "setting_args"],
         ],
     },
     Layers {

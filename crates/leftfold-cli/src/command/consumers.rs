@@ -3,7 +3,7 @@
 //! **Owns:** the output. **Does not know:** what a consumer does with its events.
 //! **Invariants:** a request about parked events is stored; the consumer's own process acts on it.
 
-use std::io::{BufWriter, Stdout, Write};
+use std::io::Write;
 
 use anyhow::bail;
 use leftfold_model::Position;
@@ -13,7 +13,7 @@ use leftfold_store::consumers::{
 };
 use serde_json::{Value, json};
 
-use super::output;
+use super::{output, printer::Printer};
 use crate::{
     cli::{self, ConsumersCommand},
     display, open,
@@ -70,26 +70,6 @@ pub(crate) async fn run(arguments: cli::Consumers) -> anyhow::Result<()> {
     }
     out.out.flush()?;
     Ok(store.close().await?)
-}
-
-/// Prints lines in one of two forms.
-struct Printer {
-    json: bool,
-    out: BufWriter<Stdout>,
-}
-
-impl Printer {
-    fn print(
-        &mut self,
-        json: impl FnOnce() -> Value,
-        text: impl FnOnce() -> String,
-    ) -> std::io::Result<()> {
-        if self.json {
-            writeln!(self.out, "{}", json())
-        } else {
-            writeln!(self.out, "{}", text())
-        }
-    }
 }
 
 async fn list(consumers: &dyn Consumers, out: &mut Printer) -> anyhow::Result<()> {

@@ -10,9 +10,11 @@ mod decompress;
 mod delete;
 mod demo;
 mod export;
+mod groups;
 mod import;
 mod metadata;
 mod migrate;
+mod printer;
 mod read;
 mod salvage;
 mod scavenge;
@@ -44,6 +46,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Export(arguments) => export::run(arguments).await?,
         Command::Metadata(arguments) => metadata::run(arguments).await?,
         Command::Consumers(arguments) => consumers::run(arguments).await?,
+        Command::Groups(arguments) => groups::run(arguments).await?,
         Command::Delete(arguments) => delete::run(arguments).await?,
         Command::Scavenge(arguments) => scavenge::run(arguments).await?,
         Command::Salvage(arguments) => return salvage::run(&arguments),

@@ -9,6 +9,7 @@
 mod bad_input;
 mod commands;
 mod consumers;
+mod groups;
 mod import;
 mod mongodb;
 mod postgres;

@@ -6,8 +6,10 @@
 mod admin;
 mod append;
 mod cloud_events;
+mod consume;
 mod events_body;
 mod extract;
+mod groups;
 mod kurrent;
 pub(crate) mod origin;
 mod problem;
@@ -109,6 +111,18 @@ fn described() -> (Router<Arc<ServerState>>, openapi::OpenApi) {
         .routes(routes!(streams::list))
         .routes(routes!(streams::state, streams::delete))
         .routes(routes!(streams::metadata, streams::set_metadata))
+        .routes(routes!(groups::list))
+        .routes(routes!(
+            groups::show,
+            groups::create,
+            groups::update,
+            groups::delete
+        ))
+        .routes(routes!(groups::parked, groups::truncate))
+        .routes(routes!(groups::replay))
+        .routes(routes!(consume::consume))
+        .routes(routes!(consume::ack))
+        .routes(routes!(consume::nack))
         .routes(routes!(admin::stats))
         .routes(routes!(admin::start, admin::progress, admin::stop));
     let (router, mut description) = OpenApiRouter::with_openapi(Description::openapi())

@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 
 use crate::{
     call::{OutcomeUnknown, QueryError},
+    groups::GroupError,
     json::{self, EventJsonError},
 };
 
@@ -68,6 +69,21 @@ impl ProblemKind {
         "already-running",
         "Scavenge already running",
         StatusCode::CONFLICT,
+    );
+    pub(super) const EXISTS: Self = Self(
+        "already-exists",
+        "Already there, nothing was changed",
+        StatusCode::CONFLICT,
+    );
+    pub(super) const FULL: Self = Self(
+        "consumers-limit",
+        "Too many consumers",
+        StatusCode::CONFLICT,
+    );
+    pub(super) const ELSEWHERE: Self = Self(
+        "owned-elsewhere",
+        "Another server acts for it",
+        StatusCode::MISDIRECTED_REQUEST,
     );
     pub(super) const DELETED: Self = Self("stream-deleted", "Stream deleted", StatusCode::GONE);
     pub(super) const TOO_LARGE: Self = Self(
@@ -344,6 +360,30 @@ impl From<ReadError> for Problem {
 impl From<OutcomeUnknown> for Problem {
     fn from(error: OutcomeUnknown) -> Self {
         Self::new(ProblemKind::UNKNOWN, error.to_string())
+    }
+}
+
+impl From<GroupError> for Problem {
+    fn from(error: GroupError) -> Self {
+        let text = ErrorChain(&error).to_string();
+        match error {
+            GroupError::Exists(_) => Self::new(ProblemKind::EXISTS, text),
+            GroupError::NotFound(_) => Self::new(ProblemKind::NOT_FOUND, text),
+            GroupError::Invalid(_) | GroupError::Filter(_) => Self::new(ProblemKind::INVALID, text),
+            GroupError::SubscribersMax { max, .. } => {
+                Self::new(ProblemKind::FULL, text).with(|it| it.limit = Some(max.into()))
+            }
+            GroupError::OwnedElsewhere { owner, .. } => {
+                Self::new(ProblemKind::ELSEWHERE, text).with_value(owner)
+            }
+            GroupError::Damaged { .. } => Self::new(ProblemKind::CORRUPT, text),
+            GroupError::Model(error) => Self::of_model("group", &error),
+            GroupError::Read(error) => error.into(),
+            GroupError::Append(error) => error.into(),
+            GroupError::Dropped { .. } | GroupError::Stopping | GroupError::Consumers(_) => {
+                Self::new(ProblemKind::UNAVAILABLE, text)
+            }
+        }
     }
 }
 
