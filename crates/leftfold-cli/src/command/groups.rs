@@ -21,7 +21,7 @@ use super::{output, printer::Printer};
 use crate::{cli, display, group_args::GroupsCommand, open};
 
 pub(crate) async fn run(arguments: cli::Groups) -> anyhow::Result<()> {
-    let store = open::existing(&arguments.data).await?;
+    let store = open::existing_for_writing(&arguments.data).await?;
     let groups = GroupCatalog::new(Arc::clone(&store));
     let mut out = Printer {
         json: arguments.json,
