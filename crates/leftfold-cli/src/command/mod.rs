@@ -12,6 +12,7 @@ mod demo;
 mod explain;
 mod export;
 mod import;
+mod import_lines;
 mod metadata;
 mod migrate;
 mod read;
