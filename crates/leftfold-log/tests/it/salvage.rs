@@ -77,7 +77,11 @@ fn stored(directory: &Path, stops: bool) -> Vec<RecordedEvent> {
     let log = Log::open(directory, options()).unwrap();
     let mut n = 0;
     for count in [1, 5, 2, 3].into_iter().cycle().take(28) {
-        let name = ["a-1", "b-2", "c-3"][usize::try_from(n % 3).unwrap()];
+        let name = match n % 3 {
+            0 => "a-1",
+            1 => "b-2",
+            _ => "c-3",
+        };
         log.append(append(name, ExpectedRevision::Any, n..n + count))
             .unwrap();
         n += count;
