@@ -44,7 +44,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < Duration::from_secs(10), "not yet: {what}");
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
