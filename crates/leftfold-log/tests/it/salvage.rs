@@ -14,7 +14,7 @@ use leftfold_log::{
 };
 use leftfold_model::{ExpectedRevision, Position, Read, RecordedEvent};
 
-use crate::story::{append, directory, read};
+use crate::story::{append, directory, files, read};
 
 fn options() -> LogOptions {
     LogOptions::default()
@@ -52,15 +52,6 @@ fn salvaged(directory: &Path) -> Result<Found, OpenError> {
         Ok::<(), OpenError>(())
     })?;
     Ok((events, missing, report))
-}
-
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    files
 }
 
 fn copy(from: &Path, to: &Path) {
