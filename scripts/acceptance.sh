@@ -21,7 +21,7 @@ generate() {
 
 # stored DATA: the line numbers of all events, in the order of the log.
 stored() {
-  "$leftfold" export --data "$1" | sed -E 's/.*"line": ?([0-9]+).*/\1/'
+  "$leftfold" export --plain --data "$1" | sed -E 's/.*"line": ?([0-9]+).*/\1/'
 }
 
 # holds DATA COUNT: the log has lines 1 to COUNT, each once, in order.

@@ -19,7 +19,7 @@ same "number of payloads" "$payloads" "$(lines "$work/lines.jsonl")"
 
 say "import, export"
 "$leftfold" import "$work/lines.jsonl" --data "$work/first"
-"$leftfold" export "$work/first.jsonl" --data "$work/first"
+"$leftfold" export --plain "$work/first.jsonl" --data "$work/first"
 same "events after the import" "$payloads" "$(lines "$work/first.jsonl")"
 
 say "every payload is there, whole and in order"
@@ -38,14 +38,20 @@ node -e '
 
 say "import of the export into a second log gives the same export"
 "$leftfold" import "$work/first.jsonl" --data "$work/second"
-"$leftfold" export "$work/second.jsonl" --data "$work/second"
+"$leftfold" export --plain "$work/second.jsonl" --data "$work/second"
 cmp "$work/first.jsonl" "$work/second.jsonl" || fail "the second export differs from the first"
+
+say "an exact copy is the same store"
+"$leftfold" export "$work/exact.jsonl" --data "$work/first"
+"$leftfold" import "$work/exact.jsonl" --data "$work/copy"
+"$leftfold" export "$work/exact-again.jsonl" --data "$work/copy"
+cmp "$work/exact.jsonl" "$work/exact-again.jsonl" || fail "the copy's export differs from that of the original"
 
 say "a repeated import adds nothing"
 "$leftfold" import "$work/lines.jsonl" --data "$work/first"
 "$leftfold" import "$work/first.jsonl" --data "$work/second"
 for log in first second; do
-  "$leftfold" export "$work/again.jsonl" --data "$work/$log"
+  "$leftfold" export --plain "$work/again.jsonl" --data "$work/$log"
   cmp "$work/first.jsonl" "$work/again.jsonl" || fail "the repeated import changed the $log log"
 done
 

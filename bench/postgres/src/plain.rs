@@ -92,7 +92,7 @@ pub(crate) fn copy_out(
 ) -> anyhow::Result<f64> {
     let begun = Instant::now();
     let output = server.directory().join("copied");
-    let select = "select position, revision, id, time, content, stream, type, data, metadata, tags \
+    let select = "select position, revision, id, time, content_type, stream, type, data, metadata, tags \
                   from leftfold.events order by position";
     let copy = format!(
         "\\copy ({select}) to '{}' (format {format})",

@@ -62,7 +62,7 @@ pub(crate) fn escape(text: &str) -> String {
     shown
 }
 
-/// Returns JSON as standard output takes it: unchanged, or with unsafe characters as `\\uXXXX` if it is a terminal.
+/// Returns JSON as standard output takes it: unchanged, or with unsafe characters as JSON escapes if it is a terminal.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
     if stdout().is_terminal() {
         escape_json(text)

@@ -10,7 +10,7 @@ use leftfold_error_codes::ErrorCode;
 use leftfold_log::{OpenError, StorageError, disk::LockError};
 use leftfold_model::{Conflict, ErrorChain, ModelError};
 use leftfold_server::{BindError, SettingError};
-use leftfold_store::{AppendError, ReadError, consumers::ConsumerError};
+use leftfold_store::{AppendError, Cause, ReadError, consumers::ConsumerError};
 
 use crate::open::StoreLocationError;
 
@@ -50,7 +50,12 @@ impl From<Exit> for ExitCode {
 /// Returns the exit code for an error.
 pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
     match code_of(error) {
-        Some(ErrorCode::Usage | ErrorCode::InvalidAddress) => Exit::Usage,
+        Some(
+            ErrorCode::Usage
+            | ErrorCode::InvalidAddress
+            | ErrorCode::InvalidSetting
+            | ErrorCode::ExposedServer,
+        ) => Exit::Usage,
         Some(
             ErrorCode::WrongRevision
             | ErrorCode::ConditionFailed
@@ -78,6 +83,11 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Option<ErrorCode> {
 }
 
 fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<ErrorCode> {
+    // The store's own error is shared behind the contract's, and what is shared counts as a type of its own.
+    let cause = match cause.downcast_ref::<Cause>() {
+        Some(shared) => shared.as_ref(),
+        None => cause,
+    };
     contract_code(cause)
         .or_else(|| opening_code(cause))
         .or_else(|| cause.downcast_ref().map(storage_code))

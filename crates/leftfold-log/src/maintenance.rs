@@ -52,7 +52,6 @@ pub(crate) fn flush_index(
     segment: &Segment,
     tail: &MemIndex,
 ) -> Result<Arc<IndexFile>, StorageError> {
-    let disk = handles.disk().as_ref();
     let range = (
         segment.first,
         segment
@@ -61,7 +60,7 @@ pub(crate) fn flush_index(
             .previous(),
     );
     write_frozen(
-        disk,
+        handles,
         log,
         range,
         &mut TailPostings::of(&tail.shards()),
@@ -87,8 +86,7 @@ pub(crate) fn merge_indexes(
         return Ok(None);
     };
     let range = (oldest.first(), newest.last());
-    let disk = handles.disk().as_ref();
-    if merge(disk, log, parts, go_on)?.is_none() {
+    if merge(handles, log, parts, go_on)?.is_none() {
         return Ok(None);
     }
     Ok(Some(Arc::new(IndexFile::open(handles, log, range)?)))

@@ -216,7 +216,7 @@ impl<E: From<OpenError>> Salvage<'_, E> {
                 }
                 Err(reason) => {
                     damaged.get_or_insert((at, reason));
-                    body = body.and_then(|rest| skip(rest));
+                    body = body.and_then(skip);
                 }
             }
             position = position.next();

@@ -158,8 +158,9 @@ impl Flow {
         let position = unique().await?;
         assert_eq!(unique().await?, position);
         assert_eq!(self.amounts(&tag, false).await?.0, [5]);
-        let other = self.append(&deposited(&tag, 7), none_match(&tag, None));
-        let refused = other.await;
+        let refused = self
+            .append(&deposited(&tag, 7), none_match(&tag, None))
+            .await;
         assert!(
             matches!(refused, Err(DcbError::IntegrityError(_))),
             "{refused:?}"

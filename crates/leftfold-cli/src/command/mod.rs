@@ -17,6 +17,7 @@ mod export;
 mod groups;
 mod import;
 mod keys;
+mod import_lines;
 mod metadata;
 mod migrate;
 mod printer;

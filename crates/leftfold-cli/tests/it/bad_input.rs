@@ -68,7 +68,7 @@ fn a_directory_that_is_not_there_is_not_an_empty_store() {
     let parent = tempfile::tempdir().unwrap();
     for command in ["read", "streams", "stats", "verify", "export"] {
         let refused = said(leftfold(&parent.path().join("typo"), &[command]), 1);
-        assert!(refused.contains("there is no directory"), "{refused}");
+        assert!(refused.contains("no directory at"), "{refused}");
     }
 }
 

@@ -124,16 +124,15 @@ fn what_becomes_of_parked_events_is_written_down() {
 #[test]
 fn what_is_not_there_is_refused_by_name() {
     let data = store();
-    let refused = |arguments: &[&str]| {
-        said(
-            leftfold(data.path(), &[&["consumers"], arguments].concat()),
-            1,
-        )
+    let refused_with = |code, arguments: &[&str]| {
+        let arguments = [&["consumers"], arguments].concat();
+        said(leftfold(data.path(), &arguments), code)
     };
+    let refused = |arguments: &[&str]| refused_with(1, arguments);
     assert!(refused(&["show", "maler"]).contains("consumer maler is not known"));
     assert!(refused(&["skip", "mailer", "1"]).contains("event 1 is not parked by consumer mailer"));
     assert!(refused(&["retry", "maler", "2"]).contains("consumer maler is not known"));
-    let beyond = refused(&["reset", "mailer", "--to", "4"]);
+    let beyond = refused_with(2, &["reset", "mailer", "--to", "4"]);
     assert!(
         beyond.contains("position 4") && beyond.contains("at 3"),
         "{beyond}"

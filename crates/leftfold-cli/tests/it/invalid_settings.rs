@@ -25,7 +25,7 @@ fn each_invalid_file_of_settings_is_refused_with_its_message() {
             .args(["serve", "--memory", "--config"])
             .arg(file.file_name().unwrap())
             .assert();
-        let message = said(ran, 1);
+        let message = said(ran, 2);
         let beside = file.with_extension("txt");
         if env::var_os("LEFTFOLD_UPDATE").is_some() {
             fs::write(&beside, &message).unwrap();

@@ -118,7 +118,7 @@ fn a_password_is_in_no_message() {
             Path::new("postgres://a:hunter2@127.0.0.1:1/b?leftfold_x=1"),
             &["stats"],
         ),
-        1,
+        2,
     );
     assert!(
         refused.contains("leftfold_x") && !refused.contains("hunter2"),

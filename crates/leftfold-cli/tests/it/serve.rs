@@ -72,7 +72,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
             .args(["serve", "--memory", "--config", config])
             .env(variable, value)
             .assert();
-        said(ran, 1)
+        said(ran, 2)
     };
     let told = refused("LEFTFOLD_LISTEN", "0.0.0.0:0");
     assert!(told.contains("insecure"), "{told}");

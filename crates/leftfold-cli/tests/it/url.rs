@@ -191,7 +191,7 @@ fn a_store_is_named_once_and_a_flag_counts_more_than_the_environment() {
 fn an_address_that_is_none_is_told_as_such() {
     let refused = said(
         command(&["stats", "--url", "http://localhost:2113"]).assert(),
-        1,
+        2,
     );
     assert!(refused.contains("leftfold://"), "{refused}");
     let nobody = said(

@@ -222,10 +222,10 @@ async fn parts_of_no_append_are_refused() {
     refused(calls.append_chunked(none).await, &["without chunks"]);
     let huge = vec![part(Bytes::new(), usize::MAX)];
     let answer = calls.append_chunked(stream::iter(huge)).await;
-    refused(answer, &["allowed are"]);
+    refused(answer, &["expected at most"]);
     let more = vec![part(Bytes::from_static(&[1; 20]), 10)];
     let answer = calls.append_chunked(stream::iter(more)).await;
-    refused(answer, &["longer than the 10 bytes"]);
+    refused(answer, &["more than the 10 bytes"]);
     let garbage = vec![part(Bytes::from_static(&[0xff; 10]), 10)];
     refused(calls.append_chunked(stream::iter(garbage)).await, &[]);
     assert_eq!(store.head().await.unwrap(), Position::START);

@@ -1,6 +1,6 @@
 //! A bounded cache of open files.
 //!
-//! **Owns:** [`FileCache`]. **Does not know:** what the files hold.
+//! **Owns:** [`FileCache`]; descriptors for files that are opened and created. **Does not know:** what the files hold.
 //! **Invariants:** at most `OPEN_FILES_MAX` files stay open here; a file in use stays open until its last reader drops it.
 
 use std::{
@@ -14,7 +14,8 @@ use std::{
 
 use super::BlockCache;
 use crate::{
-    disk::{Disk, DiskFile, FileName},
+    atomic_file::AtomicFile,
+    disk::{Disk, DiskFile, FileKind, FileName},
     error::StorageError,
     nowait,
 };
@@ -57,6 +58,12 @@ impl Open {
             }
         }
         self.files.insert(name, (file, self.uses));
+    }
+
+    /// Closes the files without a reader. Those in use stay open: their readers hold them.
+    fn close_unused(&mut self) {
+        self.files
+            .retain(|_, (file, _)| Arc::strong_count(file) > 1);
     }
 }
 
@@ -118,15 +125,26 @@ impl FileCache {
         let opened = self.open_file(name);
         let file = match opened {
             Err(error) if error.is_out_of_descriptors() => {
-                // Those in use stay open: their readers hold them.
-                open.files
-                    .retain(|_, (file, _)| Arc::strong_count(file) > 1);
+                open.close_unused();
                 self.open_file(name)?
             }
             opened => opened?,
         };
         open.insert(*name, Arc::clone(&file));
         Ok(file)
+    }
+
+    /// Creates a file under its temporary name. Where descriptors have run out, files without a reader are closed for it.
+    pub(crate) fn create(&self, kind: FileKind) -> Result<AtomicFile<'_>, StorageError> {
+        match AtomicFile::create(self.disk.as_ref(), kind) {
+            Err(error) if error.is_out_of_descriptors() => {
+                let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+                open.close_unused();
+                drop(open);
+                AtomicFile::create(self.disk.as_ref(), kind)
+            }
+            created => created,
+        }
     }
 
     fn open_file(&self, name: &FileName) -> Result<Arc<dyn DiskFile>, StorageError> {

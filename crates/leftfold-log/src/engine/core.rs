@@ -447,9 +447,9 @@ impl Core {
             .bytes_of_segment(view.segments.list.len());
         let capacity = planned.max(active_segment::bytes_for(frame_bytes));
         let first = self.decider.next;
-        let disk = view.segments.handles.disk().as_ref();
+        let files = &view.segments.handles;
         let log = self.shared.log;
-        let create = |spare| create::segment(disk, log, (first, 0), capacity, spare);
+        let create = |spare| create::segment(files, log, (first, 0), capacity, spare);
         let file = self.shared.with_spare(capacity, create)?;
         let segment = active_segment::empty(log, first);
         let index = Arc::new(MemIndex::new(first));
@@ -534,7 +534,7 @@ impl Core {
             next: self.decider.next,
         };
         let view = self.shared.view();
-        Ok(marker.write(view.segments.handles.disk().as_ref(), self.shared.log)?)
+        Ok(marker.write(&view.segments.handles, self.shared.log)?)
     }
 }
 

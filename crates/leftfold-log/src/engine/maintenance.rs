@@ -108,7 +108,7 @@ impl EngineState {
         }
         *spare = None;
         *spare = Some(create::PreallocatedSegment::prepare(
-            view.segments.handles.disk().as_ref(),
+            &view.segments.handles,
             bytes,
         )?);
         Ok(true)

@@ -10,11 +10,7 @@
 use std::sync::Arc;
 
 use super::{IndexFile, Scan, Term, entry::Entry, writer};
-use crate::{
-    disk::{Disk, FileName},
-    error::StorageError,
-    record::LogId,
-};
+use crate::{cache::FileCache, disk::FileName, error::StorageError, record::LogId};
 
 /// Minimum number of files of similar size in a merge. More: fewer rewrites, more files per lookup.
 const FAN_IN: usize = 4;
@@ -51,7 +47,7 @@ pub(crate) fn pick_merge(covered: &[u64], idle: bool) -> Option<std::ops::Range<
 /// Writes one file of `parts` (adjacent, oldest first). The parts stay; the caller removes them. `None` if there are no
 /// parts, or `go_on` returned `false`.
 pub(crate) fn merge(
-    disk: &dyn Disk,
+    files: &FileCache,
     log: LogId,
     parts: &[Arc<IndexFile>],
     go_on: &dyn Fn() -> bool,
@@ -61,7 +57,7 @@ pub(crate) fn merge(
     };
     let range = (oldest.first(), newest.last());
     let mut source = MergeIter::of(parts)?;
-    writer::write(disk, log, range, &mut source, go_on)
+    writer::write(files, log, range, &mut source, go_on)
 }
 
 /// Iterates over the terms of several files as one.

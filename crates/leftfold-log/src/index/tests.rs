@@ -71,7 +71,7 @@ fn sources(disk: &RealDisk, events: &[Indexed], cut: usize, merge_first: usize) 
         if (index + 1) % cut == 0 {
             let range = (tail.first(), Position::new(position));
             write_frozen(
-                disk,
+                &files(disk),
                 LOG,
                 range,
                 &mut TailPostings::of(&tail.shards()),
@@ -84,7 +84,7 @@ fn sources(disk: &RealDisk, events: &[Indexed], cut: usize, merge_first: usize) 
     }
     let run = merge_first.min(frozen.len());
     if run > 1 {
-        merge(disk, LOG, &frozen[..run], &|| true).unwrap();
+        merge(&files(disk), LOG, &frozen[..run], &|| true).unwrap();
         let range = (frozen[0].first(), frozen[run - 1].last());
         let merged = Arc::new(IndexFile::open(&files(disk), LOG, range).unwrap());
         frozen.splice(..run, [merged]);
@@ -231,7 +231,7 @@ fn long_lists_are_found_by_ordinal_and_by_position() {
     }
     let range = (Position::FIRST, Position::new(count * 3));
     write_frozen(
-        &disk,
+        &files(&disk),
         LOG,
         range,
         &mut TailPostings::of(&tail.shards()),
@@ -302,7 +302,7 @@ fn any_flipped_bit_and_any_cut_of_an_index_file_is_noticed() {
     }
     let range = (Position::FIRST, Position::new(300));
     let name = write_frozen(
-        &disk,
+        &files(&disk),
         LOG,
         range,
         &mut TailPostings::of(&tail.shards()),

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     atomic_file::AtomicFile,
-    disk::{Disk, FileKind, FileName},
+    cache::FileCache,
+    disk::{FileKind, FileName},
     error::StorageError,
     planted::{self, Planted},
     record::{LogId, varint},
@@ -77,13 +78,13 @@ impl TermPostings for TailPostings<'_> {
 
 /// Writes the index of the events from `first` to `last`, and makes it durable. `None`: `go_on` said no.
 pub(crate) fn write(
-    disk: &dyn Disk,
+    files: &FileCache,
     log: LogId,
     (first, last): (Position, Position),
     source: &mut dyn TermPostings,
     go_on: &dyn Fn() -> bool,
 ) -> Result<Option<FileName>, StorageError> {
-    let file = AtomicFile::create(disk, FileKind::Index { first, last })?;
+    let file = files.create(FileKind::Index { first, last })?;
     let mut writer = Writer {
         file,
         seal: BlockChecksum::of(log, first, last),

@@ -14,7 +14,7 @@ use leftfold_model::{EventId, Position, RecordedEvent, Revision, StreamName};
 
 use super::{Marker, OpenReport, error::OpenError, inventory::Inventory};
 use crate::{
-    atomic_file::{AtomicFile, sync_dir},
+    atomic_file::sync_dir,
     cache::FileCache,
     disk::{Disk, DiskFile, FileKind, FileName},
     error::StorageError,
@@ -326,7 +326,7 @@ fn save_torn_tail(
     let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];
     file.read_exact_at(&mut bytes, from)
         .map_err(|e| StorageError::io("read", name, e))?;
-    let saved = AtomicFile::create(handles.disk().as_ref(), kind)?;
+    let saved = handles.create(kind)?;
     saved.write_at(&bytes, 0)?;
     saved.sync()?;
     saved.persist()?;
@@ -355,7 +355,7 @@ fn copy_forward(
         generation: next_generation(&name, generation)?,
         ..*header
     };
-    let capacity = create::copy(disk, &next, &frames, capacity)?;
+    let capacity = create::copy(handles, &next, &frames, capacity)?;
     handles.forget(&name);
     disk.remove(&name)
         .map_err(|e| StorageError::io("remove", &name, e))?;

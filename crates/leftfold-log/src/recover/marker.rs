@@ -7,7 +7,8 @@
 use leftfold_model::Position;
 
 use crate::{
-    atomic_file::{AtomicFile, sync_dir},
+    atomic_file::sync_dir,
+    cache::FileCache,
     disk::{Disk, FileKind, FileName},
     error::StorageError,
     record::LogId,
@@ -41,8 +42,8 @@ impl Marker {
     }
 
     /// Writes the marker and makes it durable.
-    pub(crate) fn write(&self, disk: &dyn Disk, log: LogId) -> Result<(), StorageError> {
-        let marker = AtomicFile::create(disk, FileKind::CleanStop)?;
+    pub(crate) fn write(&self, files: &FileCache, log: LogId) -> Result<(), StorageError> {
+        let marker = files.create(FileKind::CleanStop)?;
         marker.write_at(&self.encode(log), 0)?;
         marker.sync()?;
         marker.persist().map(drop)

@@ -158,7 +158,7 @@ fn create_log(
     }
     let log = LogId(options.log_id.unwrap_or(*EventId::fresh().as_bytes()));
     let capacity = options.bytes_of_segment(0);
-    create::segment(disk.as_ref(), log, (Position::FIRST, 0), capacity, None)?;
+    create::segment(&handles, log, (Position::FIRST, 0), capacity, None)?;
     let header = SegmentHeader {
         log,
         generation: 0,

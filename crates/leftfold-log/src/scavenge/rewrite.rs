@@ -208,7 +208,7 @@ fn write<'a>(
     pace: Throttle<'_>,
 ) -> Result<(AtomicFile<'a>, Growing), ScavengeError> {
     let mut output = Output {
-        file: AtomicFile::create(handles.disk().as_ref(), kind(header))?,
+        file: handles.create(kind(header))?,
         window: header.encode().to_vec(),
         written: 0,
     };

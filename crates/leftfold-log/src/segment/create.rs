@@ -12,8 +12,9 @@ use std::sync::Arc;
 use leftfold_model::Position;
 
 use crate::{
-    atomic_file::{AtomicFile, sync_dir},
-    disk::{Disk, DiskFile, FileKind, FileName},
+    atomic_file::sync_dir,
+    cache::FileCache,
+    disk::{DiskFile, FileKind, FileName},
     error::StorageError,
     planted::{self, Planted},
     record::{
@@ -36,8 +37,8 @@ pub(crate) struct PreallocatedSegment {
 
 impl PreallocatedSegment {
     /// Makes a spare of this many bytes.
-    pub(crate) fn prepare(disk: &dyn Disk, bytes: u64) -> Result<Self, StorageError> {
-        let spare = AtomicFile::create(disk, FileKind::Spare)?;
+    pub(crate) fn prepare(files: &FileCache, bytes: u64) -> Result<Self, StorageError> {
+        let spare = files.create(FileKind::Spare)?;
         spare.reserve(bytes)?;
         Ok(Self {
             file: spare.rename()?,
@@ -74,7 +75,7 @@ pub(crate) fn lengthen(
 
 /// Turns the spare into a segment, or makes one if there is none. Returns its file: no other descriptor is needed.
 pub(crate) fn segment(
-    disk: &dyn Disk,
+    files: &FileCache,
     log: LogId,
     (first, generation): (Position, u32),
     bytes: u64,
@@ -95,12 +96,12 @@ pub(crate) fn segment(
             written.map_err(|e| StorageError::io("write", &from, e))?;
             let synced = spare.file.sync_data();
             synced.map_err(|e| StorageError::io("sync", &from, e))?;
-            let renamed = disk.rename(&from, &FileName::of(kind));
+            let renamed = files.disk().rename(&from, &FileName::of(kind));
             renamed.map_err(|e| StorageError::io("rename", &from, e))?;
             spare.file
         }
         None => {
-            let segment = AtomicFile::create(disk, kind)?;
+            let segment = files.create(kind)?;
             segment.reserve(bytes)?;
             segment.write_at(&header, 0)?;
             segment.sync()?;
@@ -108,7 +109,7 @@ pub(crate) fn segment(
         }
     };
     if !planted::is(Planted::NoDirectorySyncAtRoll) {
-        sync_dir(disk)?;
+        sync_dir(files.disk().as_ref())?;
     }
     Ok(file)
 }
@@ -119,7 +120,7 @@ pub(crate) fn segment(
 /// bytes written again are known to be durable (docs/durability.md). On a full disk it reserves no more than it writes.
 /// Returns how many bytes the file has.
 pub(crate) fn copy(
-    disk: &dyn Disk,
+    files: &FileCache,
     header: &SegmentHeader,
     frames: &[u8],
     bytes: u64,
@@ -128,7 +129,7 @@ pub(crate) fn copy(
         first: header.first,
         generation: header.generation,
     };
-    let segment = AtomicFile::create(disk, kind)?;
+    let segment = files.create(kind)?;
     segment.write_at(&header.encode(), 0)?;
     segment.write_at(frames, SEGMENT_HEADER_BYTES as u64)?;
     let written = (SEGMENT_HEADER_BYTES + frames.len()) as u64;
@@ -142,7 +143,7 @@ pub(crate) fn copy(
     }
     segment.rename()?;
     if !planted::is(Planted::CopyNameNotSynced) {
-        sync_dir(disk)?;
+        sync_dir(files.disk().as_ref())?;
     }
     Ok(capacity)
 }

@@ -15,7 +15,6 @@ use leftfold_model::Position;
 
 use super::Segment;
 use crate::{
-    atomic_file::AtomicFile,
     cache::{FileCache, FileId},
     disk::{FileKind, FileName},
     error::StorageError,
@@ -303,7 +302,6 @@ pub(crate) fn write(
     of: &SegmentHeader,
     growing: &Growing,
 ) -> Result<Sealed, StorageError> {
-    let disk = handles.disk().as_ref();
     let kind = kind(of.first, of.generation, of.erased);
     let count = u32::try_from(growing.offsets.len()).unwrap_or(u32::MAX);
     let seal = Checksum::of(of.log);
@@ -318,7 +316,7 @@ pub(crate) fn write(
         block.extend_from_slice(&crc.to_le_bytes());
         bytes.extend_from_slice(&block);
     }
-    let file = AtomicFile::create(disk, kind)?;
+    let file = handles.create(kind)?;
     file.write_at(&bytes, 0)?;
     file.sync()?;
     file.persist()?;

@@ -1,15 +1,11 @@
 //! Missing and exchanged files on a real disk; bits and lengths are the simulation's.
 
-use std::{
-    error::Error,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{error::Error, fs, path::Path};
 
 use leftfold_log::{Log, LogOptions};
 use leftfold_model::{ExpectedRevision, Read, RecordedEvent};
 
-use crate::story::{append, directory, stream, try_read};
+use crate::story::{append, directory, files, stream, try_read};
 
 fn options() -> LogOptions {
     LogOptions::default()
@@ -26,15 +22,6 @@ fn everything(directory: &Path) -> Result<Vec<RecordedEvent>, Box<dyn Error>> {
     let listed = streams.next_batch(100)?;
     assert!(listed.len() <= 2);
     Ok(events)
-}
-
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    files
 }
 
 fn copy(from: &Path, to: &Path) {

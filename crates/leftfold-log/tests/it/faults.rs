@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -43,7 +44,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < Duration::from_secs(10), "not yet: {what}");
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
@@ -167,7 +168,30 @@ fn indexes_are_rebuilt_and_read_with_few_descriptors() {
     assert!(log.report().indexes_rebuilt > 300, "{:?}", log.report());
     assert_eq!(read(&log, &Read::all()).len(), 800);
     assert_eq!(read(&log, &Read::stream(stream("s-3"))).len(), 160);
-    assert!(log.maintenance_error().is_none());
+    let failed = log.maintenance_error();
+    assert!(failed.is_none(), "{failed:?}");
+}
+
+#[test]
+fn files_are_created_although_the_cache_of_files_has_every_descriptor() {
+    let directory = directory();
+    let options = LogOptions::default()
+        .with_segment_bytes(4 * 1024)
+        .with_segment_events(2);
+    let disk = FaultyDisk::at(&directory);
+    let log = open_on(&disk, options).unwrap();
+    for n in 0..200 {
+        log.append(append("a", Any, [n, 1_000 + n])).unwrap();
+    }
+    assert_eq!(read(&log, &Read::all()).len(), 400);
+    disk.limit_open_files_to_those_open();
+    for n in 200..300 {
+        log.append(append("a", Any, [n, 1_000 + n])).unwrap();
+    }
+    assert_eq!(read(&log, &Read::all()).len(), 600);
+    let failed = log.maintenance_error();
+    assert!(failed.is_none(), "{failed:?}");
+    log.close().unwrap();
 }
 
 #[test]

@@ -138,6 +138,11 @@ impl FaultyDisk {
         *self.shared.open_files_max.lock().unwrap() = Some(files);
     }
 
+    /// Refuses to open any file more than are open now.
+    pub(crate) fn limit_open_files_to_those_open(&self) {
+        self.limit_open_files(self.shared.open_files.load(Ordering::SeqCst));
+    }
+
     fn file(&self, name: &FileName, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         Arc::new(FaultyFile {
             file,

@@ -14,7 +14,7 @@ use leftfold_log::{
 };
 use leftfold_model::{ExpectedRevision, Position, Read, RecordedEvent};
 
-use crate::story::{append, directory, read};
+use crate::story::{append, directory, files, read};
 
 fn options() -> LogOptions {
     LogOptions::default()
@@ -54,15 +54,6 @@ fn salvaged(directory: &Path) -> Result<Found, OpenError> {
     Ok((events, missing, report))
 }
 
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    files
-}
-
 fn copy(from: &Path, to: &Path) {
     for file in files(to) {
         fs::remove_file(file).unwrap();
@@ -77,7 +68,11 @@ fn stored(directory: &Path, stops: bool) -> Vec<RecordedEvent> {
     let log = Log::open(directory, options()).unwrap();
     let mut n = 0;
     for count in [1, 5, 2, 3].into_iter().cycle().take(28) {
-        let name = ["a-1", "b-2", "c-3"][usize::try_from(n % 3).unwrap()];
+        let name = match n % 3 {
+            0 => "a-1",
+            1 => "b-2",
+            _ => "c-3",
+        };
         log.append(append(name, ExpectedRevision::Any, n..n + count))
             .unwrap();
         n += count;

@@ -1,5 +1,10 @@
 //! Words in which the tests speak of logs and events.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
 use leftfold_log::{Log, LogOptions, ReadError};
 use leftfold_model::{
     Append, EventId, EventType, ExpectedRevision, NewEvent, Read, RecordedEvent, StreamName, Tag,
@@ -9,6 +14,16 @@ use tempfile::TempDir;
 /// A directory of its own for each test.
 pub(crate) fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
+}
+
+/// The files of a directory, by name.
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    files
 }
 
 /// Settings under which a few dozen events fill a segment.

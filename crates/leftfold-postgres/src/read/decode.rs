@@ -78,6 +78,7 @@ fn tags_of(row: &Row, index: usize, names: &mut NameInterner) -> Result<Vec<Tag>
     texts.into_iter().map(tag).collect()
 }
 
+/// Decodes what an event keeps when it is erased.
 fn erased(row: &Row, position: i64, names: &mut NameInterner) -> Result<ErasedEvent, String> {
     Ok(ErasedEvent {
         position: Position::new(number(position)),
@@ -97,16 +98,13 @@ fn decode(row: &Row, position: i64, names: &mut NameInterner) -> Result<Recorded
     let code: i16 = column(row, 4)?;
     let content_type = u8::try_from(code).ok().and_then(ContentType::from_code);
     let tags = tags_of(row, 9, names)?;
+    let kept = erased(row, position, names)?;
     Ok(RecordedEvent {
-        position: Position::new(number(position)),
-        stream: intern(&mut names.streams, column(row, 5)?, |name| {
-            StreamName::new(name)
-        })?,
-        revision: Revision::new(number(column(row, 1)?)),
-        id: column::<Uuid>(row, 2)?.into(),
-        event_type: intern(&mut names.types, column(row, 6)?, |name| {
-            EventType::new(name)
-        })?,
+        position: kept.position,
+        stream: kept.stream,
+        revision: kept.revision,
+        id: kept.id,
+        event_type: kept.event_type,
         content_type: content_type.ok_or_else(|| format!("content type {code}"))?,
         data: Bytes::copy_from_slice(column(row, 7)?),
         metadata: column::<Option<&[u8]>>(row, 8)?.map_or_else(Bytes::new, Bytes::copy_from_slice),

@@ -51,6 +51,8 @@ pub(super) struct Recent {
     bytes: usize,
     start: Position,
     through: Option<Position>,
+    /// The newest checkpoint with which a subscription was attached: the log reached it.
+    newest_attached: Position,
     next_id: Id,
     interests: HashMap<Id, Interest>,
     /// The subscriptions of one stream each, found by its name.
@@ -80,6 +82,11 @@ impl Recent {
         self.through
     }
 
+    /// Returns a position that the log has reached, by what attached subscriptions have received.
+    pub(super) fn newest_attached(&self) -> Position {
+        self.newest_attached
+    }
+
     pub(super) fn is_unused(&self) -> bool {
         self.interests.is_empty()
     }
@@ -91,6 +98,7 @@ impl Recent {
         after: Position,
     ) -> (Id, Arc<Notify>) {
         subscription.after = after;
+        self.newest_attached = self.newest_attached.max(after);
         self.next_id += 1;
         let id = self.next_id;
         match &subscription.scope {
@@ -164,6 +172,7 @@ impl Recent {
 
     /// Forgets all events, after the task that reads them has ended.
     pub(super) fn reset(&mut self) {
+        self.newest_attached = Position::START;
         self.events.clear();
         self.bytes = 0;
         self.through = None;

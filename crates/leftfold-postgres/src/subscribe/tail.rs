@@ -157,9 +157,19 @@ impl Tail {
             None => self.connect().await?,
         };
         let schema = self.options.schema();
-        let Some(through) = self.state().recent.through() else {
+        // Before the head is read: the log had reached this position already.
+        let known = self.state().recent.newest_attached();
+        let reached = |newest: Option<Place>| {
+            let head = newest.map_or(Position::START, |newest| newest.position);
+            match head < known {
+                true => Err(Failure::HeadWentBack { known, found: head }),
+                false => Ok(head),
+            }
+        };
+        let through = self.state().recent.through();
+        let Some(through) = through else {
             reader.last = read::newest(&session, schema, None).await?;
-            let head = reader.last.map_or(Position::START, |last| last.position);
+            let head = reached(reader.last)?;
             self.state().recent.start_at(head);
             reader.limit = PAGE;
             reader.session = Some(session);
@@ -172,7 +182,7 @@ impl Tail {
                 Box::pin(read::select(&session, schema, &request)),
             ))
             .await?;
-        let head_position = head.map_or(Position::START, |head| head.position);
+        let head_position = reached(head)?;
         let mut events = page.events;
         if page.corrupt {
             // Only the subscriptions that select such an event shall fail, so each reads for itself.

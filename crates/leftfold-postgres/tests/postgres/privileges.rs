@@ -28,6 +28,18 @@ fn role(name: &str, owner: &PostgresOptions) -> PostgresOptions {
     options.with_schema(owner.schema()).with_connections(2)
 }
 
+/// Creates the schema of a store, and opens it with a role of this name that may append and nothing else.
+async fn open_as_appender(options: &PostgresOptions, name: &str) -> PostgresStore {
+    let schema = options.schema();
+    PostgresStore::open_with(options.clone()).await.unwrap();
+    let appender = role(name, options);
+    server().psql(
+        "postgres",
+        &format!("select {schema}.grant_append('{name}')"),
+    );
+    PostgresStore::open_with(appender).await.unwrap()
+}
+
 /// Asserts that the database refuses each of these statements.
 async fn refuses(store: &PostgresStore, statements: &[String]) {
     let client = store.connection().await.unwrap();
@@ -155,13 +167,7 @@ async fn the_owner_changes_no_event_by_mistake() {
 async fn a_role_that_appends_can_append_and_read_and_nothing_else() {
     let options = fresh();
     let schema = options.schema().to_owned();
-    PostgresStore::open_with(options.clone()).await.unwrap();
-    let appender = role(&format!("appender_{schema}"), &options);
-    server().psql(
-        "postgres",
-        &format!("select {schema}.grant_append('appender_{schema}')"),
-    );
-    let store = PostgresStore::open_with(appender).await.unwrap();
+    let store = open_as_appender(&options, &format!("appender_{schema}")).await;
     store.append(to("a", Any, "Written")).await.unwrap();
     assert_eq!(
         store
@@ -209,13 +215,7 @@ fn raw_append(schema: &str, stream: &str, content_type: i16, kind: &str) -> Stri
 async fn no_role_stores_an_event_that_programs_cannot_read() {
     let options = fresh();
     let schema = options.schema().to_owned();
-    PostgresStore::open_with(options.clone()).await.unwrap();
-    let appender = role(&format!("raw_{schema}"), &options);
-    server().psql(
-        "postgres",
-        &format!("select {schema}.grant_append('raw_{schema}')"),
-    );
-    let store = PostgresStore::open_with(appender).await.unwrap();
+    let store = open_as_appender(&options, &format!("raw_{schema}")).await;
     let long = "n".repeat(256);
     refuses(
         &store,
