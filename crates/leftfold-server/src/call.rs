@@ -339,7 +339,7 @@ mod tests {
                 headers.insert(TIMEOUT, timeout.parse().unwrap());
             }
             let connection = shared.request_memory.without_connection();
-            let scope = RequestScope::arriving(&shared, connection, &headers);
+            let scope = RequestScope::arriving(&shared, connection, Principal::Anonymous, &headers);
             let deadline = scope.map(|scope| scope.enter(|| deadline(&shared)));
             deadline.map_err(|refused| refused.code())
         };
