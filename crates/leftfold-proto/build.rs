@@ -9,6 +9,8 @@ const FILES: &[&str] = &[
     "event_store/client/gossip.proto",
     "event_store/client/monitoring.proto",
     "event_store/client/operations.proto",
+    "event_store/client/persistent.proto",
+    "event_store/client/projections.proto",
     "event_store/client/server_features.proto",
     "event_store/client/shared.proto",
     "event_store/client/streams.proto",

@@ -8,8 +8,9 @@ mod access;
 use std::{path::PathBuf, str::FromStr};
 
 pub(crate) use self::access::{Audit, Certs, Keys, KeysCommand, Users, UsersCommand};
-use crate::setting_args::SettingArgs;
+use crate::{group_args::GroupsCommand, setting_args::SettingArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use leftfold_error_codes::ErrorCode;
 use leftfold_model::{
     Category, EventId, EventType, ExpectedRevision, Query, QueryItem, Revision, StreamName, Tag,
 };
@@ -84,6 +85,14 @@ pub(crate) enum Command {
         leftfold consumers --data data skip mailer 17"
     )]
     Consumers(Consumers),
+    /// Shows, creates and changes groups of competing consumers, and settles what they parked.
+    #[command(
+        after_help = "The server that acts for a group carries out what is asked for: within seconds, or when a consumer \
+        connects again.\n\n\
+        Examples:\n  leftfold groups --url leftfold://localhost:2113 list\n  leftfold groups --data data create orders mailer \
+        --from start --max-retries 5\n  leftfold groups --data data parked '$all' audit"
+    )]
+    Groups(Groups),
     /// Deletes a stream. The next append recreates it, unless the deletion is permanent.
     #[command(after_help = "Example:\n  leftfold delete --data data --stream account-1")]
     Delete(Delete),
@@ -145,6 +154,12 @@ pub(crate) enum Command {
     /// Prints the audit, and checks that every entry is as it was written.
     #[command(after_help = "Example:\n  leftfold audit --verify --data data")]
     Audit(Audit),
+    /// Explains an error code: what happened, the causes, what to do. Without a code, lists all.
+    #[command(after_help = "Example:\n  leftfold explain LF0002")]
+    Explain {
+        /// The code that an error message ends with.
+        code: Option<ErrorCode>,
+    },
     /// Prints completions for a shell.
     #[command(
         after_help = "Example:\n  leftfold completions bash > /etc/bash_completion.d/leftfold"
@@ -384,6 +399,17 @@ pub(crate) struct Metadata {
     /// New metadata, a JSON object that replaces the old one; `-` reads standard input.
     #[arg(value_name = "JSON")]
     pub(crate) content: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Groups {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print the result as JSON, one object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: GroupsCommand,
 }
 
 #[derive(Debug, Args)]

@@ -45,6 +45,8 @@ pub(crate) enum StoreLocationError {
     UnknownScheme(String),
     #[error("--data and --memory contradict each other; give one of them")]
     DataAndMemory,
+    #[error("no directory at {}; expected the directory of a store", .0.display())]
+    NoDirectory(PathBuf),
     #[error("store not named; give --data STORE or --memory, or set LEFTFOLD_DATA")]
     MissingToServe,
 }
@@ -136,7 +138,7 @@ pub(crate) async fn existing_for_writing(data: &Data) -> anyhow::Result<Arc<dyn 
 /// Refuses an absent directory: a typing mistake must not look like an empty store.
 pub(crate) fn must_exist(directory: &Path) -> anyhow::Result<()> {
     if !directory.is_dir() {
-        bail!("there is no directory {}", directory.display());
+        return Err(StoreLocationError::NoDirectory(directory.to_owned()).into());
     }
     Ok(())
 }

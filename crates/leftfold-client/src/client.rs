@@ -10,6 +10,7 @@ use leftfold_proto::leftfold::v1::{self as wire, store_client::StoreClient};
 use leftfold_store::{
     AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
     Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState, Subscription,
+    consumers::Consumers,
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -26,6 +27,7 @@ use crate::{
     call::ConnectionPool,
     channel::{self, Connected},
     connection::{Connection, LastError, StoreStub},
+    consumers::RemoteConsumers,
     credentials::Authorize,
     decode, list, read,
     session::Sender,
@@ -257,6 +259,10 @@ impl EventStore for Client {
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
         Arc::new(RemoteSnapshotStore(Arc::clone(&self.pool)))
+    }
+
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        Arc::new(RemoteConsumers(Arc::clone(&self.pool)))
     }
 
     /// Closes this client and its clones; the server's store stays open.

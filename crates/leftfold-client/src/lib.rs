@@ -16,6 +16,7 @@ mod call;
 mod channel;
 mod client;
 mod connection;
+mod consumers;
 mod credentials;
 mod decode;
 mod encode;

@@ -4,7 +4,7 @@
 //! **Invariants:** a status without details did not come from the store and proves nothing about the outcome,
 //! unless it denies access.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use leftfold_model::{
     Conflict, CurrentRevision, EventId, ExpectedRevision, ModelError, Position, Revision,
@@ -18,7 +18,10 @@ use leftfold_proto::{
     },
     prost::Message,
 };
-use leftfold_store::{AppendError, Cause, ReadError, SnapshotError};
+use leftfold_store::{
+    AppendError, Cause, ReadError, SnapshotError,
+    consumers::{ConsumerError, ConsumerName},
+};
 use tonic::{Code, Status};
 
 use crate::{TransportError, decode};
@@ -203,6 +206,70 @@ pub(crate) fn snapshot_error(failure: ErrorDetail) -> SnapshotError {
         _ => TransportError::not_understood("it is no answer about a snapshot").cause(),
     };
     SnapshotError::Unavailable { cause }
+}
+
+/// The error of a call about consumers.
+pub(crate) fn consumer_error(failure: ErrorDetail) -> ConsumerError {
+    rebuilt(failure.kind).unwrap_or_else(|error| ConsumerError::Unavailable {
+        cause: error.cause(),
+    })
+}
+
+fn rebuilt(kind: Option<Kind>) -> Result<ConsumerError, TransportError> {
+    let name = |text: String| {
+        ConsumerName::new(text).map_err(|error| TransportError::not_understood(error.to_string()))
+    };
+    Ok(match kind {
+        Some(Kind::Invalid(invalid)) => ConsumerError::Invalid {
+            what: "request",
+            value: invalid.reason,
+            expected: "what the server's release takes".to_owned(),
+        },
+        Some(Kind::Unavailable(caused)) => ConsumerError::Unavailable {
+            cause: told(caused),
+        },
+        Some(Kind::ConsumerHeld(held)) => ConsumerError::Held {
+            consumer: name(held.consumer)?,
+            holder: held.holder,
+            remaining: Duration::from_micros(held.remaining),
+        },
+        Some(Kind::ClaimLost(lost)) => ConsumerError::Lost {
+            consumer: name(lost.consumer)?,
+            term: lost.term,
+            newest: lost.newest,
+        },
+        Some(Kind::CheckpointMoved(moved)) => ConsumerError::Moved {
+            consumer: name(moved.consumer)?,
+            expected: Position::new(moved.expected),
+            actual: Position::new(moved.actual),
+        },
+        Some(Kind::ConsumerFull(full)) => ConsumerError::Full {
+            consumer: name(full.consumer)?,
+            limit: full.limit,
+        },
+        Some(Kind::ConsumerNotFound(absent)) => ConsumerError::NotFound {
+            consumer: name(absent.consumer)?,
+        },
+        Some(Kind::EventNotParked(absent)) => ConsumerError::NotParked {
+            consumer: name(absent.consumer)?,
+            position: Position::new(absent.position),
+        },
+        Some(Kind::ConsumersCorrupt(mut caused)) => {
+            let detail = (!caused.causes.is_empty()).then(|| caused.causes.remove(0));
+            ConsumerError::Damaged {
+                detail: detail.unwrap_or_default(),
+                cause: (!caused.causes.is_empty()).then(|| told(caused)),
+            }
+        }
+        Some(Kind::ConsumersUnsupported(())) => ConsumerError::Unsupported {
+            store: "the store of the server",
+        },
+        Some(Kind::ShuttingDown(())) => return Err(TransportError::ShuttingDown),
+        _ => {
+            let what = "it is no answer about a consumer";
+            return Err(TransportError::not_understood(what));
+        }
+    })
 }
 
 /// Rebuilds the chain of causes that the server sent.

@@ -37,6 +37,14 @@ pub mod event_store {
         pub mod users {
             tonic::include_proto!("event_store.client.users");
         }
+        /// Groups of competing consumers.
+        pub mod persistent_subscriptions {
+            tonic::include_proto!("event_store.client.persistent_subscriptions");
+        }
+        /// Projections.
+        pub mod projections {
+            tonic::include_proto!("event_store.client.projections");
+        }
         /// What operators do.
         pub mod operations {
             tonic::include_proto!("event_store.client.operations");

@@ -14,12 +14,16 @@ mod call;
 mod clock;
 mod connection;
 mod error;
+mod event_filter;
+pub mod groups;
 pub mod json;
+mod link;
 mod multiplex;
 mod protocol;
 mod server;
 mod settings;
 mod state;
+mod system_index;
 
 pub use background::telemetry;
 pub use connection::{DescriptorError, TlsError};

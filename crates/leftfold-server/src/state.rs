@@ -15,6 +15,7 @@ use crate::{
     background::metrics::Metrics,
     background::scavenger::ScavengeManager,
     connection::{AnswerMemory, MemoryBudget, TlsServer},
+    groups::GroupManager,
 };
 
 /// The store, the settings and the state of one server.
@@ -37,6 +38,8 @@ pub(crate) struct ServerState {
     /// The memory of all responses until they are sent.
     pub(crate) answer_memory: AnswerMemory,
     pub(crate) scavenges: ScavengeManager,
+    /// The groups of competing consumers that this server acts for.
+    pub(crate) groups: Arc<GroupManager>,
     pub(crate) metrics: Arc<Metrics>,
     /// `None`: connections are not encrypted.
     pub(crate) tls: Option<Arc<TlsServer>>,
@@ -52,7 +55,7 @@ pub(crate) struct Security {
 }
 
 impl ServerState {
-    /// The state of a server that keeps nobody out.
+    /// Creates the state of a server that anyone may use.
     #[cfg(test)]
     pub(crate) fn new(
         store: Arc<dyn EventStore>,
@@ -78,7 +81,16 @@ impl ServerState {
         let stopping = CancellationToken::new();
         let tasks = TaskTracker::new();
         let store: Arc<dyn EventStore> = store;
+        let host = match settings.advertised_host.as_str() {
+            "" => address.ip().to_string(),
+            host => host.to_owned(),
+        };
         Arc::new(Self {
+            groups: GroupManager::new(
+                Arc::clone(&store),
+                format!("{host}:{}", address.port()),
+                (tasks.clone(), stopping.clone()),
+            ),
             scavenges: ScavengeManager::new(
                 Arc::clone(&store),
                 settings.scavenge_bytes_per_second,

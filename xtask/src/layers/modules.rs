@@ -74,7 +74,7 @@ const TABLES: &[Layers] = &[
         layers: &[
             &["store", "testing"],
             &["backend", "verify"],
-            &["append", "erase", "listing", "snapshots"], // one question or collection each
+            &["append", "consumers", "erase", "listing", "snapshots"], // one question or collection each
             &["tail"],
             &["read"],
             &["payload", "query"],
@@ -90,14 +90,7 @@ const TABLES: &[Layers] = &[
         layers: &[
             &["store", "testing"],
             &["backend", "verify"],
-            &[
-                "append",
-                "erase",
-                "snapshots",
-                "checkpoints",
-                "leases",
-                "parked",
-            ], // one table or question each
+            &["append", "consumers", "erase", "snapshots"], // one question or table each
             &["subscribe"],
             &["listing"],
             &["read"],
@@ -111,9 +104,10 @@ const TABLES: &[Layers] = &[
         krate: "leftfold",
         parent: "",
         layers: &[
-            &["testing"],
-            &["follow"], // listeners
-            &["event_reader", "history", "live", "unit_of_work"],
+            &["inspect", "testing"],
+            &["outgoing", "process", "project"], // what reacts to events
+            &["follow"],                         // listeners
+            &["event_reader", "history", "unit_of_work"],
             &["decide", "repository"], // the kinds of commands
             &["snapshot", "state_cache"],
             &["command"], // the engine of commands
@@ -124,20 +118,31 @@ const TABLES: &[Layers] = &[
             &["aggregate", "boundary"],
             &["event"],
             &["metadata"],
-            &["error", "panic_message", "shape"],
+            &["error", "clock", "panic_message", "reason", "shape"],
         ],
     },
     Layers {
         krate: "leftfold-derive",
         parent: "",
-        layers: &[&["event", "snapshot"], &["attributes", "shape"]],
+        layers: &[
+            &["event", "snapshot"],
+            &["attributes", "shape"],
+            &["serde_attributes"],
+        ],
     },
     Layers {
         krate: "leftfold-client",
         parent: "",
         layers: &[
             &["access", "client"],
-            &["append", "list", "read", "snapshots", "subscribe"], // one method of the contract each
+            &[
+                "append",
+                "consumers",
+                "list",
+                "read",
+                "snapshots",
+                "subscribe",
+            ], // one method of the contract each
             &["session", "call"],
             &["channel", "connection"],
             &["queued_append"],
@@ -160,7 +165,9 @@ const TABLES: &[Layers] = &[
             &["error"],
             &["access"],
             &["connection"],
-            &["clock", "json", "settings"],
+            &["groups"],
+            &["system_index"],
+            &["clock", "event_filter", "json", "link", "settings"],
         ],
     },
     Layers {
@@ -184,10 +191,11 @@ const TABLES: &[Layers] = &[
         parent: "",
         layers: &[
             &["command"],
+            &["reference"],
             &["display", "exit_code", "signals"],
             &["open"],
             &["cli"],
-            &["setting_args"],
+            &["group_args", "setting_args"],
         ],
     },
     Layers {

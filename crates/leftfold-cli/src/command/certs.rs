@@ -130,10 +130,8 @@ fn files(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
 
 /// Valid from the beginning of this year for so many years and what is left of this one.
 fn valid(params: &mut CertificateParams, years: i32) {
-    // RFC 3339 begins with the year.
-    let now = jiff::Timestamp::now().to_string();
-    let year = now.get(..4).and_then(|year| year.parse().ok());
-    let year: i32 = year.unwrap_or(2026);
+    let now = jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::now());
+    let year = i32::from(now.year());
     params.not_before = date_time_ymd(year, 1, 1);
     params.not_after = date_time_ymd(year + years + 1, 1, 1);
 }

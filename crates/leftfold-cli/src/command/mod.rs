@@ -12,11 +12,14 @@ mod consumers;
 mod decompress;
 mod delete;
 mod demo;
+mod explain;
 mod export;
+mod groups;
 mod import;
 mod keys;
 mod metadata;
 mod migrate;
+mod printer;
 mod read;
 mod salvage;
 mod scavenge;
@@ -49,6 +52,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Export(arguments) => export::run(arguments).await?,
         Command::Metadata(arguments) => metadata::run(arguments).await?,
         Command::Consumers(arguments) => consumers::run(arguments).await?,
+        Command::Groups(arguments) => groups::run(arguments).await?,
         Command::Delete(arguments) => delete::run(arguments).await?,
         Command::Scavenge(arguments) => scavenge::run(arguments).await?,
         Command::Salvage(arguments) => return salvage::run(&arguments),
@@ -60,6 +64,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Verify(arguments) => verify::run(&arguments).await?,
         Command::Migrate(arguments) => migrate::run(&arguments).await?,
         Command::Bench(arguments) => bench::run(arguments).await?,
+        Command::Explain { code } => explain::run(code)?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "leftfold", &mut stdout());
         }

@@ -9,7 +9,9 @@
 mod bad_input;
 mod commands;
 mod consumers;
+mod groups;
 mod import;
+mod invalid_settings;
 mod mongodb;
 mod postgres;
 mod salvage;

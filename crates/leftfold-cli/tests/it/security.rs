@@ -127,13 +127,14 @@ fn users_and_keys_made_by_commands_are_let_in_by_a_server_over_tls() {
     assert!(key.starts_with("lfk_"), "{key}");
     let bearer = format!("authorization: Bearer {}", key.trim());
 
+    let (certificate, private_key) = (certs.join("server.crt"), certs.join("server.key"));
     let flags = [
         "--data",
         text(&data),
         "--tls-certificate-file",
-        text(&certs.join("server.crt")),
+        text(&certificate),
         "--tls-key-file",
-        text(&certs.join("server.key")),
+        text(&private_key),
     ];
     let server = Served::with(&flags);
     let ca = certs.join("ca.crt");
@@ -223,13 +224,14 @@ fn a_server_prints_its_addresses_and_the_first_password_once() {
         directory.path().join("data"),
     );
     leftfold(&["certs", text(&certs)]).assert().success();
+    let (certificate, private_key) = (certs.join("server.crt"), certs.join("server.key"));
     let flags = [
         "--data",
         text(&data),
         "--tls-certificate-file",
-        text(&certs.join("server.crt")),
+        text(&certificate),
         "--tls-key-file",
-        text(&certs.join("server.key")),
+        text(&private_key),
     ];
     let (server, lines) = Served::with_output(&flags);
     let ca = certs.join("ca.crt").canonicalize().unwrap();

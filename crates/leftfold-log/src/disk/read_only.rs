@@ -168,8 +168,12 @@ impl DiskFile for StoredFile {
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        Err(read_only())
+    /// Accepts a shorter length without changing the file: what recovery trims is room that was reserved.
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        match len <= self.size()? {
+            true => Ok(()),
+            false => Err(read_only()),
+        }
     }
     fn reserve(&self, _: u64) -> io::Result<()> {
         Err(read_only())

@@ -6,6 +6,7 @@
     reason = "tests stop at the first surprise, and damage files on purpose"
 )]
 
+mod conditions;
 mod damage;
 mod faults;
 mod faulty_disk;

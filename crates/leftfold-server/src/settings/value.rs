@@ -10,7 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 #[non_exhaustive]
 pub enum SettingError {
     /// There is no setting of this name.
-    #[error("unknown setting {name}; `leftfold serve --settings` lists all")]
+    #[error("unknown setting {name}; `leftfold serve --print-settings` lists all")]
     Unknown {
         /// The name.
         name: String,

@@ -6,8 +6,11 @@
 mod admin;
 mod append;
 mod cloud_events;
+mod consume;
+mod error_pages;
 mod events_body;
 mod extract;
+mod groups;
 mod kurrent;
 pub(crate) mod origin;
 mod problem;
@@ -167,6 +170,18 @@ fn described() -> (Router<Arc<ServerState>>, openapi::OpenApi) {
         .routes(routes!(streams::list))
         .routes(routes!(streams::state, streams::delete))
         .routes(routes!(streams::metadata, streams::set_metadata))
+        .routes(routes!(groups::list))
+        .routes(routes!(
+            groups::show,
+            groups::create,
+            groups::update,
+            groups::delete
+        ))
+        .routes(routes!(groups::parked, groups::truncate))
+        .routes(routes!(groups::replay))
+        .routes(routes!(consume::consume))
+        .routes(routes!(consume::ack))
+        .routes(routes!(consume::nack))
         .routes(routes!(admin::stats))
         .routes(routes!(admin::start, admin::progress, admin::stop));
     let (router, mut description) = OpenApiRouter::with_openapi(Description::openapi())
@@ -175,6 +190,8 @@ fn described() -> (Router<Arc<ServerState>>, openapi::OpenApi) {
         .routes(routes!(status::ready))
         .routes(routes!(status::info))
         .routes(routes!(status::metrics))
+        .routes(routes!(error_pages::list))
+        .routes(routes!(error_pages::page))
         .split_for_parts();
     for item in description.paths.paths.values_mut() {
         let operations = [

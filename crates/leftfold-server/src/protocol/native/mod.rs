@@ -3,10 +3,12 @@
 //! **Owns:** its services. **Does not know:** rules about streams.
 //! **Invariants:** an append that began finishes, even if its client is gone; a status carries what the client needs to
 //! rebuild the store's error.
-//! **Reading order:** `service`, `session`, then the translations: `decode`, `encode`, `status`.
+//! **Reading order:** `service`, `session`, `consumers`, then the translations: `decode`, `encode`, `status`.
 
 mod access;
+mod answer;
 mod chunked_append;
+mod consumers;
 mod decode;
 mod encode;
 mod service;

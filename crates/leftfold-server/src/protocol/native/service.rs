@@ -13,11 +13,12 @@ use leftfold_proto::leftfold::v1::{self as wire, store_server::Store};
 use leftfold_store::AppendError;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{chunked_append, decode, encode, session, status::ErrorResponse};
-use crate::{
-    call::{self, QueryError},
-    state::ServerState,
+use super::{
+    answer::{self, Answer},
+    chunked_append, consumers, decode, encode, session,
+    status::ErrorResponse,
 };
+use crate::{call, state::ServerState};
 
 /// The service.
 #[derive(Debug)]
@@ -25,7 +26,6 @@ pub(super) struct Native {
     shared: Arc<ServerState>,
 }
 
-type Answer<T> = Result<Response<T>, Status>;
 type Messages<T> = BoxStream<'static, Result<T, Status>>;
 
 impl Native {
@@ -64,12 +64,7 @@ impl Native {
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Status> {
-        let patience = self.shared.settings.request_timeout;
-        match call::with_timeout(&self.shared, patience, work).await {
-            Ok(outcome) => outcome.map_err(|error| error.into().into()),
-            Err(QueryError::ShuttingDown) => Err(ErrorResponse::stopping().into()),
-            Err(late @ QueryError::TimedOut(_)) => Err(Status::deadline_exceeded(late.to_string())),
-        }
+        answer::within_timeout(&self.shared, work).await
     }
 
     /// Returns the messages of a stream that would not end by itself, until the server shuts down.
@@ -257,5 +252,82 @@ impl Store for Native {
         let snapshots = self.shared.store().snapshots();
         self.answer(snapshots.remove(&stream)).await?;
         Ok(Response::new(wire::RemoveSnapshotResponse {}))
+    }
+
+    async fn claim_consumer(
+        &self,
+        request: Request<wire::ClaimConsumerRequest>,
+    ) -> Answer<wire::ClaimConsumerResponse> {
+        consumers::claim(&self.shared, request.into_inner()).await
+    }
+
+    async fn renew_claim(
+        &self,
+        request: Request<wire::RenewClaimRequest>,
+    ) -> Answer<wire::RenewClaimResponse> {
+        consumers::renew(&self.shared, request.into_inner()).await
+    }
+
+    async fn release_claim(
+        &self,
+        request: Request<wire::ReleaseClaimRequest>,
+    ) -> Answer<wire::ReleaseClaimResponse> {
+        consumers::release(&self.shared, request.into_inner()).await
+    }
+
+    async fn advance_consumer(
+        &self,
+        request: Request<wire::AdvanceConsumerRequest>,
+    ) -> Answer<wire::AdvanceConsumerResponse> {
+        consumers::advance(&self.shared, request.into_inner()).await
+    }
+
+    async fn due_timers(
+        &self,
+        request: Request<wire::DueTimersRequest>,
+    ) -> Answer<wire::DueTimersResponse> {
+        consumers::due_timers(&self.shared, request.into_inner()).await
+    }
+
+    async fn list_parked(
+        &self,
+        request: Request<wire::ListParkedRequest>,
+    ) -> Answer<wire::ListParkedResponse> {
+        consumers::list_parked(&self.shared, request.into_inner()).await
+    }
+
+    async fn resolve_parked(
+        &self,
+        request: Request<wire::ResolveParkedRequest>,
+    ) -> Answer<wire::ResolveParkedResponse> {
+        consumers::resolve(&self.shared, request.into_inner()).await
+    }
+
+    async fn get_consumer(
+        &self,
+        request: Request<wire::GetConsumerRequest>,
+    ) -> Answer<wire::GetConsumerResponse> {
+        consumers::get(&self.shared, request.into_inner()).await
+    }
+
+    async fn list_consumers(
+        &self,
+        request: Request<wire::ListConsumersRequest>,
+    ) -> Answer<wire::ListConsumersResponse> {
+        consumers::list(&self.shared, request.into_inner()).await
+    }
+
+    async fn reset_consumer(
+        &self,
+        request: Request<wire::ResetConsumerRequest>,
+    ) -> Answer<wire::ResetConsumerResponse> {
+        consumers::reset(&self.shared, request.into_inner()).await
+    }
+
+    async fn remove_consumer(
+        &self,
+        request: Request<wire::RemoveConsumerRequest>,
+    ) -> Answer<wire::RemoveConsumerResponse> {
+        consumers::remove(&self.shared, request.into_inner()).await
     }
 }
