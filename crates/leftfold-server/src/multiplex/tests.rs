@@ -81,6 +81,40 @@ const GRPC: &[(&str, &[(Row, &[&str])])] = &[
             ],
         )],
     ),
+    (
+        "event_store.client.persistent_subscriptions.PersistentSubscriptions",
+        &[
+            (Known, &["Read", "GetInfo", "List"]),
+            (
+                Operators,
+                &[
+                    "Create",
+                    "Update",
+                    "Delete",
+                    "ReplayParked",
+                    "RestartSubsystem",
+                ],
+            ),
+        ],
+    ),
+    (
+        "event_store.client.projections.Projections",
+        &[
+            (
+                Known,
+                &[
+                    "Create",
+                    "Update",
+                    "Delete",
+                    "Statistics",
+                    "Disable",
+                    "State",
+                    "Result",
+                ],
+            ),
+            (Operators, &["Enable", "Reset", "RestartSubsystem"]),
+        ],
+    ),
     ("umadb.v1.DCB", &[(Known, UMADB)]),
     ("umadb.UmaDBService", &[(Known, UMADB)]),
     (
@@ -102,6 +136,17 @@ const GRPC: &[(&str, &[(Row, &[&str])])] = &[
                     "LoadSnapshot",
                     "SaveSnapshot",
                     "RemoveSnapshot",
+                    "ClaimConsumer",
+                    "RenewClaim",
+                    "ReleaseClaim",
+                    "AdvanceConsumer",
+                    "DueTimers",
+                    "ListParked",
+                    "ResolveParked",
+                    "GetConsumer",
+                    "ListConsumers",
+                    "ResetConsumer",
+                    "RemoveConsumer",
                 ],
             ),
             (Operators, &["Stats", "Scavenge"]),
