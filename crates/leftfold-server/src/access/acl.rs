@@ -6,8 +6,10 @@
 
 use serde_json::Value;
 
-use super::{directory::ADMINS, grant::Right};
+use super::grant::Right;
 
+/// The group whose members may do everything.
+pub(super) const ADMINS: &str = "$admins";
 /// The role that everyone has who is authenticated.
 const ALL: &str = "$all";
 

@@ -10,7 +10,7 @@ use std::fmt;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::digest;
 
-use super::{password::random_bytes, registry::AccessError};
+use super::{error::AccessError, password::random_bytes};
 
 /// What every key begins with, so that scanners for secrets find it.
 pub(super) const PREFIX: &str = "lfk_";

@@ -19,7 +19,7 @@ use leftfold_store::{METADATA_EVENT_TYPE, StreamMetadata};
 use tokio::sync::watch;
 
 use super::{
-    acl::{Acl, DefaultAcls},
+    acl::{ADMINS, Acl, DefaultAcls},
     api_key::PresentedKey,
     grant::{Grant, Right, is_system_stream},
     principal::Principal,
@@ -30,8 +30,6 @@ use super::{
 };
 use crate::clock;
 
-/// The group whose members may do everything.
-pub(super) const ADMINS: &str = "$admins";
 /// The group whose members may operate the server.
 const OPERATORS: &str = "$ops";
 

@@ -12,10 +12,11 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     api_key::NewApiKey,
     directory::Directory,
+    error::AccessError,
     follower,
     grant::Grant,
     record::{ApiKeyInfo, UserInfo},
-    registry::{AccessError, Registry},
+    registry::Registry,
 };
 
 /// Users and keys of a store, to be listed and changed.

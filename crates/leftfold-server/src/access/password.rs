@@ -10,7 +10,7 @@ use argon2::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::registry::AccessError;
+use super::error::AccessError;
 
 /// Memory of a hash in KiB, its passes and lanes: the first choice of RFC 9106 scaled down as OWASP advises for servers.
 const MEMORY_KIB: u32 = 19 * 1024;

@@ -1,21 +1,20 @@
 //! Changing users and keys.
 //!
-//! **Owns:** [`Registry`], [`AccessError`]: checks of what is asked, and appends of records. **Does not know:** who asks.
+//! **Owns:** [`Registry`]: checks of what is asked, and appends of records. **Does not know:** who asks.
 //! **Invariants:** a change is appended under the revision it was made from, so that of two at a time one fails; it counts on
 //! this server once it is answered; the streams keep one event each, so that a scavenge erases earlier hashes.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use leftfold_model::{
-    Append, EventType, ExpectedRevision, ModelError, NewEvent, StreamName, StreamWrite,
-};
-use leftfold_store::{AppendError, EventStore, METADATA_EVENT_TYPE, StreamMetadata};
+use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, StreamName, StreamWrite};
+use leftfold_store::{EventStore, METADATA_EVENT_TYPE, StreamMetadata};
 use tokio::sync::Semaphore;
 
 use super::{
     api_key::{NewApiKey, hex},
     directory::{Directory, Versioned},
+    error::AccessError,
     grant::Grant,
     password,
     record::{
@@ -33,62 +32,6 @@ pub(crate) const GROUPS_MAX: usize = 64;
 const HASHING_MAX: usize = 2;
 /// Users and keys, at most. Each takes memory while the server runs.
 const RECORDS_MAX: usize = 100_000;
-
-/// Why a user or a key was not changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AccessError {
-    /// There is a user of this login.
-    #[error("user exists: {login}")]
-    UserExists {
-        /// The login.
-        login: String,
-    },
-    /// There is no user of this login.
-    #[error("user not found: {login}")]
-    UserNotFound {
-        /// The login.
-        login: String,
-    },
-    /// There is no key of this id.
-    #[error("key not found: {id}; `leftfold keys list` shows all")]
-    KeyNotFound {
-        /// The id.
-        id: String,
-    },
-    /// The password given as the current one is another.
-    #[error("current password is wrong")]
-    WrongPassword,
-    /// A password is too short or too long.
-    #[error("password has {bytes} bytes; expected {min} to {max}")]
-    PasswordLength {
-        /// Its length.
-        bytes: usize,
-        /// The least.
-        min: usize,
-        /// The most.
-        max: usize,
-    },
-    /// A text or a list breaks a limit.
-    #[error("invalid {what}: {value:?}; expected {expected}")]
-    Invalid {
-        /// Which one.
-        what: &'static str,
-        /// Its value, or its length.
-        value: String,
-        /// What would be valid.
-        expected: String,
-    },
-    /// A password could not be hashed.
-    #[error("password not hashed: {0}")]
-    Hashing(String),
-    /// The record is too long for an event, or a name for a stream.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The record was not appended.
-    #[error("record not written")]
-    Append(#[from] AppendError),
-}
 
 /// The records of a store, to be changed.
 #[derive(Debug)]

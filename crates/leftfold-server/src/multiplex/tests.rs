@@ -81,6 +81,40 @@ const GRPC: &[(&str, &[(Row, &[&str])])] = &[
             ],
         )],
     ),
+    (
+        "event_store.client.persistent_subscriptions.PersistentSubscriptions",
+        &[
+            (Known, &["Read", "GetInfo", "List"]),
+            (
+                Operators,
+                &[
+                    "Create",
+                    "Update",
+                    "Delete",
+                    "ReplayParked",
+                    "RestartSubsystem",
+                ],
+            ),
+        ],
+    ),
+    (
+        "event_store.client.projections.Projections",
+        &[
+            (
+                Known,
+                &[
+                    "Create",
+                    "Update",
+                    "Delete",
+                    "Statistics",
+                    "Disable",
+                    "State",
+                    "Result",
+                ],
+            ),
+            (Operators, &["Enable", "Reset", "RestartSubsystem"]),
+        ],
+    ),
     ("umadb.v1.DCB", &[(Known, UMADB)]),
     ("umadb.UmaDBService", &[(Known, UMADB)]),
     (
@@ -102,6 +136,17 @@ const GRPC: &[(&str, &[(Row, &[&str])])] = &[
                     "LoadSnapshot",
                     "SaveSnapshot",
                     "RemoveSnapshot",
+                    "ClaimConsumer",
+                    "RenewClaim",
+                    "ReleaseClaim",
+                    "AdvanceConsumer",
+                    "DueTimers",
+                    "ListParked",
+                    "ResolveParked",
+                    "GetConsumer",
+                    "ListConsumers",
+                    "ResetConsumer",
+                    "RemoveConsumer",
                 ],
             ),
             (Operators, &["Stats", "Scavenge"]),
@@ -150,6 +195,22 @@ const HTTP: &[(Row, &str)] = &[
     (Anyone, "GET /gossip"),
     (Known, "GET /api/v1/openapi.json"),
     (Known, "GET /api/v1/docs/"),
+    (Known, "GET /api/v1/subscriptions"),
+    (Known, "GET /api/v1/subscriptions/{stream}/{group}"),
+    (Known, "POST /api/v1/subscriptions/{stream}/{group}"),
+    (Known, "PUT /api/v1/subscriptions/{stream}/{group}"),
+    (Known, "DELETE /api/v1/subscriptions/{stream}/{group}"),
+    (Known, "GET /api/v1/subscriptions/{stream}/{group}/parked"),
+    (
+        Known,
+        "DELETE /api/v1/subscriptions/{stream}/{group}/parked",
+    ),
+    (Known, "POST /api/v1/subscriptions/{stream}/{group}/replay"),
+    (Known, "GET /api/v1/subscriptions/{stream}/{group}/events"),
+    (Known, "POST /api/v1/consumers/{consumer}/ack"),
+    (Known, "POST /api/v1/consumers/{consumer}/nack"),
+    (Known, "GET /errors"),
+    (Known, "GET /errors/{code}"),
     (Known, "GET /nowhere"),
 ];
 
@@ -355,7 +416,11 @@ async fn every_address_of_http_takes_the_credentials_that_its_row_says() {
     }
     for (row, route) in HTTP {
         let (method, path) = route.split_once(' ').unwrap();
-        let path = path.replace("{stream}", "some-stream");
+        let path = path
+            .replace("{stream}", "some-stream")
+            .replace("{group}", "some-group")
+            .replace("{consumer}", "some-consumer")
+            .replace("{code}", "some-code");
         let mut ask = async |credentials: &str| {
             let request = server.request(method.parse().unwrap(), &path, credentials);
             let request = request

@@ -18,7 +18,7 @@ use crate::{
 /// Returns the definition of a group that the principal of the request may consume.
 ///
 /// A group reads with the rights of the server. So its consumers need the right to read the stream that the group reads;
-/// groups of everything are for operators.
+/// groups of everything are for administrators, since operators need not have the right to read.
 ///
 /// # Errors
 /// [`GroupError::Read`] with `AccessDenied`, and the errors of the catalog.
@@ -27,11 +27,11 @@ pub(super) async fn group_to_consume(
     id: &GroupId,
 ) -> Result<GroupDefinition, GroupError> {
     if let Some(access) = &shared.access
-        && !access.is_operator(&call::principal())
+        && !access.is_administrator(&call::principal())
     {
         let GroupSource::Stream(stream) = &id.source else {
             return Err(GroupError::Read(ReadError::AccessDenied {
-                reason: format!("group {id} reads everything; expected an operator"),
+                reason: format!("group {id} reads everything; expected an administrator"),
             }));
         };
         let read = Read::stream(stream.clone()).limit(1);

@@ -19,12 +19,12 @@ use leftfold_store::{
     Subscription, consumers::Consumers,
 };
 
-use super::{AccessControl, directory::Rights, grant::Right, principal::Principal};
+use super::{control::AccessControl, directory::Rights, grant::Right, principal::Principal};
 use crate::RestrictedReads;
 
 /// A store, guarded. Cheap to make: one for each request.
 #[derive(Debug, Clone)]
-pub(super) struct GuardedStore {
+struct GuardedStore {
     access: Arc<AccessControl>,
     principal: Principal,
 }
@@ -45,11 +45,15 @@ impl From<Denied> for ReadError {
     }
 }
 
-impl GuardedStore {
-    pub(super) fn new(access: Arc<AccessControl>, principal: Principal) -> Self {
-        Self { access, principal }
+impl AccessControl {
+    /// The store as this principal may use it.
+    pub(crate) fn guard(self: &Arc<Self>, principal: Principal) -> Arc<dyn EventStore> {
+        let access = Arc::clone(self);
+        Arc::new(GuardedStore { access, principal })
     }
+}
 
+impl GuardedStore {
     fn decide<T>(&self, decide: impl FnOnce(&Rights) -> Result<T, String>) -> Result<T, Denied> {
         let rights = self.access.directory.read();
         if !rights.is_current(&self.principal) {
