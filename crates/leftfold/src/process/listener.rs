@@ -84,8 +84,8 @@ impl<P: Process, H: CommandHandler<P::Command>> ProcessListener<P, H> {
         Ok(())
     }
 
-    /// Returns the changes that a reaction makes to the index of timers. For a repeated reaction they follow the log as it is now:
-    /// a later reaction may have moved or cancelled its timers.
+    /// Returns the changes that a reaction makes to the index of timers. For a repeated reaction they follow the log as it
+    /// is now: a later reaction may have moved or cancelled its timers.
     async fn timer_changes(
         &self,
         stream: &leftfold_model::StreamName,
