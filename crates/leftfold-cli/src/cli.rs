@@ -3,10 +3,14 @@
 //! **Owns:** every flag and its help. **Does not know:** what subcommands do with them.
 //! **Invariants:** every subcommand's help has an example; values are validated where they are parsed.
 
+mod access;
+
 use std::{path::PathBuf, str::FromStr};
 
-use crate::setting_args::SettingArgs;
+pub(crate) use self::access::{Audit, Certs, Keys, KeysCommand, Users, UsersCommand};
+use crate::{group_args::GroupsCommand, setting_args::SettingArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use leftfold_error_codes::ErrorCode;
 use leftfold_model::{
     Category, EventId, EventType, ExpectedRevision, Query, QueryItem, Revision, StreamName, Tag,
 };
@@ -53,15 +57,20 @@ pub(crate) enum Command {
     /// Shows counts and sizes.
     #[command(after_help = "Example:\n  leftfold stats --data data --json")]
     Stats(Stats),
-    /// Imports events from JSON Lines; a repeated import stores nothing twice.
+    /// Imports an exact export, or events from JSON Lines; a repeated import stores nothing twice.
     #[command(
         after_help = "Each line is an object: stream, type, data; optionally id, metadata, tags, time.\n\
+        An exact export goes into an empty store, or over an earlier copy.\n\
         Files compressed with gzip or zstd are recognized by their first bytes.\n\n\
         Example:\n  leftfold import events.jsonl --data data"
     )]
     Import(Import),
-    /// Exports all events as JSON Lines, oldest first.
-    #[command(after_help = "Example:\n  leftfold export --data data | gzip > events.jsonl.gz")]
+    /// Exports a store as JSON Lines, oldest event first: an exact copy, or its events alone.
+    #[command(
+        after_help = "An exact copy has positions, revisions, erased places and checksums; import makes the same store of it.\n\n\
+        Examples:\n  leftfold export --data data | gzip > store.jsonl.gz\n  \
+        leftfold export --plain --data data | jq -r .type"
+    )]
     Export(Export),
     /// Prints or sets the metadata of a stream: its retention, and keys of its users.
     #[command(
@@ -76,6 +85,14 @@ pub(crate) enum Command {
         leftfold consumers --data data skip mailer 17"
     )]
     Consumers(Consumers),
+    /// Shows, creates and changes groups of competing consumers, and settles what they parked.
+    #[command(
+        after_help = "The server that acts for a group carries out what is asked for: within seconds, or when a consumer \
+        connects again.\n\n\
+        Examples:\n  leftfold groups --url leftfold://localhost:2113 list\n  leftfold groups --data data create orders mailer \
+        --from start --max-retries 5\n  leftfold groups --data data parked '$all' audit"
+    )]
+    Groups(Groups),
     /// Deletes a stream. The next append recreates it, unless the deletion is permanent.
     #[command(after_help = "Example:\n  leftfold delete --data data --stream account-1")]
     Delete(Delete),
@@ -85,6 +102,13 @@ pub(crate) enum Command {
         Example:\n  leftfold scavenge --data data --rate 20000000"
     )]
     Scavenge(Scavenge),
+    /// Saves every sound event of a damaged store, and names the positions that are missing.
+    #[command(
+        after_help = "The file has a line for each event, as read --json prints it; import takes it. The store is not changed.\n\
+        Ends with exit code 4 if positions are missing.\n\n\
+        Example:\n  leftfold salvage --data data events.jsonl"
+    )]
+    Salvage(Salvage),
     /// Reads every byte and checks the index against the log. Works on --data only.
     #[command(after_help = "Example:\n  leftfold verify --data data")]
     Verify(Verify),
@@ -107,6 +131,35 @@ pub(crate) enum Command {
         Examples:\n  leftfold serve --data data\n  leftfold serve --memory --listen 127.0.0.1:0"
     )]
     Serve(Serve),
+    /// Makes an authority and certificates for development.
+    #[command(
+        after_help = "Files that are there are not replaced; the authority is used again.\n\n\
+        Examples:\n  leftfold certs certs\n  leftfold certs certs --host events.internal --host 10.0.0.7\n  \
+        leftfold certs certs --user ann"
+    )]
+    Certs(Certs),
+    /// Lists and changes the users of a server, or of a store that no server has open.
+    #[command(
+        after_help = "Examples:\n  leftfold users create ann --group '$ops' --password-file ann.txt --data data\n  \
+        leftfold users list --data data"
+    )]
+    Users(Users),
+    /// Lists, makes and revokes the API keys of a server, or of a store that no server has open.
+    #[command(
+        after_help = "A grant is read, append or admin, alone or within a scope.\n\n\
+        Examples:\n  leftfold keys create shop --grant append:category=order --grant read --data data\n  \
+        leftfold keys revoke 8f3a... --data data"
+    )]
+    Keys(Keys),
+    /// Prints the audit, and checks that every entry is as it was written.
+    #[command(after_help = "Example:\n  leftfold audit --verify --data data")]
+    Audit(Audit),
+    /// Explains an error code: what happened, the causes, what to do. Without a code, lists all.
+    #[command(after_help = "Example:\n  leftfold explain LF0002")]
+    Explain {
+        /// The code that an error message ends with.
+        code: Option<ErrorCode>,
+    },
     /// Prints completions for a shell.
     #[command(
         after_help = "Example:\n  leftfold completions bash > /etc/bash_completion.d/leftfold"
@@ -125,7 +178,7 @@ pub(crate) struct Data {
     /// create it if it is missing. [env: LEFTFOLD_DATA]
     #[arg(long, value_name = "STORE")]
     pub(crate) data: Option<PathBuf>,
-    /// Server of the store, as `leftfold://host:port`. [env: LEFTFOLD_URL]
+    /// Server of the store, as `leftfold://host:port`, with `?tls=true&tlsCaFile=FILE` if it is encrypted. [env: LEFTFOLD_URL]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
 }
@@ -304,14 +357,27 @@ pub(crate) struct Import {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Salvage {
+    /// Directory of the store. [env: LEFTFOLD_DATA]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) data: Option<PathBuf>,
+    /// The file to write, which must not exist; `-`: standard output.
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Export {
     #[command(flatten)]
     pub(crate) data: Data,
     /// The file to write; without it, or for `-`, standard output.
     pub(crate) file: Option<PathBuf>,
+    /// Events alone, one a line, without positions and checksums: for other programs, and for imports into a store that
+    /// has events of its own.
+    #[arg(long)]
+    pub(crate) plain: bool,
     /// Export although events were scavenged. Importing the copy assigns new positions and revisions, so stream metadata
     /// that names revisions hides other events than in this store.
-    #[arg(long)]
+    #[arg(long, requires = "plain")]
     pub(crate) allow_gaps: bool,
 }
 
@@ -333,6 +399,17 @@ pub(crate) struct Metadata {
     /// New metadata, a JSON object that replaces the old one; `-` reads standard input.
     #[arg(value_name = "JSON")]
     pub(crate) content: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Groups {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print the result as JSON, one object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: GroupsCommand,
 }
 
 #[derive(Debug, Args)]

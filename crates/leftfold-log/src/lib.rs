@@ -21,6 +21,7 @@ pub mod planted;
 mod read;
 mod record;
 mod recover;
+mod salvage;
 mod scavenge;
 mod segment;
 mod verify;
@@ -29,8 +30,11 @@ pub use clock::{Clock, SystemClock};
 pub use engine::{AppendError, CloseError, Core, Log, LogStats, Reader, Ticket, TicketFuture};
 pub use error::StorageError;
 pub use limits::{LogOptions, RECENT_IDS};
-pub use read::{Cursor, Delivery, EventRefs, FirstBatch, Follower, ReadError, StreamInfo, Streams};
+pub use read::{
+    Cursor, Delivery, EventRefs, FirstBatch, Follower, LogEntry, ReadError, StreamInfo, Streams,
+};
 pub use record::{LogId, event::EventRef, names::Tags};
 pub use recover::{OpenError, OpenReport};
+pub use salvage::{MissingRange, SalvageReport, Salvaged, salvage};
 pub use scavenge::{ScavengeError, ScavengeOptions, ScavengeProgress, Truncation};
 pub use verify::{VerifyReport, verify};

@@ -35,6 +35,16 @@ pub enum Planted {
     IndexNotSynced,
     /// A segment that scavenging rewrote is installed before it is synced.
     RewriteNotSynced,
+    /// A file of the index that holds one event behind a condition's token is not looked at.
+    HasAfterOffByOne,
+    /// Names of the segment before are referred to in a new one.
+    NamesKeptAtRoll,
+    /// Checks of streams that are not written are not looked at.
+    ChecksIgnored,
+    /// Refusals and repetitions are answered before what they rest on is durable.
+    AnsweredBeforeDurable,
+    /// What was looked up of streams before an append's turn is used although a segment was started since.
+    StalePrepared,
     /// The segment that it replaces is removed before the new one's name is durable.
     OldRemovedBeforeNewIsDurable,
 }

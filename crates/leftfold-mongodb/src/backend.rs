@@ -11,8 +11,9 @@ use std::{
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamName, Timestamp};
 use leftfold_store::{
-    AppendError, Backend, Capabilities, Delivery, ListStreams, ReadBatch, ReadError,
+    AppendError, Backend, Capabilities, Delivery, ListStreams, LogEntry, ReadBatch, ReadError,
     ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, Subscription, Truncation,
+    consumers::Consumers,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -22,8 +23,9 @@ use tokio::{
 use crate::{
     MongoOptions, OpenError,
     append::{Pending, Writer},
+    consumers::MongoConsumers,
     document::to_u64,
-    erase,
+    entries, erase,
     error::Failure,
     listing,
     log::Log,
@@ -43,7 +45,8 @@ struct Inner {
     log: Log,
     tail: Arc<Tail>,
     snapshots: Arc<MongoSnapshotStore>,
-    /// The way to the writing task, until the store is closed.
+    consumers: Arc<MongoConsumers>,
+    /// The sender to the writer task, until the store is closed.
     queue: Mutex<Option<mpsc::Sender<Pending>>>,
     writing: Mutex<Option<JoinHandle<()>>>,
 }
@@ -68,6 +71,7 @@ impl MongoBackend {
         Ok(Self {
             inner: Arc::new(Inner {
                 snapshots: Arc::new(MongoSnapshotStore::new(log.clone())),
+                consumers: Arc::new(MongoConsumers::new(log.clone(), system_time)),
                 log,
                 tail,
                 queue: Mutex::new(Some(queue)),
@@ -162,6 +166,10 @@ impl Backend for MongoBackend {
         Arc::clone(&self.inner.snapshots) as Arc<dyn SnapshotStore>
     }
 
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        Arc::clone(&self.inner.consumers) as Arc<dyn Consumers>
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
             let take_queue = || {
@@ -196,6 +204,10 @@ impl Backend for MongoBackend {
             let found = with_retry(log, || listing::current(log, &stream)).await;
             found.map(CurrentRevision).map_err(Failure::into_read_error)
         })
+    }
+
+    fn entries(&self, after: Position) -> BoxStream<'static, Result<Vec<LogEntry>, ReadError>> {
+        entries::entries(self.inner.log.clone(), after)
     }
 
     fn erase(

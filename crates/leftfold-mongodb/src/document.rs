@@ -8,7 +8,7 @@ use bytes::Bytes;
 use leftfold_model::{
     ContentType, EventId, EventType, Position, RecordedEvent, Revision, StreamName, Tag, Timestamp,
 };
-use mongodb::bson::{Binary, spec::BinarySubtype};
+use mongodb::bson::{Binary, Bson, spec::BinarySubtype};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
@@ -16,7 +16,7 @@ use crate::error::Failure;
 /// The version of the documents that this program writes.
 pub(crate) const FORMAT_VERSION: i64 = 1;
 
-/// Which writer made a commit, and which of its commits it is. Unique over all commits ever tried.
+/// The identity of a commit: its writer and a number. Unique over all commits ever tried.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) writer: Binary,
@@ -62,6 +62,9 @@ pub(crate) struct EventDocument {
     pub(crate) content_type: i32,
     pub(crate) data: Binary,
     pub(crate) metadata: Binary,
+    /// A copy of the data, if it is JSON and the store's options say so: for people's own queries, never read by the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) json: Option<Bson>,
     /// Where data and metadata are, if they are too large to be inline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<PayloadReference>,
@@ -81,17 +84,17 @@ pub(crate) struct PayloadReference {
     pub(crate) checksum: i64,
 }
 
-/// A number as BSON keeps it.
+/// Converts a number to BSON's integer.
 pub(crate) fn to_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A number that is never negative.
+/// Converts BSON's integer to a number, which is never negative.
 pub(crate) fn to_u64(number: i64) -> Result<u64, Failure> {
     u64::try_from(number).map_err(|_| Failure::Damaged(format!("negative number {number}")))
 }
 
-/// Bytes as BSON keeps them.
+/// Converts bytes to BSON.
 pub(crate) fn binary(bytes: impl Into<Vec<u8>>) -> Binary {
     Binary {
         subtype: BinarySubtype::Generic,
@@ -99,7 +102,7 @@ pub(crate) fn binary(bytes: impl Into<Vec<u8>>) -> Binary {
     }
 }
 
-/// An id as BSON keeps it: as other programs write UUIDs.
+/// Converts an id to BSON, as other programs write UUIDs.
 pub(crate) fn uuid(id: [u8; 16]) -> Binary {
     Binary {
         subtype: BinarySubtype::Uuid,
@@ -113,7 +116,7 @@ pub(crate) fn place(stream: &str, revision: u64) -> String {
     format!("{stream}@{revision:016x}")
 }
 
-/// The id that BSON keeps.
+/// Converts an id from BSON.
 pub(crate) fn event_id(binary: &Binary) -> Result<EventId, Failure> {
     let bytes = binary.bytes.as_slice().try_into();
     let bytes = bytes.map_err(|_| Failure::Damaged("an id has not 16 bytes".to_owned()))?;
@@ -121,7 +124,7 @@ pub(crate) fn event_id(binary: &Binary) -> Result<EventId, Failure> {
 }
 
 impl CommitDocument {
-    /// Computes the checksum over everything but the number of rewrites.
+    /// Computes the checksum over everything but the number of rewrites and copies of data.
     pub(crate) fn checksum(&self) -> i64 {
         let mut sum = Checksum::default();
         sum.number(self.number);
@@ -142,7 +145,7 @@ impl CommitDocument {
         i64::from(sum.0)
     }
 
-    /// Checks what every later use relies on.
+    /// Checks the invariants that every later use relies on.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let damaged = |what: &str| Failure::Damaged(format!("commit {}: {what}", self.number));
         if self.checksum() != self.checksum {
@@ -193,6 +196,7 @@ impl EventDocument {
             content_type: self.content_type,
             data: binary([]),
             metadata: binary([]),
+            json: None,
             payload: None,
             erased: self.erased,
         }

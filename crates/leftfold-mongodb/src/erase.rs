@@ -51,7 +51,7 @@ pub(crate) fn erase(
     }))
 }
 
-/// How far a stream was erased by earlier runs. Derived: removing it costs the next run one pass over the stream.
+/// How far earlier runs erased a stream. Derived: removing it costs the next run one pass over the stream.
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {
     #[serde(rename = "_id")]
@@ -65,7 +65,7 @@ struct Erasure {
     payloads: Payloads,
     parts: u64,
     rest: Vec<Truncation>,
-    /// The last position of the stream that is done.
+    /// The last handled position of the stream.
     after: Position,
     bytes_per_second: Option<u64>,
     /// When the next page may begin.
@@ -105,7 +105,7 @@ impl Erasure {
         Ok((self.progress, Some(self)))
     }
 
-    /// Erases what a page of commits holds of a stream. Returns events, bytes, and whether there are more commits.
+    /// Erases a stream's truncated events in a page of commits. Returns events, bytes, and whether there are more commits.
     async fn erase_page(&mut self, truncation: &Truncation) -> Result<(u64, u64, bool), Failure> {
         let Truncation { stream, before } = truncation;
         let Some(last) = before.get().checked_sub(1).map(Revision::new) else {
@@ -144,7 +144,7 @@ impl Erasure {
         Ok((events, bytes, page.more))
     }
 
-    /// Returns the position up to which earlier runs erased all that they were told of a stream.
+    /// Returns the position up to which earlier runs erased a stream's truncated events.
     async fn erased_through(&self, stream: &StreamName) -> Result<Position, Failure> {
         let finding = || async {
             let finding = self.erased.find_one(doc! { "_id": stream.as_str() });
@@ -172,7 +172,7 @@ impl Erasure {
         with_retry(&self.log, replacing).await.map(drop)
     }
 
-    /// Erases what a commit holds of a stream. Adds the bytes of each event to `erased`, by position.
+    /// Erases a stream's truncated events in a commit. Adds the bytes of each event to `erased`, by position.
     async fn erase_commit(
         &self,
         mut commit: CommitDocument,
@@ -190,10 +190,11 @@ impl Erasure {
                 let mut bytes = (event.data.bytes.len() + event.metadata.bytes.len()) as u64;
                 if let Some(payload) = event.payload.take() {
                     bytes += to_u64(payload.data_bytes)? + to_u64(payload.metadata_bytes)?;
-                    payloads.push(payload.id);
+                    payloads.push(payload);
                 }
                 event.data = binary([]);
                 event.metadata = binary([]);
+                event.json = None;
                 event.erased = true;
                 erased.insert(event.position, bytes);
             }
@@ -203,7 +204,7 @@ impl Erasure {
             commit.generation += 1;
             commit.checksum = commit.checksum();
             if with_retry(&self.log, || self.log.rewrite(&commit)).await? {
-                return self.payloads.remove(payloads).await;
+                return self.payloads.remove(&payloads).await;
             }
             // Another scavenge rewrote it, or this one did and its answer was lost.
             let number = commit.number;

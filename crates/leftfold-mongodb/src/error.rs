@@ -19,7 +19,7 @@ const NAMESPACE_NOT_FOUND: i32 = 26;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The address cannot be understood.
+    /// The address is invalid.
     #[error("invalid MongoDB address: {reason}")]
     Address {
         /// What is wrong with it. Never its password.

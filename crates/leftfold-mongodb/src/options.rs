@@ -15,16 +15,16 @@ use crate::OpenError;
 
 /// The database of a store whose address names none.
 const DATABASE: &str = "leftfold";
-/// The longest an operation may take; after it the connection is dropped and the operation counts as failed.
+/// Timeout of an operation; after it the connection is dropped and the operation counts as failed.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long reads and appends try to reach a server that is gone.
+/// Time for which reads and appends retry to reach a server.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often subscriptions ask for new commits of other processes.
+/// Interval at which subscriptions poll for commits of other processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Options of a store over MongoDB.
 ///
-/// Read from a connection string as other MongoDB programs take it, with a few words of its own:
+/// Parsed from a connection string as of other MongoDB programs, with a few parameters of its own:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), leftfold_mongodb::OpenError> {
@@ -39,6 +39,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// | the path | the database that holds the store | `leftfold` |
 /// | `leftfold_prefix` | begins the names of the store's collections; several stores may share a database | none |
 /// | `leftfold_poll_ms` | milliseconds between two looks for commits of other processes while there are subscriptions | 100 |
+/// | `leftfold_json` | `true`: copy JSON data to a sub-document, see [`Self::with_json_documents`] | `false` |
 /// | `unsafe_allow_lost_commits` | `true`: accept a write or read concern below majority, for tests | `false` |
 #[derive(Clone)]
 pub struct MongoOptions {
@@ -46,6 +47,7 @@ pub struct MongoOptions {
     pub(crate) database: String,
     pub(crate) prefix: String,
     pub(crate) lost_commits: bool,
+    pub(crate) json_documents: bool,
     pub(crate) operation_timeout: Duration,
     pub(crate) reconnect_timeout: Duration,
     pub(crate) poll_interval: Duration,
@@ -78,24 +80,38 @@ impl MongoOptions {
         self
     }
 
-    /// Sets the longest time one operation may take before it counts as failed; 30 s unless set.
+    /// Sets the timeout of one operation. Default: 30 s.
     #[must_use]
     pub fn with_operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
         self
     }
 
-    /// Sets how long reads and appends try to reach a server that is gone; 30 s unless set.
+    /// Sets how long reads and appends retry to reach a server. Default: 30 s.
     #[must_use]
     pub fn with_reconnect_timeout(mut self, timeout: Duration) -> Self {
         self.reconnect_timeout = timeout;
         self
     }
 
-    /// Sets the interval between two looks for commits of other processes; 100 ms unless set.
+    /// Sets the interval between polls for commits of other processes. Default: 100 ms.
     #[must_use]
     pub fn with_poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
+        self
+    }
+
+    /// Keeps a copy of JSON data as a sub-document, `events.json` of the collection `commits`, for queries by MongoDB's own
+    /// tools. The store never reads it.
+    ///
+    /// # Limits
+    /// Data has no copy if it has more than 64 KiB, a key that is empty or has a `.` or a `$` at its start, a whole number beyond
+    /// 64 bits with a sign, or more than 64 levels, or if the commit has no room for it.
+    /// # Cost
+    /// Such data is stored and sent twice.
+    #[must_use]
+    pub fn with_json_documents(mut self) -> Self {
+        self.json_documents = true;
         self
     }
 
@@ -200,7 +216,7 @@ fn without_credentials(error: &mongodb::error::Error) -> String {
 impl FromStr for MongoOptions {
     type Err = OpenError;
 
-    /// Takes the words of the store out of the address; the driver parses the rest when the store is opened.
+    /// Takes the parameters of the store out of the address; the driver parses the rest when the store is opened.
     fn from_str(address: &str) -> Result<Self, OpenError> {
         let scheme = ["mongodb://", "mongodb+srv://"]
             .into_iter()
@@ -220,6 +236,7 @@ impl FromStr for MongoOptions {
             database: database.to_owned(),
             prefix: String::new(),
             lost_commits: false,
+            json_documents: false,
             operation_timeout: OPERATION_TIMEOUT,
             reconnect_timeout: RECONNECT_TIMEOUT,
             poll_interval: POLL_INTERVAL,
@@ -241,7 +258,7 @@ impl FromStr for MongoOptions {
 }
 
 impl MongoOptions {
-    /// Takes a word of the store's own; returns whether it is one.
+    /// Takes a parameter of the store's own; returns whether it is one.
     fn take(&mut self, word: &str, value: &str) -> Result<bool, OpenError> {
         match word {
             "leftfold_prefix" => {
@@ -268,13 +285,8 @@ impl MongoOptions {
                 })?;
                 self.poll_interval = Duration::from_millis(millis);
             }
-            "unsafe_allow_lost_commits" => {
-                self.lost_commits = value.parse().map_err(|_| {
-                    OpenError::address(format!(
-                        "unsafe_allow_lost_commits is {value:?}; expected true or false"
-                    ))
-                })?;
-            }
+            "leftfold_json" => self.json_documents = flag(word, value)?,
+            "unsafe_allow_lost_commits" => self.lost_commits = flag(word, value)?,
             word if word.starts_with("leftfold_") || word.starts_with("unsafe_") => {
                 return Err(OpenError::address(format!("unknown option {word}")));
             }
@@ -282,6 +294,12 @@ impl MongoOptions {
         }
         Ok(true)
     }
+}
+
+fn flag(word: &str, value: &str) -> Result<bool, OpenError> {
+    value
+        .parse()
+        .map_err(|_| OpenError::address(format!("{word} is {value:?}; expected true or false")))
 }
 
 impl fmt::Debug for MongoOptions {
@@ -321,6 +339,7 @@ mod tests {
     fn an_unknown_word_of_the_store_is_refused_by_name() {
         assert!(refused("mongodb://h/?leftfold_prefx=a").contains("leftfold_prefx"));
         assert!(refused("mongodb://h/?leftfold_prefix=a.b").contains("\"a.b\""));
+        assert!(refused("mongodb://h/?leftfold_json=yes").contains("true or false"));
         assert!(refused("mongodb://h/?leftfold_poll_ms=0").contains("1 to 60000"));
         assert!(refused("postgres://h/").contains("mongodb://"));
         assert!(refused("mongodb://h/a%2Fb").contains("database"));

@@ -53,7 +53,7 @@ pub(crate) fn all_of(conditions: impl IntoIterator<Item = Document>) -> Document
     }
 }
 
-/// Whether an event is part of a selection.
+/// Returns whether an event is part of a selection.
 pub(crate) fn selects(event: &RecordedEvent, scope: &Scope, query: &Query) -> bool {
     let in_scope = match scope {
         Scope::Stream(stream) => event.stream == *stream,

@@ -24,15 +24,15 @@ use crate::{
     query::{all_of, query_filter, scope_filter, selects},
 };
 
-/// Events of a batch at most.
+/// Maximum events of a batch.
 const BATCH_EVENTS: usize = 512;
-/// Bytes of a batch, beyond which no further event is added.
+/// Bytes of a batch over which no further event is added.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// The pause before a failed operation is repeated, doubled up to a second.
+/// The first backoff before a failed operation is retried; it doubles up to a second.
 const BACKOFF_INITIAL: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Which events, between which positions (both inclusive), in which order.
+/// A selection of events: which ones, between which positions (both inclusive), in which order.
 #[derive(Debug, Clone)]
 pub(crate) struct Selection {
     pub(crate) scope: Scope,
@@ -48,7 +48,7 @@ pub(crate) struct Chunk {
     pub(crate) events: Vec<RecordedEvent>,
     /// Everything selected up to here, in the order of the read, has been returned.
     pub(crate) through: Position,
-    /// Whether that is all of the selection.
+    /// Whether the selection is complete.
     pub(crate) done: bool,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Reader {
     ready: VecDeque<EventDocument>,
     /// Where the last page ended.
     through: Position,
-    /// Whether the last page was the last one there is.
+    /// Whether there is no further page.
     exhausted: bool,
 }
 
@@ -82,7 +82,7 @@ impl Reader {
         }
     }
 
-    /// Returns the next events, at most `limit`; none only behind the last one or when a page held none.
+    /// Returns the next events, at most `limit`; none only after the last one or when a page had none.
     pub(crate) async fn next(&mut self, limit: usize) -> Result<Chunk, Failure> {
         if self.ready.is_empty() && !self.exhausted {
             let log = self.log.clone();
@@ -121,7 +121,7 @@ impl Reader {
         })
     }
 
-    /// The commits behind the last page that may have a selected event.
+    /// Returns the filter for commits after the last page that may have a selected event.
     fn filter(&self) -> mongodb::bson::Document {
         let Selection {
             scope,
@@ -172,7 +172,7 @@ impl Reader {
     }
 }
 
-/// Repeats an operation that only reads, for as long as the options allow.
+/// Retries an operation that only reads, for as long as the options allow.
 pub(crate) async fn with_retry<T, F>(log: &Log, operation: impl Fn() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
@@ -191,7 +191,7 @@ where
     }
 }
 
-/// Answers a read.
+/// Reads a selection as a stream of batches.
 pub(crate) fn read(log: Log, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
     Box::pin(stream::try_unfold(
         Progress::Begin(log, read),
@@ -201,7 +201,7 @@ pub(crate) fn read(log: Log, read: Read) -> BoxStream<'static, Result<ReadBatch,
 
 enum Progress {
     Begin(Log, Read),
-    /// What is left of the read, the token of all its batches, and whether one was returned.
+    /// The rest of the read, the token of all its batches, and whether one was returned.
     Going(Box<Reader>, u64, ConflictToken, bool),
 }
 

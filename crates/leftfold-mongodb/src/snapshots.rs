@@ -21,7 +21,7 @@ use crate::{
     log::Log,
 };
 
-/// Bytes of a state at most: a document of the server holds 16 MiB.
+/// Maximum bytes of a state: a document of the server holds 16 MiB.
 const STATE_BYTES_MAX: usize = 15 * 1024 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{Append, Appended, Position, Read, StreamName};
 use leftfold_store::{
-    AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
-    RetentionStore, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState,
-    Subscription,
+    AppendError, Backend, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch,
+    ReadError, RetentionStore, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
+    StreamState, Subscription, consumers::Consumers,
 };
 
 use crate::{
@@ -38,7 +38,7 @@ pub struct MongoStore {
 }
 
 impl MongoStore {
-    /// Opens the store at an address as [`MongoOptions`] reads it, making its collections and indexes if need be.
+    /// Opens the store at an address of [`MongoOptions`], creating its collections and indexes if necessary.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -49,7 +49,7 @@ impl MongoStore {
     /// Opens the store with these options.
     ///
     /// # Errors
-    /// [`OpenError`]: not reached, not safe, or made by a newer program.
+    /// [`OpenError`]: unreachable, unsafe, or created by a newer program.
     pub async fn open_with(options: MongoOptions) -> Result<Self, OpenError> {
         let backend = MongoBackend::open(options).await?;
         Ok(Self {
@@ -69,7 +69,7 @@ impl MongoStore {
             .map_err(OpenError::connect)
     }
 
-    /// Reads all of the log and checks that every commit is as it was written and follows the one before it.
+    /// Reads the whole log and checks the checksum of every commit, and that it follows the one before.
     ///
     /// # Errors
     /// [`ReadError::Corrupt`] names the first commit or event that is damaged; [`ReadError::Unavailable`].
@@ -135,6 +135,14 @@ impl EventStore for MongoStore {
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
         self.retained.snapshots()
+    }
+
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        self.retained.consumers()
+    }
+
+    fn storage(&self) -> Option<Arc<dyn Backend>> {
+        self.retained.storage()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {

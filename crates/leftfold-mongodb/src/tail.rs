@@ -28,12 +28,12 @@ use crate::{
     read::{Reader, Selection},
 };
 
-/// Bytes of the commits kept in memory, at most.
+/// Maximum bytes of cached commits.
 const TAIL_BYTES: usize = 8 * 1024 * 1024;
-/// Events of a delivery at most.
+/// Maximum events of a delivery.
 const DELIVERY_EVENTS: usize = 1_024;
 
-/// What is known of the end of the log.
+/// The known end of the log.
 #[derive(Debug, Clone, Default)]
 struct Head {
     position: Position,
@@ -42,7 +42,7 @@ struct Head {
     failed: Option<Failure>,
 }
 
-/// A commit in memory.
+/// A cached commit.
 #[derive(Debug)]
 struct Recent {
     number: i64,
@@ -57,7 +57,7 @@ struct Commits {
     /// Adjacent commits, oldest first.
     recent: VecDeque<Arc<Recent>>,
     bytes: usize,
-    /// Whether the task that looks for commits of others is running.
+    /// Whether the task that polls for commits of other processes is running.
     polling: bool,
 }
 
@@ -88,7 +88,7 @@ impl Tail {
         self.head.send_modify(|head| head.closed = true);
     }
 
-    /// Takes note of a commit that a majority of the servers has.
+    /// Adds a commit that a majority of the servers has.
     pub(crate) fn push(&self, commit: CommitDocument) {
         // A commit whose payload is stored apart is read when a reader needs it.
         let apart = commit.events.iter().any(|event| event.payload.is_some());
@@ -126,7 +126,7 @@ impl Tail {
         });
     }
 
-    /// Returns the commits in memory behind a position, if memory holds all of them from there on.
+    /// Returns the cached commits after a position, if all of them are cached.
     fn after(&self, position: Position) -> Option<Vec<Arc<Recent>>> {
         let commits = self.lock();
         let oldest = commits.recent.front()?;
@@ -139,7 +139,7 @@ impl Tail {
         Some(commits.recent.iter().skip(begin).cloned().collect())
     }
 
-    /// Begins to watch the head, and starts the task that looks for commits of other processes if it is not running.
+    /// Subscribes to the head, and starts the polling task if it is not running.
     fn watch(&self) -> watch::Receiver<Head> {
         let receiver = self.head.subscribe();
         let mut commits = self.lock();
@@ -153,7 +153,7 @@ impl Tail {
         receiver
     }
 
-    /// Looks for commits of other processes as long as there are subscriptions.
+    /// Polls for commits of other processes as long as there are subscriptions.
     async fn poll(self: Arc<Self>) {
         let mut answered = Instant::now();
         loop {
@@ -233,7 +233,7 @@ fn recent(commit: CommitDocument) -> Result<Recent, Failure> {
     })
 }
 
-/// Follows the log.
+/// Subscribes to the log.
 pub(crate) fn subscribe(
     log: Log,
     tail: &Arc<Tail>,
@@ -255,7 +255,7 @@ pub(crate) fn subscribe(
 struct Follower {
     log: Log,
     tail: Arc<Tail>,
-    /// A read of what was stored before, while it is under way, and the head it ends at.
+    /// The read of stored events while it is in progress, and the head at which it ends.
     reader: Option<(Reader, Position)>,
     watching: Option<watch::Receiver<Head>>,
     subscription: Subscription,
@@ -285,7 +285,7 @@ impl Follower {
         }
     }
 
-    /// Returns what is behind the checkpoint, if anything is.
+    /// Returns the events after the checkpoint, if there are any.
     async fn deliver(&mut self) -> Result<Option<Delivery>, Failure> {
         if self.reader.is_none() {
             // In memory only once the head was read: what others committed counts too.

@@ -28,12 +28,12 @@ use std::{
 
 use crate::MongoOptions;
 
-/// Where the source of the server's program is, from this crate.
+/// The path of the source of the server's program, from this crate.
 const SOURCE: &str = "../../interop/ferretdb";
-/// How often a server is looked for before it counts as not started, with a pause of 20 ms in between.
+/// Attempts to reach a server before it counts as not started, with a pause of 20 ms in between.
 const ATTEMPTS: usize = 1_500;
 
-/// A running server. It ends, and its files go, when this is dropped.
+/// A running server. Dropping it ends the server and removes its files.
 #[derive(Debug)]
 pub struct Server {
     address: String,
@@ -49,7 +49,7 @@ struct Running {
 }
 
 impl Server {
-    /// Starts a server, or takes the one that `MONGODB_URL` names.
+    /// Starts a server, or uses the one that `MONGODB_URL` names.
     #[must_use]
     pub fn start() -> Self {
         if let Ok(address) = env::var("MONGODB_URL") {
@@ -95,7 +95,7 @@ impl Server {
         self.running.as_ref().map(|running| running.port)
     }
 
-    /// Ends the server as a crash does, and starts it again on its files and port.
+    /// Kills the server, and starts it again on its files and port.
     pub fn crash_and_restart(&mut self) {
         let Some(mut running) = self.running.take() else {
             panic!("a server that MONGODB_URL names is not this test's to end");

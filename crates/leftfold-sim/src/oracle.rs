@@ -6,8 +6,10 @@
 //! - An append that a reader has seen counts as acknowledged from then on.
 //! - Only truncated events may be missing, and they must be missing once a scavenge reported them erased.
 
+use std::collections::BTreeMap;
+
 use leftfold_log::Truncation;
-use leftfold_model::{Append, Position, RecordedEvent, Revision, StreamName};
+use leftfold_model::{Append, CurrentRevision, Position, RecordedEvent, Revision, StreamName};
 
 /// A violated promise, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,22 @@ impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The outcome that an append must have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The append is allowed.
+    Written,
+    /// The events of the append are stored already.
+    Repeated {
+        /// Position of the first event.
+        first: Position,
+        /// Position of the last event.
+        last: Position,
+    },
+    /// The append conflicts with stored events.
+    Refused,
 }
 
 /// The expected content of the log.
@@ -96,7 +114,71 @@ impl Oracle {
         }
     }
 
-    fn events_of(&self, stream: &StreamName) -> u64 {
+    /// Decides an append by all acknowledged events, independently of the engine and in the order of docs/queries.md.
+    #[must_use]
+    pub fn verdict(&self, append: &Append) -> Verdict {
+        if let Some(verdict) = self.repetition(append) {
+            return verdict;
+        }
+        let current = |events: u64| CurrentRevision(events.checked_sub(1).map(Revision::new));
+        let mut before: BTreeMap<&StreamName, u64> = BTreeMap::new();
+        for write in append.writes() {
+            let events = before.entry(&write.stream);
+            let events = events.or_insert_with(|| self.events_of(&write.stream));
+            if !write.expected.allows(current(*events)) {
+                return Verdict::Refused;
+            }
+            *events += write.events.len() as u64;
+        }
+        let mut checks = append.checks().iter();
+        if checks.any(|check| {
+            !check
+                .expected
+                .allows(current(self.events_of(&check.stream)))
+        }) {
+            return Verdict::Refused;
+        }
+        let fails = append.conditions().iter().any(|condition| {
+            let after = condition.after.seen_through();
+            let mut unseen = self.acked.iter().filter(|event| event.position > after);
+            let query = &condition.fail_if_match;
+            unseen.any(|event| query.matches(&event.event_type, &event.tags))
+        });
+        match fails {
+            true => Verdict::Refused,
+            false => Verdict::Written,
+        }
+    }
+
+    /// Decides an append of which at least one event is stored already.
+    fn repetition(&self, append: &Append) -> Option<Verdict> {
+        let (mut found, mut whole) = (Vec::new(), true);
+        for write in append.writes() {
+            let mut expected = write.expected.next_revision();
+            for event in &write.events {
+                // An id that stands twice is known where it stands last.
+                let stored = self.acked.iter().rfind(|stored| stored.id == event.id());
+                let Some(stored) = stored else {
+                    whole = false;
+                    continue;
+                };
+                whole &= stored.stream == write.stream
+                    && expected.is_none_or(|expected| expected == stored.revision);
+                expected = Some(stored.revision.next());
+                found.push(stored.position);
+            }
+        }
+        let (first, last) = (*found.first()?, *found.last()?);
+        let mut pairs = found.iter().zip(found.iter().skip(1));
+        match whole && pairs.all(|(one, next)| one.next() == *next) {
+            true => Some(Verdict::Repeated { first, last }),
+            false => Some(Verdict::Refused),
+        }
+    }
+
+    /// How many events a stream has.
+    #[must_use]
+    pub fn events_of(&self, stream: &StreamName) -> u64 {
         self.acked
             .iter()
             .filter(|event| event.stream == *stream)
@@ -131,7 +213,10 @@ impl Oracle {
             if head.get() <= self.acknowledged_events() {
                 break;
             }
-            self.take(&append);
+            // One that was refused, or found to be stored, has an unknown outcome too if its group failed.
+            if self.verdict(&append) == Verdict::Written {
+                self.take(&append);
+            }
         }
         if head.get() != self.acknowledged_events() {
             return Err(Violation(format!(

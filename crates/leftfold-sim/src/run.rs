@@ -6,13 +6,14 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
-use leftfold_log::{Clock, Core, LogOptions, ScavengeOptions, Truncation, disk::Disk};
+use leftfold_log::{AppendError, Clock, Core, LogOptions, ScavengeOptions, Truncation, disk::Disk};
 use leftfold_model::{
-    Append, Appended, ErrorChain, EventId, EventType, ExpectedRevision, NewEvent, Position, Read,
-    RecordedEvent, Revision, StreamName, StreamWrite, Tag, Timestamp,
+    Append, AppendCondition, Appended, ErrorChain, EventId, EventType, ExpectedRevision,
+    ModelError, NewEvent, Position, Query, QueryItem, Read, RecordedEvent, Revision, StreamName,
+    StreamWrite, Tag, Timestamp,
 };
 
-use crate::{CrashKind, Fault, Oracle, Rng, SimDisk, Violation, disk::Op};
+use crate::{CrashKind, Fault, Oracle, Rng, SimDisk, Violation, disk::Op, oracle::Verdict};
 
 /// Number of remembered appends, to be repeated later.
 const REMEMBERED: usize = 8;
@@ -26,6 +27,8 @@ pub struct Report {
     pub appends: u64,
     /// Number of erased events.
     pub erased: u64,
+    /// Number of appends that were written, recognized as repetitions, and refused.
+    pub decided: [u64; 3],
     /// Number of reads that ran without waiting, and of those that would have waited.
     pub in_place: [u64; 2],
     /// Kinds of faults, and how often each occurred.
@@ -122,7 +125,10 @@ impl Simulation {
                     )));
                 }
             }
-            let events = self.read(&Read::all())?;
+            let fault = self.disk.suspend_fault();
+            let events = self.read(&Read::all());
+            self.disk.fail(fault);
+            let events = events?;
             let head = self.head();
             self.judge.recovered(head, &events)?;
             self.remembered
@@ -190,6 +196,14 @@ impl Simulation {
         if self.disk.is_crashed() || self.core.is_none() {
             return Ok(());
         }
+        // What readers see is looked at without faults: an error is an error, and says nothing.
+        let fault = self.disk.suspend_fault();
+        let checked = self.check_reads();
+        self.disk.fail(fault);
+        checked
+    }
+
+    fn check_reads(&mut self) -> Result<(), Violation> {
         let events = self.read(&Read::all())?;
         self.judge.check_log(&events)?;
         let number = self.chance.below(4);
@@ -238,6 +252,90 @@ impl Simulation {
         }
     }
 
+    /// Draws a group of appends with expected revisions, checks and conditions, valid and invalid ones, and with repetitions
+    /// within the group.
+    pub fn guarded_group(&mut self) -> Vec<Append> {
+        let mut group: Vec<Append> = Vec::new();
+        for _ in 0..1 + self.chance.below(5) {
+            let earlier = usize::try_from(self.chance.below(4)).unwrap_or(0);
+            let repeated = group.get(earlier).or_else(|| {
+                let known = self.remembered.get(earlier);
+                known.map(|(append, _)| append)
+            });
+            match repeated.filter(|_| self.chance.percent(20)).cloned() {
+                Some(append) => group.push(append),
+                None => {
+                    let append = self.guarded();
+                    group.push(append);
+                }
+            }
+        }
+        group
+    }
+
+    fn guarded(&mut self) -> Append {
+        let begin = self.chance.below(4);
+        let mut writes = Vec::new();
+        for stream in 0..1 + self.chance.below(2) {
+            let stream = name((begin + stream) % 4);
+            let expected = self.expectation(&stream);
+            let events = (0..1 + self.chance.below(3))
+                .map(|_| self.event(40))
+                .collect();
+            writes.push(StreamWrite {
+                stream,
+                expected,
+                events,
+            });
+        }
+        let mut append = within_limits(Append::new(writes, Vec::new()));
+        if self.chance.percent(30) {
+            let stream = name(self.chance.below(5));
+            let expected = self.expectation(&stream);
+            append = within_limits(append.with_check(stream, expected));
+        }
+        for _ in 0..self.chance.below(3) {
+            let seen = self.judge.acknowledged_events() + 3;
+            // Most conditions are about what came last.
+            let after = match self.chance.percent(70) {
+                true => seen.saturating_sub(self.chance.below(30)),
+                false => self.chance.below(seen),
+            };
+            let condition = AppendCondition::new(self.query(), Position::new(after));
+            append = within_limits(append.with_condition(condition));
+        }
+        append
+    }
+
+    /// What an append may believe of a stream: most often what is so.
+    fn expectation(&mut self, stream: &StreamName) -> ExpectedRevision {
+        let events = self.judge.events_of(stream);
+        let known = match events.checked_sub(1) {
+            None => ExpectedRevision::NoStream,
+            Some(last) => ExpectedRevision::Exact(Revision::new(last)),
+        };
+        match self.chance.below(10) {
+            0..4 => known,
+            4 => ExpectedRevision::NoStream,
+            5 => ExpectedRevision::StreamExists,
+            6 => ExpectedRevision::Exact(Revision::new(self.chance.below(events + 3))),
+            _ => ExpectedRevision::Any,
+        }
+    }
+
+    /// A query for some types or a tag of simulated events, or for both.
+    fn query(&mut self) -> Query {
+        let types = (0..self.chance.below(2)).map(|_| event_type(self.chance.below(4)));
+        let types: Vec<_> = types.collect();
+        let tag = Tag::new(format!("n:{}", self.chance.below(6)));
+        let tags = tag
+            .into_iter()
+            .filter(|_| types.is_empty() || self.chance.percent(50));
+        let tags: Vec<_> = tags.collect();
+        let item = QueryItem::new(types, tags).and_then(|item| Query::items([item]));
+        item.unwrap_or(Query::All)
+    }
+
     /// Commits a group and reports the outcome to the oracle.
     ///
     /// # Errors
@@ -249,9 +347,24 @@ impl Simulation {
         };
         let answers = core.commit(group);
         for (append, answer) in group.iter().zip(answers) {
+            let verdict = self.judge.verdict(append);
             match answer {
-                Ok(appended) if appended.repeated => self.settle_repetition(append, &appended)?,
+                Ok(appended) if appended.repeated => {
+                    let (first, last) = (appended.first, appended.last);
+                    Self::expect(append, verdict, Verdict::Repeated { first, last })?;
+                    self.settle_repetition(append, &appended)?;
+                    let [_, repeated, _] = &mut self.report.decided;
+                    *repeated += 1;
+                }
+                Err(AppendError::Conflict(_)) => {
+                    Self::expect(append, verdict, Verdict::Refused)?;
+                    let [.., refused] = &mut self.report.decided;
+                    *refused += 1;
+                }
                 Ok(appended) => {
+                    Self::expect(append, verdict, Verdict::Written)?;
+                    let [written, ..] = &mut self.report.decided;
+                    *written += 1;
                     self.judge
                         .acknowledged(append, appended.first, appended.last)?;
                     self.report.appends += 1;
@@ -282,6 +395,16 @@ impl Simulation {
             )));
         }
         self.check()
+    }
+
+    /// Compares what the log decided with what the oracle did, by what was acknowledged when it answered.
+    fn expect(append: &Append, expected: Verdict, found: Verdict) -> Result<(), Violation> {
+        if expected == found {
+            return Ok(());
+        }
+        Err(Violation(format!(
+            "an append was answered {found:?}, not {expected:?}: {append:?}"
+        )))
     }
 
     fn settle_repetition(&mut self, append: &Append, appended: &Appended) -> Result<(), Violation> {
@@ -424,6 +547,7 @@ impl Simulation {
     /// [`Violation`] if there is damage.
     pub fn verify(&mut self) -> Result<(), Violation> {
         self.restart(CrashKind::Killed);
+        self.disk.fail(None);
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let verified = leftfold_log::verify(&disk, &mut |_| {});
         let broken = |error| Violation(format!("the log does not verify: {}", ErrorChain(&error)));
@@ -467,10 +591,24 @@ impl Simulation {
             if self.chance.percent(15) {
                 self.close()?;
             }
-            self.disk.set_capacity(None);
+            // A full disk may stay full.
+            if self.chance.percent(60) {
+                self.disk.set_capacity(None);
+            }
+            let fault = match self.chance.below(8) {
+                0 => Some(Op::Open),
+                1 => Some(Op::Read),
+                2 => Some(Op::List),
+                3 => Some(Op::Lock),
+                _ => None,
+            };
             self.restart(loss);
+            let nth = 1 + self.chance.below(6);
+            self.disk.fail(fault.map(|op| Fault { op, nth }));
         }
+        self.disk.set_capacity(None);
         self.open()?;
+        self.disk.fail(None);
         self.retry_unknown()?;
         self.finish_scavenging()?;
         self.check()?;
@@ -479,14 +617,18 @@ impl Simulation {
 
     fn step(&mut self) -> Result<(), Violation> {
         match self.chance.below(100) {
-            0..55 => {
+            0..25 => {
+                let group = self.guarded_group();
+                self.commit(&group)
+            }
+            25..55 => {
                 let mut group = Vec::new();
                 for _ in 0..1 + self.chance.below(4) {
                     let (streams, events) = (1 + self.chance.below(2), 1 + self.chance.below(3));
-                    let bytes = if self.chance.percent(10) {
-                        3_000
-                    } else {
-                        self.chance.below(200)
+                    let bytes = match self.chance.below(100) {
+                        0 => 90_000,
+                        1..10 => 3_000,
+                        _ => self.chance.below(200),
                     };
                     group.push(self.request(streams, events, usize::try_from(bytes).unwrap_or(0)));
                 }
@@ -510,7 +652,17 @@ impl Simulation {
             75..83 => self.repeat(),
             83..87 => self.retry_unknown(),
             87..94 => {
-                let ops = [Op::Sync, Op::Sync, Op::Sync, Op::SyncDir, Op::Write];
+                let ops = [
+                    Op::Sync,
+                    Op::Sync,
+                    Op::Sync,
+                    Op::SyncDir,
+                    Op::Write,
+                    Op::Open,
+                    Op::Read,
+                    Op::List,
+                    Op::Lock,
+                ];
                 let number = usize::try_from(self.chance.below(ops.len() as u64)).unwrap_or(0);
                 let nth = 1 + self.chance.below(3);
                 let op = ops.get(number).copied().unwrap_or(Op::Sync);
@@ -525,6 +677,13 @@ impl Simulation {
             }
             _ => self.close(),
         }
+    }
+}
+
+fn within_limits(append: Result<Append, ModelError>) -> Append {
+    match append {
+        Ok(append) => append,
+        Err(error) => unreachable!("simulated appends are within limits: {error}"),
     }
 }
 

@@ -8,7 +8,8 @@ use std::{fmt::Debug, sync::Arc};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{
-    Append, Appended, CurrentRevision, Position, Read, RecordedEvent, Revision, StreamName,
+    Append, Appended, CurrentRevision, EventId, EventType, Position, Read, RecordedEvent, Revision,
+    StreamName, Tag,
 };
 
 use crate::{
@@ -77,8 +78,15 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// Returns the revision of a stream's newest event, erased or not.
     fn current(&self, stream: StreamName) -> BoxFuture<'_, Result<CurrentRevision, ReadError>>;
 
+    /// Reads the log behind `after` up to its head when this is first polled: every position in order, erased ones included.
+    /// Events are as reads return them.
+    fn entries(&self, after: Position) -> BoxStream<'static, Result<Vec<LogEntry>, ReadError>>;
+
     /// Erases the events that `truncations` name, and reports progress. Their positions stay in use; no read or
     /// subscription delivers them afterwards. Truncations come in any order, each stream at most once.
+    ///
+    /// Of each stream the oldest events are erased first, so that a run that ends early leaves no event in front of an erased
+    /// one.
     fn erase(
         &self,
         truncations: Vec<Truncation>,
@@ -102,6 +110,67 @@ pub trait AppendTransaction: Send + Sync {
 
     /// As [`Backend::current`].
     fn current(&self, stream: StreamName) -> BoxFuture<'_, Result<CurrentRevision, ReadError>>;
+}
+
+/// A position of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LogEntry {
+    /// An event.
+    Event(RecordedEvent),
+    /// The place of an event that was erased.
+    Erased(ErasedEvent),
+}
+
+impl LogEntry {
+    /// The position.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Event(event) => event.position,
+            Self::Erased(erased) => erased.position,
+        }
+    }
+
+    /// What stays when the event is erased.
+    #[must_use]
+    pub fn erased(&self) -> ErasedEvent {
+        match self {
+            Self::Event(event) => ErasedEvent::of(event),
+            Self::Erased(erased) => erased.clone(),
+        }
+    }
+}
+
+/// What is left of an event that was erased: its places, and what it is found and recognized by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ErasedEvent {
+    /// The position in the log.
+    pub position: Position,
+    /// The stream.
+    pub stream: StreamName,
+    /// The revision in the stream.
+    pub revision: Revision,
+    /// The id.
+    pub id: EventId,
+    /// The type.
+    pub event_type: EventType,
+    /// The tags, sorted, without duplicates.
+    pub tags: Vec<Tag>,
+}
+
+impl ErasedEvent {
+    /// What would be left of `event` if it were erased.
+    #[must_use]
+    pub fn of(event: &RecordedEvent) -> Self {
+        Self {
+            position: event.position,
+            stream: event.stream.clone(),
+            revision: event.revision,
+            id: event.id,
+            event_type: event.event_type.clone(),
+            tags: event.tags.clone(),
+        }
+    }
 }
 
 /// All events of a stream below a revision.

@@ -16,12 +16,13 @@ mod contract;
 mod embedded;
 mod error;
 mod memory;
+pub mod restore;
 mod retention;
 #[cfg(feature = "engine")]
 mod snapshot_file;
 mod snapshots;
 
-pub use backend::{AppendTransaction, Backend, Truncation};
+pub use backend::{AppendTransaction, Backend, ErasedEvent, LogEntry, Truncation};
 pub use contract::{
     Capabilities, DELETED_STREAM_TRUNCATE_BEFORE, Delete, Delivery, EventStore, ListStreams,
     METADATA_EVENT_TYPE, ReadBatch, Scavenge, ScavengeProgress, StoreStats, StreamInfo,

@@ -1,13 +1,14 @@
 //! Snapshots in a file beside the log.
 //!
 //! **Owns:** [`FileSnapshotStore`]: the file, its contents and a cache. **Does not know:** the log.
-//! **Invariants:** the first snapshot creates the file; a file that cannot be opened is replaced by an empty one, since
-//! snapshots are disposable; each snapshot has a checksum; nothing blocks the runtime's threads.
+//! **Invariants:** the first snapshot creates the file, with access for its owner only; a damaged file is replaced by an empty
+//! one, since snapshots are disposable, and a file that cannot be opened for another reason is kept; each snapshot has a
+//! checksum; nothing blocks the runtime's threads; once [`FileSnapshotStore::close`] returns, another owner can open it.
 
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -16,7 +17,9 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use leftfold_model::{EventId, Position, Revision, StreamName};
 use quick_cache::{Weighter, sync::Cache};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend,
+};
 use tokio::runtime::Handle;
 
 use crate::{SavedSnapshot, SnapshotError, SnapshotStore};
@@ -39,6 +42,9 @@ pub(crate) struct FileSnapshotStore {
 struct Shared {
     path: PathBuf,
     file: Mutex<File>,
+    /// Shared by every call that uses the file, and taken alone to close or replace it: a database that is still in use keeps
+    /// the file locked.
+    users: RwLock<()>,
     cache: Cache<StreamName, SavedSnapshot, BySize>,
     saved: AtomicU64,
 }
@@ -82,6 +88,7 @@ impl FileSnapshotStore {
         let shared = Shared {
             path,
             file: Mutex::default(),
+            users: RwLock::default(),
             cache: Cache::with_weighter(1_024, CACHE_BYTES as u64, BySize),
             saved: AtomicU64::new(0),
         };
@@ -91,12 +98,17 @@ impl FileSnapshotStore {
         }
     }
 
-    /// Closes the file; syncs it first. Later loads find nothing, and later saves keep nothing.
+    /// Waits for calls that are under way, syncs the file and closes it. Later loads find nothing, and later saves keep
+    /// nothing.
     pub(crate) fn close(&self) {
+        let _alone = self.shared.alone();
         let file = std::mem::replace(&mut *self.shared.file(), File::Closed);
         if let File::Open(database) = file {
-            // What is lost here costs time only.
-            let _ = database.begin_write().map(|write| write.commit());
+            // What is lost here costs time only. A damaged file may make the library panic, and is replaced by the next owner.
+            let close = move || drop(database.begin_write().map(redb::WriteTransaction::commit));
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(close)).is_err() {
+                let _ = remove_file(&self.shared.path);
+            }
         }
     }
 
@@ -105,12 +117,40 @@ impl FileSnapshotStore {
         work: impl FnOnce(&Shared) -> Result<T, SnapshotError> + Send + 'static,
     ) -> Result<T, SnapshotError> {
         let shared = Arc::clone(&self.shared);
-        let done = self.runtime.spawn_blocking(move || work(&shared)).await;
-        done.unwrap_or_else(|panicked| Err(unavailable(panicked)))
+        let using = move || {
+            let _user = shared.users.read().unwrap_or_else(PoisonError::into_inner);
+            work(&shared)
+        };
+        match self.runtime.spawn_blocking(using).await {
+            Ok(done) => done,
+            // The library that reads the file panics on some damage that no checksum told of before.
+            Err(panicked) => {
+                let shared = Arc::clone(&self.shared);
+                let discarded = self.runtime.spawn_blocking(move || shared.discard()).await;
+                discarded.map_err(unavailable)??;
+                Err(unavailable(panicked))
+            }
+        }
     }
 }
 
 impl Shared {
+    fn alone(&self) -> std::sync::RwLockWriteGuard<'_, ()> {
+        self.users.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes a damaged file. The next snapshot that is kept makes another.
+    fn discard(&self) -> Result<(), SnapshotError> {
+        let _alone = self.alone();
+        let mut file = self.file();
+        if let File::Open(damaged) = std::mem::take(&mut *file) {
+            // It may panic again while it is closed, which is no reason to keep it.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(damaged)));
+            remove_file(&self.path)?;
+        }
+        Ok(())
+    }
+
     fn file(&self) -> std::sync::MutexGuard<'_, File> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -197,19 +237,49 @@ impl Shared {
     }
 }
 
-/// Opens the file; one that cannot be read is replaced.
+/// Opens the file; a damaged one is replaced. Any other reason not to open it may pass, and the file is good.
 fn open_or_replace(path: &Path) -> Result<Database, SnapshotError> {
-    let open = || Database::builder().set_cache_size(CACHE_BYTES).create(path);
-    match open() {
-        Ok(database) => Ok(database),
-        Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
-            Err(unavailable(redb::DatabaseError::DatabaseAlreadyOpen))
-        }
-        Err(_) => {
+    let open = || {
+        let file = open_private(path).map_err(redb::StorageError::Io)?;
+        let backend = FileBackend::new(file)?;
+        Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)
+    };
+    // Some damage makes the library panic.
+    match std::panic::catch_unwind(open) {
+        Ok(Ok(database)) => Ok(database),
+        Ok(Err(error)) if !is_damage(&error) => Err(unavailable(error)),
+        Ok(Err(_)) | Err(_) => {
             remove_file(path)?;
             open().map_err(unavailable)
         }
     }
+}
+
+/// Whether the file is not as it was written, or never was such a file.
+fn is_damage(error: &redb::DatabaseError) -> bool {
+    match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => false,
+        redb::DatabaseError::Storage(redb::StorageError::Io(error)) => matches!(
+            error.kind(),
+            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+        ),
+        _ => true,
+    }
+}
+
+/// Opens the file for its owner alone: states are as private as events.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "snapshots are copies, and not part of what is simulated"
+)]
+fn open_private(path: &Path) -> std::io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 #[expect(
@@ -324,6 +394,85 @@ mod tests {
         assert_eq!(kept.load(&stream).await.unwrap(), None);
         kept.save(&stream, saved(1, 1)).await.unwrap();
         assert!(kept.load(&stream).await.unwrap().is_some());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_closed_file_is_free_although_a_call_was_under_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("snapshots");
+        let stream = StreamName::new("s").unwrap();
+        let kept = FileSnapshotStore::at(path.clone(), Handle::current());
+        kept.save(&stream, saved(0, 1)).await.unwrap();
+        // A call that has the database in hand, and does not come to its end before `close` began.
+        let (begun, wait) = (
+            Arc::new(std::sync::Barrier::new(2)),
+            Arc::new(std::sync::Barrier::new(2)),
+        );
+        let (entered, closing) = (Arc::clone(&begun), Arc::clone(&wait));
+        let caller = kept.clone();
+        let call = tokio::spawn(async move {
+            let work = move |shared: &Shared| {
+                let database = shared.open(true)?.unwrap();
+                entered.wait();
+                closing.wait();
+                for _ in 0..20 {
+                    database.begin_write().unwrap().commit().unwrap();
+                }
+                Ok(())
+            };
+            caller.blocking(work).await
+        });
+        begun.wait();
+        let closer = kept.clone();
+        let closed = tokio::task::spawn_blocking(move || {
+            wait.wait();
+            closer.close();
+        });
+        closed.await.unwrap();
+        let next = FileSnapshotStore::at(path, Handle::current());
+        next.save(&stream, saved(1, 1)).await.unwrap();
+        call.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn whatever_is_damaged_snapshots_are_kept_again_after_a_few_calls() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("snapshots");
+        let stream = StreamName::new("s").unwrap();
+        let kept = FileSnapshotStore::at(path.clone(), Handle::current());
+        kept.save(&stream, saved(0, 1)).await.unwrap();
+        kept.close();
+        let sound = std::fs::read(&path).unwrap();
+        let used = sound.iter().rposition(|&byte| byte != 0).unwrap();
+        for at in (0..used).step_by(used / 150 + 1) {
+            let mut damaged = sound.clone();
+            damaged[at] ^= 0x55;
+            std::fs::write(&path, damaged).unwrap();
+            let kept = FileSnapshotStore::at(path.clone(), Handle::current());
+            let mut is_kept = false;
+            for revision in 1..5 {
+                let _ = kept.load(&stream).await;
+                is_kept |= kept.save(&stream, saved(revision, 1)).await.is_ok();
+            }
+            assert!(is_kept, "byte {at}");
+            kept.close();
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_file_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("snapshots");
+        let kept = FileSnapshotStore::at(path.clone(), Handle::current());
+        kept.save(&StreamName::new("s").unwrap(), saved(0, 1))
+            .await
+            .unwrap();
+        assert_eq!(
+            std::fs::metadata(path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]

@@ -74,7 +74,7 @@ const TABLES: &[Layers] = &[
         layers: &[
             &["store", "testing"],
             &["backend", "verify"],
-            &["append", "erase", "listing", "snapshots"], // one question or collection each
+            &["append", "consumers", "erase", "listing", "snapshots"], // one question or collection each
             &["tail"],
             &["read"],
             &["payload", "query"],
@@ -90,14 +90,7 @@ const TABLES: &[Layers] = &[
         layers: &[
             &["store", "testing"],
             &["backend", "verify"],
-            &[
-                "append",
-                "erase",
-                "snapshots",
-                "checkpoints",
-                "leases",
-                "parked",
-            ], // one table or question each
+            &["append", "consumers", "erase", "snapshots"], // one question or table each
             &["subscribe"],
             &["listing"],
             &["read"],
@@ -131,20 +124,32 @@ const TABLES: &[Layers] = &[
     Layers {
         krate: "leftfold-derive",
         parent: "",
-        layers: &[&["event", "snapshot"], &["attributes", "shape"]],
+        layers: &[
+            &["event", "snapshot"],
+            &["attributes", "shape"],
+            &["serde_attributes"],
+        ],
     },
     Layers {
         krate: "leftfold-client",
         parent: "",
         layers: &[
-            &["client"],
-            &["append", "list", "read", "snapshots", "subscribe"], // one method of the contract each
+            &["access", "client"],
+            &[
+                "append",
+                "consumers",
+                "list",
+                "read",
+                "snapshots",
+                "subscribe",
+            ], // one method of the contract each
             &["session", "call"],
-            &["connection"],
+            &["channel", "connection"],
             &["queued_append"],
             &["backoff", "status"],
             &["address", "decode", "encode"],
             &["error", "options"],
+            &["credentials"],
         ],
     },
     Layers {
@@ -158,8 +163,11 @@ const TABLES: &[Layers] = &[
             &["call"],
             &["state"],
             &["error"],
+            &["access"],
             &["connection"],
-            &["clock", "json", "settings"],
+            &["groups"],
+            &["system_index"],
+            &["clock", "event_filter", "json", "link", "settings"],
         ],
     },
     Layers {
@@ -183,10 +191,11 @@ const TABLES: &[Layers] = &[
         parent: "",
         layers: &[
             &["command"],
+            &["reference"],
             &["display", "exit_code", "signals"],
             &["open"],
             &["cli"],
-            &["setting_args"],
+            &["group_args", "setting_args"],
         ],
     },
     Layers {

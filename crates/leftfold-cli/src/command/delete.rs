@@ -12,7 +12,7 @@ use crate::{cli, open};
 
 pub(crate) async fn run(arguments: cli::Delete) -> anyhow::Result<()> {
     let (stream, expected) = (arguments.stream, arguments.expect.0);
-    let store = open::existing(&arguments.data).await?;
+    let store = open::existing_for_writing(&arguments.data).await?;
     let delete = if arguments.permanent {
         Delete::tombstone(stream, expected)
     } else {

@@ -1,6 +1,6 @@
-//! `leftfold export`: all events as JSON Lines.
+//! `leftfold export`: a store as JSON Lines, exactly or its events alone.
 //!
-//! **Owns:** writing the file. **Does not know:** the format of a line; see `leftfold_server::json`.
+//! **Owns:** writing the file. **Does not know:** the formats of a line; see `leftfold_server::json`.
 //! **Invariants:** equal logs give equal bytes; the output file is complete or absent, because it is written under a
 //! temporary name, synced and renamed.
 
@@ -10,31 +10,46 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use futures_util::StreamExt;
-use leftfold_model::Read;
+use leftfold_model::{Position, Read};
 use leftfold_server::json;
-use leftfold_store::EventStore;
+use leftfold_store::{EventStore, LogEntry};
 
 use super::output;
 use crate::{cli, open};
 
 pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;
-    let allow_gaps = arguments.allow_gaps;
+    let form = match (arguments.plain, arguments.allow_gaps) {
+        (false, _) => Form::Exact,
+        (true, allow_gaps) => Form::Plain { allow_gaps },
+    };
     match arguments.file.filter(|path| path != Path::new("-")) {
         None => {
             let mut out = output();
-            let erased = write(store.as_ref(), &mut out).await?;
+            let written = write(store.as_ref(), &mut out, form).await;
             out.flush()?;
-            check_gaps(erased, allow_gaps)
+            written
         }
         Some(path) => {
             let beside = beside(&path);
-            let result = to_file(store.as_ref(), &beside, &path, allow_gaps).await;
+            let result = to_file(store.as_ref(), &beside, &path, form).await;
             result.with_context(|| format!("cannot export to {}", path.display()))
         }
     }
+}
+
+/// What an export consists of.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// Every position, with checksums.
+    Exact,
+    /// Events alone.
+    Plain {
+        /// Whether events may be missing that were scavenged.
+        allow_gaps: bool,
+    },
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -51,15 +66,14 @@ async fn to_file(
     store: &dyn EventStore,
     beside: &Path,
     path: &Path,
-    allow_gaps: bool,
+    form: Form,
 ) -> anyhow::Result<()> {
     let file = fs::File::create(beside)?;
     let mut out = std::io::BufWriter::with_capacity(256 * 1024, file);
-    let erased = write(store, &mut out).await?;
-    let checked = check_gaps(erased, allow_gaps);
-    if checked.is_err() {
+    let written = write(store, &mut out, form).await;
+    if written.is_err() {
         fs::remove_file(beside)?;
-        return checked;
+        return written;
     }
     out.into_inner()
         .map_err(std::io::IntoInnerError::into_error)?
@@ -68,8 +82,73 @@ async fn to_file(
     Ok(())
 }
 
+async fn write(
+    store: &dyn EventStore,
+    out: &mut (impl Write + Send),
+    form: Form,
+) -> anyhow::Result<()> {
+    match form {
+        Form::Exact => write_exact(store, out).await,
+        Form::Plain { allow_gaps } => {
+            let erased = write_plain(store, out).await?;
+            check_gaps(erased, allow_gaps)
+        }
+    }
+}
+
+/// Writes every position.
+async fn write_exact(store: &dyn EventStore, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
+    let mut lines = json::ExportWriter::default();
+    writeln!(out, "{}", lines.header()?)?;
+    match store.storage() {
+        Some(storage) => {
+            let mut entries = storage.entries(Position::START);
+            while let Some(batch) = entries.next().await {
+                for entry in batch? {
+                    writeln!(out, "{}", lines.entry(&entry)?)?;
+                }
+            }
+        }
+        None => write_readable(store, &mut lines, out).await?,
+    }
+    writeln!(out, "{}", lines.end()?)?;
+    Ok(())
+}
+
+/// Writes every position of a store that only returns events: of one that was never scavenged.
+async fn write_readable(
+    store: &dyn EventStore,
+    lines: &mut json::ExportWriter,
+    out: &mut (impl Write + Send),
+) -> anyhow::Result<()> {
+    let (mut head, mut expected) = (Position::START, Position::FIRST);
+    let mut batches = store.read(Read::all());
+    while let Some(batch) = batches.next().await {
+        let batch = batch?;
+        head = batch.token.seen_through();
+        for event in batch.events {
+            if event.position != expected {
+                return Err(scavenged(expected));
+            }
+            expected = event.position.next();
+            writeln!(out, "{}", lines.entry(&LogEntry::Event(event))?)?;
+        }
+    }
+    match expected <= head {
+        true => Err(scavenged(expected)),
+        false => Ok(()),
+    }
+}
+
+fn scavenged(position: Position) -> anyhow::Error {
+    anyhow!(
+        "position {position} is erased, and a server does not return erased places; stop the server and export with --data, \
+         or give --plain --allow-gaps"
+    )
+}
+
 /// Writes all events; returns how many of the log were scavenged and so are missing.
-async fn write(store: &dyn EventStore, out: &mut (impl Write + Send)) -> anyhow::Result<u64> {
+async fn write_plain(store: &dyn EventStore, out: &mut (impl Write + Send)) -> anyhow::Result<u64> {
     let (mut head, mut written) = (0, 0);
     let mut batches = store.read(Read::all());
     while let Some(batch) = batches.next().await {
@@ -88,7 +167,7 @@ fn check_gaps(erased: u64, allow_gaps: bool) -> anyhow::Result<()> {
     if erased > 0 && !allow_gaps {
         bail!(
             "export is incomplete: {erased} events were scavenged, and an import would assign new positions and revisions; \
-             copy the store instead (docs/operations.md), or give --allow-gaps"
+             export without --plain, or give --allow-gaps"
         );
     }
     Ok(())

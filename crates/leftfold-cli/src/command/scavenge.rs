@@ -14,7 +14,7 @@ use super::output;
 use crate::{cli, open};
 
 pub(crate) async fn run(arguments: cli::Scavenge) -> anyhow::Result<()> {
-    let store = open::existing(&arguments.data).await?;
+    let store = open::existing_for_writing(&arguments.data).await?;
     let scavenge = match arguments.rate {
         Some(bytes) => Scavenge::default().with_bytes_per_second(bytes),
         None => Scavenge::default(),

@@ -7,7 +7,10 @@ use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use leftfold_log::disk::{Disk, real::RealDisk};
+use leftfold_log::{
+    OpenError,
+    disk::{Disk, read_only::ReadOnlyDisk},
+};
 use leftfold_mongodb::{MongoOptions, MongoStore};
 use leftfold_postgres::{Finding, PostgresOptions, PostgresStore};
 use leftfold_store::ReadError;
@@ -70,7 +73,7 @@ async fn of_mongo(options: MongoOptions, json: bool) -> anyhow::Result<()> {
 
 fn of_directory(directory: &Path, json: bool) -> anyhow::Result<()> {
     open::must_exist(directory)?;
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::at(directory)?);
+    let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk::at(directory)?);
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template(
         "{spinner} {pos} events, {per_sec}",
     )?);
@@ -78,6 +81,10 @@ fn of_directory(directory: &Path, json: bool) -> anyhow::Result<()> {
     let verified = leftfold_log::verify(&disk, &mut |events| bar.set_position(events));
     bar.finish_and_clear();
     let report = verified.with_context(|| format!("verifying {} failed", directory.display()))?;
+    if report.segments == 0 {
+        return Err(OpenError::NoLog)
+            .with_context(|| format!("verifying {} failed", directory.display()));
+    }
     let rows = [
         ("segments", report.segments),
         ("events", report.events),

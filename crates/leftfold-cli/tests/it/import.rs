@@ -44,7 +44,7 @@ fn an_import_run_again_stores_every_line_once() {
         longer.starts_with("500 events imported, 3000 were"),
         "{longer}"
     );
-    let exported = printed(leftfold(data.path(), &["export"]));
+    let exported = printed(leftfold(data.path(), &["export", "--plain"]));
     assert_eq!(exported.lines().count(), 3_500);
     assert!(
         exported
@@ -156,27 +156,135 @@ fn files_of_other_systems_and_compressed_files_are_the_same_events() {
     }
 }
 
-#[test]
-fn an_export_of_a_scavenged_store_says_that_it_is_incomplete() {
+/// A store with 30 sales of which 20 are truncated and scavenged, a deleted stream, and one that was recreated.
+fn scavenged() -> tempfile::TempDir {
     let data = tempfile::tempdir().unwrap();
     let sales: String = (0..30)
-        .map(|n| format!("{{\"stream\":\"sales-1\",\"type\":\"Sold\",\"data\":{n}}}\n"))
+        .map(|n| {
+            format!("{{\"stream\":\"sales-1\",\"type\":\"Sold\",\"tags\":[\"t\"],\"data\":{n}}}\n")
+        })
         .collect();
-    printed(import(data.path(), sales, &[]));
-    let truncate = ["metadata", "--stream", "sales-1", r#"{"$tb":20}"#];
-    printed(leftfold(data.path(), &truncate));
-    assert_eq!(
-        printed(leftfold(data.path(), &["export"])).lines().count(),
-        31
+    printed(import(data.path(), sales + &lines(0..14), &[]));
+    let run = |arguments: &[&str]| printed(leftfold(data.path(), arguments));
+    run(&["metadata", "--stream", "sales-1", r#"{"$tb":20}"#]);
+    run(&["delete", "--stream", "s-3"]);
+    run(&["delete", "--stream", "s-4"]);
+    run(&["append", "--stream", "s-4", "--type", "Again", "{}"]);
+    run(&["scavenge"]);
+    data
+}
+
+#[test]
+fn an_exact_export_of_a_scavenged_store_makes_the_same_store() {
+    let (source, copy) = (scavenged(), tempfile::tempdir().unwrap());
+    let exported = printed(leftfold(source.path(), &["export"]));
+    let imported = printed(import(copy.path(), exported.as_str(), &[]));
+    assert!(
+        imported.starts_with("49 events imported, 0 were"),
+        "{imported}"
     );
-    printed(leftfold(data.path(), &["scavenge"]));
+    assert_eq!(printed(leftfold(copy.path(), &["export"])), exported);
+    for command in [
+        &["read", "--json"][..],
+        &["read", "--stream", "sales-1", "--json"],
+        &["read", "--stream", "s-3", "--json"],
+        &["read", "--stream", "s-4", "--json"],
+        &["streams"],
+        &["metadata", "--stream", "s-4"],
+    ] {
+        let shown = |data: &Path| printed(leftfold(data, command));
+        assert_eq!(shown(copy.path()), shown(source.path()), "{command:?}");
+    }
+    assert!(printed(leftfold(copy.path(), &["verify"])).contains("everything"));
+    // Again, and from a longer export.
+    let again = printed(import(copy.path(), exported, &[]));
+    assert!(again.starts_with("0 events imported, 49 were"), "{again}");
+    printed(leftfold(
+        source.path(),
+        &["append", "--stream", "s-3", "--type", "Back", "{}"],
+    ));
+    let longer = printed(leftfold(source.path(), &["export"]));
+    let imported = printed(import(copy.path(), longer.as_str(), &[]));
+    // The event, and the metadata that notes where the recreated stream begins.
+    assert!(
+        imported.starts_with("2 events imported, 49 were"),
+        "{imported}"
+    );
+    assert_eq!(printed(leftfold(copy.path(), &["export"])), longer);
+}
+
+#[test]
+fn an_exact_export_that_is_damaged_is_refused_at_its_line_and_keeps_what_stands_before() {
+    let source = scavenged();
+    let exported = printed(leftfold(source.path(), &["export"]));
+    let all: Vec<&str> = exported.lines().collect();
+    let without = |index: usize| {
+        let mut lines = all.clone();
+        lines.remove(index);
+        lines.join("\n")
+    };
+    for (what, input, code, stored) in [
+        (
+            "line 41 is refused: checksum",
+            exported.replace("{\"n\":9}", "{\"n\":8}"),
+            1,
+            17,
+        ),
+        ("line 31 is refused: checksum", without(30), 1, 9),
+        ("its last line is missing", without(all.len() - 1), 1, 0),
+    ] {
+        let copy = tempfile::tempdir().unwrap();
+        let refused = said(import(copy.path(), input, &[]), code);
+        assert!(refused.contains(what), "{what}: {refused}");
+        if stored > 0 {
+            let read = printed(leftfold(copy.path(), &["read"]));
+            assert_eq!(read.lines().count(), stored, "{what}");
+        }
+    }
+    // A store with other events is not written to.
+    let other = tempfile::tempdir().unwrap();
+    printed(import(other.path(), lines(0..1), &[]));
+    let refused = said(import(other.path(), exported, &[]), 1);
+    assert!(
+        refused.contains("position 1 holds another event"),
+        "{refused}"
+    );
+    assert_eq!(
+        printed(leftfold(other.path(), &["read"])).lines().count(),
+        1
+    );
+}
+
+#[test]
+fn a_plain_export_of_a_scavenged_store_says_that_it_is_incomplete() {
+    let data = scavenged();
     let file = data.path().with_extension("jsonl");
-    let to_file = ["export", file.to_str().unwrap()];
+    let to_file = ["export", "--plain", file.to_str().unwrap()];
     let refused = said(leftfold(data.path(), &to_file), 1);
-    assert!(refused.contains("20 events were scavenged"), "{refused}");
+    assert!(refused.contains("events were scavenged"), "{refused}");
     assert!(!file.exists());
-    let allowed = printed(leftfold(data.path(), &["export", "--allow-gaps"]));
-    assert_eq!(allowed.lines().count(), 11);
+    let allowed = printed(leftfold(
+        data.path(),
+        &["export", "--plain", "--allow-gaps"],
+    ));
+    assert!(allowed.lines().count() < 49 && allowed.starts_with("{\"stream\":\"sales-1\""));
+}
+
+#[test]
+fn lines_of_a_stream_that_was_deleted_or_erased_since_are_not_imported_again() {
+    let data = tempfile::tempdir().unwrap();
+    printed(import(data.path(), lines(0..14), &[]));
+    printed(leftfold(data.path(), &["delete", "--stream", "s-3"]));
+    let again = printed(import(data.path(), lines(0..14), &[]));
+    assert!(again.starts_with("0 events imported, 14 were"), "{again}");
+    printed(leftfold(data.path(), &["scavenge"]));
+    let again = printed(import(data.path(), lines(0..14), &[]));
+    assert!(again.starts_with("0 events imported, 14 were"), "{again}");
+    let streams = printed(leftfold(data.path(), &["streams"]));
+    assert!(
+        !streams.lines().any(|line| line.starts_with("s-3")),
+        "{streams}"
+    );
 }
 
 #[test]

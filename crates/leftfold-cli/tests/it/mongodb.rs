@@ -4,9 +4,12 @@
 
 use std::{fs, path::Path};
 
-use leftfold_mongodb::testing::Server;
+use leftfold_mongodb::{MongoStore, testing::Server};
 
-use crate::{leftfold, printed, said};
+use crate::{
+    consumers::{consumers_are_commanded, park_two},
+    leftfold, printed, said,
+};
 
 const LINES: &str = r#"{"stream":"account-1","type":"DepositMade","data":{"amount":100},"tags":["account:1"]}
 {"stream":"account-2","type":"DepositMade","data":{"amount":7},"metadata":{"actor":"ann"}}
@@ -40,25 +43,39 @@ fn every_command_works_on_mongodb_as_on_a_directory() {
 }
 
 #[test]
-fn an_export_from_mongodb_equals_that_of_the_directory_it_was_imported_from() {
+fn a_store_moves_between_a_directory_and_mongodb_unchanged() {
     let server = Server::start();
     let directory = tempfile::tempdir().unwrap();
     let lines = directory.path().join("lines.jsonl");
     fs::write(&lines, LINES).unwrap();
     let (near, far) = (directory.path().join("data"), server.database());
-    let mut exports = Vec::new();
-    for place in [near.as_path(), Path::new(&far)] {
-        printed(leftfold(place, &["import", lines.to_str().unwrap()]));
-        let export = printed(leftfold(place, &["export"]));
-        // The recorded time of the first two lines is that of the import.
-        exports.push(
-            export
-                .lines()
-                .filter(|line| line.contains("2024-02-29"))
-                .map(str::to_owned)
-                .collect::<Vec<_>>(),
-        );
+    let (back, far) = (directory.path().join("back"), Path::new(&far));
+    let import = |place: &Path| leftfold(place, &["import", lines.to_str().unwrap()]);
+    printed(import(&near));
+    printed(leftfold(
+        &near,
+        &["metadata", "--stream", "account-1", r#"{"$tb":1}"#],
+    ));
+    printed(leftfold(&near, &["scavenge"]));
+    let original = printed(leftfold(&near, &["export"]));
+    for place in [far, back.as_path()] {
+        fs::write(&lines, printed(leftfold(&near, &["export"]))).unwrap();
+        printed(import(place));
+        assert_eq!(printed(leftfold(place, &["export"])), original);
     }
-    assert_eq!(exports[0].len(), 1);
-    assert_eq!(exports[0], exports[1]);
+    fs::write(&lines, printed(leftfold(far, &["export"]))).unwrap();
+    let again = printed(import(&near));
+    assert!(again.starts_with("0 events imported"), "{again}");
+}
+
+#[test]
+fn consumers_on_mongodb_are_commanded_as_those_of_a_directory() {
+    let server = Server::start();
+    let address = server.database();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = MongoStore::open(&address).await.unwrap();
+        park_two(&store).await;
+    });
+    consumers_are_commanded(|arguments| printed(leftfold(Path::new(&address), arguments)));
 }

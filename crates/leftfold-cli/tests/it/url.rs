@@ -10,11 +10,15 @@ use std::{
 };
 
 use assert_cmd::{Command, assert::Assert};
+use leftfold_client::Client;
 use leftfold_server::{Server, Settings};
 use leftfold_store::MemoryStore;
 use tokio::runtime::Runtime;
 
-use crate::{printed, said};
+use crate::{
+    consumers::{consumers_are_commanded, park_two},
+    printed, said,
+};
 
 /// A server over a store in memory; it ends with its runtime.
 struct Served {
@@ -87,15 +91,43 @@ fn a_store_moves_from_server_to_server_unchanged() {
     for _ in 0..3 {
         printed(first.run(&NOTED));
     }
-    printed(first.run(&["export", path]));
+    printed(first.run(&["export", "--plain", path]));
     printed(second.run(&["import", path]));
     let again = printed(second.run(&["import", path]));
     assert!(
         again.contains("0 events imported, 3 were stored already"),
         "{again}"
     );
-    let exported = printed(second.run(&["export"]));
+    let exported = printed(second.run(&["export", "--plain"]));
     assert_eq!(exported, std::fs::read_to_string(file).unwrap());
+}
+
+#[test]
+fn an_exact_export_of_a_server_goes_into_a_directory_and_over_no_server() {
+    let served = Served::start();
+    let directory = tempfile::tempdir().unwrap();
+    let (file, data) = (
+        directory.path().join("store.jsonl"),
+        directory.path().join("data"),
+    );
+    let (path, data) = (file.to_str().unwrap(), data.to_str().unwrap());
+    for _ in 0..3 {
+        printed(served.run(&NOTED));
+    }
+    printed(served.run(&["export", path]));
+    let refused = said(served.run(&["import", path]), 1);
+    assert!(
+        refused.contains("stop the server and import with --data"),
+        "{refused}"
+    );
+    printed(command(&["import", path, "--data", data]).assert());
+    let exported = printed(command(&["export", "--data", data]).assert());
+    assert_eq!(exported, std::fs::read_to_string(&file).unwrap());
+    // What a server does not hand out is named.
+    printed(served.run(&["metadata", "--stream", "a-1", r#"{"$tb":1}"#]));
+    printed(served.run(&["scavenge"]));
+    let refused = said(served.run(&["export", path]), 1);
+    assert!(refused.contains("position 1 is erased"), "{refused}");
 }
 
 /// A process that is ended with its test.
@@ -167,4 +199,19 @@ fn an_address_that_is_none_is_told_as_such() {
         1,
     );
     assert!(nobody.contains("cannot reach"), "{nobody}");
+}
+
+#[test]
+fn consumers_of_a_server_are_commanded_as_those_of_a_directory() {
+    let served = Served::start();
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = Client::connect(&served.url).await.unwrap();
+        park_two(&store).await;
+    });
+    consumers_are_commanded(|arguments| {
+        let (name, rest) = arguments.split_first().unwrap();
+        let mut command = command(&[name]);
+        printed(command.arg("--url").arg(&served.url).args(rest).assert())
+    });
 }

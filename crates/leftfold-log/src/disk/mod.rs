@@ -7,6 +7,7 @@
 //! **Reading order:** [`Disk`], [`DiskFile`], [`FileName`], then [`real`].
 
 mod name;
+pub mod read_only;
 pub mod real;
 
 use std::{fmt::Debug, io, sync::Arc};
@@ -56,6 +57,11 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`LockError::Held`] if another process, or another open log of this one, holds the lock.
     fn lock(&self) -> Result<DiskLock, LockError>;
+
+    /// Whether nothing that is written here is kept. A log on such a disk takes no appends.
+    fn is_read_only(&self) -> bool {
+        false
+    }
 }
 
 /// An open file. Dropping it closes it; closing makes nothing durable.

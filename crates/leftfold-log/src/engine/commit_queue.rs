@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use leftfold_model::Append;
+use leftfold_model::{Append, Position};
 
 use super::{
     core::{Core, Staged},
@@ -45,6 +45,13 @@ const THROTTLE_FROM: usize = 500;
 const SLOW_NANOS: usize = 20_000;
 /// Shortest sleep. Shorter delays add up until they are as long, because threads cannot sleep so shortly.
 const PAUSE_NANOS: u64 = 200_000;
+
+/// How often conditions of many terms are looked up again because other appends were decided meanwhile. After that the
+/// append is decided in any case. Each repetition has fewer events to look at.
+const LOOKS_MAX: usize = 8;
+
+/// An append whose caller holds a ticket, and what was looked up for it.
+pub(crate) type Queued = (Append, Answer, Option<PreparedLookups>);
 
 /// See the module.
 #[derive(Debug)]
@@ -186,8 +193,8 @@ impl CommitQueue {
     pub(crate) fn append(&self, append: Append) -> Outcome {
         let _end_on_panic = CloseOnPanic(self);
         self.throttle(append.event_count());
-        let prepared = PreparedLookups::of(&append, &self.shared.view().sources);
-        let (mut state, staged) = self.stage(self.lock(), &append, prepared.as_ref())?;
+        let mut prepared = self.prepare(&append);
+        let (mut state, staged) = self.stage(self.lock(), &append, prepared.as_mut())?;
         let outcome = match staged {
             Staged::Settled(outcome) => return outcome,
             Staged::Waits(outcome) => outcome,
@@ -207,14 +214,27 @@ impl CommitQueue {
         done.wait(outcome)
     }
 
-    /// Stages appends whose callers hold tickets, and writes them or hands them to the writer thread.
-    pub(crate) fn append_queued(&self, appends: Vec<(Append, Answer)>) {
+    /// Looks up what the decision about an append needs, before the caller holds the commit lock.
+    pub(crate) fn prepare(&self, append: &Append) -> Option<PreparedLookups> {
         let _end_on_panic = CloseOnPanic(self);
-        self.throttle(appends.iter().map(|(append, _)| append.event_count()).sum());
+        // In this order: the view's index has everything that was decided before it was taken.
+        let decided = Position::new(self.shared.decided.load(Ordering::Acquire));
+        PreparedLookups::of(append, &self.shared.view(), decided)
+    }
+
+    /// Stages appends whose callers hold tickets. With `writes` the calling thread writes them if no write is in progress,
+    /// else the writer thread does.
+    pub(crate) fn append_queued(&self, appends: Vec<Queued>, writes: bool) {
+        let _end_on_panic = CloseOnPanic(self);
+        self.throttle(
+            appends
+                .iter()
+                .map(|(append, ..)| append.event_count())
+                .sum(),
+        );
         let mut state = self.lock();
-        let alone = appends.len() == 1;
-        for (append, answer) in appends {
-            match self.stage(state, &append, None) {
+        for (append, answer, mut prepared) in appends {
+            match self.stage(state, &append, prepared.as_mut()) {
                 Ok((mut locked, staged)) => {
                     match (staged, locked.core.as_mut()) {
                         (Staged::Settled(outcome), _) => drop(answer.send(outcome)),
@@ -238,7 +258,7 @@ impl CommitQueue {
         }
         if state.is_idle() && state.has_group() {
             state.writer = Writer::Writing;
-            if alone {
+            if writes {
                 state = self.write_group(state);
             }
             self.hand_off(state);
@@ -267,8 +287,9 @@ impl CommitQueue {
         &'a self,
         mut state: Guard<'a>,
         append: &Append,
-        prepared: Option<&PreparedLookups>,
+        mut prepared: Option<&mut PreparedLookups>,
     ) -> Result<(Guard<'a>, Staged), AppendError> {
+        let mut looks_left = LOOKS_MAX;
         loop {
             if state.closed {
                 return Err(state.closed());
@@ -283,7 +304,20 @@ impl CommitQueue {
                 state = self.wait_for_progress(state);
                 continue;
             }
-            match core.stage(append, prepared)? {
+            if let Some(behind) = prepared.as_deref_mut()
+                && looks_left > 0
+                && behind.is_behind(core.decided())
+            {
+                looks_left -= 1;
+                drop(state);
+                let decided = Position::new(self.shared.decided.load(Ordering::Acquire));
+                let sources = &self.shared.view().sources;
+                let looked = behind.look_on(append, sources, decided);
+                looked.map_err(|e| AppendError::Unreadable { cause: Arc::new(e) })?;
+                state = self.lock();
+                continue;
+            }
+            match core.stage(append, prepared.as_deref())? {
                 Staged::NeedsRoom(bytes) => state = self.roll(state, bytes)?,
                 staged => return Ok((state, staged)),
             }

@@ -7,7 +7,7 @@
 //! - The first failed write or sync poisons the log.
 //! - A segment starts only when everything before it is durable.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use leftfold_model::{Append, Appended, NewEvent, Position, Revision, StreamWrite};
 
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     append::{AppendValidator, Decision, LogSnapshot, PreparedLookups},
     clock::Clock,
-    disk::{Disk, DiskLock, FileKind, FileName},
+    disk::{Disk, DiskLock, FileKind, FileName, read_only::read_only},
     error::StorageError,
     index::{MemIndex, TermKind, write_term},
     limits::LogOptions,
@@ -33,7 +33,7 @@ use crate::{
         frame,
         names::NameEncoder,
     },
-    recover::{Marker, OpenError, OpenReport, recover},
+    recover::{Inventory, Marker, OpenError, OpenReport, recover},
     segment::create,
 };
 
@@ -53,6 +53,8 @@ pub struct Core {
     /// Memory of the group written last, for the next one.
     spare_buffer: Vec<u8>,
     latched: Option<Arc<StorageError>>,
+    /// Whether the disk keeps nothing, so that there is nothing to stop.
+    is_read_only: bool,
     /// Whether the marker of an earlier clean stop is still there.
     marked: bool,
     report: OpenReport,
@@ -75,8 +77,14 @@ impl Core {
         options: LogOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
+        // A directory of other things is refused before the lock's file is made in it.
+        let inventory = Inventory::of(disk.as_ref())?;
+        if disk.is_read_only() && inventory.segments.is_empty() {
+            return Err(OpenError::NoLog);
+        }
         let lock = disk.lock()?;
         let recovered = recover(&disk, &options)?;
+        let is_read_only = disk.is_read_only();
         let head = recovered.decider.next.previous();
         let view = View {
             head,
@@ -106,7 +114,8 @@ impl Core {
             active,
             group: Group::default(),
             spare_buffer: Vec::new(),
-            latched: None,
+            latched: is_read_only.then(|| Arc::new(StorageError::directory("write", read_only()))),
+            is_read_only,
             marked: recovered.marked,
             report: recovered.report,
             term: Vec::new(),
@@ -144,9 +153,15 @@ impl Core {
     pub fn commit(&mut self, appends: &[Append]) -> Vec<Result<Appended, AppendError>> {
         let mut answers: Vec<Option<Outcome>> = appends.iter().map(|_| None).collect();
         let mut waiting = Vec::new();
-        for (index, append) in appends.iter().enumerate() {
+        // As callers do that wait for their turn: what is looked up may be old when it is used.
+        let (view, decided) = (self.shared.view(), self.decided());
+        let prepared = appends
+            .iter()
+            .map(|append| PreparedLookups::of(append, &view, decided));
+        let prepared: Vec<_> = prepared.collect();
+        for (index, (append, prepared)) in appends.iter().zip(&prepared).enumerate() {
             let staged = loop {
-                match self.stage(append, None) {
+                match self.stage(append, prepared.as_ref()) {
                     Ok(Staged::NeedsRoom(bytes)) => {
                         self.flush(&mut waiting, &mut answers);
                         if let Err(error) = self.roll(bytes) {
@@ -217,7 +232,9 @@ impl Core {
                     .fits(group_bytes, append.event_count(), events_max)
                 {
                     self.group.bytes.truncate(group_bytes - frame_bytes);
-                    self.names.clear();
+                    if !planted::is(Planted::NamesKeptAtRoll) {
+                        self.names.clear();
+                    }
                     return Ok(Staged::NeedsRoom(frame_bytes));
                 }
                 return Ok(Staged::Waits(Ok(self.apply(append, &revisions))));
@@ -226,11 +243,13 @@ impl Core {
             Decision::Repeated(appended) => Ok(appended),
         };
         // What it rests on may not be durable yet: then it is answered when that is.
-        Ok(if all_durable {
-            Staged::Settled(outcome)
-        } else {
-            Staged::Waits(outcome)
-        })
+        Ok(
+            if all_durable || planted::is(Planted::AnsweredBeforeDurable) {
+                Staged::Settled(outcome)
+            } else {
+                Staged::Waits(outcome)
+            },
+        )
     }
 
     /// Removes the marker of an earlier clean stop before anything is written.
@@ -247,6 +266,11 @@ impl Core {
     /// Returns the group of staged appends.
     pub(crate) fn group(&mut self) -> &mut Group {
         &mut self.group
+    }
+
+    /// Returns the newest decided position.
+    pub(crate) fn decided(&self) -> Position {
+        self.decider.next.previous()
     }
 
     /// Returns the number of events that are decided and not known to be durable.
@@ -325,6 +349,9 @@ impl Core {
             streams.push((write.stream.clone(), last));
         }
         self.decider.next = position;
+        // Behind the index: whoever reads this finds there what it speaks of.
+        let decided = position.previous().get();
+        self.shared.decided.store(decided, Ordering::Release);
         Appended {
             first,
             last: position.previous(),
@@ -426,7 +453,9 @@ impl Core {
         let file = self.shared.with_spare(capacity, create)?;
         let segment = active_segment::empty(log, first);
         let index = Arc::new(MemIndex::new(first));
-        self.names.clear();
+        if !planted::is(Planted::NamesKeptAtRoll) {
+            self.names.clear();
+        }
         view.segments
             .handles
             .insert(segment.name(), Arc::clone(&file));
@@ -484,6 +513,9 @@ impl Core {
     pub fn close(mut self) -> Result<(), CloseError> {
         self.shared.close();
         self.shared.stop_scavenging();
+        if self.is_read_only {
+            return Ok(());
+        }
         if let Some(cause) = self.latched {
             return Err(CloseError::ReadOnly { cause });
         }

@@ -20,12 +20,14 @@ use super::{
     maintenance_thread::MaintenanceThread,
     queue::Queue,
     reader::Reader,
+    slow_lane::SlowLane,
 };
 use crate::{
     clock::{Clock, SystemClock},
-    disk::{Disk, DiskLock, real::RealDisk},
+    disk::{Disk, DiskLock, read_only::ReadOnlyDisk, real::RealDisk},
     error::StorageError,
     limits::LogOptions,
+    nowait,
     read::{Cursor, FirstBatch, Follower, ReadError, Streams, ViewSource},
     recover::{OpenError, OpenReport},
 };
@@ -55,6 +57,7 @@ pub(super) struct Running {
     pub(super) reader: Reader,
     pub(super) commit_queue: Arc<CommitQueue>,
     queue: Arc<Queue>,
+    slow: Arc<SlowLane>,
     upkeep: Arc<MaintenanceThread>,
     merger: Arc<MaintenanceThread>,
     report: OpenReport,
@@ -69,6 +72,8 @@ pub(super) struct Running {
 struct Threads {
     maintenance: Vec<thread::JoinHandle<()>>,
     queue: Option<thread::JoinHandle<()>>,
+    /// Ends when the queue has ended and everything slow was staged.
+    slow: Option<thread::JoinHandle<()>>,
     writer: Option<thread::JoinHandle<()>>,
 }
 
@@ -84,6 +89,21 @@ impl Log {
     /// A few small reads per segment; after an unclean stop also a copy of the newest segment.
     pub fn open(directory: impl Into<PathBuf>, options: LogOptions) -> Result<Self, OpenError> {
         let disk = RealDisk::at(directory).map_err(|e| StorageError::directory("create", e))?;
+        Self::open_on(Arc::new(disk), options, Arc::new(SystemClock))
+    }
+
+    /// Opens the log in this directory for reading only: nothing in the directory is made or changed, and appends are refused
+    /// as [`AppendError::ReadOnly`]. Others may read it so at the same time; a log that is open otherwise is refused.
+    ///
+    /// # Errors
+    /// [`OpenError`]; [`OpenError::NoLog`] if there is none.
+    /// # Cost
+    /// As [`Self::open`], in memory: the newest segment after an unclean stop, and indexes that are missing.
+    pub fn open_read_only(
+        directory: impl Into<PathBuf>,
+        options: LogOptions,
+    ) -> Result<Self, OpenError> {
+        let disk = ReadOnlyDisk::at(directory).map_err(|e| StorageError::directory("open", e))?;
         Self::open_on(Arc::new(disk), options, Arc::new(SystemClock))
     }
 
@@ -108,6 +128,7 @@ impl Log {
             reader,
             commit_queue: Arc::new(CommitQueue::of(core, Arc::clone(&upkeep))),
             queue: Arc::default(),
+            slow: Arc::default(),
             upkeep,
             merger: Arc::default(),
             report,
@@ -135,7 +156,8 @@ impl Log {
         self.running.commit_queue.append(append)
     }
 
-    /// Queues an append without waiting for it.
+    /// Queues an append without waiting for it. Appends to one stream are decided in the order of their submission. An append
+    /// whose conditions take long to evaluate may be decided after later appends to other streams.
     ///
     /// # Errors
     /// [`AppendError::Busy`] if the queue is full, [`AppendError::Closed`]; the ticket returns all others.
@@ -266,8 +288,12 @@ impl Running {
             "leftfold-writer",
             Box::new(move || writer.run_writer()),
         )?);
+        let (commit_queue, lane) = (Arc::clone(&self.commit_queue), Arc::clone(&self.slow));
+        let run = move || run_slow_lane(&commit_queue, &lane);
+        threads.slow = Some(spawn("leftfold-lookups", Box::new(run))?);
         let (commit_queue, queue) = (Arc::clone(&self.commit_queue), Arc::clone(&self.queue));
-        let run = move || run_append_queue(&commit_queue, &queue);
+        let lane = Arc::clone(&self.slow);
+        let run = move || run_append_queue(&commit_queue, &queue, &lane);
         threads.queue = Some(spawn("leftfold-queue", Box::new(run))?);
         let (state, sealer, merger) = (
             Arc::clone(shared),
@@ -303,6 +329,8 @@ impl Running {
     }
 
     fn close(&self) -> Result<(), CloseError> {
+        // Held until all is done: a second caller must not learn that the log is closed while its directory is not free.
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(threads) = self.threads().take() else {
             return Ok(());
         };
@@ -315,13 +343,12 @@ impl Running {
         }
         self.queue.close();
         let _ = threads.queue.map(thread::JoinHandle::join);
+        self.slow.close();
+        let _ = threads.slow.map(thread::JoinHandle::join);
         let closed = self.commit_queue.close();
         let _ = threads.writer.map(thread::JoinHandle::join);
         // No thread uses the files any more.
-        self.lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        lock.take();
         closed
     }
 }
@@ -338,17 +365,56 @@ fn spawn(name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<thread::JoinH
 }
 
 /// Runs the append thread: stages queued appends until the queue is closed and empty.
-fn run_append_queue(commit_queue: &CommitQueue, queue: &Queue) {
+fn run_append_queue(commit_queue: &CommitQueue, queue: &Queue, slow: &SlowLane) {
+    /// Wakes callers with an error if the thread panics, and closes the slow lane in any case.
+    struct Abandon<'a>(&'a Queue, &'a SlowLane);
+    impl Drop for Abandon<'_> {
+        fn drop(&mut self) {
+            self.0.abandon();
+            self.1.close();
+        }
+    }
+    let _abandon = Abandon(queue, slow);
+    while let Some(appends) = queue.pop_batch() {
+        let mut ready = Vec::with_capacity(appends.len());
+        for (append, answer) in appends {
+            // What has to wait for the disk, or takes long, is looked up where nothing else waits for it.
+            let prepared = match slow.holds_up(&append) {
+                true => None,
+                false => nowait::try_nowait(|| commit_queue.prepare(&append)),
+            };
+            match prepared {
+                Some(prepared) => ready.push((append, answer, prepared)),
+                None => {
+                    // No append overtakes an earlier one of its stream, so those before it are staged first.
+                    commit_queue.append_queued(std::mem::take(&mut ready), false);
+                    slow.push(append, answer);
+                }
+            }
+        }
+        if !ready.is_empty() {
+            let alone = ready.len() == 1;
+            commit_queue.append_queued(ready, alone);
+        }
+    }
+}
+
+/// Runs the lookup thread: looks up and stages slow appends until the lane is closed and empty.
+fn run_slow_lane(commit_queue: &CommitQueue, slow: &SlowLane) {
     /// Wakes callers with an error if the thread panics.
-    struct Abandon<'a>(&'a Queue);
+    struct Abandon<'a>(&'a SlowLane);
     impl Drop for Abandon<'_> {
         fn drop(&mut self) {
             self.0.abandon();
         }
     }
-    let _abandon = Abandon(queue);
-    while let Some(appends) = queue.pop_batch() {
-        commit_queue.append_queued(appends);
+    let _abandon = Abandon(slow);
+    while let Some((append, answer)) = slow.pop() {
+        let touched = SlowLane::touched(&append);
+        let prepared = commit_queue.prepare(&append);
+        // The writer thread writes, so that the next lookups go on meanwhile.
+        commit_queue.append_queued(vec![(append, answer, prepared)], false);
+        slow.done(&touched);
     }
 }
 
@@ -359,7 +425,7 @@ mod tests {
     #[test]
     fn a_log_whose_threads_cannot_be_started_frees_its_directory() {
         let directory = tempfile::tempdir().unwrap();
-        for started in 0..4 {
+        for started in 0..5 {
             let disk = Arc::new(RealDisk::at(directory.path()).unwrap());
             let core = Core::open(disk, LogOptions::default(), Arc::new(SystemClock)).unwrap();
             let left = std::cell::Cell::new(started);

@@ -35,6 +35,8 @@ pub(crate) struct EngineState {
     pub(super) spare: Mutex<Option<create::PreallocatedSegment>>,
     pub(super) scavenging: ScavengeControl,
     pub(crate) wakes: Arc<CommitNotifier>,
+    /// The newest position that was decided, durable or not: the index has everything up to it.
+    pub(crate) decided: AtomicU64,
     closed: AtomicBool,
     /// Whether long operations must stop.
     stopping: AtomicBool,
@@ -49,6 +51,7 @@ impl EngineState {
         Self {
             log,
             options,
+            decided: AtomicU64::new(view.head.get()),
             view: ArcSwap::from_pointee(view),
             change: Mutex::default(),
             upkeep: Mutex::default(),

@@ -13,7 +13,11 @@ use super::{
     term_reader::TermReader,
     write_term,
 };
-use crate::error::StorageError;
+use crate::{
+    error::StorageError,
+    nowait,
+    planted::{self, Planted},
+};
 
 /// The index files and tails that a reader sees.
 #[derive(Clone, Debug)]
@@ -118,6 +122,7 @@ impl IndexSnapshot {
 
     /// Whether the term has a posting behind `after`.
     fn has_after(&self, term: &[u8], after: Position) -> Result<bool, StorageError> {
+        nowait::charge(1)?;
         for tail in self.tails.iter().rev() {
             if tail.newest(term).is_some_and(|newest| newest > after) {
                 return Ok(true);
@@ -127,7 +132,11 @@ impl IndexSnapshot {
             }
         }
         for frozen in self.frozen.iter().rev() {
-            if frozen.last() <= after {
+            let unseen_from = match planted::is(Planted::HasAfterOffByOne) {
+                true => after.next(),
+                false => after,
+            };
+            if frozen.last() <= unseen_from {
                 return Ok(false);
             }
             let entry = frozen.entry(term)?;

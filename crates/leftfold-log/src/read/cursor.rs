@@ -2,7 +2,7 @@
 //!
 //! **Owns:** [`Cursor`]: a read in progress. **Does not know:** how events are written.
 //! **Invariants:** all batches show the log as of the creation of the cursor; a batch is bounded in events and bytes; an error
-//! never looks like the end; erased events are never delivered and never counted.
+//! never looks like the end; only [`Cursor::next_entries`] delivers and counts erased events.
 
 use std::sync::Arc;
 
@@ -44,6 +44,24 @@ const PARTS_A_STEP: usize = 4;
 
 /// A read in progress and its first events, if it has any.
 pub type FirstBatch = (Cursor, Option<Vec<RecordedEvent>>);
+
+/// Which events a step delivers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Shown {
+    /// Those that are not erased.
+    Live,
+    All,
+}
+
+/// An event of the log, or what is left of one that was erased.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct LogEntry {
+    /// The event; an erased one has neither data nor metadata.
+    pub event: RecordedEvent,
+    /// Whether a scavenge erased it.
+    pub is_erased: bool,
+}
 
 /// A read in progress.
 #[derive(Debug)]
@@ -92,7 +110,7 @@ impl Cursor {
     /// # Errors
     /// [`ReadError::Storage`] if the log cannot be read or is damaged there. The cursor then stays where it is.
     pub fn next_batch(&mut self) -> Result<Option<Vec<RecordedEvent>>, ReadError> {
-        let Some((fetched, next)) = self.fetch(Vec::new())? else {
+        let Some((fetched, next)) = self.fetch(Vec::new(), Shown::Live)? else {
             return Ok(None);
         };
         let count = fetched.len() as u64;
@@ -100,6 +118,28 @@ impl Cursor {
         self.next = next;
         self.remaining -= count;
         Ok(Some(events).filter(|events| !events.is_empty()))
+    }
+
+    /// Returns the next events in order, erased ones included; `None` when there are no more. For exact copies of a log.
+    ///
+    /// # Errors
+    /// As [`Self::next_batch`].
+    pub fn next_entries(&mut self) -> Result<Option<Vec<LogEntry>>, ReadError> {
+        let Some((fetched, next)) = self.fetch(Vec::new(), Shown::All)? else {
+            return Ok(None);
+        };
+        let count = fetched.len() as u64;
+        let erased = fetched.erased().to_vec();
+        let events = fetched.into_events()?.into_iter().enumerate();
+        let entries: Vec<_> = events
+            .map(|(nth, event)| LogEntry {
+                event,
+                is_erased: erased.binary_search(&nth).is_ok(),
+            })
+            .collect();
+        self.next = next;
+        self.remaining -= count;
+        Ok(Some(entries).filter(|entries| !entries.is_empty()))
     }
 
     /// Returns the next events as they lie in the log, without copying or allocating for each: the fastest way to
@@ -127,7 +167,7 @@ impl Cursor {
     /// As [`Self::next_batch`], but damage inside of an event shows when that event is reached.
     pub fn next_refs(&mut self) -> Result<Option<EventRefs<'_>>, ReadError> {
         let buffer = self.fetched.take().map(Fetched::into_buffer);
-        let Some((fetched, next)) = self.fetch(buffer.unwrap_or_default())? else {
+        let Some((fetched, next)) = self.fetch(buffer.unwrap_or_default(), Shown::Live)? else {
             return Ok(None);
         };
         self.next = next;
@@ -140,6 +180,7 @@ impl Cursor {
     fn fetch(
         &mut self,
         mut buffer: Vec<u8>,
+        shown: Shown,
     ) -> Result<Option<(Fetched, Option<Position>)>, ReadError> {
         let (events_max, bytes_max) = if nowait::is_on() {
             (PROMPT_EVENTS_MAX, PROMPT_BYTES.min(self.batch_bytes))
@@ -152,7 +193,10 @@ impl Cursor {
             let positions = self.positions(wanted)?;
             let segments = &self.view.segments;
             let mut fetched = segments.fetch(&positions, bytes_max, buffer)?;
-            fetched.skip_erased(self.remaining)?;
+            match shown {
+                Shown::Live => fetched.skip_erased(self.remaining)?,
+                Shown::All => {}
+            }
             let last = fetched.last();
             let more = fetched.truncated || positions.len() == wanted;
             let next = last

@@ -11,7 +11,7 @@ mod notify;
 mod streams;
 mod view;
 
-pub use cursor::{Cursor, EventRefs, FirstBatch, ReadError};
+pub use cursor::{Cursor, EventRefs, FirstBatch, LogEntry, ReadError};
 pub use follower::{Delivery, Follower};
 pub(crate) use notify::{CommitNotifier, TouchedTerms};
 pub use streams::{StreamInfo, Streams};

@@ -21,6 +21,9 @@ pub enum OpenError {
         /// The name of the file.
         name: String,
     },
+    /// The directory holds no log, and one that is only read is not made.
+    #[error("directory holds no log; expected files that end in .seg")]
+    NoLog,
     /// The log was written by a newer version. Nothing was changed.
     #[error("{file} has format {found}; this version reads formats up to {newest}")]
     NewerFormat {

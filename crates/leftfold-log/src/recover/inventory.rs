@@ -1,7 +1,8 @@
 //! The files of a log's directory.
 //!
 //! **Owns:** [`Inventory`]. **Does not know:** what the files hold.
-//! **Invariants:** a foreign file is an error that names it, before anything is changed.
+//! **Invariants:** a foreign file is an error that names it, before anything is changed, unless an operating system creates
+//! files of that name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +29,34 @@ pub(crate) struct Inventory {
     pub(crate) leftovers: Vec<FileName>,
 }
 
+/// Names that operating systems and file servers put into directories by themselves.
+const SYSTEM_NAMES: [&str; 14] = [
+    "lost+found",
+    ".DS_Store",
+    ".fseventsd",
+    ".Spotlight-V100",
+    ".TemporaryItems",
+    ".Trashes",
+    ".snapshot",
+    ".snapshots",
+    ".zfs",
+    ".directory",
+    "@eaDir",
+    "Thumbs.db",
+    "desktop.ini",
+    "System Volume Information",
+];
+/// What such names begin with if they go on in any way: files that are still open on NFS, attributes of macOS, trash.
+const SYSTEM_PREFIXES: [&str; 3] = [".nfs", "._", ".Trash-"];
+
+/// Whether a name is not a log's, and nothing that a person put there either.
+fn is_of_system(name: &str) -> bool {
+    SYSTEM_NAMES.contains(&name)
+        || SYSTEM_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
+
 impl Inventory {
     /// Whether there is nothing of a log.
     pub(crate) fn is_empty(&self) -> bool {
@@ -50,7 +79,11 @@ impl Inventory {
             .list()
             .map_err(|e| StorageError::directory("list", e))?
         {
-            let name = name.map_err(|name| OpenError::ForeignFile { name })?;
+            let name = match name {
+                Ok(name) => name,
+                Err(name) if is_of_system(&name) => continue,
+                Err(name) => return Err(OpenError::ForeignFile { name }),
+            };
             match name.kind() {
                 _ if name.is_temporary() => inventory.leftovers.push(name),
                 FileKind::Spare => inventory.leftovers.push(name),

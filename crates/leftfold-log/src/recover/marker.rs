@@ -60,6 +60,25 @@ impl Marker {
         sync_dir(disk)
     }
 
+    /// Which log the marker is of, if it is there and sound.
+    pub(crate) fn log_id(there: bool, disk: &dyn Disk) -> Result<Option<LogId>, StorageError> {
+        let name = FileName::of(FileKind::CleanStop);
+        if !there {
+            return Ok(None);
+        }
+        let file = disk
+            .open(&name)
+            .map_err(|e| StorageError::io("open", &name, e))?;
+        let mut id = [0; 16];
+        match file.read_exact_at(&mut id, MAGIC.len() as u64) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(StorageError::io("read", &name, error)),
+        }
+        let log = LogId(id);
+        Ok(Self::read_if(there, disk, log)?.map(|_| log))
+    }
+
     /// Reads the marker if it is there; `None` if it is damaged, of another log or not there: then the stop was not clean.
     pub(crate) fn read_if(
         there: bool,

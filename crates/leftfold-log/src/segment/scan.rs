@@ -149,6 +149,33 @@ impl<'a> Scan<'a> {
         Ok(None)
     }
 
+    /// Where the next frame is looked for.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Finds the next frame whose header is sound, wherever it is, and what there is of its body, unchecked. The walk goes on
+    /// behind it. For salvaging.
+    pub(crate) fn next_sound_header(
+        &mut self,
+    ) -> Result<Option<(u64, FrameHeader, Bytes)>, StorageError> {
+        let mut offset = self.offset;
+        while offset + HEADER_BYTES as u64 <= self.size {
+            let bytes = self.bytes(offset, HEADER_BYTES)?;
+            if bytes.iter().any(|&byte| byte != 0)
+                && let Ok(header) = frame::decode_header(&bytes, self.seal)
+                && header.first >= self.next
+            {
+                let frame = self.bytes(offset, header.frame_bytes())?;
+                self.offset = offset + header.frame_bytes() as u64;
+                self.next = header.end();
+                return Ok(Some((offset, header, frame.slice(HEADER_BYTES..))));
+            }
+            offset += frame::ALIGNMENT as u64;
+        }
+        Ok(None)
+    }
+
     /// Goes on at the next frame behind a hole: a bug, planted for the simulation to find.
     pub(crate) fn jump(&mut self, hole: u64) -> Result<bool, StorageError> {
         if !planted::is(Planted::ScanJumpsHole) {

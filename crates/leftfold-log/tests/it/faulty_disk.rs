@@ -3,12 +3,13 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use leftfold_log::disk::{Disk, DiskFile, DiskLock, FileName, LockError, real::RealDisk};
+use leftfold_log::disk::{Disk, DiskFile, DiskLock, FileKind, FileName, LockError, real::RealDisk};
 
 /// What a test does to an operation on a file; `Some` refuses it.
 type Refusal = Box<dyn FnMut(&'static str, &FileName) -> Option<io::Error> + Send>;
@@ -19,6 +20,40 @@ struct Shared {
     read_bytes: AtomicU64,
     open_files: AtomicUsize,
     open_files_max: Mutex<Option<usize>>,
+    gate: Mutex<Option<Arc<Gate>>>,
+}
+
+/// Holds up whoever reads an index file, until it is opened.
+#[derive(Default)]
+pub(crate) struct Gate {
+    /// How many wait, and whether it is open.
+    state: Mutex<(usize, bool)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.0 += 1;
+        self.changed.notify_all();
+        while !state.1 {
+            state = self.changed.wait(state).unwrap();
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_a_reader(&self, limit: Duration) {
+        let state = self.state.lock().unwrap();
+        let waits = self
+            .changed
+            .wait_timeout_while(state, limit, |state| state.0 == 0);
+        assert!(!waits.unwrap().1.timed_out(), "no index file is read");
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.lock().unwrap().1 = true;
+        self.changed.notify_all();
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -84,6 +119,13 @@ impl FaultyDisk {
             .refusal
             .lock()
             .unwrap_or_else(|e| e.into_inner()) = None;
+    }
+
+    /// Holds up reads of index files until the gate is opened.
+    pub(crate) fn hold_index_reads(&self) -> Arc<Gate> {
+        let gate = Arc::<Gate>::default();
+        *self.shared.gate.lock().unwrap() = Some(Arc::clone(&gate));
+        gate
     }
 
     /// Bytes that were read so far.
@@ -152,8 +194,26 @@ impl Drop for FaultyFile {
     }
 }
 
+impl FaultyFile {
+    fn is_held(&self) -> bool {
+        let is_index = matches!(self.name.kind(), FileKind::Index { .. });
+        is_index && self.shared.gate.lock().unwrap().is_some()
+    }
+}
+
 impl DiskFile for FaultyFile {
+    fn read_if_cached(&self, buf: &mut [u8], at: u64) -> io::Result<bool> {
+        // A closed gate is a disk that takes its time.
+        if self.is_held() {
+            return Ok(false);
+        }
+        self.read_exact_at(buf, at).map(|()| true)
+    }
     fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        if self.is_held() {
+            let gate = self.shared.gate.lock().unwrap().clone();
+            gate.inspect(|gate| gate.pass());
+        }
         self.shared.allow("read", &self.name)?;
         self.shared
             .read_bytes

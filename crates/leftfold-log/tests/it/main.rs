@@ -6,12 +6,14 @@
     reason = "tests stop at the first surprise, and damage files on purpose"
 )]
 
+mod conditions;
 mod damage;
 mod faults;
 mod faulty_disk;
 mod in_place;
 mod lifecycle;
 mod model;
+mod salvage;
 mod scavenge;
 mod story;
 mod waking;

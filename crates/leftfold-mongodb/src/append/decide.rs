@@ -59,7 +59,7 @@ impl<'a> Decider<'a> {
         self.ids.get(&id).or_else(|| self.found.stored(id))
     }
 
-    /// Returns the places of an append whose events are all stored where it would put them.
+    /// Returns the positions of an append whose events are all stored where it would put them.
     fn repetition(&self, append: &Append) -> Result<Option<Appended>, Conflict> {
         let mut known: Vec<(EventId, Position)> = Vec::new();
         let mut streams = Vec::with_capacity(append.writes().len());
@@ -130,7 +130,7 @@ impl<'a> Decider<'a> {
         Ok(())
     }
 
-    /// Finds the oldest event of the group's own appends behind a position that matches.
+    /// Finds the oldest event of the group's own appends after a position that matches.
     fn first_match_in_group(&self, query: &Query, seen: Position) -> Option<Position> {
         let events = self.taken.iter().flat_map(|(append, first)| {
             let numbered = (0..).zip(append.events());
@@ -142,7 +142,7 @@ impl<'a> Decider<'a> {
             .map(|(position, _)| position)
     }
 
-    /// Gives the events of an append their places.
+    /// Assigns positions and revisions to the events of an append.
     fn take(&mut self, append: &'a Append) -> Appended {
         let first = self.head.next();
         let mut streams = Vec::with_capacity(append.writes().len());

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use leftfold_model::{Append, Appended, NewEvent, Timestamp};
 use mongodb::bson::Binary;
 
+use super::json_copy;
 use crate::{
     document::{
         CommitDocument, EventDocument, Identity, PayloadReference, binary, place, to_i64, uuid,
@@ -17,13 +18,13 @@ use crate::{
     payload::Payloads,
 };
 
-/// Bytes of a document at most. The server takes 16 MiB; what is between is for what is not counted here.
+/// Maximum bytes of a document. The server accepts 16 MiB; the difference is for what is not counted here.
 pub(super) const DOCUMENT_BYTES_MAX: usize = 15 * 1024 * 1024;
 /// Bytes that an event takes in a document beside its names and contents.
 const EVENT_OVERHEAD: usize = 320;
 /// Bytes that a tag takes in a document beside its text.
 const TAG_OVERHEAD: usize = 12;
-/// Bytes of data and metadata from which an event's payload is kept apart.
+/// Bytes of data and metadata from which on an event's payload is stored apart.
 const PAYLOAD_FROM: usize = 256 * 1024;
 
 /// Returns the bytes of an append's events in a document without data and metadata.
@@ -56,7 +57,7 @@ fn payload_size(event: &NewEvent) -> usize {
     event.data().len() + event.metadata().len()
 }
 
-/// Returns the size from which payloads of this append are kept apart: smaller for an append of very many large events.
+/// Returns the size from which on payloads of this append are stored apart: smaller for an append of very many large events.
 fn inline_limit(append: &Append) -> usize {
     let room = DOCUMENT_BYTES_MAX.saturating_sub(names_size(append));
     let mut limit = PAYLOAD_FROM;
@@ -73,7 +74,7 @@ fn inline_limit(append: &Append) -> usize {
     limit
 }
 
-/// Writes the payloads of an append that are kept apart. Keyed by the event's place in the append.
+/// Writes the payloads of an append that are stored apart. Keyed by the event's place in the append.
 pub(super) async fn write_payloads(
     payloads: &Payloads,
     append: &Append,
@@ -92,7 +93,7 @@ pub(super) async fn write_payloads(
     Ok(written)
 }
 
-/// Which payload it is: the writer, a number that it uses once, and the event's place in its append.
+/// Returns the id of a payload: the writer, a number that it uses once, and the event's place in its append.
 fn payload_id(identity: &Identity, place: usize) -> Binary {
     let mut id = identity.writer.bytes.clone();
     id.extend_from_slice(&identity.sequence.to_le_bytes());
@@ -100,7 +101,7 @@ fn payload_id(identity: &Identity, place: usize) -> Binary {
     binary(id)
 }
 
-/// An append that was decided, with its places and the payloads that are kept apart.
+/// A decided append, with its positions and the payloads that are stored apart.
 #[derive(Debug)]
 pub(super) struct Placed<'a> {
     pub(super) append: &'a Append,
@@ -114,10 +115,16 @@ pub(super) fn encode(
     newest: Option<&Newest>,
     identity: Identity,
     now: Timestamp,
+    json_documents: bool,
 ) -> CommitDocument {
     let mut events = Vec::new();
     for one in placed {
         add_events(&mut events, one, now);
+    }
+    if json_documents {
+        let inline = placed.iter().map(|one| inline_size(one.append));
+        let room = DOCUMENT_BYTES_MAX.saturating_sub(inline.sum());
+        json_copy::add(&mut events, room);
     }
     let (first, last) = (
         events.first().map_or(0, |event| event.position),
@@ -168,6 +175,7 @@ fn add_events(events: &mut Vec<EventDocument>, placed: &Placed<'_>, now: Timesta
                 content_type: i32::from(event.content_type().code()),
                 data: inline(event.data()),
                 metadata: inline(event.metadata()),
+                json: None,
                 payload,
                 erased: false,
             });
@@ -177,7 +185,7 @@ fn add_events(events: &mut Vec<EventDocument>, placed: &Placed<'_>, now: Timesta
     }
 }
 
-/// The first revision of each write.
+/// Returns the first revision of each write.
 fn revisions<'a>(placed: &'a Placed<'_>) -> impl Iterator<Item = u64> + 'a {
     let writes = placed.append.writes().iter().zip(&placed.appended.streams);
     writes.map(|(write, (_, last))| (last.get() + 1).saturating_sub(write.events.len() as u64))

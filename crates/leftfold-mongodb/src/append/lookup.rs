@@ -16,12 +16,12 @@ use crate::{
     query::{all_of, query_filter},
 };
 
-/// Operations of one look-up that run side by side.
+/// Maximum concurrent operations of one lookup.
 const CONCURRENT: usize = 8;
-/// Streams whose last revision is kept in memory.
+/// Maximum streams whose last revision is cached.
 const REVISIONS_MAX: usize = 65_536;
 
-/// Where an event is.
+/// The place of a stored event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Stored {
     pub(super) stream: StreamName,
@@ -29,7 +29,7 @@ pub(super) struct Stored {
     pub(super) position: Position,
 }
 
-/// What was found for a group.
+/// The results of the lookups for a group.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     ids: HashMap<EventId, Stored>,
@@ -60,7 +60,7 @@ pub(super) struct Revisions {
 }
 
 impl Revisions {
-    /// Takes note of a commit that follows the newest one known.
+    /// Applies a commit that follows the newest known one.
     pub(super) fn apply(&mut self, commit: &CommitDocument) -> Result<(), Failure> {
         for event in &commit.events {
             if let Some(known) = self.known.get_mut(event.stream.as_str()) {
@@ -116,7 +116,7 @@ pub(super) async fn look_up(
     Ok(found)
 }
 
-/// The streams that the appends write or check.
+/// Returns the streams that the appends write or check.
 fn streams<'a>(appends: &[&'a Append]) -> BTreeSet<&'a StreamName> {
     let of = |append: &&'a Append| {
         let written = append.writes().iter().map(|write| &write.stream);
@@ -168,7 +168,7 @@ fn name(text: &str) -> Result<StreamName, Failure> {
     StreamName::new(text).map_err(|error| Failure::Damaged(error.to_string()))
 }
 
-/// The last revisions of those streams of the appends that are not in memory.
+/// Looks up the last revisions of those streams of the appends that are not cached.
 async fn last_revisions(
     log: &Log,
     newest: &Newest,
@@ -217,7 +217,7 @@ async fn last_revision(
         .transpose()
 }
 
-/// For each condition that an event fails: the oldest such event.
+/// Finds, for each condition that an event fails, the oldest such event.
 async fn matching(
     log: &Log,
     newest: &Newest,
@@ -242,7 +242,7 @@ async fn matching(
         .await
 }
 
-/// Finds the oldest event behind a position that matches.
+/// Finds the oldest event after a position that matches.
 async fn first_match(
     log: &Log,
     newest: &Newest,

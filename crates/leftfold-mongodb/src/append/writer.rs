@@ -32,13 +32,13 @@ use crate::{
     tail::Tail,
 };
 
-/// Appends that wait at most; more wait with their callers.
+/// Maximum queued appends; more wait with their callers.
 const QUEUE: usize = 1_024;
-/// Appends of a commit at most.
+/// Maximum appends of a commit.
 const GROUP_APPENDS: usize = 512;
-/// Bytes of a commit, beyond which no further append is taken into it.
+/// Bytes of a commit over which no further append is added to it.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
-/// Turns that the task gives to callers while the queue still grows.
+/// Maximum times that the task yields to callers while the queue still grows.
 const YIELDS_MAX: usize = 16;
 /// The pause after the first lost race, doubled with each further one up to [`BACKOFF_MAX`], with jitter.
 const BACKOFF_INITIAL: Duration = Duration::from_millis(1);
@@ -47,7 +47,7 @@ const BACKOFF_MAX: Duration = Duration::from_millis(100);
 type Answer = oneshot::Sender<Result<Appended, AppendError>>;
 type Outcome = Result<Appended, Conflict>;
 
-/// One append and where its outcome is awaited.
+/// An append with the sender of its outcome.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) append: Append,
@@ -65,7 +65,7 @@ pub(crate) struct Writer {
     sequence: i64,
     /// The newest commit, once the log was looked at: `Some(None)` is an empty log.
     newest: Option<Option<Newest>>,
-    /// Whether another writer may have committed since.
+    /// Whether another writer may have committed since then.
     behind: bool,
     revisions: Revisions,
 }
@@ -76,7 +76,7 @@ enum Attempt {
     Done(Vec<Outcome>),
     /// Another writer committed first, or nothing could be decided; nothing was written.
     Again(Failure),
-    /// Nothing was written, and it makes no sense to try again.
+    /// Nothing was written, and a retry makes no sense.
     Failed(Failure),
     /// The commit may be in the log, now or later.
     Unknown(Failure),
@@ -229,11 +229,17 @@ impl Writer {
             })
             .collect();
         let identity = self.next_identity();
-        let commit = encode(&placed, newest.as_ref(), identity, (self.clock)());
+        let commit = encode(
+            &placed,
+            newest.as_ref(),
+            identity,
+            (self.clock)(),
+            self.log.options().json_documents,
+        );
         self.insert(commit, outcomes).await
     }
 
-    /// Inserts a commit, as often as it takes to learn whose its number is.
+    /// Inserts a commit, and retries until it is known whose its number is.
     async fn insert(&mut self, commit: CommitDocument, outcomes: Vec<Outcome>) -> Attempt {
         let end = Instant::now() + self.log.options().reconnect_timeout;
         let mut doubtful = false;
@@ -289,7 +295,7 @@ impl Writer {
         Attempt::Done(outcomes)
     }
 
-    /// Learns of the commits of others.
+    /// Reads the commits of other writers.
     async fn catch_up(&mut self) -> Result<(), Failure> {
         let Some(newest) = &self.newest else {
             self.revisions.clear();
@@ -367,7 +373,7 @@ fn admit(pending: Pending) -> Option<Pending> {
     None
 }
 
-/// Lets callers that were just answered come back first: else every other group would hold one append only.
+/// Yields to callers that were just answered, because otherwise every other group would have one append only.
 async fn yield_while_growing(queue: &mpsc::Receiver<Pending>) {
     let mut waiting = queue.len();
     for _ in 0..YIELDS_MAX {

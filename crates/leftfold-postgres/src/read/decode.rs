@@ -9,6 +9,7 @@ use bytes::Bytes;
 use leftfold_model::{
     ContentType, EventType, ModelError, Position, RecordedEvent, Revision, StreamName, Tag,
 };
+use leftfold_store::{ErasedEvent, LogEntry};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -38,20 +39,64 @@ pub(crate) struct NameInterner {
 
 /// Decodes a row.
 pub(crate) fn event(row: &Row, names: &mut NameInterner) -> Result<RecordedEvent, CorruptRow> {
-    let position: i64 = row.try_get(0).map_err(|error| CorruptRow {
+    let position = position(row)?;
+    decode(row, position, names).map_err(|reason| CorruptRow { position, reason })
+}
+
+/// Decodes a row of an event or of the place of an erased one, whose tags are not part of the row.
+pub(crate) fn entry(row: &Row, names: &mut NameInterner) -> Result<LogEntry, CorruptRow> {
+    let position = position(row)?;
+    let corrupt = |reason| CorruptRow { position, reason };
+    if column::<i16>(row, 4).map_err(corrupt)? > 0 {
+        return event(row, names).map(LogEntry::Event);
+    }
+    erased(row, position, names)
+        .map(LogEntry::Erased)
+        .map_err(corrupt)
+}
+
+/// Decodes the tags in a column of a row that begins with a position.
+pub(crate) fn tags(
+    row: &Row,
+    index: usize,
+    names: &mut NameInterner,
+) -> Result<Vec<Tag>, CorruptRow> {
+    let position = position(row)?;
+    tags_of(row, index, names).map_err(|reason| CorruptRow { position, reason })
+}
+
+fn position(row: &Row) -> Result<i64, CorruptRow> {
+    row.try_get(0).map_err(|error| CorruptRow {
         position: 0,
         reason: error.to_string(),
-    })?;
-    decode(row, position, names).map_err(|reason| CorruptRow { position, reason })
+    })
+}
+
+fn tags_of(row: &Row, index: usize, names: &mut NameInterner) -> Result<Vec<Tag>, String> {
+    let texts = column::<Option<Vec<&str>>>(row, index)?.unwrap_or_default();
+    let tag = |text| intern(&mut names.tags, text, |name| Tag::new(name));
+    texts.into_iter().map(tag).collect()
+}
+
+fn erased(row: &Row, position: i64, names: &mut NameInterner) -> Result<ErasedEvent, String> {
+    Ok(ErasedEvent {
+        position: Position::new(number(position)),
+        stream: intern(&mut names.streams, column(row, 5)?, |name| {
+            StreamName::new(name)
+        })?,
+        revision: Revision::new(number(column(row, 1)?)),
+        id: column::<Uuid>(row, 2)?.into(),
+        event_type: intern(&mut names.types, column(row, 6)?, |name| {
+            EventType::new(name)
+        })?,
+        tags: Vec::new(),
+    })
 }
 
 fn decode(row: &Row, position: i64, names: &mut NameInterner) -> Result<RecordedEvent, String> {
     let code: i16 = column(row, 4)?;
     let content_type = u8::try_from(code).ok().and_then(ContentType::from_code);
-    let mut tags = Vec::new();
-    for tag in column::<Option<Vec<&str>>>(row, 9)?.unwrap_or_default() {
-        tags.push(intern(&mut names.tags, tag, |name| Tag::new(name))?);
-    }
+    let tags = tags_of(row, 9, names)?;
     Ok(RecordedEvent {
         position: Position::new(number(position)),
         stream: intern(&mut names.streams, column(row, 5)?, |name| {

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Size in bytes at which a page is truncated.
-const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(super) const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The first pause of a retry; each further one is twice as long.
 const BACKOFF_INITIAL: Duration = Duration::from_millis(20);
 /// The longest pause of a retry.
@@ -68,6 +68,15 @@ pub(crate) async fn with_retry<T, F>(
 where
     F: Future<Output = Result<T, Failure>>,
 {
+    let outcome = retry(pool, query).await;
+    outcome.map_err(Failure::into_read_error)
+}
+
+/// Repeats a query whose repetition changes nothing further, as [`with_retry`].
+pub(crate) async fn retry<T, F>(pool: &Arc<Pool>, query: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
     let end = Instant::now() + pool.options().reconnect_timeout;
     let mut backoff = BACKOFF_INITIAL;
     let mut first = true;
@@ -76,7 +85,7 @@ where
         match Box::pin(query()).await {
             Ok(response) => return Ok(response),
             Err(failure) if !failure.is_connection_error() || Instant::now() >= end => {
-                return Err(failure.into_read_error());
+                return Err(failure);
             }
             Err(failure) => {
                 tracing::debug!(%failure, "retrying database query");

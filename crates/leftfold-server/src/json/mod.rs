@@ -5,8 +5,10 @@
 //! unchanged, other bytes as base64.
 
 mod bounded;
+mod export;
 
 pub(crate) use bounded::Bounded;
+pub use export::{ExportError, ExportReader, ExportWriter};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use leftfold_model::{
@@ -97,11 +99,9 @@ pub(crate) struct EventInput<'a> {
     /// The metadata, if it is not JSON.
     metadata_base64: Option<String>,
     /// Ignored: events from a read carry a position, and an append assigns another.
-    #[serde(rename = "position")]
-    _position: Option<u64>,
+    position: Option<u64>,
     /// Ignored as well.
-    #[serde(rename = "revision")]
-    _revision: Option<u64>,
+    revision: Option<u64>,
 }
 
 impl EventInput<'_> {
@@ -198,12 +198,22 @@ pub(crate) fn content_type(text: &str) -> Option<ContentType> {
     content_types().find(|known| known.media_type() == text)
 }
 
-/// Parses a time.
+/// Parses a time: RFC 3339, or the digits that [`time_text`] writes for a time that RFC 3339 cannot express. Drops digits
+/// beyond microseconds.
 pub(crate) fn time(text: &str) -> Option<Timestamp> {
-    let time: jiff::Timestamp = text.parse().ok()?;
-    u64::try_from(time.as_microsecond())
-        .ok()
-        .map(Timestamp::from_micros)
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok().map(Timestamp::from_micros);
+    }
+    let micros = match text.parse::<jiff::Timestamp>() {
+        Ok(time) => i128::from(time.as_microsecond()),
+        // The library keeps a day's distance from the end of the year 9999.
+        Err(_) => {
+            let last_day: jiff::civil::DateTime = text.strip_suffix('Z')?.parse().ok()?;
+            let epoch = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0);
+            last_day.duration_since(epoch).as_micros()
+        }
+    };
+    u64::try_from(micros).ok().map(Timestamp::from_micros)
 }
 
 /// Formats a time as in RFC 3339.

@@ -33,6 +33,7 @@ impl SimFile {
 impl DiskFile for SimFile {
     fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
         self.with(|state| {
+            state.look(Op::Read)?;
             let from = usize::try_from(at).unwrap_or(usize::MAX);
             let bytes = state
                 .files

@@ -23,7 +23,7 @@ use crate::Rng;
 /// Bytes that are written together or not, most of the time.
 const SECTOR_BYTES: usize = 512;
 
-/// Operations that change something.
+/// Operations that can fail.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Op {
     /// A file is created.
@@ -40,6 +40,14 @@ pub enum Op {
     Remove,
     /// The directory is synced.
     SyncDir,
+    /// A file is opened. This and what follows changes nothing, so that no crash is counted in it.
+    Open,
+    /// Bytes are read.
+    Read,
+    /// The directory is listed.
+    List,
+    /// The directory is locked.
+    Lock,
 }
 
 /// What happens to what was not synced.
@@ -229,6 +237,25 @@ impl State {
         Ok(Fate::Done)
     }
 
+    /// Fails an operation that changes nothing, if it is the one that is to fail.
+    fn look(&mut self, op: Op) -> io::Result<()> {
+        let Some(fault) = self.fault.as_mut().filter(|fault| fault.op == op) else {
+            return Ok(());
+        };
+        fault.nth = fault.nth.saturating_sub(1);
+        if fault.nth > 0 {
+            return Ok(());
+        }
+        self.fault = None;
+        self.see(match op {
+            Op::Open => "failed open",
+            Op::Read => "failed read",
+            Op::List => "failed listing",
+            _ => "failed lock",
+        });
+        Err(broken())
+    }
+
     fn see(&mut self, what: &'static str) {
         *self.seen.entry(what).or_default() += 1;
     }
@@ -358,6 +385,12 @@ impl SimDisk {
         self.lock_state().fault = fault;
     }
 
+    /// Takes back the fault that has not hit yet, for [`Self::fail`] to set again.
+    #[must_use]
+    pub fn suspend_fault(&self) -> Option<Fault> {
+        self.lock_state().fault.take()
+    }
+
     /// Bounds the bytes of all files together.
     pub fn set_capacity(&self, bytes: Option<usize>) {
         self.lock_state().capacity = bytes;
@@ -458,9 +491,10 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>> {
-        let state = self.lock_state();
+        let mut state = self.lock_state();
         state.alive(state.life)?;
         let file = state.find(name)?;
+        state.look(Op::Open)?;
         Ok(Arc::new(SimFile {
             state: Arc::clone(&self.state),
             file,
@@ -481,8 +515,9 @@ impl Disk for SimDisk {
     }
 
     fn list(&self) -> io::Result<Vec<Result<FileName, String>>> {
-        let state = self.lock_state();
+        let mut state = self.lock_state();
         state.alive(state.life)?;
+        state.look(Op::List)?;
         Ok(state.live.keys().map(|name| Ok(*name)).collect())
     }
 
@@ -510,6 +545,7 @@ impl Disk for SimDisk {
         if state.locked {
             return Err(LockError::Held);
         }
+        state.look(Op::Lock)?;
         state.locked = true;
         Ok(DiskLock::new(Held {
             state: Arc::clone(&self.state),

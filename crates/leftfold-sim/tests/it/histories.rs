@@ -11,6 +11,10 @@ const MUST_BE_SEEN: &[&str] = &[
     "crash inside an operation",
     "disk full",
     "failed directory sync",
+    "failed listing",
+    "failed lock",
+    "failed open",
+    "failed read",
     "failed sync",
     "failed write",
     "power cut, a prefix kept",
@@ -24,7 +28,7 @@ const MUST_BE_SEEN: &[&str] = &[
 fn no_seed_breaks_a_promise_and_every_kind_of_trouble_is_met() {
     let mut seen: BTreeMap<&'static str, u64> = BTreeMap::new();
     let (mut recoveries, mut appends, mut erased) = (0, 0, 0);
-    let mut in_place = [0; 2];
+    let (mut in_place, mut decided) = ([0; 2], [0; 3]);
     let seeds = seeds();
     for seed in seeds.clone() {
         let mut run = Simulation::of(seed);
@@ -35,6 +39,9 @@ fn no_seed_breaks_a_promise_and_every_kind_of_trouble_is_met() {
         recoveries += report.recoveries;
         appends += report.appends;
         erased += report.erased;
+        for (all, of_this) in decided.iter_mut().zip(report.decided) {
+            *all += of_this;
+        }
         for (all, of_this) in in_place.iter_mut().zip(report.in_place) {
             *all += of_this;
         }
@@ -45,11 +52,12 @@ fn no_seed_breaks_a_promise_and_every_kind_of_trouble_is_met() {
     }
     println!(
         "{} seeds, {recoveries} recoveries, {appends} appends, {erased} events erased, \
-         {in_place:?} reads in place and given up, {seen:#?}",
+         {decided:?} appends written, repeated and refused, {in_place:?} reads in place and given up, {seen:#?}",
         seeds.end - seeds.start
     );
     if seeds.end - seeds.start > 100 {
         assert!(erased > seeds.end, "{erased} events erased");
+        assert!(decided.iter().all(|&n| n > seeds.end), "{decided:?}");
         assert!(in_place.iter().all(|&n| n > seeds.end), "{in_place:?}");
         for kind in MUST_BE_SEEN {
             assert!(seen.contains_key(kind), "no seed met: {kind}");

@@ -23,6 +23,11 @@ const BUGS: &[Planted] = &[
     Planted::IndexNotSynced,
     Planted::RewriteNotSynced,
     Planted::OldRemovedBeforeNewIsDurable,
+    Planted::HasAfterOffByOne,
+    Planted::NamesKeptAtRoll,
+    Planted::ChecksIgnored,
+    Planted::AnsweredBeforeDurable,
+    Planted::StalePrepared,
 ];
 
 /// Turns a bug off again, also when a test fails.

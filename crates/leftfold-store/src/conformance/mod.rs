@@ -24,6 +24,7 @@ pub mod atomicity;
 pub mod conditions;
 pub mod consumers;
 pub mod contention;
+pub mod copies;
 mod fixtures;
 pub mod history;
 pub mod idempotency;
@@ -194,6 +195,12 @@ macro_rules! conformance {
                 metadata_of_users_is_kept_byte_for_byte,
                 an_append_decided_before_a_deletion_is_refused_or_read,
                 every_call_ends_while_any_other_is_polled_once_and_left,
+            );
+            $crate::__conformance_group!($fixture, copies:
+                every_position_is_an_entry_and_says_whether_it_is_erased,
+                a_copy_of_a_scavenged_store_has_the_same_entries_and_gives_the_same_reads,
+                a_longer_log_is_copied_over_an_earlier_copy,
+                a_copy_over_another_log_is_refused_at_the_first_position_that_differs,
             );
             $crate::__conformance_group!($fixture, history:
                 random_histories_equal_those_of_the_store_in_memory,

@@ -24,7 +24,7 @@ pub use self::{
     stream_state::{Delete, Scavenge, ScavengeProgress, StreamState, StreamStatus},
 };
 use crate::{
-    AppendError, ReadError, SnapshotStore,
+    AppendError, Backend, ReadError, SnapshotStore,
     consumers::{Consumers, UnsupportedConsumers},
 };
 
@@ -177,6 +177,14 @@ pub trait EventStore: Debug + Send + Sync + 'static {
         Arc::new(UnsupportedConsumers {
             store: std::any::type_name::<Self>(),
         })
+    }
+
+    /// The storage under this store's rules about streams, for exact copies ([`crate::restore`]); `None` if it is not
+    /// reachable from here, as over a network.
+    ///
+    /// What is appended through it heeds no metadata, and this value may remember the state of streams from before.
+    fn storage(&self) -> Option<Arc<dyn Backend>> {
+        None
     }
 
     /// Stops accepting appends, finishes the accepted ones, and releases the store's resources.

@@ -27,12 +27,12 @@ use tokio::{runtime::Handle, sync::mpsc, task};
 use self::{
     erase::{PROGRESS_BUFFERED, erase, erase_options},
     list::Listing,
-    read::ReadStream,
+    read::{EntryStream, ReadStream},
     subscribe::SubscriptionStream,
 };
 use crate::{
-    AppendError, Backend, Capabilities, Delivery, ListStreams, MemorySnapshotStore, ReadBatch,
-    ReadError, RetentionStore, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
+    AppendError, Backend, Capabilities, Delivery, ListStreams, LogEntry, MemorySnapshotStore,
+    ReadBatch, ReadError, RetentionStore, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
     Subscription, Truncation,
     consumers::{Consumers, FileConsumers, MemoryConsumers},
     snapshot_file::FileSnapshotStore,
@@ -86,6 +86,22 @@ impl EmbeddedStore {
                     ..EmbeddedBackend::over(log?)
                 }))
             }
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+
+    /// Opens the store in this directory for reading only: nothing in the directory is made or changed, and appends are
+    /// refused. Snapshots and consumers are not shown.
+    ///
+    /// # Errors
+    /// [`OpenError`]: no store, in use, damaged, of a newer format, foreign files, or refused by the system.
+    pub async fn open_read_only(
+        directory: impl Into<PathBuf>,
+        options: LogOptions,
+    ) -> Result<Self, OpenError> {
+        let directory = directory.into();
+        match task::spawn_blocking(move || Log::open_read_only(directory, options)).await {
+            Ok(log) => Ok(Self::over(log?)),
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
@@ -272,6 +288,13 @@ impl Backend for EmbeddedBackend {
             let look = move || log.revision(&stream).map_err(read_error);
             blocking(runtime, look).await
         })
+    }
+
+    fn entries(&self, after: Position) -> BoxStream<'static, Result<Vec<LogEntry>, ReadError>> {
+        let (begin, runtime) = (EntryStream::after(&self.log, after), self.runtime.clone());
+        Box::pin(stream::try_unfold(begin, move |entries| {
+            blocking(runtime.clone(), move || entries.step())
+        }))
     }
 
     fn erase(

@@ -1,14 +1,14 @@
 //! A read of the embedded store, batch by batch.
 //!
-//! **Owns:** [`ReadStream`]. **Does not know:** on which thread a step runs.
+//! **Owns:** [`ReadStream`], and [`EntryStream`], which returns erased events too. **Does not know:** the thread of a step.
 //! **Invariants:** a step holds one batch of about [`BATCH_BYTES`].
 
 use leftfold_log as log;
 use leftfold_log::{Cursor, FirstBatch, Log};
-use leftfold_model::{Read, RecordedEvent};
+use leftfold_model::{Position, Read, RecordedEvent};
 
 use super::read_error;
-use crate::{ReadBatch, ReadError};
+use crate::{ErasedEvent, LogEntry, ReadBatch, ReadError};
 
 /// Bytes of a batch, about. Readers may be slow and many, and each holds one.
 const BATCH_BYTES: u64 = 256 * 1024;
@@ -46,5 +46,36 @@ impl ReadStream {
     fn batch(cursor: Box<Cursor>, events: Vec<RecordedEvent>) -> (ReadBatch, Self) {
         let token = cursor.token();
         (ReadBatch { events, token }, Self::Begun(cursor))
+    }
+}
+
+/// A read of every position, before and after its first batch.
+pub(super) enum EntryStream {
+    NotBegun(Log, Read),
+    Begun(Box<Cursor>),
+}
+
+impl EntryStream {
+    pub(super) fn after(log: &Log, after: Position) -> Self {
+        Self::NotBegun(log.clone(), Read::all().from_position(after.next()))
+    }
+
+    pub(super) fn step(self) -> Result<Option<(Vec<LogEntry>, Self)>, ReadError> {
+        let mut cursor = match self {
+            Self::NotBegun(log, read) => {
+                let cursor = log.read(&read).map_err(read_error)?;
+                Box::new(cursor.with_batch_bytes(BATCH_BYTES))
+            }
+            Self::Begun(cursor) => cursor,
+        };
+        let entries = cursor.next_entries().map_err(read_error)?;
+        let entry = |entry: log::LogEntry| match entry.is_erased {
+            true => LogEntry::Erased(ErasedEvent::of(&entry.event)),
+            false => LogEntry::Event(entry.event),
+        };
+        Ok(entries.map(|entries| {
+            let entries = entries.into_iter().map(entry).collect();
+            (entries, Self::Begun(cursor))
+        }))
     }
 }

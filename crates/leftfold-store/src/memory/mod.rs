@@ -17,8 +17,8 @@ use tokio::sync::watch;
 
 use self::state::{BATCH_EVENTS_MAX, RECENT_IDS, State, deliver, list_streams};
 use crate::{
-    AppendError, Backend, Capabilities, Delivery, ListStreams, MemorySnapshotStore, ReadBatch,
-    ReadError, RetentionStore, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
+    AppendError, Backend, Capabilities, Delivery, ListStreams, LogEntry, MemorySnapshotStore,
+    ReadBatch, ReadError, RetentionStore, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
     Subscription, Truncation, clock,
     consumers::{Consumers, MemoryConsumers},
 };
@@ -251,6 +251,21 @@ impl Backend for MemoryBackend {
 
     fn current(&self, stream: StreamName) -> BoxFuture<'_, Result<CurrentRevision, ReadError>> {
         Box::pin(async move { Ok(self.shared.lock().current(&stream)) })
+    }
+
+    fn entries(&self, after: Position) -> BoxStream<'static, Result<Vec<LogEntry>, ReadError>> {
+        let shared = Arc::clone(&self.shared);
+        let begin = (after, None);
+        Box::pin(stream::try_unfold(begin, move |(after, head)| {
+            let shared = Arc::clone(&shared);
+            async move {
+                let state = shared.lock();
+                let head = head.unwrap_or_else(|| state.head());
+                let entries = state.entries(after, head);
+                let last = entries.last().map(LogEntry::position);
+                Ok(last.map(|last| (entries, (last, Some(head)))))
+            }
+        }))
     }
 
     fn erase(

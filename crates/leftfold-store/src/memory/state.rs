@@ -12,7 +12,7 @@ use leftfold_model::{
     Revision, Scope, StreamName, StreamWrite, Tag, Timestamp,
 };
 
-use crate::{ListStreams, ReadError, StreamInfo, Subscription, Truncation};
+use crate::{ErasedEvent, ListStreams, LogEntry, ReadError, StreamInfo, Subscription, Truncation};
 
 /// Number of newest events that are remembered by id, as in the engine.
 pub(super) const RECENT_IDS: usize = 65_536;
@@ -335,6 +335,18 @@ impl State {
         }
         *erased = end.max(*erased);
         (events, bytes)
+    }
+
+    /// Some entries of the log behind `after`, up to `head`.
+    pub(super) fn entries(&self, after: Position, head: Position) -> Vec<LogEntry> {
+        let index = |position: Position| usize::try_from(position.get()).unwrap_or(usize::MAX);
+        let end = index(head).min(self.events.len());
+        let events = self.events.get(index(after)..end).unwrap_or_default();
+        let entry = |event: &RecordedEvent| match self.is_erased(event) {
+            true => LogEntry::Erased(ErasedEvent::of(event)),
+            false => LogEntry::Event(event.clone()),
+        };
+        events.iter().take(BATCH_EVENTS_MAX).map(entry).collect()
     }
 
     pub(super) fn event(&self, position: Position) -> Option<&RecordedEvent> {

@@ -274,6 +274,11 @@ impl<B: Backend> EventStore for RetentionStore<B> {
         self.backend.consumers()
     }
 
+    fn storage(&self) -> Option<Arc<dyn Backend>> {
+        let backend = Arc::clone(&self.backend);
+        Some(backend)
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {
         self.backend.close()
     }

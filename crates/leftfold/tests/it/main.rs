@@ -20,6 +20,7 @@ mod guarded;
 mod history;
 mod inspect;
 mod listeners;
+mod listening;
 mod live;
 mod mongodb;
 mod observe;

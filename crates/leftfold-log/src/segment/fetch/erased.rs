@@ -19,6 +19,11 @@ impl Fetched {
         }
     }
 
+    /// Which of the fetched events, counted from 0, are erased; ascending.
+    pub(crate) fn erased(&self) -> &[usize] {
+        &self.erased
+    }
+
     /// Shows no erased events from now on, and of the others `most` at most.
     pub(crate) fn skip_erased(&mut self, most: u64) -> Result<(), StorageError> {
         // Skipping an event relies on its bytes, so their checksum is verified first.

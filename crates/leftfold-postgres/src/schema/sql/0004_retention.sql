@@ -11,12 +11,15 @@ create table :schema.erased (
     type text collate "C" not null
 );
 create index erased_by_type on :schema.erased (type, position);
+create unique index erased_by_position on :schema.erased (position);
 
 create table :schema.erased_tags (
     tag text collate "C" not null,
     position bigint not null,
     primary key (tag, position)
 );
+
+create index erased_tags_by_position on :schema.erased_tags (position);
 
 create trigger erased_never_change before update or delete or truncate on :schema.erased
     for each statement execute function :schema.refuse_change();

@@ -1,0 +1,233 @@
+//! `leftfold import`: exact exports, and events from JSON Lines.
+//!
+//! **Owns:** reading lines of bounded length, and which kind of file it is. **Does not know:** the lines' formats; see
+//! `leftfold_server::json`.
+//! **Invariants:** a bad line stops the import with its number, whatever is wrong with it, and what stands before it is
+//! stored; memory does not grow with an exact export.
+
+mod plain;
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Write, stdin},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use leftfold_model::limits;
+use leftfold_server::json::ExportReader;
+use leftfold_store::{EventStore, restore::Restore};
+
+use self::plain::PlainImport;
+use super::{decompress::decompressed, output};
+use crate::{cli, exit_code::InvalidLine, open};
+
+/// The byte order mark that some programs write before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// A line that is longer cannot be an event: data and metadata at their limits, in base64, and names.
+const LINE_BYTES_MAX: usize = 2 * (limits::DATA_BYTES_MAX + limits::METADATA_BYTES_MAX);
+
+pub(crate) async fn run(arguments: cli::Import) -> anyhow::Result<()> {
+    let (input, bytes) = open_input(&arguments.file)?;
+    let mut lines = Lines {
+        input,
+        text: Vec::new(),
+        number: 0,
+        bar: progress(bytes)?,
+    };
+    let first = lines.next().map(|first| first.map(str::to_owned));
+    let begun = match &first {
+        Ok(Some(first)) => ExportReader::begin(first).context(InvalidLine(1))?,
+        _ => None,
+    };
+    let store = open::for_writing(&arguments.data).await?;
+    let (counts, result) = match begun {
+        Some(reader) => exact(&store, reader, &mut lines).await?,
+        None => plain(&store, first, &mut lines, arguments.batch).await?,
+    };
+    lines.bar.finish_and_clear();
+    let mut out = output();
+    writeln!(
+        out,
+        "{} events imported, {} were stored already",
+        counts.imported, counts.repeated
+    )?;
+    out.flush()?;
+    result?;
+    Ok(store.close().await?)
+}
+
+/// How many lines were stored, now and before.
+struct Counts {
+    imported: u64,
+    repeated: u64,
+}
+
+/// Imports lines of events.
+async fn plain(
+    store: &Arc<dyn EventStore>,
+    first: anyhow::Result<Option<String>>,
+    lines: &mut Lines,
+    batch: u16,
+) -> anyhow::Result<(Counts, anyhow::Result<()>)> {
+    let mut import = PlainImport::into(Arc::clone(store), usize::from(batch)).await?;
+    let result = match first {
+        Ok(Some(first)) => plain_lines(&mut import, &first, lines).await,
+        Ok(None) => Ok(()),
+        Err(refused) => Err(refused.context(InvalidLine(1))),
+    };
+    let counts = Counts {
+        imported: import.imported,
+        repeated: import.repeated,
+    };
+    Ok((counts, result))
+}
+
+async fn plain_lines(
+    import: &mut PlainImport,
+    first: &str,
+    lines: &mut Lines,
+) -> anyhow::Result<()> {
+    let mut taken = import.line(first, lines.number).await;
+    loop {
+        if let Err(refused) = taken {
+            import.flush().await?;
+            return Err(refused.context(InvalidLine(lines.number)));
+        }
+        if import.is_full() {
+            import.flush().await?;
+            let events = import.imported + import.repeated;
+            lines.bar.set_message(format!("{events} events"));
+        }
+        taken = match lines.next() {
+            Ok(None) => return import.flush().await,
+            Ok(Some(line)) => {
+                let line = line.to_owned();
+                import.line(&line, lines.number).await
+            }
+            Err(refused) => Err(refused),
+        };
+    }
+}
+
+/// Imports an exact export.
+async fn exact(
+    store: &Arc<dyn EventStore>,
+    mut reader: ExportReader,
+    lines: &mut Lines,
+) -> anyhow::Result<(Counts, anyhow::Result<()>)> {
+    let storage = store.storage().context(
+        "an exact export is not imported over a server; stop the server and import with --data, or export with --plain",
+    )?;
+    let mut restore = Restore::into_storage(storage).await?;
+    let read = exact_lines(&mut restore, &mut reader, lines).await;
+    let before = restore.progress();
+    let finished = restore.finish().await;
+    let (progress, finished) = match finished {
+        Ok(progress) => (progress, Ok(())),
+        Err(error) => (before, Err(error)),
+    };
+    let counts = Counts {
+        imported: progress.written,
+        repeated: progress.present,
+    };
+    let complete = |()| Ok(reader.finish()?);
+    let result = read.and_then(complete);
+    Ok((counts, result.and(finished.map_err(Into::into))))
+}
+
+async fn exact_lines(
+    restore: &mut Restore,
+    reader: &mut ExportReader,
+    lines: &mut Lines,
+) -> anyhow::Result<()> {
+    loop {
+        let entry = match lines.next() {
+            Ok(None) => return Ok(()),
+            Ok(Some(line)) => reader.entry(line).map_err(Into::into),
+            Err(refused) => Err(refused),
+        };
+        if let Some(entry) = entry.with_context(|| InvalidLine(lines.number))? {
+            let pushed = restore.push(entry).await;
+            pushed.with_context(|| InvalidLine(lines.number))?;
+        }
+        if lines.number.is_multiple_of(4_096) {
+            lines.bar.set_message(format!("{} lines", lines.number));
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the import is the user's file, not the store's"
+)]
+fn open_input(path: &Path) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {
+    if path == Path::new("-") {
+        return Ok((decompressed(BufReader::new(stdin()))?.0, None));
+    }
+    let cannot = || format!("cannot open {}", path.display());
+    let file = File::open(path).with_context(cannot)?;
+    let bytes = file.metadata()?.len();
+    let input = decompressed(BufReader::with_capacity(256 * 1024, file));
+    let (input, is_plain) = input.with_context(cannot)?;
+    Ok((input, is_plain.then_some(bytes)))
+}
+
+fn progress(bytes: Option<u64>) -> anyhow::Result<ProgressBar> {
+    Ok(match bytes {
+        Some(bytes) => ProgressBar::new(bytes).with_style(ProgressStyle::with_template(
+            "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left",
+        )?),
+        None => ProgressBar::new_spinner()
+            .with_style(ProgressStyle::with_template("{spinner} {bytes}  {msg}")?),
+    })
+}
+
+/// The lines of a file that are not empty.
+struct Lines {
+    input: Box<dyn BufRead + Send>,
+    text: Vec<u8>,
+    /// The number of the line that was read last.
+    number: u64,
+    bar: ProgressBar,
+}
+
+impl Lines {
+    /// Reads the next line; `None` at the end.
+    fn next(&mut self) -> anyhow::Result<Option<&str>> {
+        loop {
+            self.text.clear();
+            self.number += 1;
+            let read = read_line(self.input.as_mut(), &mut self.text)?;
+            self.bar.inc(read as u64);
+            if read == 0 {
+                return Ok(None);
+            }
+            if !self.content().trim_ascii().is_empty() {
+                break;
+            }
+        }
+        let line = std::str::from_utf8(self.content()).context("it is not UTF-8")?;
+        Ok(Some(line.trim()))
+    }
+
+    /// The line without the mark that some programs put in front of the first one.
+    fn content(&self) -> &[u8] {
+        match self.number {
+            1 => self.text.strip_prefix(BYTE_ORDER_MARK),
+            _ => None,
+        }
+        .unwrap_or(&self.text)
+    }
+}
+
+/// Reads a line of bounded length; returns how many bytes it took, 0 at the end.
+fn read_line(input: &mut dyn BufRead, text: &mut Vec<u8>) -> anyhow::Result<usize> {
+    let read = std::io::Read::take(&mut *input, LINE_BYTES_MAX as u64).read_until(b'\n', text)?;
+    if read == LINE_BYTES_MAX {
+        bail!("the line is longer than {LINE_BYTES_MAX} bytes");
+    }
+    Ok(read)
+}

@@ -1,0 +1,218 @@
+//! Importing lines of events.
+//!
+//! **Owns:** making such an import safe to repeat. **Does not know:** the format of a line; see `leftfold_server::json`.
+//! **Invariants:** lines keep their order; each line is stored once, however often the file is imported.
+//!
+//! **How the import recognises a repetition.** An event without an id gets one derived from its line and line number, so it
+//! has the same id in each run. The first line of each stream makes the import read that stream from the storage, including
+//! truncated, deleted and erased events. If the stream holds the id of that line, the file was imported before, at least in
+//! part. The import then remembers the ids from there on, 16 bytes each, and skips the lines that carry them in this order. It
+//! appends every other line at the exact revision that follows. So a killed run, a longer version of the file and a second
+//! run all end with every line stored once. A concurrent writer to one of the streams causes a conflict.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, TryStreamExt};
+use leftfold_model::{
+    Append, EventId, ExpectedRevision, NewEvent, Position, Read, Revision, StreamName, StreamWrite,
+};
+use leftfold_server::json;
+use leftfold_store::{Backend, EventStore, LogEntry, ReadError};
+
+/// Approximate bytes of a batch; far below the limit of an append.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// An import in progress.
+pub(super) struct PlainImport {
+    store: Arc<dyn EventStore>,
+    was_empty: bool,
+    batch_lines: usize,
+    streams: HashMap<StreamName, ImportedStream>,
+    /// The ids of erased events, by stream; read when the first stream with erased events is met.
+    erased: Option<HashMap<StreamName, Vec<EventId>>>,
+    writes: Vec<StreamWrite>,
+    lines: usize,
+    bytes: usize,
+    pub(super) imported: u64,
+    pub(super) repeated: u64,
+    /// The number of the last line of the batch.
+    batch_ends: u64,
+}
+
+/// A stream that the file has named.
+struct ImportedStream {
+    /// Stored ids at the revisions of the stream's next lines.
+    stored: VecDeque<EventId>,
+    /// The expected revision of the stream after the current batch.
+    then: ExpectedRevision,
+}
+
+impl PlainImport {
+    pub(super) async fn into(
+        store: Arc<dyn EventStore>,
+        batch_lines: usize,
+    ) -> anyhow::Result<Self> {
+        let was_empty = store.head().await? == Position::START;
+        Ok(Self {
+            store,
+            was_empty,
+            batch_lines,
+            streams: HashMap::new(),
+            erased: None,
+            writes: Vec::new(),
+            lines: 0,
+            bytes: 0,
+            imported: 0,
+            repeated: 0,
+            batch_ends: 0,
+        })
+    }
+
+    /// Adds one line to the batch. An error leaves the earlier lines.
+    pub(super) async fn line(&mut self, line: &str, number: u64) -> anyhow::Result<()> {
+        let (stream, event) = json::parse_line(line, number)?;
+        self.add(stream, event).await?;
+        self.batch_ends = number;
+        Ok(())
+    }
+
+    /// Returns whether the batch is large enough for an append.
+    pub(super) fn is_full(&self) -> bool {
+        self.lines >= self.batch_lines || self.bytes >= BATCH_BYTES
+    }
+
+    async fn add(&mut self, stream: StreamName, event: NewEvent) -> anyhow::Result<()> {
+        if !self.streams.contains_key(&stream) {
+            let met = self.meet(&stream, event.id()).await?;
+            self.streams.insert(stream.clone(), met);
+        }
+        let Entry::Occupied(met) = self.streams.entry(stream.clone()) else {
+            bail!("stream {stream} was not looked up");
+        };
+        let met = met.into_mut();
+        match met.stored.pop_front() {
+            Some(id) if id == event.id() => {
+                self.repeated += 1;
+                return Ok(());
+            }
+            Some(id) => bail!("stream {stream} holds event {id} where this one should stand"),
+            None => {}
+        }
+        let expected = met.then;
+        met.then = ExpectedRevision::Exact(expected.next_revision().unwrap_or_default());
+        self.lines += 1;
+        self.bytes += event.size();
+        match self.writes.last_mut() {
+            Some(write) if write.stream == stream => write.events.push(event),
+            _ => self.writes.push(StreamWrite {
+                stream,
+                expected,
+                events: vec![event],
+            }),
+        }
+        Ok(())
+    }
+
+    /// Looks up which ids of a stream are stored where the file's lines would be, if the first one is.
+    async fn meet(
+        &mut self,
+        stream: &StreamName,
+        first: EventId,
+    ) -> anyhow::Result<ImportedStream> {
+        let mut met = ImportedStream {
+            stored: VecDeque::new(),
+            then: ExpectedRevision::NoStream,
+        };
+        if self.was_empty {
+            return Ok(met);
+        }
+        let read = Read::stream(stream.clone());
+        let (storage, mut last) = (self.store.storage(), None);
+        let mut batches = match &storage {
+            // Truncated and deleted events are stored, too.
+            Some(storage) => storage.read(read),
+            None => self.store.read(read),
+        };
+        while let Some(batch) = batches.next().await {
+            for event in batch?.events {
+                if last.is_none() && event.revision > Revision::FIRST {
+                    met.note_all(self.erased_ids(stream).await?, first);
+                }
+                last = Some(event.revision);
+                met.note(event.id, first);
+            }
+        }
+        if let (Some(storage), None) = (&storage, last) {
+            // All of the stream is erased, or it was never there.
+            last = storage.current(stream.clone()).await?.0;
+            if last.is_some() {
+                met.note_all(self.erased_ids(stream).await?, first);
+            }
+        }
+        if let Some(last) = last {
+            met.then = ExpectedRevision::Exact(last);
+        }
+        Ok(met)
+    }
+
+    /// The ids of the erased events of a stream, oldest first.
+    async fn erased_ids(&mut self, stream: &StreamName) -> anyhow::Result<Vec<EventId>> {
+        let erased = match self.erased.take() {
+            Some(erased) => erased,
+            None => match self.store.storage() {
+                Some(storage) => erased_ids(storage.as_ref()).await?,
+                None => HashMap::new(),
+            },
+        };
+        let ids = erased.get(stream).cloned().unwrap_or_default();
+        self.erased = Some(erased);
+        Ok(ids)
+    }
+
+    pub(super) async fn flush(&mut self) -> anyhow::Result<()> {
+        if self.writes.is_empty() {
+            return Ok(());
+        }
+        let append = Append::new(std::mem::take(&mut self.writes), Vec::new())?;
+        let events = append.event_count() as u64;
+        let appended = self.store.append(append).await;
+        appended.with_context(|| {
+            let last = self.batch_ends;
+            format!("append of {events} events that end with line {last} failed")
+        })?;
+        self.imported += events;
+        (self.lines, self.bytes) = (0, 0);
+        Ok(())
+    }
+}
+
+impl ImportedStream {
+    /// Takes note of a stored id: the first line of the stream has `first`.
+    fn note(&mut self, id: EventId, first: EventId) {
+        if !self.stored.is_empty() || id == first {
+            self.stored.push_back(id);
+        }
+    }
+
+    fn note_all(&mut self, ids: Vec<EventId>, first: EventId) {
+        ids.into_iter().for_each(|id| self.note(id, first));
+    }
+}
+
+/// The ids of all erased events, by stream, oldest first.
+async fn erased_ids(storage: &dyn Backend) -> Result<HashMap<StreamName, Vec<EventId>>, ReadError> {
+    let mut erased: HashMap<_, Vec<_>> = HashMap::new();
+    let mut entries = storage.entries(Position::START);
+    while let Some(batch) = entries.try_next().await? {
+        for entry in batch {
+            if let LogEntry::Erased(event) = entry {
+                erased.entry(event.stream).or_default().push(event.id);
+            }
+        }
+    }
+    Ok(erased)
+}

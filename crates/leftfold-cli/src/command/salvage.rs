@@ -1,0 +1,114 @@
+//! `leftfold salvage`: what is sound of a damaged store.
+//!
+//! **Owns:** writing it out, and naming what is missing. **Does not know:** how soundness is told.
+//! **Invariants:** the store is not changed; a file that exists is not replaced; every missing position is named on standard
+//! error, and missing positions end with the exit code of damage.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write, stderr},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::Context;
+use leftfold_log::{
+    OpenError, SalvageReport, Salvaged,
+    disk::{Disk, read_only::ReadOnlyDisk},
+    salvage,
+};
+use leftfold_server::json;
+
+use super::output;
+use crate::{
+    cli::{self, Data},
+    display,
+    exit_code::Exit,
+    open::{self, StoreLocation, StoreLocationError},
+};
+
+/// What ends a salvage: the store, or the file that is written.
+#[derive(Debug, thiserror::Error)]
+enum SalvageError {
+    #[error("store not readable")]
+    Open(#[from] OpenError),
+    #[error("events not written")]
+    Output(#[from] std::io::Error),
+    #[error("event not expressible in JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+pub(crate) fn run(arguments: &cli::Salvage) -> anyhow::Result<Exit> {
+    let data = Data {
+        data: arguments.data.clone(),
+        url: None,
+    };
+    let StoreLocation::Directory(directory) = StoreLocation::of(&data)? else {
+        return Err(StoreLocationError::NeedsFiles.into());
+    };
+    open::must_exist(&directory)?;
+    let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk::at(&directory)?);
+    let cannot = || format!("cannot salvage {}", directory.display());
+    let report = match arguments.file == Path::new("-") {
+        true => write(&disk, &mut output()).with_context(cannot)?,
+        false => to_file(&disk, &arguments.file).with_context(cannot)?,
+    };
+    let SalvageReport {
+        events,
+        erased,
+        missing,
+        torn_bytes,
+        ..
+    } = report;
+    let mut told = stderr();
+    writeln!(
+        told,
+        "{events} events saved, {erased} places of erased events are sound, {missing} positions are missing"
+    )?;
+    if torn_bytes > 0 {
+        writeln!(
+            told,
+            "{torn_bytes} bytes at the end hold no sound event: of an append that was never acknowledged, or damaged"
+        )?;
+    }
+    Ok(match missing {
+        0 => Exit::Ok,
+        _ => Exit::Corruption,
+    })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the file is the user's, not the store's"
+)]
+fn to_file(disk: &Arc<dyn Disk>, path: &Path) -> anyhow::Result<SalvageReport> {
+    let file =
+        File::create_new(path).with_context(|| format!("cannot create {}", path.display()))?;
+    let mut out = BufWriter::with_capacity(256 * 1024, file);
+    let report = write(disk, &mut out)?;
+    out.into_inner()
+        .map_err(std::io::IntoInnerError::into_error)?
+        .sync_all()?;
+    Ok(report)
+}
+
+fn write(disk: &Arc<dyn Disk>, out: &mut impl Write) -> Result<SalvageReport, SalvageError> {
+    let report = salvage(disk, &mut |found| {
+        match found {
+            Salvaged::Entry(entry) if entry.is_erased => {}
+            Salvaged::Entry(entry) => writeln!(out, "{}", json::format_line(&entry.event, true)?)?,
+            Salvaged::Missing(range) => {
+                let (first, last) = (range.first, range.last);
+                let line = format!(
+                    "positions {first} to {last} are missing: {} is damaged at byte {}: {}",
+                    range.file, range.offset, range.reason
+                );
+                writeln!(stderr(), "{}", display::escape(&line))?;
+            }
+            _ => {}
+        }
+        Ok::<(), SalvageError>(())
+    })?;
+    out.flush()?;
+    Ok(report)
+}

@@ -1,0 +1,99 @@
+//! Damaged stores, and directories that are only read.
+
+use std::{fs, path::Path};
+
+use crate::{leftfold, printed, said};
+
+/// A store of three events, and where its only segment is.
+fn stored() -> (tempfile::TempDir, std::path::PathBuf) {
+    let data = tempfile::tempdir().unwrap();
+    for number in ["one", "two", "three"] {
+        let event = [
+            "append",
+            "--stream",
+            "a-1",
+            "--type",
+            "Noted",
+            &format!("\"{number}\""),
+        ];
+        printed(leftfold(data.path(), &event));
+    }
+    let segment = fs::read_dir(data.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    (data, segment.unwrap())
+}
+
+#[test]
+fn one_flipped_bit_costs_one_event_and_opening_says_what_helps() {
+    let (data, segment) = stored();
+    let mut bytes = fs::read(&segment).unwrap();
+    let at = bytes.windows(3).position(|bytes| bytes == b"two").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    for command in [&["read"][..], &["append", "--stream", "b", "--type", "T"]] {
+        let refused = said(leftfold(data.path(), command), 4);
+        assert!(refused.contains("leftfold salvage --data"), "{refused}");
+        assert!(refused.contains("leftfold export --url"), "{refused}");
+    }
+    let (file, copy) = (
+        data.path().with_extension("jsonl"),
+        tempfile::tempdir().unwrap(),
+    );
+    let path = file.to_str().unwrap();
+    let told = said(leftfold(data.path(), &["salvage", path]), 4);
+    assert!(told.contains("positions 2 to 2 are missing"), "{told}");
+    assert!(told.contains("2 events saved"), "{told}");
+    let saved = fs::read_to_string(&file).unwrap();
+    assert!(saved.contains("one") && saved.contains("three") && saved.contains("\"position\":3"));
+    printed(leftfold(copy.path(), &["import", path]));
+    assert_eq!(printed(leftfold(copy.path(), &["read"])).lines().count(), 2);
+    let again = said(leftfold(data.path(), &["salvage", path]), 1);
+    assert!(again.contains("cannot create"), "{again}");
+    fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn commands_that_read_leave_the_directory_as_it_is() {
+    let (data, _) = stored();
+    fs::create_dir(data.path().join("lost+found")).unwrap();
+    let content = |directory: &Path| {
+        let mut files: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.path(), entry.metadata().unwrap().modified().unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    let before = content(data.path());
+    for command in [
+        &["read"][..],
+        &["export"],
+        &["stats"],
+        &["streams"],
+        &["verify"],
+        &["metadata", "--stream", "a-1"],
+        &["salvage", "-"],
+    ] {
+        printed(leftfold(data.path(), command));
+        assert_eq!(content(data.path()), before, "{command:?}");
+    }
+}
+
+#[test]
+fn commands_that_read_make_no_store_of_an_empty_directory() {
+    let data = tempfile::tempdir().unwrap();
+    for command in [
+        &["read"][..],
+        &["export"],
+        &["stats"],
+        &["streams"],
+        &["verify"],
+    ] {
+        let refused = said(leftfold(data.path(), command), 1);
+        assert!(refused.contains("holds no log"), "{command:?}: {refused}");
+        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0, "{command:?}");
+    }
+}

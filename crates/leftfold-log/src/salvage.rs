@@ -1,0 +1,270 @@
+//! Getting out of a damaged log what is sound.
+//!
+//! **Owns:** [`salvage`] and its report. **Does not know:** indexes; how to mend a log; it changes nothing.
+//! **Invariants:** what is given out matched its checksum at its position; every position that is not given out is named,
+//! with the place where reading failed; memory is one frame.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use leftfold_model::Position;
+
+use crate::{
+    cache::FileCache,
+    disk::{Disk, FileKind, FileName},
+    error::StorageError,
+    read::LogEntry,
+    record::{Checksum, LogId, event, frame::FrameHeader, names::NameResolver},
+    recover::{Inventory, Marker, OpenError, read_header},
+    segment::scan::Scan,
+};
+
+/// Bytes of blocks that are kept: nothing is read through them.
+const CACHE_BYTES: usize = 0;
+
+/// Positions without a sound event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct MissingRange {
+    /// The first of them.
+    pub first: Position,
+    /// The last of them.
+    pub last: Position,
+    /// The file in which they should be.
+    pub file: FileName,
+    /// The byte at which reading that file failed; 0 if the file is missing.
+    pub offset: u64,
+    /// What is wrong there.
+    pub reason: String,
+}
+
+impl MissingRange {
+    /// How many positions they are.
+    #[must_use]
+    pub fn positions(&self) -> u64 {
+        self.last.get() - self.first.get() + 1
+    }
+}
+
+/// What a salvage finds, in the order of positions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Salvaged {
+    /// A sound event, or the sound place of an erased one.
+    Entry(LogEntry),
+    /// Positions without one.
+    Missing(MissingRange),
+}
+
+/// What a salvage came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct SalvageReport {
+    /// Sound events.
+    pub events: u64,
+    /// Sound places of erased events.
+    pub erased: u64,
+    /// Positions that are missing.
+    pub missing: u64,
+    /// Bytes at the end of the log without a sound event: what is left of an append that was never acknowledged, or damage.
+    pub torn_bytes: u64,
+}
+
+/// Reads every sound event of the log on this disk.
+///
+/// # Errors
+/// [`OpenError`]: the log is in use, of a newer format, or cannot be read; damage only if no file tells which log it is. An
+/// error of `each` ends the salvage.
+/// # Cost
+/// Reads every segment once; where one is damaged, looks for the next sound frame byte by byte.
+pub fn salvage<E: From<OpenError>>(
+    disk: &Arc<dyn Disk>,
+    each: &mut dyn FnMut(Salvaged) -> Result<(), E>,
+) -> Result<SalvageReport, E> {
+    let _lock = disk.lock().map_err(OpenError::from)?;
+    let inventory = Inventory::of(disk.as_ref())?;
+    let handles = FileCache::over(Arc::clone(disk), CACHE_BYTES);
+    let Some(log) = log_id(&handles, &inventory)? else {
+        return Ok(SalvageReport::default());
+    };
+    let marker = Marker::read_if(inventory.marker, disk.as_ref(), log).map_err(OpenError::from)?;
+    let mut salvage = Salvage {
+        handles: &handles,
+        seal: Checksum::of(log),
+        next: Position::FIRST,
+        report: SalvageReport::default(),
+        each,
+    };
+    for (&first, &generation) in &inventory.segments {
+        let name = FileName::of(FileKind::Segment { first, generation });
+        if first > salvage.next {
+            let missing = FileName::of(FileKind::Segment {
+                first: salvage.next,
+                generation: 0,
+            });
+            salvage.missing(first, missing, 0, "the segment is missing or ends early")?;
+        }
+        salvage.segment(&name, first)?;
+    }
+    if let Some(marker) = marker
+        && marker.next > salvage.next
+    {
+        let (first, generation) = (marker.first, marker.generation);
+        let newest = FileName::of(FileKind::Segment { first, generation });
+        let reason = "the log ended later when it was stopped";
+        salvage.missing(marker.next, newest, marker.end, reason)?;
+    }
+    Ok(salvage.report)
+}
+
+/// Which log it is, as the first sound header or the clean-stop marker says; `None` for a directory without segments.
+fn log_id(handles: &FileCache, inventory: &Inventory) -> Result<Option<LogId>, OpenError> {
+    let mut damage = None;
+    for (&first, &generation) in &inventory.segments {
+        match read_header(handles, first, generation) {
+            Ok(header) => return Ok(Some(header.log)),
+            Err(OpenError::Storage(error)) if error.is_corruption() => {
+                damage.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let marked = Marker::log_id(inventory.marker, handles.disk().as_ref())?;
+    match (marked, damage) {
+        (Some(log), Some(_)) => Ok(Some(log)),
+        (None, Some(error)) => Err(error.into()),
+        (_, None) => Ok(None),
+    }
+}
+
+struct Salvage<'a, E> {
+    handles: &'a FileCache,
+    seal: Checksum,
+    /// The next position to give out.
+    next: Position,
+    report: SalvageReport,
+    each: &'a mut dyn FnMut(Salvaged) -> Result<(), E>,
+}
+
+impl<E: From<OpenError>> Salvage<'_, E> {
+    /// Reports the positions from the next one to before `end` as missing.
+    fn missing(
+        &mut self,
+        end: Position,
+        file: FileName,
+        offset: u64,
+        reason: &str,
+    ) -> Result<(), E> {
+        let range = MissingRange {
+            first: self.next,
+            last: end.previous(),
+            file,
+            offset,
+            reason: reason.to_owned(),
+        };
+        self.report.missing += range.positions();
+        self.next = end;
+        (self.each)(Salvaged::Missing(range))
+    }
+
+    fn segment(&mut self, name: &FileName, first: Position) -> Result<(), E> {
+        let storage = |error: StorageError| E::from(OpenError::from(error));
+        let file = self.handles.get(name).map_err(storage)?;
+        let mut scan = Scan::of(file.as_ref(), *name, self.seal, first).map_err(storage)?;
+        let mut names = NameResolver::default();
+        let mut end = scan.offset();
+        loop {
+            let hole = scan.offset();
+            let Some((offset, header, body)) = scan.next_sound_header().map_err(storage)? else {
+                break;
+            };
+            if header.first > self.next {
+                let reason = "no sound frame holds these positions";
+                self.missing(header.first, *name, hole, reason)?;
+            }
+            self.frame(name, offset, &header, body, &mut names)?;
+            end = scan.offset();
+        }
+        let data_end = scan.end_of_data(end).map_err(storage)?;
+        self.report.torn_bytes = data_end.saturating_sub(end);
+        Ok(())
+    }
+
+    fn frame(
+        &mut self,
+        name: &FileName,
+        offset: u64,
+        header: &FrameHeader,
+        body: Bytes,
+        names: &mut NameResolver,
+    ) -> Result<(), E> {
+        let whole = body.len();
+        let (mut body, mut position) = (Some(body), header.first);
+        let mut damaged: Option<(u64, &'static str)> = None;
+        while position < header.end() {
+            let at = offset + (frame_offset(whole, body.as_ref())) as u64;
+            let found = match body.as_mut() {
+                Some(rest) => take(rest, self.seal, position, names),
+                None => Err("a record before it hides where it begins"),
+            };
+            match found {
+                Ok(entry) => {
+                    if let Some((at, reason)) = damaged.take() {
+                        self.missing(position, *name, at, reason)?;
+                    }
+                    self.give(entry)?;
+                }
+                Err(reason) => {
+                    damaged.get_or_insert((at, reason));
+                    body = body.and_then(|rest| skip(rest));
+                }
+            }
+            position = position.next();
+        }
+        match damaged {
+            Some((at, reason)) => self.missing(header.end(), *name, at, reason),
+            None => Ok(()),
+        }
+    }
+
+    fn give(&mut self, entry: LogEntry) -> Result<(), E> {
+        match entry.is_erased {
+            true => self.report.erased += 1,
+            false => self.report.events += 1,
+        }
+        self.next = entry.event.position.next();
+        (self.each)(Salvaged::Entry(entry))
+    }
+}
+
+/// Where in a frame the rest of its body begins.
+fn frame_offset(whole: usize, rest: Option<&Bytes>) -> usize {
+    crate::record::frame::HEADER_BYTES + whole - rest.map_or(0, Bytes::len)
+}
+
+/// Splits the record at the front off if it is sound; else leaves it there.
+fn take(
+    body: &mut Bytes,
+    seal: Checksum,
+    position: Position,
+    names: &mut NameResolver,
+) -> Result<LogEntry, &'static str> {
+    let mut rest = body.clone();
+    let record = event::take_record(&mut rest, seal, position).map_err(|m| m.what)?;
+    let parsed = event::parse(&record).map_err(|m| m.what)?;
+    let resolved = names.resolve(position, &parsed.naming);
+    let resolved = resolved.map_err(|_| "its names stand in a record that is damaged")?;
+    let entry = LogEntry {
+        is_erased: parsed.is_erased,
+        event: event::decode(&record, &parsed, position, resolved),
+    };
+    *body = rest;
+    Ok(entry)
+}
+
+/// What follows the record at the front, as far as its length can be believed.
+fn skip(mut body: Bytes) -> Option<Bytes> {
+    let size = event::size(&body).ok().filter(|&size| size <= body.len())?;
+    let _ = body.split_to(size);
+    Some(body)
+}
