@@ -84,8 +84,8 @@ impl<P: Process, H: CommandHandler<P::Command>> ProcessListener<P, H> {
         Ok(())
     }
 
-    /// Returns the changes that a reaction makes to the index of timers. For a repeated reaction they follow the log as it
-    /// is now: a later reaction may have moved or cancelled its timers.
+    /// Returns the changes that a reaction makes to the index of timers. A repeated reaction changes only what the
+    /// log still has as it set it: a later reaction may have moved or cancelled its timers, or be what they caused.
     async fn timer_changes(
         &self,
         stream: &leftfold_model::StreamName,
@@ -102,10 +102,13 @@ impl<P: Process, H: CommandHandler<P::Command>> ProcessListener<P, H> {
         };
         let mut changes = Vec::new();
         for name in names {
-            let due = match &stored {
-                Some(stored) => stored.due(name),
-                None => reacted.timers.due(name),
-            };
+            let due = reacted.timers.due(name);
+            if let Some(stored) = &stored
+                && (due.is_none() || stored.due(name) != due)
+            {
+                // Its entry may be all that is left of a timer that fired and whose commands were not all sent.
+                continue;
+            }
             changes.push(match due {
                 Some(due) => ConsumerChange::SetTimer(timer(P::NAME, id, name, due)?),
                 None => ConsumerChange::CancelTimer(timer_id(P::NAME, id, name)),
