@@ -56,37 +56,34 @@ fn main() {
     let kills: u32 = number("LEFTFOLD_KILLS").map_or(10, |n| u32::try_from(n).unwrap());
     let seed = number("LEFTFOLD_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("LEFTFOLD_SEED={seed} LEFTFOLD_KILLS={kills}");
-    let directory = tempfile::tempdir().unwrap();
-    let mut pauses = Pauses(seed);
-    let mut killed = 0;
-    let mut begun = 0;
-    while killed < kills {
-        let mut program = start(directory.path());
-        // The program is killed behind its start more often than in it.
-        begun += 1;
-        thread::sleep(pauses.next() + Duration::from_millis(20));
-        let ended = program.try_wait().unwrap();
-        match ended {
-            Some(status) => {
-                assert!(status.success(), "{status}");
-                break;
-            }
-            None => {
-                program.kill().unwrap();
-                program.wait().unwrap();
-                killed += 1;
-            }
-        }
-    }
-    let ended = start(directory.path()).wait().unwrap();
-    assert!(ended.success(), "{ended}");
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(check(directory.path()));
-    println!("order_fulfilment: {begun} starts, {killed} kills, {ORDERS} orders: ok");
-    assert!(
-        killed > 0,
-        "the program ended before it could be killed once"
-    );
+    let mut pauses = Pauses(seed);
+    let (mut killed, mut stores) = (0, 0);
+    while killed < kills {
+        let directory = tempfile::tempdir().unwrap();
+        killed += kill_until_it_ends(directory.path(), &mut pauses, kills - killed);
+        runtime.block_on(check(directory.path()));
+        stores += 1;
+    }
+    println!("order_fulfilment: {killed} kills, {stores} stores of {ORDERS} orders: ok");
+}
+
+/// Kills the program again and again until it ends by itself, or was killed so often; returns how often it was killed.
+fn kill_until_it_ends(directory: &Path, pauses: &mut Pauses, kills: u32) -> u32 {
+    for killed in 0..kills {
+        let mut program = start(directory);
+        // The program is killed behind its start more often than in it.
+        thread::sleep(pauses.next() + Duration::from_millis(20));
+        if let Some(status) = program.try_wait().unwrap() {
+            assert!(status.success(), "{status}");
+            return killed;
+        }
+        program.kill().unwrap();
+        program.wait().unwrap();
+    }
+    let ended = start(directory).wait().unwrap();
+    assert!(ended.success(), "{ended}");
+    kills
 }
 
 fn start(directory: &Path) -> std::process::Child {

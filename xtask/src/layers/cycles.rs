@@ -52,7 +52,7 @@ const KNOWN: &[KnownEdge] = &[
     KnownEdge {
         krate: "leftfold",
         from: "store",
-        to: "live",
+        to: "project",
         reason: "`Store` is the facade that constructs what holds it, as reqwest's `Client` does its requests",
     },
     KnownEdge {

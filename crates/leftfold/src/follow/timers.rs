@@ -1,8 +1,8 @@
-//! Which timers of a consumer are told of when.
+//! The timers of a consumer that are due.
 //!
-//! **Owns:** [`DueTimers`]: what is under way, what failed, and when to look again. **Does not know:** what a timer means.
-//! **Invariants:** a timer is under way once at a time; one whose handler failed is tried again after growing pauses, and never
-//! given up; nothing is remembered that the store does not know.
+//! **Owns:** [`DueTimers`]: which timers are under way, which failed, and when to read the store again.
+//! **Does not know:** what a timer means. **Invariants:** a timer is under way once at a time; a failed one is retried after
+//! growing pauses, without limit; all of this can be read again from the store.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,7 +18,7 @@ use super::settings::Backoff;
 /// Interval between two looks for due timers, while one may be due.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Pauses before a timer is told of again whose handler failed.
+/// Pauses before a failed timer is retried.
 const AGAIN: Backoff = Backoff {
     initial: Duration::from_millis(500),
     max: Duration::from_secs(60),

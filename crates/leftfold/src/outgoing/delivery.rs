@@ -25,8 +25,8 @@ pub struct Deliver<O, T> {
 }
 
 impl Store {
-    /// Sets up the delivery of messages: see [`Outgoing`] and [`Transport`]. Messages of one stream are delivered in order.
-    /// One that fails is tried again, and in the end parked with what follows of its stream.
+    /// Configures the delivery of messages: see [`Outgoing`] and [`Transport`]. Messages of one stream are delivered in order.
+    /// A failed one is retried, and in the end parked with later messages of its stream.
     pub fn deliver<O: Outgoing, T: Transport>(
         &self,
         outgoing: O,

@@ -1,7 +1,7 @@
-//! What leaves, in the form of CloudEvents.
+//! Messages in the form of CloudEvents.
 //!
 //! **Owns:** [`Outgoing`], [`CloudEvent`] and its JSON. **Does not know:** where it goes.
-//! **Invariants:** one event gives one id, whoever asks and however often.
+//! **Invariants:** every message of an event has the same id.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::{Event, Recorded, clock::rfc3339};
 
 /// Makes messages for other systems of events.
 ///
-/// What others are told is a contract with them: it changes when you say so, and not when an event of yours does.
+/// The type and data of a message are a contract with other systems, so they are independent of the event's own shape.
 pub trait Outgoing: Send + Sync + 'static {
     /// The events that messages are made of.
     type Event: Event;
@@ -21,7 +21,7 @@ pub trait Outgoing: Send + Sync + 'static {
     /// Where messages come from, as a URI reference: `source` of each.
     const SOURCE: &'static str;
 
-    /// The type of the message that this event makes, and its data; `None` if others are not told.
+    /// Returns the type and the data of this event's message; `None` if it has none.
     fn message(&self, event: &Recorded<Self::Event>) -> Option<(String, Value)>;
 }
 

@@ -1,9 +1,9 @@
 //! Messages to other systems: the log is the outbox.
 //!
 //! **Owns:** [`Outgoing`], which makes messages of events, [`Transport`], which delivers them, and [`Webhook`].
-//! **Does not know:** how events are followed; that is `follow`.
-//! **Invariants:** a message has the id of its event, so that who receives it twice can tell; messages of one stream are
-//! delivered in order; nothing is written before it leaves, for the event was stored.
+//! **Does not know:** how events are dispatched; that is `follow`.
+//! **Invariants:** a message has the id of its event, so that receivers recognise a repetition; messages of one stream are
+//! delivered in order; the stored event is the only record that a message has to be sent.
 
 mod delivery;
 mod message;

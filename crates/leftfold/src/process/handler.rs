@@ -1,7 +1,7 @@
-//! Who carries out the commands of a process.
+//! Handlers of the commands of a process.
 //!
 //! **Owns:** [`CommandHandler`], [`Sent`]. **Does not know:** what a command means.
-//! **Invariants:** a command has one key, however often it is sent.
+//! **Invariants:** every repetition of a command has the same key.
 
 use std::future::Future;
 
@@ -10,8 +10,8 @@ use crate::{Aggregate, HandlerError, Metadata, Repository, Store};
 /// Carries out the commands of a process.
 ///
 /// A command is carried out at least once: again after a crash, with the same key. Commands on aggregates that go through
-/// [`Sent::repository`] change them once. What the domain refuses is for the handler to tell, best by an event that the
-/// process sees; an error is tried again, and in the end parks the process.
+/// [`Sent::repository`] change them once. Record a refusal of the domain as an event that the process sees. An error is
+/// retried, and in the end parks the process.
 pub trait CommandHandler<C>: Send + Sync + 'static {
     /// Carries out one command.
     fn carry_out(
@@ -21,7 +21,7 @@ pub trait CommandHandler<C>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), HandlerError>> + Send;
 }
 
-/// How a command was sent.
+/// A command's identity and cause.
 #[derive(Debug, Clone)]
 pub struct Sent {
     pub(super) store: Store,
@@ -38,13 +38,13 @@ impl Sent {
         &self.id
     }
 
-    /// What tells this command from all others, for systems that recognise a repetition: at most 36 bytes.
+    /// The unique key of this command, for systems that recognise a repetition: 36 bytes.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Why: the correlation of what the process saw, caused by the event that it remembered.
+    /// The correlation of what the process saw; the cause is the event that it remembered.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
@@ -56,7 +56,7 @@ impl Sent {
         &self.store
     }
 
-    /// A repository whose commands have this command's key and metadata, so each aggregate is changed once.
+    /// Creates a repository whose commands have this command's key and metadata, so each aggregate is changed once.
     #[must_use]
     pub fn repository<A: Aggregate>(&self) -> Repository<A> {
         let repository = self.store.repository::<A>();

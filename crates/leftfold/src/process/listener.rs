@@ -1,8 +1,8 @@
 //! A process as a listener.
 //!
 //! **Owns:** [`ProcessListener`]: from events and timers to reactions, commands and changes of timers.
-//! **Does not know:** how events are handed out. **Invariants:** changes of timers are handed on only behind the reaction that
-//! they belong to; a timer that the log does not know to be set is not told of.
+//! **Does not know:** how events are dispatched. **Invariants:** changes of timers are queued only after the reaction that they
+//! belong to is committed; a timer fires only if the log records it as set.
 
 use std::{
     fmt,
@@ -39,7 +39,7 @@ impl<P, H> fmt::Debug for ProcessListener<P, H> {
 }
 
 impl Store {
-    /// Sets up a process, and who carries out its commands: see [`Process`].
+    /// Configures a process and the handler of its commands: see [`Process`].
     pub fn process<P: Process, H: CommandHandler<P::Command>>(
         &self,
         handler: H,
@@ -54,7 +54,7 @@ impl Store {
 }
 
 impl<P: Process, H: CommandHandler<P::Command>> ProcessListener<P, H> {
-    /// Reacts, carries out what comes of it, and hands on what changes in the index of timers, `first` before all else.
+    /// Commits a reaction, carries out its commands, and queues its changes of the index of timers, `first` before the others.
     async fn react(
         &self,
         id: &str,
@@ -84,8 +84,8 @@ impl<P: Process, H: CommandHandler<P::Command>> ProcessListener<P, H> {
         Ok(())
     }
 
-    /// Says what a reaction changes in the index of timers. Of a reaction that is repeated, what the log says now is written:
-    /// a later reaction may have moved or cancelled what it set.
+    /// Returns the changes that a reaction makes to the index of timers. A repeated reaction changes only what the
+    /// log still has as it set it: a later reaction may have moved or cancelled its timers, or be what they caused.
     async fn timer_changes(
         &self,
         stream: &leftfold_model::StreamName,
@@ -102,10 +102,13 @@ impl<P: Process, H: CommandHandler<P::Command>> ProcessListener<P, H> {
         };
         let mut changes = Vec::new();
         for name in names {
-            let due = match &stored {
-                Some(stored) => stored.due(name),
-                None => reacted.timers.due(name),
-            };
+            let due = reacted.timers.due(name);
+            if let Some(stored) = &stored
+                && (due.is_none() || stored.due(name) != due)
+            {
+                // Its entry may be all that is left of a timer that fired and whose commands were not all sent.
+                continue;
+            }
             changes.push(match due {
                 Some(due) => ConsumerChange::SetTimer(timer(P::NAME, id, name, due)?),
                 None => ConsumerChange::CancelTimer(timer_id(P::NAME, id, name)),
@@ -148,13 +151,13 @@ impl<P: Process, H: CommandHandler<P::Command>> Listener for ProcessListener<P, 
         };
         let stimulus = Stimulus {
             seen: Seen::Timer(&timer),
-            // One that was reacted to before is recognised all the same, so that its commands are sent to the end.
+            // A reaction that is already committed is repeated all the same, so that all its commands are sent.
             holds: set.due(&timer) == Some(due.due),
             time: due.due,
             key: format!("timer {timer} {}", due.due.as_micros()),
             metadata,
         };
-        // This entry of the index is done with; the reaction may set another.
+        // Removes this entry of the index; the reaction may set another.
         let done = ConsumerChange::CancelTimer(due.id.clone());
         self.react(&process, stimulus, Some(done)).await
     }

@@ -1,9 +1,9 @@
 //! Process managers: what happens next, over days and several aggregates.
 //!
-//! **Owns:** [`Process`], what it decides ([`Reaction`]), its timers, and who carries out its commands ([`CommandHandler`]).
-//! **Does not know:** how events are followed; that is `follow`.
+//! **Owns:** [`Process`], its decisions ([`Reaction`]), its timers, and the handlers of its commands ([`CommandHandler`]).
+//! **Does not know:** how events are dispatched; that is `follow`.
 //! **Invariants:** a reaction is committed under a key of the process and of what it reacted to, so it is committed once; its
-//! commands carry keys of their own; which timers are set stands in the log, and what consumers keep of them is an index.
+//! commands carry keys of their own; the log records which timers are set, and the timers of the consumer are an index.
 //! **Reading order:** [`Process`], [`Reaction`], `react`, `timers`, `listener`.
 
 mod definition;

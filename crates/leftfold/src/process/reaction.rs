@@ -59,7 +59,7 @@ pub struct Reaction<E, C> {
 }
 
 impl<E, C> Reaction<E, C> {
-    /// Nothing comes of it, and nothing is remembered. After a crash a timer that was ignored may be told of once more.
+    /// Creates a reaction that does nothing. After a crash, a timer that was ignored may fire again.
     pub fn ignore() -> Self {
         Self {
             events: Vec::new(),
@@ -68,7 +68,7 @@ impl<E, C> Reaction<E, C> {
         }
     }
 
-    /// The process remembers this event. Whatever else it decides goes with it.
+    /// Creates a reaction that records this event of the process. Commands and timers are added to it.
     pub fn remember(event: E) -> Self {
         Self {
             events: vec![event],
@@ -78,7 +78,7 @@ impl<E, C> Reaction<E, C> {
 }
 
 impl<E, C> Reaction<E, C> {
-    /// And this event. Like everything below it needs [`Self::remember`] first: a reaction that ignores stays one.
+    /// Adds an event. Like the methods below it needs [`Self::remember`] first: [`Self::ignore`] stays empty.
     pub fn and(mut self, event: E) -> Self {
         if !self.is_ignored() {
             self.events.push(event);
@@ -86,7 +86,7 @@ impl<E, C> Reaction<E, C> {
         self
     }
 
-    /// Sends a command, behind those before it.
+    /// Sends a command, after those added before.
     pub fn send(mut self, command: C) -> Self {
         if !self.is_ignored() {
             self.commands.push(command);
@@ -94,12 +94,12 @@ impl<E, C> Reaction<E, C> {
         self
     }
 
-    /// Sets the timer of this name to so long behind the time of what was seen. A timer that is set already is moved.
+    /// Sets the timer of this name to `pause` after the time of what was seen. A timer that is already set is moved.
     pub fn after(self, timer: impl Into<String>, pause: Duration) -> Self {
         self.timer(timer.into(), Some(When::After(pause)))
     }
 
-    /// Sets the timer of this name to a time. One that is past is due at once.
+    /// Sets the timer of this name to a time. A time in the past is due at once.
     pub fn at(self, timer: impl Into<String>, time: Timestamp) -> Self {
         self.timer(timer.into(), Some(When::At(time)))
     }
