@@ -74,7 +74,14 @@ const TABLES: &[Layers] = &[
         layers: &[
             &["store", "testing"],
             &["backend", "verify"],
-            &["append", "consumers", "erase", "listing", "snapshots"], // one question or collection each
+            &[
+                "append",
+                "consumers",
+                "entries",
+                "erase",
+                "listing",
+                "snapshots",
+            ], // one question or collection each
             &["tail"],
             &["read"],
             &["payload", "query"],
