@@ -80,6 +80,12 @@ const KNOWN: &[KnownEdge] = &[
         reason: "the model has one error; it names ids, and parsing an id fails with it",
     },
     KnownEdge {
+        krate: "leftfold-store",
+        from: "contract",
+        to: "backend",
+        reason: "a store hands out the back end that exact copies are made of, whose methods return the contract's values",
+    },
+    KnownEdge {
         krate: "leftfold-server",
         from: "state",
         to: "background",

@@ -41,7 +41,7 @@ const TABLES: &[Layers] = &[
         parent: "",
         layers: &[
             &["engine"],                        // threads, channels, the public interface
-            &["scavenge", "verify"],            // whole-log procedures on what recovery understands
+            &["salvage", "scavenge", "verify"], // whole-log procedures on what recovery understands
             &["recover"],                       // makes an open log of files
             &["append", "read", "maintenance"], // one operation each
             &["segment", "index"],              // structures that fill a file
@@ -60,6 +60,7 @@ const TABLES: &[Layers] = &[
         layers: &[
             &["conformance"],        // every store against the contract
             &["embedded", "memory"], // the stores
+            &["restore"],            // exact copies from backend to backend
             &["retention"],          // the lifecycle of streams, over any backend
             &["backend"],            // what a kind of storage implements
             &["contract"],           // what callers use
@@ -75,6 +76,7 @@ const TABLES: &[Layers] = &[
             &["store", "testing"],
             &["backend", "verify"],
             &["append", "erase", "listing", "snapshots"], // one question or collection each
+            &["entries"],
             &["tail"],
             &["read"],
             &["payload", "query"],

@@ -11,6 +11,7 @@ mod delete;
 mod demo;
 mod export;
 mod import;
+mod import_lines;
 mod metadata;
 mod migrate;
 mod read;

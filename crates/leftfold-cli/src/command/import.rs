@@ -5,8 +5,6 @@
 //! **Invariants:** a bad line stops the import with its number, whatever is wrong with it, and what stands before it is
 //! stored; memory does not grow with an exact export.
 
-mod plain;
-
 use std::{
     fs::File,
     io::{BufRead, BufReader, Write, stdin},
@@ -20,8 +18,7 @@ use leftfold_model::limits;
 use leftfold_server::json::ExportReader;
 use leftfold_store::{EventStore, restore::Restore};
 
-use self::plain::PlainImport;
-use super::{decompress::decompressed, output};
+use super::{decompress::decompressed, import_lines::PlainImport, output};
 use crate::{cli, open};
 
 /// The byte order mark that some programs write before UTF-8.
