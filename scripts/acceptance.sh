@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Drives the release build of the command line tool as a user would, and as bad luck would.
+# Drives the command line tool as a user would, and as bad luck would.
 #
 # LEFTFOLD_EVENTS sets how many events are imported (1,000,000 unless set).
 set -euo pipefail

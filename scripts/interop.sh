@@ -47,6 +47,7 @@ node() {
   cd "$work/node-flow"
   npm install --silent --no-audit --no-fund
   flow node node flow.js
+  flow node-groups node groups.js
   # The two lines that a server prints for Node, as they are, and behind them what uses the client they make.
   flow printed-lines bash -euc '
     until grep -q connectionString "$LEFTFOLD_DIR/first-lines"; do sleep 0.05; done
@@ -69,6 +70,7 @@ python_tools() {
 python() {
   python_tools --upgrade --requirement interop/python/requirements.txt
   flow python "$built/python/bin/python" interop/python/flow.py
+  flow python-groups "$built/python/bin/python" interop/python/groups_flow.py
   flow umadb-python "$built/python/bin/python" interop/python/umadb_flow.py
 }
 

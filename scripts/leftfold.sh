@@ -1,15 +1,19 @@
 # Sourced by the scripts that drive the command line tool: builds it, and says what went wrong where.
 #
-# Gives: $leftfold (the release binary), $work (an empty folder, removed at the end), and the functions below.
+# LEFTFOLD may name a command that is built already; without it, the release form is built.
+# Gives: $leftfold (a copy of the command), $work (an empty folder, removed at the end), and the functions below.
 # shellcheck shell=bash
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-cargo build --quiet --release --locked -p leftfold-cli
+if [ -z "${LEFTFOLD:-}" ]; then
+  cargo build --quiet --release --locked -p leftfold-cli
+  LEFTFOLD=${CARGO_TARGET_DIR:-target}/release/leftfold
+fi
 leftfold=$work/leftfold
-cp "${CARGO_TARGET_DIR:-target}/release/leftfold" "$leftfold"
+cp "$LEFTFOLD" "$leftfold"
 
 # say TEXT: announces the next thing that is checked.
 say() {

@@ -108,7 +108,7 @@ bench() {
   local script=$1
   shift
   env CARGO_TARGET_DIR="$PWD/target/benches" CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=false \
-    LEFTFOLD="${CARGO_TARGET_DIR:-$PWD/target}/release/leftfold" bash "$script" "$@"
+    bash "$script" "$@"
 }
 
 if ! command -v cargo >/dev/null 2>&1; then
@@ -123,6 +123,8 @@ step "go" need go golang
 step "pooler" need /usr/sbin/pgbouncer pgbouncer
 # By itself, so that the time a slow machine needs to compile does not count as tests that hang.
 step "build" cargo test --quiet --workspace --all-features --locked --no-run
+# What was built for the tests is what the scripts below drive: one build of everything.
+export LEFTFOLD="${CARGO_TARGET_DIR:-$PWD/target}/debug/leftfold"
 step "checks and tests" cargo run --quiet --locked --package xtask -- ci
 step "simulation" tests env LEFTFOLD_SEEDS="${LEFTFOLD_SEEDS:-20000}" cargo test --release --locked -p leftfold-sim
 # Its crates ask for a newer toolchain in their manifests than they use.
@@ -133,11 +135,12 @@ step "real payloads" bash scripts/real-payloads.sh
 step "java" need mvn default-jdk-headless maven
 step "python" need python3 python3 python3-venv
 step "clients of others" bash scripts/interop.sh
-step "acceptance" bash scripts/acceptance.sh
+step "acceptance" env LEFTFOLD_EVENTS="${LEFTFOLD_EVENTS:-300000}" bash scripts/acceptance.sh
 step "bench beside peers" bench scripts/bench.sh --quick --runs 1 --only "128 B, 8 writers"
 step "framework beside peers" bench scripts/bench-framework.sh --runs 1
 step "server, measured" bench scripts/bench-server.sh --quick --peers none
 step "postgres beside peers" bench scripts/bench-postgres.sh --runs 1 --seconds 1 --events 50000
+step "mongodb beside the bare driver" bench scripts/bench-mongodb.sh --runs 1 --seconds 1 --events 5000
 
 echo
 printf '%s' "$times"

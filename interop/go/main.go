@@ -60,6 +60,9 @@ func main() {
 	step("records of several streams are appended with checks on others", records)
 	step("checks of deleted and tombstoned streams are answered, and failing ones can be read", checks)
 	step("an event id belongs to its stream", copied)
+	step("a group is created once, found, changed and deleted", groupsManaged)
+	step("a consumer acknowledges, retries, parks and skips, and gets what is replayed", groupsSettled)
+	step("a server is killed under a group: every event is seen, and nothing is parked", groupsKilled)
 	fmt.Println("the flow of the Go client is through")
 }
 

@@ -8,10 +8,11 @@ use std::{sync::Arc, time::Instant};
 use futures_util::TryStreamExt;
 use leftfold::{
     Repository, Store,
-    model::{Append, EventType, ExpectedRevision, NewEvent, Read, Revision, StreamName},
+    model::{Append, EventType, ExpectedRevision, NewEvent, Read, Revision, Scope, StreamName},
 };
 use leftfold_postgres::PostgresStore;
-use leftfold_store::EventStore;
+use leftfold_store::{EventStore, Subscription};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     bank::{Account, account},
@@ -51,6 +52,43 @@ pub(crate) async fn appends(
         }
     })
     .await
+}
+
+/// Subscriptions to streams that get no events, each caught up. They end when the set is dropped.
+pub(crate) async fn subscribe(
+    store: &Arc<PostgresStore>,
+    subscriptions: u64,
+) -> anyhow::Result<JoinSet<()>> {
+    let mut idle = JoinSet::new();
+    let (caught_up, mut all) = mpsc::channel(1);
+    for nth in 0..subscriptions {
+        let mut deliveries = store.subscribe(Subscription {
+            scope: Scope::Stream(StreamName::new(format!("idle-{nth}"))?),
+            ..Subscription::default()
+        });
+        let caught_up = caught_up.clone();
+        idle.spawn(async move {
+            let mut told = Some(caught_up);
+            while let Ok(Some(delivery)) = deliveries.try_next().await {
+                if delivery.caught_up
+                    && let Some(told) = told.take()
+                {
+                    let _ = told.send(()).await;
+                }
+            }
+        });
+    }
+    drop(caught_up);
+    // The log must have an event, else a subscription has nothing to catch up with.
+    let event = NewEvent::json(EventType::new("Begun")?, "{}");
+    let first = Append::to(
+        StreamName::new("begun")?,
+        ExpectedRevision::Any,
+        vec![event],
+    )?;
+    store.append(first).await?;
+    while all.recv().await.is_some() {}
+    Ok(idle)
 }
 
 pub(crate) async fn bank(address: &str) -> anyhow::Result<Repository<Account>> {

@@ -101,6 +101,14 @@ async fn main() -> anyhow::Result<()> {
                 .show(&name, "pgbench, plain insert");
         }
     }
+    for subscriptions in [20, 100, 400] {
+        let name = format!("append, 1 client, {subscriptions} idle subscriptions");
+        if wants(&name) {
+            idle_subscriptions(&server, &arguments, subscriptions)
+                .await?
+                .show(&name, "no subscription");
+        }
+    }
     for callers in [1, 8, 64] {
         let name = format!("bank, {callers} callers");
         if wants(&name) {
@@ -132,6 +140,25 @@ async fn appends(server: &Server, arguments: &Arguments, clients: u64) -> anyhow
             clients,
             arguments.seconds,
         )?);
+    }
+    Ok(row)
+}
+
+/// Appends of one client beside subscriptions that nothing matches, and without them.
+async fn idle_subscriptions(
+    server: &Server,
+    arguments: &Arguments,
+    subscriptions: u64,
+) -> anyhow::Result<Row> {
+    let store = leftfold_rows::open(&server.database()).await?;
+    let mut row = Row::default();
+    for run in 0..arguments.runs {
+        let idle = leftfold_rows::subscribe(&store, subscriptions).await?;
+        let rate = leftfold_rows::appends(&store, 2 * run, 1, arguments.seconds).await?;
+        row.leftfold.push(rate);
+        drop(idle);
+        let rate = leftfold_rows::appends(&store, 2 * run + 1, 1, arguments.seconds).await?;
+        row.peer.push(rate);
     }
     Ok(row)
 }

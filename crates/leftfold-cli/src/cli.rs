@@ -3,10 +3,14 @@
 //! **Owns:** every flag and its help. **Does not know:** what subcommands do with them.
 //! **Invariants:** every subcommand's help has an example; values are validated where they are parsed.
 
+mod access;
+
 use std::{path::PathBuf, str::FromStr};
 
-use crate::setting_args::SettingArgs;
+pub(crate) use self::access::{Audit, Certs, Keys, KeysCommand, Users, UsersCommand};
+use crate::{group_args::GroupsCommand, setting_args::SettingArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use leftfold_error_codes::ErrorCode;
 use leftfold_model::{
     Category, EventId, EventType, ExpectedRevision, Query, QueryItem, Revision, StreamName, Tag,
 };
@@ -81,6 +85,14 @@ pub(crate) enum Command {
         leftfold consumers --data data skip mailer 17"
     )]
     Consumers(Consumers),
+    /// Shows, creates and changes groups of competing consumers, and settles what they parked.
+    #[command(
+        after_help = "The server that acts for a group carries out what is asked for: within seconds, or when a consumer \
+        connects again.\n\n\
+        Examples:\n  leftfold groups --url leftfold://localhost:2113 list\n  leftfold groups --data data create orders mailer \
+        --from start --max-retries 5\n  leftfold groups --data data parked '$all' audit"
+    )]
+    Groups(Groups),
     /// Deletes a stream. The next append recreates it, unless the deletion is permanent.
     #[command(after_help = "Example:\n  leftfold delete --data data --stream account-1")]
     Delete(Delete),
@@ -119,6 +131,35 @@ pub(crate) enum Command {
         Examples:\n  leftfold serve --data data\n  leftfold serve --memory --listen 127.0.0.1:0"
     )]
     Serve(Serve),
+    /// Makes an authority and certificates for development.
+    #[command(
+        after_help = "Files that are there are not replaced; the authority is used again.\n\n\
+        Examples:\n  leftfold certs certs\n  leftfold certs certs --host events.internal --host 10.0.0.7\n  \
+        leftfold certs certs --user ann"
+    )]
+    Certs(Certs),
+    /// Lists and changes the users of a server, or of a store that no server has open.
+    #[command(
+        after_help = "Examples:\n  leftfold users create ann --group '$ops' --password-file ann.txt --data data\n  \
+        leftfold users list --data data"
+    )]
+    Users(Users),
+    /// Lists, makes and revokes the API keys of a server, or of a store that no server has open.
+    #[command(
+        after_help = "A grant is read, append or admin, alone or within a scope.\n\n\
+        Examples:\n  leftfold keys create shop --grant append:category=order --grant read --data data\n  \
+        leftfold keys revoke 8f3a... --data data"
+    )]
+    Keys(Keys),
+    /// Prints the audit, and checks that every entry is as it was written.
+    #[command(after_help = "Example:\n  leftfold audit --verify --data data")]
+    Audit(Audit),
+    /// Explains an error code: what happened, the causes, what to do. Without a code, lists all.
+    #[command(after_help = "Example:\n  leftfold explain LF0002")]
+    Explain {
+        /// The code that an error message ends with.
+        code: Option<ErrorCode>,
+    },
     /// Prints completions for a shell.
     #[command(
         after_help = "Example:\n  leftfold completions bash > /etc/bash_completion.d/leftfold"
@@ -137,7 +178,7 @@ pub(crate) struct Data {
     /// create it if it is missing. [env: LEFTFOLD_DATA]
     #[arg(long, value_name = "STORE")]
     pub(crate) data: Option<PathBuf>,
-    /// Server of the store, as `leftfold://host:port`. [env: LEFTFOLD_URL]
+    /// Server of the store, as `leftfold://host:port`, with `?tls=true&tlsCaFile=FILE` if it is encrypted. [env: LEFTFOLD_URL]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
 }
@@ -358,6 +399,17 @@ pub(crate) struct Metadata {
     /// New metadata, a JSON object that replaces the old one; `-` reads standard input.
     #[arg(value_name = "JSON")]
     pub(crate) content: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Groups {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print the result as JSON, one object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: GroupsCommand,
 }
 
 #[derive(Debug, Args)]

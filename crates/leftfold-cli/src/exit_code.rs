@@ -1,12 +1,15 @@
-//! Mapping errors to exit codes and one line of text.
+//! Mapping errors to error codes, and those to exit codes.
 //!
-//! **Owns:** [`Exit`] and the mapping. **Does not know:** subcommands.
+//! **Owns:** [`Exit`], [`code_of`]: which code each error has. **Does not know:** subcommands.
 //! **Invariants:** the code depends on the kind of error, never on its text.
 
-use std::{io, process::ExitCode};
+use std::{error::Error, io, process::ExitCode};
 
-use leftfold_log::{OpenError, StorageError};
-use leftfold_model::{Conflict, ErrorChain};
+use leftfold_client::ConnectError;
+use leftfold_error_codes::ErrorCode;
+use leftfold_log::{OpenError, StorageError, disk::LockError};
+use leftfold_model::{Conflict, ErrorChain, ModelError};
+use leftfold_server::{BindError, SettingError};
 use leftfold_store::{AppendError, ReadError, consumers::ConsumerError};
 
 use crate::open::StoreLocationError;
@@ -28,6 +31,11 @@ pub(crate) enum Exit {
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
 
+/// A line of an import that is not an event of this store.
+#[derive(Debug, thiserror::Error)]
+#[error("line {0} is refused")]
+pub(crate) struct InvalidLine(pub(crate) u64);
+
 /// Converts an error about the command line into a [`UsageError`].
 pub(crate) fn usage<T>(result: Result<T, impl Into<anyhow::Error>>) -> anyhow::Result<T> {
     result.map_err(|error| UsageError(ErrorChain(error.into().as_ref()).to_string()).into())
@@ -39,39 +47,116 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Returns the exit code for an error.
 pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
-    for cause in error.chain() {
-        if cause.is::<StoreLocationError>() || cause.is::<UsageError>() {
-            return Exit::Usage;
-        }
-        if matches!(
-            cause.downcast_ref(),
-            Some(AppendError::OutcomeUnknown { .. })
-        ) {
-            return Exit::OutcomeUnknown;
-        }
-        let corrupt = cause
-            .downcast_ref::<StorageError>()
-            .is_some_and(StorageError::is_corruption)
-            || matches!(
-                cause.downcast_ref::<ReadError>(),
-                Some(ReadError::Corrupt { .. })
-            )
-            || matches!(
-                cause.downcast_ref::<ConsumerError>(),
-                Some(ConsumerError::Damaged { .. })
-            )
-            || matches!(cause.downcast_ref::<OpenError>(), Some(OpenError::Storage(e)) if e.is_corruption());
-        if corrupt {
-            return Exit::Corruption;
-        }
-        let conflict = cause.is::<Conflict>()
-            || matches!(cause.downcast_ref(), Some(AppendError::Conflict(_)));
-        if conflict {
-            return Exit::Conflict;
-        }
+    match code_of(error) {
+        Some(ErrorCode::Usage | ErrorCode::InvalidAddress) => Exit::Usage,
+        Some(
+            ErrorCode::WrongRevision
+            | ErrorCode::ConditionFailed
+            | ErrorCode::StreamDeleted
+            | ErrorCode::PartlyStored,
+        ) => Exit::Conflict,
+        Some(ErrorCode::Corrupt) => Exit::Corruption,
+        Some(ErrorCode::OutcomeUnknown) => Exit::OutcomeUnknown,
+        _ => Exit::Failed,
     }
-    Exit::Failed
+}
+
+/// Returns the code of the most specific cause that has one.
+pub(crate) fn code_of(error: &anyhow::Error) -> Option<ErrorCode> {
+    // An unavailable store is the least that can be said: what is behind it may be damage.
+    let codes = || error.chain().filter_map(code_of_cause);
+    let specific = codes().find(|code| *code != ErrorCode::StoreUnavailable);
+    match specific.or_else(|| codes().next()) {
+        // What a line breaks is a rule of the model, or none that has a code.
+        None | Some(ErrorCode::InvalidRequest) if error.is::<InvalidLine>() => {
+            Some(ErrorCode::InvalidLine)
+        }
+        code => code,
+    }
+}
+
+fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<ErrorCode> {
+    contract_code(cause)
+        .or_else(|| opening_code(cause))
+        .or_else(|| cause.downcast_ref().map(storage_code))
+        .or_else(|| cause.downcast_ref().and_then(serving_code))
+        .or_else(|| cause.downcast_ref().map(location_code))
+        .or_else(|| {
+            cause
+                .is::<SettingError>()
+                .then_some(ErrorCode::InvalidSetting)
+        })
+        .or_else(|| cause.is::<UsageError>().then_some(ErrorCode::Usage))
+}
+
+fn contract_code(cause: &(dyn Error + 'static)) -> Option<ErrorCode> {
+    let append = cause.downcast_ref::<AppendError>().map(ErrorCode::from);
+    append
+        .or_else(|| cause.downcast_ref::<ReadError>().map(ErrorCode::from))
+        .or_else(|| cause.downcast_ref::<Conflict>().map(ErrorCode::from))
+        .or_else(|| cause.downcast_ref::<ConsumerError>().map(ErrorCode::from))
+        .or_else(|| cause.downcast_ref::<ModelError>().map(ErrorCode::from))
+}
+
+fn opening_code(cause: &(dyn Error + 'static)) -> Option<ErrorCode> {
+    if let Some(error) = cause.downcast_ref::<OpenError>() {
+        return match error {
+            OpenError::Lock(LockError::Held) => Some(ErrorCode::StoreInUse),
+            OpenError::ForeignFile { .. } => Some(ErrorCode::ForeignFile),
+            OpenError::NewerFormat { .. } => Some(ErrorCode::NewerFormat),
+            OpenError::Storage(error) => Some(storage_code(error)),
+            _ => Some(ErrorCode::FileFailed),
+        };
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return match error {
+            leftfold_postgres::OpenError::Address { .. } => Some(ErrorCode::InvalidAddress),
+            leftfold_postgres::OpenError::Connect { .. } => Some(ErrorCode::Unreachable),
+            leftfold_postgres::OpenError::Unsafe { .. } => Some(ErrorCode::UnsafeDatabase),
+            leftfold_postgres::OpenError::Newer { .. } => Some(ErrorCode::NewerFormat),
+            leftfold_postgres::OpenError::NotMigrated { .. } => Some(ErrorCode::NotMigrated),
+            _ => None,
+        };
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return match error {
+            leftfold_mongodb::OpenError::Address { .. } => Some(ErrorCode::InvalidAddress),
+            leftfold_mongodb::OpenError::Connect { .. } => Some(ErrorCode::Unreachable),
+            leftfold_mongodb::OpenError::Unsafe { .. } => Some(ErrorCode::UnsafeDatabase),
+            leftfold_mongodb::OpenError::Newer { .. } => Some(ErrorCode::NewerFormat),
+            _ => None,
+        };
+    }
+    cause.downcast_ref().map(|error| match error {
+        ConnectError::Address { .. } => ErrorCode::InvalidAddress,
+        _ => ErrorCode::Unreachable,
+    })
+}
+
+fn storage_code(error: &StorageError) -> ErrorCode {
+    match error {
+        StorageError::NewerFormat { .. } => ErrorCode::NewerFormat,
+        error if error.is_corruption() => ErrorCode::Corrupt,
+        _ => ErrorCode::FileFailed,
+    }
+}
+
+fn serving_code(error: &BindError) -> Option<ErrorCode> {
+    match error {
+        BindError::Exposed { .. } => Some(ErrorCode::ExposedServer),
+        BindError::Refused { .. } => Some(ErrorCode::AddressInUse),
+        _ => None,
+    }
+}
+
+fn location_code(error: &StoreLocationError) -> ErrorCode {
+    match error {
+        StoreLocationError::UnknownScheme(_) => ErrorCode::InvalidAddress,
+        StoreLocationError::NoDirectory(_) => ErrorCode::StoreNotFound,
+        _ => ErrorCode::Usage,
+    }
 }
 
 /// Returns whether the reader of standard output closed it, as `head` does.
@@ -95,5 +180,35 @@ mod tests {
         assert_eq!(exit_of(&unknown), Exit::OutcomeUnknown);
         let named = unknown.context("repeat the command with --id ...");
         assert_eq!(exit_of(&named), Exit::OutcomeUnknown);
+    }
+
+    #[test]
+    fn damage_behind_an_unavailable_store_is_what_an_error_is_about() {
+        let damage = ReadError::Corrupt {
+            cause: Arc::new(io::Error::other("segment 7")),
+        };
+        let unavailable = anyhow::Error::from(AppendError::Unavailable {
+            cause: Arc::new(damage),
+        });
+        assert_eq!(code_of(&unavailable), Some(ErrorCode::Corrupt));
+        assert_eq!(exit_of(&unavailable), Exit::Corruption);
+    }
+
+    #[test]
+    fn a_refused_line_is_one_whatever_rule_it_breaks() {
+        let refused = |cause: anyhow::Error| code_of(&cause.context(InvalidLine(3)));
+        let rule = leftfold_model::StreamName::new("").unwrap_err();
+        assert_eq!(refused(rule.into()), Some(ErrorCode::InvalidLine));
+        assert_eq!(
+            refused(anyhow::anyhow!("not JSON")),
+            Some(ErrorCode::InvalidLine)
+        );
+        let unavailable = ReadError::Unavailable {
+            cause: Arc::new(io::Error::other("connection reset")),
+        };
+        assert_eq!(
+            refused(unavailable.into()),
+            Some(ErrorCode::StoreUnavailable)
+        );
     }
 }

@@ -8,7 +8,10 @@ mod cli;
 mod command;
 mod display;
 mod exit_code;
+mod group_args;
 mod open;
+#[cfg(test)]
+mod reference;
 mod setting_args;
 mod signals;
 
@@ -38,6 +41,12 @@ fn main() -> ExitCode {
                 "leftfold: {}",
                 display::escape(&ErrorChain(error.as_ref()).to_string())
             );
+            if let Some(code) = exit_code::code_of(&error) {
+                let _ = writeln!(
+                    std::io::stderr().lock(),
+                    "leftfold: error {code}; `leftfold explain {code}` says what to do"
+                );
+            }
             exit_code::exit_of(&error).into()
         }
     }

@@ -4,10 +4,10 @@
 //! **Invariants:** commands see a store, never which one; commands that only read refuse to create one; a flag overrides the
 //! environment; no message contains a password.
 
-use std::{env, fmt, path::Path, path::PathBuf, sync::Arc};
+use std::{env, fmt, fs, path::Path, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
-use leftfold_client::Client;
+use leftfold_client::{Client, ClientOptions, Credentials};
 use leftfold_mongodb::{MongoOptions, MongoStore};
 use leftfold_postgres::{PostgresOptions, PostgresStore};
 use leftfold_store::{EmbeddedStore, EventStore, LogOptions, OpenError};
@@ -45,6 +45,8 @@ pub(crate) enum StoreLocationError {
     UnknownScheme(String),
     #[error("--data and --memory contradict each other; give one of them")]
     DataAndMemory,
+    #[error("no directory at {}; expected the directory of a store", .0.display())]
+    NoDirectory(PathBuf),
     #[error("store not named; give --data STORE or --memory, or set LEFTFOLD_DATA")]
     MissingToServe,
 }
@@ -136,7 +138,7 @@ pub(crate) async fn existing_for_writing(data: &Data) -> anyhow::Result<Arc<dyn 
 /// Refuses an absent directory: a typing mistake must not look like an empty store.
 pub(crate) fn must_exist(directory: &Path) -> anyhow::Result<()> {
     if !directory.is_dir() {
-        bail!("there is no directory {}", directory.display());
+        return Err(StoreLocationError::NoDirectory(directory.to_owned()).into());
     }
     Ok(())
 }
@@ -172,6 +174,47 @@ pub(crate) async fn at(place: &StoreLocation) -> anyhow::Result<Arc<dyn EventSto
             let store = MongoStore::open_with((**options).clone()).await;
             Ok(Arc::new(store.with_context(cannot)?))
         }
-        StoreLocation::Server(address) => Ok(Arc::new(Client::connect(address).await?)),
+        StoreLocation::Server(address) => Ok(Arc::new(
+            Client::connect_with(address, client_options()?).await?,
+        )),
     }
+}
+
+/// How commands connect to a server.
+pub(crate) fn client_options() -> anyhow::Result<ClientOptions> {
+    Ok(match credentials()? {
+        Some(credentials) => ClientOptions::default().with_credentials(credentials),
+        None => ClientOptions::default(),
+    })
+}
+
+/// Who the command is for a server: the API key in the file that `LEFTFOLD_API_KEY_FILE` names, or the user of
+/// `LEFTFOLD_USER` with the password in the file that `LEFTFOLD_PASSWORD_FILE` names.
+fn credentials() -> anyhow::Result<Option<Credentials>> {
+    let secret = |variable: &str| {
+        let Some(file) = env::var_os(variable).map(PathBuf::from) else {
+            return Ok(None);
+        };
+        let text = fs::read_to_string(&file);
+        let text = text.with_context(|| format!("cannot read {variable} {}", file.display()))?;
+        anyhow::Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+    };
+    let key = secret("LEFTFOLD_API_KEY_FILE")?.map(Credentials::api_key);
+    let password = match (
+        env::var("LEFTFOLD_USER").ok(),
+        secret("LEFTFOLD_PASSWORD_FILE")?,
+    ) {
+        (Some(login), Some(password)) => Some(Credentials::password(login, password)),
+        (None, None) => None,
+        (Some(_), None) => bail!(
+            "LEFTFOLD_USER is set and LEFTFOLD_PASSWORD_FILE is not; expected both or neither"
+        ),
+        (None, Some(_)) => bail!(
+            "LEFTFOLD_PASSWORD_FILE is set and LEFTFOLD_USER is not; expected both or neither"
+        ),
+    };
+    if key.is_some() && password.is_some() {
+        bail!("LEFTFOLD_API_KEY_FILE and LEFTFOLD_USER are both set; expected one of them");
+    }
+    Ok(key.or(password))
 }

@@ -1,9 +1,9 @@
 //! The address of a server.
 //!
-//! **Owns:** the form `leftfold://host:port`. **Does not know:** connections.
+//! **Owns:** the form `leftfold://host:port?tls=true&tlsCaFile=FILE`. **Does not know:** connections.
 //! **Invariants:** any other form is an error that quotes it; nothing is guessed.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use tonic::transport::Uri;
 
@@ -18,12 +18,26 @@ const PORT: u16 = 2113;
 pub(crate) struct Address {
     host: String,
     port: u16,
+    tls: Option<Tls>,
+}
+
+/// How a connection is encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Tls {
+    /// The file with the authorities that are trusted; `None`: those that the system trusts.
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 impl Address {
     /// The address as the HTTP library takes it.
     pub(crate) fn http(&self) -> String {
-        format!("http://{}:{}", self.host, self.port)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}:{}", self.host, self.port)
+    }
+
+    /// How the connection is encrypted, if it is.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 }
 
@@ -53,11 +67,14 @@ impl FromStr for Address {
             .filter(|authority| !authority.host().is_empty())
             .ok_or_else(|| refused("it names no host"))?;
         if authority.as_str().contains('@') {
-            return Err(refused("a server does not take a user's name"));
+            return Err(refused(
+                "credentials stand in the options of the client, not in the address",
+            ));
         }
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(refused("nothing may follow the port"));
+        if !matches!(uri.path(), "" | "/") {
+            return Err(refused("nothing but ?tls=... may follow the port"));
         }
+        let tls = tls(uri.query()).map_err(refused)?;
         let after_host = authority.as_str().get(authority.host().len()..);
         let port = match (authority.port_u16(), after_host) {
             (Some(port), _) if port > 0 => port,
@@ -67,7 +84,36 @@ impl FromStr for Address {
         Ok(Self {
             host: authority.host().to_owned(),
             port,
+            tls,
         })
+    }
+}
+
+/// Reads what stands behind the question mark.
+fn tls(query: Option<&str>) -> Result<Option<Tls>, &'static str> {
+    let (mut on, mut ca_file) = (None, None);
+    for pair in query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+    {
+        match pair.split_once('=') {
+            Some(("tls", "true")) if on.is_none() => on = Some(true),
+            Some(("tls", "false")) if on.is_none() => on = Some(false),
+            Some(("tlsCaFile", file)) if ca_file.is_none() && !file.is_empty() => {
+                ca_file = Some(PathBuf::from(file));
+            }
+            _ => {
+                return Err(
+                    "nothing but ?tls=true, ?tls=false and &tlsCaFile=FILE may follow the port",
+                );
+            }
+        }
+    }
+    match (on, ca_file) {
+        (Some(true), ca_file) => Ok(Some(Tls { ca_file })),
+        (_, None) => Ok(None),
+        (_, Some(_)) => Err("tlsCaFile may follow tls=true only"),
     }
 }
 
@@ -89,6 +135,12 @@ mod tests {
             ("leftfold://127.0.0.1:80/", "http://127.0.0.1:80"),
             ("leftfold://events.example", "http://events.example:2113"),
             ("leftfold://[::1]:9", "http://[::1]:9"),
+            ("leftfold://a:1?tls=false", "http://a:1"),
+            ("leftfold://a:1?tls=true", "https://a:1"),
+            (
+                "leftfold://a:1/?tls=true&tlsCaFile=certs/ca.crt",
+                "https://a:1",
+            ),
         ] {
             assert_eq!(parsed(text).as_deref(), Ok(http), "{text}");
         }
@@ -105,6 +157,9 @@ mod tests {
             ("leftfold://:2113", "host"),
             ("leftfold://a:2113/b", "follow"),
             ("leftfold://a:2113?b=c", "follow"),
+            ("leftfold://a:2113?tls=yes", "follow"),
+            ("leftfold://a:2113?tls=true&tls=true", "follow"),
+            ("leftfold://a:2113?tlsCaFile=ca.crt", "follow"),
             ("leftfold://a:0", "port"),
             ("leftfold://a:70000", "port"),
             ("leftfold://a b:1", "form"),

@@ -6,17 +6,18 @@ use std::{fmt, sync::Arc};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{Append, Appended, Position, Read, StreamName};
-use leftfold_proto::leftfold::v1 as wire;
+use leftfold_proto::leftfold::v1::{self as wire, store_client::StoreClient};
 use leftfold_store::{
     AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
     Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState, Subscription,
+    consumers::Consumers,
 };
 use tokio::{
     sync::{Semaphore, mpsc},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::{
     ClientOptions, ConnectError, TransportError,
@@ -24,7 +25,10 @@ use crate::{
     append::Writer,
     backoff::Backoff,
     call::ConnectionPool,
+    channel::{self, Connected},
     connection::{Connection, LastError, StoreStub},
+    consumers::RemoteConsumers,
+    credentials::Authorize,
     decode, list, read,
     session::Sender,
     snapshots::RemoteSnapshotStore,
@@ -36,9 +40,6 @@ use crate::{
 const MESSAGE_BYTES: usize = 256 * 1024;
 /// Maximum queued appends of each connection.
 const QUEUE: usize = 1024;
-/// Bytes that may be in flight on one connection. Reads are bounded one by one, so that an unconsumed one does not hold
-/// up the others.
-const CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// The store of a server. Cheap to clone; clones share the connections.
 ///
@@ -71,6 +72,9 @@ impl fmt::Debug for Client {
 impl Client {
     /// Connects to the server at `leftfold://host:port`; without a port, 2113.
     ///
+    /// With `?tls=true` the connection is encrypted, and the server's certificate must be issued by an authority that the
+    /// system trusts; with `?tls=true&tlsCaFile=FILE`, by one in that PEM file.
+    ///
     /// The server must be reachable now. Later it may restart: see the crate's documentation.
     ///
     /// # Errors
@@ -96,21 +100,32 @@ impl Client {
         let options = options
             .with_connections(connections)
             .with_in_flight_appends_max(appends);
-        let address = parsed.to_string();
-        let endpoint = endpoint(&parsed, &options)?;
-        let first = endpoint.connect().await;
-        let first = first.map_err(|source| ConnectError::Unreachable {
-            address: address.clone(),
-            cause: Arc::new(source),
-        })?;
-        let described = describe(calls(first.clone(), &options), &address, &options).await?;
+        let Connected {
+            address,
+            endpoint,
+            authorize,
+            channel: first,
+        } = channel::connect(&parsed, &options).await?;
+        let described = describe(
+            calls(first.clone(), &authorize, &options),
+            &address,
+            &options,
+        )
+        .await?;
         let taken = usize::try_from(described.message_bytes_max).unwrap_or(usize::MAX);
         // Whatever is about as long as that still fits.
         let message_bytes = (taken / 2).clamp(1, MESSAGE_BYTES);
         let more = (1..options.connections).map(|_| endpoint.connect_lazy());
         let connections: Vec<_> = std::iter::once(first)
             .chain(more)
-            .map(|channel| connection(calls(channel, &options), &address, &options, message_bytes))
+            .map(|channel| {
+                connection(
+                    calls(channel, &authorize, &options),
+                    &address,
+                    &options,
+                    message_bytes,
+                )
+            })
             .collect();
         let in_flight = Arc::new(Semaphore::new(options.in_flight_appends_max));
         let pool = ConnectionPool::new(address, options, connections, CancellationToken::new());
@@ -127,27 +142,8 @@ impl Client {
     }
 }
 
-fn endpoint(address: &Address, options: &ClientOptions) -> Result<Endpoint, ConnectError> {
-    let refused = |_| ConnectError::Address {
-        given: address.to_string(),
-        reason: "it is not of the form leftfold://host:port",
-    };
-    let agent = concat!("leftfold-client/", env!("CARGO_PKG_VERSION"));
-    Ok(Endpoint::from_shared(address.http())
-        .map_err(refused)?
-        .user_agent(agent)
-        .map_err(refused)?
-        .connect_timeout(options.connect_timeout)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(options.keepalive_interval)
-        .keep_alive_timeout(options.keepalive_timeout)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(options.stream_window_bytes)
-        .initial_connection_window_size(CONNECTION_WINDOW))
-}
-
-fn calls(channel: Channel, options: &ClientOptions) -> StoreStub {
-    StoreStub::new(channel)
+fn calls(channel: Channel, authorize: &Authorize, options: &ClientOptions) -> StoreStub {
+    StoreClient::with_interceptor(channel, authorize.clone())
         .max_decoding_message_size(options.message_bytes_max)
         .max_encoding_message_size(usize::MAX)
 }
@@ -263,6 +259,10 @@ impl EventStore for Client {
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
         Arc::new(RemoteSnapshotStore(Arc::clone(&self.pool)))
+    }
+
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        Arc::new(RemoteConsumers(Arc::clone(&self.pool)))
     }
 
     /// Closes this client and its clones; the server's store stays open.

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use leftfold_proto::leftfold::v1::store_client::StoreClient;
 use leftfold_store::Cause;
 use tokio::sync::mpsc;
-use tonic::transport::Channel;
+use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
-use crate::queued_append::QueuedAppend;
+use crate::{credentials::Authorize, queued_append::QueuedAppend};
 
 /// The calls of the protocol, over one connection.
-pub(crate) type StoreStub = StoreClient<Channel>;
+pub(crate) type StoreStub = StoreClient<InterceptedService<Channel, Authorize>>;
 
 /// A connection; the next call after its loss reconnects.
 #[derive(Debug)]

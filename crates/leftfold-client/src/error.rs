@@ -3,7 +3,7 @@
 //! **Owns:** [`ConnectError`], [`TransportError`]. **Does not know:** the contract's errors, which carry these as causes.
 //! **Invariants:** messages name the address and never a password.
 
-use std::time::Duration;
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use leftfold_model::Position;
 use leftfold_store::Cause;
@@ -19,6 +19,15 @@ pub enum ConnectError {
         given: String,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// The file with the trusted authorities cannot be read.
+    #[error("cannot read tlsCaFile {}", file.display())]
+    CaFile {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Arc<io::Error>,
     },
     /// No server answers at the address.
     #[error("cannot reach a server at {address}")]
@@ -109,6 +118,6 @@ impl TransportError {
 
     /// Returns the error as a cause of the contract's errors.
     pub(crate) fn cause(self) -> Cause {
-        std::sync::Arc::new(self)
+        Arc::new(self)
     }
 }

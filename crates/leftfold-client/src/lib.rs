@@ -8,12 +8,16 @@
 //! **Reading order:** [`Client`], [`ClientOptions`], `append`, `session`, `read`, `subscribe`, then `call` and the
 //! translations.
 
+mod access;
 mod address;
 mod append;
 mod backoff;
 mod call;
+mod channel;
 mod client;
 mod connection;
+mod consumers;
+mod credentials;
 mod decode;
 mod encode;
 mod error;
@@ -26,6 +30,8 @@ mod snapshots;
 mod status;
 mod subscribe;
 
+pub use access::{AccessCallError, AccessClient, CreatedApiKey, RemoteApiKey, RemoteUser};
 pub use client::Client;
+pub use credentials::Credentials;
 pub use error::{ConnectError, TransportError};
 pub use options::ClientOptions;

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::Credentials;
+
 /// Options of a client. The defaults suit a server in the same network.
 ///
 /// ```
@@ -39,6 +41,8 @@ pub struct ClientOptions {
     pub message_bytes_max: usize,
     /// Bytes that the server may send ahead on each read and each subscription; default 1 MiB.
     pub stream_window_bytes: u32,
+    /// Who the client is; default nobody.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for ClientOptions {
@@ -55,11 +59,18 @@ impl Default for ClientOptions {
             in_flight_appends_max: 4096,
             message_bytes_max: 64 * 1024 * 1024,
             stream_window_bytes: 1024 * 1024,
+            credentials: None,
         }
     }
 }
 
 impl ClientOptions {
+    /// Sets who the client is.
+    #[must_use]
+    pub fn with_credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
     /// Sets the number of connections, at least one.
     #[must_use]
     pub fn with_connections(mut self, connections: usize) -> Self {

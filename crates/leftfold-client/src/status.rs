@@ -1,9 +1,10 @@
 //! Decoding failed calls into the contract's errors.
 //!
 //! **Owns:** rebuilding errors from statuses and their details. **Does not know:** whether to retry.
-//! **Invariants:** a status without details did not come from the store and proves nothing about the outcome.
+//! **Invariants:** a status without details did not come from the store and proves nothing about the outcome,
+//! unless it denies access.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use leftfold_model::{
     Conflict, CurrentRevision, EventId, ExpectedRevision, ModelError, Position, Revision,
@@ -13,11 +14,14 @@ use leftfold_proto::{
     google::rpc,
     leftfold::v1::{
         ErrorDetail,
-        error_detail::{CauseChain, Kind},
+        error_detail::{CauseChain, Invalid, Kind},
     },
     prost::Message,
 };
-use leftfold_store::{AppendError, Cause, ReadError, SnapshotError};
+use leftfold_store::{
+    AppendError, Cause, ReadError, SnapshotError,
+    consumers::{ConsumerError, ConsumerName},
+};
 use tonic::{Code, Status};
 
 use crate::{TransportError, decode};
@@ -45,14 +49,21 @@ impl StatusKind {
                 _ => Self::Store(failure),
             };
         }
+        // A server says so before it asks its store.
+        if matches!(
+            status.code(),
+            Code::PermissionDenied | Code::Unauthenticated
+        ) {
+            let reason = status.message().to_owned();
+            let kind = Some(Kind::AccessDenied(Invalid { reason }));
+            return Self::Store(ErrorDetail { kind });
+        }
         let not_taken = matches!(
             status.code(),
             Code::Unimplemented
                 | Code::InvalidArgument
                 | Code::OutOfRange
                 | Code::ResourceExhausted
-                | Code::PermissionDenied
-                | Code::Unauthenticated
                 | Code::NotFound
         );
         let cause: Cause = Arc::new(status);
@@ -79,6 +90,9 @@ pub(crate) fn append_error(failure: ErrorDetail) -> AppendError {
     match failure.kind {
         Some(Kind::Invalid(invalid)) => AppendError::Invalid {
             reason: invalid.reason,
+        },
+        Some(Kind::AccessDenied(denied)) => AppendError::AccessDenied {
+            reason: denied.reason,
         },
         Some(Kind::Unavailable(caused)) => AppendError::Unavailable {
             cause: told(caused),
@@ -134,6 +148,9 @@ pub(crate) fn read_error(failure: ErrorDetail) -> ReadError {
         Some(Kind::Invalid(invalid)) => ReadError::Invalid {
             reason: invalid.reason,
         },
+        Some(Kind::AccessDenied(denied)) => ReadError::AccessDenied {
+            reason: denied.reason,
+        },
         Some(Kind::StreamDeleted(deleted)) => match StreamName::new(deleted.stream) {
             Ok(stream) => ReadError::StreamDeleted { stream },
             Err(error) => unreadable(TransportError::not_understood(error.to_string())),
@@ -174,6 +191,11 @@ pub(crate) fn snapshot_error(failure: ErrorDetail) -> SnapshotError {
             Ok(stream) => return SnapshotError::Damaged { stream },
             Err(error) => TransportError::not_understood(error.to_string()).cause(),
         },
+        Some(Kind::AccessDenied(denied)) => {
+            return SnapshotError::AccessDenied {
+                reason: denied.reason,
+            };
+        }
         Some(Kind::Unavailable(caused)) => told(caused),
         Some(Kind::Invalid(invalid)) => TransportError::Server {
             text: invalid.reason,
@@ -184,6 +206,70 @@ pub(crate) fn snapshot_error(failure: ErrorDetail) -> SnapshotError {
         _ => TransportError::not_understood("it is no answer about a snapshot").cause(),
     };
     SnapshotError::Unavailable { cause }
+}
+
+/// The error of a call about consumers.
+pub(crate) fn consumer_error(failure: ErrorDetail) -> ConsumerError {
+    rebuilt(failure.kind).unwrap_or_else(|error| ConsumerError::Unavailable {
+        cause: error.cause(),
+    })
+}
+
+fn rebuilt(kind: Option<Kind>) -> Result<ConsumerError, TransportError> {
+    let name = |text: String| {
+        ConsumerName::new(text).map_err(|error| TransportError::not_understood(error.to_string()))
+    };
+    Ok(match kind {
+        Some(Kind::Invalid(invalid)) => ConsumerError::Invalid {
+            what: "request",
+            value: invalid.reason,
+            expected: "what the server's release takes".to_owned(),
+        },
+        Some(Kind::Unavailable(caused)) => ConsumerError::Unavailable {
+            cause: told(caused),
+        },
+        Some(Kind::ConsumerHeld(held)) => ConsumerError::Held {
+            consumer: name(held.consumer)?,
+            holder: held.holder,
+            remaining: Duration::from_micros(held.remaining),
+        },
+        Some(Kind::ClaimLost(lost)) => ConsumerError::Lost {
+            consumer: name(lost.consumer)?,
+            term: lost.term,
+            newest: lost.newest,
+        },
+        Some(Kind::CheckpointMoved(moved)) => ConsumerError::Moved {
+            consumer: name(moved.consumer)?,
+            expected: Position::new(moved.expected),
+            actual: Position::new(moved.actual),
+        },
+        Some(Kind::ConsumerFull(full)) => ConsumerError::Full {
+            consumer: name(full.consumer)?,
+            limit: full.limit,
+        },
+        Some(Kind::ConsumerNotFound(absent)) => ConsumerError::NotFound {
+            consumer: name(absent.consumer)?,
+        },
+        Some(Kind::EventNotParked(absent)) => ConsumerError::NotParked {
+            consumer: name(absent.consumer)?,
+            position: Position::new(absent.position),
+        },
+        Some(Kind::ConsumersCorrupt(mut caused)) => {
+            let detail = (!caused.causes.is_empty()).then(|| caused.causes.remove(0));
+            ConsumerError::Damaged {
+                detail: detail.unwrap_or_default(),
+                cause: (!caused.causes.is_empty()).then(|| told(caused)),
+            }
+        }
+        Some(Kind::ConsumersUnsupported(())) => ConsumerError::Unsupported {
+            store: "the store of the server",
+        },
+        Some(Kind::ShuttingDown(())) => return Err(TransportError::ShuttingDown),
+        _ => {
+            let what = "it is no answer about a consumer";
+            return Err(TransportError::not_understood(what));
+        }
+    })
 }
 
 /// Rebuilds the chain of causes that the server sent.

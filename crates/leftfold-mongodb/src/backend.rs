@@ -13,6 +13,7 @@ use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamNa
 use leftfold_store::{
     AppendError, Backend, Capabilities, Delivery, ListStreams, LogEntry, ReadBatch, ReadError,
     ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, Subscription, Truncation,
+    consumers::Consumers,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -22,6 +23,7 @@ use tokio::{
 use crate::{
     MongoOptions, OpenError,
     append::{Pending, Writer},
+    consumers::MongoConsumers,
     document::to_u64,
     entries, erase,
     error::Failure,
@@ -43,6 +45,7 @@ struct Inner {
     log: Log,
     tail: Arc<Tail>,
     snapshots: Arc<MongoSnapshotStore>,
+    consumers: Arc<MongoConsumers>,
     /// The sender to the writer task, until the store is closed.
     queue: Mutex<Option<mpsc::Sender<Pending>>>,
     writing: Mutex<Option<JoinHandle<()>>>,
@@ -68,6 +71,7 @@ impl MongoBackend {
         Ok(Self {
             inner: Arc::new(Inner {
                 snapshots: Arc::new(MongoSnapshotStore::new(log.clone())),
+                consumers: Arc::new(MongoConsumers::new(log.clone(), system_time)),
                 log,
                 tail,
                 queue: Mutex::new(Some(queue)),
@@ -160,6 +164,10 @@ impl Backend for MongoBackend {
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
         Arc::clone(&self.inner.snapshots) as Arc<dyn SnapshotStore>
+    }
+
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        Arc::clone(&self.inner.consumers) as Arc<dyn Consumers>
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {

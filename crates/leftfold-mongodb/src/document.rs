@@ -8,7 +8,7 @@ use bytes::Bytes;
 use leftfold_model::{
     ContentType, EventId, EventType, Position, RecordedEvent, Revision, StreamName, Tag, Timestamp,
 };
-use mongodb::bson::{Binary, spec::BinarySubtype};
+use mongodb::bson::{Binary, Bson, spec::BinarySubtype};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
@@ -62,6 +62,9 @@ pub(crate) struct EventDocument {
     pub(crate) content_type: i32,
     pub(crate) data: Binary,
     pub(crate) metadata: Binary,
+    /// A copy of the data, if it is JSON and the store's options say so: for people's own queries, never read by the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) json: Option<Bson>,
     /// Where data and metadata are, if they are too large to be inline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<PayloadReference>,
@@ -121,7 +124,7 @@ pub(crate) fn event_id(binary: &Binary) -> Result<EventId, Failure> {
 }
 
 impl CommitDocument {
-    /// Computes the checksum over everything but the number of rewrites.
+    /// Computes the checksum over everything but the number of rewrites and copies of data.
     pub(crate) fn checksum(&self) -> i64 {
         let mut sum = Checksum::default();
         sum.number(self.number);
@@ -193,6 +196,7 @@ impl EventDocument {
             content_type: self.content_type,
             data: binary([]),
             metadata: binary([]),
+            json: None,
             payload: None,
             erased: self.erased,
         }

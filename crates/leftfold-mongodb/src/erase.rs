@@ -190,10 +190,11 @@ impl Erasure {
                 let mut bytes = (event.data.bytes.len() + event.metadata.bytes.len()) as u64;
                 if let Some(payload) = event.payload.take() {
                     bytes += to_u64(payload.data_bytes)? + to_u64(payload.metadata_bytes)?;
-                    payloads.push(payload.id);
+                    payloads.push(payload);
                 }
                 event.data = binary([]);
                 event.metadata = binary([]);
+                event.json = None;
                 event.erased = true;
                 erased.insert(event.position, bytes);
             }
@@ -203,7 +204,7 @@ impl Erasure {
             commit.generation += 1;
             commit.checksum = commit.checksum();
             if with_retry(&self.log, || self.log.rewrite(&commit)).await? {
-                return self.payloads.remove(payloads).await;
+                return self.payloads.remove(&payloads).await;
             }
             // Another scavenge rewrote it, or this one did and its answer was lost.
             let number = commit.number;

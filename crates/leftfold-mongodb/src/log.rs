@@ -110,6 +110,8 @@ impl Log {
         for name in [
             "payloads",
             "snapshots",
+            "consumers",
+            "consumer_blocks",
             "streams",
             "erased",
             "format",
@@ -131,6 +133,12 @@ impl Log {
             Ok(done) => Ok(done?),
             Err(_) => Err(Failure::TimedOut(limit)),
         }
+    }
+
+    /// Runs a command that changes nothing.
+    pub(crate) async fn command(&self, command: Document) -> Result<Document, Failure> {
+        self.within(self.database.run_command(command).into_future())
+            .await
     }
 
     /// Refuses a store that a newer program made, and marks a new one.

@@ -39,6 +39,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// | the path | the database that holds the store | `leftfold` |
 /// | `leftfold_prefix` | begins the names of the store's collections; several stores may share a database | none |
 /// | `leftfold_poll_ms` | milliseconds between two looks for commits of other processes while there are subscriptions | 100 |
+/// | `leftfold_json` | `true`: copy JSON data to a sub-document, see [`Self::with_json_documents`] | `false` |
 /// | `unsafe_allow_lost_commits` | `true`: accept a write or read concern below majority, for tests | `false` |
 #[derive(Clone)]
 pub struct MongoOptions {
@@ -46,6 +47,7 @@ pub struct MongoOptions {
     pub(crate) database: String,
     pub(crate) prefix: String,
     pub(crate) lost_commits: bool,
+    pub(crate) json_documents: bool,
     pub(crate) operation_timeout: Duration,
     pub(crate) reconnect_timeout: Duration,
     pub(crate) poll_interval: Duration,
@@ -96,6 +98,20 @@ impl MongoOptions {
     #[must_use]
     pub fn with_poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
+        self
+    }
+
+    /// Keeps a copy of JSON data as a sub-document, `events.json` of the collection `commits`, for queries by MongoDB's own
+    /// tools. The store never reads it.
+    ///
+    /// # Limits
+    /// Data has no copy if it has more than 64 KiB, a key that is empty or has a `.` or a `$` at its start, a whole number beyond
+    /// 64 bits with a sign, or more than 64 levels, or if the commit has no room for it.
+    /// # Cost
+    /// Such data is stored and sent twice.
+    #[must_use]
+    pub fn with_json_documents(mut self) -> Self {
+        self.json_documents = true;
         self
     }
 
@@ -220,6 +236,7 @@ impl FromStr for MongoOptions {
             database: database.to_owned(),
             prefix: String::new(),
             lost_commits: false,
+            json_documents: false,
             operation_timeout: OPERATION_TIMEOUT,
             reconnect_timeout: RECONNECT_TIMEOUT,
             poll_interval: POLL_INTERVAL,
@@ -268,13 +285,8 @@ impl MongoOptions {
                 })?;
                 self.poll_interval = Duration::from_millis(millis);
             }
-            "unsafe_allow_lost_commits" => {
-                self.lost_commits = value.parse().map_err(|_| {
-                    OpenError::address(format!(
-                        "unsafe_allow_lost_commits is {value:?}; expected true or false"
-                    ))
-                })?;
-            }
+            "leftfold_json" => self.json_documents = flag(word, value)?,
+            "unsafe_allow_lost_commits" => self.lost_commits = flag(word, value)?,
             word if word.starts_with("leftfold_") || word.starts_with("unsafe_") => {
                 return Err(OpenError::address(format!("unknown option {word}")));
             }
@@ -282,6 +294,12 @@ impl MongoOptions {
         }
         Ok(true)
     }
+}
+
+fn flag(word: &str, value: &str) -> Result<bool, OpenError> {
+    value
+        .parse()
+        .map_err(|_| OpenError::address(format!("{word} is {value:?}; expected true or false")))
 }
 
 impl fmt::Debug for MongoOptions {
@@ -321,6 +339,7 @@ mod tests {
     fn an_unknown_word_of_the_store_is_refused_by_name() {
         assert!(refused("mongodb://h/?leftfold_prefx=a").contains("leftfold_prefx"));
         assert!(refused("mongodb://h/?leftfold_prefix=a.b").contains("\"a.b\""));
+        assert!(refused("mongodb://h/?leftfold_json=yes").contains("true or false"));
         assert!(refused("mongodb://h/?leftfold_poll_ms=0").contains("1 to 60000"));
         assert!(refused("postgres://h/").contains("mongodb://"));
         assert!(refused("mongodb://h/a%2Fb").contains("database"));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use mongodb::{
     Collection,
-    bson::{Binary, doc},
+    bson::{Binary, Document, doc},
 };
 use serde::{Deserialize, Serialize};
 
@@ -99,16 +99,20 @@ impl Payloads {
         };
         let finding = self
             .parts
-            .find(doc! { "_id.payload": &reference.id })
-            .sort(doc! { "_id.part": 1 })
+            .find(doc! { "_id": { "$in": keys(&reference) } })
             .into_future();
         let mut cursor = self.log.within(finding).await?;
-        let mut bytes = Vec::new();
-        let mut parts = 0;
+        let mut found = Vec::new();
         while let Some(part) = self.log.within(cursor.try_next()).await? {
-            bytes.extend_from_slice(&part.bytes.bytes);
-            parts += 1;
+            found.push(part);
         }
+        found.sort_by_key(|part| part.id.part);
+        let parts = found.len();
+        let bytes: Vec<_> = found
+            .iter()
+            .map(|part| part.bytes.bytes.as_slice())
+            .collect();
+        let mut bytes = bytes.concat();
         if parts == 0 {
             return Ok(None);
         }
@@ -128,14 +132,21 @@ impl Payloads {
     }
 
     /// Removes payloads.
-    pub(crate) async fn remove(&self, ids: Vec<Binary>) -> Result<(), Failure> {
-        if ids.is_empty() {
+    pub(crate) async fn remove(&self, references: &[PayloadReference]) -> Result<(), Failure> {
+        if references.is_empty() {
             return Ok(());
         }
+        let keys: Vec<_> = references.iter().flat_map(keys).collect();
         let removing = self
             .parts
-            .delete_many(doc! { "_id.payload": { "$in": ids } })
+            .delete_many(doc! { "_id": { "$in": keys } })
             .into_future();
         self.log.within(removing).await.map(drop)
     }
+}
+
+/// The whole keys of a payload's parts. A search by a field within the keys would read the whole collection.
+fn keys(reference: &PayloadReference) -> Vec<Document> {
+    let key = |part: i32| doc! { "payload": &reference.id, "part": part };
+    (0..reference.parts).map(key).collect()
 }

@@ -10,7 +10,7 @@ use leftfold_model::{Append, Appended, Position, Read, StreamName};
 use leftfold_store::{
     AppendError, Backend, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch,
     ReadError, RetentionStore, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
-    StreamState, Subscription,
+    StreamState, Subscription, consumers::Consumers,
 };
 
 use crate::{
@@ -135,6 +135,10 @@ impl EventStore for MongoStore {
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
         self.retained.snapshots()
+    }
+
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        self.retained.consumers()
     }
 
     fn storage(&self) -> Option<Arc<dyn Backend>> {

@@ -11,6 +11,7 @@ use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamNa
 use leftfold_store::{
     AppendError, Backend, Capabilities, Delivery, ListStreams, LogEntry, ReadBatch, ReadError,
     ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, Subscription, Truncation,
+    consumers::Consumers,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -20,6 +21,7 @@ use tokio::{
 use crate::{
     OpenError, PostgresOptions,
     append::{Pending, Writer},
+    consumers::PostgresConsumers,
     erase,
     error::Failure,
     listing,
@@ -41,6 +43,7 @@ struct Inner {
     pool: Arc<Pool>,
     tail: Arc<Tail>,
     snapshots: Arc<PostgresSnapshotStore>,
+    consumers: Arc<PostgresConsumers>,
     /// The queue of the writer task; `None` once the store is closed.
     queue: Mutex<Option<mpsc::Sender<Pending>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -58,6 +61,7 @@ impl PostgresBackend {
         Ok(Self {
             inner: Arc::new(Inner {
                 snapshots: Arc::new(PostgresSnapshotStore::new(Arc::clone(&pool))),
+                consumers: Arc::new(PostgresConsumers::new(Arc::clone(&pool))),
                 pool,
                 tail,
                 queue: Mutex::new(Some(queue)),
@@ -154,6 +158,10 @@ impl Backend for PostgresBackend {
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
         Arc::clone(&self.inner.snapshots) as Arc<dyn SnapshotStore>
+    }
+
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        Arc::clone(&self.inner.consumers) as Arc<dyn Consumers>
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {

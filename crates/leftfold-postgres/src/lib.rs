@@ -6,18 +6,17 @@
 //! **Invariants:** positions are dense and follow commits, because an append takes one lock and holds it to the end of its
 //! transaction. One database function is the only way to write events. No session state is required, so connections may
 //! go through a pooler in transaction mode.
-//! **Reading order:** [`PostgresOptions`], [`PostgresStore`], `backend`, `append`, `read`, `subscribe`, `erase`, `schema/sql`.
+//! **Reading order:** [`PostgresOptions`], [`PostgresStore`], `backend`, `append`, `read`, `subscribe`, `erase`, `consumers`,
+//! `schema/sql`.
 
 mod append;
 mod backend;
-mod checkpoints;
+mod consumers;
 mod erase;
 mod error;
-mod leases;
 mod listing;
 mod name;
 mod options;
-mod parked;
 mod pool;
 mod read;
 mod schema;
@@ -31,11 +30,8 @@ mod tls;
 mod value;
 mod verify;
 
-pub use checkpoints::{CheckpointError, Checkpoints};
 pub use error::{DatabaseError, OpenError};
-pub use leases::{Lease, Leases};
 pub use options::PostgresOptions;
-pub use parked::{Parked, ParkedEvent};
 pub use pool::Connection;
 pub use schema::{Migration, SCHEMA_VERSION};
 pub use store::PostgresStore;

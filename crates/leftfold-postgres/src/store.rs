@@ -11,12 +11,13 @@ use leftfold_store::{
     AppendError, Backend, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch,
     ReadError, RetentionStore, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
     StreamState, Subscription,
+    consumers::{Claim, ConsumerChange, ConsumerError, Consumers},
 };
 use tokio_postgres::Transaction;
 
 use crate::{
-    Checkpoints, Connection, DatabaseError, Leases, Migration, OpenError, Parked, PostgresOptions,
-    Report, append, backend::PostgresBackend, pool::Pool, schema, session::Session, verify,
+    Connection, DatabaseError, Migration, OpenError, PostgresOptions, Report, append,
+    backend::PostgresBackend, consumers, pool::Pool, schema, session::Session, verify,
 };
 
 /// An event store in a PostgreSQL database.
@@ -109,22 +110,45 @@ impl PostgresStore {
         self.inner.backend().pool()
     }
 
-    /// Where consumers keep how far they are.
-    #[must_use]
-    pub fn checkpoints(&self) -> Checkpoints {
-        Checkpoints::new(Arc::clone(self.pool()))
-    }
-
-    /// Who does what, when only one process may.
-    #[must_use]
-    pub fn leases(&self) -> Leases {
-        Leases::new(Arc::clone(self.pool()))
-    }
-
-    /// Events that a consumer has put aside.
-    #[must_use]
-    pub fn parked(&self) -> Parked {
-        Parked::new(Arc::clone(self.pool()))
+    /// Advances a consumer as a part of an application's transaction: with the effects of the events, or not at all.
+    ///
+    /// Returns the claim to continue with after the commit. After a rollback, continue with the one that was passed.
+    ///
+    /// # Guarantees
+    /// Effects that are written in the transaction are committed exactly once: a holder that was overtaken, and a second
+    /// task under the same claim, wait for this transaction to end and then get an error.
+    /// # Limits
+    /// Those of [`Consumers::advance`]. Other changes of the consumer, renewing its claim included, wait until the
+    /// transaction ends: advance last and commit at once.
+    /// # Errors
+    /// [`ConsumerError::Lost`], [`ConsumerError::Full`], and [`ConsumerError::Moved`], also if the checkpoint is at `to`
+    /// already: these effects were committed before. The transaction stays usable, but roll it back. After
+    /// [`ConsumerError::Unavailable`] it can only be rolled back.
+    /// # Example
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use leftfold_postgres::PostgresStore;
+    /// # use leftfold_store::{EventStore, consumers::{ClaimRequest, ConsumerName}};
+    /// # async fn run(store: PostgresStore) -> Result<(), Box<dyn std::error::Error>> {
+    /// let request = ClaimRequest::new(ConsumerName::new("balances")?, "host-1", Duration::from_secs(10));
+    /// let mut claim = store.consumers().claim(&request).await?;
+    /// let mut connection = store.connection().await?;
+    /// let transaction = connection.transaction().await?;
+    /// let to = claim.position.next();
+    /// transaction.execute("update balances set total = total + 5", &[]).await?;
+    /// let advanced = store.advance_in(&transaction, &claim, to, &[]).await?;
+    /// transaction.commit().await?;
+    /// claim = advanced;
+    /// # Ok(()) }
+    /// ```
+    pub async fn advance_in(
+        &self,
+        transaction: &Transaction<'_>,
+        claim: &Claim,
+        to: Position,
+        changes: &[ConsumerChange],
+    ) -> Result<Claim, ConsumerError> {
+        consumers::advance_in(transaction, claim, to, changes, self.pool().options()).await
     }
 
     /// Reads the whole log and checks its invariants. Changes nothing.
@@ -191,6 +215,10 @@ impl EventStore for PostgresStore {
 
     fn snapshots(&self) -> Arc<dyn SnapshotStore> {
         self.inner.snapshots()
+    }
+
+    fn consumers(&self) -> Arc<dyn Consumers> {
+        self.inner.consumers()
     }
 
     fn storage(&self) -> Option<Arc<dyn Backend>> {

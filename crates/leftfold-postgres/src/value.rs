@@ -3,7 +3,7 @@
 //! **Owns:** [`PgTimestamp`], and converting `u64` to and from `bigint`. **Does not know:** columns.
 //! **Invariants:** a value beyond the range of the database becomes its maximum, which no stored value reaches.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use bytes::BytesMut;
 use leftfold_model::Timestamp;
@@ -17,6 +17,11 @@ const MICROS_MAX: i64 = 9_223_371_331_199_999_999;
 /// Converts a number to `bigint`, saturating: no stored value reaches the maximum.
 pub(crate) fn to_bigint(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Converts a duration to microseconds, saturating.
+pub(crate) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Converts a `bigint` that is never negative.

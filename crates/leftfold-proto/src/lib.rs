@@ -33,6 +33,18 @@ pub mod event_store {
         pub mod monitoring {
             tonic::include_proto!("event_store.client.monitoring");
         }
+        /// Who may use the server.
+        pub mod users {
+            tonic::include_proto!("event_store.client.users");
+        }
+        /// Groups of competing consumers.
+        pub mod persistent_subscriptions {
+            tonic::include_proto!("event_store.client.persistent_subscriptions");
+        }
+        /// Projections.
+        pub mod projections {
+            tonic::include_proto!("event_store.client.projections");
+        }
         /// What operators do.
         pub mod operations {
             tonic::include_proto!("event_store.client.operations");

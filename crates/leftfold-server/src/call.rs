@@ -22,6 +22,7 @@ use std::{
 use futures_core::{future::BoxFuture, stream::Stream};
 use futures_util::{FutureExt, StreamExt, stream};
 use http::HeaderMap;
+use leftfold_store::EventStore;
 use tokio::{
     runtime::Handle,
     time::{Instant, timeout_at},
@@ -30,6 +31,7 @@ use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 use tonic::Status;
 
 use crate::{
+    access::Principal,
     connection::{ConnectionMemory, Reservation},
     state::ServerState,
 };
@@ -56,6 +58,7 @@ struct Request {
     deadline: Instant,
     memory: Arc<Mutex<Reservation>>,
     connection: ConnectionMemory,
+    principal: Principal,
 }
 
 impl RequestScope {
@@ -66,18 +69,25 @@ impl RequestScope {
     pub(crate) fn arriving(
         shared: &ServerState,
         connection: ConnectionMemory,
+        principal: Principal,
         headers: &HeaderMap,
     ) -> Result<Self, Status> {
         let deadline = Instant::now() + timeout_of(shared.settings.request_timeout, headers)?;
-        Ok(Self::new(deadline, connection))
+        Ok(Self::new(deadline, connection, principal))
     }
 
-    fn new(deadline: Instant, connection: ConnectionMemory) -> Self {
+    fn new(deadline: Instant, connection: ConnectionMemory, principal: Principal) -> Self {
         Self(Arc::new(Request {
             deadline,
             memory: Arc::new(Mutex::new(connection.begin())),
             connection,
+            principal,
         }))
+    }
+
+    /// Who it is from.
+    pub(crate) fn principal(&self) -> Principal {
+        self.0.principal.clone()
     }
 
     /// Returns when the client's or the server's timeout elapses.
@@ -92,13 +102,32 @@ impl RequestScope {
 
     /// Returns the scope of a request whose messages are handled: it holds no memory of them.
     pub(crate) fn for_answers(&self) -> Self {
-        Self::new(self.0.deadline, self.0.connection.clone())
+        Self::new(self.0.deadline, self.0.connection.clone(), self.principal())
     }
 
     /// Runs code within this scope.
     pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
         REQUEST.sync_scope(self.clone(), work)
     }
+}
+
+impl ServerState {
+    /// The store as the principal of the request at hand may use it.
+    ///
+    /// Outside of a request it is the store of nobody, who has no right at all.
+    pub(crate) fn store(&self) -> Arc<dyn EventStore> {
+        match &self.access {
+            Some(access) => access.guard(principal()),
+            None => Arc::clone(self.unguarded_store()),
+        }
+    }
+}
+
+/// Who the request at hand is from.
+pub(crate) fn principal() -> Principal {
+    REQUEST
+        .try_with(RequestScope::principal)
+        .unwrap_or(Principal::Anonymous)
 }
 
 /// Returns the deadline of the current request; without one, a deadline that starts now.
@@ -236,8 +265,11 @@ impl<T: Send + 'static> Drop for DetachOnDrop<T> {
             let (token, request) = (self.token.take(), self.request.take());
             drop(self.runtime.spawn(async move {
                 // The caller is gone, so nothing needs the outcome.
-                let _ = rest.await;
-                drop((token, request));
+                let _ = match request {
+                    Some(request) => REQUEST.scope(request, rest).await,
+                    None => rest.await,
+                };
+                drop(token);
             }));
         }
     }
@@ -307,7 +339,7 @@ mod tests {
                 headers.insert(TIMEOUT, timeout.parse().unwrap());
             }
             let connection = shared.request_memory.without_connection();
-            let scope = RequestScope::arriving(&shared, connection, &headers);
+            let scope = RequestScope::arriving(&shared, connection, Principal::Anonymous, &headers);
             let deadline = scope.map(|scope| scope.enter(|| deadline(&shared)));
             deadline.map_err(|refused| refused.code())
         };
@@ -370,7 +402,9 @@ mod tests {
         let address = settings.listen;
         let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
         let connection = shared.request_memory.without_connection();
-        let scope = RequestScope::arriving(&shared, connection, &HeaderMap::new()).unwrap();
+        let principal = Principal::Anonymous;
+        let scope =
+            RequestScope::arriving(&shared, connection, principal, &HeaderMap::new()).unwrap();
         scope.memory().lock().unwrap().grow(10_000).unwrap();
         let (go, gone) = tokio::sync::oneshot::channel::<()>();
         let call = async move { gone.await.unwrap() };

@@ -2,25 +2,56 @@
 //!
 //! **Owns:** [`BindError`], [`ServeError`]. **Does not know:** errors of single requests; each protocol has its own.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::PathBuf};
 
-use leftfold_store::AppendError;
+use leftfold_store::{AppendError, ReadError};
 
-use crate::{SettingError, connection::DescriptorError};
+use crate::{
+    SettingError,
+    access::AccessError,
+    connection::{DescriptorError, TlsError},
+};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// The address is reachable from other machines, which could read and write everything.
+    /// Other machines reach the address, and what they send would cross the network in plain text.
     #[error(
-        "{address} can be reached from other machines, and nothing is encrypted or asks who is there; \
-         listen on a loopback address, or set `insecure` if the network keeps strangers out"
+        "address {address} is reached from other machines, and TLS is off; set tls_certificate_file and tls_key_file \
+         (`leftfold certs` makes them), or listen on a loopback address, or set `insecure` if the network keeps strangers out"
     )]
     Exposed {
         /// The address in the settings.
         address: SocketAddr,
     },
+    /// Everyone who reaches the address could read and write everything.
+    #[error(
+        "address {address} is reached from other machines, and authentication is off; set `authentication` to on, \
+         or listen on a loopback address, or set `insecure` if the network keeps strangers out"
+    )]
+    Unauthenticated {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// Certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Users, keys and access control lists cannot be read.
+    #[error("users and access control lists not read")]
+    Access(#[from] ReadError),
+    /// The file with the password of the first administrator cannot be read.
+    #[error("cannot read admin_password_file {}", file.display())]
+    PasswordFile {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The first administrator was not created.
+    #[error("first administrator not created")]
+    FirstAdministrator(#[from] AccessError),
     /// A setting has a value that no server can work with.
     #[error(transparent)]
     Setting(#[from] SettingError),

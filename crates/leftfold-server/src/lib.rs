@@ -4,23 +4,32 @@
 //! **Does not know:** how events are stored; rules about streams: it translates and never decides.
 //! **Invariants:** every limit has a default and a name in [`Settings`]; the server finishes what it accepted before it ends;
 //! no type generated from a wire contract is public.
-//! **Reading order:** [`Server`], [`Settings`], `connection`, `multiplex`, then `protocol`: `kurrent`, `umadb`, `native`,
+//! **Reading order:** [`Server`], [`Settings`], `connection`, `access`, `multiplex`, then `protocol`: `kurrent`,
+//! `umadb`, `native`,
 //! `http_api`; `background` is what runs beside requests.
 
+pub mod access;
 mod background;
 mod call;
 mod clock;
 mod connection;
 mod error;
+mod event_filter;
+pub mod groups;
 pub mod json;
+mod link;
 mod multiplex;
 mod protocol;
 mod server;
 mod settings;
 mod state;
+mod system_index;
 
 pub use background::telemetry;
-pub use connection::DescriptorError;
+pub use connection::{DescriptorError, TlsError};
 pub use error::{BindError, ServeError};
-pub use server::Server;
-pub use settings::{ByteSize, HostList, LogFormat, Setting, SettingError, Settings};
+pub use server::{ReloadHandle, Server};
+pub use settings::{
+    AuthenticationMode, ByteSize, HostList, LogFormat, RestrictedReads, Setting, SettingError,
+    Settings,
+};

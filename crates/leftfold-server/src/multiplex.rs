@@ -1,19 +1,20 @@
 //! Routing each request to its protocol.
 //!
-//! **Owns:** [`ProtocolMux`]: one service made of all protocols; the bounds of each request. **Does not know:** methods
-//! beyond their table.
+//! **Owns:** [`ProtocolMux`]: one service made of all protocols; the principal and the bounds of each request. **Does not
+//! know:** methods beyond their table.
 //! **Invariants:** a request over HTTP/2 whose media type is gRPC gets a gRPC response, every other an HTTP response; the
-//! deadline of a request starts when its headers have arrived.
+//! deadline of a request starts when its headers have arrived and its principal is known; nothing of its body is read before.
 
 use std::{
     convert::Infallible,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use axum::{Router, body::Body, routing::future::RouteFuture};
+use futures_core::future::BoxFuture;
 use http::{
     HeaderValue, Request, Response, Version,
     header::{CONNECTION, CONTENT_TYPE},
@@ -27,14 +28,15 @@ use tower::Service;
 use tracing::{Instrument, Span, instrument::Instrumented};
 
 use crate::{
+    access::{AuditAction, Authentication, AuthenticationError, Principal},
     background::{health, telemetry},
     call::RequestScope,
     connection::{
-        BodyBounds, BoundedBody, ConnectionMemory, Framing, RequestBodyError, ResetAwareBody,
+        BodyBounds, BoundedBody, ConnectionMemory, Framing, Peer, RequestBodyError, ResetAwareBody,
     },
     protocol::{
         GrpcFuture, GrpcRoutes, MessageScanner, http_api, kurrent,
-        methods::{self, CallKind},
+        methods::{self, CallKind, MethodAccess},
         native, umadb,
     },
     state::ServerState,
@@ -91,11 +93,120 @@ fn keep_alive(idle: Duration) -> Option<HeaderValue> {
 }
 
 impl Protocols {
-    fn scope<B>(&self, request: &mut Request<B>) -> Result<RequestScope, Status> {
+    /// Begins a request: finds out who it is from, before its body is read and memory is reserved.
+    fn begin(self: &Arc<Self>, request: Request<Incoming>, is_grpc: bool) -> Answer {
+        let required = if is_grpc {
+            // A method that is not there is told to those who may ask.
+            let method = methods::at(request.uri().path());
+            method.map_or(MethodAccess::Authenticated, |(_, method)| method.access)
+        } else {
+            http_api::required_access(request.uri().path())
+        };
+        let access = match &self.shared.access {
+            Some(access) if required != MethodAccess::Anonymous => access,
+            _ => return self.dispatch(request, is_grpc, Principal::Anonymous),
+        };
+        let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+            return self.reject(is_grpc, AuthenticationError::Missing);
+        };
+        let admission = Admission {
+            peer,
+            required,
+            is_grpc,
+        };
+        match access
+            .authenticator
+            .authenticate(request.headers(), &admission.peer)
+        {
+            Authentication::Done(outcome) => self.admit(request, &admission, outcome),
+            Authentication::Verifying(verifying) => Answer::Verifying(Box::new(Verifying {
+                protocols: Arc::clone(self),
+                request: Some(request),
+                admission,
+                verifying,
+            })),
+        }
+    }
+
+    /// Lets a request in whose principal is known and may call the method.
+    fn admit(
+        &self,
+        request: Request<Incoming>,
+        admission: &Admission,
+        outcome: Result<Principal, AuthenticationError>,
+    ) -> Answer {
+        let Some(access) = &self.shared.access else {
+            return self.dispatch(request, admission.is_grpc, Principal::Anonymous);
+        };
+        let principal = match outcome {
+            Ok(principal) => principal,
+            Err(error) => {
+                self.shared.metrics.authentications_failed.inc();
+                if error != AuthenticationError::Missing {
+                    access
+                        .audit
+                        .rejected(admission.peer.address, &error.to_string());
+                }
+                return self.reject(admission.is_grpc, error);
+            }
+        };
+        if admission.required == MethodAccess::Operator && !access.is_operator(&principal) {
+            let path = request.uri().path();
+            let reason = format!("{principal} may not call {path}; operators may");
+            access.note_denial(&principal, &reason);
+            return Answer::Refused(Some(if admission.is_grpc {
+                kurrent::access_denied(&reason)
+                    .into_http()
+                    .map(Either::Left)
+            } else {
+                http_api::access_denied(reason).map(Either::Right)
+            }));
+        }
+        // Figures are read again and again.
+        let reads = if admission.is_grpc {
+            request.uri().path().ends_with("/Stats")
+        } else {
+            request.method().is_safe()
+        };
+        if admission.required == MethodAccess::Operator && !reads {
+            access
+                .audit
+                .allowed(&principal, AuditAction::Operate, request.uri().path());
+        }
+        self.dispatch(request, admission.is_grpc, principal)
+    }
+
+    fn reject(&self, is_grpc: bool, error: AuthenticationError) -> Answer {
+        if !is_grpc {
+            return Answer::Refused(Some(http_api::unauthenticated(error).map(Either::Right)));
+        }
+        let text = error.to_string();
+        Answer::refused(match error {
+            AuthenticationError::Missing
+            | AuthenticationError::Malformed
+            | AuthenticationError::Wrong => Status::unauthenticated(text),
+            AuthenticationError::TooManyFailures(_) => Status::resource_exhausted(text),
+            AuthenticationError::Busy => Status::unavailable(text),
+        })
+    }
+
+    fn dispatch(&self, request: Request<Incoming>, is_grpc: bool, principal: Principal) -> Answer {
+        if is_grpc {
+            self.call_grpc(request, principal)
+        } else {
+            self.call_http(request, principal)
+        }
+    }
+
+    fn scope<B>(
+        &self,
+        request: &mut Request<B>,
+        principal: Principal,
+    ) -> Result<RequestScope, Status> {
         let connection = request.extensions_mut().remove::<ConnectionMemory>();
         let connection =
             connection.unwrap_or_else(|| self.shared.request_memory.without_connection());
-        RequestScope::arriving(&self.shared, connection, request.headers())
+        RequestScope::arriving(&self.shared, connection, principal, request.headers())
     }
 
     fn bounds(&self, scope: &RequestScope, framing: Framing, kind: CallKind) -> BodyBounds {
@@ -108,14 +219,14 @@ impl Protocols {
         }
     }
 
-    fn call_grpc(&self, mut request: Request<Incoming>) -> Answer {
+    fn call_grpc(&self, mut request: Request<Incoming>, principal: Principal) -> Answer {
         self.grpc_requests.inc();
         let path = request.uri().path();
         let Some((_, method)) = methods::at(path) else {
             let text = format!("no method {path} on this server");
             return Answer::refused(Status::unimplemented(text));
         };
-        let scope = match self.scope(&mut request) {
+        let scope = match self.scope(&mut request, principal) {
             Ok(scope) => scope,
             Err(refused) => return Answer::refused(refused),
         };
@@ -134,12 +245,12 @@ impl Protocols {
         }
     }
 
-    fn call_http(&self, mut request: Request<Incoming>) -> Answer {
+    fn call_http(&self, mut request: Request<Incoming>, principal: Principal) -> Answer {
         self.http_requests.inc();
         let version = request.version();
         // The timeout of gRPC is none of plain HTTP.
         request.headers_mut().remove("grpc-timeout");
-        let scope = match self.scope(&mut request) {
+        let scope = match self.scope(&mut request, principal) {
             Ok(scope) => scope,
             Err(refused) => return Answer::refused(refused),
         };
@@ -206,12 +317,7 @@ impl Service<Request<Incoming>> for ProtocolMux {
         } else {
             Span::none()
         };
-        let answer = if is_grpc {
-            protocols.call_grpc(request)
-        } else {
-            protocols.call_http(request)
-        };
-        answer.instrument(span)
+        protocols.begin(request, is_grpc).instrument(span)
     }
 }
 
@@ -222,7 +328,26 @@ pub(crate) enum Answer {
     Session(GrpcFuture, RequestScope),
     /// Much larger, and rarer.
     Http(Box<HttpAnswer>),
-    Refused(Option<Response<tonic::body::Body>>),
+    /// One that waits for a password to be verified.
+    Verifying(Box<Verifying>),
+    Refused(Option<Response<Either<tonic::body::Body, Body>>>),
+}
+
+/// What is known of a request before its principal is.
+#[derive(Debug)]
+struct Admission {
+    peer: Peer,
+    required: MethodAccess,
+    is_grpc: bool,
+}
+
+/// A request whose password is being verified.
+pub(crate) struct Verifying {
+    protocols: Arc<Protocols>,
+    /// `None`: it went on.
+    request: Option<Request<Incoming>>,
+    admission: Admission,
+    verifying: BoxFuture<'static, Result<Principal, AuthenticationError>>,
 }
 
 /// An answer by HTTP on its way.
@@ -234,7 +359,7 @@ pub(crate) struct HttpAnswer {
 
 impl Answer {
     fn refused(status: Status) -> Self {
-        Self::Refused(Some(status.into_http()))
+        Self::Refused(Some(status.into_http().map(Either::Left)))
     }
 }
 
@@ -242,7 +367,18 @@ impl Future for Answer {
     type Output = Result<Response<Either<tonic::body::Body, Body>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        if let Self::Verifying(waiting) = this {
+            let outcome = ready!(waiting.verifying.as_mut().poll(context));
+            // Polled again after its end, it has nothing to say any more.
+            let Some(request) = waiting.request.take() else {
+                return Poll::Pending;
+            };
+            let protocols = Arc::clone(&waiting.protocols);
+            *this = protocols.admit(request, &waiting.admission, outcome);
+        }
+        match this {
+            Self::Verifying(_) => Poll::Pending,
             Self::Grpc(answer, scope) => scope
                 .enter(|| answer.as_mut().poll(context))
                 .map_ok(|response| response.map(Either::Left)),
@@ -275,7 +411,7 @@ impl Future for Answer {
             }
             // Polled again after its end, it has nothing to say any more.
             Self::Refused(response) => match response.take() {
-                Some(response) => Poll::Ready(Ok(response.map(Either::Left))),
+                Some(response) => Poll::Ready(Ok(response)),
                 None => Poll::Pending,
             },
         }
@@ -309,3 +445,6 @@ impl http_body::Body for ScopedBody {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,13 +4,19 @@
 //! **Invariants:** the server listens on loopback only, unless the settings allow other addresses; at shutdown it accepts
 //! nothing new, finishes what it accepted, and closes the store.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{fmt, future::Future, net::SocketAddr, sync::Arc};
 
 use leftfold_store::EventStore;
+use prometheus_client::metrics::counter::Counter;
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
-    BindError, ServeError, Settings, connection, multiplex::ProtocolMux, state::ServerState,
+    BindError, ServeError, Settings,
+    access::AccessControl,
+    background::{metered_store::MeteredStore, metrics::Metrics},
+    connection::{self, TlsServer},
+    multiplex::ProtocolMux,
+    state::{Security, ServerState},
 };
 
 /// A server that is bound to its address and can run.
@@ -31,10 +37,34 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     shared: Arc<ServerState>,
+    first_password: Option<String>,
+}
+
+impl fmt::Debug for Server {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Server");
+        debug
+            .field("address", &self.shared.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads the certificates of a running server again. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ReloadHandle(Option<Arc<TlsServer>>);
+
+impl ReloadHandle {
+    /// Reads the certificates again and uses them for the connections that come from now on. Files that cannot be used are
+    /// logged, and those before stay in use. Reads files, so it takes a moment.
+    pub fn reload(&self) {
+        if let Some(tls) = &self.0 {
+            tls.reload_logged();
+        }
+    }
 }
 
 impl Server {
@@ -48,17 +78,65 @@ impl Server {
     ) -> Result<Self, BindError> {
         settings.check()?;
         let address = settings.listen;
+        let tls = TlsServer::from_settings(&settings)?.map(Arc::new);
         if !address.ip().is_loopback() && !settings.insecure {
-            return Err(BindError::Exposed { address });
+            if tls.is_none() {
+                return Err(BindError::Exposed { address });
+            }
+            if !settings.authenticates() {
+                return Err(BindError::Unauthenticated { address });
+            }
         }
         settings.connections_max = connection::connections_within_limit(settings.connections_max)?;
         let refused = |source| BindError::Refused { address, source };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let actual = listener.local_addr().map_err(refused)?;
+        let metrics = Arc::new(Metrics::new());
+        let metered = MeteredStore::new(Arc::clone(&store), Arc::clone(&metrics));
+        let (access, first_password) = match settings.authenticates() {
+            true => {
+                let (access, password) = open_access(
+                    store,
+                    (Arc::clone(&metered), metrics.access_denied.clone()),
+                    &settings,
+                )
+                .await?;
+                (Some(access), password)
+            }
+            false => (None, None),
+        };
+        let security = Security { tls, access };
         Ok(Self {
             listener,
-            shared: ServerState::new(store, settings, actual),
+            shared: ServerState::with_security((metered, metrics), settings, actual, security),
+            first_password,
         })
+    }
+
+    /// The password of the first administrator, whose login is [`FIRST_ADMINISTRATOR`], if both were made just now.
+    ///
+    /// [`FIRST_ADMINISTRATOR`]: crate::access::FIRST_ADMINISTRATOR
+    #[must_use]
+    pub fn first_password(&self) -> Option<&str> {
+        self.first_password.as_deref()
+    }
+
+    /// Whether connections are encrypted.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        self.shared.tls.is_some()
+    }
+
+    /// Whether requests must say who they are from.
+    #[must_use]
+    pub fn authenticates(&self) -> bool {
+        self.shared.access.is_some()
+    }
+
+    /// By which certificates are read again while the server runs.
+    #[must_use]
+    pub fn reload_handle(&self) -> ReloadHandle {
+        ReloadHandle(self.shared.tls.clone())
     }
 
     /// Returns the address that it listens on.
@@ -76,7 +154,9 @@ impl Server {
     /// # Cancel safety
     /// Dropping the future stops the server without waiting for anything; accepted appends are still written.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServeError> {
-        let Self { listener, shared } = self;
+        let Self {
+            listener, shared, ..
+        } = self;
         connection::serve(listener, &shared, ProtocolMux::new(&shared), stop).await;
         shared.tasks.close();
         // No connection is left. The store finishes appends in flight when it closes.
@@ -89,6 +169,37 @@ impl Server {
                 "closing the store, its calls had no more time"
             );
         }
-        shared.store.close().await.map_err(ServeError::Close)
+        if let Some(access) = &shared.access {
+            // What is not written by then is in the log.
+            let _ = timeout(shared.settings.shutdown_timeout, access.audit.flush()).await;
+        }
+        shared
+            .unguarded_store()
+            .close()
+            .await
+            .map_err(ServeError::Close)
     }
+}
+
+/// Reads users and rights, and creates the first administrator; gives the password if it was made here.
+async fn open_access(
+    store: Arc<dyn EventStore>,
+    (metered, denials): (Arc<MeteredStore>, Counter),
+    settings: &Settings,
+) -> Result<(Arc<AccessControl>, Option<String>), BindError> {
+    let access = AccessControl::open(store, metered, settings, denials).await?;
+    let password = match settings.admin_password_file.as_str() {
+        "" => None,
+        file => {
+            let read = std::fs::read_to_string(file).map_err(|source| BindError::PasswordFile {
+                file: file.into(),
+                source,
+            })?;
+            Some(read.trim_end_matches(['\r', '\n']).to_owned())
+        }
+    };
+    let made = access
+        .create_first_administrator(password.as_deref())
+        .await?;
+    Ok((access, made))
 }

@@ -10,16 +10,19 @@ use uuid::Uuid;
 
 use crate::{
     Settings,
+    access::AccessControl,
     background::metered_store::MeteredStore,
     background::metrics::Metrics,
     background::scavenger::ScavengeManager,
-    connection::{AnswerMemory, MemoryBudget},
+    connection::{AnswerMemory, MemoryBudget, TlsServer},
+    groups::GroupManager,
 };
 
 /// The store, the settings and the state of one server.
 #[derive(Debug)]
 pub(crate) struct ServerState {
-    pub(crate) store: Arc<dyn EventStore>,
+    /// Handlers get the store of a principal by [`ServerState::store`].
+    store: Arc<dyn EventStore>,
     pub(crate) settings: Settings,
     /// The address that the server listens on.
     pub(crate) address: SocketAddr,
@@ -35,24 +38,59 @@ pub(crate) struct ServerState {
     /// The memory of all responses until they are sent.
     pub(crate) answer_memory: AnswerMemory,
     pub(crate) scavenges: ScavengeManager,
+    /// The groups of competing consumers that this server acts for.
+    pub(crate) groups: Arc<GroupManager>,
     pub(crate) metrics: Arc<Metrics>,
+    /// `None`: connections are not encrypted.
+    pub(crate) tls: Option<Arc<TlsServer>>,
+    /// `None`: nobody has to say who they are, and everyone may do everything.
+    pub(crate) access: Option<Arc<AccessControl>>,
+}
+
+/// What keeps others out.
+#[derive(Debug, Default)]
+pub(crate) struct Security {
+    pub(crate) tls: Option<Arc<TlsServer>>,
+    pub(crate) access: Option<Arc<AccessControl>>,
 }
 
 impl ServerState {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "only to say how long the server has been up"
-    )]
+    /// Creates the state of a server that anyone may use.
+    #[cfg(test)]
     pub(crate) fn new(
         store: Arc<dyn EventStore>,
         settings: Settings,
         address: SocketAddr,
     ) -> Arc<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let store = MeteredStore::new(store, Arc::clone(&metrics));
+        Self::with_security((store, metrics), settings, address, Security::default())
+    }
+
+    /// The state of a server that keeps others out; the store counts in the metrics.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "only to say how long the server has been up"
+    )]
+    pub(crate) fn with_security(
+        (store, metrics): (Arc<MeteredStore>, Arc<Metrics>),
+        settings: Settings,
+        address: SocketAddr,
+        security: Security,
+    ) -> Arc<Self> {
         let stopping = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let metrics = Arc::new(Metrics::new());
-        let store: Arc<dyn EventStore> = MeteredStore::new(store, Arc::clone(&metrics));
+        let store: Arc<dyn EventStore> = store;
+        let host = match settings.advertised_host.as_str() {
+            "" => address.ip().to_string(),
+            host => host.to_owned(),
+        };
         Arc::new(Self {
+            groups: GroupManager::new(
+                Arc::clone(&store),
+                format!("{host}:{}", address.port()),
+                (tasks.clone(), stopping.clone()),
+            ),
             scavenges: ScavengeManager::new(
                 Arc::clone(&store),
                 settings.scavenge_bytes_per_second,
@@ -68,6 +106,13 @@ impl ServerState {
             stopping,
             tasks,
             metrics,
+            tls: security.tls,
+            access: security.access,
         })
+    }
+
+    /// The store without regard to whom a request is from: for what the server does by itself.
+    pub(crate) fn unguarded_store(&self) -> &Arc<dyn EventStore> {
+        &self.store
     }
 }

@@ -25,6 +25,8 @@ mod cloud_events;
 mod cross_protocol;
 #[path = "http/following.rs"]
 mod following;
+#[path = "http/groups.rs"]
+mod groups;
 #[path = "http/reading.rs"]
 mod reading;
 #[path = "http/refusing.rs"]

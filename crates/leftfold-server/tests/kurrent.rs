@@ -21,12 +21,18 @@ mod client;
 mod deleting;
 #[path = "kurrent/following.rs"]
 mod following;
+#[path = "kurrent/group_client.rs"]
+mod group_client;
+#[path = "kurrent/groups.rs"]
+mod groups;
 #[path = "kurrent/ids.rs"]
 mod ids;
 #[path = "kurrent/reading.rs"]
 mod reading;
 #[path = "kurrent/small_services.rs"]
 mod small_services;
+#[path = "kurrent/system_indexes.rs"]
+mod system_indexes;
 mod test_server;
 #[path = "kurrent/unsupported.rs"]
 mod unsupported;

@@ -25,6 +25,12 @@ pub enum AppendError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The caller's rights do not allow the append. Nothing was written, and repeating it cannot help until they change.
+    #[error("access denied: {reason}")]
+    AccessDenied {
+        /// Which right is missing, and for what.
+        reason: String,
+    },
     /// The store cannot accept the append now; nothing was written. A later retry may succeed.
     #[error("store is unavailable, nothing was written")]
     Unavailable {
@@ -63,6 +69,12 @@ pub enum ReadError {
     #[error("read is not valid: {reason}")]
     Invalid {
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The caller's rights do not allow the read, or no longer allow the subscription.
+    #[error("access denied: {reason}")]
+    AccessDenied {
+        /// Which right is missing, and for what.
         reason: String,
     },
     /// The stream has a tombstone.

@@ -76,6 +76,12 @@ pub enum SnapshotError {
         /// The stream.
         stream: StreamName,
     },
+    /// The caller's rights do not allow it.
+    #[error("access denied: {reason}")]
+    AccessDenied {
+        /// Which right is missing, and for what.
+        reason: String,
+    },
     /// Snapshots cannot be read or kept now.
     #[error("snapshots are unavailable")]
     Unavailable {

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, env, error::Error, time::Duration};
 
-use leftfold::{Aggregate, Event, HandlerError, Listener, Projection, Recorded, Store};
+use leftfold::{Aggregate, Event, HandlerError, Listener, LiveProjection, Recorded, Store};
 use serde::{Deserialize, Serialize};
 
 #[derive(Event, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ impl Listener for Mailer {
 #[derive(Default)]
 struct Balances(BTreeMap<String, u64>);
 
-impl Projection for Balances {
+impl LiveProjection for Balances {
     type Event = AccountEvent;
 
     fn project(&mut self, deposit: &Recorded<AccountEvent>) {

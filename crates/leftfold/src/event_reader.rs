@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use futures_util::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
 use leftfold_model::{Category, Position, Query, Read, RecordedEvent, Scope, StreamName};
-use leftfold_store::Subscription;
+use leftfold_store::{ReadError, Subscription};
 
 use crate::{Aggregate, Boundary, Event, LoadError, Recorded, Store, load::typed};
 
@@ -38,7 +38,7 @@ use crate::{Aggregate, Boundary, Event, LoadError, Recorded, Store, load::typed}
 /// let mut total = 0;
 /// for deposit in store.events::<AccountEvent>().with_aggregates::<Account>().collect().await? {
 ///     let AccountEvent::DepositMade { amount } = deposit.event;
-///     println!("{} paid {amount} at {}", deposit.aggregate_id(), deposit.time);
+///     println!("{} paid {amount} at {:?}", deposit.aggregate_id(), deposit.time);
 ///     total += amount;
 /// }
 /// assert_eq!(total, 120);
@@ -219,4 +219,20 @@ fn until_error<E: Event>(events: Values<E>) -> Values<E> {
         Some((item, rest))
     };
     stream::unfold(Some(events), step).boxed()
+}
+
+/// Reads the event at a position; `None` if it was scavenged.
+pub(crate) async fn stored_event(
+    store: &Store,
+    position: Position,
+) -> Result<Option<RecordedEvent>, ReadError> {
+    let mut batches = store
+        .event_store()
+        .read(Read::all().from_position(position).limit(1));
+    while let Some(batch) = batches.next().await {
+        if let Some(event) = batch?.events.into_iter().next() {
+            return Ok(Some(event).filter(|event| event.position == position));
+        }
+    }
+    Ok(None)
 }

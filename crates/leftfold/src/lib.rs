@@ -75,8 +75,11 @@
 //! | several aggregates in one append | [`Store::unit_of_work`] |
 //! | rules that rest on more than one stream | [`Store::decide`], [`Model`], [`Boundary`] |
 //! | what each event changed, which changed a field last | [`Repository::history`], [`Repository::last_change`] |
-//! | models for reading, in memory | [`Projection`], [`Store::live`] |
+//! | models for reading, in tables or in memory | [`Projection`], [`Store::project`] |
+//! | models for reading that are not stored | [`LiveProjection`], [`Store::live`] |
 //! | acting on events: mails, calls to other systems, commands | [`Listener`], [`Store::follow`] |
+//! | what happens next, over days and several aggregates | [`Process`], [`Store::process`] |
+//! | messages to other systems | [`Outgoing`], [`Store::deliver`] |
 //! | not replaying everything each time | [`Snapshot`], [`Repository::with_snapshots`], [`Repository::with_state_cache`] |
 //! | reading and subscribing to typed events, for read models | [`Store::events`], [`EventReader`], [`Recorded`] |
 //! | reads, appends and subscriptions without types | [`Store::event_store`], [`stores::EventStore`], [`model`] |
@@ -89,6 +92,9 @@
 //! |---|---|
 //! | `testing` | the module `testing`: fixtures, a steady clock, the lock file of stored shapes; for `dev-dependencies` |
 //! | `messagepack`, `cbor` | more formats of event data |
+//! | `inspect` | answers about a running application as JSON: an `axum` router |
+//! | `webhook` | messages to other systems by HTTP |
+//! | `sqlx-sqlite`, `sqlx-postgres` | projections into SQLite, which is a C library, and PostgreSQL |
 //!
 //! # For those who read the code
 //!
@@ -102,6 +108,7 @@ extern crate self as leftfold;
 
 mod aggregate;
 mod boundary;
+mod clock;
 mod command;
 mod decide;
 mod error;
@@ -110,11 +117,16 @@ mod event_reader;
 mod execute;
 mod follow;
 mod history;
-mod live;
+#[cfg(feature = "inspect")]
+mod inspect;
 mod load;
 mod metadata;
 mod observe;
+mod outgoing;
 mod panic_message;
+mod process;
+mod project;
+mod reason;
 mod repository;
 mod shape;
 mod snapshot;
@@ -140,15 +152,35 @@ pub use follow::{
     ListenerStatus, Start,
 };
 pub use history::{FieldChange, HistoryError, HistoryStep};
+#[cfg(feature = "inspect")]
+pub use inspect::Inspect;
 pub use leftfold_derive::{Event, Shape, Snapshot};
 pub use leftfold_model as model;
 pub use leftfold_store as stores;
-pub use live::{LiveProjection, Projection, ProjectionError};
 pub use load::{AsOf, LoadError, Loaded};
 pub use metadata::Metadata;
+pub use outgoing::{CloudEvent, Deliver, Outgoing, Transport};
+#[cfg(feature = "webhook")]
+pub use outgoing::{InvalidWebhook, Webhook};
+pub use process::{CommandHandler, Process, ProcessListener, Reaction, Seen, Sent};
+#[cfg(feature = "sqlx-postgres")]
+pub use project::PostgresView;
+#[cfg(feature = "sqlx-sqlite")]
+pub use project::SqliteView;
+pub use project::{
+    CatchUp, KeyValueReader, KeyValueTransaction, KeyValueView, Live, LiveProjection,
+    MemoryTransaction, MemoryView, Project, Projection, ProjectionError, ProjectionHandle,
+    ProjectionId, ProjectionState, ProjectionStatus, VersionStatus, View, ViewChanges,
+    ViewCheckpoint, ViewError,
+};
+#[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
+pub use project::{SqlDatabase, SqlTransaction, SqlView};
+pub use redb;
 pub use repository::Repository;
 pub use shape::{Shape, shape_of};
 pub use snapshot::Snapshot;
+#[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
+pub use sqlx;
 pub use store::Store;
 pub use unit_of_work::{
     AggregateRef, CommittedUnitOfWork, IntoDecisionPerAggregate, IntoEventsPerAggregate, ModelRef,

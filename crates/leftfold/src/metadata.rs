@@ -62,13 +62,18 @@ impl Metadata {
     /// is the cause.
     #[must_use]
     pub fn caused_by(event: &RecordedEvent) -> Self {
-        let of = Self::of(event);
+        Self::of(event).of_effect(event.id)
+    }
+
+    /// Creates metadata for what the event of this id and metadata causes: see [`Self::caused_by`].
+    pub(crate) fn of_effect(&self, id: EventId) -> Self {
+        let correlation = self.correlation.clone();
         Self {
-            correlation: of.correlation.or_else(|| Some(event.id.to_string())),
-            causation: Some(event.id.to_string()),
+            correlation: correlation.or_else(|| Some(id.to_string())),
+            causation: Some(id.to_string()),
             actor: None,
-            tenant: of.tenant,
-            traceparent: of.traceparent,
+            tenant: self.tenant.clone(),
+            traceparent: self.traceparent.clone(),
             custom: Map::new(),
         }
     }

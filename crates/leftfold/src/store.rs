@@ -10,8 +10,8 @@ use leftfold_store::{AppendError, EmbeddedStore, EventStore, LogOptions, MemoryS
 
 use crate::{
     Aggregate, Committed, Decision, Event, EventReader, ExecuteError, Follow, IntoDecision,
-    Listener, LiveProjection, ModelRef, Models, Participants, Projection, Repository, UnitOfWork,
-    stream_queue::StreamQueues,
+    Listener, Live, LiveProjection, ModelRef, Models, Participants, Project, Projection,
+    Repository, UnitOfWork, stream_queue::StreamQueues,
 };
 
 /// An event store of any kind. Cheap to clone; clones are the same store.
@@ -174,12 +174,17 @@ impl Store {
         Decision::of(self.clone(), models)
     }
 
-    /// Starts a projection in memory, which follows the log: see [`Projection`].
+    /// Starts a projection in memory, which follows the log: see [`LiveProjection`].
     ///
     /// # Panics
     /// Outside of a tokio runtime with time enabled.
-    pub fn live<P: Projection>(&self) -> LiveProjection<P> {
-        LiveProjection::spawn(self.clone())
+    pub fn live<P: LiveProjection>(&self) -> Live<P> {
+        Live::spawn(self.clone())
+    }
+
+    /// Configures a projection, which writes a read model into a view: see [`Projection`].
+    pub fn project<P: Projection>(&self, projection: P, view: P::View) -> Project<P> {
+        Project::new(self.clone(), projection, view)
     }
 
     /// Configures a listener, which acts on committed events: see [`Listener`].

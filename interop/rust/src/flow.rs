@@ -3,6 +3,7 @@
 //! **Owns:** the steps; each says what it expects, and the first surprise ends the flow. **Does not know:** the server.
 //! **Invariants:** `LEFTFOLD_URL` says where the server is; `LEFTFOLD_RESTART` kills it and starts it again.
 
+mod groups;
 mod killed;
 mod lives;
 
@@ -72,6 +73,12 @@ async fn main() -> Outcome {
     done("batches are appended on one call, many at once");
     flow.copied().await?;
     done("an event id belongs to its stream");
+    flow.groups_managed().await?;
+    done("a group is created once, found, changed and deleted");
+    flow.groups_settled().await?;
+    done("a consumer acknowledges, retries, parks and skips, and gets what is replayed");
+    flow.groups_killed().await?;
+    done("a server is killed under a group: every event is seen, and nothing is parked");
     println!("the flow of the Rust client is through");
     Ok(())
 }

@@ -64,6 +64,12 @@ const TABLE: &[Row] = &[
         never: NETWORK,
     },
     Row {
+        name: "leftfold-error-codes",
+        may_know: &["leftfold-model", "leftfold-store"],
+        tests_may_know: &[],
+        never: ASYNC_AND_IO,
+    },
+    Row {
         name: "leftfold-mongodb",
         may_know: &["leftfold-model", "leftfold-store"],
         tests_may_know: &[],
@@ -86,7 +92,8 @@ const TABLE: &[Row] = &[
             "leftfold-postgres",
         ],
         tests_may_know: &["leftfold-server"],
-        never: NETWORK,
+        // Views in SQL databases and outgoing messages are features of the framework.
+        never: &["tonic*", "hyper*"],
     },
     Row {
         name: "leftfold-derive",
@@ -109,6 +116,7 @@ const TABLE: &[Row] = &[
     Row {
         name: "leftfold-server",
         may_know: &[
+            "leftfold-error-codes",
             "leftfold-model",
             "leftfold-log",
             "leftfold-store",
@@ -129,6 +137,7 @@ const TABLE: &[Row] = &[
             "leftfold",
             "leftfold-client",
             "leftfold-server",
+            "leftfold-error-codes",
         ],
         tests_may_know: &[],
         never: NETWORK,

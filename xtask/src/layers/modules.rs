@@ -75,7 +75,7 @@ const TABLES: &[Layers] = &[
         layers: &[
             &["store", "testing"],
             &["backend", "verify"],
-            &["append", "erase", "listing", "snapshots"], // one question or collection each
+            &["append", "consumers", "erase", "listing", "snapshots"], // one question or collection each
             &["entries"],
             &["tail"],
             &["read"],
@@ -92,14 +92,7 @@ const TABLES: &[Layers] = &[
         layers: &[
             &["store", "testing"],
             &["backend", "verify"],
-            &[
-                "append",
-                "erase",
-                "snapshots",
-                "checkpoints",
-                "leases",
-                "parked",
-            ], // one table or question each
+            &["append", "consumers", "erase", "snapshots"], // one question or table each
             &["subscribe"],
             &["listing"],
             &["read"],
@@ -113,9 +106,10 @@ const TABLES: &[Layers] = &[
         krate: "leftfold",
         parent: "",
         layers: &[
-            &["testing"],
-            &["follow"], // listeners
-            &["event_reader", "history", "live", "unit_of_work"],
+            &["inspect", "testing"],
+            &["outgoing", "process", "project"], // what reacts to events
+            &["follow"],                         // listeners
+            &["event_reader", "history", "unit_of_work"],
             &["decide", "repository"], // the kinds of commands
             &["snapshot", "state_cache"],
             &["command"], // the engine of commands
@@ -126,26 +120,38 @@ const TABLES: &[Layers] = &[
             &["aggregate", "boundary"],
             &["event"],
             &["metadata"],
-            &["error", "panic_message", "shape"],
+            &["error", "clock", "panic_message", "reason", "shape"],
         ],
     },
     Layers {
         krate: "leftfold-derive",
         parent: "",
-        layers: &[&["event", "snapshot"], &["attributes", "shape"]],
+        layers: &[
+            &["event", "snapshot"],
+            &["attributes", "shape"],
+            &["serde_attributes"],
+        ],
     },
     Layers {
         krate: "leftfold-client",
         parent: "",
         layers: &[
-            &["client"],
-            &["append", "list", "read", "snapshots", "subscribe"], // one method of the contract each
+            &["access", "client"],
+            &[
+                "append",
+                "consumers",
+                "list",
+                "read",
+                "snapshots",
+                "subscribe",
+            ], // one method of the contract each
             &["session", "call"],
-            &["connection"],
+            &["channel", "connection"],
             &["queued_append"],
             &["backoff", "status"],
             &["address", "decode", "encode"],
             &["error", "options"],
+            &["credentials"],
         ],
     },
     Layers {
@@ -159,8 +165,11 @@ const TABLES: &[Layers] = &[
             &["call"],
             &["state"],
             &["error"],
+            &["access"],
             &["connection"],
-            &["clock", "json", "settings"],
+            &["groups"],
+            &["system_index"],
+            &["clock", "event_filter", "json", "link", "settings"],
         ],
     },
     Layers {
@@ -184,10 +193,11 @@ const TABLES: &[Layers] = &[
         parent: "",
         layers: &[
             &["command"],
+            &["reference"],
             &["display", "exit_code", "signals"],
             &["open"],
             &["cli"],
-            &["setting_args"],
+            &["group_args", "setting_args"],
         ],
     },
     Layers {

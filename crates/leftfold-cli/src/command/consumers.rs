@@ -3,20 +3,22 @@
 //! **Owns:** the output. **Does not know:** what a consumer does with its events.
 //! **Invariants:** a request about parked events is stored; the consumer's own process acts on it.
 
-use std::io::{BufWriter, Stdout, Write};
+use std::io::Write;
 
-use anyhow::bail;
 use leftfold_model::Position;
 use leftfold_server::json::time_text;
 use leftfold_store::consumers::{
-    ConsumerName, ConsumerStatus, Consumers, LIST_MAX, ListParked, ParkedEvent, Resolution,
+    ConsumerError, ConsumerName, ConsumerStatus, Consumers, LIST_MAX, ListParked, ParkedEvent,
+    Resolution,
 };
 use serde_json::{Value, json};
 
-use super::output;
+use super::{output, printer::Printer};
 use crate::{
     cli::{self, ConsumersCommand},
-    display, open,
+    display,
+    exit_code::UsageError,
+    open,
 };
 
 pub(crate) async fn run(arguments: cli::Consumers) -> anyhow::Result<()> {
@@ -54,7 +56,9 @@ pub(crate) async fn run(arguments: cli::Consumers) -> anyhow::Result<()> {
             let to = Position::new(to);
             let head = store.head().await?;
             if to > head {
-                bail!("position {to} is behind the end of the log, which is at {head}");
+                let text =
+                    format!("position {to} is behind the end of the log, which is at {head}");
+                return Err(UsageError(text).into());
             }
             consumers.reset(&consumer, to).await?;
             let text = || format!("checkpoint set, position {to}");
@@ -70,26 +74,6 @@ pub(crate) async fn run(arguments: cli::Consumers) -> anyhow::Result<()> {
     }
     out.out.flush()?;
     Ok(store.close().await?)
-}
-
-/// Prints lines in one of two forms.
-struct Printer {
-    json: bool,
-    out: BufWriter<Stdout>,
-}
-
-impl Printer {
-    fn print(
-        &mut self,
-        json: impl FnOnce() -> Value,
-        text: impl FnOnce() -> String,
-    ) -> std::io::Result<()> {
-        if self.json {
-            writeln!(self.out, "{}", json())
-        } else {
-            writeln!(self.out, "{}", text())
-        }
-    }
 }
 
 async fn list(consumers: &dyn Consumers, out: &mut Printer) -> anyhow::Result<()> {
@@ -131,7 +115,10 @@ async fn parked(
 async fn known(consumers: &dyn Consumers, name: &ConsumerName) -> anyhow::Result<ConsumerStatus> {
     match consumers.status(name).await? {
         Some(status) => Ok(status),
-        None => bail!("consumer {name} is not known; `leftfold consumers list` shows which are"),
+        None => Err(ConsumerError::NotFound {
+            consumer: name.clone(),
+        }
+        .into()),
     }
 }
 

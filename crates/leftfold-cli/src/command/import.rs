@@ -19,7 +19,7 @@ use leftfold_server::json::ExportReader;
 use leftfold_store::{EventStore, restore::Restore};
 
 use super::{decompress::decompressed, import_lines::PlainImport, output};
-use crate::{cli, open};
+use crate::{cli, exit_code::InvalidLine, open};
 
 /// The byte order mark that some programs write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -36,7 +36,7 @@ pub(crate) async fn run(arguments: cli::Import) -> anyhow::Result<()> {
     };
     let first = lines.next().map(|first| first.map(str::to_owned));
     let begun = match &first {
-        Ok(Some(first)) => ExportReader::begin(first).context("line 1 is refused")?,
+        Ok(Some(first)) => ExportReader::begin(first).context(InvalidLine(1))?,
         _ => None,
     };
     let store = open::for_writing(&arguments.data).await?;
@@ -73,7 +73,7 @@ async fn plain(
     let result = match first {
         Ok(Some(first)) => plain_lines(&mut import, &first, lines).await,
         Ok(None) => Ok(()),
-        Err(refused) => Err(refused.context("line 1 is refused")),
+        Err(refused) => Err(refused.context(InvalidLine(1))),
     };
     let counts = Counts {
         imported: import.imported,
@@ -91,7 +91,7 @@ async fn plain_lines(
     loop {
         if let Err(refused) = taken {
             import.flush().await?;
-            return Err(refused.context(format!("line {} is refused", lines.number)));
+            return Err(refused.context(InvalidLine(lines.number)));
         }
         if import.is_full() {
             import.flush().await?;
@@ -146,10 +146,9 @@ async fn exact_lines(
             Ok(Some(line)) => reader.entry(line).map_err(Into::into),
             Err(refused) => Err(refused),
         };
-        let refused = |number: u64| format!("line {number} is refused");
-        if let Some(entry) = entry.with_context(|| refused(lines.number))? {
+        if let Some(entry) = entry.with_context(|| InvalidLine(lines.number))? {
             let pushed = restore.push(entry).await;
-            pushed.with_context(|| refused(lines.number))?;
+            pushed.with_context(|| InvalidLine(lines.number))?;
         }
         if lines.number.is_multiple_of(4_096) {
             lines.bar.set_message(format!("{} lines", lines.number));

@@ -3,17 +3,24 @@
 //! **Owns:** dispatching a parsed command line to its subcommand. **Does not know:** what subcommands do.
 //! **Invariants:** each subcommand writes its result to standard output through one buffered writer and flushes it.
 
+mod access_admin;
 mod append;
+mod audit;
 mod bench;
+mod certs;
 mod consumers;
 mod decompress;
 mod delete;
 mod demo;
+mod explain;
 mod export;
+mod groups;
 mod import;
 mod import_lines;
+mod keys;
 mod metadata;
 mod migrate;
+mod printer;
 mod read;
 mod salvage;
 mod scavenge;
@@ -21,6 +28,7 @@ mod serve;
 mod stats;
 mod streams;
 mod tail;
+mod users;
 mod verify;
 
 use std::io::{BufWriter, Stdout, stdout};
@@ -45,13 +53,19 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Export(arguments) => export::run(arguments).await?,
         Command::Metadata(arguments) => metadata::run(arguments).await?,
         Command::Consumers(arguments) => consumers::run(arguments).await?,
+        Command::Groups(arguments) => groups::run(arguments).await?,
         Command::Delete(arguments) => delete::run(arguments).await?,
         Command::Scavenge(arguments) => scavenge::run(arguments).await?,
         Command::Salvage(arguments) => return salvage::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments).await?,
+        Command::Certs(arguments) => certs::run(&arguments)?,
+        Command::Users(arguments) => users::run(arguments).await?,
+        Command::Keys(arguments) => keys::run(arguments).await?,
+        Command::Audit(arguments) => audit::run(arguments).await?,
         Command::Verify(arguments) => verify::run(&arguments).await?,
         Command::Migrate(arguments) => migrate::run(&arguments).await?,
         Command::Bench(arguments) => bench::run(arguments).await?,
+        Command::Explain { code } => explain::run(code)?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "leftfold", &mut stdout());
         }

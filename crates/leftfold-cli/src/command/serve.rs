@@ -4,11 +4,21 @@
 //! **Invariants:** the first line on standard output is printed once clients can connect, and names the address; a first
 //! signal starts a graceful shutdown, even before that line, and a second one ends the process at once.
 
-use std::{env, fmt::Write as _, fs, io::Write, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    env,
+    fmt::Write as _,
+    fs,
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
-use leftfold_server::{Server, Settings, telemetry};
+use leftfold_server::{Server, Settings, access::FIRST_ADMINISTRATOR, telemetry};
 use leftfold_store::{EventStore, MemoryStore};
+#[cfg(unix)]
+use tokio_util::task::AbortOnDropHandle;
 
 use super::output;
 use crate::{
@@ -30,11 +40,12 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     settings.check()?;
     let _flushed_at_the_end = telemetry::start(&settings)?;
     let store = store(location.as_ref()).await?;
-    let advertised = settings.advertised_host.clone();
+    let told = ConnectionTexts::new(&settings);
     // Before anybody can connect: who knows that there is a server can also end it in order.
     let signals = Signals::listen()?;
     let server = Server::bind(store, settings).await?;
-    match announce(&server, &advertised, location.as_ref()) {
+    let _reloads_until_the_end = reload_on_hangup(&server)?;
+    match announce(&server, &told, location.as_ref()) {
         // The server is there for its clients, with or without a reader of this output.
         Err(error) if is_closed_pipe(&error) => tracing::warn!("standard output is closed"),
         announced => announced?,
@@ -75,23 +86,85 @@ async fn store(location: Option<&StoreLocation>) -> anyhow::Result<Arc<dyn Event
     }
 }
 
-/// The address that clients connect to: a wildcard address to listen on is none.
-fn reached(listens: SocketAddr, advertised: &str) -> String {
-    let port = listens.port();
-    match advertised {
-        "" if listens.ip().is_unspecified() => format!("localhost:{port}"),
-        "" => listens.to_string(),
-        host => format!("{host}:{port}"),
+/// What the addresses that are printed are made of.
+struct ConnectionTexts {
+    advertised: String,
+    /// The certificate of the authority beside that of the server, as `leftfold certs` writes it.
+    ca_file: Option<PathBuf>,
+}
+
+impl ConnectionTexts {
+    fn new(settings: &Settings) -> Self {
+        let beside = Path::new(&settings.tls_certificate_file).parent();
+        let ca_file = beside.map(|directory| directory.join("ca.crt"));
+        Self {
+            advertised: settings.advertised_host.clone(),
+            ca_file: ca_file.and_then(|file| file.canonicalize().ok()),
+        }
     }
+
+    /// What follows the address of an encrypted server.
+    fn tls(&self) -> String {
+        match &self.ca_file {
+            Some(file) => format!("?tls=true&tlsCaFile={}", file.display()),
+            None => "?tls=true".to_owned(),
+        }
+    }
+
+    /// Where clients reach a server: nobody can connect to "every address".
+    fn reached(&self, listens: SocketAddr, has_tls: bool) -> String {
+        let port = listens.port();
+        match self.advertised.as_str() {
+            // The name that certificates for development have.
+            "" if listens.ip().is_unspecified() || has_tls && listens.ip().is_loopback() => {
+                format!("localhost:{port}")
+            }
+            "" => listens.to_string(),
+            host => format!("{host}:{port}"),
+        }
+    }
+}
+
+/// Reads certificates again on SIGHUP, until the handle is dropped.
+#[cfg(unix)]
+fn reload_on_hangup(server: &Server) -> anyhow::Result<impl Drop + use<>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut hangups = signal(SignalKind::hangup())?;
+    let handle = server.reload_handle();
+    let reloads = tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let handle = handle.clone();
+            // A file may be on a slow disk.
+            let _ = tokio::task::spawn_blocking(move || handle.reload()).await;
+        }
+    });
+    Ok(AbortOnDropHandle::new(reloads))
+}
+
+/// Without SIGHUP, certificates are read again when they change.
+#[cfg(not(unix))]
+fn reload_on_hangup(_: &Server) -> anyhow::Result<()> {
+    Ok(())
 }
 
 fn announce(
     server: &Server,
-    advertised: &str,
+    told: &ConnectionTexts,
     location: Option<&StoreLocation>,
 ) -> anyhow::Result<()> {
     let listens = server.address();
-    let address = reached(listens, advertised);
+    let address = told.reached(listens, server.has_tls());
+    let (scheme, kurrent, own) = if server.has_tls() {
+        ("https", told.tls(), told.tls())
+    } else {
+        ("http", "?tls=false".to_owned(), String::new())
+    };
+    let user = if server.authenticates() {
+        "USER:PASSWORD@"
+    } else {
+        ""
+    };
     let what = match location {
         Some(location) => location.to_string(),
         None => "events in memory, dropped when it ends,".to_owned(),
@@ -101,10 +174,17 @@ fn announce(
     writeln!(out)?;
     writeln!(
         out,
-        "  KurrentDB's clients:  kurrentdb://{address}?tls=false"
+        "  KurrentDB's clients:  kurrentdb://{user}{address}{kurrent}"
     )?;
-    writeln!(out, "  UmaDB's clients:      http://{address}")?;
-    writeln!(out, "  Leftfold's client:    leftfold://{address}")?;
+    writeln!(out, "  UmaDB's clients:      {scheme}://{address}")?;
+    writeln!(out, "  Leftfold's client:    leftfold://{address}{own}")?;
+    if let Some(password) = server.first_password() {
+        writeln!(out)?;
+        writeln!(
+            out,
+            "  First administrator:  {FIRST_ADMINISTRATOR}, password {password} (printed this once)"
+        )?;
+    }
     writeln!(out)?;
     writeln!(
         out,
@@ -112,7 +192,7 @@ fn announce(
     )?;
     writeln!(
         out,
-        "  const client = KurrentDBClient.connectionString(\"kurrentdb://{address}?tls=false\");"
+        "  const client = KurrentDBClient.connectionString(\"kurrentdb://{user}{address}{kurrent}\");"
     )?;
     Ok(out.flush()?)
 }

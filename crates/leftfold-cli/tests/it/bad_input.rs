@@ -158,3 +158,26 @@ fn flags_that_contradict_each_other_are_refused() {
     }
     assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn an_error_ends_with_a_code_that_explain_explains() {
+    let data = tempfile::tempdir().unwrap();
+    let append = &[
+        "append", "--stream", "s", "--type", "T", "--expect", "7", "1",
+    ];
+    let refused = said(leftfold(data.path(), append), 3);
+    assert!(
+        refused.ends_with("leftfold: error LF0002; `leftfold explain LF0002` says what to do\n")
+    );
+    let explain = |arguments: &[&str]| {
+        let mut leftfold = Command::cargo_bin("leftfold").unwrap();
+        leftfold.arg("explain").args(arguments).assert()
+    };
+    let page = printed(explain(&["lf0002"]));
+    assert!(
+        page.starts_with("# LF0002: Wrong expected revision"),
+        "{page}"
+    );
+    assert!(printed(explain(&[])).contains("LF0002  Wrong expected revision\n"));
+    said(explain(&["LF9999"]), 2);
+}

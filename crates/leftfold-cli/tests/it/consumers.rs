@@ -11,6 +11,46 @@ use serde_json::Value;
 
 use crate::{leftfold, printed, said};
 
+/// Lets the consumer `mailer` of a store park two events.
+pub(crate) async fn park_two(store: &dyn EventStore) {
+    let consumers = store.consumers();
+    let name = ConsumerName::new("mailer").unwrap();
+    let request = ClaimRequest::new(name, "h", Duration::from_secs(9));
+    let mut claim = consumers.claim(&request).await.unwrap();
+    let park = |position, attempts, reason: &str| {
+        ConsumerChange::Park(ParkedEvent {
+            position: Position::new(position),
+            key: "account-1".into(),
+            reason: reason.into(),
+            attempts,
+            time: Timestamp::from_micros(0),
+            resolution: None,
+        })
+    };
+    let changes = vec![park(2, 5, "refused\u{7}"), park(3, 0, "waits")];
+    consumers
+        .advance(&mut claim, Position::new(3), changes)
+        .await
+        .unwrap();
+    consumers.release(&claim).await.unwrap();
+}
+
+/// Lists what `mailer` parked, skips one of them, and removes the consumer, with commands that `run` runs.
+pub(crate) fn consumers_are_commanded(run: impl Fn(&[&str]) -> String) {
+    let listed = run(&["consumers", "list"]);
+    assert!(
+        listed.contains("parked 2") && listed.ends_with("not claimed  mailer\n"),
+        "{listed}"
+    );
+    assert_eq!(run(&["consumers", "parked", "mailer"]).lines().count(), 2);
+    assert!(run(&["consumers", "skip", "mailer", "2"]).contains("will be skipped"));
+    let parked = run(&["consumers", "--json", "parked", "mailer"]);
+    let first: Value = serde_json::from_str(parked.lines().next().unwrap()).unwrap();
+    assert_eq!(first["request"], "skip", "{parked}");
+    assert!(run(&["consumers", "remove", "mailer"]).contains("mailer removed"));
+    assert_eq!(run(&["consumers", "list"]), "");
+}
+
 /// A store with three events and the consumer `mailer`, which parked two of them.
 fn store() -> tempfile::TempDir {
     let data = tempfile::tempdir().unwrap();
@@ -25,25 +65,7 @@ fn store() -> tempfile::TempDir {
         let store = EmbeddedStore::open(data.path(), LogOptions::default())
             .await
             .unwrap();
-        let consumers = store.consumers();
-        let name = ConsumerName::new("mailer").unwrap();
-        let request = ClaimRequest::new(name, "h", Duration::from_secs(9));
-        let mut claim = consumers.claim(&request).await.unwrap();
-        let park = |position, attempts, reason: &str| {
-            ConsumerChange::Park(ParkedEvent {
-                position: Position::new(position),
-                key: "account-1".into(),
-                reason: reason.into(),
-                attempts,
-                time: Timestamp::from_micros(0),
-                resolution: None,
-            })
-        };
-        let changes = vec![park(2, 5, "refused\u{7}"), park(3, 0, "waits")];
-        consumers
-            .advance(&mut claim, Position::new(3), changes)
-            .await
-            .unwrap();
+        park_two(&store).await;
         store.close().await.unwrap();
     });
     data

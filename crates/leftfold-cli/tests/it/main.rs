@@ -9,10 +9,14 @@
 mod bad_input;
 mod commands;
 mod consumers;
+mod groups;
 mod import;
+mod invalid_settings;
 mod mongodb;
 mod postgres;
 mod salvage;
+#[cfg(unix)]
+mod security;
 mod serve;
 mod served;
 mod stalled;

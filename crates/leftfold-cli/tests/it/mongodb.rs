@@ -4,9 +4,12 @@
 
 use std::{fs, path::Path};
 
-use leftfold_mongodb::testing::Server;
+use leftfold_mongodb::{MongoStore, testing::Server};
 
-use crate::{leftfold, printed, said};
+use crate::{
+    consumers::{consumers_are_commanded, park_two},
+    leftfold, printed, said,
+};
 
 const LINES: &str = r#"{"stream":"account-1","type":"DepositMade","data":{"amount":100},"tags":["account:1"]}
 {"stream":"account-2","type":"DepositMade","data":{"amount":7},"metadata":{"actor":"ann"}}
@@ -63,4 +66,16 @@ fn a_store_moves_between_a_directory_and_mongodb_unchanged() {
     fs::write(&lines, printed(leftfold(far, &["export"]))).unwrap();
     let again = printed(import(&near));
     assert!(again.starts_with("0 events imported"), "{again}");
+}
+
+#[test]
+fn consumers_on_mongodb_are_commanded_as_those_of_a_directory() {
+    let server = Server::start();
+    let address = server.database();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = MongoStore::open(&address).await.unwrap();
+        park_two(&store).await;
+    });
+    consumers_are_commanded(|arguments| printed(leftfold(Path::new(&address), arguments)));
 }

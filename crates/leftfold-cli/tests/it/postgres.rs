@@ -5,9 +5,12 @@
 use std::{fs, path::Path};
 
 use assert_cmd::Command;
-use leftfold_postgres::testing::Server;
+use leftfold_postgres::{PostgresStore, testing::Server};
 
-use crate::{leftfold, printed, said};
+use crate::{
+    consumers::{consumers_are_commanded, park_two},
+    leftfold, printed, said,
+};
 
 const LINES: &str = r#"{"stream":"account-1","type":"DepositMade","data":{"amount":100},"tags":["account:1"]}
 {"stream":"account-2","type":"DepositMade","data":{"amount":7},"metadata":{"actor":"ann"}}
@@ -126,4 +129,16 @@ fn a_password_is_in_no_message() {
 #[test]
 fn a_directory_has_nothing_to_migrate() {
     assert!(said(leftfold(Path::new("data"), &["migrate"]), 2).contains("postgres://"));
+}
+
+#[test]
+fn consumers_of_a_database_are_commanded_as_those_of_a_directory() {
+    let server = Server::start();
+    let address = server.database();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = PostgresStore::open(&address).await.unwrap();
+        park_two(&store).await;
+    });
+    consumers_are_commanded(|arguments| printed(leftfold(Path::new(&address), arguments)));
 }

@@ -31,6 +31,28 @@ impl Served {
         )
     }
 
+    /// The same, with all that it prints when it begins.
+    pub(crate) fn with_output(arguments: &[&str]) -> (Self, String) {
+        let mut child = Command::new(binary())
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = String::new();
+        let mut output = BufReader::new(child.stdout.as_mut().unwrap());
+        while !lines.contains("connectionString") {
+            assert!(
+                output.read_line(&mut lines).unwrap() > 0,
+                "it ended: {lines}"
+            );
+        }
+        let first = lines.lines().next().unwrap();
+        let address = first.rsplit(' ').next().unwrap().to_owned();
+        (Self { child, address }, lines)
+    }
+
     /// What this command starts, once it listens.
     pub(crate) fn by(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();

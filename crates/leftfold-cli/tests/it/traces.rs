@@ -52,7 +52,7 @@ async fn a_request_is_told_to_the_collector_as_a_part_of_its_callers_trace() {
     let server = Served::with(&["--memory", "--otlp-endpoint", &endpoint]);
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let parent = format!("traceparent: 00-{trace}-b7ad6b7169203331-01\r\n");
-    server.get("/health/live", &parent);
+    server.get("/api/v1/streams/secret-1/events", &parent);
 
     // What was not sent yet is sent when the server ends.
     let (code, said) = server.terminate();
@@ -67,5 +67,9 @@ async fn a_request_is_told_to_the_collector_as_a_part_of_its_callers_trace() {
         .step_by(2)
         .map(|at| u8::from_str_radix(&trace[at..at + 2], 16).unwrap())
         .collect();
-    assert!(holds(&id) && holds(b"/health/live") && holds(b"leftfold"));
+    assert!(holds(&id) && holds(b"GET") && holds(b"leftfold"));
+    assert!(
+        !holds(b"secret-1"),
+        "names of spans are bounded, and tell no names of streams"
+    );
 }

@@ -10,11 +10,15 @@ use std::{
 };
 
 use assert_cmd::{Command, assert::Assert};
+use leftfold_client::Client;
 use leftfold_server::{Server, Settings};
 use leftfold_store::MemoryStore;
 use tokio::runtime::Runtime;
 
-use crate::{printed, said};
+use crate::{
+    consumers::{consumers_are_commanded, park_two},
+    printed, said,
+};
 
 /// A server over a store in memory; it ends with its runtime.
 struct Served {
@@ -195,4 +199,19 @@ fn an_address_that_is_none_is_told_as_such() {
         1,
     );
     assert!(nobody.contains("cannot reach"), "{nobody}");
+}
+
+#[test]
+fn consumers_of_a_server_are_commanded_as_those_of_a_directory() {
+    let served = Served::start();
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = Client::connect(&served.url).await.unwrap();
+        park_two(&store).await;
+    });
+    consumers_are_commanded(|arguments| {
+        let (name, rest) = arguments.split_first().unwrap();
+        let mut command = command(&[name]);
+        printed(command.arg("--url").arg(&served.url).args(rest).assert())
+    });
 }

@@ -47,3 +47,5 @@ impl Fixture for Engine {
 
 leftfold_store::conformance!(over_memory, Memory);
 leftfold_store::conformance!(over_the_engine, Engine::default());
+leftfold_store::consumers_conformance!(consumers_over_memory, Memory);
+leftfold_store::consumers_conformance!(consumers_over_the_engine, Engine::default());

@@ -219,7 +219,7 @@ async fn an_append_in_parts_is_written_when_all_are_there_and_not_before() {
 async fn parts_of_no_append_are_refused() {
     let (store, mut calls) = bare(&[]).await;
     let none = stream::iter(Vec::new());
-    refused(calls.append_chunked(none).await, &["no part"]);
+    refused(calls.append_chunked(none).await, &["without chunks"]);
     let huge = vec![part(Bytes::new(), usize::MAX)];
     let answer = calls.append_chunked(stream::iter(huge)).await;
     refused(answer, &["allowed are"]);
@@ -250,4 +250,140 @@ async fn a_failure_in_a_session_is_the_one_of_a_single_append() {
     };
     let single = calls.append(wire::AppendRequest::default()).await;
     assert_eq!(single.unwrap_err().message(), invalid.reason);
+}
+
+fn claim(consumer: &str, term: u64) -> Option<wire::Claim> {
+    Some(wire::Claim {
+        consumer: consumer.into(),
+        holder: "h".into(),
+        term,
+        position: 0,
+    })
+}
+
+fn advance(changes: Vec<wire::ConsumerChange>) -> wire::AdvanceConsumerRequest {
+    wire::AdvanceConsumerRequest {
+        claim: claim("c", 1),
+        to: 1,
+        changes,
+    }
+}
+
+#[tokio::test]
+async fn calls_about_consumers_that_make_no_sense_are_refused_and_change_nothing() {
+    let (store, mut calls) = bare(&[]).await;
+    let request = |consumer: &str, holder: &str, ttl| wire::ClaimConsumerRequest {
+        consumer: consumer.into(),
+        holder: holder.into(),
+        ttl,
+        start: 0,
+    };
+    let answer = calls.claim_consumer(request("a\nb", "h", 1)).await;
+    refused(answer, &["consumer name is not valid"]);
+    let answer = calls
+        .claim_consumer(request(&"n".repeat(256), "h", 1))
+        .await;
+    refused(answer, &["256 bytes"]);
+    refused(
+        calls.claim_consumer(request("c", "", 1)).await,
+        &["holder", "0 bytes"],
+    );
+    refused(
+        calls.claim_consumer(request("c", "h", u64::MAX)).await,
+        &["duration of a claim"],
+    );
+    calls
+        .claim_consumer(request("c", "h", 1 << 30))
+        .await
+        .unwrap();
+
+    refused(
+        calls
+            .advance_consumer(wire::AdvanceConsumerRequest::default())
+            .await,
+        &["claim is missing"],
+    );
+    let resolve = |resolution| wire::ResolveParkedRequest {
+        consumer: "c".into(),
+        position: 1,
+        resolution,
+    };
+    refused(
+        calls.resolve_parked(resolve(0)).await,
+        &["resolution is missing"],
+    );
+    refused(
+        calls.resolve_parked(resolve(7)).await,
+        &["resolution is not valid: 7"],
+    );
+    let absent = calls.resolve_parked(resolve(1)).await.unwrap_err();
+    assert_eq!(absent.code(), Code::NotFound);
+
+    let name = leftfold_store::consumers::ConsumerName::new("c").unwrap();
+    let status = store.consumers().status(&name).await.unwrap().unwrap();
+    assert_eq!(
+        (status.position, status.term, status.timers),
+        (Position::START, 1, 0)
+    );
+}
+
+#[tokio::test]
+async fn answers_about_timers_and_parked_events_are_bounded() {
+    let (_store, mut calls) = bare(&[]).await;
+    let request = wire::ClaimConsumerRequest {
+        consumer: "c".into(),
+        holder: "h".into(),
+        ttl: 1 << 30,
+        start: 0,
+    };
+    calls.claim_consumer(request).await.unwrap();
+    let timers = (0..200).map(|nth| wire::ConsumerChange {
+        kind: Some(wire::consumer_change::Kind::SetTimer(wire::Timer {
+            id: format!("t{nth:03}"),
+            due: nth,
+            data: Bytes::new(),
+        })),
+    });
+    let mut request = advance(timers.collect());
+    request.to = 0;
+    calls.advance_consumer(request).await.unwrap();
+    let due = |limit| wire::DueTimersRequest {
+        consumer: "c".into(),
+        now: u64::MAX,
+        limit,
+    };
+    let all = calls.due_timers(due(u64::MAX)).await.unwrap().into_inner();
+    assert_eq!(all.timers.len(), 64);
+    assert_eq!(all.timers[63].id, "t063");
+    let two = calls.due_timers(due(2)).await.unwrap().into_inner();
+    assert_eq!(two.timers.len(), 2);
+}
+
+#[tokio::test]
+async fn changes_of_consumers_beyond_their_limits_are_refused_by_name() {
+    let (_store, mut calls) = bare(&[]).await;
+    let change = |kind| wire::ConsumerChange { kind };
+    let no_kind = calls.advance_consumer(advance(vec![change(None)])).await;
+    refused(no_kind, &["no kind"]);
+    let timer = |id: &str, bytes| {
+        change(Some(wire::consumer_change::Kind::SetTimer(wire::Timer {
+            id: id.into(),
+            due: 0,
+            data: vec![0; bytes].into(),
+        })))
+    };
+    let nameless = calls.advance_consumer(advance(vec![timer("", 1)])).await;
+    refused(nameless, &["id of a timer"]);
+    let wide = calls
+        .advance_consumer(advance(vec![timer("t", 64 * 1024 + 1)]))
+        .await;
+    refused(wide, &["data of a timer", "65537 bytes"]);
+    let large = (0..129).map(|nth| timer(&nth.to_string(), 64 * 1024));
+    let large = calls.advance_consumer(advance(large.collect())).await;
+    refused(large, &["size of the changes", "8388608 bytes at most"]);
+    // Refused by their number before they are decoded.
+    let many = calls
+        .advance_consumer(advance(vec![change(None); 10_001]))
+        .await;
+    assert!(many.unwrap_err().message().contains("CHANGES_MAX"));
 }

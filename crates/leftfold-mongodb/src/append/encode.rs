@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use leftfold_model::{Append, Appended, NewEvent, Timestamp};
 use mongodb::bson::Binary;
 
+use super::json_copy;
 use crate::{
     document::{
         CommitDocument, EventDocument, Identity, PayloadReference, binary, place, to_i64, uuid,
@@ -114,10 +115,16 @@ pub(super) fn encode(
     newest: Option<&Newest>,
     identity: Identity,
     now: Timestamp,
+    json_documents: bool,
 ) -> CommitDocument {
     let mut events = Vec::new();
     for one in placed {
         add_events(&mut events, one, now);
+    }
+    if json_documents {
+        let inline = placed.iter().map(|one| inline_size(one.append));
+        let room = DOCUMENT_BYTES_MAX.saturating_sub(inline.sum());
+        json_copy::add(&mut events, room);
     }
     let (first, last) = (
         events.first().map_or(0, |event| event.position),
@@ -168,6 +175,7 @@ fn add_events(events: &mut Vec<EventDocument>, placed: &Placed<'_>, now: Timesta
                 content_type: i32::from(event.content_type().code()),
                 data: inline(event.data()),
                 metadata: inline(event.metadata()),
+                json: None,
                 payload,
                 erased: false,
             });

@@ -5,6 +5,7 @@
 
 mod decide;
 mod encode;
+mod json_copy;
 mod lookup;
 mod writer;
 

@@ -229,7 +229,13 @@ impl Writer {
             })
             .collect();
         let identity = self.next_identity();
-        let commit = encode(&placed, newest.as_ref(), identity, (self.clock)());
+        let commit = encode(
+            &placed,
+            newest.as_ref(),
+            identity,
+            (self.clock)(),
+            self.log.options().json_documents,
+        );
         self.insert(commit, outcomes).await
     }
 

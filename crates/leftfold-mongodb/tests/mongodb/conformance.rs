@@ -19,3 +19,4 @@ impl Fixture for Plain {
 }
 
 leftfold_store::conformance!(mongodb, Plain);
+leftfold_store::consumers_conformance!(mongodb_consumers, Plain);

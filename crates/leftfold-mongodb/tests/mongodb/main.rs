@@ -8,5 +8,6 @@
 
 mod conformance;
 mod crashes;
+mod json;
 mod large;
 mod server;

@@ -13,7 +13,7 @@ mod request;
 mod select;
 
 pub(crate) use entries::entries;
-pub(crate) use page::{events, fetch, head, newest, select, with_retry};
+pub(crate) use page::{events, fetch, head, newest, retry, select, with_retry};
 pub(crate) use reader::read;
 pub(crate) use request::{Bounds, PageRequest, Place};
 pub(crate) use select::Select;

@@ -68,6 +68,15 @@ pub(crate) async fn with_retry<T, F>(
 where
     F: Future<Output = Result<T, Failure>>,
 {
+    let outcome = retry(pool, query).await;
+    outcome.map_err(Failure::into_read_error)
+}
+
+/// Repeats a query whose repetition changes nothing further, as [`with_retry`].
+pub(crate) async fn retry<T, F>(pool: &Arc<Pool>, query: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
     let end = Instant::now() + pool.options().reconnect_timeout;
     let mut backoff = BACKOFF_INITIAL;
     let mut first = true;
@@ -76,7 +85,7 @@ where
         match Box::pin(query()).await {
             Ok(response) => return Ok(response),
             Err(failure) if !failure.is_connection_error() || Instant::now() >= end => {
-                return Err(failure.into_read_error());
+                return Err(failure);
             }
             Err(failure) => {
                 tracing::debug!(%failure, "retrying database query");

@@ -13,14 +13,15 @@ use crate::{
 };
 
 /// The version of the schema that this release expects.
-pub const SCHEMA_VERSION: i32 = 5;
+pub const SCHEMA_VERSION: i32 = 6;
 
-const STEPS: [(&str, &str); 5] = [
+const STEPS: [(&str, &str); 6] = [
     ("log", include_str!("sql/0001_log.sql")),
     ("append", include_str!("sql/0002_append.sql")),
     ("auxiliary", include_str!("sql/0003_auxiliary.sql")),
     ("retention", include_str!("sql/0004_retention.sql")),
     ("privileges", include_str!("sql/0005_privileges.sql")),
+    ("consumers", include_str!("sql/0006_consumers.sql")),
 ];
 
 /// One step from a version of the schema to the next.

@@ -29,3 +29,5 @@ impl Fixture for Pooled {
 
 leftfold_store::conformance!(postgres, Plain);
 leftfold_store::conformance!(postgres_behind_a_pooler, Pooled);
+leftfold_store::consumers_conformance!(postgres_consumers, Plain);
+leftfold_store::consumers_conformance!(postgres_consumers_behind_a_pooler, Pooled);

@@ -8,8 +8,8 @@
     reason = "a test stops at the first unexpected value, and measures time"
 )]
 
-mod auxiliary;
 mod conformance;
+mod consumers;
 mod crashes;
 mod disconnects;
 mod example;

@@ -2,9 +2,14 @@
 //!
 //! **Owns:** these tests. **Does not know:** appends.
 
-use leftfold_model::{ExpectedRevision::Any, Read, StreamName};
+use std::time::Duration;
+
+use leftfold_model::{ExpectedRevision::Any, Position, Read, StreamName};
 use leftfold_postgres::{PostgresOptions, PostgresStore};
-use leftfold_store::{Delete, EventStore, ReadError, Scavenge};
+use leftfold_store::{
+    Delete, EventStore, ReadError, Scavenge,
+    consumers::{ClaimRequest, ConsumerName},
+};
 
 use futures_util::{StreamExt, TryStreamExt};
 
@@ -84,6 +89,55 @@ async fn a_role_that_gives_back_space_can_do_that_and_cannot_append() {
 }
 
 #[tokio::test]
+async fn a_role_that_consumes_changes_consumers_by_their_functions_only() {
+    let options = fresh();
+    let schema = options.schema().to_owned();
+    let owner = PostgresStore::open_with(options.clone()).await.unwrap();
+    owner.append(to("a", Any, "Written")).await.unwrap();
+    let consumer = role(&format!("consumer_{schema}"), &options);
+    server().psql(
+        "postgres",
+        &format!("select {schema}.grant_consume('consumer_{schema}')"),
+    );
+    let store = PostgresStore::open_with(consumer).await.unwrap();
+    let consumers = store.consumers();
+    let name = ConsumerName::new("mailer").unwrap();
+    let request = ClaimRequest::new(name.clone(), "h", Duration::from_secs(60));
+    let mut claim = consumers.claim(&request).await.unwrap();
+    consumers
+        .advance(&mut claim, Position::FIRST, Vec::new())
+        .await
+        .unwrap();
+    consumers
+        .renew(&claim, Duration::from_secs(60))
+        .await
+        .unwrap();
+    consumers.release(&claim).await.unwrap();
+    consumers.reset(&name, Position::START).await.unwrap();
+    assert_eq!(consumers.list(None).await.unwrap().len(), 1);
+    consumers.remove(&name).await.unwrap();
+    assert!(store.append(to("b", Any, "Never")).await.is_err());
+    let mut forbidden = changes(&schema);
+    for table in ["consumers", "parked_events", "timers"] {
+        forbidden.push(format!("delete from {schema}.{table}"));
+        forbidden.push(format!("truncate {schema}.{table}"));
+    }
+    forbidden.push(format!(
+        "update {schema}.consumers set position = 7, term = 1"
+    ));
+    refuses(&store, &forbidden).await;
+    // A role that only reads sees consumers and changes none.
+    let reader = role(&format!("watcher_{schema}"), &options);
+    server().psql(
+        "postgres",
+        &format!("select {schema}.grant_read('watcher_{schema}')"),
+    );
+    let reader = PostgresStore::open_with(reader).await.unwrap();
+    assert!(reader.consumers().status(&name).await.unwrap().is_none());
+    assert!(reader.consumers().claim(&request).await.is_err());
+}
+
+#[tokio::test]
 async fn the_owner_changes_no_event_by_mistake() {
     let options = fresh();
     let store = PostgresStore::open_with(options.clone()).await.unwrap();
@@ -129,7 +183,10 @@ async fn a_role_that_appends_can_append_and_read_and_nothing_else() {
     forbidden.push(erasing(&schema));
     forbidden.push(format!("lock table {schema}.append_lock in exclusive mode"));
     forbidden.push(format!(
-        "insert into {schema}.checkpoints values ('mailer', 7)"
+        "insert into {schema}.consumers (name, position, term, moved_at) values ('mailer', 7, 1, now())"
+    ));
+    forbidden.push(format!(
+        "select {schema}.claim_consumer('mailer', 'h', 1000000, 7)"
     ));
     forbidden.push(format!("select {schema}.grant_consume('public')"));
     forbidden.push(format!(

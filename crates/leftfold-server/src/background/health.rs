@@ -29,7 +29,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// Checks that the server accepts requests and the store works.
 pub(crate) async fn check(shared: &ServerState) -> Result<Result<(), ReadError>, QueryError> {
-    call::with_timeout(shared, PATIENCE, shared.store.check()).await
+    call::with_timeout(shared, PATIENCE, shared.unguarded_store().check()).await
 }
 
 /// Registers the health service.

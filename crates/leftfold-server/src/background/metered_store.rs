@@ -35,6 +35,7 @@ impl MeteredStore {
             Ok(_) => "written",
             Err(AppendError::Conflict(_)) => "conflict",
             Err(AppendError::Invalid { .. }) => "invalid",
+            Err(AppendError::AccessDenied { .. }) => "denied",
             Err(AppendError::Unavailable { .. }) => "unavailable",
             // Of what is new here the worst must be expected.
             Err(_) => "unknown",
@@ -69,6 +70,7 @@ fn note_failure(metrics: &Metrics, error: &ReadError) {
         ReadError::StreamDeleted { .. } => "deleted",
         ReadError::Corrupt { .. } => "corrupt",
         ReadError::Invalid { .. } => "invalid",
+        ReadError::AccessDenied { .. } => "denied",
         _ => "unavailable",
     };
     metrics.failures.get_or_create(&[("reason", word)]).inc();

@@ -60,6 +60,9 @@ pub(crate) struct Metrics {
     pub(crate) requests: Family<Label, Counter>,
     pub(crate) connections: Gauge,
     pub(crate) connections_rejected: Counter,
+    pub(crate) tls_handshakes_failed: Counter,
+    pub(crate) authentications_failed: Counter,
+    pub(crate) access_denied: Counter,
     head: Gauge<u64, AtomicU64>,
     scavenge_running: Gauge<i64, AtomicI64>,
 }
@@ -107,6 +110,9 @@ impl Metrics {
             requests: family("protocol", &PROTOCOLS),
             connections: Gauge::default(),
             connections_rejected: Counter::default(),
+            tls_handshakes_failed: Counter::default(),
+            authentications_failed: Counter::default(),
+            access_denied: Counter::default(),
             head: Gauge::default(),
             scavenge_running: Gauge::default(),
             root,
@@ -171,6 +177,21 @@ impl Metrics {
             "connections_rejected",
             "Connections closed because there were too many",
             self.connections_rejected.clone(),
+        );
+        registry.register(
+            "tls_handshakes_failed",
+            "TLS handshakes that failed or timed out",
+            self.tls_handshakes_failed.clone(),
+        );
+        registry.register(
+            "authentications_failed",
+            "Requests rejected because their credentials are missing or wrong",
+            self.authentications_failed.clone(),
+        );
+        registry.register(
+            "access_denied",
+            "Requests rejected because the rights of their principal do not suffice",
+            self.access_denied.clone(),
         );
         registry.register(
             "head_position",

@@ -9,15 +9,20 @@ mod connection_limit;
 mod descriptors;
 mod http_version;
 mod memory_budget;
+mod peer;
 mod request_body;
 mod reset_aware_body;
+mod tls;
 
 pub(crate) use answer_memory::AnswerMemory;
 pub use descriptors::DescriptorError;
 pub(crate) use descriptors::connections_within_limit;
 pub(crate) use memory_budget::{BudgetExhausted, ConnectionMemory, MemoryBudget, Reservation};
+pub(crate) use peer::Peer;
 pub(crate) use request_body::{BodyBounds, BoundedBody, Framing, InspectMessage, RequestBodyError};
 pub(crate) use reset_aware_body::ResetAwareBody;
+pub use tls::TlsError;
+pub(crate) use tls::TlsServer;
 
 use std::{
     convert::Infallible,
@@ -43,6 +48,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::{Instant, timeout},
 };
@@ -55,7 +61,7 @@ use tower::Service;
 use self::{
     answer_memory::{ChargedBody, ConnectionAnswers},
     connection_limit::ConnectionLimiter,
-    http_version::HttpVersion,
+    http_version::{HttpVersion, Opening},
 };
 use crate::{Settings, state::ServerState};
 
@@ -63,6 +69,12 @@ use crate::{Settings, state::ServerState};
 const PAUSE_WHEN_REFUSED: Duration = Duration::from_millis(100);
 /// Minimum interval between log lines about rejected connections.
 const REJECTIONS_LOGGED_EVERY: Duration = Duration::from_secs(10);
+/// The answer to plain HTTP/1.1 where only TLS is served.
+const TLS_ONLY: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\
+    content-length: 47\r\n\r\nplain HTTP rejected: this port takes https only\n";
+/// Time for that answer.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval between warnings that the server is reachable from other machines.
 const EXPOSED_WARNING_EVERY: Duration = Duration::from_secs(60);
 
@@ -112,6 +124,7 @@ pub(crate) async fn serve(
     let cut = CancellationToken::new();
     let mut stop = pin!(stop);
     let _warns_until_the_end = warn_if_exposed(shared);
+    let _reloads_until_the_end = shared.tls.as_ref().map(TlsServer::watch);
     let _sweeps_until_the_end = shared.answer_memory.sweep(shared.settings.write_timeout);
     loop {
         let accepted = tokio::select! {
@@ -130,6 +143,7 @@ pub(crate) async fn serve(
                     service: service.clone(),
                     memory: shared.request_memory.connection(peer.ip()),
                     answers: shared.answer_memory.connection(cut.clone()),
+                    peer: Peer::plain(peer),
                 };
                 let connection = Connection {
                     socket,
@@ -204,6 +218,7 @@ struct WithMemory<S> {
     service: S,
     memory: ConnectionMemory,
     answers: Arc<ConnectionAnswers>,
+    peer: Peer,
 }
 
 type ChargeAnswer<B> = Box<dyn FnOnce(Response<B>) -> Response<ChargedBody<B>> + Send>;
@@ -219,6 +234,7 @@ impl<S: HttpService> Service<Request<Incoming>> for WithMemory<S> {
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.memory.clone());
+        request.extensions_mut().insert(self.peer.clone());
         let answers = Arc::clone(&self.answers);
         let charge: ChargeAnswer<S::Body> =
             Box::new(move |answer| answer.map(|body| ChargedBody::new(body, answers)));
@@ -245,13 +261,19 @@ impl Drop for ConnectionGauge {
 /// Logs a warning at intervals if the server is reachable from other machines.
 fn warn_if_exposed(shared: &ServerState) -> Option<AbortOnDropHandle<()>> {
     let address = shared.address;
+    let authenticated = shared.access.is_some();
     let warn = async move {
         loop {
-            tracing::warn!(%address, "INSECURE: everyone who reaches this address can read and write everything");
+            if authenticated {
+                tracing::warn!(%address, "INSECURE: passwords and events may cross the network in plain text");
+            } else {
+                tracing::warn!(%address, "INSECURE: everyone who reaches this address can read and write everything");
+            }
             tokio::time::sleep(EXPOSED_WARNING_EVERY).await;
         }
     };
-    (!address.ip().is_loopback()).then(|| AbortOnDropHandle::new(tokio::spawn(warn)))
+    let exposed = !address.ip().is_loopback();
+    (exposed && shared.settings.insecure).then(|| AbortOnDropHandle::new(tokio::spawn(warn)))
 }
 
 /// One connection.
@@ -267,7 +289,7 @@ impl<S: HttpService> Connection<S> {
         let Self {
             socket,
             peer,
-            service,
+            mut service,
             shared,
         } = self;
         // Answers are small and awaited; a refusal costs only time.
@@ -276,13 +298,24 @@ impl<S: HttpService> Connection<S> {
             () = shared.stopping.cancelled() => return,
             spoken = http_version::detect(&socket, shared.settings.header_read_timeout) => spoken,
         };
-        let ended = match spoken {
-            Some(HttpVersion::Http2) => serve_http2(socket, service, &shared).await,
-            Some(HttpVersion::Http1) => {
-                service.answers.is_http1();
-                serve_http1(socket, service, &shared).await
+        let ended = match (spoken, &shared.tls) {
+            (Some(Opening::Plain(version)), _) if serves_plain(&socket, &shared) => {
+                serve_http(version, socket, service, &shared).await
             }
-            None => return,
+            (Some(Opening::Plain(version)), _) => return refuse_plain(version, socket).await,
+            (Some(Opening::Tls), Some(tls)) => match tls.accept(socket).await {
+                Ok(stream) => {
+                    service.peer = Peer::proved_by(peer, &stream);
+                    let version = HttpVersion::of_alpn(stream.get_ref().1.alpn_protocol());
+                    serve_http(version, stream, service, &shared).await
+                }
+                Err(error) => {
+                    tracing::debug!(%peer, error = &error as &dyn Error, "TLS handshake failed");
+                    shared.metrics.tls_handshakes_failed.inc();
+                    return;
+                }
+            },
+            (Some(Opening::Tls), None) | (None, _) => return,
         };
         if let Err(error) = ended {
             tracing::debug!(%peer, error = &error as &dyn Error, "connection ended");
@@ -290,8 +323,44 @@ impl<S: HttpService> Connection<S> {
     }
 }
 
+/// Whether a connection may go on without encryption: no other machine can be at its end, or the operator allows it.
+fn serves_plain(socket: &TcpStream, shared: &ServerState) -> bool {
+    let here = socket.local_addr();
+    shared.settings.insecure || here.is_ok_and(|address| address.ip().is_loopback())
+}
+
+/// Ends a connection that is not encrypted; a person with a browser learns why.
+async fn refuse_plain(version: HttpVersion, mut socket: TcpStream) {
+    if version == HttpVersion::Http1 {
+        let told = async {
+            socket.write_all(TLS_ONLY).await?;
+            socket.shutdown().await
+        };
+        // A client that takes no answer gets none.
+        let _ = timeout(REFUSAL_TIMEOUT, told).await;
+    }
+}
+
+async fn serve_http<S>(
+    version: HttpVersion,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    service: WithMemory<S>,
+    shared: &ServerState,
+) -> Result<(), hyper::Error>
+where
+    S: HttpService,
+{
+    match version {
+        HttpVersion::Http2 => serve_http2(stream, service, shared).await,
+        HttpVersion::Http1 => {
+            service.answers.is_http1();
+            serve_http1(stream, service, shared).await
+        }
+    }
+}
+
 async fn serve_http2(
-    socket: TcpStream,
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: impl HttpService,
     shared: &ServerState,
 ) -> Result<(), hyper::Error> {
@@ -357,7 +426,7 @@ fn bound_http2(builder: &mut http2::Builder<TokioExecutor>, settings: &Settings)
 }
 
 async fn serve_http1(
-    socket: TcpStream,
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: impl HttpService,
     shared: &ServerState,
 ) -> Result<(), hyper::Error> {

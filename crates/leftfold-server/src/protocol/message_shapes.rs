@@ -8,16 +8,24 @@ use leftfold_model::limits::{
     QUERY_ITEM_TYPES_MAX, QUERY_ITEMS_MAX, TAGS_PER_EVENT_MAX,
 };
 use leftfold_proto::{
-    event_store::client::streams as kurrent, kurrentdb::protocol::v2::streams as v2,
-    leftfold::v1 as native, prost_types, umadb::v1 as umadb,
+    event_store::client::{Uuid, streams as kurrent},
+    kurrentdb::protocol::v2::streams as v2,
+    leftfold::v1 as native,
+    prost_types,
+    umadb::v1 as umadb,
 };
 
+use leftfold_store::consumers::CHANGES_MAX;
+
 use super::message_scanner::Field;
+use crate::access::GROUPS_MAX;
 
 /// Appends in one message of a session.
 pub(super) const SESSION_APPENDS_MAX: usize = 1_024;
 /// Entries of the metadata or the properties of one event.
 const ENTRIES_MAX: usize = 1_024;
+/// Events that a consumer of a group acknowledges in one message.
+const ACKNOWLEDGED_MAX: usize = 10_000;
 /// Prefixes of a filter.
 const PREFIXES_MAX: usize = 1_024;
 /// Elements of a list or an object within properties.
@@ -108,6 +116,14 @@ pub(super) static APPENDS: &[Field] = &[repeated(
     (SESSION_APPENDS_MAX, "SESSION_APPENDS_MAX"),
     &NUMBERED_APPEND,
 )];
+/// An advance of a consumer of `leftfold.v1`.
+pub(super) static ADVANCE: &[Field] = &[repeated(
+    3,
+    "changes",
+    sized::<native::ConsumerChange>(),
+    (CHANGES_MAX, "CHANGES_MAX"),
+    &[],
+)];
 /// Reads and subscriptions of `leftfold.v1`.
 pub(super) static SELECTION: &[Field] = &[once(2, "query", &QUERY)];
 
@@ -117,6 +133,20 @@ static FILTER: [Field; 2] = [
     once(2, "event_type", &EXPRESSION),
 ];
 static READ_OPTIONS: [Field; 1] = [once(7, "filter", &FILTER)];
+static GROUP_ALL: [Field; 1] = [once(4, "filter", &FILTER)];
+static GROUP_OPTIONS: [Field; 1] = [once(5, "all", &GROUP_ALL)];
+/// Creating and changing groups of KurrentDB's first protocol.
+pub(super) static KURRENT_CREATE_GROUP: &[Field] = &[once(1, "options", &GROUP_OPTIONS)];
+static GROUP_IDS: [Field; 1] = [repeated(
+    2,
+    "ids",
+    sized::<Uuid>(),
+    (ACKNOWLEDGED_MAX, "ACKNOWLEDGED_EVENTS_MAX"),
+    &[],
+)];
+/// What consumers of a group send.
+pub(super) static KURRENT_CONSUMER: &[Field] =
+    &[once(2, "ack", &GROUP_IDS), once(3, "nack", &GROUP_IDS)];
 /// Reads and subscriptions of KurrentDB's first protocol.
 pub(super) static KURRENT_READ: &[Field] = &[once(1, "options", &READ_OPTIONS)];
 static PROPOSED: [Field; 1] = [repeated(
@@ -136,6 +166,17 @@ pub(super) static KURRENT_BATCH: &[Field] = &[repeated(
     EVENTS,
     &PROPOSED,
 )];
+
+static GROUPS: [Field; 1] = [texts(1, "groups", (GROUPS_MAX, "GROUPS_MAX"))];
+/// A user that is created by `leftfold.v1`.
+pub(super) static CREATE_USER: &[Field] = &[texts(4, "groups", (GROUPS_MAX, "GROUPS_MAX"))];
+/// A user that is changed by `leftfold.v1`.
+pub(super) static CHANGE_USER: &[Field] = &[once(3, "groups", &GROUPS)];
+/// A key that is made by `leftfold.v1`.
+pub(super) static CREATE_KEY: &[Field] = &[texts(2, "grants", (GROUPS_MAX, "GRANTS_MAX"))];
+static USER_OPTIONS: [Field; 1] = [texts(4, "groups", (GROUPS_MAX, "GROUPS_MAX"))];
+/// A user that is created or updated by KurrentDB's first protocol.
+pub(super) static KURRENT_USER: &[Field] = &[once(1, "options", &USER_OPTIONS)];
 
 // Values hold values. The field that leads to the list of an object is an entry: a key and a value.
 static ENTRY: [Field; 1] = [once(2, "value", &VALUE)];

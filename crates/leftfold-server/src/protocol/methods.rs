@@ -25,6 +25,34 @@ pub(crate) struct Method {
     pub(crate) kind: CallKind,
     /// The fields of its requests that repeat.
     pub(crate) shape: &'static [Field],
+    /// Who may call it, before what it is asked about is looked at.
+    pub(crate) access: MethodAccess,
+}
+
+impl Method {
+    /// The same, for everyone who can connect. These are all there are: what clients need before they know whom to name, and
+    /// what probes ask.
+    const fn anonymous(mut self) -> Self {
+        self.access = MethodAccess::Anonymous;
+        self
+    }
+
+    /// The same, for operators.
+    const fn operator(mut self) -> Self {
+        self.access = MethodAccess::Operator;
+        self
+    }
+}
+
+/// Who may call a method at all. What it may then do is decided by the rights of the principal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MethodAccess {
+    /// Everyone who can connect.
+    Anonymous,
+    /// Users and holders of keys.
+    Authenticated,
+    /// Operators and administrators.
+    Operator,
 }
 
 /// How requests of a method come.
@@ -41,7 +69,12 @@ pub(crate) enum CallKind {
 }
 
 const fn method(name: &'static str, kind: CallKind, shape: &'static [Field]) -> Method {
-    Method { name, kind, shape }
+    Method {
+        name,
+        kind,
+        shape,
+        access: MethodAccess::Authenticated,
+    }
 }
 
 const fn single(name: &'static str) -> Method {
@@ -92,30 +125,74 @@ pub(crate) static SERVICES: &[Service] = &[
     Service {
         name: client::gossip::gossip_server::SERVICE_NAME,
         contract: KURRENT,
-        methods: &[single("Read")],
+        methods: &[single("Read").anonymous()],
     },
     Service {
         name: client::monitoring::monitoring_server::SERVICE_NAME,
         contract: KURRENT,
-        methods: &[single("Stats")],
+        methods: &[single("Stats").operator()],
     },
     Service {
         name: client::operations::operations_server::SERVICE_NAME,
         contract: KURRENT,
         methods: &[
-            single("StartScavenge"),
-            single("StopScavenge"),
-            refused("Shutdown"),
-            refused("MergeIndexes"),
-            refused("ResignNode"),
-            refused("SetNodePriority"),
-            refused("RestartPersistentSubscriptions"),
+            single("StartScavenge").operator(),
+            single("StopScavenge").operator(),
+            refused("Shutdown").operator(),
+            refused("MergeIndexes").operator(),
+            refused("ResignNode").operator(),
+            refused("SetNodePriority").operator(),
+            single("RestartPersistentSubscriptions").operator(),
+        ],
+    },
+    Service {
+        name: client::users::users_server::SERVICE_NAME,
+        contract: KURRENT,
+        methods: &[
+            method("Create", CallKind::Single, shapes::KURRENT_USER),
+            method("Update", CallKind::Single, shapes::KURRENT_USER),
+            single("Delete"),
+            single("Disable"),
+            single("Enable"),
+            single("Details"),
+            single("ChangePassword"),
+            single("ResetPassword"),
+        ],
+    },
+    Service {
+        name: client::persistent_subscriptions::persistent_subscriptions_server::SERVICE_NAME,
+        contract: KURRENT,
+        methods: &[
+            method("Create", CallKind::Single, shapes::KURRENT_CREATE_GROUP).operator(),
+            method("Update", CallKind::Single, shapes::KURRENT_CREATE_GROUP).operator(),
+            single("Delete").operator(),
+            method("Read", CallKind::Session, shapes::KURRENT_CONSUMER),
+            single("GetInfo"),
+            single("ReplayParked").operator(),
+            single("List"),
+            single("RestartSubsystem").operator(),
+        ],
+    },
+    Service {
+        name: client::projections::projections_server::SERVICE_NAME,
+        contract: KURRENT,
+        methods: &[
+            refused("Create"),
+            refused("Update"),
+            refused("Delete"),
+            single("Statistics"),
+            refused("Disable"),
+            single("Enable").operator(),
+            single("Reset").operator(),
+            single("State"),
+            single("Result"),
+            single("RestartSubsystem").operator(),
         ],
     },
     Service {
         name: client::server_features::server_features_server::SERVICE_NAME,
         contract: KURRENT,
-        methods: &[single("GetSupportedMethods")],
+        methods: &[single("GetSupportedMethods").anonymous()],
     },
     Service {
         name: umadb::v1::dcb_server::SERVICE_NAME,
@@ -141,17 +218,40 @@ pub(crate) static SERVICES: &[Service] = &[
             single("State"),
             single("Delete"),
             single("List"),
-            single("Stats"),
-            single("Scavenge"),
+            single("Stats").operator(),
+            single("Scavenge").operator(),
             single("LoadSnapshot"),
             single("SaveSnapshot"),
             single("RemoveSnapshot"),
+            single("ClaimConsumer"),
+            single("RenewClaim"),
+            single("ReleaseClaim"),
+            method("AdvanceConsumer", CallKind::Single, shapes::ADVANCE),
+            single("DueTimers"),
+            single("ListParked"),
+            single("ResolveParked"),
+            single("GetConsumer"),
+            single("ListConsumers"),
+            single("ResetConsumer"),
+            single("RemoveConsumer"),
+        ],
+    },
+    Service {
+        name: leftfold::v1::access_server::SERVICE_NAME,
+        contract: "leftfold.v1",
+        methods: &[
+            single("ListUsers"),
+            method("CreateUser", CallKind::Single, shapes::CREATE_USER),
+            method("ChangeUser", CallKind::Single, shapes::CHANGE_USER),
+            single("ListKeys"),
+            method("CreateKey", CallKind::Single, shapes::CREATE_KEY),
+            single("RevokeKey"),
         ],
     },
     Service {
         name: health_server::SERVICE_NAME,
         contract: "grpc.health.v1",
-        methods: &[single("Check"), single("Watch")],
+        methods: &[single("Check").anonymous(), single("Watch").anonymous()],
     },
 ];
 

@@ -5,6 +5,7 @@
 //! **Invariants:** no protocol knows another; none has a rule about streams; no type generated from a contract is public.
 
 mod client_id;
+mod group_access;
 mod grpc_routes;
 pub(crate) mod http_api;
 mod interner;

@@ -9,7 +9,9 @@ mod value;
 use std::{net::SocketAddr, time::Duration};
 
 use self::value::SettingValue;
-pub use self::value::{ByteSize, HostList, LogFormat, SettingError};
+pub use self::value::{
+    AuthenticationMode, ByteSize, HostList, LogFormat, RestrictedReads, SettingError,
+};
 
 /// A setting, with its documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +84,30 @@ const TIME_MILLIS_MIN: u64 = 10;
 settings! {
     /// Address and port to listen on. Port 0 takes any free port.
     listen: SocketAddr = "127.0.0.1:2113",
-    /// Listen on addresses that other machines reach, without TLS or authentication.
+    /// Listen on addresses that other machines reach without TLS or without authentication, and take plain text there.
     insecure: bool = "false",
+    /// File with the server's certificate and those of its issuers, PEM. It turns TLS on; read again on SIGHUP and when it
+    /// changes.
+    tls_certificate_file: String = "",
+    /// File with the private key of the certificate, PEM.
+    tls_key_file: String = "",
+    /// File with the certificates of the authority that client certificates must be issued by, PEM. A client whose verified
+    /// certificate has the common name of a user is that user. Empty: client certificates are not asked for.
+    tls_client_ca_file: String = "",
+    /// End connections over TLS whose client shows no certificate.
+    tls_client_certificate_required: bool = "false",
+    /// Maximum number of TLS handshakes at a time. Further connections wait, within `tls_handshake_timeout`.
+    tls_handshakes_max: usize = "64",
+    /// Timeout for a TLS handshake.
+    tls_handshake_timeout: Duration = "10s",
+    /// Whether every request must name a user or an API key: on, off, or auto, which is on if TLS is.
+    authentication: AuthenticationMode = "auto",
+    /// File with the password of the first administrator, `admin`, who is created if the store has no user. Empty: the
+    /// password is made at random and printed once.
+    admin_password_file: String = "",
+    /// What a read of the log, a category or a query gives of events that the caller may not read: filter leaves them out,
+    /// refuse denies the read unless the caller may read every stream.
+    restricted_reads: RestrictedReads = "filter",
     /// Host name that gossip tells clients to connect to. Empty: the name they used.
     advertised_host: String = "",
     /// Host names that HTTP requests may use, separated by commas, beside IP addresses, `localhost`, names without dots and
@@ -175,10 +199,12 @@ impl Settings {
                 self.message_bytes_max.0,
             ),
             ("page_events_max", self.page_events_max.into(), 1),
+            ("tls_handshakes_max", narrow(self.tls_handshakes_max), 1),
         ];
         let times = [
             ("header_read_timeout", self.header_read_timeout),
             ("request_timeout", self.request_timeout),
+            ("tls_handshake_timeout", self.tls_handshake_timeout),
             ("write_timeout", self.write_timeout),
             ("keepalive_interval", self.keepalive_interval),
             ("keepalive_timeout", self.keepalive_timeout),
@@ -191,6 +217,16 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// Whether requests must say who they are from.
+    #[must_use]
+    pub fn authenticates(&self) -> bool {
+        match self.authentication {
+            AuthenticationMode::On => true,
+            AuthenticationMode::Off => false,
+            AuthenticationMode::Auto => !self.tls_certificate_file.is_empty(),
+        }
     }
 
     /// Sets settings from a TOML text.

@@ -10,7 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 #[non_exhaustive]
 pub enum SettingError {
     /// There is no setting of this name.
-    #[error("unknown setting {name}; `leftfold serve --settings` lists all")]
+    #[error("unknown setting {name}; `leftfold serve --print-settings` lists all")]
     Unknown {
         /// The name.
         name: String,
@@ -51,6 +51,51 @@ pub enum LogFormat {
     Text,
     /// One JSON object for each event.
     Json,
+}
+
+/// Whether requests must say who they are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuthenticationMode {
+    /// If connections are encrypted.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+impl SettingValue for AuthenticationMode {
+    const NAME: &'static str = "auto, on or off";
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "on" => Some(Self::On),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
+/// What a read of several streams gives of those that the caller may not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RestrictedReads {
+    /// The events that the caller may read.
+    Filter,
+    /// Nothing: the read is denied.
+    Refuse,
+}
+
+impl SettingValue for RestrictedReads {
+    const NAME: &'static str = "filter or refuse";
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "filter" => Some(Self::Filter),
+            "refuse" => Some(Self::Refuse),
+            _ => None,
+        }
+    }
 }
 
 /// A number of bytes.

@@ -53,7 +53,7 @@ async fn an_unmet_expectation_is_a_conflict_that_tells_both_revisions_and_writes
     for (expected, told) in [("none", json!("none")), ("0", json!(0)), ("7", json!(7))] {
         let path = format!("/api/v1/streams/a/events?expected={expected}");
         let refused = http.post(&path, &json!({"type": "Three"})).await;
-        let problem = refused.problem(409, "wrong-revision");
+        let problem = refused.problem(409, "LF0002");
         assert_eq!(
             (&problem["expected"], &problem["actual"]),
             (&told, &json!(1))
@@ -66,7 +66,7 @@ async fn an_unmet_expectation_is_a_conflict_that_tells_both_revisions_and_writes
             &json!({"type": "T"}),
         )
         .await;
-    assert_eq!(absent.problem(409, "wrong-revision")["actual"], "none");
+    assert_eq!(absent.problem(409, "LF0002")["actual"], "none");
     let exact = http
         .post(
             "/api/v1/streams/a/events?expected=1",
@@ -96,10 +96,10 @@ async fn streams_are_written_together_or_not_at_all() {
         json!([{"stream": "from", "revision": 0}, {"stream": "to", "revision": 1}])
     );
     let refused = http.post("/api/v1/append", &transfer(json!("none"))).await;
-    assert_eq!(refused.problem(409, "wrong-revision")["stream"], "from");
+    assert_eq!(refused.problem(409, "LF0002")["stream"], "from");
     http.put("frozen", &["Frozen"]).await;
     let checked = http.post("/api/v1/append", &transfer(json!(0))).await;
-    assert_eq!(checked.problem(409, "wrong-revision")["stream"], "frozen");
+    assert_eq!(checked.problem(409, "LF0002")["stream"], "frozen");
     let all = http.get("/api/v1/events").await.good();
     assert_eq!(types(&all), ["Taken", "Given", "Noted", "Frozen"]);
     server.stop().await;
@@ -127,7 +127,7 @@ async fn a_decision_is_refused_when_something_it_did_not_see_matches() {
     let problem = http
         .post("/api/v1/append", &reserve)
         .await
-        .problem(409, "condition-failed");
+        .problem(409, "LF0003");
     assert_eq!(
         (&problem["condition"], &problem["position"]),
         (&json!(0), &json!(2))
@@ -188,7 +188,7 @@ async fn metadata_that_is_set_again_by_the_same_key_is_set_once() {
     };
     assert_eq!(set("one").await.good()["repeated"], false);
     assert_eq!(set("one").await.good()["repeated"], true);
-    set("two").await.problem(409, "wrong-revision");
+    set("two").await.problem(409, "LF0002");
     server.stop().await;
 }
 
@@ -208,6 +208,6 @@ async fn a_repetition_is_told_by_its_ids_and_not_by_what_else_it_says() {
     assert_eq!(send(r#"{"type":"Two"}"#).await.good()["repeated"], true);
     assert_eq!(types(&http.get("/api/v1/events").await.good()), ["One"]);
     let longer = send(r#"[{"type":"One"},{"type":"Two"}]"#).await;
-    longer.problem(409, "partly-stored");
+    longer.problem(409, "LF0005");
     server.stop().await;
 }

@@ -16,7 +16,7 @@ const APPEND: &str = "/api/v1/append";
 
 /// Sends a list that is too long, and checks that it is refused by its field, its length and the name of the limit.
 async fn is_refused(http: &TestClient, path: &str, body: Value, told: (&str, usize, &str)) {
-    let problem = http.post(path, &body).await.problem(400, "invalid");
+    let problem = http.post(path, &body).await.problem(400, "LF0001");
     let (field, value, limit) = told;
     assert_eq!(problem["field"], field, "{problem}");
     assert_eq!(problem["value"], value, "{problem}");
@@ -45,7 +45,7 @@ async fn lists_of_events_that_are_too_long_are_refused_by_their_length() {
     let batch = json!(vec![json!({}); 10_001]).to_string();
     let kind = [("content-type", "application/cloudevents-batch+json")];
     let refused = http.ask("POST", ONE, &kind, batch).await;
-    assert_eq!(refused.problem(400, "invalid")["value"], 10_001);
+    assert_eq!(refused.problem(400, "LF0001")["value"], 10_001);
     assert_eq!(http.get("/api/v1/stats").await.good()["events"], 0);
     let most = json!(vec![json!({"type": "T"}); 10_000]);
     assert_eq!(http.post(ONE, &most).await.good()["last"], 10_000);
@@ -95,7 +95,7 @@ async fn metadata_of_a_stream_is_refused_by_its_size() {
     let path = "/api/v1/streams/a/metadata";
     let long = json!({"note": "x".repeat(MIB)});
     let refused = http.send_json("PUT", path, &long).await;
-    let problem = refused.problem(400, "invalid");
+    let problem = refused.problem(400, "LF0001");
     assert_eq!(problem["field"], "metadata");
     assert_eq!(problem["value"], long.to_string().len());
     assert_eq!(problem["limit"]["name"], "METADATA_BYTES_MAX");
@@ -112,7 +112,7 @@ async fn what_is_told_of_a_long_mistake_is_short() {
     for body in [long, json!({"type": "T", "time": "x".repeat(MIB)})] {
         let refused = http.post("/api/v1/streams/a/events", &body).await;
         assert!(refused.text.len() < 8_192, "{}", refused.text.len());
-        refused.problem(400, "invalid");
+        refused.problem(400, "LF0001");
     }
     server.stop().await;
 }

@@ -25,10 +25,10 @@ async fn pages_of_other_sites_can_neither_read_nor_write() {
         headers.push(("content-type", "application/json"));
         let path = "/api/v1/streams/a/events";
         let write = http.ask("POST", path, &headers, r#"{"type":"T"}"#).await;
-        write.problem(403, "cross-origin");
+        write.problem(403, "LF0301");
         http.ask("GET", path, &headers, "")
             .await
-            .problem(403, "cross-origin");
+            .problem(403, "LF0301");
     }
     let same = [("origin", own.as_str()), ("sec-fetch-site", "same-origin")];
     assert_eq!(
@@ -59,7 +59,7 @@ async fn a_name_that_is_not_ours_is_refused_wherever_the_server_listens() {
     let problem = http
         .ask("GET", "/info", &[("host", "evil.example")], "")
         .await
-        .problem(403, "cross-origin");
+        .problem(403, "LF0301");
     assert_eq!(problem["field"], "host");
     assert_eq!(problem["value"], "evil.example");
     server.stop().await;
@@ -87,6 +87,6 @@ async fn a_link_from_elsewhere_opens_the_page_which_loads_nothing_from_elsewhere
     );
     let events = http.ask("GET", "/api/v1/events", &link, "").await;
     assert_eq!(events.headers["x-content-type-options"], "nosniff");
-    events.problem(403, "cross-origin");
+    events.problem(403, "LF0301");
     server.stop().await;
 }

@@ -37,14 +37,10 @@ impl Answer {
     }
 
     /// The problem with this status and of this kind.
-    pub(crate) fn problem(self, status: u16, kind: &str) -> Value {
+    pub(crate) fn problem(self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.headers["content-type"], "application/problem+json");
-        assert_eq!(
-            self.body["type"],
-            format!("urn:leftfold:problem:{kind}"),
-            "{self:?}"
-        );
+        assert_eq!(self.body["type"], format!("/errors/{code}"), "{self:?}");
         assert_eq!(self.body["status"], status);
         self.body
     }

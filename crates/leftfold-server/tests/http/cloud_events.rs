@@ -198,14 +198,14 @@ async fn headers_that_say_half_of_an_event_are_refused_and_not_dropped() {
         let problem = http
             .ask("POST", PATH, &headers, "{}")
             .await
-            .problem(400, "invalid");
+            .problem(400, "LF0001");
         assert_eq!(problem["field"], field, "{problem}");
     }
     // An append to several streams knows none.
     let append = json!({"writes": [{"stream": "mine", "events": [{"type": "T"}]}]}).to_string();
     let several = [all.clone(), vec![json_type]].concat();
     let refused = http.ask("POST", "/api/v1/append", &several, append).await;
-    refused.problem(400, "invalid");
+    refused.problem(400, "LF0001");
     assert_eq!(http.get("/api/v1/stats").await.good()["events"], 0);
     // In structured mode they may be there too, and the body counts.
     let both = [all, vec![("content-type", ONE)]].concat();
@@ -418,12 +418,12 @@ async fn what_is_no_cloud_event_is_refused_by_field() {
         (with("tags", json!("a,,b")), "events[0].tags"),
         (with("stream", json!("other")), "events[0].stream"),
     ] {
-        let problem = send(&http, ONE, &event).await.problem(400, "invalid");
+        let problem = send(&http, ONE, &event).await.problem(400, "LF0001");
         assert_eq!(problem["field"], field);
     }
     let missing = send(&http, ONE, &json!({"specversion": "1.0"}))
         .await
-        .problem(400, "invalid");
+        .problem(400, "LF0001");
     assert!(
         missing["detail"].as_str().unwrap().contains("id: missing"),
         "{missing}"
@@ -431,18 +431,18 @@ async fn what_is_no_cloud_event_is_refused_by_field() {
     let both = json!({
         "specversion": "1.0", "id": "1", "source": "s", "type": "T", "data": 1, "data_base64": "AA==",
     });
-    let problem = send(&http, ONE, &both).await.problem(400, "invalid");
+    let problem = send(&http, ONE, &both).await.problem(400, "LF0001");
     assert_eq!(problem["field"], "events[0].data_base64");
     let twice = r#"{"specversion":"1.0","id":"1","id":"2","source":"s","type":"T"}"#;
     let twice = http
         .ask("POST", PATH, &[("content-type", ONE)], twice)
         .await;
-    twice.problem(400, "invalid");
+    twice.problem(400, "LF0001");
     let mut many = good.clone();
     for n in 0..300 {
         many[format!("a{n}")] = json!(n);
     }
-    let problem = send(&http, ONE, &many).await.problem(400, "invalid");
+    let problem = send(&http, ONE, &many).await.problem(400, "LF0001");
     assert_eq!(problem["value"], 304);
     assert_eq!(http.get("/api/v1/stats").await.good()["events"], 0);
     server.stop().await;

@@ -174,7 +174,7 @@ async fn subscriptions_say_that_the_server_stops_and_are_not_counted_any_more() 
     let told = other.next().await.unwrap();
     assert_eq!(told.event.as_deref(), Some("problem"), "{told:?}");
     let problem = told.data.unwrap();
-    assert_eq!(problem["type"], "urn:leftfold:problem:unavailable");
+    assert_eq!(problem["type"], "/errors/LF0007");
     assert!(other.next().await.is_none());
 }
 
@@ -196,7 +196,7 @@ async fn a_subscription_to_a_stream_that_is_deleted_for_good_says_why_it_ends() 
     };
     assert_eq!(told.event.as_deref(), Some("problem"), "{told:?}");
     let problem = told.data.unwrap();
-    assert_eq!(problem["type"], "urn:leftfold:problem:stream-deleted");
+    assert_eq!(problem["type"], "/errors/LF0004");
     assert!(source.next().await.is_none());
     server.stop().await;
 }
@@ -216,7 +216,7 @@ async fn what_coming_back_does_not_mend_is_answered_before_the_stream_begins() {
         ),
     ] {
         let refused = http.ask("GET", path, &headers, "").await;
-        let problem = refused.problem(400, "invalid");
+        let problem = refused.problem(400, "LF0001");
         let told = (&problem["field"], &problem["value"]);
         assert_eq!(told, (&json!(field), &json!(value)));
         let detail = problem["detail"].as_str().unwrap();
@@ -226,7 +226,7 @@ async fn what_coming_back_does_not_mend_is_answered_before_the_stream_begins() {
         .await
         .good();
     let refused = http.get("/api/v1/subscribe?stream=a").await;
-    assert_eq!(refused.problem(410, "stream-deleted")["stream"], "a");
+    assert_eq!(refused.problem(410, "LF0004")["stream"], "a");
     server.stop().await;
 }
 

@@ -76,7 +76,7 @@ async fn a_wrong_body_is_refused_by_the_path_of_what_is_wrong() {
         let problem = http
             .post("/api/v1/append", &body)
             .await
-            .problem(400, "invalid");
+            .problem(400, "LF0001");
         assert_eq!(problem["field"], field, "{body}: {problem}");
     }
     assert_eq!(http.get("/api/v1/stats").await.good()["events"], 0);
@@ -93,7 +93,7 @@ async fn a_limit_is_told_with_its_name_and_the_value_that_breaks_it() {
     let problem = http
         .post("/api/v1/streams/a/events", &long)
         .await
-        .problem(400, "invalid");
+        .problem(400, "LF0001");
     assert_eq!(problem["value"], 256);
     assert_eq!(
         problem["limit"],
@@ -103,12 +103,12 @@ async fn a_limit_is_told_with_its_name_and_the_value_that_breaks_it() {
     let problem = http
         .post("/api/v1/streams/a/events", &large)
         .await
-        .problem(413, "too-large");
+        .problem(413, "LF0305");
     assert_eq!(problem["limit"]["name"], "message_bytes_max");
     let problem = http
         .get("/api/v1/events?limit=6")
         .await
-        .problem(400, "invalid");
+        .problem(400, "LF0001");
     assert_eq!(
         (&problem["field"], &problem["value"]),
         (&json!("limit"), &json!(6))
@@ -119,7 +119,7 @@ async fn a_limit_is_told_with_its_name_and_the_value_that_breaks_it() {
     let problem = http
         .post(&path, &json!({"type": "T"}))
         .await
-        .problem(400, "invalid");
+        .problem(400, "LF0001");
     assert_eq!(problem["limit"]["name"], "STREAM_NAME_BYTES_MAX");
     server.stop().await;
 }
@@ -140,7 +140,7 @@ async fn a_wrong_parameter_is_named_with_what_it_was() {
         let problem = http
             .get(&format!("/api/v1{path}"))
             .await
-            .problem(400, "invalid");
+            .problem(400, "LF0001");
         assert_eq!(
             (&problem["field"], &problem["value"]),
             (&json!(field), &json!(value)),
@@ -150,7 +150,7 @@ async fn a_wrong_parameter_is_named_with_what_it_was() {
     let both = http
         .get("/api/v1/subscribe?stream=a&category=b")
         .await
-        .problem(400, "invalid");
+        .problem(400, "LF0001");
     assert_eq!(both["field"], "category");
     let key = [
         ("content-type", "application/json"),
@@ -159,7 +159,7 @@ async fn a_wrong_parameter_is_named_with_what_it_was() {
     let empty = http
         .ask("POST", "/api/v1/streams/a/events", &key, r#"{"type":"T"}"#)
         .await;
-    empty.problem(400, "invalid");
+    empty.problem(400, "LF0001");
     server.stop().await;
 }
 
@@ -170,7 +170,7 @@ async fn other_media_types_addresses_and_methods_are_refused_in_kind() {
     let path = "/api/v1/streams/a/events";
     let plain = [("content-type", "text/plain")];
     let refused = http.ask("POST", path, &plain, r#"{"type":"T"}"#).await;
-    assert_eq!(refused.problem(415, "media-type")["value"], "text/plain");
+    assert_eq!(refused.problem(415, "LF0306")["value"], "text/plain");
     let broken = http
         .ask(
             "POST",
@@ -179,7 +179,7 @@ async fn other_media_types_addresses_and_methods_are_refused_in_kind() {
             "{\"type\":",
         )
         .await;
-    broken.problem(400, "invalid");
+    broken.problem(400, "LF0001");
     let more = http
         .ask(
             "POST",
@@ -188,15 +188,15 @@ async fn other_media_types_addresses_and_methods_are_refused_in_kind() {
             "{\"type\":\"T\"} x",
         )
         .await;
-    more.problem(400, "invalid");
-    http.get("/api/v2/events").await.problem(404, "not-found");
+    more.problem(400, "LF0001");
+    http.get("/api/v2/events").await.problem(404, "LF0302");
     let patched = http.ask("PATCH", path, &[], "").await;
     assert!(patched.headers.contains_key("allow"), "{patched:?}");
-    patched.problem(405, "method-not-allowed");
+    patched.problem(405, "LF0303");
     let metadata = http
         .send_json("PUT", "/api/v1/streams/a/metadata", &json!([1]))
         .await;
-    metadata.problem(400, "invalid");
+    metadata.problem(400, "LF0001");
     server.stop().await;
 }
 
@@ -224,7 +224,7 @@ async fn parameters_that_are_forgotten_unknown_or_no_text_are_refused_everywhere
     ] {
         let (method, path) = request.split_once(' ').unwrap();
         let refused = http.ask(method, path, &[], "{}").await;
-        let problem = refused.problem(400, "invalid");
+        let problem = refused.problem(400, "LF0001");
         assert_eq!(
             (&problem["field"], &problem["value"]),
             (&json!(field), &json!(value)),

@@ -21,7 +21,7 @@ async fn a_server_is_alive_and_ready_until_its_store_is_closed() {
     assert_eq!(http.get("/health/ready").await.status, 200);
     store.close().await.unwrap();
     assert_eq!(http.get("/health/live").await.status, 200);
-    http.get("/health/ready").await.problem(503, "unavailable");
+    http.get("/health/ready").await.problem(503, "LF0007");
     server.stop().await;
 }
 
@@ -96,7 +96,7 @@ async fn metrics_count_what_is_done_and_are_the_documented_ones() {
     http.get("/api/v1/streams/a/events?from=1").await.good();
     let path = "/api/v1/streams/a/events?expected=none";
     let refused = http.post(path, &json!({"type": "T"})).await;
-    refused.problem(409, "wrong-revision");
+    refused.problem(409, "LF0002");
     let answer = http.get("/metrics").await;
     let kind = answer.headers["content-type"].to_str().unwrap();
     assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
@@ -214,5 +214,22 @@ async fn a_ping_and_the_gossip_are_answered_as_clients_of_kurrentdb_ask_for_them
     let host = format!("localhost:{port}");
     let named = http.ask("GET", "/gossip", &[("host", &host)], "").await;
     assert_eq!(named.good()["members"][0]["httpEndPointIp"], "localhost");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_type_of_a_problem_leads_to_its_page() {
+    let server = TestServer::new(Arc::new(MemoryStore::new()), &[]).await;
+    let http = TestClient::new(&server);
+    let problem = http.get("/nowhere").await.problem(404, "LF0302");
+    assert_eq!(problem["code"], "LF0302");
+    let page = http.get(problem["type"].as_str().unwrap()).await;
+    assert_eq!(page.status, 200);
+    assert!(page.text.starts_with("# LF0302: "), "{}", page.text);
+    let list = http.get("/errors").await.text;
+    assert!(list.contains("(/errors/LF0302)"), "{list}");
+    let unknown = http.get("/errors/LF9999").await.problem(404, "LF0302");
+    assert_eq!(unknown["field"], "code");
+    http.get("/errors/%ff").await.problem(404, "LF0302");
     server.stop().await;
 }

@@ -57,7 +57,7 @@ async fn metadata_shortens_a_stream_and_has_revisions_of_its_own() {
     let raced = http
         .send_json("PUT", &format!("{path}?expected=none"), &keep)
         .await;
-    raced.problem(409, "wrong-revision");
+    raced.problem(409, "LF0002");
     let read = http.get(path).await;
     assert_eq!(read.headers["leftfold-revision"], "0");
     assert_eq!(read.good(), keep);
@@ -72,7 +72,7 @@ async fn metadata_shortens_a_stream_and_has_revisions_of_its_own() {
     );
     http.get("/api/v1/streams/nowhere")
         .await
-        .problem(404, "not-found");
+        .problem(404, "LF0302");
     server.stop().await;
 }
 
@@ -98,7 +98,7 @@ async fn metadata_keeps_the_numbers_and_the_order_of_its_keys() {
     assert!(again.len() > written.len(), "{again}");
     for other in ["[1]", "7", "{\"a\":}"] {
         let refused = http.ask("PUT", path, &kind, other).await;
-        refused.problem(400, "invalid");
+        refused.problem(400, "LF0001");
     }
     server.stop().await;
 }
@@ -111,7 +111,7 @@ async fn a_deleted_stream_comes_back_and_one_deleted_for_good_does_not() {
     let wrong = http
         .ask("DELETE", "/api/v1/streams/a?expected=0", &[], "")
         .await;
-    wrong.problem(409, "wrong-revision");
+    wrong.problem(409, "LF0002");
     http.ask("DELETE", "/api/v1/streams/a?expected=1", &[], "")
         .await
         .good();
@@ -138,11 +138,11 @@ async fn a_deleted_stream_comes_back_and_one_deleted_for_good_does_not() {
         "tombstoned"
     );
     let read = http.get("/api/v1/streams/a/events").await;
-    assert_eq!(read.problem(410, "stream-deleted")["stream"], "a");
+    assert_eq!(read.problem(410, "LF0004")["stream"], "a");
     let append = http
         .post("/api/v1/streams/a/events", &json!({"type": "Four"}))
         .await;
-    append.problem(410, "stream-deleted");
+    append.problem(410, "LF0004");
     server.stop().await;
 }
 
@@ -150,7 +150,7 @@ async fn a_deleted_stream_comes_back_and_one_deleted_for_good_does_not() {
 async fn a_scavenge_is_started_watched_and_runs_alone() {
     let server = TestServer::start().await;
     let http = TestClient::new(&server);
-    http.get("/api/v1/scavenge").await.problem(404, "not-found");
+    http.get("/api/v1/scavenge").await.problem(404, "LF0302");
     http.put("a", &["One", "Two"]).await;
     http.ask("DELETE", "/api/v1/streams/a", &[], "")
         .await
@@ -174,6 +174,6 @@ async fn a_scavenge_is_started_watched_and_runs_alone() {
     );
     http.ask("DELETE", "/api/v1/scavenge", &[], "")
         .await
-        .problem(404, "not-found");
+        .problem(404, "LF0302");
     server.stop().await;
 }

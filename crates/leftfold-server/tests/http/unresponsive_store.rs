@@ -92,18 +92,18 @@ async fn every_question_is_answered_in_time_and_an_append_says_that_it_may_have_
         "/api/v1/streams/a/metadata",
         "/api/v1/stats",
     ] {
-        let refused = http.get(path).await.problem(503, "unavailable");
+        let refused = http.get(path).await.problem(503, "LF0007");
         let told = refused["detail"].as_str().unwrap();
         assert!(told.contains("50ms"), "{path}: {told}");
     }
     let query = http.post("/api/v1/query", &json!({})).await;
-    query.problem(503, "unavailable");
+    query.problem(503, "LF0007");
     let event = json!({"type": "T"});
     let append = http.post("/api/v1/streams/a/events", &event).await;
-    let told = append.problem(504, "outcome-unknown")["detail"].to_string();
+    let told = append.problem(504, "LF0006")["detail"].to_string();
     assert!(told.contains("same ids or key"), "{told}");
     let delete = http.ask("DELETE", "/api/v1/streams/a", &[], "").await;
-    let told = delete.problem(504, "outcome-unknown")["detail"].to_string();
+    let told = delete.problem(504, "LF0006")["detail"].to_string();
     assert!(told.contains("status"), "{told}");
     server.stop().await;
 }
@@ -117,7 +117,7 @@ async fn a_question_ends_when_the_server_stops() {
     let asking = tokio::spawn(async move { http.get("/api/v1/events").await });
     read.notified().await;
     server.stop().await;
-    asking.await.unwrap().problem(503, "unavailable");
+    asking.await.unwrap().problem(503, "LF0007");
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn metrics_are_there_and_the_server_is_not_ready() {
         "{}",
         metrics.text
     );
-    ready.problem(503, "unavailable");
+    ready.problem(503, "LF0007");
     assert_eq!(http.get("/health/live").await.status, 200);
     assert_eq!(http.get("/info").await.good()["recent_ids"], json!(null));
     server.stop().await;

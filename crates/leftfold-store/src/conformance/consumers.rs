@@ -9,9 +9,9 @@ use leftfold_model::{Position, Timestamp};
 
 use super::Fixture;
 use crate::consumers::{
-    CHANGES_MAX, Claim, ClaimRequest, ConsumerChange, ConsumerError, ConsumerName, Consumers,
-    HOLDER_BYTES_MAX, ListParked, ParkedEvent, REASON_BYTES_MAX, Resolution, TIMER_DATA_BYTES_MAX,
-    TIMER_ID_BYTES_MAX, TTL_MAX, Timer,
+    CHANGES_BYTES_MAX, CHANGES_MAX, Claim, ClaimRequest, ConsumerChange, ConsumerError,
+    ConsumerName, Consumers, HOLDER_BYTES_MAX, ListParked, ParkedEvent, REASON_BYTES_MAX,
+    Resolution, TIMER_DATA_BYTES_MAX, TIMER_ID_BYTES_MAX, TTL_MAX, Timer,
 };
 
 pub(super) const LONG: Duration = Duration::from_secs(3_600);
@@ -433,7 +433,15 @@ pub async fn arguments_beyond_their_limits_are_refused_by_name(fixture: &impl Fi
     };
     let id = "i".repeat(TIMER_ID_BYTES_MAX + 1);
     let many = vec![ConsumerChange::Unpark(position(1)); CHANGES_MAX + 1];
+    let large = (0..=CHANGES_BYTES_MAX / TIMER_DATA_BYTES_MAX).map(|nth| Timer {
+        data: vec![0; TIMER_DATA_BYTES_MAX].into(),
+        ..timer(&nth.to_string(), 1)
+    });
+    let large: Vec<_> = large.map(ConsumerChange::SetTimer).collect();
+    let fit = ConsumerChange::count_within_limits(&large);
+    assert!(fit < large.len() && fit > large.len() / 2, "{fit}");
     for changes in [
+        large,
         vec![ConsumerChange::Park(reason)],
         vec![ConsumerChange::SetTimer(data)],
         vec![ConsumerChange::SetTimer(timer("", 1))],

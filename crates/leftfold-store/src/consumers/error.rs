@@ -94,6 +94,12 @@ pub enum ConsumerError {
         #[source]
         cause: Option<Cause>,
     },
+    /// The caller's rights do not allow it. Nothing was changed.
+    #[error("access denied: {reason}")]
+    AccessDenied {
+        /// Which right is missing, and for what.
+        reason: String,
+    },
     /// This store keeps no consumers.
     #[error("store keeps no consumers: {store}")]
     Unsupported {

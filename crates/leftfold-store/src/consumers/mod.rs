@@ -27,9 +27,10 @@ pub use memory::MemoryConsumers;
 pub use name::{ConsumerName, InvalidConsumerName};
 pub use unsupported::UnsupportedConsumers;
 pub use value::{
-    CHANGES_MAX, Claim, ClaimRequest, ConsumerChange, ConsumerStatus, HOLDER_BYTES_MAX,
-    KEY_BYTES_MAX, LIST_MAX, ListParked, PARKED_MAX, ParkedEvent, REASON_BYTES_MAX, Resolution,
-    TIMER_DATA_BYTES_MAX, TIMER_ID_BYTES_MAX, TTL_MAX, Timer,
+    CHANGES_BYTES_MAX, CHANGES_MAX, Claim, ClaimRequest, ConsumerChange, ConsumerStatus,
+    HOLDER_BYTES_MAX, KEY_BYTES_MAX, LIST_MAX, ListParked, PARKED_MAX, ParkedEvent,
+    REASON_BYTES_MAX, Resolution, TIMER_DATA_BYTES_MAX, TIMER_ID_BYTES_MAX, TTL_MAX, Timer,
+    check_ttl,
 };
 
 /// The consumers of a store, beside the log and never part of it. Every store returns them:
@@ -101,7 +102,8 @@ pub trait Consumers: Debug + Send + Sync + 'static {
     /// Repeating a call that already took effect returns `Ok` and changes nothing further.
     ///
     /// # Limits
-    /// [`CHANGES_MAX`] changes in a call; [`PARKED_MAX`] parked events of a consumer.
+    /// [`CHANGES_MAX`] changes of [`CHANGES_BYTES_MAX`] bytes together in a call; [`PARKED_MAX`] parked events of a consumer.
+    /// [`ConsumerChange::count_within_limits`] tells how many fit.
     ///
     /// # Errors
     /// [`ConsumerError::Lost`]: stop acting as the consumer. [`ConsumerError::Moved`] if the checkpoint is elsewhere.
@@ -114,7 +116,7 @@ pub trait Consumers: Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), ConsumerError>>;
 
     /// Returns the timers of a consumer that are due at `now`, the earliest first, at most `limit` and [`LIST_MAX`]. The holder
-    /// acts on them and cancels them by [`Self::advance`].
+    /// acts on them and cancels them by [`Self::advance`]. A server returns at most 64, so call again until none is due.
     ///
     /// # Errors
     /// [`ConsumerError::Unavailable`]. A consumer that is not known has no timers.

@@ -23,6 +23,8 @@ pub const TIMER_ID_BYTES_MAX: usize = 255;
 pub const TIMER_DATA_BYTES_MAX: usize = 64 * 1_024;
 /// Changes in one call of [`Consumers::advance`](super::Consumers::advance), at most.
 pub const CHANGES_MAX: usize = 10_000;
+/// Bytes of all texts and data of the changes in one call, at most: what one message or document of a store can carry.
+pub const CHANGES_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 /// Parked events of one consumer, at most. A consumer with more has a fault of its own, not a few poison events.
 pub const PARKED_MAX: u64 = 100_000;
 /// Entries in one answer, at most.
@@ -192,7 +194,7 @@ pub struct ConsumerStatus {
 ///
 /// # Errors
 /// [`ConsumerError::Invalid`].
-pub(super) fn check_ttl(ttl: Duration) -> Result<(), ConsumerError> {
+pub fn check_ttl(ttl: Duration) -> Result<(), ConsumerError> {
     if ttl <= TTL_MAX {
         return Ok(());
     }
@@ -216,7 +218,38 @@ impl ConsumerChange {
                 expected: format!("{CHANGES_MAX} at most"),
             });
         }
-        changes.iter().try_for_each(Self::check)
+        changes.iter().try_for_each(Self::check)?;
+        let bytes: usize = changes.iter().map(Self::bytes).sum();
+        if bytes > CHANGES_BYTES_MAX {
+            return Err(ConsumerError::Invalid {
+                what: "size of the changes",
+                value: format!("{bytes} bytes"),
+                expected: format!("{CHANGES_BYTES_MAX} bytes at most"),
+            });
+        }
+        Ok(())
+    }
+
+    /// How many of the first changes one call may have: all of them, unless they are too many or too large together.
+    /// At least 1 if there are any.
+    #[must_use]
+    pub fn count_within_limits(changes: &[Self]) -> usize {
+        let mut bytes = 0;
+        let beyond = changes.iter().take(CHANGES_MAX).position(|change| {
+            bytes += change.bytes();
+            bytes > CHANGES_BYTES_MAX
+        });
+        beyond.unwrap_or(changes.len().min(CHANGES_MAX))
+    }
+
+    /// Bytes of its texts and data.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Park(event) => event.key.len() + event.reason.len(),
+            Self::Unpark(_) => 0,
+            Self::SetTimer(timer) => timer.id.len() + timer.data.len(),
+            Self::CancelTimer(id) => id.len(),
+        }
     }
 
     fn check(&self) -> Result<(), ConsumerError> {

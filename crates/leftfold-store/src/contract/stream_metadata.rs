@@ -120,7 +120,8 @@ impl StreamMetadata {
         self.number(CACHE_CONTROL).map(Duration::from_secs)
     }
 
-    /// Returns the access control list as it was given. It is stored, not enforced.
+    /// Returns the access control list as it was given. A store keeps it; a server that
+    /// authenticates enforces it.
     #[must_use]
     pub fn acl(&self) -> Option<Value> {
         serde_json::from_str(self.raw(ACL)?).ok()

@@ -9,11 +9,16 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use leftfold_model::RecordedEvent;
-use leftfold_store::consumers::REASON_BYTES_MAX;
+use leftfold_store::consumers::Timer;
 use tokio::{sync::Semaphore, time};
 
-use super::{handle::Progress, listener::Listener, settings::Settings};
-use crate::{Recorded, load::typed, panic_message};
+use super::{error::HandlerError, handle::Progress, listener::Listener, settings::Settings};
+use crate::{
+    Recorded,
+    load::typed,
+    panic_message,
+    reason::{bounded, chain},
+};
 
 /// The state that all attempts share.
 pub(super) struct Handler<L> {
@@ -23,11 +28,16 @@ pub(super) struct Handler<L> {
     pub(super) progress: Arc<Progress>,
 }
 
-/// An event, ready to be handled.
+/// An event or a timer, ready to be handled.
 pub(super) struct Prepared<E> {
     pub(super) key: String,
-    /// Its decoded values, or why it cannot be decoded.
-    values: Result<Vec<Recorded<E>>, String>,
+    work: Work<E>,
+}
+
+enum Work<E> {
+    /// The decoded values of an event, or why it cannot be decoded.
+    Event(Result<Vec<Recorded<E>>, String>),
+    Timer(Timer),
 }
 
 /// The attempts failed.
@@ -67,52 +77,76 @@ impl<L: Listener> Handler<L> {
         };
         Prepared {
             key: key.unwrap_or_else(|| stored.stream.to_string()),
-            values,
+            work: Work::Event(values),
         }
     }
 
-    /// Handles an event, with retries as the settings say.
+    /// Prepares a timer that is due.
+    pub(super) fn prepare_timer(&self, timer: Timer) -> Prepared<L::Event> {
+        Prepared {
+            key: L::timer_key(&timer),
+            work: Work::Timer(timer),
+        }
+    }
+
+    /// Handles an event or a timer, with retries as the settings say.
     pub(super) async fn handle(&self, prepared: Prepared<L::Event>) -> Result<(), Failure> {
-        let values = prepared.values.map_err(|reason| Failure::new(1, &reason))?;
-        let mut values = values.iter();
-        let mut next = values.next();
-        let mut attempts = 0;
-        while let Some(value) = next {
-            attempts += 1;
-            match self.attempt(value).await {
-                Ok(()) => {
-                    next = values.next();
-                    attempts = 0;
-                }
-                Err(reason) if attempts >= self.settings.backoff.attempts => {
-                    return Err(Failure::new(attempts, &reason));
-                }
-                Err(reason) => {
-                    self.progress.retried();
-                    tracing::warn!(
-                        consumer = L::NAME, stream = %value.stream, revision = %value.revision, attempts, reason,
-                        "attempt failed, event will be retried"
-                    );
-                    tokio::select! {
-                        biased;
-                        () = self.progress.stopped() => {
-                            return Err(Failure { interrupted: true, ..Failure::new(attempts, &reason) });
-                        }
-                        () = time::sleep(self.settings.backoff.pause(attempts)) => {}
-                    }
-                }
+        let values = match prepared.work {
+            Work::Event(values) => values.map_err(|reason| Failure::new(1, &reason))?,
+            Work::Timer(timer) => {
+                let attempt = || self.attempt(async { self.listener.on_timer(&timer).await });
+                return self.attempts(attempt, &format!("timer {}", timer.id)).await;
             }
+        };
+        for value in &values {
+            let attempt = || self.attempt(async { self.listener.on(value).await });
+            let event = format!("event {} of stream {}", value.revision, value.stream);
+            self.attempts(attempt, &event).await?;
         }
         Ok(())
     }
 
-    async fn attempt(&self, value: &Recorded<L::Event>) -> Result<(), String> {
+    async fn attempts<A>(&self, mut attempt: impl FnMut() -> A, of: &str) -> Result<(), Failure>
+    where
+        A: Future<Output = Result<(), String>>,
+    {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let Err(reason) = attempt().await else {
+                return Ok(());
+            };
+            if attempts >= self.settings.backoff.attempts {
+                return Err(Failure::new(attempts, &reason));
+            }
+            self.progress.retried();
+            tracing::warn!(
+                consumer = L::NAME,
+                of,
+                attempts,
+                reason,
+                "attempt failed, will be retried"
+            );
+            tokio::select! {
+                biased;
+                () = self.progress.stopped() => {
+                    return Err(Failure { interrupted: true, ..Failure::new(attempts, &reason) });
+                }
+                () = time::sleep(self.settings.backoff.pause(attempts)) => {}
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        work: impl Future<Output = Result<(), HandlerError>>,
+    ) -> Result<(), String> {
         let _slot = match self.slots.try_acquire() {
             Ok(slot) => Some(slot),
             // Never closed.
             Err(_) => self.slots.acquire().await.ok(),
         };
-        let handled = AssertUnwindSafe(async { self.listener.on(value).await }).catch_unwind();
+        let handled = AssertUnwindSafe(work).catch_unwind();
         match time::timeout(self.settings.timeout, handled).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(error))) => Err(chain(error.as_ref())),
@@ -126,21 +160,4 @@ impl<L: Listener> Handler<L> {
             )),
         }
     }
-}
-
-/// An error and its sources on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
-/// Shortens a reason to the length that consumers store.
-fn bounded(reason: &str) -> String {
-    reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned()
 }

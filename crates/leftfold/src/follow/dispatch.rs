@@ -15,11 +15,11 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use leftfold_model::{Position, Read, RecordedEvent, Revision, StreamName, Timestamp};
+use leftfold_model::{Position, RecordedEvent, Revision, StreamName, Timestamp};
 use leftfold_store::{
     Delivery, ReadError, Subscription,
     consumers::{
-        CHANGES_MAX, Claim, ConsumerChange, ConsumerError, Consumers, KEY_BYTES_MAX, ListParked,
+        Claim, ConsumerChange, ConsumerError, Consumers, KEY_BYTES_MAX, LIST_MAX, ListParked,
         ParkedEvent, Resolution,
     },
 };
@@ -35,8 +35,9 @@ use super::{
     keeper::ClaimKeeper,
     listener::Listener,
     parking::ParkedKeys,
+    timers::{DueTimers, LOOK_EVERY},
 };
-use crate::Store;
+use crate::{Store, clock::system_time, event_reader::stored_event};
 
 /// Maximum events in flight or waiting behind another of their key; then no more are read from the log.
 const UNDER_WAY_MAX: usize = 4_096;
@@ -66,6 +67,7 @@ pub(super) struct Dispatcher<L: Listener> {
     /// Parked keys whose events are being handled again.
     retrying: BTreeSet<String>,
     changes: Vec<ConsumerChange>,
+    timers: DueTimers,
 }
 
 struct Item<E> {
@@ -78,6 +80,8 @@ struct Place {
     position: Position,
     stream: StreamName,
     revision: Revision,
+    /// It is a timer of this id, and no event.
+    timer: Option<String>,
 }
 
 struct Finished {
@@ -109,17 +113,22 @@ impl<L: Listener> Dispatcher<L> {
             parked: ParkedKeys::default(),
             retrying: BTreeSet::new(),
             changes: Vec::new(),
+            timers: DueTimers::new(),
         }
     }
 
     /// Handles events until the claim is lost (an error), the listener is stopped, or it cannot go on.
     pub(super) async fn run(&mut self, mut keeper: ClaimKeeper) -> Result<(), FollowError> {
         self.parked = ParkedKeys::load(&*self.consumers, &self.claim.consumer).await?;
+        // What an earlier run left is not known to belong to this claim; the events it belongs to are handled again.
+        drop(self.handler.listener.take_changes());
         let mut deliveries = self.store.event_store().subscribe(self.subscription()?);
         let progress = Arc::clone(&self.handler.progress);
         progress.state.send_replace(ListenerState::Running);
         let mut checkpoints = time::interval(CHECKPOINT_EVERY);
         checkpoints.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut looks = time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut ticks = 0_u32;
         let stopped = progress.stopped();
         tokio::pin!(stopped);
@@ -139,6 +148,7 @@ impl<L: Listener> Dispatcher<L> {
                         self.resolve().await?;
                     }
                 }
+                _ = looks.tick(), if L::HAS_TIMERS => self.fire_timers().await?,
                 () = progress.resolved.notified() => {
                     self.checkpoint().await?;
                     self.resolve().await?;
@@ -215,6 +225,11 @@ impl<L: Listener> Dispatcher<L> {
             return Ok(());
         }
         self.under_way.insert(event.position);
+        self.enqueue(item).await
+    }
+
+    /// Handles an item, behind what is under way of its key.
+    async fn enqueue(&mut self, item: Item<L::Event>) -> Result<(), FollowError> {
         if let Some(waiting) = self.waiting.get_mut(&item.prepared.key) {
             waiting.push_back(item);
             return Ok(());
@@ -224,7 +239,34 @@ impl<L: Listener> Dispatcher<L> {
         self.start(item).await
     }
 
-    /// Starts an event, and the ones that wait behind it, as far as that needs no waiting.
+    /// Starts the timers that are due, in order with the events of their keys.
+    async fn fire_timers(&mut self) -> Result<(), FollowError> {
+        let now = (self.handler.settings.clock.0)();
+        if !self.timers.may_be_due(now) {
+            return Ok(());
+        }
+        // Fired, cancelled and moved timers are no longer in the store after this.
+        self.checkpoint().await?;
+        let all = Timestamp::from_micros(u64::MAX);
+        let (consumer, limit) = (&self.claim.consumer, LIST_MAX);
+        let earliest = self.consumers.due_timers(consumer, all, limit).await?;
+        for timer in self.timers.take_due(earliest, now) {
+            let id = timer.id.clone();
+            let item = Item {
+                place: Place::timer(id.clone()),
+                prepared: self.handler.prepare_timer(timer),
+            };
+            if self.parked.first_of(&item.prepared.key).is_some() {
+                self.timers.end(&id, true);
+                continue;
+            }
+            self.timers.begin(&id);
+            self.enqueue(item).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts an item, and the ones that wait behind it, as far as that needs no waiting.
     async fn start(&mut self, item: Item<L::Event>) -> Result<(), FollowError> {
         let mut next = Some(item);
         while let Some(item) = next.take() {
@@ -265,6 +307,7 @@ impl<L: Listener> Dispatcher<L> {
             ended,
         } = finished;
         match &ended {
+            Ok(()) if place.timer.is_some() => {}
             Ok(()) => self.handler.progress.handled(1),
             // It is still under way, or parked: the next run handles it.
             Err(failure) if failure.interrupted => return Ok(None),
@@ -274,11 +317,23 @@ impl<L: Listener> Dispatcher<L> {
             self.settle_retried(key, place.position, ended);
             return Ok(None);
         }
-        if let Err(failure) = ended {
+        if let Some(id) = &place.timer {
+            if let Err(failure) = &ended {
+                let reason = &failure.reason;
+                tracing::error!(
+                    consumer = L::NAME,
+                    timer = id,
+                    reason,
+                    "timer failed, will be retried"
+                );
+            }
+            self.timers.end(id, ended.is_err());
+        } else if let Err(failure) = ended {
             self.park(key, &place, failure)?;
             return Ok(None);
+        } else {
+            self.under_way.remove(&place.position);
         }
-        self.under_way.remove(&place.position);
         let next = self.waiting.get_mut(&key).and_then(VecDeque::pop_front);
         if next.is_none() {
             self.waiting.remove(&key);
@@ -296,6 +351,7 @@ impl<L: Listener> Dispatcher<L> {
             position,
             stream,
             revision,
+            ..
         } = place.clone();
         if !self.handler.settings.park {
             return Err(FollowError::Failed {
@@ -320,6 +376,10 @@ impl<L: Listener> Dispatcher<L> {
         self.under_way.remove(&position);
         self.note_parked(position, key.clone(), reason, attempts);
         for item in self.waiting.remove(&key).unwrap_or_default() {
+            if let Some(id) = &item.place.timer {
+                self.timers.end(id, true);
+                continue;
+            }
             self.under_way.remove(&item.place.position);
             self.park_behind(item);
         }
@@ -340,7 +400,7 @@ impl<L: Listener> Dispatcher<L> {
             key,
             reason,
             attempts,
-            time: now(),
+            time: system_time(),
             resolution: None,
         }));
     }
@@ -446,11 +506,21 @@ impl<L: Listener> Dispatcher<L> {
     /// Writes the checkpoint and the parked events, if there are changes.
     async fn checkpoint(&mut self) -> Result<(), FollowError> {
         let to = self.reached();
+        for change in self.handler.listener.take_changes() {
+            if let ConsumerChange::SetTimer(timer) = &change {
+                self.timers.set(timer.due);
+            }
+            self.changes.push(change);
+        }
         if to == self.claim.position && self.changes.is_empty() {
             return Ok(());
         }
-        while self.changes.len() > CHANGES_MAX {
-            let rest = self.changes.split_off(CHANGES_MAX);
+        loop {
+            let fit = ConsumerChange::count_within_limits(&self.changes);
+            if fit == self.changes.len() {
+                break;
+            }
+            let rest = self.changes.split_off(fit);
             let changes = std::mem::replace(&mut self.changes, rest);
             let stay = self.claim.position;
             self.consumers
@@ -477,6 +547,14 @@ impl Place {
             position: event.position,
             stream: event.stream.clone(),
             revision: event.revision,
+            timer: None,
+        }
+    }
+
+    fn timer(id: String) -> Self {
+        Self {
+            timer: Some(id),
+            ..Self::gone(Position::START)
         }
     }
 
@@ -486,31 +564,7 @@ impl Place {
             position,
             stream: StreamName::default_stream(),
             revision: Revision::FIRST,
+            timer: None,
         }
     }
-}
-
-/// The event at a position, unless it was scavenged.
-async fn stored_event(
-    store: &Store,
-    position: Position,
-) -> Result<Option<RecordedEvent>, ReadError> {
-    let mut batches = store
-        .event_store()
-        .read(Read::all().from_position(position).limit(1));
-    while let Some(batch) = batches.next().await {
-        if let Some(event) = batch?.events.into_iter().next() {
-            return Ok(Some(event).filter(|event| event.position == position));
-        }
-    }
-    Ok(None)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "when an event was parked is for people to read, and decides nothing"
-)]
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Timestamp::from_micros(u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX))
 }

@@ -3,7 +3,9 @@
 //! **Owns:** [`Listener`]. **Does not know:** how a listener runs.
 //! **Invariants:** a listener is any type; its fields are its dependencies.
 
-use std::future::Future;
+use std::future::{Future, ready};
+
+use leftfold_store::consumers::{ConsumerChange, Timer};
 
 use super::error::HandlerError;
 use crate::{Event, Recorded};
@@ -83,5 +85,27 @@ pub trait Listener: Send + Sync + 'static {
     /// An event that cannot be decoded has the name of its stream as its key.
     fn key(event: &Recorded<Self::Event>) -> String {
         event.stream.to_string()
+    }
+
+    /// Whether it has timers. Those who have any are processes: the rest is between them and those who run them.
+    #[doc(hidden)]
+    const HAS_TIMERS: bool = false;
+
+    /// Acts on a timer that is due.
+    #[doc(hidden)]
+    fn on_timer(&self, _: &Timer) -> impl Future<Output = Result<(), HandlerError>> + Send {
+        ready(Ok(()))
+    }
+
+    /// What a timer is told of in order with.
+    #[doc(hidden)]
+    fn timer_key(_: &Timer) -> String {
+        String::new()
+    }
+
+    /// Gives the changes that belong to what was handled since the last call.
+    #[doc(hidden)]
+    fn take_changes(&self) -> Vec<ConsumerChange> {
+        Vec::new()
     }
 }

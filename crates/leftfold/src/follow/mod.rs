@@ -15,6 +15,7 @@ mod listener;
 mod parking;
 mod settings;
 mod supervise;
+mod timers;
 
 pub use error::{FollowError, HandlerError};
 pub use handle::{ListenerHandle, ListenerState, ListenerStatus};

@@ -3,12 +3,12 @@
 //! **Owns:** [`Follow`], [`Start`], [`Backoff`] and their defaults. **Does not know:** how a listener runs.
 //! **Invariants:** every queue, pause and duration has a bound.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use leftfold_model::{EventId, Position};
+use leftfold_model::{EventId, Position, Timestamp};
 
 use super::listener::Listener;
-use crate::Store;
+use crate::{Store, clock::system_time};
 
 /// The start of a consumer that is not known yet. A known one continues at its checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,9 +25,9 @@ pub enum Start {
 /// Exponential backoff with jitter: pauses double, and a random part of up to a half is taken off each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    pub(super) initial: Duration,
-    pub(super) max: Duration,
-    pub(super) attempts: u32,
+    pub(crate) initial: Duration,
+    pub(crate) max: Duration,
+    pub(crate) attempts: u32,
 }
 
 impl Default for Backoff {
@@ -64,7 +64,7 @@ impl Backoff {
     }
 
     /// The pause after the attempt with this number, from 1.
-    pub(super) fn pause(&self, attempt: u32) -> Duration {
+    pub(crate) fn pause(&self, attempt: u32) -> Duration {
         let doubled = self
             .initial
             .saturating_mul(1 << (attempt.saturating_sub(1)).min(20));
@@ -95,6 +95,17 @@ pub(super) struct Settings {
     pub(super) park: bool,
     pub(super) parked_keys_max: usize,
     pub(super) holder: String,
+    pub(super) clock: Clock,
+}
+
+/// What tells whether a timer is due.
+#[derive(Clone)]
+pub(super) struct Clock(pub(super) Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clock").finish_non_exhaustive()
+    }
 }
 
 impl<L: Listener> Follow<L> {
@@ -108,6 +119,7 @@ impl<L: Listener> Follow<L> {
             park: true,
             parked_keys_max: 100,
             holder: format!("{}/{}", std::process::id(), EventId::fresh()),
+            clock: Clock(Arc::new(system_time)),
         };
         Self {
             store,
@@ -171,6 +183,12 @@ impl<L: Listener> Follow<L> {
     /// of the process and a random part.
     pub fn holder(mut self, holder: impl Into<String>) -> Self {
         self.settings.holder = holder.into();
+        self
+    }
+
+    /// Takes the time that timers are compared with from here; the system's clock unless said. For tests.
+    pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.settings.clock = Clock(Arc::new(clock));
         self
     }
 }

@@ -1,6 +1,6 @@
 //! Fixtures for tests of domain code: no store, no runtime.
 //!
-//! **Owns:** [`Given`], [`GivenEvents`], [`EventsLock`], [`TestClock`] and [`store()`].
+//! **Owns:** [`Given`], [`GivenEvents`], [`GivenProcess`], [`EventsLock`], [`TestClock`] and [`store()`].
 //! **Does not know:** any test framework: a failed assertion panics.
 //! **Invariants:** events pass through their stored form on the way, so that a test also fails if they cannot be stored;
 //! nothing depends on the time of day or on chance.
@@ -9,12 +9,14 @@ mod clock;
 mod decided;
 mod given;
 mod given_events;
+mod given_process;
 mod lock;
 
 pub use clock::{TestClock, sequential_ids, store};
 pub use decided::Decided;
 pub use given::{Given, When};
 pub use given_events::GivenEvents;
+pub use given_process::{GivenProcess, WhenProcess};
 pub use lock::EventsLock;
 
 use leftfold_model::{

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::TryStreamExt;
-use leftfold::{Aggregate, Projection, Recorded, Store, model::Revision};
+use leftfold::{Aggregate, LiveProjection, Recorded, Store, model::Revision};
 use serde::Serialize;
 
 use crate::account::AccountEvent::{self, Deposited, Withdrawn};
@@ -13,7 +13,7 @@ struct Balances {
     by_account: BTreeMap<String, u64>,
 }
 
-impl Projection for Balances {
+impl LiveProjection for Balances {
     type Event = AccountEvent;
 
     fn project(&mut self, event: &Recorded<AccountEvent>) {

@@ -2,12 +2,15 @@
 //!
 //! **Owns:** the bank account behind a wire. **Does not know:** the client; it has tests of its own.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use leftfold::{ExecuteError, Store, stores::MemoryStore};
 use leftfold_server::{Server, Settings};
 
-use crate::account::{BankAccount, InsufficientFunds};
+use crate::{
+    account::{BankAccount, InsufficientFunds},
+    listening::a_listener_parks_resumes_and_goes_on_where_it_was,
+};
 
 /// The address of a server over a new store in memory.
 async fn server() -> String {
@@ -72,6 +75,16 @@ async fn clients_that_contend_for_an_account_all_come_through() {
     let store = Store::connect(&address).await.unwrap();
     let loaded = store.repository::<BankAccount>().load("7f3").await;
     assert_eq!(loaded.unwrap().state().balance, 40);
+}
+
+#[tokio::test]
+async fn a_listener_works_over_the_wire_as_on_every_store() {
+    let address = server().await;
+    let open = || -> Pin<Box<dyn Future<Output = Store>>> {
+        let address = address.clone();
+        Box::pin(async move { Store::connect(&address).await.unwrap() })
+    };
+    a_listener_parks_resumes_and_goes_on_where_it_was(&open).await;
 }
 
 #[tokio::test]

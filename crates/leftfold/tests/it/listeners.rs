@@ -21,24 +21,24 @@ use tokio::time::{sleep, timeout};
 
 use crate::account::{AccountEvent, BankAccount};
 
-type Handled = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
+pub(crate) type Handled = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
 type Act = dyn Fn(&Recorded<AccountEvent>) -> Handled + Send + Sync;
 
 /// Writes down what it handled, and does with each event what the test says.
-struct Recorder {
+pub(crate) struct Recorder {
     act: Box<Act>,
     log: Log,
 }
 
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<(String, u64)>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<(String, u64)>>>);
 
 impl Log {
-    fn all(&self) -> Vec<(String, u64)> {
+    pub(crate) fn all(&self) -> Vec<(String, u64)> {
         self.0.lock().unwrap().clone()
     }
 
-    fn of(&self, id: &str) -> Vec<u64> {
+    pub(crate) fn of(&self, id: &str) -> Vec<u64> {
         let all = self.all();
         all.iter()
             .filter(|(of, _)| of == id)
@@ -59,7 +59,7 @@ impl Listener for Recorder {
     }
 }
 
-fn recorder(
+pub(crate) fn recorder(
     store: &Store,
     act: impl Fn(&Recorded<AccountEvent>) -> Handled + Send + Sync + 'static,
 ) -> (Follow<Recorder>, Log) {
@@ -74,11 +74,11 @@ fn recorder(
     (store.follow(listener).retry(quick), log)
 }
 
-fn fine(_: &Recorded<AccountEvent>) -> Handled {
+pub(crate) fn fine(_: &Recorded<AccountEvent>) -> Handled {
     Box::pin(ready(Ok(())))
 }
 
-fn refused() -> Handled {
+pub(crate) fn refused() -> Handled {
     Box::pin(ready(Err("the mail server refused".into())))
 }
 
@@ -88,7 +88,7 @@ async fn deposit(store: &Store, id: &str) -> Position {
     done.unwrap().position.unwrap()
 }
 
-async fn deposits(store: &Store, ids: impl IntoIterator<Item = &str>) -> Position {
+pub(crate) async fn deposits(store: &Store, ids: impl IntoIterator<Item = &str>) -> Position {
     let mut last = Position::START;
     for id in ids {
         last = deposit(store, id).await;
@@ -96,12 +96,12 @@ async fn deposits(store: &Store, ids: impl IntoIterator<Item = &str>) -> Positio
     last
 }
 
-async fn caught_up(listener: &ListenerHandle, position: Position) {
+pub(crate) async fn caught_up(listener: &ListenerHandle, position: Position) {
     let reached = timeout(Duration::from_secs(60), listener.caught_up(position)).await;
     reached.unwrap().unwrap();
 }
 
-async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let waiting = async {
         while !holds().await {
             sleep(Duration::from_millis(2)).await;
@@ -112,7 +112,7 @@ async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> 
         .unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-async fn parked(listener: &ListenerHandle) -> Vec<(u64, u32)> {
+pub(crate) async fn parked(listener: &ListenerHandle) -> Vec<(u64, u32)> {
     let parked = listener.parked(Position::START).await.unwrap();
     parked
         .iter()

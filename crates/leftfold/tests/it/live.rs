@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use leftfold::{
-    LoadError, Projection, ProjectionError, Recorded, Store,
+    LiveProjection, LoadError, ProjectionError, Recorded, Store,
     model::{Append, EventType, ExpectedRevision, NewEvent, Position, StreamName},
 };
 
@@ -14,7 +14,7 @@ const LONG: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Balances(BTreeMap<String, u64>);
 
-impl Projection for Balances {
+impl LiveProjection for Balances {
     type Event = AccountEvent;
 
     fn project(&mut self, event: &Recorded<AccountEvent>) {

@@ -2,8 +2,12 @@
 //!
 //! **Owns:** running the example's bank there. **Does not know:** the store; it has tests of its own.
 
+use std::pin::Pin;
+
 use leftfold::Store;
 use leftfold_mongodb::testing::Server;
+
+use crate::listening::a_listener_parks_resumes_and_goes_on_where_it_was;
 
 #[path = "../../examples/bank_account_mongodb.rs"]
 #[expect(dead_code, reason = "the example has a main of its own")]
@@ -21,6 +25,17 @@ async fn the_example_runs_on_mongodb_and_goes_on_where_it_was() {
         assert_eq!(example::run(&store).await.unwrap(), balance);
         store.close().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_listener_works_on_mongodb_as_on_every_store() {
+    let server = Server::start();
+    let address = server.database();
+    let open = || -> Pin<Box<dyn Future<Output = Store>>> {
+        let address = address.clone();
+        Box::pin(async move { Store::mongodb(&address).await.unwrap() })
+    };
+    a_listener_parks_resumes_and_goes_on_where_it_was(&open).await;
 }
 
 #[test]

@@ -47,7 +47,8 @@ pub(super) async fn stats(
     State(shared): State<Arc<ServerState>>,
     QueryParams(NoParams {}): QueryParams<NoParams>,
 ) -> Result<Json<StatsResponse>, Problem> {
-    let asking = shared.store.stats();
+    let store = shared.store();
+    let asking = store.stats();
     let stats = call::with_timeout(&shared, shared.settings.request_timeout, asking).await??;
     let details = stats.details.into_iter();
     Ok(Json(StatsResponse {

@@ -312,7 +312,7 @@ where
         return Err(QueryError::ShuttingDown.into());
     }
     let deadline = call::deadline(shared);
-    let changed = call::run_to_completion(shared, deadline, change(Arc::clone(&shared.store)));
+    let changed = call::run_to_completion(shared, deadline, change(shared.store()));
     Ok(Json(changed.await??.into()))
 }
 

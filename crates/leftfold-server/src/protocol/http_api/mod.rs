@@ -6,8 +6,11 @@
 mod admin;
 mod append;
 mod cloud_events;
+mod consume;
+mod error_pages;
 mod events_body;
 mod extract;
+mod groups;
 mod kurrent;
 pub(crate) mod origin;
 mod problem;
@@ -24,10 +27,13 @@ use axum::{
     extract::Request,
     http::{
         HeaderValue, StatusCode,
-        header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+        header::{
+            CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+            X_CONTENT_TYPE_OPTIONS,
+        },
     },
     middleware,
-    response::Response,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use utoipa::{
@@ -38,7 +44,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use self::problem::{Problem, ProblemKind};
-use crate::state::ServerState;
+use crate::{access::AuthenticationError, protocol::methods::MethodAccess, state::ServerState};
 
 /// The path of the routes for events.
 const BASE: &str = "/api/v1";
@@ -49,6 +55,12 @@ const DOCS: &str = "/api/v1/docs";
 /// The content security policy of that page: it loads nothing from elsewhere, and no other page may embed it.
 const DOCS_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; \
                            form-action 'none'; frame-ancestors 'none'";
+
+/// How a request may say who it is from.
+const CHALLENGES: [&str; 2] = [
+    "Basic realm=\"leftfold\", charset=\"UTF-8\"",
+    "Bearer realm=\"leftfold\"",
+];
 
 /// The head of the description.
 #[derive(OpenApi)]
@@ -83,6 +95,55 @@ pub(crate) fn router(shared: &Arc<ServerState>) -> Router {
         .with_state(Arc::clone(shared))
 }
 
+/// The addresses that answer everyone who can connect: what probes and clients ask before they know whom to name.
+const ANONYMOUS: &[&str] = &["/health/live", "/health/ready", "/ping", "/gossip"];
+/// The addresses for operators, with everything below them.
+const OPERATOR: &[&str] = &["/metrics", "/api/v1/stats", "/api/v1/scavenge"];
+
+/// Who may call an address at all.
+pub(crate) fn required_access(path: &str) -> MethodAccess {
+    let is_below = |base: &&str| {
+        let rest = path.strip_prefix(*base);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if ANONYMOUS.contains(&path) {
+        MethodAccess::Anonymous
+    } else if OPERATOR.iter().any(is_below) {
+        MethodAccess::Operator
+    } else {
+        MethodAccess::Authenticated
+    }
+}
+
+/// The answer to a request that is from nobody known.
+pub(crate) fn unauthenticated(error: AuthenticationError) -> Response {
+    let (kind, retry_after) = match error {
+        AuthenticationError::Missing
+        | AuthenticationError::Malformed
+        | AuthenticationError::Wrong => (ProblemKind::UNAUTHENTICATED, None),
+        AuthenticationError::TooManyFailures(wait) => {
+            (ProblemKind::TOO_MANY_FAILURES, Some(wait.as_secs().max(1)))
+        }
+        AuthenticationError::Busy => (ProblemKind::UNAVAILABLE, Some(1)),
+    };
+    let mut response = Problem::new(kind, error.to_string()).into_response();
+    let headers = response.headers_mut();
+    if kind == ProblemKind::UNAUTHENTICATED {
+        for challenge in CHALLENGES {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+    }
+    if let Some(seconds) = retry_after {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// The answer to a request whose principal may not make it.
+pub(crate) fn access_denied(reason: String) -> Response {
+    Problem::new(ProblemKind::ACCESS_DENIED, reason).into_response()
+}
+
 /// Adds `X-Content-Type-Options: nosniff`, so that browsers keep to the declared media type.
 async fn nosniff(mut response: Response) -> Response {
     let never = HeaderValue::from_static("nosniff");
@@ -109,6 +170,18 @@ fn described() -> (Router<Arc<ServerState>>, openapi::OpenApi) {
         .routes(routes!(streams::list))
         .routes(routes!(streams::state, streams::delete))
         .routes(routes!(streams::metadata, streams::set_metadata))
+        .routes(routes!(groups::list))
+        .routes(routes!(
+            groups::show,
+            groups::create,
+            groups::update,
+            groups::delete
+        ))
+        .routes(routes!(groups::parked, groups::truncate))
+        .routes(routes!(groups::replay))
+        .routes(routes!(consume::consume))
+        .routes(routes!(consume::ack))
+        .routes(routes!(consume::nack))
         .routes(routes!(admin::stats))
         .routes(routes!(admin::start, admin::progress, admin::stop));
     let (router, mut description) = OpenApiRouter::with_openapi(Description::openapi())
@@ -117,6 +190,8 @@ fn described() -> (Router<Arc<ServerState>>, openapi::OpenApi) {
         .routes(routes!(status::ready))
         .routes(routes!(status::info))
         .routes(routes!(status::metrics))
+        .routes(routes!(error_pages::list))
+        .routes(routes!(error_pages::page))
         .split_for_parts();
     for item in description.paths.paths.values_mut() {
         let operations = [

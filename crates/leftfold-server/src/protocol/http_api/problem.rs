@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
+use leftfold_error_codes::ErrorCode;
 use leftfold_model::{
     Conflict, CurrentRevision, ErrorChain, ExpectedRevision, ModelError, StreamName,
     truncate_for_display,
@@ -19,82 +20,52 @@ use utoipa::ToSchema;
 
 use crate::{
     call::{OutcomeUnknown, QueryError},
+    groups::GroupError,
     json::{self, EventJsonError},
 };
 
 /// Maximum bytes of one text. Values of a request are repeated in its problem, long ones shortened.
 const TEXT_BYTES_MAX: usize = 1_024;
+/// Where the pages of the error codes are.
+pub(super) const PAGES: &str = "/errors";
 /// The media type of a problem.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// A kind of problem: the end of its type, its title, its status.
+/// A kind of problem: its error code and its status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ProblemKind(&'static str, &'static str, StatusCode);
+pub(super) struct ProblemKind(ErrorCode, StatusCode);
 
 impl ProblemKind {
-    pub(super) const INVALID: Self = Self("invalid", "Invalid request", StatusCode::BAD_REQUEST);
-    pub(super) const CROSS_ORIGIN: Self = Self(
-        "cross-origin",
-        "Cross-origin request rejected",
-        StatusCode::FORBIDDEN,
-    );
-    pub(super) const NOT_FOUND: Self = Self("not-found", "Not found", StatusCode::NOT_FOUND);
-    pub(super) const METHOD: Self = Self(
-        "method-not-allowed",
-        "Method not allowed",
-        StatusCode::METHOD_NOT_ALLOWED,
-    );
-    pub(super) const SLOW: Self = Self(
-        "too-slow",
-        "Request timeout, nothing was done",
-        StatusCode::REQUEST_TIMEOUT,
-    );
-    pub(super) const CONFLICT: Self = Self(
-        "wrong-revision",
-        "Wrong expected revision, nothing was written",
-        StatusCode::CONFLICT,
-    );
-    pub(super) const CONDITION: Self = Self(
-        "condition-failed",
-        "Append condition failed, nothing was written",
-        StatusCode::CONFLICT,
-    );
-    pub(super) const PARTLY: Self = Self(
-        "partly-stored",
-        "Append partly stored already, nothing was written",
-        StatusCode::CONFLICT,
-    );
-    pub(super) const RUNNING: Self = Self(
-        "already-running",
-        "Scavenge already running",
-        StatusCode::CONFLICT,
-    );
-    pub(super) const DELETED: Self = Self("stream-deleted", "Stream deleted", StatusCode::GONE);
-    pub(super) const TOO_LARGE: Self = Self(
-        "too-large",
-        "Content too large, nothing was done",
-        StatusCode::PAYLOAD_TOO_LARGE,
-    );
+    pub(super) const INVALID: Self = Self(ErrorCode::InvalidRequest, StatusCode::BAD_REQUEST);
+    pub(super) const CROSS_ORIGIN: Self = Self(ErrorCode::CrossOrigin, StatusCode::FORBIDDEN);
+    pub(super) const UNAUTHENTICATED: Self =
+        Self(ErrorCode::Unauthenticated, StatusCode::UNAUTHORIZED);
+    pub(super) const TOO_MANY_FAILURES: Self =
+        Self(ErrorCode::TooManyFailures, StatusCode::TOO_MANY_REQUESTS);
+    pub(super) const ACCESS_DENIED: Self = Self(ErrorCode::AccessDenied, StatusCode::FORBIDDEN);
+    pub(super) const NOT_FOUND: Self = Self(ErrorCode::NotFound, StatusCode::NOT_FOUND);
+    pub(super) const METHOD: Self =
+        Self(ErrorCode::MethodNotAllowed, StatusCode::METHOD_NOT_ALLOWED);
+    pub(super) const SLOW: Self = Self(ErrorCode::RequestTimeout, StatusCode::REQUEST_TIMEOUT);
+    pub(super) const CONFLICT: Self = Self(ErrorCode::WrongRevision, StatusCode::CONFLICT);
+    pub(super) const CONDITION: Self = Self(ErrorCode::ConditionFailed, StatusCode::CONFLICT);
+    pub(super) const PARTLY: Self = Self(ErrorCode::PartlyStored, StatusCode::CONFLICT);
+    pub(super) const RUNNING: Self = Self(ErrorCode::ScavengeRunning, StatusCode::CONFLICT);
+    pub(super) const EXISTS: Self = Self(ErrorCode::AlreadyExists, StatusCode::CONFLICT);
+    pub(super) const FULL: Self = Self(ErrorCode::ConsumersLimit, StatusCode::CONFLICT);
+    pub(super) const ELSEWHERE: Self =
+        Self(ErrorCode::OwnedElsewhere, StatusCode::MISDIRECTED_REQUEST);
+    pub(super) const DELETED: Self = Self(ErrorCode::StreamDeleted, StatusCode::GONE);
+    pub(super) const TOO_LARGE: Self =
+        Self(ErrorCode::ContentTooLarge, StatusCode::PAYLOAD_TOO_LARGE);
     pub(super) const MEDIA: Self = Self(
-        "media-type",
-        "Unsupported media type",
+        ErrorCode::UnsupportedMediaType,
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
     );
-    pub(super) const CORRUPT: Self = Self(
-        "corrupt",
-        "Stored data corrupt",
-        StatusCode::INTERNAL_SERVER_ERROR,
-    );
-    pub(super) const UNKNOWN: Self = Self(
-        "outcome-unknown",
-        "Outcome unknown",
-        StatusCode::GATEWAY_TIMEOUT,
-    );
-    pub(super) const UNAVAILABLE: Self = Self(
-        "unavailable",
-        "Service unavailable, nothing was written",
-        StatusCode::SERVICE_UNAVAILABLE,
-    );
+    pub(super) const CORRUPT: Self = Self(ErrorCode::Corrupt, StatusCode::INTERNAL_SERVER_ERROR);
+    pub(super) const UNKNOWN: Self = Self(ErrorCode::OutcomeUnknown, StatusCode::GATEWAY_TIMEOUT);
+    pub(super) const UNAVAILABLE: Self =
+        Self(ErrorCode::StoreUnavailable, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 /// A failed request.
@@ -105,9 +76,11 @@ pub(super) struct Problem(Box<Details>);
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(super) struct Details {
-    /// `urn:leftfold:problem:` and a word for the kind.
+    /// Path of a page about this kind of problem: `/errors/` and the code.
     #[serde(rename = "type")]
     kind: String,
+    /// Code of the kind, as in `LF0002`.
+    code: &'static str,
     /// The kind in words.
     title: &'static str,
     status: u16,
@@ -140,13 +113,11 @@ pub(super) struct Details {
 }
 
 impl Problem {
-    pub(super) fn new(
-        ProblemKind(name, title, status): ProblemKind,
-        detail: impl Into<String>,
-    ) -> Self {
+    pub(super) fn new(ProblemKind(code, status): ProblemKind, detail: impl Into<String>) -> Self {
         Self(Box::new(Details {
-            kind: format!("urn:leftfold:problem:{name}"),
-            title,
+            kind: format!("{PAGES}/{code}"),
+            code: code.number(),
+            title: code.title(),
             status: status.as_u16(),
             detail: truncated(&detail.into()),
             field: None,
@@ -184,7 +155,7 @@ impl Problem {
 
     /// Appends to the detail how to find out the outcome; changes only problems whose outcome is unknown.
     pub(super) fn with_hint(self, way: &str) -> Self {
-        if self.0.status != ProblemKind::UNKNOWN.2.as_u16() {
+        if self.0.status != ProblemKind::UNKNOWN.1.as_u16() {
             return self;
         }
         self.with(|problem| problem.detail = format!("{}; {way}", problem.detail))
@@ -319,6 +290,9 @@ impl From<AppendError> for Problem {
         match &error {
             AppendError::Conflict(conflict) => Self::of_conflict(conflict),
             AppendError::Invalid { .. } => Self::new(ProblemKind::INVALID, error.to_string()),
+            AppendError::AccessDenied { .. } => {
+                Self::new(ProblemKind::ACCESS_DENIED, error.to_string())
+            }
             AppendError::Unavailable { .. } => {
                 Self::new(ProblemKind::UNAVAILABLE, ErrorChain(&error).to_string())
             }
@@ -336,6 +310,9 @@ impl From<ReadError> for Problem {
                 Self::new(ProblemKind::CORRUPT, ErrorChain(&error).to_string())
             }
             ReadError::Invalid { .. } => Self::new(ProblemKind::INVALID, error.to_string()),
+            ReadError::AccessDenied { .. } => {
+                Self::new(ProblemKind::ACCESS_DENIED, error.to_string())
+            }
             _ => Self::new(ProblemKind::UNAVAILABLE, ErrorChain(&error).to_string()),
         }
     }
@@ -344,6 +321,30 @@ impl From<ReadError> for Problem {
 impl From<OutcomeUnknown> for Problem {
     fn from(error: OutcomeUnknown) -> Self {
         Self::new(ProblemKind::UNKNOWN, error.to_string())
+    }
+}
+
+impl From<GroupError> for Problem {
+    fn from(error: GroupError) -> Self {
+        let text = ErrorChain(&error).to_string();
+        match error {
+            GroupError::Exists(_) => Self::new(ProblemKind::EXISTS, text),
+            GroupError::NotFound(_) => Self::new(ProblemKind::NOT_FOUND, text),
+            GroupError::Invalid(_) | GroupError::Filter(_) => Self::new(ProblemKind::INVALID, text),
+            GroupError::SubscribersMax { max, .. } => {
+                Self::new(ProblemKind::FULL, text).with(|it| it.limit = Some(max.into()))
+            }
+            GroupError::OwnedElsewhere { owner, .. } => {
+                Self::new(ProblemKind::ELSEWHERE, text).with_value(owner)
+            }
+            GroupError::Damaged { .. } => Self::new(ProblemKind::CORRUPT, text),
+            GroupError::Model(error) => Self::of_model("group", &error),
+            GroupError::Read(error) => error.into(),
+            GroupError::Append(error) => error.into(),
+            GroupError::Dropped { .. } | GroupError::Stopping | GroupError::Consumers(_) => {
+                Self::new(ProblemKind::UNAVAILABLE, text)
+            }
+        }
     }
 }
 

@@ -303,7 +303,7 @@ struct PageEvents {
 
 /// Reads events until the page is full, by number or by size; at least one, if there is one.
 async fn gather(shared: &ServerState, read: Read, limit: u64) -> Result<PageEvents, ReadError> {
-    let mut batches = shared.store.read(read);
+    let mut batches = shared.store().read(read);
     let mut events = Vec::new();
     let (mut size, mut token) = (0, None);
     while let Some(batch) = batches.try_next().await? {

@@ -102,7 +102,7 @@ pub(super) async fn info(
     QueryParams(NoParams {}): QueryParams<NoParams>,
 ) -> Json<InfoResponse> {
     let settings = &shared.settings;
-    let capabilities = shared.store.capabilities();
+    let capabilities = shared.store().capabilities();
     Json(InfoResponse {
         name: "leftfold",
         version: env!("CARGO_PKG_VERSION"),
@@ -134,7 +134,7 @@ pub(super) async fn metrics(
     State(shared): State<Arc<ServerState>>,
     QueryParams(NoParams {}): QueryParams<NoParams>,
 ) -> Result<Response, Problem> {
-    let head = call::with_timeout(&shared, PATIENCE, shared.store.head()).await;
+    let head = call::with_timeout(&shared, PATIENCE, shared.store().head()).await;
     let running = shared
         .scavenges
         .latest()

@@ -102,7 +102,7 @@ pub(super) async fn list(
         after,
         limit: Some(limit + 1),
     };
-    let listing = shared.store.streams(list).try_collect::<Vec<_>>();
+    let listing = shared.store().streams(list).try_collect::<Vec<_>>();
     let pages = call::with_timeout(&shared, shared.settings.request_timeout, listing).await??;
     let mut streams: Vec<Listed> = pages.into_iter().flatten().map(Listed::from).collect();
     let shown = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -187,7 +187,8 @@ fn raw_metadata(metadata: &StreamMetadata) -> Box<RawValue> {
 
 /// Returns the state of a stream that has events or metadata.
 async fn known(shared: &ServerState, stream: &StreamName) -> Result<StreamState, Problem> {
-    let asking = shared.store.stream_state(stream.clone());
+    let store = shared.store();
+    let asking = store.stream_state(stream.clone());
     let state = call::with_timeout(shared, shared.settings.request_timeout, asking).await??;
     if state.status == StreamStatus::Absent && state.metadata_revision.is_none() {
         return Err(Problem::new(

@@ -108,7 +108,7 @@ pub(super) async fn subscribe(
     };
     let subscription = Subscription { after, ..selected };
     let mut following = SseStream::of(&shared);
-    following.deliveries = shared.store.subscribe(subscription);
+    following.deliveries = shared.store().subscribe(subscription);
     let begin = Event::default()
         .id(after.to_string())
         .retry(COME_BACK_AFTER);
@@ -117,7 +117,11 @@ pub(super) async fn subscribe(
         Ok(Some(Err(ReadError::Invalid { reason }))) => {
             return Err(Problem::invalid(field, reason).with_value(after.get()));
         }
-        Ok(Some(Err(error @ (ReadError::StreamDeleted { .. } | ReadError::Corrupt { .. })))) => {
+        Ok(Some(Err(
+            error @ (ReadError::StreamDeleted { .. }
+            | ReadError::Corrupt { .. }
+            | ReadError::AccessDenied { .. }),
+        ))) => {
             return Err(error.into());
         }
         Ok(next) => following.take(next),
@@ -128,7 +132,8 @@ pub(super) async fn subscribe(
 
 /// Returns the head of the log.
 async fn end(shared: &ServerState) -> Result<Position, Problem> {
-    let asking = shared.store.head();
+    let store = shared.store();
+    let asking = store.head();
     Ok(call::with_timeout(shared, shared.settings.request_timeout, asking).await??)
 }
 

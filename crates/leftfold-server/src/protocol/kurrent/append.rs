@@ -118,7 +118,7 @@ impl AppendBuffer {
         }
         // Rare, and in memory of its own, so that every other append needs less.
         let tombstones = match self.stream.described_stream() {
-            Some(_) => Box::pin(TombstoneRevisions::of(&*shared.store, &self.stream)).await?,
+            Some(_) => Box::pin(TombstoneRevisions::of(&*shared.store(), &self.stream)).await?,
             None => None,
         };
         let expected = match &tombstones {
@@ -129,7 +129,7 @@ impl AppendBuffer {
         let append = append.map_err(|error| AppendError::Invalid {
             reason: error.to_string(),
         })?;
-        match stream_ids::append(&*shared.store, append).await {
+        match stream_ids::append(&*shared.store(), append).await {
             Ok(appended) => Ok(done(&appended, tombstones.as_ref())),
             Err(AppendError::Conflict(Conflict::WrongRevision { actual, .. })) => {
                 Ok(Outcome::Wrong(match tombstones {
@@ -139,7 +139,7 @@ impl AppendBuffer {
             }
             Err(AppendError::Conflict(Conflict::StreamDeleted { .. })) => Ok(Outcome::Deleted),
             Err(AppendError::Conflict(Conflict::PartlyStored { .. })) => {
-                let state = shared.store.stream_state(self.stream).await;
+                let state = shared.store().stream_state(self.stream).await;
                 let last = state.map_or(None, |state| state.last);
                 Ok(Outcome::Wrong(CurrentRevision(last)))
             }
@@ -152,7 +152,7 @@ impl AppendBuffer {
         let unavailable = |error: ReadError| AppendError::Unavailable {
             cause: Arc::new(error),
         };
-        let store = &shared.store;
+        let store = &shared.store();
         let state = store.stream_state(self.stream.clone()).await;
         let state = state.map_err(unavailable)?;
         let actual = CurrentRevision(state.last);

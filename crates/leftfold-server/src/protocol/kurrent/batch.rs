@@ -203,7 +203,7 @@ impl Call {
         }
         let begun = self.begun.remove(&key)?;
         if let Ok(wanted) = &begun.wanted {
-            self.shared.store.prepare(&wanted.stream).await;
+            self.shared.store().prepare(&wanted.stream).await;
         }
         self.begin(begun).await
     }

@@ -81,7 +81,7 @@ async fn end(
     deadline: Instant,
     delete: Delete,
 ) -> Result<Position, Status> {
-    let store = Arc::clone(&shared.store);
+    let store = shared.store();
     let work = async move { store.delete(delete).await };
     let finished = call::run_to_completion(shared, deadline, work).await;
     match finished.map_err(status::unfinished)? {

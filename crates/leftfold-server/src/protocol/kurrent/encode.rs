@@ -8,7 +8,7 @@
 //!
 //! Source: the encoding of Protocol Buffers; numbers of fields as in `streams.proto` and `shared.proto`.
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use leftfold_model::{ContentType, EventId, RecordedEvent, StreamName};
 use leftfold_proto::{
     event_store::client::streams::{ReadResp, read_resp::Content},
@@ -29,6 +29,16 @@ use crate::protocol::{
 
 const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
+
+/// Which id of an event is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ShownIds {
+    /// The one that its client gave it.
+    Clients,
+    /// The one that it is stored under.
+    Stored,
+}
+
 /// The encoder of responses.
 #[derive(Debug)]
 pub(super) struct EventEncoder {
@@ -50,17 +60,50 @@ impl EventEncoder {
         }
     }
 
+    /// The id that an event's client gave it.
+    pub(super) fn client_id(event: &RecordedEvent) -> EventId {
+        let noted = client_id::noted(&event.metadata);
+        noted.and_then(|noted| noted.id).unwrap_or(event.id)
+    }
+
     /// Encodes an event with the link that led to it, or one of both alone.
     pub(super) fn answer(
         &mut self,
         event: Option<&RecordedEvent>,
         link: Option<&RecordedEvent>,
     ) -> ReadResp {
+        self.write_both(event, link, ShownIds::Clients);
+        event::content(Content::Event(self.out.take()))
+    }
+
+    /// Writes an event for a consumer of a group: `ids` is for what the consumer acknowledges, the link if there is one.
+    pub(super) fn group_event(
+        &mut self,
+        event: Option<&RecordedEvent>,
+        link: Option<&RecordedEvent>,
+        (ids, retries): (ShownIds, u32),
+    ) -> Bytes {
+        self.write_both(event, link, ids);
+        let out = self.out.with_room(0);
+        // Part of a choice, so 0 is written too.
+        encode_key(5, WireType::Varint, out);
+        encode_varint(retries.into(), out);
+        self.out.take()
+    }
+
+    fn write_both(
+        &mut self,
+        event: Option<&RecordedEvent>,
+        link: Option<&RecordedEvent>,
+        ids: ShownIds,
+    ) {
         let large = [event, link].into_iter().flatten().map(size).sum::<usize>();
         let _ = self.out.with_room(large);
         for (field, event) in [(1, event), (2, link)] {
             if let Some(event) = event {
-                self.write(event);
+                let found = link.is_none() || field == 2;
+                let ids = if found { ids } else { ShownIds::Clients };
+                self.write(event, ids);
                 wire_format::bytes(self.out.with_room(0), field, &self.event);
             }
         }
@@ -69,15 +112,17 @@ impl EventEncoder {
             encode_key(3, WireType::Varint, out);
             encode_varint(found.position.get(), out);
         }
-        event::content(Content::Event(self.out.take()))
     }
 
     /// Writes a `RecordedEvent`.
-    fn write(&mut self, event: &RecordedEvent) {
+    fn write(&mut self, event: &RecordedEvent, ids: ShownIds) {
         let out = &mut self.event;
         out.clear();
         let (id, metadata) = match client_id::noted(&event.metadata) {
-            Some(noted) => (noted.id.unwrap_or(event.id), noted.metadata),
+            Some(noted) if ids == ShownIds::Clients => {
+                (noted.id.unwrap_or(event.id), noted.metadata)
+            }
+            Some(noted) => (event.id, noted.metadata),
             None => (event.id, event.metadata.clone()),
         };
         match self.ids {
@@ -163,7 +208,6 @@ fn field_of_entry(out: &mut impl BufMut, key: &str, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use leftfold_model::{EventType, Position, Revision, Tag, Timestamp};
     use leftfold_proto::{
         event_store::client::{

@@ -5,12 +5,13 @@
 
 use leftfold_proto::event_store::client::{
     Empty,
+    persistent_subscriptions::persistent_subscriptions_server,
     server_features::{SupportedMethod, SupportedMethods, server_features_server},
     streams::streams_server,
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::protocol::methods::{CallKind, KURRENT, KURRENT_V2, SERVICES, Service};
+use crate::protocol::methods::{CallKind, KURRENT, KURRENT_V2, Method, SERVICES, Service};
 
 /// The version of the protocol's own server whose methods these are.
 const VERSION: &str = "26.1.0";
@@ -20,6 +21,19 @@ const FEATURES: &[(&str, &[&str])] = &[
     ("Read", &["position", "events"]),
     ("BatchAppend", &["deadline_duration"]),
 ];
+/// What groups can be made of, which clients look for at each method.
+const OF_GROUPS: &[&str] = &["stream", "all"];
+
+fn features(service: &Service, method: &Method) -> &'static [&'static str] {
+    match service.name {
+        persistent_subscriptions_server::SERVICE_NAME => OF_GROUPS,
+        streams_server::SERVICE_NAME => FEATURES
+            .iter()
+            .find(|(name, _)| *name == method.name)
+            .map_or(&[], |(_, features)| *features),
+        _ => &[],
+    }
+}
 
 /// Returns all methods of these protocols, in lower case, as clients compare them.
 fn methods() -> impl Iterator<Item = SupportedMethod> {
@@ -30,11 +44,7 @@ fn methods() -> impl Iterator<Item = SupportedMethod> {
             .iter()
             .filter(|method| method.kind != CallKind::Refused);
         offered.map(|method| {
-            let of_streams = service.name == streams_server::SERVICE_NAME;
-            let known = FEATURES
-                .iter()
-                .filter(|(name, _)| of_streams && *name == method.name);
-            let features = known.flat_map(|(_, features)| *features);
+            let features = features(service, method).iter();
             SupportedMethod {
                 method_name: method.name.to_ascii_lowercase(),
                 service_name: service.name.to_ascii_lowercase(),

@@ -44,7 +44,7 @@ impl monitoring_server::Monitoring for Monitoring {
 }
 
 async fn figures(shared: &ServerState) -> Result<StatsResp, Status> {
-    let stats = shared.store.stats().await.map_err(status::of_read)?;
+    let stats = shared.store().stats().await.map_err(status::of_read)?;
     let mut all = std::collections::HashMap::new();
     let mut tell = |name: &str, value: String| all.insert(format!("leftfold-{name}"), value);
     tell("events", stats.events.to_string());

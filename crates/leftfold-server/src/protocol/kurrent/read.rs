@@ -12,21 +12,18 @@ use std::sync::{
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use leftfold_model::{Direction, Position, Read, RecordedEvent, Revision, StreamName};
-use leftfold_proto::event_store::client::streams::{
-    ReadResp,
-    read_resp::{Content as Answer, StreamNotFound},
-};
+use leftfold_proto::event_store::client::streams::{ReadResp, read_resp::Content as Answer};
 use leftfold_store::{StreamState, StreamStatus};
 use tonic::Status;
 
 use super::{
     event,
     filter::Filter,
-    first_event, link_resolver,
+    first_event, index, link_resolver,
     request::{Answers, ReadOptions, StartFrom},
     status, unsupported,
 };
-use crate::state::ServerState;
+use crate::{state::ServerState, system_index::SystemIndex};
 
 /// Reads one stream.
 pub(super) async fn read_stream(
@@ -35,18 +32,19 @@ pub(super) async fn read_stream(
     (from, direction, count): (StartFrom<Revision>, Direction, u64),
     form: ReadOptions,
 ) -> Result<Answers, Status> {
-    let state = shared.store.stream_state(name.clone()).await;
+    let state = shared.store().stream_state(name.clone()).await;
     let state = state.map_err(status::of_read)?;
     match state.status {
         StreamStatus::Tombstoned => return Err(status::stream_deleted(&name)),
-        StreamStatus::Absent | StreamStatus::Deleted => {
+        StreamStatus::Absent => {
+            if let Some(found) = SystemIndex::named(&name) {
+                let extent = (from, direction, count);
+                return index::read(shared, (&name, found), extent, form).await;
+            }
             unsupported::refuse(&name)?;
-            let not_found = StreamNotFound {
-                stream_identifier: Some(event::identifier(&name)),
-            };
-            let told = event::content(Answer::StreamNotFound(not_found));
-            return Ok(stream::once(future::ready(Ok(told))).boxed());
+            return Ok(index::not_found(&name));
         }
+        StreamStatus::Deleted => return Ok(index::not_found(&name)),
         StreamStatus::Present => {}
     }
     let read = Read::stream(name).limit(count);
@@ -186,7 +184,7 @@ fn events(
     shared: &ServerState,
     read: Read,
 ) -> impl futures_core::Stream<Item = Result<Vec<RecordedEvent>, Status>> + Send + 'static {
-    let batches = shared.store.read(read);
+    let batches = shared.store().read(read);
     batches
         .map_ok(|batch| batch.events)
         .map_err(status::of_read)

@@ -4,14 +4,18 @@
 //! **Invariants:** no details are attached, since clients take these for the second protocol's.
 
 use leftfold_model::{CurrentRevision, ExpectedRevision, ModelError, StreamName};
-use leftfold_store::{AppendError, ReadError};
+use leftfold_store::{AppendError, ReadError, consumers::ConsumerError};
 use tonic::{
     Code, Status,
     metadata::{MetadataMap, MetadataValue},
 };
 
 use super::revision;
-use crate::call::OutcomeUnknown;
+use crate::{
+    call::OutcomeUnknown,
+    event_filter::FilterError,
+    groups::{GroupError, GroupId, GroupSource},
+};
 
 /// Returns a status with the trailers that clients read.
 fn status(code: Code, message: String, trailers: &[(&'static str, &str)]) -> Status {
@@ -106,6 +110,15 @@ pub(super) fn required_metadata_missing() -> Status {
     )
 }
 
+/// What is wrong about a user.
+pub(super) fn with_login(code: Code, exception: &str, message: String, login: &str) -> Status {
+    status(
+        code,
+        message,
+        &[("exception", exception), ("login-name", login)],
+    )
+}
+
 pub(super) fn scavenge_not_found(id: &str) -> Status {
     status(
         Code::NotFound,
@@ -123,11 +136,19 @@ pub(super) fn index_not_found(name: &str) -> Status {
     )
 }
 
-/// A stream that a projection would make.
-pub(super) fn needs_projection(stream: &StreamName) -> Status {
-    Status::unimplemented(format!(
-        "stream {stream} is made by a projection, which this server does not run; \
-         read $all with a filter, or an index: $idx-ce-CATEGORY, $idx-et-TYPE"
+/// A filter that cannot be used.
+pub(super) fn of_filter(error: FilterError) -> Status {
+    match error {
+        FilterError::UnknownIndex { name } => index_not_found(&name),
+        error => Status::invalid_argument(error.to_string()),
+    }
+}
+
+/// A projection that is not there.
+pub(super) fn projection_not_found(name: &str, known: &str) -> Status {
+    let shown: String = name.chars().take(200).collect();
+    Status::not_found(format!(
+        "projection not found: {shown:?}; expected one of {known}"
     ))
 }
 
@@ -162,10 +183,20 @@ pub(super) fn stopping() -> Status {
     Status::unavailable("Server Is Not Ready: it is stopping")
 }
 
+/// The caller's rights do not allow the request.
+pub(crate) fn access_denied(reason: &str) -> Status {
+    status(
+        Code::PermissionDenied,
+        format!("Access Denied: {reason}"),
+        &[("exception", "access-denied")],
+    )
+}
+
 pub(super) fn of_read(error: ReadError) -> Status {
     match error {
         ReadError::StreamDeleted { stream } => stream_deleted(&stream),
         ReadError::Invalid { reason } => Status::invalid_argument(reason),
+        ReadError::AccessDenied { reason } => access_denied(&reason),
         ReadError::Corrupt { cause } => {
             tracing::error!(
                 error = &*cause as &dyn std::error::Error,
@@ -181,10 +212,106 @@ pub(super) fn of_read(error: ReadError) -> Status {
 pub(super) fn of_append(error: &AppendError) -> Status {
     match error {
         AppendError::Invalid { reason } => Status::invalid_argument(reason.clone()),
+        AppendError::AccessDenied { reason } => access_denied(reason),
         AppendError::OutcomeUnknown { .. } => Status::aborted(format!(
             "Operation timed out: {error}; the same events can be appended again"
         )),
         AppendError::Conflict(conflict) => Status::failed_precondition(conflict.to_string()),
         error => Status::unavailable(format!("Server Is Not Ready: {error}")),
+    }
+}
+
+/// A failure of one group, with the trailers by which clients tell it.
+fn of_one_group(code: Code, message: String, exception: &str, id: &GroupId) -> Status {
+    let source = id.source.to_string();
+    let trailers = [
+        ("exception", exception),
+        ("stream-name", &*source),
+        ("group-name", id.name.as_str()),
+    ];
+    status(code, message, &trailers)
+}
+
+/// A group, or a source without groups, that is not there.
+pub(super) fn group_not_found(source: &GroupSource, name: &str) -> Status {
+    let source = source.to_string();
+    status(
+        Code::NotFound,
+        format!("Subscription group {name} on stream {source} does not exist."),
+        &[
+            ("exception", "persistent-subscription-does-not-exist"),
+            ("stream-name", &source),
+            ("group-name", name),
+        ],
+    )
+}
+
+/// A group that cannot be as it was asked for.
+pub(super) fn group_failed(id: &GroupId, error: &GroupError) -> Status {
+    let (source, reason) = (id.source.to_string(), error.to_string());
+    status(
+        Code::Internal,
+        format!(
+            "Subscription group {} on stream {source} failed: '{reason}'",
+            id.name.as_str()
+        ),
+        &[
+            ("exception", "persistent-subscription-failed"),
+            ("stream-name", &source),
+            ("group-name", id.name.as_str()),
+            ("reason", &reason),
+        ],
+    )
+}
+
+/// Another server has to be asked.
+fn not_leader(owner: &str) -> Status {
+    let (host, port) = owner.rsplit_once(':').unwrap_or((owner, ""));
+    status(
+        Code::NotFound,
+        "Leader info available".to_owned(),
+        &[
+            ("exception", "not-leader"),
+            ("leader-endpoint-host", host),
+            ("leader-endpoint-port", port),
+        ],
+    )
+}
+
+pub(super) fn of_group(error: GroupError) -> Status {
+    match error {
+        GroupError::Exists(id) => {
+            let (name, source) = (id.name.as_str(), &id.source);
+            let message = format!("Subscription group {name} on stream {source} exists.");
+            let exception = "persistent-subscription-exists";
+            of_one_group(Code::AlreadyExists, message, exception, &id)
+        }
+        GroupError::NotFound(id) => group_not_found(&id.source, id.name.as_str()),
+        GroupError::SubscribersMax { group, max } => of_one_group(
+            Code::FailedPrecondition,
+            format!("Maximum subscriptions reached for {group}: {max}"),
+            "maximum-subscribers-reached",
+            &group,
+        ),
+        GroupError::Dropped { group, reason } => of_one_group(
+            Code::Cancelled,
+            format!("Subscription group {group} was dropped: {reason}"),
+            "persistent-subscription-dropped",
+            &group,
+        ),
+        GroupError::OwnedElsewhere { owner, .. } => not_leader(&owner),
+        GroupError::Filter(error) => of_filter(error),
+        GroupError::Stopping => stopping(),
+        GroupError::Read(error) => of_read(error),
+        GroupError::Append(error) => of_append(&error),
+        GroupError::Model(error) => invalid(&error),
+        error @ GroupError::Invalid(_) => Status::invalid_argument(error.to_string()),
+        error @ GroupError::Damaged { .. } => Status::data_loss(error.to_string()),
+        GroupError::Consumers(error @ ConsumerError::Unsupported { .. }) => {
+            Status::unimplemented(error.to_string())
+        }
+        GroupError::Consumers(error) => {
+            Status::unavailable(format!("Server Is Not Ready: {error}"))
+        }
     }
 }

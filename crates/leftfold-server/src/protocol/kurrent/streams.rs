@@ -43,7 +43,7 @@ impl Streams {
             return Err(status::stopping());
         }
         if let ReadTarget::All(StartFrom::At(position)) = request.target
-            && position > shared.store.head().await.map_err(status::of_read)?
+            && position > shared.store().head().await.map_err(status::of_read)?
         {
             return Err(status::invalid_position());
         }

@@ -4,6 +4,8 @@
 //! **Invariants:** the first message is the confirmation; checkpoints come only with a filter, and everything up to one has
 //! been delivered.
 
+use std::sync::Arc;
+
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use leftfold_model::{Position, Read, RecordedEvent, Revision, Scope, StreamName};
@@ -23,7 +25,7 @@ use super::{
     request::{Answers, ReadOptions, StartFrom},
     status, unsupported,
 };
-use crate::{clock, state::ServerState};
+use crate::{clock, state::ServerState, system_index::SystemIndex};
 
 /// Number of events in one delivery from which on a caught-up subscriber counts as having fallen behind.
 const BEHIND: usize = 32;
@@ -37,13 +39,16 @@ pub(super) async fn stream(
     after: StartFrom<Revision>,
     form: ReadOptions,
 ) -> Result<Answers, Status> {
-    let store = &shared.store;
+    let store = &shared.store();
     let state = store.stream_state(name.clone()).await;
     let state = state.map_err(status::of_read)?;
     if state.status == StreamStatus::Tombstoned {
         return Err(status::stream_deleted(&name));
     }
-    if state.status != StreamStatus::Present {
+    if state.status == StreamStatus::Absent {
+        if let Some(index) = SystemIndex::named(&name) {
+            return follow_index(shared, index, after, form).await;
+        }
         unsupported::refuse(&name)?;
     }
     let (checkpoint, behind) = match after {
@@ -65,6 +70,35 @@ pub(super) async fn stream(
         ..SubscriptionStream::new(shared, form)
     };
     Ok(following.answers(deliveries.boxed(), None))
+}
+
+/// Follows an index. The revision of an entry is the position of its event.
+async fn follow_index(
+    shared: &ServerState,
+    index: SystemIndex,
+    after: StartFrom<Revision>,
+    form: ReadOptions,
+) -> Result<Answers, Status> {
+    let store = &shared.store();
+    let head = store.head().await.map_err(status::of_read)?;
+    let checkpoint = match after {
+        StartFrom::Start => Position::START,
+        StartFrom::At(revision) => Position::new(revision.get()).min(head),
+        StartFrom::End => head,
+    };
+    let index = Arc::new(index);
+    let newest = index.first(store, Read::all().backwards()).await;
+    let newest = newest.map_err(status::of_read)?;
+    let subscription = Subscription::after(checkpoint)
+        .scope(index.scope())
+        .matching(index.query());
+    let deliveries = store.subscribe(subscription);
+    let following = SubscriptionStream {
+        told: CaughtUpScope::Stream(newest.map(|newest| newest.link.revision)),
+        index: Some((Arc::clone(store), index)),
+        ..SubscriptionStream::new(shared, form)
+    };
+    Ok(following.answers(deliveries, None))
 }
 
 /// Returns the position after which a subscription of a stream starts that has handled everything up to a revision.
@@ -89,7 +123,7 @@ pub(super) async fn all(
     filter: Option<Filter>,
     form: ReadOptions,
 ) -> Result<Answers, Status> {
-    let store = &shared.store;
+    let store = &shared.store();
     let checkpoint = match after {
         StartFrom::Start => Position::START,
         StartFrom::At(position) => position,
@@ -116,6 +150,8 @@ pub(super) async fn all(
 struct SubscriptionStream {
     showing: LinkResolver,
     filter: Option<Filter>,
+    /// What is followed instead of the events themselves.
+    index: Option<(Arc<dyn EventStore>, Arc<SystemIndex>)>,
     told: CaughtUpScope,
     live: bool,
     /// The newest checkpoint sent, or the start of the subscription.
@@ -132,8 +168,9 @@ enum CaughtUpScope {
 impl SubscriptionStream {
     fn new(shared: &ServerState, form: ReadOptions) -> Self {
         Self {
-            showing: LinkResolver::new(&shared.store, form),
+            showing: LinkResolver::new(&shared.store(), form),
             filter: None,
+            index: None,
             told: CaughtUpScope::All,
             live: false,
             checkpointed: Position::START,
@@ -174,10 +211,34 @@ impl SubscriptionStream {
         Ok(Some((messages, (this, deliveries))))
     }
 
-    async fn messages(&mut self, delivery: Delivery) -> Result<Vec<ReadResp>, Status> {
+    /// Adds the entries of an index to the messages.
+    async fn add_entries(
+        &mut self,
+        mut events: Vec<RecordedEvent>,
+        messages: &mut Vec<ReadResp>,
+    ) -> Result<(), Status> {
+        let Some((store, index)) = &self.index else {
+            return Ok(());
+        };
+        events.retain(|event| index.holds(event));
+        let entries = index.entries(&**store, events).await;
+        for entry in entries.map_err(status::of_read)? {
+            if let CaughtUpScope::Stream(last) = &mut self.told {
+                *last = Some(entry.link.revision);
+            }
+            messages.push(self.showing.entry(&entry));
+        }
+        Ok(())
+    }
+
+    async fn messages(&mut self, mut delivery: Delivery) -> Result<Vec<ReadResp>, Status> {
         let mut messages = Vec::with_capacity(delivery.events.len() + 2);
         if self.live && !delivery.caught_up && delivery.events.len() >= BEHIND {
             self.live = false;
+        }
+        if self.index.is_some() {
+            let events = std::mem::take(&mut delivery.events);
+            self.add_entries(events, &mut messages).await?;
         }
         for (index, event) in delivery.events.into_iter().enumerate() {
             if let Some(filter) = &self.filter {

@@ -1,25 +1,18 @@
-//! System streams that KurrentDB's projections write and this server does not offer.
+//! Names of indexes that are no streams.
 //!
-//! **Owns:** their names. **Does not know:** indexes; `filter` serves those that the log has.
+//! **Owns:** refusing them. **Does not know:** which indexes there are; `event_filter` and `system_index` do.
 
 use leftfold_model::StreamName;
 use tonic::Status;
 
-use super::{filter, status};
+use super::status;
+use crate::event_filter;
 
-/// Names, or prefixes of names, of the streams that projections write.
-const OF_PROJECTIONS: [&str; 4] = ["$ce-", "$et-", "$bc-", "$category-"];
-/// The stream of all streams, which a projection writes.
-const STREAMS: &str = "$streams";
-
-/// Refuses a stream without events whose name belongs to a projection.
+/// Refuses a stream that nothing was written to, if its name is that of an index, which is read as a filter of `$all`.
 pub(super) fn refuse(stream: &StreamName) -> Result<(), Status> {
     let name = stream.as_str();
-    if name.starts_with(filter::INDEX_PREFIX) {
+    if name.starts_with(event_filter::INDEX_PREFIX) {
         return Err(status::index_not_found(name));
-    }
-    if name == STREAMS || OF_PROJECTIONS.iter().any(|begins| name.starts_with(begins)) {
-        return Err(status::needs_projection(stream));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! **Invariants:** a message holds [`MESSAGE_BYTES`] at most, or one event; data is shared, not copied; a message contains each
 //! name once.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use leftfold_model::{Appended, EventId, ExpectedRevision, Position, RecordedEvent, Revision};
 use leftfold_proto::leftfold::v1::{
@@ -22,6 +22,11 @@ const MESSAGE_BYTES: usize = 256 * 1024;
 const EVENT_BYTES: usize = 64;
 /// Streams of one message of a listing: with the longest names still below [`MESSAGE_BYTES`].
 const LISTED_MAX: usize = 200;
+
+/// The microseconds of a duration.
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
 
 pub(super) fn id(id: EventId) -> (u64, u64) {
     Uuid::from(id).as_u64_pair()

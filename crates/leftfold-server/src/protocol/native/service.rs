@@ -13,11 +13,12 @@ use leftfold_proto::leftfold::v1::{self as wire, store_server::Store};
 use leftfold_store::AppendError;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{chunked_append, decode, encode, session, status::ErrorResponse};
-use crate::{
-    call::{self, QueryError},
-    state::ServerState,
+use super::{
+    answer::{self, Answer},
+    chunked_append, consumers, decode, encode, session,
+    status::ErrorResponse,
 };
+use crate::{call, state::ServerState};
 
 /// The service.
 #[derive(Debug)]
@@ -25,7 +26,6 @@ pub(super) struct Native {
     shared: Arc<ServerState>,
 }
 
-type Answer<T> = Result<Response<T>, Status>;
 type Messages<T> = BoxStream<'static, Result<T, Status>>;
 
 impl Native {
@@ -36,7 +36,7 @@ impl Native {
     }
 
     async fn write(&self, append: Append) -> Answer<wire::Appended> {
-        let store = Arc::clone(&self.shared.store);
+        let store = self.shared.store();
         let appended = self
             .finish(async move { store.append(append).await })
             .await?;
@@ -64,12 +64,7 @@ impl Native {
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Status> {
-        let patience = self.shared.settings.request_timeout;
-        match call::with_timeout(&self.shared, patience, work).await {
-            Ok(outcome) => outcome.map_err(|error| error.into().into()),
-            Err(QueryError::ShuttingDown) => Err(ErrorResponse::stopping().into()),
-            Err(late @ QueryError::TimedOut(_)) => Err(Status::deadline_exceeded(late.to_string())),
-        }
+        answer::within_timeout(&self.shared, work).await
     }
 
     /// Returns the messages of a stream that would not end by itself, until the server shuts down.
@@ -122,7 +117,7 @@ impl Store for Native {
     type ScavengeStream = Messages<wire::ScavengeProgress>;
 
     async fn describe(&self, _: Request<wire::DescribeRequest>) -> Answer<wire::DescribeResponse> {
-        let store = &self.shared.store;
+        let store = &self.shared.store();
         let head = self.answer(store.head()).await?;
         let capabilities = store.capabilities();
         Ok(Response::new(wire::DescribeResponse {
@@ -163,7 +158,7 @@ impl Store for Native {
 
     async fn read(&self, request: Request<wire::ReadRequest>) -> Answer<Self::ReadStream> {
         let read = decode::read(request.into_inner())?;
-        let batches = self.shared.store.read(read);
+        let batches = self.shared.store().read(read);
         Ok(Self::messages(batches, encode::read_batch))
     }
 
@@ -172,7 +167,7 @@ impl Store for Native {
         request: Request<wire::SubscribeRequest>,
     ) -> Answer<Self::SubscribeStream> {
         let subscription = decode::subscription(request.into_inner())?;
-        let deliveries = self.shared.store.subscribe(subscription);
+        let deliveries = self.shared.store().subscribe(subscription);
         let followed = self.followed(deliveries, encode::delivery);
         // It ends by itself only when the store closes, and that happens when the server stops.
         let end = stream::once(async { Err(ErrorResponse::stopping().into()) });
@@ -180,19 +175,21 @@ impl Store for Native {
     }
 
     async fn head(&self, _: Request<wire::HeadRequest>) -> Answer<wire::HeadResponse> {
-        let position = self.answer(self.shared.store.head()).await?.get();
+        let position = self.answer(self.shared.store().head()).await?.get();
         Ok(Response::new(wire::HeadResponse { position }))
     }
 
     async fn state(&self, request: Request<wire::StateRequest>) -> Answer<wire::StateResponse> {
         let stream = name(request.into_inner().stream)?;
-        let state = self.answer(self.shared.store.stream_state(stream)).await?;
+        let state = self
+            .answer(self.shared.store().stream_state(stream))
+            .await?;
         Ok(Response::new(encode::state(&state)))
     }
 
     async fn delete(&self, request: Request<wire::DeleteRequest>) -> Answer<wire::Appended> {
         let delete = decode::delete(request.into_inner())?;
-        let store = Arc::clone(&self.shared.store);
+        let store = self.shared.store();
         let deleted = self
             .finish(async move { store.delete(delete).await })
             .await?;
@@ -201,12 +198,12 @@ impl Store for Native {
 
     async fn list(&self, request: Request<wire::ListRequest>) -> Answer<Self::ListStream> {
         let list = decode::list(request.into_inner())?;
-        let infos = self.shared.store.streams(list);
+        let infos = self.shared.store().streams(list);
         Ok(Self::messages(infos, |infos| encode::listing(infos)))
     }
 
     async fn stats(&self, _: Request<wire::StatsRequest>) -> Answer<wire::StatsResponse> {
-        let stats = self.answer(self.shared.store.stats()).await?;
+        let stats = self.answer(self.shared.store().stats()).await?;
         Ok(Response::new(encode::stats(stats)))
     }
 
@@ -229,7 +226,7 @@ impl Store for Native {
         request: Request<wire::LoadSnapshotRequest>,
     ) -> Answer<wire::LoadSnapshotResponse> {
         let stream = name(request.into_inner().stream)?;
-        let snapshots = self.shared.store.snapshots();
+        let snapshots = self.shared.store().snapshots();
         let snapshot = self.answer(snapshots.load(&stream)).await?;
         Ok(Response::new(wire::LoadSnapshotResponse {
             snapshot: snapshot.map(encode::snapshot),
@@ -242,7 +239,7 @@ impl Store for Native {
     ) -> Answer<wire::SaveSnapshotResponse> {
         let wire::SaveSnapshotRequest { stream, snapshot } = request.into_inner();
         let (stream, snapshot) = (name(stream)?, decode::snapshot(snapshot)?);
-        let snapshots = self.shared.store.snapshots();
+        let snapshots = self.shared.store().snapshots();
         self.answer(snapshots.save(&stream, snapshot)).await?;
         Ok(Response::new(wire::SaveSnapshotResponse {}))
     }
@@ -252,8 +249,85 @@ impl Store for Native {
         request: Request<wire::RemoveSnapshotRequest>,
     ) -> Answer<wire::RemoveSnapshotResponse> {
         let stream = name(request.into_inner().stream)?;
-        let snapshots = self.shared.store.snapshots();
+        let snapshots = self.shared.store().snapshots();
         self.answer(snapshots.remove(&stream)).await?;
         Ok(Response::new(wire::RemoveSnapshotResponse {}))
+    }
+
+    async fn claim_consumer(
+        &self,
+        request: Request<wire::ClaimConsumerRequest>,
+    ) -> Answer<wire::ClaimConsumerResponse> {
+        consumers::claim(&self.shared, request.into_inner()).await
+    }
+
+    async fn renew_claim(
+        &self,
+        request: Request<wire::RenewClaimRequest>,
+    ) -> Answer<wire::RenewClaimResponse> {
+        consumers::renew(&self.shared, request.into_inner()).await
+    }
+
+    async fn release_claim(
+        &self,
+        request: Request<wire::ReleaseClaimRequest>,
+    ) -> Answer<wire::ReleaseClaimResponse> {
+        consumers::release(&self.shared, request.into_inner()).await
+    }
+
+    async fn advance_consumer(
+        &self,
+        request: Request<wire::AdvanceConsumerRequest>,
+    ) -> Answer<wire::AdvanceConsumerResponse> {
+        consumers::advance(&self.shared, request.into_inner()).await
+    }
+
+    async fn due_timers(
+        &self,
+        request: Request<wire::DueTimersRequest>,
+    ) -> Answer<wire::DueTimersResponse> {
+        consumers::due_timers(&self.shared, request.into_inner()).await
+    }
+
+    async fn list_parked(
+        &self,
+        request: Request<wire::ListParkedRequest>,
+    ) -> Answer<wire::ListParkedResponse> {
+        consumers::list_parked(&self.shared, request.into_inner()).await
+    }
+
+    async fn resolve_parked(
+        &self,
+        request: Request<wire::ResolveParkedRequest>,
+    ) -> Answer<wire::ResolveParkedResponse> {
+        consumers::resolve(&self.shared, request.into_inner()).await
+    }
+
+    async fn get_consumer(
+        &self,
+        request: Request<wire::GetConsumerRequest>,
+    ) -> Answer<wire::GetConsumerResponse> {
+        consumers::get(&self.shared, request.into_inner()).await
+    }
+
+    async fn list_consumers(
+        &self,
+        request: Request<wire::ListConsumersRequest>,
+    ) -> Answer<wire::ListConsumersResponse> {
+        consumers::list(&self.shared, request.into_inner()).await
+    }
+
+    async fn reset_consumer(
+        &self,
+        request: Request<wire::ResetConsumerRequest>,
+    ) -> Answer<wire::ResetConsumerResponse> {
+        consumers::reset(&self.shared, request.into_inner()).await
+    }
+
+    async fn remove_consumer(
+        &self,
+        request: Request<wire::RemoveConsumerRequest>,
+    ) -> Answer<wire::RemoveConsumerResponse> {
+        consumers::remove(&self.shared, request.into_inner()).await
     }
 }

@@ -153,7 +153,7 @@ impl Session {
             .map_err(ErrorResponse::overloaded);
         match fits.and_then(|()| decode::append(next.append.unwrap_or_default())) {
             Ok(append) => {
-                let store = Arc::clone(&self.shared.store);
+                let store = self.shared.store();
                 for write in append.writes() {
                     // Those that come later must not overtake it.
                     store.prepare(&write.stream).await;

@@ -11,13 +11,15 @@ use leftfold_proto::{
     leftfold::v1::{
         ErrorDetail,
         error_detail::{
-            CauseChain, ConditionFailed, Invalid, Kind, PartlyStored, StreamDeleted, WrongRevision,
+            CauseChain, CheckpointMoved, ClaimLost, ConditionFailed, ConsumerFull, ConsumerHeld,
+            ConsumerNotFound, EventNotParked, Invalid, Kind, PartlyStored, StreamDeleted,
+            WrongRevision,
         },
     },
     prost::Message,
     prost_types::Any,
 };
-use leftfold_store::{AppendError, Cause, ReadError, SnapshotError};
+use leftfold_store::{AppendError, Cause, ReadError, SnapshotError, consumers::ConsumerError};
 use tonic::{Code, Status};
 
 use super::encode;
@@ -46,6 +48,16 @@ impl ErrorResponse {
             code: Code::InvalidArgument,
             text: reason.clone(),
             kind: Kind::Invalid(Invalid { reason }),
+        }
+    }
+
+    /// The caller's rights do not allow the request.
+    pub(super) fn access_denied(reason: &str) -> Self {
+        let reason = bounded(reason);
+        Self {
+            code: Code::PermissionDenied,
+            text: format!("access denied: {reason}"),
+            kind: Kind::AccessDenied(Invalid { reason }),
         }
     }
 
@@ -147,6 +159,7 @@ impl From<AppendError> for ErrorResponse {
         let told = match &error {
             AppendError::Conflict(conflict) => Self::of_conflict(conflict),
             AppendError::Invalid { reason } => Some(Self::invalid(reason)),
+            AppendError::AccessDenied { reason } => Some(Self::access_denied(reason)),
             AppendError::Unavailable { cause } => Some(Self::caused(
                 Code::Unavailable,
                 &error,
@@ -179,6 +192,7 @@ impl From<ReadError> for ErrorResponse {
     fn from(error: ReadError) -> Self {
         match &error {
             ReadError::Invalid { reason } => Self::invalid(reason),
+            ReadError::AccessDenied { reason } => Self::access_denied(reason),
             ReadError::StreamDeleted { stream } => Self {
                 code: Code::NotFound,
                 kind: deleted(stream),
@@ -214,6 +228,7 @@ impl From<SnapshotError> for ErrorResponse {
                 }),
                 text,
             },
+            SnapshotError::AccessDenied { reason } => Self::access_denied(reason),
             SnapshotError::Unavailable { cause } => {
                 Self::caused(Code::Unavailable, &error, cause, Kind::Unavailable)
             }
@@ -226,6 +241,107 @@ impl From<SnapshotError> for ErrorResponse {
             },
         }
     }
+}
+
+impl From<ConsumerError> for ErrorResponse {
+    fn from(error: ConsumerError) -> Self {
+        if let Some(refused) = of_claim(&error) {
+            return refused;
+        }
+        let (code, kind) = match &error {
+            ConsumerError::Invalid { .. } | ConsumerError::Name(_) => {
+                return Self::invalid(error.to_string());
+            }
+            ConsumerError::Unavailable { cause } => {
+                return Self::caused(Code::Unavailable, &error, cause, Kind::Unavailable);
+            }
+            ConsumerError::Damaged { detail, cause } => {
+                let mut texts = vec![bounded(detail)];
+                texts.extend(cause.iter().flat_map(causes));
+                let causes = CauseChain { causes: texts };
+                (Code::DataLoss, Kind::ConsumersCorrupt(causes))
+            }
+            ConsumerError::NotFound { consumer } => {
+                let consumer = consumer.to_string();
+                let kind = Kind::ConsumerNotFound(ConsumerNotFound { consumer });
+                (Code::NotFound, kind)
+            }
+            ConsumerError::NotParked { consumer, position } => {
+                let kind = Kind::EventNotParked(EventNotParked {
+                    consumer: consumer.to_string(),
+                    position: position.get(),
+                });
+                (Code::NotFound, kind)
+            }
+            ConsumerError::Unsupported { .. } => {
+                (Code::Unimplemented, Kind::ConsumersUnsupported(()))
+            }
+            _ => {
+                let causes = vec![bounded(&error.to_string())];
+                (Code::Unavailable, Kind::Unavailable(CauseChain { causes }))
+            }
+        };
+        Self {
+            code,
+            kind,
+            text: bounded(&error.to_string()),
+        }
+    }
+}
+
+/// The refusals that depend on who holds a consumer and how far it is.
+fn of_claim(error: &ConsumerError) -> Option<ErrorResponse> {
+    let (code, kind) = match error {
+        ConsumerError::Held {
+            consumer,
+            holder,
+            remaining,
+        } => {
+            let kind = Kind::ConsumerHeld(ConsumerHeld {
+                consumer: consumer.to_string(),
+                holder: holder.clone(),
+                remaining: encode::micros(*remaining),
+            });
+            (Code::FailedPrecondition, kind)
+        }
+        ConsumerError::Lost {
+            consumer,
+            term,
+            newest,
+        } => {
+            let kind = Kind::ClaimLost(ClaimLost {
+                consumer: consumer.to_string(),
+                term: *term,
+                newest: *newest,
+            });
+            (Code::Aborted, kind)
+        }
+        ConsumerError::Moved {
+            consumer,
+            expected,
+            actual,
+        } => {
+            let kind = Kind::CheckpointMoved(CheckpointMoved {
+                consumer: consumer.to_string(),
+                expected: expected.get(),
+                actual: actual.get(),
+            });
+            (Code::Aborted, kind)
+        }
+        ConsumerError::Full { consumer, limit } => {
+            let kind = Kind::ConsumerFull(ConsumerFull {
+                consumer: consumer.to_string(),
+                limit: *limit,
+            });
+            (Code::FailedPrecondition, kind)
+        }
+        _ => return None,
+    };
+    Some(ErrorResponse {
+        code,
+        kind,
+        text: bounded(&error.to_string()),
+    })
 }
 
 impl From<ErrorResponse> for Status {

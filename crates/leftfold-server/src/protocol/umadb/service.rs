@@ -39,7 +39,7 @@ impl dcb_server::Dcb for Dcb {
     type SubscribeStream = BoxStream<'static, Result<SubscribeResponse, Status>>;
 
     async fn read(&self, request: Request<ReadRequest>) -> Answers<ReadResponse> {
-        let messages = read::read(&self.shared.store, request.into_inner())?;
+        let messages = read::read(&self.shared.store(), request.into_inner())?;
         Ok(Response::new(messages.boxed()))
     }
 
@@ -51,14 +51,14 @@ impl dcb_server::Dcb for Dcb {
     async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
         let deadline = call::deadline(&self.shared);
         let appending = AppendCommand::from_proto(request.into_inner())?;
-        let store = Arc::clone(&self.shared.store);
+        let store = self.shared.store();
         let append = async move { appending.execute(&store).await };
         let position = call::run_to_completion(&self.shared, deadline, append).await??;
         Ok(Response::new(AppendResponse { position }))
     }
 
     async fn head(&self, _: Request<HeadRequest>) -> Answer<HeadResponse> {
-        let head = read::shown_head(&*self.shared.store).await;
+        let head = read::shown_head(&*self.shared.store()).await;
         let head = head.map_err(|error| status::of_read(&error))?;
         let position = (head > Position::START).then_some(head.get());
         Ok(Response::new(HeadResponse { position }))
@@ -69,7 +69,7 @@ impl dcb_server::Dcb for Dcb {
         request: Request<TrackingRequest>,
     ) -> Answer<TrackingResponse> {
         let track = TrackingStream::of(&request.into_inner().source)?;
-        let newest = track.newest(&self.shared.store).await?;
+        let newest = track.newest(&self.shared.store()).await?;
         let position = newest.map(|noted| noted.position);
         Ok(Response::new(TrackingResponse { position }))
     }

@@ -43,6 +43,7 @@ pub(super) fn of_append(error: &AppendError) -> Status {
         ),
         AppendError::Conflict(conflict) => integrity(conflict),
         AppendError::Invalid { .. } => invalid(error),
+        AppendError::AccessDenied { .. } => Status::permission_denied(error.to_string()),
         AppendError::OutcomeUnknown { .. } => Status::unknown(format!(
             "{error}: read to find out; an append under a condition that fails because of its events can be repeated"
         )),
@@ -56,6 +57,7 @@ pub(super) fn of_append(error: &AppendError) -> Status {
 pub(super) fn of_read(error: &ReadError) -> Status {
     match error {
         ReadError::Invalid { .. } => invalid(error),
+        ReadError::AccessDenied { .. } => Status::permission_denied(error.to_string()),
         ReadError::Corrupt { .. } => {
             tracing::error!(error = error as &dyn std::error::Error, "read failed");
             damaged(error)

@@ -34,8 +34,12 @@ pub(super) async fn subscribe(
 ) -> Result<impl Stream<Item = Result<wire::SubscribeResponse, Status>> + Send + 'static, Status> {
     let query = query::query(asked.query).map_err(|error| status::of_model(&error))?;
     let after = Position::new(asked.after.unwrap_or_default());
-    let head =
-        call::with_timeout(shared, shared.settings.request_timeout, shared.store.head()).await;
+    let head = call::with_timeout(
+        shared,
+        shared.settings.request_timeout,
+        shared.store().head(),
+    )
+    .await;
     let head = head.map_err(|unanswered| match unanswered {
         QueryError::ShuttingDown => status::stopping(),
         QueryError::TimedOut(_) => Status::deadline_exceeded(unanswered.to_string()),
@@ -44,7 +48,7 @@ pub(super) async fn subscribe(
     // In UmaDB, a subscription after a position beyond the head starts once the log gets there. The store refuses such a
     // position, so subscribe from the head.
     let deliveries = shared
-        .store
+        .store()
         .subscribe(Subscription::after(after.min(head)).matching(query));
     let deliveries = deliveries.map_ok(move |mut delivery| {
         delivery.events.retain(|event| event.position > after);

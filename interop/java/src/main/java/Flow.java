@@ -48,6 +48,9 @@ public class Flow {
     step("a tombstone is permanent, and ends subscriptions", Flow::tombstoned);
     step("several streams are appended to at once, or none", Flow::several);
     step("an event id belongs to its stream", Flow::copied);
+    step("a group is created once, found, changed and deleted", Groups::managed);
+    step("a consumer acknowledges, retries, parks and skips, and gets what is replayed", Groups::settled);
+    step("a server is killed under a group: every event is seen, and nothing is parked", Groups::killed);
     client.shutdown().get();
     System.out.println("the flow of the Java client is through");
     System.exit(0);
@@ -101,7 +104,7 @@ public class Flow {
     return client.readStream(name, options).get().getEvents();
   }
 
-  private static int amount(ResolvedEvent resolved) {
+  static int amount(ResolvedEvent resolved) {
     String json = new String(resolved.getOriginalEvent().getEventData(), StandardCharsets.UTF_8);
     return Integer.parseInt(json.replaceAll("[^0-9]", ""));
   }

@@ -44,7 +44,7 @@ impl streams_service_server::StreamsService for Streams {
         let session = session.map_err(|_| {
             Status::deadline_exceeded("the session was not ended in time, nothing was written")
         })??;
-        let append = session.execute(Arc::clone(&self.shared.store));
+        let append = session.execute(self.shared.store());
         let answer = call::run_to_completion(&self.shared, deadline, append).await??;
         Ok(Response::new(answer))
     }
@@ -55,7 +55,7 @@ impl streams_service_server::StreamsService for Streams {
     ) -> Result<Response<AppendRecordsResponse>, Status> {
         let deadline = call::deadline(&self.shared);
         let records = Records::from_proto(request.into_inner())?;
-        let append = records.execute(Arc::clone(&self.shared.store));
+        let append = records.execute(self.shared.store());
         let answer = call::run_to_completion(&self.shared, deadline, append).await??;
         Ok(Response::new(answer))
     }

@@ -30,6 +30,9 @@ pub(super) fn of_model(error: &ModelError) -> Status {
 }
 
 pub(super) fn of_read(error: &ReadError) -> Status {
+    if let ReadError::AccessDenied { .. } = error {
+        return Status::permission_denied(error.to_string());
+    }
     tracing::warn!(error = error as &dyn std::error::Error, "read failed");
     match error {
         ReadError::Corrupt { .. } => Status::data_loss(error.to_string()),
@@ -46,6 +49,7 @@ pub(super) async fn of_append(
     match error {
         AppendError::Conflict(conflict) => of_conflict(store, writes, conflict).await,
         AppendError::Invalid { .. } => Status::invalid_argument(error.to_string()),
+        AppendError::AccessDenied { .. } => Status::permission_denied(error.to_string()),
         AppendError::OutcomeUnknown { .. } => Status::unknown(format!(
             "{error}: repeat the append with the same record ids to find out"
         )),

@@ -1,0 +1,302 @@
+//! Filters of the log by stream name or by event type, and secondary indexes.
+//!
+//! **Owns:** [`FilterSpec`], a filter as data; [`EventFilter`], a filter that is ready to be applied.
+//! **Does not know:** wires, reads.
+//! **Invariants:** an expression takes a bounded number of steps per event; what takes more is an error, not a mismatch.
+
+use fancy_regex::{Regex, RegexBuilder};
+use leftfold_model::{Category, EventType, Query, QueryItem, RecordedEvent, Scope};
+use serde::{Deserialize, Serialize};
+
+/// Maximum backtracking steps of matching one name.
+const BACKTRACKS_MAX: usize = 10_000;
+/// Maximum bytes of an expression.
+const EXPRESSION_BYTES_MAX: usize = 8 * 1024;
+/// Maximum characters of an expression or a name in an error.
+const SHOWN_CHARS_MAX: usize = 200;
+/// Number of events matched before the task yields.
+const EVENTS_AT_ONCE: usize = 16;
+
+/// The prefix of the names of indexes.
+pub(crate) const INDEX_PREFIX: &str = "$idx-";
+/// The index of everything but system events.
+const INDEX_ALL: &str = "$idx-all";
+/// The prefix of the indexes of categories.
+const INDEX_CATEGORY: &str = "$idx-ce-";
+/// The prefix of the indexes of event types.
+const INDEX_TYPE: &str = "$idx-et-";
+
+/// A filter as data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilterSpec {
+    /// What is compared.
+    pub on: FilterOn,
+    /// A regular expression; if there is none, the prefixes count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regex: Option<String>,
+    /// Beginnings, of which one must fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<String>,
+}
+
+/// What a filter compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterOn {
+    /// The name of the stream.
+    Stream,
+    /// The type of the event.
+    Type,
+}
+
+/// Why a filter cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FilterError {
+    /// The expression has too many bytes.
+    #[error(
+        "regular expression of the filter too long: {bytes} bytes; expected {EXPRESSION_BYTES_MAX} at most"
+    )]
+    TooLong {
+        /// Its bytes.
+        bytes: usize,
+    },
+    /// The expression is none.
+    #[error("filter is not a regular expression: {expression:?}: {reason}")]
+    Malformed {
+        /// Its beginning.
+        expression: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Applying the expression takes too many steps.
+    #[error("filter takes too long: {expression:?} on {name:?}: {reason}")]
+    TooSlow {
+        /// The beginning of the expression.
+        expression: String,
+        /// The beginning of the name it was applied to.
+        name: String,
+        /// What the library for expressions says.
+        reason: String,
+    },
+    /// There is no such index.
+    #[error("index not found: {name}; expected $idx-all, $idx-ce-CATEGORY or $idx-et-TYPE")]
+    UnknownIndex {
+        /// The name.
+        name: String,
+    },
+}
+
+/// A filter, ready to be applied.
+#[derive(Debug)]
+pub(crate) struct EventFilter {
+    on: FilterOn,
+    by: Pattern,
+}
+
+#[derive(Debug)]
+enum Pattern {
+    Prefixes(Vec<String>),
+    Regex(Box<Regex>),
+    Index(Index),
+}
+
+/// An index over the events that are not the system's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Index {
+    All,
+    Category(Category),
+    Type(EventType),
+}
+
+impl Index {
+    /// Parses the name of an index.
+    fn named(name: &str) -> Result<Self, FilterError> {
+        let unknown = || FilterError::UnknownIndex {
+            name: shortened(name),
+        };
+        if name == INDEX_ALL {
+            return Ok(Self::All);
+        }
+        if let Some(category) = name.strip_prefix(INDEX_CATEGORY) {
+            return Category::new(category)
+                .map(Self::Category)
+                .map_err(|_| unknown());
+        }
+        let event_type = name.strip_prefix(INDEX_TYPE).ok_or_else(unknown)?;
+        EventType::new(event_type)
+            .map(Self::Type)
+            .map_err(|_| unknown())
+    }
+
+    fn holds(&self, event: &RecordedEvent) -> bool {
+        let (stream, event_type) = (&event.stream, &event.event_type);
+        if stream.as_str().starts_with('$') || event_type.as_str().starts_with('$') {
+            return false;
+        }
+        match self {
+            Self::All => true,
+            Self::Category(category) => stream.category_str() == category.as_str(),
+            Self::Type(of) => event_type == of,
+        }
+    }
+}
+
+impl EventFilter {
+    /// Makes a filter ready. One prefix that names an index on streams selects that index.
+    ///
+    /// # Errors
+    /// [`FilterError`].
+    pub(crate) fn new(spec: &FilterSpec) -> Result<Self, FilterError> {
+        let by = match (spec.on, &spec.regex, spec.prefixes.as_slice()) {
+            (_, Some(regex), _) => Pattern::regex(regex)?,
+            (FilterOn::Stream, None, [name]) if name.starts_with(INDEX_PREFIX) => {
+                Pattern::Index(Index::named(name)?)
+            }
+            (_, None, prefixes) => Pattern::Prefixes(prefixes.to_vec()),
+        };
+        Ok(Self { on: spec.on, by })
+    }
+
+    /// Returns whether the event matches.
+    pub(crate) fn passes(&self, event: &RecordedEvent) -> Result<bool, FilterError> {
+        let name = match self.on {
+            FilterOn::Stream => event.stream.as_str(),
+            FilterOn::Type => event.event_type.as_str(),
+        };
+        match &self.by {
+            Pattern::Index(index) => Ok(index.holds(event)),
+            by => by.matches(name),
+        }
+    }
+
+    /// Returns the matching events; yields to other tasks in between.
+    pub(crate) async fn keep(
+        &self,
+        mut events: Vec<RecordedEvent>,
+    ) -> Result<Vec<RecordedEvent>, FilterError> {
+        let mut passes = Vec::with_capacity(events.len());
+        for (index, event) in events.iter().enumerate() {
+            self.pause(index).await;
+            passes.push(self.passes(event)?);
+        }
+        let mut passes = passes.into_iter();
+        events.retain(|_| passes.next().unwrap_or(false));
+        Ok(events)
+    }
+
+    /// Yields to other tasks before the nth event in a row, if matching may take long.
+    pub(crate) async fn pause(&self, nth: usize) {
+        if matches!(self.by, Pattern::Regex(_)) && nth % EVENTS_AT_ONCE == EVENTS_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Returns a scope that contains all matching events.
+    pub(crate) fn scope(&self) -> Scope {
+        if let Pattern::Index(Index::Category(category)) = &self.by {
+            return Scope::Category(category.clone());
+        }
+        if let (FilterOn::Stream, Pattern::Prefixes(prefixes)) = (self.on, &self.by)
+            && let [prefix] = prefixes.as_slice()
+            && let Some((category, "")) = prefix.split_once('-')
+            && let Ok(category) = Category::new(category)
+        {
+            return Scope::Category(category);
+        }
+        Scope::All
+    }
+
+    /// Returns a query that selects all matching events.
+    pub(crate) fn query(&self) -> Query {
+        match &self.by {
+            Pattern::Index(Index::Type(event_type)) => QueryItem::types([event_type.clone()])
+                .and_then(|item| Query::items([item]))
+                .unwrap_or_default(),
+            _ => Query::All,
+        }
+    }
+}
+
+impl Pattern {
+    fn regex(expression: &str) -> Result<Self, FilterError> {
+        let bytes = expression.len();
+        if bytes > EXPRESSION_BYTES_MAX {
+            return Err(FilterError::TooLong { bytes });
+        }
+        let regex = RegexBuilder::new(expression)
+            .backtrack_limit(BACKTRACKS_MAX)
+            .build();
+        match regex {
+            Ok(regex) => Ok(Self::Regex(Box::new(regex))),
+            Err(error) => Err(FilterError::Malformed {
+                expression: shortened(expression),
+                reason: shortened(&error.to_string()),
+            }),
+        }
+    }
+
+    fn matches(&self, name: &str) -> Result<bool, FilterError> {
+        match self {
+            Self::Prefixes(prefixes) => Ok(prefixes
+                .iter()
+                .any(|prefix| name.starts_with(prefix.as_str()))),
+            Self::Index(_) => Ok(false),
+            Self::Regex(regex) => regex.is_match(name).map_err(|error| FilterError::TooSlow {
+                expression: shortened(regex.as_str()),
+                name: shortened(name),
+                reason: error.to_string(),
+            }),
+        }
+    }
+}
+
+/// The beginning of a text: errors travel in headers, of which clients take only so much.
+fn shortened(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn regex(text: &str) -> Result<Pattern, FilterError> {
+        Pattern::regex(text)
+    }
+
+    #[test]
+    fn expressions_may_look_ahead() {
+        let pattern = regex(r"^(?!(\$.+$|PersistentConfig\d+$))").unwrap();
+        assert!(pattern.matches("Deposited").unwrap());
+        assert!(!pattern.matches("$metadata").unwrap());
+        assert!(!pattern.matches("PersistentConfig1").unwrap());
+        assert!(regex(r"^[^\$].*").unwrap().matches("a").unwrap());
+    }
+
+    #[test]
+    fn an_expression_that_is_none_or_never_ends_is_an_error() {
+        assert!(regex("(").is_err());
+        assert!(regex(&"a".repeat(9_000)).is_err());
+        let slow = regex(r"^(a|b|ab)*(?=c)$").unwrap();
+        assert!(slow.matches(&"ab".repeat(400)).is_err());
+    }
+
+    #[test]
+    fn a_prefix_that_is_a_category_narrows_the_scope() {
+        let scope = |prefixes: &[&str]| {
+            let filter = EventFilter {
+                on: FilterOn::Stream,
+                by: Pattern::Prefixes(prefixes.iter().map(|&p| p.into()).collect()),
+            };
+            filter.scope()
+        };
+        assert_eq!(
+            scope(&["account-"]),
+            Scope::Category(Category::new("account").unwrap())
+        );
+        for other in [&["account"][..], &["-"], &["a-b-"], &["a-", "b-"], &[]] {
+            assert_eq!(scope(other), Scope::All, "{other:?}");
+        }
+    }
+}

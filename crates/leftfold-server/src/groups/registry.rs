@@ -1,0 +1,159 @@
+//! Which groups run in this process, and what is remembered of those that do not.
+//!
+//! **Owns:** [`GroupRegistry`]. **Does not know:** what a running group does.
+//! **Invariants:** the end of one run never removes the next.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use leftfold_model::{EventId, Revision};
+use leftfold_store::{EventStore, consumers::ConsumerName};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{command::Command, definition::GroupDefinition, id::GroupId};
+
+/// Commands that wait for a group, at most; then their senders wait.
+const COMMANDS_MAX: usize = 1_024;
+/// Events of one group whose retries are remembered while it does not run.
+const RETRIES_MAX: usize = 1_000;
+/// Groups whose retries are remembered while they do not run.
+const RETRIED_GROUPS_MAX: usize = 10_000;
+
+/// The groups of this process.
+#[derive(Debug)]
+pub(super) struct GroupRegistry {
+    pub(super) store: Arc<dyn EventStore>,
+    /// Where clients find this server.
+    pub(super) address: String,
+    pub(super) stopping: CancellationToken,
+    running: Mutex<Runs>,
+    retries: Mutex<HashMap<ConsumerName, HashMap<EventId, u32>>>,
+}
+
+/// The runs of groups.
+#[derive(Debug, Default)]
+struct Runs {
+    commands: HashMap<GroupId, Run>,
+    begun: u64,
+}
+
+/// A group that runs.
+#[derive(Debug, Clone)]
+struct Run {
+    serial: u64,
+    /// The incarnation of the group. A group that was deleted meanwhile does not stand in the way of the next one.
+    incarnation: Revision,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Runs {
+    fn remove(&mut self, id: &GroupId, serial: u64) {
+        if self
+            .commands
+            .get(id)
+            .is_some_and(|run| run.serial == serial)
+        {
+            self.commands.remove(id);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The way to a group that runs.
+pub(super) enum Entry {
+    Running(mpsc::Sender<Command>),
+    /// It has to be started, with this inbox and serial.
+    New(mpsc::Sender<Command>, mpsc::Receiver<Command>, u64),
+}
+
+impl GroupRegistry {
+    pub(super) fn new(
+        store: Arc<dyn EventStore>,
+        address: String,
+        stopping: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            address,
+            stopping,
+            running: Mutex::default(),
+            retries: Mutex::default(),
+        })
+    }
+
+    /// The run of a group, or a new one.
+    pub(super) fn enter(&self, definition: &GroupDefinition) -> Entry {
+        let mut running = lock(&self.running);
+        if let Some(run) = running.commands.get(&definition.id)
+            && run.incarnation == definition.incarnation
+            && !run.commands.is_closed()
+        {
+            return Entry::Running(run.commands.clone());
+        }
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        running.begun += 1;
+        let serial = running.begun;
+        let run = Run {
+            serial,
+            incarnation: definition.incarnation,
+            commands: commands.clone(),
+        };
+        running.commands.insert(definition.id.clone(), run);
+        Entry::New(commands, inbox, serial)
+    }
+
+    /// The ways to all groups that run.
+    pub(super) fn all(&self) -> Vec<mpsc::Sender<Command>> {
+        let running = lock(&self.running);
+        let runs = running.commands.values();
+        runs.map(|run| run.commands.clone()).collect()
+    }
+
+    /// The way to a group, if it runs.
+    pub(super) fn commands(&self, id: &GroupId) -> Option<mpsc::Sender<Command>> {
+        let running = lock(&self.running);
+        running.commands.get(id).map(|run| run.commands.clone())
+    }
+
+    /// Ends that a group runs, unless something is asked of it.
+    pub(super) fn retire(
+        &self,
+        id: &GroupId,
+        serial: u64,
+        inbox: &mut mpsc::Receiver<Command>,
+    ) -> bool {
+        let mut running = lock(&self.running);
+        if !inbox.is_empty() {
+            return false;
+        }
+        // A consumer that joins from now on starts the next run.
+        inbox.close();
+        running.remove(id, serial);
+        true
+    }
+
+    /// Forgets a run that ended.
+    pub(super) fn remove(&self, id: &GroupId, serial: u64) {
+        lock(&self.running).remove(id, serial);
+    }
+
+    /// The retries of a group's events when it last ran here.
+    pub(super) fn former_retries(&self, consumer: &ConsumerName) -> HashMap<EventId, u32> {
+        lock(&self.retries).remove(consumer).unwrap_or_default()
+    }
+
+    /// Remembers the retries of a group that ends.
+    pub(super) fn keep_retries(&self, consumer: &ConsumerName, retries: HashMap<EventId, u32>) {
+        let mut kept = lock(&self.retries);
+        if !retries.is_empty() && kept.len() < RETRIED_GROUPS_MAX {
+            let retries = retries.into_iter().take(RETRIES_MAX).collect();
+            kept.insert(consumer.clone(), retries);
+        }
+    }
+}

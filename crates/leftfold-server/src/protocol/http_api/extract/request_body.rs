@@ -1,0 +1,195 @@
+//! The body of a request and the headers that describe it.
+//!
+//! **Owns:** [`RequestBody`], media types, and the problems of a body that is too large or too slow.
+//! **Does not know:** what a body holds.
+//! **Invariants:** headers are checked before the body is read, so that a client that waits for
+//! `100 Continue` sends nothing in vain.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::{self, Bytes},
+    extract::{FromRequest, Request},
+    http::{
+        HeaderMap,
+        header::{CONTENT_TYPE, HeaderName},
+    },
+};
+use http_body::Body as _;
+use http_body_util::LengthLimitError;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    super::problem::{Problem, ProblemKind},
+    path,
+};
+use crate::{connection::RequestBodyError, json::Bounded, state::ServerState};
+
+/// A body of JSON, and its headers.
+///
+/// Its headers are checked before the body is read, so that a client that waits for `100 Continue` sends nothing in vain.
+#[derive(Debug)]
+pub(in super::super) struct RequestBody {
+    pub(in super::super) headers: HeaderMap,
+    bytes: Bytes,
+}
+
+impl FromRequest<Arc<ServerState>> for RequestBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, shared: &Arc<ServerState>) -> Result<Self, Problem> {
+        match media_type(request.headers())?.as_str() {
+            JSON => {}
+            other => return Err(unknown_type(other, JSON)),
+        }
+        if let Some(name) = cloud_events_header(request.headers()) {
+            let problem = Problem::invalid(
+                name,
+                "an event of CloudEvents in binary mode is not taken here",
+            );
+            return Err(problem.with_value_and_limit(name, "no header of CloudEvents"));
+        }
+        Self::read_after_headers(request, shared).await
+    }
+}
+
+impl RequestBody {
+    /// Reads the body, unless its headers say that it is too long.
+    pub(in super::super) async fn read_after_headers(
+        request: Request,
+        shared: &Arc<ServerState>,
+    ) -> Result<Self, Problem> {
+        let limit = shared.settings.message_bytes_max;
+        let (parts, body) = request.into_parts();
+        if body.size_hint().lower() > limit.0 {
+            return Err(too_large(body.size_hint().lower().to_string(), limit.0));
+        }
+        let bytes = body::to_bytes(body, limit.len())
+            .await
+            .map_err(|error| of_body(&error, limit.0))?;
+        Ok(Self {
+            headers: parts.headers,
+            bytes,
+        })
+    }
+}
+
+/// The prefix of the headers that describe a `CloudEvent`.
+pub(in super::super) const CLOUD_EVENTS_PREFIX: &str = "ce-";
+
+/// Returns the name of a header by which the body is the data of an event.
+pub(in super::super) fn cloud_events_header(headers: &HeaderMap) -> Option<&str> {
+    let mut names = headers.keys().map(HeaderName::as_str);
+    names.find(|name| name.starts_with(CLOUD_EVENTS_PREFIX))
+}
+
+/// Returns the media type, in lower case and without parameters; JSON by default.
+pub(in super::super) fn media_type(headers: &HeaderMap) -> Result<String, Problem> {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(JSON.to_owned());
+    };
+    let text = value
+        .to_str()
+        .map_err(|_| unknown_type(&format!("{value:?}"), JSON))?;
+    let essence = text.split(';').next().unwrap_or_default();
+    Ok(essence.trim().to_ascii_lowercase())
+}
+
+impl RequestBody {
+    /// Parses the body as JSON.
+    pub(in super::super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
+        let mut json = serde_json::Deserializer::from_slice(&self.bytes);
+        let value = serde_path_to_error::deserialize(&mut json)
+            .map_err(|error| Problem::invalid(path(error.path()), error.inner().to_string()))?;
+        json.end()
+            .map_err(|error| Problem::invalid("body", error.to_string()))?;
+        Ok(value)
+    }
+
+    /// Parses the body as a list, or as the only element of one.
+    pub(in super::super) fn one_or_more<'a, T: Deserialize<'a>, const MAX: usize>(
+        &'a self,
+    ) -> Result<Bounded<T, MAX>, Problem> {
+        let first = self.bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+        match first {
+            Some(b'[') => self.read(),
+            _ => Ok(vec![self.read()?].into()),
+        }
+    }
+
+    pub(in super::super) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// Parses the part of a body at this path.
+pub(in super::super) fn part<'a, T: Deserialize<'a>>(
+    json: &'a RawValue,
+    at: &str,
+) -> Result<T, Problem> {
+    let mut part = serde_json::Deserializer::from_str(json.get());
+    serde_path_to_error::deserialize(&mut part).map_err(|error| {
+        let path = match error.path().to_string().as_str() {
+            "." | "?" | "" => at.to_owned(),
+            path if path.starts_with('[') => format!("{at}{path}"),
+            path => format!("{at}.{path}"),
+        };
+        // Lines and columns are those of the part, and would mislead.
+        let error = error.into_inner();
+        let text = error.to_string();
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        Problem::invalid(path, text.strip_suffix(&place).unwrap_or(&text))
+    })
+}
+
+/// The media type of plain JSON.
+pub(in super::super) const JSON: &str = "application/json";
+
+/// Creates the problem of a media type that is none of `known`.
+pub(in super::super) fn unknown_type(given: &str, known: &str) -> Problem {
+    Problem::new(
+        ProblemKind::MEDIA,
+        format!("content-type: {given} is not understood here, {known} is"),
+    )
+    .of("content-type")
+    .with_value_and_limit(given, known)
+}
+
+fn of_body(error: &axum::Error, limit: u64) -> Problem {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            return too_large(format!("more than {limit}"), limit);
+        }
+        match error.downcast_ref() {
+            Some(late @ RequestBodyError::Timeout(within)) => return too_slow(late, *within),
+            Some(late @ RequestBodyError::Stalled { .. }) => {
+                return Problem::new(ProblemKind::SLOW, late.to_string()).of("body");
+            }
+            Some(full @ RequestBodyError::Overloaded(_)) => {
+                return Problem::new(ProblemKind::UNAVAILABLE, full.to_string()).of("body");
+            }
+            _ => {}
+        }
+        cause = error.source();
+    }
+    Problem::invalid("body", error.to_string())
+}
+
+fn too_large(value: String, limit: u64) -> Problem {
+    let detail = format!("body: more than {limit} bytes (message_bytes_max)");
+    let allowed = serde_json::json!({"name": "message_bytes_max", "unit": "bytes", "max": limit});
+    Problem::new(ProblemKind::TOO_LARGE, detail)
+        .of("body")
+        .with_value_and_limit(value, allowed)
+}
+
+fn too_slow(late: &RequestBodyError, within: Duration) -> Problem {
+    let limit = serde_json::json!({
+        "name": "request_timeout", "unit": "seconds", "max": within.as_secs_f64(),
+    });
+    Problem::new(ProblemKind::SLOW, late.to_string())
+        .of("body")
+        .with_value_and_limit(format!("more than {within:?}"), limit)
+}

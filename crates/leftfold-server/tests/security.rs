@@ -1,0 +1,19 @@
+//! What keeps others out, over real sockets: TLS, users, keys, the audit.
+//!
+//! **Owns:** the wiring of these tests. **Does not know:** the rules of any wire.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests stop at the first surprise; not every binary uses every helper"
+)]
+
+#[path = "security/certificates.rs"]
+mod certificates;
+#[path = "security/tls.rs"]
+mod tls;
+#[path = "security/users.rs"]
+mod users;

@@ -1,0 +1,216 @@
+//! Users and keys over the wire, from the first administrator to the audit.
+
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::TryStreamExt;
+use leftfold_model::{Read, StreamName};
+use leftfold_proto::{
+    event_store::client::users::{
+        ChangePasswordReq, CreateReq, DetailsReq, DisableReq, change_password_req, create_req,
+        details_req, disable_req, users_client::UsersClient,
+    },
+    leftfold::v1::{HeadRequest, StatsRequest, store_client::StoreClient},
+};
+use leftfold_server::access::verify_audit;
+use leftfold_store::{EventStore, MemoryStore};
+use tonic::{Code, Request, Status, transport::Channel};
+
+use crate::{certificates::Authority, tls::TlsTestServer};
+
+/// A request of a user.
+fn by<T>(login: &str, password: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let value = format!("Basic {}", STANDARD.encode(format!("{login}:{password}")));
+    request
+        .metadata_mut()
+        .insert("authorization", value.parse().unwrap());
+    request
+}
+
+async fn head(channel: &Channel, login: &str, password: &str) -> Result<(), Code> {
+    let asked = StoreClient::new(channel.clone())
+        .head(by(login, password, HeadRequest {}))
+        .await;
+    asked.map(drop).map_err(|status| status.code())
+}
+
+async fn create(
+    channel: &Channel,
+    administrator: (&str, &str),
+    login: &str,
+    groups: &[&str],
+) -> Result<(), Status> {
+    let options = create_req::Options {
+        login_name: login.into(),
+        password: "correct horse".into(),
+        full_name: login.to_uppercase(),
+        groups: groups.iter().map(ToString::to_string).collect(),
+    };
+    let request = CreateReq {
+        options: Some(options),
+    };
+    let created = UsersClient::new(channel.clone())
+        .create(by(administrator.0, administrator.1, request))
+        .await;
+    created.map(drop)
+}
+
+#[tokio::test]
+async fn an_administrator_makes_users_who_change_their_passwords_and_are_disabled() {
+    let authority = Authority::new();
+    authority.issue("server", "leftfold");
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let server = TlsTestServer::start(Arc::clone(&store), &authority, &[]).await;
+    let password = server.first_password.clone().unwrap();
+    let admin = ("admin", password.as_str());
+    let channel = server.connect(&authority, None).await.unwrap();
+    let mut users = UsersClient::new(channel.clone());
+
+    create(&channel, admin, "bob", &[]).await.unwrap();
+    let twice = create(&channel, admin, "bob", &[]).await.unwrap_err();
+    assert_eq!(twice.code(), Code::FailedPrecondition);
+    assert_eq!(twice.metadata().get("exception").unwrap(), "user-conflict");
+    assert_eq!(twice.metadata().get("login-name").unwrap(), "bob");
+    let by_bob = create(&channel, ("bob", "correct horse"), "dan", &[])
+        .await
+        .unwrap_err();
+    assert_eq!(by_bob.metadata().get("exception").unwrap(), "access-denied");
+
+    assert_eq!(head(&channel, "bob", "correct horse").await, Ok(()));
+    let stats = StoreClient::new(channel.clone())
+        .stats(by("bob", "correct horse", StatsRequest {}))
+        .await;
+    assert_eq!(stats.unwrap_err().code(), Code::PermissionDenied);
+
+    let change = change_password_req::Options {
+        login_name: "bob".into(),
+        current_password: "correct horse".into(),
+        new_password: "battery staple".into(),
+    };
+    let request = |options| ChangePasswordReq {
+        options: Some(options),
+    };
+    let wrong = change_password_req::Options {
+        current_password: "wrong horse".into(),
+        ..change.clone()
+    };
+    let refused = users
+        .change_password(by("bob", "correct horse", request(wrong)))
+        .await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    users
+        .change_password(by("bob", "correct horse", request(change)))
+        .await
+        .unwrap();
+    assert_eq!(
+        head(&channel, "bob", "correct horse").await,
+        Err(Code::Unauthenticated)
+    );
+    assert_eq!(head(&channel, "bob", "battery staple").await, Ok(()));
+
+    let options = Some(details_req::Options {
+        login_name: "bob".into(),
+    });
+    let details = users
+        .details(by("bob", "battery staple", DetailsReq { options }))
+        .await
+        .unwrap();
+    let details: Vec<_> = details.into_inner().try_collect().await.unwrap();
+    assert_eq!(details[0].user_details.as_ref().unwrap().full_name, "BOB");
+    let all = users
+        .details(by("bob", "battery staple", DetailsReq { options: None }))
+        .await;
+    assert_eq!(all.unwrap_err().code(), Code::PermissionDenied);
+
+    let options = Some(disable_req::Options {
+        login_name: "bob".into(),
+    });
+    users
+        .disable(by(admin.0, admin.1, DisableReq { options }))
+        .await
+        .unwrap();
+    assert_eq!(
+        head(&channel, "bob", "battery staple").await,
+        Err(Code::Unauthenticated)
+    );
+    let options = Some(disable_req::Options {
+        login_name: "eve".into(),
+    });
+    let nobody = users
+        .disable(by(admin.0, admin.1, DisableReq { options }))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        nobody.metadata().get("exception").unwrap(),
+        "user-not-found"
+    );
+}
+
+#[tokio::test]
+async fn the_audit_is_chained_and_holds_no_password() {
+    let authority = Authority::new();
+    authority.issue("server", "leftfold");
+    std::fs::write(authority.path("password"), "first password\n").unwrap();
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let file = authority.setting("password");
+    let server = TlsTestServer::start(
+        Arc::clone(&store),
+        &authority,
+        &[("admin_password_file", &file)],
+    )
+    .await;
+    assert_eq!(server.first_password, None, "it came from a file");
+    let channel = server.connect(&authority, None).await.unwrap();
+    create(&channel, ("admin", "first password"), "bob", &[])
+        .await
+        .unwrap();
+    create(&channel, ("bob", "correct horse"), "dan", &[])
+        .await
+        .unwrap_err();
+    assert_eq!(
+        head(&channel, "bob", "wrong horse").await,
+        Err(Code::Unauthenticated)
+    );
+    let audit = StreamName::new("$audit").unwrap();
+    let events = loop {
+        let read: Vec<_> = store
+            .read(Read::stream(audit.clone()))
+            .try_collect()
+            .await
+            .unwrap();
+        let events: Vec<_> = read.into_iter().flat_map(|batch| batch.events).collect();
+        if events.len() >= 3 {
+            break events;
+        }
+        tokio::task::yield_now().await;
+    };
+    let mut previous: Option<String> = None;
+    let mut entries = Vec::new();
+    for event in &events {
+        let entry = verify_audit(event, previous.as_deref()).unwrap();
+        previous = Some(entry.hash.clone());
+        entries.push((entry.principal, entry.allowed));
+        let text = String::from_utf8_lossy(&event.data).into_owned();
+        assert!(
+            !text.contains("horse") && !text.contains("first password"),
+            "{text}"
+        );
+    }
+    assert_eq!(entries[0], ("user admin".to_owned(), true));
+    assert_eq!(entries[1], ("user bob".to_owned(), false));
+    assert_eq!(entries[2], ("127.0.0.1".to_owned(), false));
+    let mut changed = events[1].clone();
+    let text = String::from_utf8_lossy(&changed.data).replace("user bob", "user eve");
+    changed.data = text.into_bytes().into();
+    verify_audit(
+        &changed,
+        Some(&verify_audit(&events[0], None).unwrap().hash),
+    )
+    .unwrap_err();
+    verify_audit(
+        &events[2],
+        Some(&verify_audit(&events[0], None).unwrap().hash),
+    )
+    .unwrap_err();
+}

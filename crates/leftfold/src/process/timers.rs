@@ -1,0 +1,129 @@
+//! The timers of a process, as the log tells them.
+//!
+//! **Owns:** [`TimerChanges`] in the metadata of a process's events, their fold, and the ids of timers among those of a
+//! consumer. **Does not know:** when timers are looked at.
+//! **Invariants:** what is set follows from the events of the process alone.
+
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt;
+use leftfold_model::{EventId, Read, StreamName, Timestamp};
+use leftfold_store::{EventStore, ReadError, consumers::Timer};
+use serde::{Deserialize, Serialize};
+
+use crate::{Metadata, metadata::derived_id};
+
+/// The key of a reaction's timers in the metadata of its first event.
+const KEY: &str = "$timers";
+
+/// What a reaction does with timers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TimerChanges {
+    /// When each is due, in microseconds since 1970; `None` for one that is cancelled, or was due.
+    timers: BTreeMap<String, Option<u64>>,
+}
+
+impl TimerChanges {
+    pub(super) fn insert(&mut self, name: String, due: Option<Timestamp>) {
+        self.timers.insert(name, due.map(Timestamp::as_micros));
+    }
+
+    pub(super) fn due(&self, name: &str) -> Option<Timestamp> {
+        let due = self.timers.get(name).copied().flatten();
+        due.map(Timestamp::from_micros)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.timers.keys().map(String::as_str)
+    }
+
+    /// Puts the changes into metadata.
+    pub(super) fn write(&self, mut metadata: Metadata) -> Metadata {
+        if !self.timers.is_empty() {
+            let timers: serde_json::Map<_, _> = self
+                .timers
+                .iter()
+                .map(|(name, due)| (name.clone(), serde_json::Value::from(*due)))
+                .collect();
+            metadata.custom.insert(KEY.to_owned(), timers.into());
+        }
+        metadata
+    }
+}
+
+/// The timers of one process that are set.
+#[derive(Debug, Default)]
+pub(super) struct SetTimers {
+    due: BTreeMap<String, Timestamp>,
+    /// The newest event, and why it was written.
+    pub(super) newest: Option<(EventId, Metadata)>,
+}
+
+impl SetTimers {
+    /// Reads the events of a process for their timers.
+    pub(super) async fn load(
+        store: &dyn EventStore,
+        stream: &StreamName,
+    ) -> Result<Self, ReadError> {
+        let mut set = Self::default();
+        let mut batches = store.read(Read::stream(stream.clone()));
+        while let Some(batch) = batches.next().await {
+            for event in batch?.events {
+                let metadata = Metadata::of(&event);
+                set.take(&metadata);
+                set.newest = Some((event.id, metadata));
+            }
+        }
+        Ok(set)
+    }
+
+    fn take(&mut self, metadata: &Metadata) {
+        let Some(timers) = metadata
+            .custom
+            .get(KEY)
+            .and_then(|timers| timers.as_object())
+        else {
+            return;
+        };
+        for (name, due) in timers {
+            match due.as_u64() {
+                Some(due) => self.due.insert(name.clone(), Timestamp::from_micros(due)),
+                None => self.due.remove(name),
+            };
+        }
+    }
+
+    pub(super) fn due(&self, name: &str) -> Option<Timestamp> {
+        self.due.get(name).copied()
+    }
+}
+
+/// What a consumer's timer says of the process it belongs to.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TimerData {
+    pub(super) process: String,
+    pub(super) timer: String,
+}
+
+/// Returns the id of a process's timer among those of its consumer.
+pub(super) fn timer_id(consumer: &str, process: &str, name: &str) -> String {
+    derived_id(&["timer", consumer, process, name]).to_string()
+}
+
+/// Returns a process's timer as its consumer keeps it.
+pub(super) fn timer(
+    consumer: &str,
+    process: &str,
+    name: &str,
+    due: Timestamp,
+) -> Result<Timer, serde_json::Error> {
+    let data = TimerData {
+        process: process.to_owned(),
+        timer: name.to_owned(),
+    };
+    Ok(Timer {
+        id: timer_id(consumer, process, name),
+        due,
+        data: serde_json::to_vec(&data)?.into(),
+    })
+}

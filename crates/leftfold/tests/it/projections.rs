@@ -1,0 +1,543 @@
+//! Projections into views: each event once, whatever fails, and versions beside each other.
+//!
+//! **Owns:** one suite for all views. **Does not know:** how events are taken from the log.
+//! **Invariants:** a test waits for what it expects, never for time to pass.
+
+use std::{
+    collections::BTreeMap,
+    marker::PhantomData,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use leftfold::{
+    Backoff, CatchUp, HandlerError, KeyValueTransaction, KeyValueView, MemoryTransaction,
+    MemoryView, Project, Projection, ProjectionError, ProjectionHandle, ProjectionId,
+    ProjectionState, Recorded, Store, VersionStatus, View, ViewChanges, ViewCheckpoint, ViewError,
+    model::Position, redb::ReadableTable, stores::consumers::ParkedEvent,
+};
+use tokio::time::{sleep, timeout};
+
+use crate::account::{AccountEvent, BankAccount};
+
+mod memory_views;
+mod sql_views;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// What the tests ask of a view: a table of totals.
+pub(crate) trait Totals: View + Clone {
+    fn add(
+        tx: &mut Self::Transaction,
+        id: &str,
+        amount: i64,
+    ) -> impl Future<Output = Result<(), HandlerError>> + Send;
+    fn create(_: &mut Self::Transaction) -> impl Future<Output = Result<(), HandlerError>> + Send {
+        std::future::ready(Ok(()))
+    }
+    /// The totals that readers see.
+    fn totals(&self) -> impl Future<Output = BTreeMap<String, i64>> + Send;
+}
+
+impl Totals for MemoryView<BTreeMap<String, i64>> {
+    async fn add(
+        tx: &mut MemoryTransaction<BTreeMap<String, i64>>,
+        id: &str,
+        amount: i64,
+    ) -> Result<(), HandlerError> {
+        *tx.entry(id.to_owned()).or_default() += amount;
+        Ok(())
+    }
+    async fn totals(&self) -> BTreeMap<String, i64> {
+        self.read(Clone::clone)
+    }
+}
+
+impl Totals for KeyValueView {
+    async fn add(tx: &mut KeyValueTransaction, id: &str, amount: i64) -> Result<(), HandlerError> {
+        let mut totals = tx.open_table::<&str, i64>("totals")?;
+        let before = totals.get(id)?.map_or(0, |total| total.value());
+        totals.insert(id, before + amount)?;
+        Ok(())
+    }
+    async fn totals(&self) -> BTreeMap<String, i64> {
+        let reader = self.read("totals").unwrap();
+        let Some(table) = reader.open_table::<&str, i64>("totals").unwrap() else {
+            return BTreeMap::new();
+        };
+        let rows = table.iter().unwrap().map(Result::unwrap);
+        rows.map(|(id, total)| (id.value().to_owned(), total.value()))
+            .collect()
+    }
+}
+
+/// Another program's version counts each amount `VERSION` times.
+struct Sums<V, const VERSION: u32> {
+    poison: Arc<Mutex<Vec<String>>>,
+    told: Arc<AtomicU64>,
+    of: PhantomData<fn() -> V>,
+}
+
+impl<V: Totals, const VERSION: u32> Projection for Sums<V, VERSION> {
+    type Event = AccountEvent;
+    type View = V;
+    const NAME: &'static str = "totals";
+    const VERSION: u32 = VERSION;
+
+    async fn set_up(&self, tx: &mut V::Transaction) -> Result<(), HandlerError> {
+        V::create(tx).await
+    }
+
+    async fn project(
+        &self,
+        tx: &mut V::Transaction,
+        event: &Recorded<AccountEvent>,
+    ) -> Result<(), HandlerError> {
+        let amount = match event.event {
+            AccountEvent::DepositMade { amount } => i64::try_from(amount)?,
+            AccountEvent::WithdrawalMade { amount } => -i64::try_from(amount)?,
+        };
+        V::add(tx, event.aggregate_id(), amount * i64::from(VERSION)).await?;
+        let poison = self.poison.lock().map_err(|_| "broken")?;
+        match poison.iter().any(|id| id == event.aggregate_id()) {
+            true => Err("this account has no owner".into()),
+            false => Ok(()),
+        }
+    }
+
+    fn committed(&self, _: &Recorded<AccountEvent>) {
+        self.told.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A program that runs the projection.
+struct Program<V> {
+    poison: Arc<Mutex<Vec<String>>>,
+    told: Arc<AtomicU64>,
+    view: V,
+}
+
+impl<V: Totals> Program<V> {
+    fn of(view: &V) -> Self {
+        Self {
+            poison: Arc::default(),
+            told: Arc::default(),
+            view: view.clone(),
+        }
+    }
+
+    fn poisoned(view: &V, id: &str) -> Self {
+        let program = Self::of(view);
+        program.poison.lock().unwrap().push(id.to_owned());
+        program
+    }
+
+    fn project<const VERSION: u32>(&self, store: &Store) -> Project<Sums<V, VERSION>> {
+        let sums = Sums {
+            poison: Arc::clone(&self.poison),
+            told: Arc::clone(&self.told),
+            of: PhantomData,
+        };
+        let quick = Backoff::default()
+            .initial(Duration::from_millis(1))
+            .attempts(2);
+        store.project(sums, self.view.clone()).retry(quick)
+    }
+}
+
+async fn deposit(store: &Store, id: &str, amount: u64) -> Position {
+    let accounts = store.repository::<BankAccount>();
+    let done = accounts.execute(id, |account| account.deposit(amount));
+    done.await.unwrap().position.unwrap()
+}
+
+async fn reach<V: View>(projection: &ProjectionHandle<V>, position: Position) {
+    projection.wait_for(position, SOON).await.unwrap();
+}
+
+async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let waiting = async {
+        while !holds().await {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let waited = timeout(SOON, waiting).await;
+    waited.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+fn sums<const N: usize>(expected: [(&str, i64); N]) -> BTreeMap<String, i64> {
+    let owned = expected.map(|(id, total)| (id.to_owned(), total));
+    owned.into_iter().collect()
+}
+
+pub(crate) async fn each_event_is_in_the_view_once_and_it_goes_on_after_a_restart<V: Totals>(
+    view: V,
+) {
+    let store = Store::memory();
+    deposit(&store, "ann", 10).await;
+    deposit(&store, "bob", 1).await;
+    for round in 1..=3 {
+        let projection = Program::of(&view).project::<1>(&store).spawn();
+        let last = deposit(&store, "ann", 100).await;
+        reach(&projection, last).await;
+        let expected = sums([("ann", 10 + 100 * round), ("bob", 1)]);
+        assert_eq!(view.totals().await, expected);
+        let status = projection.status().await.unwrap();
+        assert_eq!((status.lag, status.parked), (0, 0));
+        projection.stop().await.unwrap();
+    }
+}
+
+pub(crate) async fn a_failure_leaves_nothing_and_names_its_event_and_a_deploy_goes_on<V: Totals>(
+    view: V,
+) {
+    let store = Store::memory();
+    for id in ["ann", "bad", "ann", "bob"] {
+        deposit(&store, id, 5).await;
+    }
+    let projection = Program::poisoned(&view, "bad").project::<1>(&store).spawn();
+    let ended = timeout(SOON, projection.ended()).await.unwrap().unwrap();
+    let ProjectionError::Failed {
+        stream,
+        position,
+        attempts,
+        reason,
+        ..
+    } = &ended
+    else {
+        panic!("{ended:?}");
+    };
+    assert_eq!(
+        (stream.as_str(), position.get(), *attempts),
+        ("account-bad", 2, 2)
+    );
+    assert_eq!(reason, "this account has no owner");
+    assert_eq!(view.totals().await, sums([("ann", 5)]));
+    let waited = projection.wait_for(Position::new(4), SOON).await;
+    assert!(
+        matches!(waited, Err(ProjectionError::Failed { .. })),
+        "{waited:?}"
+    );
+    drop(projection);
+
+    let repaired = Program::of(&view).project::<1>(&store).spawn();
+    reach(&repaired, Position::new(4)).await;
+    assert_eq!(
+        view.totals().await,
+        sums([("ann", 10), ("bad", 5), ("bob", 5)])
+    );
+    repaired.stop().await.unwrap();
+}
+
+pub(crate) async fn a_poison_event_parks_its_key_alone_until_it_is_repaired<V: Totals>(view: V) {
+    let store = Store::memory();
+    for (id, amount) in [("ann", 1), ("bad", 10), ("bad", 20), ("bob", 1)] {
+        deposit(&store, id, amount).await;
+    }
+    let program = Program::poisoned(&view, "bad");
+    let projection = program.project::<1>(&store).then_park().spawn();
+    reach(&projection, Position::new(4)).await;
+    let last = deposit(&store, "bad", 40).await;
+    reach(&projection, last).await;
+    assert_eq!(view.totals().await, sums([("ann", 1), ("bob", 1)]));
+    let parked = projection.parked(Position::START).await.unwrap();
+    let places: Vec<_> = parked
+        .iter()
+        .map(|e| (e.position.get(), e.attempts))
+        .collect();
+    assert_eq!(places, [(2, 2), (3, 0), (5, 0)]);
+    assert_eq!(parked[0].reason, "this account has no owner");
+    assert_eq!(projection.status().await.unwrap().parked, 3);
+    projection.stop().await.unwrap();
+
+    // A deploy that mends nothing changes nothing.
+    let projection = program.project::<1>(&store).then_park().spawn();
+    reach(&projection, last).await;
+    assert_eq!(projection.parked(Position::START).await.unwrap().len(), 3);
+    assert_eq!(view.totals().await, sums([("ann", 1), ("bob", 1)]));
+    // What is mended without one is tried again when that is said.
+    program.poison.lock().unwrap().clear();
+    projection.retry_parked();
+    until("parked events are tried again", async || {
+        projection.status().await.unwrap().parked == 0
+    })
+    .await;
+    assert_eq!(projection.parked(Position::START).await.unwrap(), []);
+    assert_eq!(
+        view.totals().await,
+        sums([("ann", 1), ("bad", 70), ("bob", 1)])
+    );
+    projection.stop().await.unwrap();
+}
+
+pub(crate) async fn a_raised_version_is_built_beside_and_takes_over_when_it_caught_up<V: Totals>(
+    view: V,
+) {
+    let store = Store::memory();
+    for id in ["ann", "bob", "ann"] {
+        deposit(&store, id, 1).await;
+    }
+    let old = Program::of(&view);
+    let before = old.project::<1>(&store).spawn();
+    before.caught_up().await.unwrap();
+    assert_eq!(
+        old.told.load(Ordering::Relaxed),
+        0,
+        "told while catching up"
+    );
+    let last = deposit(&store, "bob", 1).await;
+    reach(&before, last).await;
+    assert_eq!(old.told.load(Ordering::Relaxed), 1);
+
+    // A version that stops in front of an event does not take over.
+    let broken = Program::poisoned(&view, "bob").project::<2>(&store).spawn();
+    timeout(SOON, broken.ended()).await.unwrap().unwrap();
+    assert_eq!(view.totals().await, sums([("ann", 2), ("bob", 2)]));
+    drop(broken);
+
+    let new = Program::of(&view);
+    let told: Arc<Mutex<Vec<CatchUp>>> = Arc::default();
+    let telling = Arc::clone(&told);
+    let after = new
+        .project::<2>(&store)
+        .batch(1)
+        .on_catch_up(move |progress| telling.lock().unwrap().push(progress))
+        .spawn();
+    after.caught_up().await.unwrap();
+    assert_eq!(view.totals().await, sums([("ann", 4), ("bob", 4)]));
+    assert_eq!(
+        new.told.load(Ordering::Relaxed),
+        0,
+        "told while catching up"
+    );
+    let said = told.lock().unwrap().clone();
+    assert!(
+        said.last()
+            .is_some_and(|last| last.done && last.position == last.head),
+        "{said:?}"
+    );
+
+    // The old program finds itself superseded, and writes no more.
+    let last = deposit(&store, "ann", 1).await;
+    reach(&after, last).await;
+    let ended = timeout(SOON, before.ended()).await.unwrap();
+    let superseded = matches!(ended, Some(ProjectionError::Superseded { by: 2, .. }));
+    assert!(superseded, "{ended:?}");
+    let again = old.project::<1>(&store).spawn();
+    let ended = timeout(SOON, again.ended()).await.unwrap();
+    assert!(
+        matches!(ended, Some(ProjectionError::Superseded { by: 2, .. })),
+        "{ended:?}"
+    );
+    assert_eq!(view.totals().await, sums([("ann", 6), ("bob", 4)]));
+
+    let known = |versions: Vec<VersionStatus>| -> Vec<(u32, bool)> {
+        versions.iter().map(|v| (v.version, v.active)).collect()
+    };
+    assert_eq!(
+        known(after.versions().await.unwrap()),
+        [(1, false), (2, true)]
+    );
+    after.remove_superseded().await.unwrap();
+    assert_eq!(known(after.versions().await.unwrap()), [(2, true)]);
+    assert_eq!(view.totals().await, sums([("ann", 6), ("bob", 4)]));
+    after.stop().await.unwrap();
+}
+
+pub(crate) async fn two_programs_with_one_projection_write_each_event_once<V: Totals>(view: V) {
+    let store = Store::memory();
+    let first = Program::of(&view).project::<1>(&store).batch(3).spawn();
+    let second = Program::of(&view).project::<1>(&store).batch(2).spawn();
+    let mut last = Position::START;
+    for nth in 0..60 {
+        last = deposit(&store, ["ann", "bob", "cid"][nth % 3], 1).await;
+    }
+    reach(&first, last).await;
+    reach(&second, last).await;
+    assert_eq!(
+        view.totals().await,
+        sums([("ann", 20), ("bob", 20), ("cid", 20)])
+    );
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
+}
+
+pub(crate) async fn a_build_that_is_killed_again_and_again_ends_with_each_event_once<V: Totals>(
+    view: V,
+) {
+    let store = Store::memory();
+    let mut last = Position::START;
+    for nth in 0..40 {
+        last = deposit(&store, ["ann", "bob"][nth % 2], 1).await;
+    }
+    let mut killed_before_the_end = 0;
+    for tenth in 1..=9 {
+        // The runtime of a process that ends: its tasks are dropped where they wait.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let project = Program::of(&view).project::<1>(&store).batch(1);
+        let projection = {
+            let _inside = runtime.enter();
+            project.spawn()
+        };
+        reach(&projection, Position::new(4 * tenth)).await;
+        runtime.shutdown_background();
+        killed_before_the_end += u32::from(projection.position() < last);
+    }
+    assert!(killed_before_the_end > 0);
+    let projection = Program::of(&view).project::<1>(&store).spawn();
+    reach(&projection, last).await;
+    assert_eq!(view.totals().await, sums([("ann", 20), ("bob", 20)]));
+    projection.stop().await.unwrap();
+}
+
+pub(crate) async fn a_log_that_ends_before_the_checkpoint_is_an_error_that_says_so<V: Totals>(
+    view: V,
+) {
+    let store = Store::memory();
+    let last = deposit(&store, "ann", 1).await;
+    let projection = Program::of(&view).project::<1>(&store).spawn();
+    reach(&projection, last).await;
+    projection.stop().await.unwrap();
+
+    let restored = Store::memory();
+    let projection = Program::of(&view).project::<1>(&restored).spawn();
+    let ended = timeout(SOON, projection.ended()).await.unwrap();
+    let named =
+        matches!(&ended, Some(ProjectionError::Read { checkpoint, .. }) if *checkpoint == last);
+    assert!(named, "{ended:?}");
+    assert_eq!(view.totals().await, sums([("ann", 1)]));
+}
+
+macro_rules! suite {
+    ($view:expr) => {
+        $crate::projections::suite!($view; [
+            each_event_is_in_the_view_once_and_it_goes_on_after_a_restart,
+            a_failure_leaves_nothing_and_names_its_event_and_a_deploy_goes_on,
+            a_poison_event_parks_its_key_alone_until_it_is_repaired,
+            a_raised_version_is_built_beside_and_takes_over_when_it_caught_up,
+            two_programs_with_one_projection_write_each_event_once,
+            a_build_that_is_killed_again_and_again_ends_with_each_event_once,
+            a_log_that_ends_before_the_checkpoint_is_an_error_that_says_so,
+        ]);
+    };
+    ($view:expr; [$($test:ident),* $(,)?]) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let (view, _keep) = $view.await;
+                $crate::projections::$test(view).await;
+            }
+        )*
+    };
+}
+pub(crate) use suite;
+
+/// A view that is not reached while `gone`.
+#[derive(Clone)]
+struct Flaky {
+    inner: MemoryView<BTreeMap<String, i64>>,
+    gone: Arc<AtomicBool>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("connection refused")]
+struct Refused;
+
+impl Flaky {
+    fn reached(&self, of: ProjectionId) -> Result<(), ViewError> {
+        match self.gone.load(Ordering::Relaxed) {
+            true => Err(ViewError::new(of.name, Refused)),
+            false => Ok(()),
+        }
+    }
+}
+
+impl View for Flaky {
+    type Transaction = MemoryTransaction<BTreeMap<String, i64>>;
+
+    async fn begin(
+        &self,
+        of: ProjectionId,
+    ) -> Result<(Self::Transaction, ViewCheckpoint), ViewError> {
+        self.reached(of)?;
+        self.inner.begin(of).await
+    }
+    async fn commit(
+        &self,
+        of: ProjectionId,
+        transaction: Self::Transaction,
+        changes: ViewChanges,
+    ) -> Result<(), ViewError> {
+        self.reached(of)?;
+        self.inner.commit(of, transaction, changes).await
+    }
+    async fn roll_back(&self, transaction: Self::Transaction) {
+        self.inner.roll_back(transaction).await;
+    }
+    async fn is_parked(
+        &self,
+        of: ProjectionId,
+        transaction: &mut Self::Transaction,
+        position: Position,
+    ) -> Result<bool, ViewError> {
+        self.inner.is_parked(of, transaction, position).await
+    }
+    async fn parked(
+        &self,
+        of: ProjectionId,
+        after: Position,
+    ) -> Result<Vec<ParkedEvent>, ViewError> {
+        self.inner.parked(of, after).await
+    }
+    async fn versions(&self, name: &'static str) -> Result<Vec<VersionStatus>, ViewError> {
+        self.inner.versions(name).await
+    }
+    async fn remove(&self, of: ProjectionId) -> Result<(), ViewError> {
+        self.inner.remove(of).await
+    }
+}
+
+impl Totals for Flaky {
+    async fn add(tx: &mut Self::Transaction, id: &str, amount: i64) -> Result<(), HandlerError> {
+        *tx.entry(id.to_owned()).or_default() += amount;
+        Ok(())
+    }
+    async fn totals(&self) -> BTreeMap<String, i64> {
+        self.inner.read(Clone::clone)
+    }
+}
+
+#[tokio::test]
+async fn a_view_that_is_gone_for_a_while_is_waited_for_and_misses_nothing() {
+    let view = Flaky {
+        inner: MemoryView::new(),
+        gone: Arc::default(),
+    };
+    let store = Store::memory();
+    let projection = Program::of(&view).project::<1>(&store).spawn();
+    let last = deposit(&store, "ann", 1).await;
+    reach(&projection, last).await;
+    view.gone.store(true, Ordering::Relaxed);
+    let last = deposit(&store, "ann", 1).await;
+    until("the projection says that it waits", async || {
+        let state = projection.status().await.unwrap().state;
+        matches!(state, ProjectionState::Waiting { reason } if reason.contains("connection refused"))
+    })
+    .await;
+    let waited = projection.wait_for(last, Duration::from_millis(1)).await;
+    assert!(
+        matches!(waited, Err(ProjectionError::TimedOut { .. })),
+        "{waited:?}"
+    );
+    view.gone.store(false, Ordering::Relaxed);
+    reach(&projection, last).await;
+    assert_eq!(view.totals().await, sums([("ann", 2)]));
+    projection.stop().await.unwrap();
+}
