@@ -16,6 +16,7 @@ mod explain;
 mod export;
 mod groups;
 mod import;
+mod import_lines;
 mod keys;
 mod import_lines;
 mod metadata;

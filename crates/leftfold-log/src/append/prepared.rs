@@ -12,11 +12,11 @@ use leftfold_model::{
     StreamWrite,
 };
 
+use super::LogSnapshot;
 use crate::{
     error::StorageError,
     index::{IndexSnapshot, MemIndex, Term},
     planted::{self, Planted},
-    read::View,
 };
 
 /// Terms of an append's conditions that may be looked up while all appends wait. More: they are looked up before, again
@@ -43,9 +43,14 @@ pub(crate) struct PreparedLookups {
 
 impl PreparedLookups {
     /// Looks up what can be known of the append in advance; `None`: nothing, or not without an error, which the
-    /// decision will meet again. `decided` is the newest position that `view` has in its index, durable or not.
-    pub(crate) fn of(append: &Append, view: &View, decided: Position) -> Option<Self> {
-        let sources = &view.sources;
+    /// decision will meet again. `head` is the newest durable position, `decided` the newest one in the index.
+    pub(crate) fn of(
+        append: &Append,
+        seen: LogSnapshot<'_>,
+        head: Position,
+        decided: Position,
+    ) -> Option<Self> {
+        let sources = seen.sources;
         let newest = Arc::clone(sources.tails.last()?);
         let older = |stream: &StreamName| {
             let term = Term::stream(stream);
@@ -65,7 +70,7 @@ impl PreparedLookups {
         let writes = append.writes().iter();
         let stored = writes
             .zip(&older_events)
-            .map(|(write, &older)| stored_ids(write, older, view).ok())
+            .map(|(write, &older)| stored_ids(write, older, seen, head).ok())
             .collect::<Option<_>>()?;
         let mut prepared = Self {
             newest,
@@ -172,7 +177,8 @@ fn terms(condition: &leftfold_model::AppendCondition) -> usize {
 fn stored_ids(
     write: &StreamWrite,
     older_events: u64,
-    view: &View,
+    seen: LogSnapshot<'_>,
+    head: Position,
 ) -> Result<HashMap<Revision, (Position, EventId), RandomState>, StorageError> {
     let mut stored = HashMap::default();
     let fixed = !matches!(
@@ -183,7 +189,7 @@ fn stored_ids(
         return Ok(stored);
     };
     let term = Term::stream(&write.stream);
-    let newest = view.sources.tails.last();
+    let newest = seen.sources.tails.last();
     let events = match newest.and_then(|tail| tail.count(term.as_bytes(), Position::MAX)) {
         Some((base, count)) => base + count,
         None => older_events,
@@ -193,11 +199,11 @@ fn stored_ids(
     }
     for event in &write.events {
         if !stored.contains_key(&revision) {
-            let place = view.sources.position_of(&term, revision.get(), view.head)?;
-            let Some(position) = place.filter(|&position| position <= view.head) else {
+            let place = seen.sources.position_of(&term, revision.get(), head)?;
+            let Some(position) = place.filter(|&position| position <= head) else {
                 break;
             };
-            let Some(found) = view.segments.event(position)? else {
+            let Some(found) = seen.segments.event(position)? else {
                 break;
             };
             stored.insert(revision, (position, found.id));

@@ -31,7 +31,11 @@ use super::{
     queue::Answer,
     shared::EngineState,
 };
-use crate::{append::PreparedLookups, error::StorageError, read::ViewSource};
+use crate::{
+    append::{LogSnapshot, PreparedLookups},
+    error::StorageError,
+    read::ViewSource,
+};
 
 /// Bytes of a group, one append more or less. More: longer syncs for all; less: more of them.
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -219,7 +223,12 @@ impl CommitQueue {
         let _end_on_panic = CloseOnPanic(self);
         // In this order: the view's index has everything that was decided before it was taken.
         let decided = Position::new(self.shared.decided.load(Ordering::Acquire));
-        PreparedLookups::of(append, &self.shared.view(), decided)
+        let view = self.shared.view();
+        let seen = LogSnapshot {
+            sources: &view.sources,
+            segments: &view.segments,
+        };
+        PreparedLookups::of(append, seen, view.head, decided)
     }
 
     /// Stages appends whose callers hold tickets. With `writes` the calling thread writes them if no write is in progress,

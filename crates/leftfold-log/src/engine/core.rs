@@ -155,9 +155,13 @@ impl Core {
         let mut waiting = Vec::new();
         // As callers do that wait for their turn: what is looked up may be old when it is used.
         let (view, decided) = (self.shared.view(), self.decided());
+        let seen = LogSnapshot {
+            sources: &view.sources,
+            segments: &view.segments,
+        };
         let prepared = appends
             .iter()
-            .map(|append| PreparedLookups::of(append, &view, decided));
+            .map(|append| PreparedLookups::of(append, seen, view.head, decided));
         let prepared: Vec<_> = prepared.collect();
         for (index, (append, prepared)) in appends.iter().zip(&prepared).enumerate() {
             let staged = loop {
