@@ -179,6 +179,7 @@ const TABLES: &[Layers] = &[
             &["http_api", "kurrent", "native", "umadb"], // none knows another
             &[
                 "client_id",
+                "group_access",
                 "grpc_routes",
                 "interner",
                 "wire_format",
