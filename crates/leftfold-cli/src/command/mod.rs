@@ -18,7 +18,6 @@ mod groups;
 mod import;
 mod import_lines;
 mod keys;
-mod import_lines;
 mod metadata;
 mod migrate;
 mod printer;

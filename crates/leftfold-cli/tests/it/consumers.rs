@@ -46,7 +46,7 @@ pub(crate) fn consumers_are_commanded(run: impl Fn(&[&str]) -> String) {
     assert!(run(&["consumers", "skip", "mailer", "2"]).contains("will be skipped"));
     let parked = run(&["consumers", "--json", "parked", "mailer"]);
     let first: Value = serde_json::from_str(parked.lines().next().unwrap()).unwrap();
-    assert_eq!(first["request"], "skip", "{parked}");
+    assert_eq!(first.pointer("/request"), Some(&"skip".into()), "{parked}");
     assert!(run(&["consumers", "remove", "mailer"]).contains("mailer removed"));
     assert_eq!(run(&["consumers", "list"]), "");
 }

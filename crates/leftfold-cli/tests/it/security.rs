@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
@@ -79,108 +79,111 @@ fn certificates_are_made_once_and_their_keys_are_for_their_owner_only() {
     assert!(verified.status.success(), "{verified:?}");
 }
 
+/// A store, the certificates of a server of it, and the password file of the administrator `ann`.
+struct Secured {
+    directory: tempfile::TempDir,
+}
+
+impl Secured {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let secured = Self { directory };
+        leftfold(&["certs", &secured.path("certs")])
+            .assert()
+            .success();
+        secured
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    fn authority(&self) -> PathBuf {
+        let file = self.directory.path().join("certs/ca.crt");
+        file.canonicalize().unwrap()
+    }
+
+    /// Runs a command on the store itself.
+    fn on_data(&self, arguments: &[&str]) -> assert_cmd::Command {
+        let mut command = leftfold(arguments);
+        command.args(["--data", &self.path("data")]);
+        command
+    }
+
+    /// Makes an administrator, and a key that may read the orders. Gives the key.
+    fn with_ann_and_a_key(&self) -> String {
+        let password = self.path("password");
+        fs::write(&password, "correct horse\n").unwrap();
+        let ann = ["users", "create", "ann", "--group", "$admins"];
+        let create = || {
+            let mut create = self.on_data(&ann);
+            create.args(["--password-file", &password]).assert()
+        };
+        create().success();
+        let twice = said(create(), 1);
+        assert!(twice.contains("user exists: ann"), "{twice}");
+        let key = ["keys", "create", "shop", "--grant", "read:category=order"];
+        let key = printed(self.on_data(&key).assert());
+        assert!(key.starts_with("lfk_"), "{key}");
+        key
+    }
+
+    fn flags(&self) -> [String; 6] {
+        [
+            "--data".into(),
+            self.path("data"),
+            "--tls-certificate-file".into(),
+            self.path("certs/server.crt"),
+            "--tls-key-file".into(),
+            self.path("certs/server.key"),
+        ]
+    }
+}
+
 #[test]
 fn users_and_keys_made_by_commands_are_let_in_by_a_server_over_tls() {
-    let directory = tempfile::tempdir().unwrap();
-    let (certs, data) = (
-        directory.path().join("certs"),
-        directory.path().join("data"),
-    );
-    let password = directory.path().join("password");
-    fs::write(&password, "correct horse\n").unwrap();
-    leftfold(&["certs", text(&certs)]).assert().success();
-    leftfold(&[
-        "append",
-        "--stream",
-        "order-1",
-        "--type",
-        "T",
-        "--data",
-        text(&data),
-    ])
-    .assert()
-    .success();
-    let ann = [
-        "users",
-        "create",
-        "ann",
-        "--group",
-        "$admins",
-        "--password-file",
-        text(&password),
-        "--data",
-        text(&data),
-    ];
-    leftfold(&ann).assert().success();
-    let twice = said(leftfold(&ann).assert(), 1);
-    assert!(twice.contains("user exists: ann"), "{twice}");
-    let key = [
-        "keys",
-        "create",
-        "shop",
-        "--grant",
-        "read:category=order",
-        "--data",
-        text(&data),
-    ];
-    let key = printed(leftfold(&key).assert());
-    assert!(key.starts_with("lfk_"), "{key}");
+    let secured = Secured::new();
+    let append = ["append", "--stream", "order-1", "--type", "T"];
+    secured.on_data(&append).assert().success();
+    let key = secured.with_ann_and_a_key();
+    let server = Served::with(&secured.flags().each_ref().map(String::as_str));
+    let ca = secured.authority();
     let bearer = format!("authorization: Bearer {}", key.trim());
-
-    let (certificate, private_key) = (certs.join("server.crt"), certs.join("server.key"));
-    let flags = [
-        "--data",
-        text(&data),
-        "--tls-certificate-file",
-        text(&certificate),
-        "--tls-key-file",
-        text(&private_key),
-    ];
-    let server = Served::with(&flags);
-    let ca = certs.join("ca.crt");
+    let (by_key, by_ann) = (["--header", &bearer], ["--user", "ann:correct horse"]);
     let events = "/api/v1/streams/order-1/events";
-    assert_eq!(code(&curl(&ca, &server, events, &[])), "401");
-    assert_eq!(
-        code(&curl(&ca, &server, events, &["--user", "ann:wrong horse"])),
-        "401"
-    );
-    assert_eq!(
-        code(&curl(
-            &ca,
-            &server,
-            events,
-            &["--user", "ann:correct horse"]
-        )),
-        "200"
-    );
-    assert_eq!(
-        code(&curl(&ca, &server, events, &["--header", &bearer])),
-        "200"
-    );
-    assert_eq!(
-        code(&curl(
-            &ca,
-            &server,
-            "/api/v1/streams/invoice-1/events",
-            &["--header", &bearer]
-        )),
-        "403"
-    );
-    assert_eq!(
-        code(&curl(&ca, &server, "/metrics", &["--header", &bearer])),
-        "403"
-    );
-    assert_eq!(
-        code(&curl(
-            &ca,
-            &server,
-            "/metrics",
-            &["--user", "ann:correct horse"]
-        )),
-        "200"
-    );
+    let invoices = "/api/v1/streams/invoice-1/events";
+    let expected: [(&str, &[&str], &str); 7] = [
+        (events, &[], "401"),
+        (events, &["--user", "ann:wrong horse"], "401"),
+        (events, &by_ann, "200"),
+        (events, &by_key, "200"),
+        (invoices, &by_key, "403"),
+        ("/metrics", &by_key, "403"),
+        ("/metrics", &by_ann, "200"),
+    ];
+    for (path, credentials, status) in expected {
+        let answered = code(&curl(&ca, &server, path, credentials));
+        assert_eq!(answered, status, "{path} {credentials:?}");
+    }
+    commands_show_credentials(&secured, &server, &key);
+    let (code, said) = server.terminate();
+    assert_eq!(code, Some(0), "{said}");
+    let told = said.contains("horse") || said.contains(key.trim());
+    assert!(!told, "{said}");
 
+    let audit = printed(secured.on_data(&["audit"]).assert());
+    assert!(audit.contains("denied"), "{audit}");
+    assert!(audit.contains("127.0.0.1"), "{audit}");
+    let verified = printed(secured.on_data(&["audit", "--verify"]).assert());
+    assert!(verified.contains("each as it was written"), "{verified}");
+    let keys = printed(secured.on_data(&["keys", "list"]).assert());
+    assert!(keys.contains("shop") && !keys.contains("lfk_"), "{keys}");
+}
+
+/// Reads from a server without credentials, as a user, and by a key that may not do what is asked.
+fn commands_show_credentials(secured: &Secured, server: &Served, key: &str) {
     let port = server.address.rsplit_once(':').unwrap().1;
+    let ca = secured.authority();
     let url = format!(
         "leftfold://localhost:{port}?tls=true&tlsCaFile={}",
         text(&ca)
@@ -188,75 +191,33 @@ fn users_and_keys_made_by_commands_are_let_in_by_a_server_over_tls() {
     let by_url = ["read", "--url", &url, "--stream", "order-1"];
     leftfold(&by_url).assert().failure();
     let mut by_ann = leftfold(&by_url);
-    by_ann
-        .env("LEFTFOLD_USER", "ann")
-        .env("LEFTFOLD_PASSWORD_FILE", &password);
+    by_ann.env("LEFTFOLD_USER", "ann");
+    by_ann.env("LEFTFOLD_PASSWORD_FILE", secured.path("password"));
     let read = printed(by_ann.assert());
     assert!(read.contains("order-1"), "{read}");
-    let key_file = directory.path().join("key");
-    fs::write(&key_file, &key).unwrap();
+    let key_file = secured.path("key");
+    fs::write(&key_file, key).unwrap();
     let mut by_key = leftfold(&["stats", "--url", &url]);
     let denied = said(by_key.env("LEFTFOLD_API_KEY_FILE", &key_file).assert(), 1);
     assert!(denied.contains("operators may"), "{denied}");
-    let (code, said) = server.terminate();
-    assert_eq!(code, Some(0), "{said}");
-    assert!(
-        !said.contains("horse") && !said.contains(key.trim()),
-        "{said}"
-    );
-
-    let audit = printed(leftfold(&["audit", "--data", text(&data)]).assert());
-    assert!(
-        audit.contains("denied") && audit.contains("127.0.0.1"),
-        "{audit}"
-    );
-    let verified = printed(leftfold(&["audit", "--verify", "--data", text(&data)]).assert());
-    assert!(verified.contains("each as it was written"), "{verified}");
-    let keys = printed(leftfold(&["keys", "list", "--data", text(&data)]).assert());
-    assert!(keys.contains("shop") && !keys.contains("lfk_"), "{keys}");
 }
 
 #[test]
 fn a_server_prints_its_addresses_and_the_first_password_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let (certs, data) = (
-        directory.path().join("certs"),
-        directory.path().join("data"),
-    );
-    leftfold(&["certs", text(&certs)]).assert().success();
-    let (certificate, private_key) = (certs.join("server.crt"), certs.join("server.key"));
-    let flags = [
-        "--data",
-        text(&data),
-        "--tls-certificate-file",
-        text(&certificate),
-        "--tls-key-file",
-        text(&private_key),
-    ];
+    let secured = Secured::new();
+    let flags = secured.flags();
+    let flags = flags.each_ref().map(String::as_str);
     let (server, lines) = Served::with_output(&flags);
-    let ca = certs.join("ca.crt").canonicalize().unwrap();
-    assert!(
-        lines.contains(&format!("?tls=true&tlsCaFile={}", text(&ca))),
-        "{lines}"
-    );
-    let password = lines
-        .split("admin, password ")
-        .nth(1)
-        .unwrap()
-        .split(' ')
-        .next()
-        .unwrap()
-        .to_owned();
+    let ca = secured.authority();
+    let trusting = format!("?tls=true&tlsCaFile={}", text(&ca));
+    assert!(lines.contains(&trusting), "{lines}");
+    let (_, password) = lines.split_once("admin, password ").unwrap();
+    let (password, _) = password.split_once(' ').unwrap();
     let user = format!("admin:{password}");
-    assert_eq!(
-        code(&curl(&ca, &server, "/info", &["--user", &user])),
-        "200"
-    );
+    let as_admin = ["--user", user.as_str()];
+    assert_eq!(code(&curl(&ca, &server, "/info", &as_admin)), "200");
     assert_eq!(server.terminate().0, Some(0));
     let (server, lines) = Served::with_output(&flags);
     assert!(!lines.contains("password"), "{lines}");
-    assert_eq!(
-        code(&curl(&ca, &server, "/info", &["--user", &user])),
-        "200"
-    );
+    assert_eq!(code(&curl(&ca, &server, "/info", &as_admin)), "200");
 }

@@ -4,7 +4,10 @@
 //! **Invariants:** what was looked up of events up to a position stays true, because events never change; what came behind
 //! it is for the decision to look at. So conditions and repetitions of any cost are paid for by their own caller.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 use leftfold_model::{
@@ -198,20 +201,20 @@ fn stored_ids(
         return Ok(stored);
     }
     for event in &write.events {
-        if !stored.contains_key(&revision) {
-            let place = seen.sources.position_of(&term, revision.get(), head)?;
-            let Some(position) = place.filter(|&position| position <= head) else {
-                break;
-            };
-            let Some(found) = seen.segments.event(position)? else {
-                break;
-            };
-            stored.insert(revision, (position, found.id));
-        }
-        if stored
-            .get(&revision)
-            .is_some_and(|&(_, id)| id == event.id())
-        {
+        let id = match stored.entry(revision) {
+            Entry::Occupied(known) => known.get().1,
+            Entry::Vacant(unknown) => {
+                let place = seen.sources.position_of(&term, revision.get(), head)?;
+                let Some(position) = place.filter(|&position| position <= head) else {
+                    break;
+                };
+                let Some(found) = seen.segments.event(position)? else {
+                    break;
+                };
+                unknown.insert((position, found.id)).1
+            }
+        };
+        if id == event.id() {
             revision = revision.next();
         }
     }

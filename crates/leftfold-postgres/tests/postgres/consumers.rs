@@ -83,7 +83,6 @@ async fn a_checkpoint_in_the_transaction_of_its_effects_is_as_far_as_they_are() 
             (claim.position, u64::from(committed))
         );
     }
-    let mut claim = claim;
     let second = Position::new(9);
     let consumers = store.consumers();
     consumers

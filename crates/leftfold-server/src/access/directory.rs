@@ -92,14 +92,15 @@ impl Directory {
     /// Takes in what events say; others are passed over.
     pub(super) fn apply<'a>(&self, events: impl IntoIterator<Item = &'a RecordedEvent>) {
         let mut rights = self.rights.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = events.into_iter().fold(false, |changed, event| {
-            rights.apply(
+        let mut changed = false;
+        for event in events {
+            changed |= rights.apply(
                 event.stream.as_str(),
                 event.event_type.as_str(),
                 event.revision,
                 &event.data,
-            ) || changed
-        });
+            );
+        }
         drop(rights);
         if changed {
             self.changes.send_modify(|generation| *generation += 1);

@@ -28,8 +28,10 @@ enum Row {
 
 use Row::{Anyone, Known, Operators};
 
-/// The rule of each method of gRPC, and how many of its service there are.
-const GRPC: &[(&str, &[(Row, &[&str])])] = &[
+/// A service, and its methods by their rule.
+type Service = (&'static str, &'static [(Row, &'static [&'static str])]);
+
+const GRPC: &[Service] = &[
     (
         "event_store.client.streams.Streams",
         &[(

@@ -56,6 +56,24 @@ async fn create(
     created.map(drop)
 }
 
+/// Changes the password of `bob`, who shows one password and names one as the current.
+async fn change_password(
+    users: &mut UsersClient<Channel>,
+    shown: &str,
+    current: &str,
+) -> Result<(), Code> {
+    let options = change_password_req::Options {
+        login_name: "bob".into(),
+        current_password: current.into(),
+        new_password: "battery staple".into(),
+    };
+    let request = ChangePasswordReq {
+        options: Some(options),
+    };
+    let changed = users.change_password(by("bob", shown, request)).await;
+    changed.map(drop).map_err(|status| status.code())
+}
+
 #[tokio::test]
 async fn an_administrator_makes_users_who_change_their_passwords_and_are_disabled() {
     let authority = Authority::new();
@@ -83,26 +101,10 @@ async fn an_administrator_makes_users_who_change_their_passwords_and_are_disable
         .await;
     assert_eq!(stats.unwrap_err().code(), Code::PermissionDenied);
 
-    let change = change_password_req::Options {
-        login_name: "bob".into(),
-        current_password: "correct horse".into(),
-        new_password: "battery staple".into(),
-    };
-    let request = |options| ChangePasswordReq {
-        options: Some(options),
-    };
-    let wrong = change_password_req::Options {
-        current_password: "wrong horse".into(),
-        ..change.clone()
-    };
-    let refused = users
-        .change_password(by("bob", "correct horse", request(wrong)))
-        .await;
-    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
-    users
-        .change_password(by("bob", "correct horse", request(change)))
-        .await
-        .unwrap();
+    let refused = change_password(&mut users, "correct horse", "wrong horse").await;
+    assert_eq!(refused, Err(Code::PermissionDenied));
+    let changed = change_password(&mut users, "correct horse", "correct horse").await;
+    assert_eq!(changed, Ok(()));
     assert_eq!(
         head(&channel, "bob", "correct horse").await,
         Err(Code::Unauthenticated)

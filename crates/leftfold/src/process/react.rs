@@ -12,7 +12,7 @@ use super::{
     timers::TimerChanges,
 };
 use crate::{
-    ExecuteError, LoadError, Metadata, Repository,
+    Aggregate, ExecuteError, LoadError, Metadata, Repository,
     command::{Command, CommandContext, IdempotencyKey, Proposal},
 };
 
@@ -55,13 +55,19 @@ impl<P: Process> Stimulus<'_, P> {
     }
 }
 
+/// What a process decided: its reaction, and the timers after it.
+type Decided<P> = (
+    Reaction<<P as Aggregate>::Event, <P as Process>::Command>,
+    TimerChanges,
+);
+
 /// The command by which a process reacts.
 struct React<'a, P: Process> {
     context: &'a CommandContext,
     repository: &'a Repository<P>,
     stream: &'a StreamName,
     stimulus: &'a Stimulus<'a, P>,
-    decided: Option<(Reaction<P::Event, P::Command>, TimerChanges)>,
+    decided: Option<Decided<P>>,
 }
 
 /// How a reaction ended.

@@ -26,8 +26,11 @@ use super::view::{
 /// By name and version: position, active, caught up, tables.
 const CHECKPOINTS: TableDefinition<'static, (&str, u32), (u64, bool, bool, &str)> =
     TableDefinition::new("leftfold_projections");
-/// By name, version and position: key, reason, attempts, time in microseconds.
-const PARKED: TableDefinition<'static, (&str, u32, u64), (&str, &str, u32, u64)> =
+/// The name and version of a projection, and a position.
+type ParkedKey = (&'static str, u32, u64);
+/// Key, reason, attempts, time in microseconds.
+type ParkedValue = (&'static str, &'static str, u32, u64);
+const PARKED: TableDefinition<'static, ParkedKey, ParkedValue> =
     TableDefinition::new("leftfold_parked_events");
 
 /// Keeps the tables of projections in a file of [`redb`]. Clones are the same view.

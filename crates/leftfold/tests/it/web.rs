@@ -22,7 +22,9 @@ async fn change(client: &Client, address: &str, what: &str, cents: u32) -> Respo
 async fn until_sent(changes: &mut Response, text: &str) {
     let mut sent = String::new();
     while !sent.contains(text) {
-        let chunk = changes.chunk().await.unwrap().expect("the stream goes on");
+        let Some(chunk) = changes.chunk().await.unwrap() else {
+            panic!("the stream ended after {sent}");
+        };
         sent.push_str(&String::from_utf8_lossy(&chunk));
     }
 }

@@ -42,6 +42,30 @@ async fn positions(store: &dyn EventStore, read: Read) -> Vec<u64> {
     events.map(|event| event.position.get()).collect()
 }
 
+/// The positions that a subscription delivers until it has caught up.
+async fn delivered(store: &dyn EventStore) -> Vec<u64> {
+    let mut deliveries = store.subscribe(Subscription::default());
+    let mut delivered = Vec::new();
+    while let Some(delivery) = deliveries.try_next().await.unwrap() {
+        delivered.extend(delivery.events.iter().map(|event| event.position.get()));
+        if delivery.caught_up {
+            break;
+        }
+    }
+    delivered
+}
+
+/// The names of all streams that are listed.
+async fn names(store: &dyn EventStore) -> Vec<String> {
+    let pages: Vec<_> = store
+        .streams(ListStreams::default())
+        .try_collect()
+        .await
+        .unwrap();
+    let streams = pages.into_iter().flatten();
+    streams.map(|info| info.stream.to_string()).collect()
+}
+
 #[tokio::test]
 async fn reads_of_several_streams_give_what_the_model_says_within_their_limits() {
     let seed = std::env::var("LEFTFOLD_SEED")
@@ -92,25 +116,8 @@ async fn reads_of_several_streams_give_what_the_model_says_within_their_limits()
             .map(|event| event.position.get())
             .collect();
         assert_eq!(positions(&*guarded, orders).await, wanted, "{who}");
-        let mut deliveries = guarded.subscribe(Subscription::default());
-        let mut delivered = Vec::new();
-        while let Some(delivery) = deliveries.try_next().await.unwrap() {
-            delivered.extend(delivery.events.iter().map(|event| event.position.get()));
-            if delivery.caught_up {
-                break;
-            }
-        }
-        assert_eq!(delivered, visible, "{who} subscribes");
-        let listed: Vec<_> = guarded
-            .streams(ListStreams::default())
-            .try_collect()
-            .await
-            .unwrap();
-        let listed: Vec<_> = listed
-            .into_iter()
-            .flatten()
-            .map(|info| info.stream.to_string())
-            .collect();
+        assert_eq!(delivered(&*guarded).await, visible, "{who} subscribes");
+        let listed = names(&*guarded).await;
         for stream in STREAMS.iter().filter(|stream| **stream != "$settings") {
             let shown = listed.iter().any(|listed| listed == stream);
             assert_eq!(
