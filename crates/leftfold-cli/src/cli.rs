@@ -172,14 +172,13 @@ pub(crate) enum Command {
 
 /// The store. A flag takes precedence over the environment, which clap cannot tell apart; see `open`.
 #[derive(Debug, Args)]
-#[group(multiple = false)]
 pub(crate) struct Data {
     /// Directory of the store, or a database as `postgres://...` or `mongodb://...`. Commands that write
     /// create it if it is missing. [env: LEFTFOLD_DATA]
-    #[arg(long, value_name = "STORE")]
+    #[arg(long, value_name = "STORE", global = true, conflicts_with = "url")]
     pub(crate) data: Option<PathBuf>,
     /// Server of the store, as `leftfold://host:port`, with `?tls=true&tlsCaFile=FILE` if it is encrypted. [env: LEFTFOLD_URL]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", global = true)]
     pub(crate) url: Option<String>,
 }
 
@@ -406,7 +405,7 @@ pub(crate) struct Groups {
     #[command(flatten)]
     pub(crate) data: Data,
     /// Print the result as JSON, one object per line.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: GroupsCommand,
@@ -417,7 +416,7 @@ pub(crate) struct Consumers {
     #[command(flatten)]
     pub(crate) data: Data,
     /// Print the result as JSON, one object per line.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: ConsumersCommand,

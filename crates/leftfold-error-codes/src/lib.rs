@@ -121,8 +121,8 @@ codes! {
     AddressInUse = "LF0206", "Address not available";
     /// Cross-origin request rejected.
     CrossOrigin = "LF0301", "Cross-origin request rejected";
-    /// Address not found.
-    NotFound = "LF0302", "Address not found";
+    /// Not found.
+    NotFound = "LF0302", "Not found";
     /// Method not allowed.
     MethodNotAllowed = "LF0303", "Method not allowed";
     /// Request timeout.

@@ -263,7 +263,7 @@ mod tests {
     fn a_banned_crate_is_found_in_tests_too() {
         assert_eq!(found("leftfold-log", "tokio", false).len(), 1);
         assert_eq!(found("leftfold-log", "tokio-stream", true).len(), 1);
-        assert_eq!(found("leftfold", "sqlx", false).len(), 1);
+        assert_eq!(found("leftfold", "tonic", false).len(), 1);
         assert_eq!(found("leftfold-model", "futures-core", false).len(), 1);
     }
 

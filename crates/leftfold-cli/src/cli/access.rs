@@ -35,8 +35,8 @@ fn login(text: &str) -> Result<String, &'static str> {
 pub(crate) struct Users {
     #[command(flatten)]
     pub(crate) data: Data,
-    /// Print JSON Lines.
-    #[arg(long)]
+    /// Print the result as JSON, one object per line.
+    #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: UsersCommand,
@@ -96,8 +96,8 @@ pub(crate) enum UsersCommand {
 pub(crate) struct Keys {
     #[command(flatten)]
     pub(crate) data: Data,
-    /// Print JSON, one object per line.
-    #[arg(long)]
+    /// Print the result as JSON, one object per line.
+    #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: KeysCommand,

@@ -54,7 +54,7 @@ impl Admin {
             let client = AccessClient::connect_with(&address, open::client_options()?).await?;
             return Ok(Self::Server(client));
         }
-        let store = open::existing(data).await?;
+        let store = open::existing_for_writing(data).await?;
         let admin = AccessAdmin::open(Arc::clone(&store)).await?;
         Ok(Self::Store(store, admin))
     }

@@ -114,7 +114,7 @@ async fn a_group_is_created_shown_changed_listed_and_deleted() {
         (&json!(0), &json!(1))
     );
     let again = http.send_json("PUT", GROUP, &json!({})).await;
-    again.problem(409, "already-exists");
+    again.problem(409, "LF0013");
     let change = json!({"max_retry_count": 5, "consumer_strategy": "Pinned"});
     let changed = http.post(GROUP, &change).await.good();
     assert_eq!(changed["settings"]["consumer_strategy"], "Pinned");
@@ -128,7 +128,7 @@ async fn a_group_is_created_shown_changed_listed_and_deleted() {
             "filter",
         ),
     ] {
-        let problem = http.post(GROUP, &body).await.problem(400, "invalid");
+        let problem = http.post(GROUP, &body).await.problem(400, "LF0001");
         assert!(
             problem["detail"].as_str().unwrap().contains(what),
             "{problem}"
@@ -137,10 +137,10 @@ async fn a_group_is_created_shown_changed_listed_and_deleted() {
     let listed = http.get("/api/v1/subscriptions").await.good();
     assert_eq!(listed.as_array().unwrap().len(), 1);
     http.send_json("DELETE", GROUP, &json!({})).await.good();
-    http.get(GROUP).await.problem(404, "not-found");
+    http.get(GROUP).await.problem(404, "LF0302");
     http.get(&format!("{GROUP}/events"))
         .await
-        .problem(404, "not-found");
+        .problem(404, "LF0302");
     let all = "/api/v1/subscriptions/$all/audit";
     let filter = json!({"filter": {"on": "stream", "prefixes": ["account-"]}});
     let created = http.send_json("PUT", all, &filter).await.good();
@@ -204,19 +204,19 @@ async fn a_consumer_that_is_not_connected_acknowledges_nothing() {
     let stranger = "/api/v1/consumers/6f2f3c52-5f3a-4f0e-8c3f-0d9c1a1f2b3c/ack";
     http.post(stranger, &json!({"ids": []}))
         .await
-        .problem(404, "not-found");
+        .problem(404, "LF0302");
     let consumer = Consumer::join(&http, "").await;
     let bad = http
         .post(&format!("{}/ack", consumer.path), &json!({"ids": ["x"]}))
         .await;
-    bad.problem(400, "invalid");
+    bad.problem(400, "LF0001");
     let path = format!("{GROUP}/events?window=0");
-    http.get(&path).await.problem(400, "invalid");
+    http.get(&path).await.problem(400, "LF0001");
     let path = consumer.path.clone();
     drop(consumer);
     until(&http, |group| group["consumers"] == 0).await;
     http.post(&format!("{path}/ack"), &json!({"ids": []}))
         .await
-        .problem(404, "not-found");
+        .problem(404, "LF0302");
     server.stop().await;
 }

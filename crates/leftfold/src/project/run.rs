@@ -463,21 +463,12 @@ impl<P: Projection> Runner<P> {
         Ok(values)
     }
 
-    /// Publishes the position and the state.
+    /// Publishes the position and the state, and reports how far the version has caught up.
     fn publish(&mut self, reached: Position) {
         let reached = reached.max(self.checkpoint);
         self.progress.parked(self.parked.events());
         self.progress.reached(reached);
         let caught_up = self.caught_up;
-        self.progress.state.send_if_modified(|state| {
-            let now = match caught_up {
-                true => ProjectionState::Running,
-                false => ProjectionState::CatchingUp,
-            };
-            let changed = std::mem::discriminant(state) != std::mem::discriminant(&now);
-            *state = now;
-            changed
-        });
         self.head = self.head.max(reached);
         let due = self
             .last_report
@@ -495,6 +486,16 @@ impl<P: Projection> Runner<P> {
         if due {
             self.last_report = Some(Instant::now());
         }
+        // After the report: who waited for the version to catch up finds that it was told.
+        self.progress.state.send_if_modified(|state| {
+            let now = match caught_up {
+                true => ProjectionState::Running,
+                false => ProjectionState::CatchingUp,
+            };
+            let changed = std::mem::discriminant(state) != std::mem::discriminant(&now);
+            *state = now;
+            changed
+        });
     }
 }
 

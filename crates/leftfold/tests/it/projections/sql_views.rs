@@ -40,6 +40,11 @@ macro_rules! totals {
                 let rows = rows.await.unwrap();
                 rows.iter().map(|row| (row.get(0), row.get(1))).collect()
             }
+            async fn reopened(&self) -> Self {
+                let options = self.pool().connect_options();
+                let pool = sqlx::Pool::connect_with((*options).clone()).await.unwrap();
+                Self::open(pool).await.unwrap()
+            }
         }
     };
 }
