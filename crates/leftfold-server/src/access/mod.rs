@@ -1,6 +1,6 @@
 //! Who may do what: users, API keys, authentication and authorization.
 //!
-//! **Owns:** [`AccessControl`], one for each server that authenticates, and what it consists of.
+//! **Owns:** `AccessControl`, one for each server that authenticates, and what it consists of.
 //! **Does not know:** connections, wires, routes.
 //! **Invariants:** users and keys are kept as events of the store they guard, so that every back end has them; a handler
 //! gets the store of a principal only, from `guard`; rights are looked up when they are used, so that a change
