@@ -403,9 +403,14 @@ await step("an event id belongs to its stream", async () => {
   }
 });
 
-await step("what the server does not make is refused, not answered as if empty", async () => {
-  // This client tells a text of its own for the status; the server's names the stream.
-  await assert.rejects(all(client.readStream(`$ce-node_account`)), /unsupported by the server/);
+await step("the index of a category is read with its links resolved, and one that is not there is refused", async () => {
+  const account = stream("account");
+  const category = account.slice(0, account.indexOf("-"));
+  const read = await all(client.readStream(`$ce-${category}`, { resolveLinkTos: true }));
+  const streams = new Set(read.map(({ event }) => event.streamId));
+  assert.ok(streams.has(account), [...streams].join());
+  assert.ok([...streams].every((name) => name.startsWith(`${category}-`)), [...streams].join());
+  await assert.rejects(all(client.readStream("$idx-user-none")));
 });
 
 await step("a ping and the gossip are answered over HTTP", async () => {
