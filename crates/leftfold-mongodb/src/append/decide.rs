@@ -11,7 +11,7 @@ use leftfold_model::{
     Revision, StreamName,
 };
 
-use super::lookup::{Found, Stored};
+use super::{known::Stored, lookup::Found};
 
 /// The state that appends of a group are decided against.
 #[derive(Debug)]

@@ -1,16 +1,17 @@
 //! Looking up what the decisions of a group need to know of earlier commits.
 //!
-//! **Owns:** [`Found`] and the queries for it; the last revisions of streams, cached. **Does not know:** the rules.
+//! **Owns:** [`Found`] and the queries for it. **Does not know:** the rules; which of it is cached, beyond asking `known`.
 //! **Invariants:** all of it is as of one commit, and every response of the server proves that it has that commit.
 
 use std::collections::{BTreeSet, HashMap};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold_model::{Append, EventId, EventType, Position, Query, Revision, StreamName, Tag};
-use mongodb::bson::{Binary, doc};
+use mongodb::bson::{Binary, Document, doc};
 
+use super::known::{Known, RECENT_IDS, Stored};
 use crate::{
-    document::{CommitDocument, event_id, to_i64, to_u64, uuid},
+    document::{event_id, to_i64, to_u64, uuid},
     error::Failure,
     log::{CommitPart, EventPart, Log, Newest, Order},
     query::{all_of, query_filter},
@@ -18,17 +19,6 @@ use crate::{
 
 /// Maximum concurrent operations of one lookup.
 const CONCURRENT: usize = 8;
-/// Maximum streams whose last revision is cached.
-const REVISIONS_MAX: usize = 65_536;
-
-/// The place of a stored event.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Stored {
-    pub(super) stream: StreamName,
-    pub(super) revision: Revision,
-    pub(super) position: Position,
-}
-
 /// The results of the lookups for a group.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -52,65 +42,42 @@ impl Found {
     }
 }
 
-/// The last revisions of streams as of the newest commit known.
-#[derive(Debug, Default)]
-pub(super) struct Revisions {
-    /// `None`: the stream has no event.
-    known: HashMap<StreamName, Option<Revision>>,
-}
-
-impl Revisions {
-    /// Applies a commit that follows the newest known one.
-    pub(super) fn apply(&mut self, commit: &CommitDocument) -> Result<(), Failure> {
-        for event in &commit.events {
-            if let Some(known) = self.known.get_mut(event.stream.as_str()) {
-                *known = Some(Revision::new(to_u64(event.revision)?));
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.known.clear();
-    }
-
-    fn insert(&mut self, stream: StreamName, revision: Option<Revision>) {
-        if self.known.len() >= REVISIONS_MAX {
-            self.known.clear();
-        }
-        self.known.insert(stream, revision);
-    }
-}
-
 /// Finds what the appends need to know as of the newest commit.
 pub(super) async fn look_up(
     log: &Log,
     newest: Option<&Newest>,
     appends: &[&Append],
-    revisions: &mut Revisions,
+    known: &mut Known,
 ) -> Result<Found, Failure> {
     let Some(newest) = newest else {
+        known.ids.begin();
         return Ok(Found::default());
     };
-    let ((ids, fresh), matching) = futures_util::future::try_join(
-        futures_util::future::try_join(
-            ids(log, newest, appends),
-            last_revisions(log, newest, appends, revisions),
-        ),
+    if !known.ids.are_complete() {
+        let recent = recent_ids(log, newest).await?;
+        known.ids.fill(recent);
+    }
+    let (fresh, matching) = futures_util::future::try_join(
+        last_revisions(log, newest, appends, known),
         matching(log, newest, appends),
     )
     .await?;
     for (stream, revision) in fresh {
-        revisions.insert(stream, revision);
+        known.set_revision(stream, revision);
     }
     let mut found = Found {
-        ids,
+        ids: older_ids(log, newest, appends, known).await?,
         matching,
         ..Found::default()
     };
+    for event in appends.iter().flat_map(|append| append.events()) {
+        if let Some(stored) = known.ids.find(event.id()) {
+            found.ids.insert(event.id(), stored.clone());
+        }
+    }
     for stream in streams(appends) {
-        if let Some(Some(revision)) = revisions.known.get(stream) {
-            found.revisions.insert(stream.clone(), *revision);
+        if let Some(Some(revision)) = known.revision(stream) {
+            found.revisions.insert(stream.clone(), revision);
         }
     }
     Ok(found)
@@ -125,29 +92,64 @@ fn streams<'a>(appends: &[&'a Append]) -> BTreeSet<&'a StreamName> {
     appends.iter().flat_map(of).collect()
 }
 
-async fn ids(
+/// Returns the ids that an older event than the recent ones may have, so that the append is a repetition of it.
+///
+/// Events at a fixed revision that the stream does not have yet repeat nothing.
+fn open_ids(appends: &[&Append], known: &Known) -> Vec<Binary> {
+    let writes = appends.iter().flat_map(|append| append.writes());
+    let open = writes.filter(|write| {
+        let last = known.revision(&write.stream).flatten();
+        let next = last.map_or(Revision::FIRST, Revision::next);
+        write.expected.next_revision().is_none_or(|at| at < next)
+    });
+    let events = open.flat_map(|write| &write.events);
+    events
+        .filter(|event| known.ids.find(event.id()).is_none())
+        .map(|event| uuid(*event.id().as_bytes()))
+        .collect()
+}
+
+async fn older_ids(
     log: &Log,
     newest: &Newest,
     appends: &[&Append],
+    known: &Known,
 ) -> Result<HashMap<EventId, Stored>, Failure> {
-    let wanted: Vec<Binary> = appends
-        .iter()
-        .flat_map(|append| append.events())
-        .map(|event| uuid(*event.id().as_bytes()))
-        .collect();
-    let mut found = HashMap::new();
-    let mut damaged = None;
+    let wanted = open_ids(appends, known);
+    if wanted.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let filter = doc! { "events.id": { "$in": &wanted } };
+    Ok(places(log, newest, filter, usize::MAX)
+        .await?
+        .into_iter()
+        .collect())
+}
+
+/// Finds the ids of the newest events, the newest first.
+async fn recent_ids(log: &Log, newest: &Newest) -> Result<Vec<(EventId, Stored)>, Failure> {
+    places(log, newest, Document::new(), RECENT_IDS).await
+}
+
+/// Finds the ids and places of the events of matching commits, newest first, of at least so many if there are so many.
+async fn places(
+    log: &Log,
+    newest: &Newest,
+    filter: Document,
+    enough: usize,
+) -> Result<Vec<(EventId, Stored)>, Failure> {
     let projection =
         doc! { "events.id": 1, "events.stream": 1, "events.revision": 1, "events.position": 1 };
-    let filter = doc! { "events.id": { "$in": &wanted } };
+    let mut found = Vec::new();
+    let mut damaged = None;
     log.look_up(newest, filter, projection, Order::NewestFirst, |part| {
-        for event in part.events {
-            match stored(&event) {
-                Ok((id, stored)) => drop(found.insert(id, stored)),
+        for event in part.events.iter().rev() {
+            match stored(event) {
+                Ok(place) => found.push(place),
                 Err(failure) => damaged = Some(failure),
             }
         }
-        true
+        found.len() < enough
     })
     .await?;
     damaged.map_or(Ok(found), Err)
@@ -173,11 +175,11 @@ async fn last_revisions(
     log: &Log,
     newest: &Newest,
     appends: &[&Append],
-    revisions: &Revisions,
+    known: &Known,
 ) -> Result<Vec<(StreamName, Option<Revision>)>, Failure> {
     let unknown = streams(appends)
         .into_iter()
-        .filter(|stream| !revisions.known.contains_key(*stream));
+        .filter(|stream| known.revision(stream).is_none());
     let asking = unknown.map(|stream| async move {
         let last = last_revision(log, newest, stream).await?;
         Ok((stream.clone(), last))

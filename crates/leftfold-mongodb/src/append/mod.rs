@@ -1,11 +1,12 @@
 //! Appending: groups of appends, decided and inserted as one commit.
 //!
 //! **Owns:** the order of its modules. **Does not know:** reads.
-//! **Reading order:** `writer`, `lookup`, `decide`, `encode`.
+//! **Reading order:** `writer`, `known`, `lookup`, `decide`, `encode`.
 
 mod decide;
 mod encode;
 mod json_copy;
+mod known;
 mod lookup;
 mod writer;
 

@@ -22,7 +22,8 @@ use uuid::Uuid;
 use super::{
     decide::Decider,
     encode::{DOCUMENT_BYTES_MAX, Placed, encode, inline_size, names_size, write_payloads},
-    lookup::{Revisions, look_up},
+    known::Known,
+    lookup::look_up,
 };
 use crate::{
     document::{CommitDocument, Identity, PayloadReference, to_u64, uuid},
@@ -67,7 +68,7 @@ pub(crate) struct Writer {
     newest: Option<Option<Newest>>,
     /// Whether another writer may have committed since then.
     behind: bool,
-    revisions: Revisions,
+    known: Known,
 }
 
 /// How an attempt to commit a group ended.
@@ -99,7 +100,7 @@ impl Writer {
             sequence: 0,
             newest: None,
             behind: true,
-            revisions: Revisions::default(),
+            known: Known::default(),
         };
         (sender, tokio::spawn(writer.run(queue)))
     }
@@ -184,7 +185,7 @@ impl Writer {
         self.behind = true;
         let newest = self.newest.clone().flatten();
         let wanted: Vec<&Append> = appends.iter().collect();
-        let found = look_up(&self.log, newest.as_ref(), &wanted, &mut self.revisions).await;
+        let found = look_up(&self.log, newest.as_ref(), &wanted, &mut self.known).await;
         let found = match found {
             Ok(found) => found,
             Err(failure) => {
@@ -286,8 +287,8 @@ impl Writer {
     }
 
     fn committed(&mut self, commit: CommitDocument, outcomes: Vec<Outcome>) -> Attempt {
-        if self.revisions.apply(&commit).is_err() {
-            self.revisions.clear();
+        if self.known.apply(&commit).is_err() {
+            self.known.clear();
         }
         self.newest = Some(Some(Newest::of(&commit)));
         self.behind = false;
@@ -298,7 +299,7 @@ impl Writer {
     /// Reads the commits of other writers.
     async fn catch_up(&mut self) -> Result<(), Failure> {
         let Some(newest) = &self.newest else {
-            self.revisions.clear();
+            self.known.clear();
             self.newest = Some(self.log.newest().await?);
             return Ok(());
         };
@@ -309,12 +310,12 @@ impl Writer {
             .await?;
         if page.more {
             // Too far behind to follow commit by commit.
-            self.revisions.clear();
+            self.known.clear();
             self.newest = Some(self.log.newest().await?);
             return Ok(());
         }
         for commit in page.commits {
-            self.revisions.apply(&commit)?;
+            self.known.apply(&commit)?;
             self.newest = Some(Some(Newest::of(&commit)));
             self.tail.push(commit);
         }
@@ -323,7 +324,7 @@ impl Writer {
 
     fn forget(&mut self) {
         self.newest = None;
-        self.revisions.clear();
+        self.known.clear();
     }
 
     fn next_identity(&mut self) -> Identity {
