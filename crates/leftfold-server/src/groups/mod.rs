@@ -8,7 +8,7 @@
 //! - Definitions are events of system streams, so each store and each export has them. Checkpoints and parked events are
 //!   beside the log: they wake no reader.
 //!
-//! **Reading order:** `id`, `settings`, `definition`, `catalog`, `message`, `queue`, `strategy`, `source`, `manager`, `registry`,
+//! **Reading order:** `id`, `settings`, `definition`, `catalog`, `message`, `queue`, `strategy`, `source`, `manager`, `holder`, `registry`,
 //! `runner`, `running`, `progress`, `parked`.
 
 mod catalog;
@@ -16,6 +16,7 @@ mod command;
 mod definition;
 mod error;
 mod group_run;
+mod holder;
 mod id;
 mod invalid;
 mod manager;
