@@ -72,10 +72,9 @@ pub enum FilterError {
     },
     /// The expression would take too much memory once it is compiled.
     #[error(
-        "regular expression of the filter too complex: {expression:?}: {reason}; expected {} bytes for each part \
-         and {} parts at most: repeat less, or use prefixes",
-        expression::AUTOMATON_BYTES_MAX,
-        expression::INSTRUCTIONS_MAX
+        "regular expression of the filter too complex: {expression:?}: {reason}; expected {} bytes once compiled \
+         at most: repeat less, or use prefixes",
+        expression::COMPILED_BYTES_MAX
     )]
     TooComplex {
         /// Its beginning.

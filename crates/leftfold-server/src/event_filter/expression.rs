@@ -3,7 +3,7 @@
 //! **Owns:** [`Expression`]: its bounds, where it is compiled, and how it is matched. **Does not know:** what is filtered.
 //! **Invariants:**
 //! - No expression is compiled on a worker of the runtime.
-//! - A compiled expression has at most [`INSTRUCTIONS_MAX`] automata of [`AUTOMATON_BYTES_MAX`] bytes each.
+//! - The automata of a compiled expression take at most [`COMPILED_BYTES_MAX`]: a few large ones, or more small ones.
 //! - Matching one name backtracks a bounded number of times.
 
 use fancy_regex::{CompileError, Error, Regex, RegexBuilder};
@@ -13,16 +13,33 @@ use super::{FilterError, shortened};
 
 /// Maximum bytes of an expression.
 pub(super) const EXPRESSION_BYTES_MAX: usize = 8 * 1024;
-/// Maximum bytes of each automaton of a compiled expression. One for `\w{40}` fits.
-pub(super) const AUTOMATON_BYTES_MAX: usize = 256 * 1024;
-/// Maximum instructions of a compiled expression. Each of them has at most one automaton.
-pub(super) const INSTRUCTIONS_MAX: usize = 64;
+/// Maximum bytes of all automata of a compiled expression.
+pub(super) const COMPILED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The bounds of expressions with many parts, and of those with few. Each instruction has at most one automaton; an expression
+/// without look-around, back references and atomic groups is one. `\w{40}` needs an automaton of about 1 MiB.
+const BOUNDS: [Bounds; 2] = [Bounds::of_parts(64), Bounds::of_parts(8)];
 /// Maximum backtracking steps of matching one name.
 const BACKTRACKS_MAX: usize = 10_000;
 /// Maximum expressions that are compiled at once. Others wait, so that hostile ones leave processors to requests.
 const COMPILED_AT_ONCE: usize = 2;
 
 static COMPILERS: Semaphore = Semaphore::const_new(COMPILED_AT_ONCE);
+
+/// What an expression may compile to.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    instructions: usize,
+    automaton_bytes: usize,
+}
+
+impl Bounds {
+    const fn of_parts(parts: usize) -> Self {
+        Self {
+            instructions: parts,
+            automaton_bytes: COMPILED_BYTES_MAX / parts,
+        }
+    }
+}
 
 /// A compiled expression.
 #[derive(Debug)]
@@ -65,22 +82,33 @@ impl Expression {
 }
 
 fn build(text: &str) -> Result<Expression, FilterError> {
-    let regex = RegexBuilder::new(text)
-        .backtrack_limit(BACKTRACKS_MAX)
-        .delegate_size_limit(AUTOMATON_BYTES_MAX)
-        .delegate_dfa_size_limit(AUTOMATON_BYTES_MAX)
-        .delegate_dfa_skip_cache_capacity_check(false)
-        .max_prog_size(INSTRUCTIONS_MAX)
-        .build();
-    let error = match regex {
-        Ok(regex) => return Ok(Expression(Box::new(regex))),
-        Err(error) => error,
-    };
-    let (expression, reason) = (shortened(text), shortened(&error.to_string()));
-    Err(match is_too_complex(&error) {
-        true => FilterError::TooComplex { expression, reason },
-        false => FilterError::Malformed { expression, reason },
+    let mut last = None;
+    for bounds in BOUNDS {
+        match build_within(text, bounds) {
+            Ok(regex) => return Ok(Expression(Box::new(regex))),
+            Err(error) if is_too_complex(&error) => last = Some(error),
+            Err(error) => {
+                return Err(FilterError::Malformed {
+                    expression: shortened(text),
+                    reason: shortened(&error.to_string()),
+                });
+            }
+        }
+    }
+    Err(FilterError::TooComplex {
+        expression: shortened(text),
+        reason: last.map_or_else(String::new, |error| shortened(&error.to_string())),
     })
+}
+
+fn build_within(text: &str, bounds: Bounds) -> Result<Regex, Error> {
+    RegexBuilder::new(text)
+        .backtrack_limit(BACKTRACKS_MAX)
+        .delegate_size_limit(bounds.automaton_bytes)
+        .delegate_dfa_size_limit(bounds.automaton_bytes)
+        .delegate_dfa_skip_cache_capacity_check(false)
+        .max_prog_size(bounds.instructions)
+        .build()
 }
 
 /// Returns whether an expression was refused for its size alone.
@@ -154,15 +182,18 @@ mod tests {
         ];
         for text in expressions {
             let refused = Expression::compile(&text).await.unwrap_err();
-            assert!(matches!(refused, FilterError::TooComplex { .. }), "{refused}");
+            assert!(
+                matches!(refused, FilterError::TooComplex { .. }),
+                "{refused}"
+            );
             assert!(refused.to_string().len() < 1_000, "it fits into a header");
         }
     }
 
     #[tokio::test]
     async fn an_expression_is_not_compiled_by_the_task_that_waits_for_it() {
-        let text = r"^\w{1,20}-\d+$".repeat(3);
-        let mut compiling = Box::pin(Expression::compile(&text));
+        let text = r"^\w{1,20}-\d+$";
+        let mut compiling = Box::pin(Expression::compile(text));
         assert!(compiling.as_mut().now_or_never().is_none());
         compiling.await.unwrap();
     }

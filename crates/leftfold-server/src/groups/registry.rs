@@ -13,9 +13,7 @@ use leftfold_store::{EventStore, consumers::ConsumerName};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    command::Command, definition::GroupDefinition, holder::ServerIdentity, id::GroupId,
-};
+use super::{command::Command, definition::GroupDefinition, holder::ServerIdentity, id::GroupId};
 
 /// Commands that wait for a group, at most; then their senders wait.
 const COMMANDS_MAX: usize = 1_024;

@@ -259,7 +259,10 @@ async fn streams_that_are_computed_or_kept_elsewhere_are_refused_by_name_and_nev
             format!("/api/v1/subscribe?stream={name}"),
         ] {
             let refused = http.get(&path).await.problem(400, "LF0001");
-            assert!(refused["detail"].as_str().unwrap().contains(name), "{path}: {refused}");
+            assert!(
+                refused["detail"].as_str().unwrap().contains(name),
+                "{path}: {refused}"
+            );
         }
         let query = http.post("/api/v1/query", &json!({"stream": name})).await;
         query.problem(400, "LF0001");

@@ -323,7 +323,14 @@ async fn extra_statistics_measure_what_consumers_take() {
     assert_eq!(info.outstanding_messages_count, 1);
     let names = connection.observed_measurements.iter();
     let names: Vec<_> = names.map(|measured| measured.key.as_str()).collect();
-    for name in ["Mean", "Median", "Fastest", "Quintile 5", "99.9%", "Highest"] {
+    for name in [
+        "Mean",
+        "Median",
+        "Fastest",
+        "Quintile 5",
+        "99.9%",
+        "Highest",
+    ] {
         assert!(names.contains(&name), "{names:?}");
     }
     server.stop().await;
@@ -359,7 +366,11 @@ async fn checkpoints_and_parking_wake_no_reader_and_feed_no_group() {
         }
         tokio::task::yield_now().await;
     }
-    assert_eq!(server.store.head().await.unwrap(), head, "nothing was appended");
+    assert_eq!(
+        server.store.head().await.unwrap(),
+        head,
+        "nothing was appended"
+    );
     assert!(consumer.answers.next().now_or_never().is_none());
     assert!(deliveries.next().now_or_never().is_none());
     server.stop().await;

@@ -6,6 +6,7 @@ use std::fs;
 
 use leftfold_model::{
     Append, EventType, ExpectedRevision, NewEvent, Position, Read, Revision, StreamName,
+    StreamWrite, limits::APPEND_EVENTS_MAX,
 };
 use leftfold_store::{MemoryStore, consumers::ConsumerName};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -60,7 +61,7 @@ impl Crowd {
         let manager = GroupManager::new(Arc::clone(&store), "127.0.0.1:1".into(), ends);
         let catalog = GroupCatalog::new(Arc::clone(&store));
         let (told, taken) = channel(1_024);
-        let mut names = Vec::with_capacity(GROUPS);
+        let mut definitions = Vec::with_capacity(GROUPS);
         for group in 0..GROUPS {
             let id = GroupId {
                 source: GroupSource::Stream(stream(group)),
@@ -72,14 +73,17 @@ impl Crowd {
                 checkpoint_after_ms: 10,
                 ..GroupSettings::default()
             };
-            let definition = catalog.create(&id, settings, None).await.unwrap();
+            definitions.push(catalog.create(&id, settings, None).await.unwrap());
+        }
+        let mut names = Vec::with_capacity(GROUPS);
+        for (group, definition) in definitions.iter().enumerate() {
             names.push(definition.consumer().unwrap());
             for number in 0..CONSUMERS_OF_EACH {
                 let input = ConnectionInput {
                     info: ConsumerInfo::default(),
                     window: 2,
                 };
-                let joined = manager.connect(&definition, input).await.unwrap();
+                let joined = manager.connect(definition, input).await.unwrap();
                 tokio::spawn(consume(joined, (group, number), told.clone()));
             }
         }
@@ -91,11 +95,17 @@ impl Crowd {
         }
     }
 
+    /// Appends to the streams of all groups, in as few appends as there can be: each wakes every group.
     async fn append(&self) {
-        for group in 0..GROUPS {
+        let groups: Vec<_> = (0..GROUPS).collect();
+        for groups in groups.chunks(APPEND_EVENTS_MAX / EVENTS_OF_EACH) {
             let event = |_| NewEvent::json(EventType::new("Deposited").unwrap(), "{}");
-            let events = (0..EVENTS_OF_EACH).map(event).collect();
-            let append = Append::to(stream(group), ExpectedRevision::Any, events).unwrap();
+            let writes = groups.iter().map(|group| StreamWrite {
+                stream: stream(*group),
+                expected: ExpectedRevision::Any,
+                events: (0..EVENTS_OF_EACH).map(event).collect(),
+            });
+            let append = Append::new(writes.collect(), Vec::new()).unwrap();
             self.store.append(append).await.unwrap();
         }
     }
@@ -147,6 +157,10 @@ async fn of_a_thousand_groups_with_ten_thousand_consumers_none_starves_and_all_s
     eprintln!("idle {} KiB, busy {} KiB", idle / 1024, busy / 1024);
     assert!(idle < 160 * MIB, "{} MiB", idle / MIB);
     assert!(busy < 256 * MIB, "{} MiB", busy / MIB);
-    assert_eq!(crowd.store.head().await.unwrap(), head, "checkpoints are not appended");
+    assert_eq!(
+        crowd.store.head().await.unwrap(),
+        head,
+        "checkpoints are not appended"
+    );
     crowd.manager.registry.stopping.cancel();
 }

@@ -2,11 +2,11 @@
 //!
 //! **Owns:** [`of`]. **Does not know:** how it is measured.
 
+use crate::groups::{ConsumerStatistics, GroupDefinition, GroupSource, GroupStart, GroupState};
 use leftfold_proto::event_store::client::persistent_subscriptions::{
     SubscriptionInfo,
     subscription_info::{ConnectionInfo, Measurement},
 };
-use crate::groups::{ConsumerStatistics, GroupDefinition, GroupSource, GroupStart, GroupState};
 
 /// A number that this wire has fewer bits for.
 fn small<T: TryInto<i32>>(number: T) -> i32 {
