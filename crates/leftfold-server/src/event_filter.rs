@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) const PREFIXES_MAX: usize = 1_024;
 /// Maximum characters of an expression or a name in an error.
 const SHOWN_CHARS_MAX: usize = 200;
-/// Number of events matched before the task yields.
+/// Number of events that a plain expression is matched with before the task yields. Any other may take long on each event.
 const EVENTS_AT_ONCE: usize = 16;
 
 /// The prefix of the names of indexes.
@@ -72,9 +72,11 @@ pub enum FilterError {
     },
     /// The expression would take too much memory once it is compiled.
     #[error(
-        "regular expression of the filter too complex: {expression:?}: {reason}; expected {} bytes once compiled \
-         at most: repeat less, or use prefixes",
-        expression::COMPILED_BYTES_MAX
+        "regular expression of the filter too complex: {expression:?}: {reason}; expected {} bytes once compiled at \
+         most, or {} parts of {} bytes if it looks around: repeat less, or use prefixes",
+        expression::PLAIN_BYTES_MAX,
+        expression::PARTS_MAX,
+        expression::PART_BYTES_MAX
     )]
     TooComplex {
         /// Its beginning.
@@ -215,7 +217,12 @@ impl EventFilter {
 
     /// Yields to other tasks before the nth event in a row, if matching may take long.
     pub(crate) async fn pause(&self, nth: usize) {
-        if matches!(self.by, Pattern::Regex(_)) && nth % EVENTS_AT_ONCE == EVENTS_AT_ONCE - 1 {
+        let at_once = match &self.by {
+            Pattern::Prefixes(_) | Pattern::Index(_) => return,
+            Pattern::Regex(expression) if expression.is_plain => EVENTS_AT_ONCE,
+            Pattern::Regex(_) => 1,
+        };
+        if nth % at_once == at_once - 1 {
             tokio::task::yield_now().await;
         }
     }

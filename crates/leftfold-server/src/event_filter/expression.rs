@@ -3,8 +3,8 @@
 //! **Owns:** [`Expression`]: its bounds, where it is compiled, and how it is matched. **Does not know:** what is filtered.
 //! **Invariants:**
 //! - No expression is compiled on a worker of the runtime.
-//! - The automata of a compiled expression take at most [`COMPILED_BYTES_MAX`]: a few large ones, or more small ones.
-//! - Matching one name backtracks a bounded number of times.
+//! - What an expression compiles to is bounded in bytes.
+//! - A plain expression is matched in linear time. Any other backtracks a bounded number of times on one name.
 
 use fancy_regex::{CompileError, Error, Regex, RegexBuilder};
 use tokio::{sync::Semaphore, task::spawn_blocking};
@@ -13,11 +13,13 @@ use super::{FilterError, shortened};
 
 /// Maximum bytes of an expression.
 pub(super) const EXPRESSION_BYTES_MAX: usize = 8 * 1024;
-/// Maximum bytes of all automata of a compiled expression.
-pub(super) const COMPILED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The bounds of expressions with many parts, and of those with few. Each instruction has at most one automaton; an expression
-/// without look-around, back references and atomic groups is one. `\w{40}` needs an automaton of about 1 MiB.
-const BOUNDS: [Bounds; 2] = [Bounds::of_parts(64), Bounds::of_parts(8)];
+/// Maximum bytes of the automaton of a plain expression: one without look-around, back references and atomic groups. One for
+/// `\w{40}` has about 1 MiB.
+pub(super) const PLAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Maximum parts of any other expression. Each of them is an instruction, some with an automaton.
+pub(super) const PARTS_MAX: usize = 64;
+/// Maximum bytes of the automaton of a part.
+pub(super) const PART_BYTES_MAX: usize = 256 * 1024;
 /// Maximum backtracking steps of matching one name.
 const BACKTRACKS_MAX: usize = 10_000;
 /// Maximum expressions that are compiled at once. Others wait, so that hostile ones leave processors to requests.
@@ -25,25 +27,13 @@ const COMPILED_AT_ONCE: usize = 2;
 
 static COMPILERS: Semaphore = Semaphore::const_new(COMPILED_AT_ONCE);
 
-/// What an expression may compile to.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    instructions: usize,
-    automaton_bytes: usize,
-}
-
-impl Bounds {
-    const fn of_parts(parts: usize) -> Self {
-        Self {
-            instructions: parts,
-            automaton_bytes: COMPILED_BYTES_MAX / parts,
-        }
-    }
-}
-
 /// A compiled expression.
 #[derive(Debug)]
-pub(super) struct Expression(Box<Regex>);
+pub(super) struct Expression {
+    regex: Box<Regex>,
+    /// Whether it is matched in linear time.
+    pub(super) is_plain: bool,
+}
 
 impl Expression {
     /// Compiles an expression on the blocking pool.
@@ -73,8 +63,9 @@ impl Expression {
 
     /// Returns whether a name matches.
     pub(super) fn matches(&self, name: &str) -> Result<bool, FilterError> {
-        self.0.is_match(name).map_err(|error| FilterError::TooSlow {
-            expression: shortened(self.0.as_str()),
+        let matched = self.regex.is_match(name);
+        matched.map_err(|error| FilterError::TooSlow {
+            expression: shortened(self.regex.as_str()),
             name: shortened(name),
             reason: error.to_string(),
         })
@@ -82,32 +73,34 @@ impl Expression {
 }
 
 fn build(text: &str) -> Result<Expression, FilterError> {
-    let mut last = None;
-    for bounds in BOUNDS {
-        match build_within(text, bounds) {
-            Ok(regex) => return Ok(Expression(Box::new(regex))),
-            Err(error) if is_too_complex(&error) => last = Some(error),
-            Err(error) => {
-                return Err(FilterError::Malformed {
-                    expression: shortened(text),
-                    reason: shortened(&error.to_string()),
-                });
-            }
+    // A plain expression needs no instruction, so the first bounds let no other pass.
+    let plain = build_within(text, 0, PLAIN_BYTES_MAX);
+    let is_plain = plain.is_ok();
+    let built = match plain {
+        Err(error) if is_too_complex(&error) => build_within(text, PARTS_MAX, PART_BYTES_MAX),
+        built => built,
+    };
+    let error = match built {
+        Ok(regex) => {
+            let regex = Box::new(regex);
+            return Ok(Expression { regex, is_plain });
         }
-    }
-    Err(FilterError::TooComplex {
-        expression: shortened(text),
-        reason: last.map_or_else(String::new, |error| shortened(&error.to_string())),
+        Err(error) => error,
+    };
+    let (expression, reason) = (shortened(text), shortened(&error.to_string()));
+    Err(match is_too_complex(&error) {
+        true => FilterError::TooComplex { expression, reason },
+        false => FilterError::Malformed { expression, reason },
     })
 }
 
-fn build_within(text: &str, bounds: Bounds) -> Result<Regex, Error> {
+fn build_within(text: &str, instructions: usize, automaton_bytes: usize) -> Result<Regex, Error> {
     RegexBuilder::new(text)
         .backtrack_limit(BACKTRACKS_MAX)
-        .delegate_size_limit(bounds.automaton_bytes)
-        .delegate_dfa_size_limit(bounds.automaton_bytes)
+        .delegate_size_limit(automaton_bytes)
+        .delegate_dfa_size_limit(automaton_bytes)
         .delegate_dfa_skip_cache_capacity_check(false)
-        .max_prog_size(bounds.instructions)
+        .max_prog_size(instructions)
         .build()
 }
 
@@ -140,6 +133,16 @@ mod tests {
         assert!(!expression.matches("$metadata").unwrap());
         assert!(!expression.matches("PersistentConfig1").unwrap());
         assert!(compile(r"^[^\$].*").await.matches("a").unwrap());
+    }
+
+    #[tokio::test]
+    async fn expressions_that_look_around_are_known_as_those_that_may_take_long() {
+        for plain in [r"^[^\$].*", r"^(Foo|Bar\d+)$", r"^\w{1,20}-\d+$", ""] {
+            assert!(compile(plain).await.is_plain, "{plain}");
+        }
+        for other in [r"^(?!\$)", r"^(\w+)-\1$", r"(?>a|ab)c"] {
+            assert!(!compile(other).await.is_plain, "{other}");
+        }
     }
 
     #[tokio::test]
