@@ -1,4 +1,4 @@
-//! Two servers over one PostgreSQL database: which of them acts for a group, and what happens when that one is gone.
+//! Two servers over one PostgreSQL database, of which one acts for a group.
 //!
 //! **Owns:** the rules of ownership as clients meet them. **Does not know:** how claims are stored.
 //! **Invariants:** no test waits for a claim to run out: it ends claims in the database.

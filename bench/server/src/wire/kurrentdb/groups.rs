@@ -1,7 +1,8 @@
-//! Groups of competing consumers on KurrentDB's wire, by the client that is generated from its contract.
+//! Groups of competing consumers on KurrentDB's wire, by the generated client.
 //!
 //! **Owns:** [`Groups`], [`Consumer`]. **Does not know:** what is measured.
-//! **Invariants:** a consumer acknowledges each event it took; the acknowledgements of events that came at once go in one message.
+//! **Invariants:** a consumer acknowledges each event it took; the acknowledgements of events that came at once go in one
+//! message.
 
 use anyhow::Context;
 use futures_util::stream;
