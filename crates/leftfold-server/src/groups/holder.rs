@@ -36,7 +36,7 @@ impl ServerIdentity {
         }
     }
 
-    /// The holder of a claim for one run of a group.
+    /// Returns the holder of a claim for one run of a group.
     pub(super) fn holder(&self, run: u64) -> String {
         format!("{} {} {run}", self.address, self.instance.simple())
     }

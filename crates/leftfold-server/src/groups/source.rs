@@ -104,7 +104,7 @@ impl Selection {
         })
     }
 
-    /// The same events under other settings: no update changes the filter.
+    /// Returns this selection under other settings. No update changes the filter.
     pub(super) fn with_settings(&self, settings: &GroupSettings) -> Self {
         Self {
             origin: self.origin.clone(),

@@ -267,7 +267,7 @@ async fn streams_that_are_computed_or_kept_elsewhere_are_refused_by_name_and_nev
         let query = http.post("/api/v1/query", &json!({"stream": name})).await;
         query.problem(400, "LF0001");
     }
-    // A stream that someone appended to is that stream, and one that is only missing has no events.
+    // A stream of such a name that has events is that stream. Any other missing stream has no events.
     http.put("$scavenges", &["Noted"]).await;
     let page = http.get("/api/v1/streams/$scavenges/events").await.good();
     assert_eq!(page["events"].as_array().unwrap().len(), 1);

@@ -423,7 +423,7 @@ async fn two_servers_that_clients_cannot_tell_apart_are_refused_by_name() {
     let joining = groups.join(Some("a"), "g", 10);
     let refused = tokio::select! {
         joined = joining => joined.map(drop).unwrap_err(),
-        () = renewing => unreachable!("it renews for ever"),
+        () = renewing => unreachable!("it renews until the join is refused"),
     };
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
     assert!(refused.message().contains("advertised_host"), "{refused:?}");

@@ -183,7 +183,7 @@ async fn streams_that_other_servers_write_are_refused_by_name_in_every_way_to_re
         assert_eq!(refused.code(), Code::InvalidArgument, "{name}: {refused:?}");
         assert!(refused.message().contains(name), "{refused:?}");
     }
-    // What someone writes to such a stream is there.
+    // A stream of such a name that has events is that stream.
     client.put("$scavenges", &["Noted"]).await;
     assert_eq!(types(&client.all(of_stream("$scavenges")).await), ["Noted"]);
     server.stop().await;
