@@ -92,5 +92,6 @@ async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     rows::umadb_wire(plan, report).await?;
     rows::own_wires(plan, report).await?;
     rows::kurrentdb_wire(plan, report).await?;
-    rows::subscribers(plan, report).await
+    rows::subscribers(plan, report).await?;
+    rows::groups(plan, report).await
 }

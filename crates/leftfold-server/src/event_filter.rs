@@ -3,18 +3,19 @@
 //! **Owns:** [`FilterSpec`], a filter as data; [`EventFilter`], a filter that is ready to be applied.
 //! **Does not know:** wires, reads.
 //! **Invariants:** an expression takes a bounded number of steps per event; what takes more is an error, not a mismatch.
+//! **Reading order:** [`FilterSpec`], `expression`, [`EventFilter`].
 
-use fancy_regex::{Regex, RegexBuilder};
+mod expression;
+
+use expression::Expression;
 use leftfold_model::{Category, EventType, Query, QueryItem, RecordedEvent, Scope};
 use serde::{Deserialize, Serialize};
 
-/// Maximum backtracking steps of matching one name.
-const BACKTRACKS_MAX: usize = 10_000;
-/// Maximum bytes of an expression.
-const EXPRESSION_BYTES_MAX: usize = 8 * 1024;
+/// Maximum prefixes of a filter.
+pub(crate) const PREFIXES_MAX: usize = 1_024;
 /// Maximum characters of an expression or a name in an error.
 const SHOWN_CHARS_MAX: usize = 200;
-/// Number of events matched before the task yields.
+/// Number of events that a plain expression is matched with before the task yields. Any other may take long on each event.
 const EVENTS_AT_ONCE: usize = 16;
 
 /// The prefix of the names of indexes.
@@ -56,11 +57,32 @@ pub enum FilterOn {
 pub enum FilterError {
     /// The expression has too many bytes.
     #[error(
-        "regular expression of the filter too long: {bytes} bytes; expected {EXPRESSION_BYTES_MAX} at most"
+        "regular expression of the filter too long: {bytes} bytes; expected {} at most",
+        expression::EXPRESSION_BYTES_MAX
     )]
     TooLong {
         /// Its bytes.
         bytes: usize,
+    },
+    /// The filter has too many prefixes.
+    #[error("prefixes of the filter too many: {count}; expected {PREFIXES_MAX} at most")]
+    TooManyPrefixes {
+        /// How many it has.
+        count: usize,
+    },
+    /// The expression would take too much memory once it is compiled.
+    #[error(
+        "regular expression of the filter too complex: {expression:?}: {reason}; expected {} bytes once compiled at \
+         most, or {} parts of {} bytes if it looks around: repeat less, or use prefixes",
+        expression::PLAIN_BYTES_MAX,
+        expression::PARTS_MAX,
+        expression::PART_BYTES_MAX
+    )]
+    TooComplex {
+        /// Its beginning.
+        expression: String,
+        /// What the library for expressions says.
+        reason: String,
     },
     /// The expression is none.
     #[error("filter is not a regular expression: {expression:?}: {reason}")]
@@ -98,7 +120,7 @@ pub(crate) struct EventFilter {
 #[derive(Debug)]
 enum Pattern {
     Prefixes(Vec<String>),
-    Regex(Box<Regex>),
+    Regex(Expression),
     Index(Index),
 }
 
@@ -146,11 +168,18 @@ impl Index {
 impl EventFilter {
     /// Makes a filter ready. One prefix that names an index on streams selects that index.
     ///
+    /// # Cost
+    /// An expression is compiled on the blocking pool, a few at a time.
+    ///
     /// # Errors
     /// [`FilterError`].
-    pub(crate) fn new(spec: &FilterSpec) -> Result<Self, FilterError> {
+    pub(crate) async fn compile(spec: &FilterSpec) -> Result<Self, FilterError> {
+        let count = spec.prefixes.len();
+        if count > PREFIXES_MAX {
+            return Err(FilterError::TooManyPrefixes { count });
+        }
         let by = match (spec.on, &spec.regex, spec.prefixes.as_slice()) {
-            (_, Some(regex), _) => Pattern::regex(regex)?,
+            (_, Some(regex), _) => Pattern::Regex(Expression::compile(regex).await?),
             (FilterOn::Stream, None, [name]) if name.starts_with(INDEX_PREFIX) => {
                 Pattern::Index(Index::named(name)?)
             }
@@ -188,7 +217,12 @@ impl EventFilter {
 
     /// Yields to other tasks before the nth event in a row, if matching may take long.
     pub(crate) async fn pause(&self, nth: usize) {
-        if matches!(self.by, Pattern::Regex(_)) && nth % EVENTS_AT_ONCE == EVENTS_AT_ONCE - 1 {
+        let at_once = match &self.by {
+            Pattern::Prefixes(_) | Pattern::Index(_) => return,
+            Pattern::Regex(expression) if expression.is_plain => EVENTS_AT_ONCE,
+            Pattern::Regex(_) => 1,
+        };
+        if nth % at_once == at_once - 1 {
             tokio::task::yield_now().await;
         }
     }
@@ -220,34 +254,13 @@ impl EventFilter {
 }
 
 impl Pattern {
-    fn regex(expression: &str) -> Result<Self, FilterError> {
-        let bytes = expression.len();
-        if bytes > EXPRESSION_BYTES_MAX {
-            return Err(FilterError::TooLong { bytes });
-        }
-        let regex = RegexBuilder::new(expression)
-            .backtrack_limit(BACKTRACKS_MAX)
-            .build();
-        match regex {
-            Ok(regex) => Ok(Self::Regex(Box::new(regex))),
-            Err(error) => Err(FilterError::Malformed {
-                expression: shortened(expression),
-                reason: shortened(&error.to_string()),
-            }),
-        }
-    }
-
     fn matches(&self, name: &str) -> Result<bool, FilterError> {
         match self {
             Self::Prefixes(prefixes) => Ok(prefixes
                 .iter()
                 .any(|prefix| name.starts_with(prefix.as_str()))),
             Self::Index(_) => Ok(false),
-            Self::Regex(regex) => regex.is_match(name).map_err(|error| FilterError::TooSlow {
-                expression: shortened(regex.as_str()),
-                name: shortened(name),
-                reason: error.to_string(),
-            }),
+            Self::Regex(expression) => expression.matches(name),
         }
     }
 }
@@ -261,25 +274,16 @@ fn shortened(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn regex(text: &str) -> Result<Pattern, FilterError> {
-        Pattern::regex(text)
-    }
-
-    #[test]
-    fn expressions_may_look_ahead() {
-        let pattern = regex(r"^(?!(\$.+$|PersistentConfig\d+$))").unwrap();
-        assert!(pattern.matches("Deposited").unwrap());
-        assert!(!pattern.matches("$metadata").unwrap());
-        assert!(!pattern.matches("PersistentConfig1").unwrap());
-        assert!(regex(r"^[^\$].*").unwrap().matches("a").unwrap());
-    }
-
-    #[test]
-    fn an_expression_that_is_none_or_never_ends_is_an_error() {
-        assert!(regex("(").is_err());
-        assert!(regex(&"a".repeat(9_000)).is_err());
-        let slow = regex(r"^(a|b|ab)*(?=c)$").unwrap();
-        assert!(slow.matches(&"ab".repeat(400)).is_err());
+    #[tokio::test]
+    async fn a_filter_with_too_many_prefixes_is_refused() {
+        let spec = FilterSpec {
+            on: FilterOn::Stream,
+            regex: None,
+            prefixes: vec!["a".into(); PREFIXES_MAX + 1],
+        };
+        let refused = EventFilter::compile(&spec).await.unwrap_err();
+        let count = PREFIXES_MAX + 1;
+        assert_eq!(refused, FilterError::TooManyPrefixes { count });
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod server;
 mod settings;
 mod state;
 mod system_index;
+mod unsupported_stream;
 
 pub use background::telemetry;
 pub use connection::{DescriptorError, TlsError};

@@ -34,5 +34,7 @@ mod small_services;
 #[path = "kurrent/system_indexes.rs"]
 mod system_indexes;
 mod test_server;
+#[path = "kurrent/two_servers.rs"]
+mod two_servers;
 #[path = "kurrent/unsupported.rs"]
 mod unsupported;

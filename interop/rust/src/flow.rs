@@ -75,6 +75,10 @@ async fn main() -> Outcome {
     done("an event id belongs to its stream");
     flow.groups_managed().await?;
     done("a group is created once, found, changed and deleted");
+    flow.groups_shared().await?;
+    done("consumers share the events of a stream, each gets some, and deleting the group ends them");
+    flow.groups_of_all().await?;
+    done("a group of everything takes what its filter lets pass");
     flow.groups_settled().await?;
     done("a consumer acknowledges, retries, parks and skips, and gets what is replayed");
     flow.groups_killed().await?;

@@ -1,6 +1,6 @@
 //! The steps with groups of competing consumers.
 //!
-//! **Owns:** creating a group, sharing its events, retrying, parking and replaying them, and a kill in the middle.
+//! **Owns:** creating a group, sharing its events, filtering, retrying, parking and replaying them, and a kill in the middle.
 //! **Does not know:** the other steps.
 
 use std::{
@@ -13,8 +13,8 @@ use std::{
 use futures::future::join_all;
 use kurrentdb::{
     Error, NakAction, PersistentSubscription, PersistentSubscriptionEvent,
-    PersistentSubscriptionOptions, ReplayParkedMessagesOptions, ResolvedEvent, StreamPosition,
-    StreamState, SystemConsumerStrategy,
+    PersistentSubscriptionOptions, PersistentSubscriptionToAllOptions, ReplayParkedMessagesOptions,
+    ResolvedEvent, StreamPosition, StreamState, SubscriptionFilter, SystemConsumerStrategy,
 };
 use serde_json::Value;
 
@@ -41,6 +41,19 @@ async fn next(consumer: &mut PersistentSubscription) -> kurrentdb::Result<(usize
         {
             return Ok((retry_count, event));
         }
+    }
+}
+
+/// Takes and acknowledges whatever comes.
+async fn take(
+    consumer: &mut PersistentSubscription,
+    (seen, count): (&RefCell<BTreeSet<i64>>, &Cell<usize>),
+) -> kurrentdb::Result<()> {
+    loop {
+        let (_, event) = next(consumer).await?;
+        assert!(seen.borrow_mut().insert(amount(&event)), "an event came twice");
+        count.set(count.get() + 1);
+        consumer.ack(&event).await?;
     }
 }
 
@@ -92,6 +105,95 @@ impl Flow {
         delete().await?;
         assert!(matches!(delete().await, Err(Error::ResourceNotFound)));
         assert!(matches!(self.join(&stream).await, Err(Error::ResourceNotFound)));
+        Ok(())
+    }
+
+    /// Waits until the group of a stream has done with everything through a revision, and checks what it tells.
+    async fn until_done(&self, stream: &str, revision: u64, consumers: usize) -> Outcome {
+        let get = Default::default();
+        loop {
+            let info = self.client.get_persistent_subscription_info(stream, "g", &get);
+            let info = info.await?;
+            if info.stats.last_checkpointed_event_revision == Some(revision) {
+                assert_eq!(info.status, "Live");
+                assert_eq!(info.connections.len(), consumers);
+                assert!(info.connections.iter().all(|it| it.from.starts_with("127.0.0.1:")));
+                assert_eq!(info.stats.total_in_flight_messages, 0);
+                assert_eq!(info.stats.last_known_event_revision, Some(revision));
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) async fn groups_shared(&self) -> Outcome {
+        let stream = self.stream("shared");
+        let given = options().max_subscriber_count(3);
+        self.client
+            .create_persistent_subscription(&*stream, "g", &given)
+            .await?;
+        let mut consumers = Vec::new();
+        for _ in 0..3 {
+            consumers.push(self.join(&stream).await?);
+        }
+        let full = self.join(&stream).await.map(drop);
+        assert!(matches!(full, Err(Error::Grpc { .. })), "{full:?}");
+        self.put(&stream, 0..60).await?;
+        let seen = RefCell::new(BTreeSet::new());
+        let counts = [const { Cell::new(0) }; 3];
+        let taking = consumers.iter_mut().zip(&counts);
+        let taking = taking.map(|(consumer, count)| take(consumer, (&seen, count)));
+        tokio::select! {
+            ended = join_all(taking) => panic!("a consumer ended: {ended:?}"),
+            done = self.until_done(&stream, 59, 3) => done?,
+        }
+        assert!(seen.into_inner().into_iter().eq(0..60));
+        assert!(counts.iter().all(|count| count.get() > 0), "a consumer got nothing");
+        self.client
+            .delete_persistent_subscription(&*stream, "g", &Default::default())
+            .await?;
+        for consumer in &mut consumers {
+            let dropped = next(consumer).await.map(drop);
+            assert!(matches!(dropped, Err(Error::IllegalStateError(_))), "{dropped:?}");
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn groups_of_all(&self) -> Outcome {
+        let group = format!("all-{}", self.run);
+        let filter = SubscriptionFilter::on_stream_name().add_prefix(self.stream("filtered"));
+        let given = PersistentSubscriptionToAllOptions::default()
+            .start_from(StreamPosition::Start)
+            .filter(filter);
+        self.client
+            .create_persistent_subscription_to_all(&group, &given)
+            .await?;
+        self.put(&self.stream("filtered"), 0..3).await?;
+        self.put(&self.stream("passed_over"), 3..4).await?;
+        let join = Default::default();
+        let mut consumer = self
+            .client
+            .subscribe_to_persistent_subscription_to_all(&group, &join)
+            .await?;
+        for expected in 0..3 {
+            let (retries, event) = next(&mut consumer).await?;
+            assert_eq!((amount(&event), retries), (expected, 0));
+            consumer.ack(&event).await?;
+        }
+        let get = Default::default();
+        let info = self
+            .client
+            .get_persistent_subscription_info_to_all(&group, &get)
+            .await?;
+        assert_eq!((&*info.event_source, info.connections.len()), ("$all", 1));
+        let listed = self
+            .client
+            .list_persistent_subscriptions_to_all(&Default::default())
+            .await?;
+        assert!(listed.iter().any(|info| info.group_name == group));
+        self.client
+            .delete_persistent_subscription_to_all(&group, &Default::default())
+            .await?;
         Ok(())
     }
 

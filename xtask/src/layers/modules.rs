@@ -168,6 +168,7 @@ const TABLES: &[Layers] = &[
             &["access"],
             &["connection"],
             &["groups"],
+            &["unsupported_stream"],
             &["system_index"],
             &["clock", "event_filter", "json", "link", "settings"],
         ],

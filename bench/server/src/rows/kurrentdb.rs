@@ -148,7 +148,7 @@ async fn read_all(plan: &Plan, side: &Side, client: Client) -> anyhow::Result<Ou
     closed::run(vec![Box::new(work)], None, &side.server).await
 }
 
-async fn load(plan: &Plan, side: &Side) -> anyhow::Result<Outcome> {
+pub(super) async fn load(plan: &Plan, side: &Side) -> anyhow::Result<Outcome> {
     let load = Arc::new(Load {
         events: plan.events,
         next: AtomicU64::new(0),

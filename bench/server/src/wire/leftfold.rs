@@ -14,7 +14,8 @@ use leftfold_store::{EventStore, Subscription};
 use super::{Connection, Moments};
 use crate::event::{Batch, Condition, Selection, moment_of};
 
-const STREAM: &str = "everything";
+/// The stream of all events that this client appends.
+pub(crate) const STREAM: &str = "everything";
 
 struct Leftfold(Client);
 

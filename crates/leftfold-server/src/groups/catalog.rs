@@ -170,7 +170,7 @@ impl GroupCatalog {
                 settings: settings.clone(),
                 ..*former
             };
-            definition.check()?;
+            definition.check().await?;
             if !same_start {
                 definition = self.begun(definition).await?;
             }
@@ -289,7 +289,7 @@ impl GroupCatalog {
 
     /// The definition with the position where it begins.
     async fn begun(&self, definition: GroupDefinition) -> Result<GroupDefinition, GroupError> {
-        definition.check()?;
+        definition.check().await?;
         let begin = source::begin(&*self.store, &definition).await?;
         Ok(GroupDefinition {
             begin,

@@ -50,13 +50,15 @@ impl GroupDefinition {
     ///
     /// # Errors
     /// [`GroupError::Invalid`], [`GroupError::Filter`].
-    pub(super) fn check(&self) -> Result<(), GroupError> {
+    pub(super) async fn check(&self) -> Result<(), GroupError> {
         self.settings.check(&self.id.source)?;
         if let (GroupSource::Stream(_), Some(_)) = (&self.id.source, &self.filter) {
             let invalid = InvalidGroup::new("filter", "of a group of a stream", "a group of $all");
             return Err(invalid.into());
         }
-        self.filter.as_ref().map(EventFilter::new).transpose()?;
+        if let Some(filter) = &self.filter {
+            EventFilter::compile(filter).await?;
+        }
         Ok(())
     }
 

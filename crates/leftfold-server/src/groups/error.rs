@@ -48,6 +48,17 @@ pub enum GroupError {
         /// The address of that server.
         owner: String,
     },
+    /// Another server acts for the group, and has the address of this one.
+    #[error(
+        "group {group} is owned by another server with the address of this one: {owner}; expected an advertised_host \
+         of its own for each server"
+    )]
+    OwnerIndistinct {
+        /// The group.
+        group: GroupId,
+        /// The address of both.
+        owner: String,
+    },
     /// The definition that is kept of a group cannot be read.
     #[error(
         "definition of a group is damaged: stream {stream}; delete that stream and create the group again"

@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 
 use super::{
     command::Command, definition::GroupDefinition, error::GroupError, registry::GroupRegistry,
-    source::Origin,
 };
 
 /// A group that runs, or is about to.
@@ -18,7 +17,6 @@ pub(super) struct GroupRun {
     pub(super) store: Arc<dyn EventStore>,
     pub(super) definition: GroupDefinition,
     pub(super) consumer: ConsumerName,
-    pub(super) origin: Origin,
     pub(super) inbox: mpsc::Receiver<Command>,
     /// Which of the group's runs in this process it is.
     pub(super) serial: u64,
@@ -34,8 +32,6 @@ impl GroupRun {
         Ok(Self {
             store: Arc::clone(&registry.store),
             consumer: definition.consumer()?,
-            // Until it runs.
-            origin: Origin::All,
             registry,
             definition,
             inbox,

@@ -10,9 +10,10 @@ use leftfold_store::consumers::{ConsumerName, InvalidConsumerName};
 use serde::{Deserialize, Serialize};
 
 use super::invalid::InvalidGroup;
+use crate::unsupported_stream::GROUP_PREFIX;
 
 /// What the names of definition streams begin with.
-pub(crate) const DEFINITION_PREFIX: &str = "$persistentsubscription-";
+pub(super) const DEFINITION_PREFIX: &str = GROUP_PREFIX;
 /// Bytes of a group's name, at most.
 const NAME_BYTES_MAX: usize = 255;
 /// Bytes of the text that stands for a group in the names of its consumer and of its definition stream, at most.

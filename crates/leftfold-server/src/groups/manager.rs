@@ -93,6 +93,8 @@ pub(crate) struct GroupState {
     pub(crate) status: Option<ConsumerStatus>,
     /// What this server knows; `None`: it does not act for the group.
     pub(crate) running: Option<GroupStatistics>,
+    /// The address of the server that acts for the group, if it is another one and renewed its claim lately.
+    pub(crate) owner_elsewhere: Option<String>,
     /// The newest event of the source.
     pub(crate) newest: Option<(u64, u64)>,
     /// The newest event through which everything is done with.
@@ -215,6 +217,7 @@ impl GroupManager {
             }
         };
         Ok(GroupState {
+            owner_elsewhere: runner::owner_elsewhere(&self.registry, status.as_ref()),
             status,
             running,
             newest: newest.map(|event| (event.position.get(), event.revision.get())),
@@ -230,3 +233,6 @@ impl GroupManager {
         statistics.await.ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,14 +8,15 @@
 //! - Definitions are events of system streams, so each store and each export has them. Checkpoints and parked events are
 //!   beside the log: they wake no reader.
 //!
-//! **Reading order:** `id`, `settings`, `definition`, `catalog`, `message`, `queue`, `strategy`, `source`, `manager`, `registry`,
-//! `runner`, `running`, `progress`, `parked`.
+//! **Reading order:** `id`, `settings`, `definition`, `catalog`, `message`, `queue`, `strategy`, `source`, `manager`, `holder`,
+//! `registry`, `runner`, `running`, `progress`, `parked`.
 
 mod catalog;
 mod command;
 mod definition;
 mod error;
 mod group_run;
+mod holder;
 mod id;
 mod invalid;
 mod manager;

@@ -13,7 +13,7 @@ use leftfold_store::{EventStore, consumers::ConsumerName};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{command::Command, definition::GroupDefinition, id::GroupId};
+use super::{command::Command, definition::GroupDefinition, holder::ServerIdentity, id::GroupId};
 
 /// Commands that wait for a group, at most; then their senders wait.
 const COMMANDS_MAX: usize = 1_024;
@@ -26,8 +26,7 @@ const RETRIED_GROUPS_MAX: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct GroupRegistry {
     pub(super) store: Arc<dyn EventStore>,
-    /// Where clients find this server.
-    pub(super) address: String,
+    pub(super) identity: ServerIdentity,
     pub(super) stopping: CancellationToken,
     running: Mutex<Runs>,
     retries: Mutex<HashMap<ConsumerName, HashMap<EventId, u32>>>,
@@ -80,7 +79,7 @@ impl GroupRegistry {
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
-            address,
+            identity: ServerIdentity::new(address),
             stopping,
             running: Mutex::default(),
             retries: Mutex::default(),

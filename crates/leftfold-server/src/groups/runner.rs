@@ -2,18 +2,20 @@
 //!
 //! **Owns:** [`run`]: the claim, and what is known before the first event. **Does not know:** what a running group does.
 //! **Invariants:** a group whose claim another server renews is not taken from it; consumers that wait for a group that does
-//! not start are told why.
+//! not start get the reason.
 
 use std::{sync::Arc, time::Duration};
 
-use leftfold_model::{EventId, Position};
-use leftfold_store::consumers::{Claim, ClaimRequest, ConsumerError, ListParked};
+use leftfold_model::Position;
+use leftfold_store::consumers::{Claim, ClaimRequest, ConsumerError, ConsumerStatus, ListParked};
 use tokio::time::sleep;
 
 use super::{
     error::GroupError,
     group_run::GroupRun,
+    holder::Owner,
     progress::CLAIM_TTL,
+    registry::GroupRegistry,
     running::Running,
     source::{self, Selection},
 };
@@ -24,11 +26,10 @@ const ALIVE_WITHIN: Duration = Duration::from_secs(6);
 const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Runs a group until no consumer needs it or it cannot go on.
-pub(super) async fn run(mut group: GroupRun) {
+pub(super) async fn run(group: GroupRun) {
     let started = async {
-        let source = &group.definition.id.source;
-        group.origin = source::origin(&*group.store, source).await?;
-        let selection = Selection::of(&group.definition, &group.origin)?;
+        let origin = source::origin(&*group.store, &group.definition.id.source).await?;
+        let selection = Selection::of(&group.definition, &origin).await?;
         let claim = claim(&group).await?;
         let parked = parked_behind(&group, claim.position).await?;
         Ok((Arc::new(selection), claim, parked))
@@ -43,11 +44,13 @@ pub(super) async fn run(mut group: GroupRun) {
 
 /// Claims the consumer of the group, unless its holder is there.
 async fn claim(group: &GroupRun) -> Result<Claim, GroupError> {
-    let holder = format!("{} {}", group.registry.address, EventId::fresh());
+    let identity = &group.registry.identity;
     // The log may have been imported since, and be shorter.
     let begin = group.definition.begin.min(group.store.head().await?);
+    let holder = identity.holder(group.serial);
     let request = ClaimRequest::new(group.consumer.clone(), holder, CLAIM_TTL).start(begin);
     let consumers = group.store.consumers();
+    let mut before = Duration::MAX;
     loop {
         let (holder, remaining) = match consumers.claim(&request).await {
             Ok(claim) => return Ok(claim),
@@ -56,18 +59,39 @@ async fn claim(group: &GroupRun) -> Result<Claim, GroupError> {
             }) => (holder, remaining),
             Err(error) => return Err(error.into()),
         };
-        let owner = holder.split(' ').next().unwrap_or_default();
-        let elsewhere = owner != group.registry.address && owner.contains(':');
-        if elsewhere && remaining > ALIVE_WITHIN {
-            return Err(GroupError::OwnedElsewhere {
-                group: group.definition.id.clone(),
-                owner: owner.to_owned(),
-            });
+        let group_id = || group.definition.id.clone();
+        match identity.owner(&holder) {
+            Owner::Other(owner) if remaining > ALIVE_WITHIN => {
+                return Err(GroupError::OwnedElsewhere {
+                    group: group_id(),
+                    owner: owner.to_owned(),
+                });
+            }
+            // What this server left behind when it was killed is not renewed.
+            Owner::SameAddress(owner) if remaining > before => {
+                return Err(GroupError::OwnerIndistinct {
+                    group: group_id(),
+                    owner: owner.to_owned(),
+                });
+            }
+            _ => before = remaining,
         }
         tokio::select! {
             () = group.registry.stopping.cancelled() => return Err(GroupError::Stopping),
             () = sleep(remaining.min(CLAIM_AGAIN_AFTER)) => {}
         }
+    }
+}
+
+/// Returns where the server is that acts for a group, if that is another one which renewed its claim lately.
+pub(super) fn owner_elsewhere(
+    registry: &GroupRegistry,
+    status: Option<&ConsumerStatus>,
+) -> Option<String> {
+    let (holder, remaining) = status?.holder.as_ref()?;
+    match registry.identity.owner(holder) {
+        Owner::Other(owner) if *remaining > ALIVE_WITHIN => Some(owner.to_owned()),
+        _ => None,
     }
 }
 

@@ -16,12 +16,13 @@ use super::{
     id::{DEFINITION_PREFIX, GroupSource},
     invalid::InvalidGroup,
     message::{LinkTarget, Message},
-    settings::GroupStart,
+    settings::{GroupSettings, GroupStart},
 };
 use crate::{
     event_filter::{EventFilter, INDEX_PREFIX},
     link,
     system_index::{IndexEntry, SystemIndex},
+    unsupported_stream,
 };
 
 /// Where the events of a group come from, once it is known whether its stream is one that is computed.
@@ -42,15 +43,17 @@ pub(super) async fn origin(
         GroupSource::Stream(stream) => stream,
     };
     let index = SystemIndex::named(stream);
-    let is_filter = stream.as_str().starts_with(INDEX_PREFIX);
-    if index.is_none() && !is_filter {
+    let expected = match stream.as_str().starts_with(INDEX_PREFIX) {
+        true => Some("a stream, or $all with this name as the only prefix of its filter"),
+        false => unsupported_stream::instead_of(stream),
+    };
+    if index.is_none() && expected.is_none() {
         return Ok(Origin::Stream(stream.clone()));
     }
     let state = store.stream_state(stream.clone()).await?;
-    match (state.status, index) {
-        (StreamStatus::Absent, Some(index)) => Ok(Origin::Index(Arc::new(index))),
-        (StreamStatus::Absent, None) => {
-            let expected = "a stream, or $all with this name as the only prefix of its filter";
+    match (state.status, index, expected) {
+        (StreamStatus::Absent, Some(index), _) => Ok(Origin::Index(Arc::new(index))),
+        (StreamStatus::Absent, None, Some(expected)) => {
             Err(InvalidGroup::new("source of a group", stream, expected).into())
         }
         _ => Ok(Origin::Stream(stream.clone())),
@@ -63,7 +66,7 @@ pub(super) struct Selection {
     origin: Origin,
     scope: Scope,
     query: Query,
-    filter: Option<EventFilter>,
+    filter: Option<Arc<EventFilter>>,
     start: GroupStart,
     resolve_links: bool,
 }
@@ -77,9 +80,14 @@ pub(super) struct Batch {
 }
 
 impl Selection {
-    pub(super) fn of(definition: &GroupDefinition, origin: &Origin) -> Result<Self, GroupError> {
-        let filter = definition.filter.as_ref();
-        let filter = filter.map(EventFilter::new).transpose()?;
+    pub(super) async fn of(
+        definition: &GroupDefinition,
+        origin: &Origin,
+    ) -> Result<Self, GroupError> {
+        let filter = match &definition.filter {
+            Some(spec) => Some(Arc::new(EventFilter::compile(spec).await?)),
+            None => None,
+        };
         let (scope, query) = match (origin, &filter) {
             (Origin::Stream(stream), _) => (Scope::Stream(stream.clone()), Query::All),
             (Origin::Index(index), _) => (index.scope(), index.query()),
@@ -94,6 +102,18 @@ impl Selection {
             start: definition.settings.start,
             resolve_links: definition.settings.resolve_links,
         })
+    }
+
+    /// Returns this selection under other settings. No update changes the filter.
+    pub(super) fn with_settings(&self, settings: &GroupSettings) -> Self {
+        Self {
+            origin: self.origin.clone(),
+            scope: self.scope.clone(),
+            query: self.query.clone(),
+            filter: self.filter.clone(),
+            start: settings.start,
+            resolve_links: settings.resolve_links,
+        }
     }
 
     /// Whether the group takes an event.

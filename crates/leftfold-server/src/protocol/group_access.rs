@@ -1,6 +1,6 @@
-//! The right to consume a group.
+//! Who consumes a group, and the right to do so.
 //!
-//! **Owns:** [`group_to_consume`]. **Does not know:** how a protocol names groups, or what consumers do.
+//! **Owns:** [`group_to_consume`], [`consumer_info`]. **Does not know:** how a protocol names groups, or what consumers do.
 //! **Invariants:** a caller without the right learns nothing about the group, not even whether it exists.
 
 use std::sync::Arc;
@@ -10,10 +10,29 @@ use leftfold_model::Read;
 use leftfold_store::ReadError;
 
 use crate::{
+    access::Principal,
     call,
-    groups::{GroupCatalog, GroupDefinition, GroupError, GroupId, GroupSource},
+    connection::Peer,
+    groups::{ConsumerInfo, GroupCatalog, GroupDefinition, GroupError, GroupId, GroupSource},
     state::ServerState,
 };
+
+/// Characters of the name of a connection that are kept.
+const CONNECTION_NAME_CHARS_MAX: usize = 255;
+
+/// Returns what operators are shown of a consumer: who the request is from, and what its connection calls itself.
+pub(super) fn consumer_info(peer: Option<&Peer>, connection_name: Option<&str>) -> ConsumerInfo {
+    let name = connection_name.unwrap_or_default().chars();
+    ConsumerInfo {
+        from: peer.map_or_else(String::new, |peer| peer.address.to_string()),
+        username: match call::principal() {
+            Principal::Anonymous => "anonymous".to_owned(),
+            Principal::User { login, .. } => login.to_string(),
+            Principal::Key { name, .. } => name.to_string(),
+        },
+        connection_name: name.take(CONNECTION_NAME_CHARS_MAX).collect(),
+    }
+}
 
 /// Returns the definition of a group that the principal of the request may consume.
 ///

@@ -18,7 +18,7 @@ use leftfold_proto::{
 use leftfold_store::consumers::CHANGES_MAX;
 
 use super::message_scanner::Field;
-use crate::access::GROUPS_MAX;
+use crate::{access::GROUPS_MAX, event_filter::PREFIXES_MAX};
 
 /// Appends in one message of a session.
 pub(super) const SESSION_APPENDS_MAX: usize = 1_024;
@@ -26,8 +26,6 @@ pub(super) const SESSION_APPENDS_MAX: usize = 1_024;
 const ENTRIES_MAX: usize = 1_024;
 /// Events that a consumer of a group acknowledges in one message.
 const ACKNOWLEDGED_MAX: usize = 10_000;
-/// Prefixes of a filter.
-const PREFIXES_MAX: usize = 1_024;
 /// Elements of a list or an object within properties.
 const VALUES_MAX: usize = 16 * 1_024;
 

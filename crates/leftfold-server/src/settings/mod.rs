@@ -108,7 +108,7 @@ settings! {
     /// What a read of the log, a category or a query gives of events that the caller may not read: filter leaves them out,
     /// refuse denies the read unless the caller may read every stream.
     restricted_reads: RestrictedReads = "filter",
-    /// Host name that gossip tells clients to connect to. Empty: the name they used.
+    /// Host name of this server that gossip, and servers that do not act for a group, tell clients. Empty: the name they used.
     advertised_host: String = "",
     /// Host names that HTTP requests may use, separated by commas, beside IP addresses, `localhost`, names without dots and
     /// `advertised_host`. An entry that begins with a dot allows every name below it, as in `.svc.cluster.local`.

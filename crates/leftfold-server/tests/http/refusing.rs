@@ -235,3 +235,67 @@ async fn parameters_that_are_forgotten_unknown_or_no_text_are_refused_everywhere
     assert_eq!(text["streams"], json!([]));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn streams_that_are_computed_or_kept_elsewhere_are_refused_by_name_and_never_empty() {
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
+    http.put("account-1", &["Opened"]).await;
+    for name in [
+        "$ce-account",
+        "$et-Opened",
+        "$bc-7",
+        "$category-account",
+        "$streams",
+        "$idx-all",
+        "$idx-ce-account",
+        "$scavenges",
+        "$stats-127.0.0.1:2113",
+        "$projections-$all",
+    ] {
+        for path in [
+            format!("/api/v1/streams/{name}/events"),
+            format!("/api/v1/streams/{name}/events?direction=backwards"),
+            format!("/api/v1/subscribe?stream={name}"),
+        ] {
+            let refused = http.get(&path).await.problem(400, "LF0001");
+            assert!(
+                refused["detail"].as_str().unwrap().contains(name),
+                "{path}: {refused}"
+            );
+        }
+        let query = http.post("/api/v1/query", &json!({"stream": name})).await;
+        query.problem(400, "LF0001");
+    }
+    // A stream of such a name that has events is that stream. Any other missing stream has no events.
+    http.put("$scavenges", &["Noted"]).await;
+    let page = http.get("/api/v1/streams/$scavenges/events").await.good();
+    assert_eq!(page["events"].as_array().unwrap().len(), 1);
+    http.get("/api/v1/streams/account-2/events").await.good();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn addresses_of_other_servers_that_this_one_has_not_are_not_found() {
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
+    http.put("account-1", &["Opened"]).await;
+    for path in [
+        "/streams/account-1",
+        "/streams/$all",
+        "/streams/$ce-account",
+        "/subscriptions",
+        "/subscriptions/account-1/g",
+        "/projections/any",
+        "/projections/all-non-transient",
+        "/projection/$by_category/state",
+        "/stats",
+        "/users",
+        "/admin/scavenge",
+        "/v2/indexes",
+    ] {
+        let refused = http.get(path).await;
+        assert!((400..500).contains(&refused.status), "{path}: {refused:?}");
+    }
+    server.stop().await;
+}

@@ -136,6 +136,27 @@ impl Groups {
         Ok(answer.subscription_info.unwrap())
     }
 
+    /// Asks for a group as a client that wants the server that acts for it.
+    pub(crate) async fn info_of_leader(
+        &self,
+        stream: &str,
+        group: &str,
+    ) -> Result<SubscriptionInfo, Status> {
+        let options = get_info_req::Options {
+            stream_option: Some(get_info_req::options::StreamOption::StreamIdentifier(name(
+                stream,
+            ))),
+            group_name: group.into(),
+        };
+        let mut request = tonic::Request::new(GetInfoReq {
+            options: Some(options),
+        });
+        let metadata = request.metadata_mut();
+        metadata.insert("requires-leader", "true".parse().unwrap());
+        let answer = self.0.clone().get_info(request).await?.into_inner();
+        Ok(answer.subscription_info.unwrap())
+    }
+
     /// Asks until the group is as it should be: what consumers say takes a moment to be written down.
     pub(crate) async fn info_when(
         &self,

@@ -2,7 +2,7 @@
 //!
 //! **Owns:** the rules of `PersistentSubscriptions`. **Does not know:** how a group shares its events; its model test does.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use leftfold_proto::event_store::client::{
@@ -12,6 +12,10 @@ use leftfold_proto::event_store::client::{
     },
     streams::read_req::options::{FilterOptions, filter_options},
     uuid::Value,
+};
+use leftfold_store::{
+    EventStore, MemoryStore, Subscription,
+    consumers::{ClaimRequest, ConsumerName},
 };
 use tonic::Code;
 
@@ -276,18 +280,155 @@ async fn a_group_of_everything_takes_what_its_filter_lets_pass() {
 }
 
 #[tokio::test]
+async fn operators_see_who_consumes_a_group_and_from_where() {
+    let server = TestServer::start().await;
+    let groups = Groups::new(&server).await;
+    groups.create("a", "g", defaults()).await.unwrap();
+    let consumer = groups.join(Some("a"), "g", 7).await.unwrap();
+    let info = groups.info("a", "g").await.unwrap();
+    let connection = &info.connections[0];
+    assert_eq!((info.connections.len(), connection.available_slots), (1, 7));
+    assert_eq!(connection.username, "anonymous");
+    let from: std::net::SocketAddr = connection.from.parse().unwrap();
+    assert!(from.ip().is_loopback() && from.port() != 0);
+    assert!(connection.observed_measurements.is_empty());
+    drop(consumer);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn extra_statistics_measure_what_consumers_take() {
+    let server = TestServer::start().await;
+    let (client, groups) = (TestClient::new(&server).await, Groups::new(&server).await);
+    let measured = Settings {
+        extra_statistics: true,
+        ..defaults()
+    };
+    groups.create("a", "g", measured).await.unwrap();
+    client.put("a", &["E"; 3]).await;
+    let mut consumer = groups.join(Some("a"), "g", 10).await.unwrap();
+    for _ in 0..2 {
+        let event = consumer.next().await.unwrap();
+        consumer.ack(&event);
+    }
+    consumer.next().await.unwrap();
+    let taken = |info: &SubscriptionInfo| info.total_in_flight_messages == 1;
+    let info = groups.info_when(("a", "g"), taken).await;
+    let connection = &info.connections[0];
+    assert_eq!((info.total_items, connection.total_items), (3, 3));
+    assert_eq!(
+        (connection.in_flight_messages, connection.available_slots),
+        (1, 9)
+    );
+    assert_eq!(info.outstanding_messages_count, 1);
+    let names = connection.observed_measurements.iter();
+    let names: Vec<_> = names.map(|measured| measured.key.as_str()).collect();
+    for name in [
+        "Mean",
+        "Median",
+        "Fastest",
+        "Quintile 5",
+        "99.9%",
+        "Highest",
+    ] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn checkpoints_and_parking_wake_no_reader_and_feed_no_group() {
+    let server = TestServer::start().await;
+    let (client, groups) = (TestClient::new(&server).await, Groups::new(&server).await);
+    groups
+        .create_of_all("all", FilterOption::NoFilter(Empty {}))
+        .await
+        .unwrap();
+    client.put("a", &["E"; 20]).await;
+    let head = server.store.head().await.unwrap();
+    let mut consumer = groups.join(None, "all", 10).await.unwrap();
+    let mut deliveries = server.store.subscribe(Subscription::after(head));
+    let first = deliveries.next().await.unwrap().unwrap();
+    assert!(first.events.is_empty() && first.caught_up);
+    for number in 0..20 {
+        let event = consumer.next().await.unwrap();
+        match number % 5 {
+            0 => consumer.nack(&event, Action::Park, "set aside"),
+            _ => consumer.ack(&event),
+        }
+    }
+    let all = ConsumerName::new("$persistentsubscription-$all::all#0").unwrap();
+    let consumers = server.store.consumers();
+    loop {
+        let status = consumers.status(&all).await.unwrap().unwrap();
+        if status.position == head && status.parked == 4 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        server.store.head().await.unwrap(),
+        head,
+        "nothing was appended"
+    );
+    assert!(consumer.answers.next().now_or_never().is_none());
+    assert!(deliveries.next().now_or_never().is_none());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_own_a_group_names_the_one_that_does() {
-    let store = TestServer::start().await;
-    let other = TestServer::new(std::sync::Arc::clone(&store.store), &[]).await;
-    let (here, there) = (Groups::new(&store).await, Groups::new(&other).await);
+    let owner = TestServer::start().await;
+    let other = TestServer::new(std::sync::Arc::clone(&owner.store), &[]).await;
+    let (here, there) = (Groups::new(&owner).await, Groups::new(&other).await);
     here.create("a", "g", defaults()).await.unwrap();
     let _consumer = here.join(Some("a"), "g", 10).await.unwrap();
-    let elsewhere = there.join(Some("a"), "g", 10).await.map(drop).unwrap_err();
     let not_leader = (Code::NotFound, Some("not-leader"));
-    assert_eq!(told(&elsewhere, "exception"), not_leader);
-    assert_eq!(elsewhere.message(), "Leader info available");
-    let port = store.address().rsplit(':').next();
-    assert_eq!(told(&elsewhere, "leader-endpoint-port").1, port);
+    let port = owner.address().rsplit(':').next();
+    for elsewhere in [
+        there.join(Some("a"), "g", 10).await.map(drop).unwrap_err(),
+        there.info_of_leader("a", "g").await.unwrap_err(),
+    ] {
+        assert_eq!(told(&elsewhere, "exception"), not_leader);
+        assert_eq!(elsewhere.message(), "Leader info available");
+        assert_eq!(told(&elsewhere, "leader-endpoint-port").1, port);
+    }
+    assert!(here.info_of_leader("a", "g").await.is_ok());
+    // A client that takes any server learns what is in the store.
+    let info = there.info("a", "g").await.unwrap();
+    assert!(info.connections.is_empty());
+}
+
+#[tokio::test]
+async fn two_servers_that_clients_cannot_tell_apart_are_refused_by_name() {
+    let store: std::sync::Arc<dyn EventStore> = std::sync::Arc::new(MemoryStore::new());
+    let group = "$persistentsubscription-a::g#0";
+    let server = TestServer::new(std::sync::Arc::clone(&store), &[]).await;
+    let groups = Groups::new(&server).await;
+    groups.create("a", "g", defaults()).await.unwrap();
+    let holder = format!("{} {} 1", server.address(), uuid::Uuid::new_v4().simple());
+    let consumers = store.consumers();
+    let ttl = Duration::from_secs(3_600);
+    let name = ConsumerName::new(group).unwrap();
+    let request = ClaimRequest::new(name, holder, ttl);
+    let claim = consumers.claim(&request).await.unwrap();
+    // The other server renews its claim while this one waits for the end of it.
+    let renewing = async {
+        for more in 1.. {
+            let longer = ttl + Duration::from_secs(more);
+            consumers.renew(&claim, longer).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let joining = groups.join(Some("a"), "g", 10);
+    let refused = tokio::select! {
+        joined = joining => joined.map(drop).unwrap_err(),
+        () = renewing => unreachable!("it renews until the join is refused"),
+    };
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert!(refused.message().contains("advertised_host"), "{refused:?}");
+    assert!(refused.message().contains(server.address()));
+    server.stop().await;
 }
 
 #[tokio::test]

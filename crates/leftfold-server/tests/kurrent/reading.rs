@@ -2,6 +2,7 @@
 //!
 //! **Owns:** the rules of `Read` that ends. **Does not know:** subscriptions.
 
+use futures_util::future::join_all;
 use leftfold_proto::event_store::client::{
     Empty,
     streams::{
@@ -17,8 +18,8 @@ use tonic::Code;
 
 use crate::{
     client::{
-        TestClient, any, backwards, entry, event, filtered, of_all, of_stream, read, success,
-        type_of, types,
+        TestClient, any, backwards, entry, event, filtered, of_all, of_stream, read, subscribed,
+        success, type_of, types,
     },
     test_server::TestServer,
 };
@@ -191,5 +192,28 @@ async fn filters_take_prefixes_and_expressions_that_look_ahead_and_refuse_bad_on
         .await
         .unwrap_err();
     assert!(refused.message().len() < 1_000, "it fits into headers");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn expressions_that_compile_to_much_are_refused_however_many_come_at_once() {
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
+    client.put("cart-1", &["One"]).await;
+    let costly = r"(?>\w{1000})".repeat(68);
+    let reads = (0..32).map(|number| {
+        let options = match number % 2 {
+            0 => filtered(of_all(), &costly, 32),
+            _ => subscribed(filtered(of_all(), &costly, 32)),
+        };
+        client.read(options)
+    });
+    for refused in join_all(reads).await {
+        let refused = refused.map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert!(refused.message().contains("too complex"), "{refused:?}");
+    }
+    let found = client.all(filtered(of_all(), "^cart-", 32)).await;
+    assert_eq!(types(&found), ["One"]);
     server.stop().await;
 }

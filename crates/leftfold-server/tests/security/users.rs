@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold_model::{Read, StreamName};
 use leftfold_proto::{
-    event_store::client::users::{
-        ChangePasswordReq, CreateReq, DetailsReq, DisableReq, change_password_req, create_req,
-        details_req, disable_req, users_client::UsersClient,
+    event_store::client::{
+        Empty, StreamIdentifier, persistent_subscriptions as groups,
+        persistent_subscriptions::persistent_subscriptions_client::PersistentSubscriptionsClient,
+        users::{
+            ChangePasswordReq, CreateReq, DetailsReq, DisableReq, change_password_req, create_req,
+            details_req, disable_req, users_client::UsersClient,
+        },
     },
     leftfold::v1::{HeadRequest, StatsRequest, store_client::StoreClient},
 };
@@ -215,4 +219,78 @@ async fn the_audit_is_chained_and_holds_no_password() {
         Some(&verify_audit(&events[0], None).unwrap().hash),
     )
     .unwrap_err();
+}
+
+fn account() -> StreamIdentifier {
+    StreamIdentifier {
+        stream_name: "account-1".to_owned().into(),
+    }
+}
+
+/// Creates the group `g` of a stream, joins it, and returns what is told of its consumers.
+async fn consumers_of_a_group(
+    channel: &Channel,
+    (login, password): (&str, &str),
+) -> Vec<groups::subscription_info::ConnectionInfo> {
+    use groups::{create_req, get_info_req, read_req, stream_options::RevisionOption};
+    let mut client = PersistentSubscriptionsClient::new(channel.clone());
+    let source = groups::StreamOptions {
+        stream_identifier: Some(account()),
+        revision_option: Some(RevisionOption::Start(Empty {})),
+    };
+    let settings = groups::Settings {
+        live_buffer_size: 500,
+        read_batch_size: 20,
+        history_buffer_size: 500,
+        consumer_strategy: "RoundRobin".into(),
+        ..groups::Settings::default()
+    };
+    let options = create_req::Options {
+        stream_option: Some(create_req::options::StreamOption::Stream(source)),
+        group_name: "g".into(),
+        settings: Some(settings),
+        ..create_req::Options::default()
+    };
+    let create = groups::CreateReq {
+        options: Some(options),
+    };
+    client.create(by(login, password, create)).await.unwrap();
+    let options = read_req::Options {
+        stream_option: Some(read_req::options::StreamOption::StreamIdentifier(account())),
+        group_name: "g".into(),
+        buffer_size: 10,
+        uuid_option: None,
+    };
+    let join = groups::ReadReq {
+        content: Some(read_req::Content::Options(options)),
+    };
+    let requests = stream::iter([join]).chain(stream::pending());
+    let joined = client.read(by(login, password, requests)).await.unwrap();
+    let mut answers = joined.into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    let options = get_info_req::Options {
+        stream_option: Some(get_info_req::options::StreamOption::StreamIdentifier(
+            account(),
+        )),
+        group_name: "g".into(),
+    };
+    let info = groups::GetInfoReq {
+        options: Some(options),
+    };
+    let info = client.get_info(by(login, password, info)).await.unwrap();
+    info.into_inner().subscription_info.unwrap().connections
+}
+
+#[tokio::test]
+async fn a_consumer_of_a_group_is_shown_with_its_login_and_address() {
+    let authority = Authority::new();
+    authority.issue("server", "leftfold");
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let server = TlsTestServer::start(store, &authority, &[]).await;
+    let password = server.first_password.clone().unwrap();
+    let channel = server.connect(&authority, None).await.unwrap();
+    let consumers = consumers_of_a_group(&channel, ("admin", &password)).await;
+    assert_eq!(consumers.len(), 1);
+    assert_eq!(consumers[0].username, "admin");
+    assert!(consumers[0].from.starts_with("127.0.0.1:"), "{consumers:?}");
 }

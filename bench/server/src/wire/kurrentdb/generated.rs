@@ -113,7 +113,7 @@ fn wire_uuid(most: u64, least: u64) -> WireUuid {
     }
 }
 
-fn identifier(stream: String) -> StreamIdentifier {
+pub(super) fn identifier(stream: String) -> StreamIdentifier {
     StreamIdentifier {
         stream_name: stream.into(),
     }

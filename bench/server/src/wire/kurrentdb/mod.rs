@@ -4,6 +4,7 @@
 //! **Invariants:** all appends of a value go through one call on one connection.
 
 pub(crate) mod generated;
+pub(crate) mod groups;
 pub(crate) mod published;
 
 use futures_util::future::BoxFuture;

@@ -422,7 +422,8 @@ impl Running {
         let newest = events.iter().rfind(|event| event.revision >= own)?;
         match catalog::change(newest) {
             Ok(Some(definition)) if definition.incarnation == own => {
-                self.apply(definition).err().map(End::Failed)
+                self.apply(definition);
+                None
             }
             Ok(_) => Some(End::Deleted),
             Err(error) => Some(End::Failed(error)),
@@ -430,16 +431,15 @@ impl Running {
     }
 
     /// Goes on with other settings. Consumers stay.
-    fn apply(&mut self, definition: GroupDefinition) -> Result<(), GroupError> {
+    fn apply(&mut self, definition: GroupDefinition) {
         if definition.settings == self.run.definition.settings {
-            return Ok(());
+            return;
         }
-        self.selection = Arc::new(Selection::of(&definition, &self.run.origin)?);
+        self.selection = Arc::new(self.selection.with_settings(&definition.settings));
         let after = self.queue.read_position();
         self.batches = self.selection.subscribe(&self.run.store, after);
         self.queue.set(definition.settings.clone());
         self.run.definition = definition;
-        Ok(())
     }
 
     /// Ends the group if it has had no consumers for long.

@@ -12,6 +12,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{
+    Extension,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header::USER_AGENT},
     response::{
@@ -31,9 +32,10 @@ use super::{
     problem::{Details, Problem, ProblemKind},
 };
 use crate::{
-    groups::{ConnectionInput, ConsumerInfo, DeliveredMessage, LinkTarget, Membership, NackAction},
+    connection::Peer,
+    groups::{ConnectionInput, DeliveredMessage, LinkTarget, Membership, NackAction},
     json::{Bounded, EventOutput},
-    protocol::group_access::group_to_consume,
+    protocol::group_access::{consumer_info, group_to_consume},
     state::ServerState,
 };
 
@@ -81,6 +83,7 @@ pub(super) async fn consume(
     State(shared): State<Arc<ServerState>>,
     GroupPath(id): GroupPath,
     QueryParams(params): QueryParams<ConsumeParams>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let window = params.window.unwrap_or(WINDOW);
@@ -89,11 +92,7 @@ pub(super) async fn consume(
         return Err(problem.with_value_and_limit(window, format!("1 to {WINDOW_MAX}")));
     }
     let agent = headers.get(USER_AGENT).and_then(|it| it.to_str().ok());
-    let info = ConsumerInfo {
-        connection_name: agent.unwrap_or_default().chars().take(255).collect(),
-        username: "anonymous".to_owned(),
-        from: String::new(),
-    };
+    let info = consumer_info(peer.as_deref(), agent);
     let definition = group_to_consume(&shared, &id).await?;
     let input = ConnectionInput { info, window };
     let joined = shared.groups.connect(&definition, input).await?;

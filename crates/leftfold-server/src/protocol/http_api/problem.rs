@@ -334,7 +334,8 @@ impl From<GroupError> for Problem {
             GroupError::SubscribersMax { max, .. } => {
                 Self::new(ProblemKind::FULL, text).with(|it| it.limit = Some(max.into()))
             }
-            GroupError::OwnedElsewhere { owner, .. } => {
+            GroupError::OwnedElsewhere { owner, .. }
+            | GroupError::OwnerIndistinct { owner, .. } => {
                 Self::new(ProblemKind::ELSEWHERE, text).with_value(owner)
             }
             GroupError::Damaged { .. } => Self::new(ProblemKind::CORRUPT, text),

@@ -30,7 +30,7 @@ use super::{
     extract::{self, Items, NoParams, QueryItemBody, QueryParams, RequestBody, StreamPath},
     problem::{Details, Problem},
 };
-use crate::{call, json::EventOutput, state::ServerState};
+use crate::{call, json::EventOutput, state::ServerState, unsupported_stream};
 
 /// Bytes of data, metadata and names on a page, unless its only event has more. A page is held in memory as a whole, as JSON
 /// beside the events themselves, so more would let a few hundred readers take gigabytes.
@@ -303,7 +303,9 @@ struct PageEvents {
 
 /// Reads events until the page is full, by number or by size; at least one, if there is one.
 async fn gather(shared: &ServerState, read: Read, limit: u64) -> Result<PageEvents, ReadError> {
-    let mut batches = shared.store().read(read);
+    let store = shared.store();
+    unsupported_stream::refuse_scope(&*store, &read.scope).await?;
+    let mut batches = store.read(read);
     let mut events = Vec::new();
     let (mut size, mut token) = (0, None);
     while let Some(batch) = batches.try_next().await? {

@@ -27,7 +27,7 @@ use axum::{
 };
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
-use leftfold_model::Position;
+use leftfold_model::{Position, Scope};
 use leftfold_store::{Delivery, ReadError, Subscription};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -42,6 +42,7 @@ use crate::{
     call::{self, QueryError},
     json::EventOutput,
     state::ServerState,
+    unsupported_stream,
 };
 
 /// The header with the last id that a browser received.
@@ -94,6 +95,7 @@ pub(super) async fn subscribe(
     let selected = Subscription::default()
         .scope(extract::scope(params.stream, params.category)?)
         .matching(extract::filter(params.types, params.tags)?);
+    refuse_unsupported(&shared, &selected.scope).await?;
     let (field, after) = match (headers.get(LAST_EVENT_ID), params.after.as_deref()) {
         (Some(id), _) => {
             let text = id.to_str().unwrap_or_default();
@@ -128,6 +130,17 @@ pub(super) async fn subscribe(
         Err(_) => {}
     }
     Ok(following.answer(&shared))
+}
+
+/// Refuses a stream that this server does not keep: nothing would ever come.
+async fn refuse_unsupported(shared: &ServerState, scope: &Scope) -> Result<(), Problem> {
+    let store = shared.store();
+    let asking = unsupported_stream::refuse_scope(&*store, scope);
+    match call::with_timeout(shared, FIRST_WORD_WITHIN, asking).await {
+        Ok(Err(ReadError::Invalid { reason })) => Err(Problem::invalid("stream", reason)),
+        // Whatever else is wrong, the subscription itself says so.
+        _ => Ok(()),
+    }
 }
 
 /// Returns the head of the log.

@@ -38,13 +38,14 @@ pub(super) fn spec(options: FilterOptions) -> Result<FilterSpec, Status> {
 }
 
 impl Filter {
-    pub(super) fn from_wire(options: FilterOptions) -> Result<Self, Status> {
+    pub(super) async fn from_wire(options: FilterOptions) -> Result<Self, Status> {
         let window = match options.window {
             Some(Window::Max(max)) => max,
             Some(Window::Count(_)) | None => WINDOW,
         };
         let times = options.checkpoint_interval_multiplier.max(1);
-        let filter = EventFilter::new(&spec(options)?).map_err(status::of_filter)?;
+        let filter = EventFilter::compile(&spec(options)?).await;
+        let filter = filter.map_err(status::of_filter)?;
         Ok(Self {
             filter,
             checkpoint_every: u64::from(window.max(1)) * u64::from(times),

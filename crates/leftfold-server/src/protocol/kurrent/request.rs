@@ -69,7 +69,7 @@ pub(super) enum Extent {
 }
 
 impl ReadRequest {
-    pub(super) fn from_wire(request: ReadReq) -> Result<Self, Status> {
+    pub(super) async fn from_wire(request: ReadReq) -> Result<Self, Status> {
         let options = request.options.ok_or_else(|| status::missing("options"))?;
         let ids = match options.uuid_option.and_then(|option| option.content) {
             Some(Content::String(_)) => UuidFormat::Text,
@@ -92,7 +92,7 @@ impl ReadRequest {
                 .control_option
                 .is_some_and(|control| control.compatibility >= 1),
         };
-        let (extent, target, filter) = target(options)?;
+        let (extent, target, filter) = target(options).await?;
         if extent == Extent::Subscription && direction == Direction::Backwards {
             return Err(Status::invalid_argument(
                 "a subscription cannot go backwards",
@@ -108,14 +108,14 @@ impl ReadRequest {
     }
 }
 
-fn target(options: Options) -> Result<(Extent, ReadTarget, Option<Filter>), Status> {
+async fn target(options: Options) -> Result<(Extent, ReadTarget, Option<Filter>), Status> {
     let extent = match options.count_option {
         Some(CountOption::Count(count)) => Extent::Count(count),
         Some(CountOption::Subscription(_)) => Extent::Subscription,
         None => return Err(status::missing("count_option")),
     };
     let filter = match options.filter_option {
-        Some(FilterOption::Filter(filter)) => Some(Filter::from_wire(filter)?),
+        Some(FilterOption::Filter(filter)) => Some(Filter::from_wire(filter).await?),
         Some(FilterOption::NoFilter(_)) | None => None,
     };
     let target = match options.stream_option {

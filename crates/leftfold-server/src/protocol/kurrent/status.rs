@@ -265,7 +265,7 @@ pub(super) fn group_failed(id: &GroupId, error: &GroupError) -> Status {
 }
 
 /// Another server has to be asked.
-fn not_leader(owner: &str) -> Status {
+pub(super) fn not_leader(owner: &str) -> Status {
     let (host, port) = owner.rsplit_once(':').unwrap_or((owner, ""));
     status(
         Code::NotFound,
@@ -306,6 +306,9 @@ pub(super) fn of_group(error: GroupError) -> Status {
         GroupError::Append(error) => of_append(&error),
         GroupError::Model(error) => invalid(&error),
         error @ GroupError::Invalid(_) => Status::invalid_argument(error.to_string()),
+        error @ GroupError::OwnerIndistinct { .. } => {
+            Status::failed_precondition(error.to_string())
+        }
         error @ GroupError::Damaged { .. } => Status::data_loss(error.to_string()),
         GroupError::Consumers(error @ ConsumerError::Unsupported { .. }) => {
             Status::unimplemented(error.to_string())

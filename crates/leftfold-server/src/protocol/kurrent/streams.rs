@@ -114,7 +114,7 @@ impl streams_server::Streams for Streams {
     type BatchAppendStream = BoxStream<'static, Result<BatchAppendResp, Status>>;
 
     async fn read(&self, request: Request<ReadReq>) -> Result<Response<Self::ReadStream>, Status> {
-        let request = ReadRequest::from_wire(request.into_inner())?;
+        let request = ReadRequest::from_wire(request.into_inner()).await?;
         self.answer(request).await.map(Response::new)
     }
 

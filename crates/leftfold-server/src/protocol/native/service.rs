@@ -8,7 +8,7 @@ use std::{future::Future, sync::Arc};
 
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
-use leftfold_model::{Append, Appended, StreamName};
+use leftfold_model::{Append, Appended, Scope, StreamName};
 use leftfold_proto::leftfold::v1::{self as wire, store_server::Store};
 use leftfold_store::AppendError;
 use tonic::{Request, Response, Status, Streaming};
@@ -18,7 +18,7 @@ use super::{
     chunked_append, consumers, decode, encode, session,
     status::ErrorResponse,
 };
-use crate::{call, state::ServerState};
+use crate::{call, state::ServerState, unsupported_stream};
 
 /// The service.
 #[derive(Debug)]
@@ -65,6 +65,13 @@ impl Native {
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Status> {
         answer::within_timeout(&self.shared, work).await
+    }
+
+    /// Refuses a stream that this server does not keep.
+    async fn refuse_unsupported(&self, scope: &Scope) -> Result<(), Status> {
+        let store = self.shared.store();
+        self.answer(unsupported_stream::refuse_scope(&*store, scope))
+            .await
     }
 
     /// Returns the messages of a stream that would not end by itself, until the server shuts down.
@@ -158,6 +165,7 @@ impl Store for Native {
 
     async fn read(&self, request: Request<wire::ReadRequest>) -> Answer<Self::ReadStream> {
         let read = decode::read(request.into_inner())?;
+        self.refuse_unsupported(&read.scope).await?;
         let batches = self.shared.store().read(read);
         Ok(Self::messages(batches, encode::read_batch))
     }
@@ -167,6 +175,7 @@ impl Store for Native {
         request: Request<wire::SubscribeRequest>,
     ) -> Answer<Self::SubscribeStream> {
         let subscription = decode::subscription(request.into_inner())?;
+        self.refuse_unsupported(&subscription.scope).await?;
         let deliveries = self.shared.store().subscribe(subscription);
         let followed = self.followed(deliveries, encode::delivery);
         // It ends by itself only when the store closes, and that happens when the server stops.

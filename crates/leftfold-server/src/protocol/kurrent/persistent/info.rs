@@ -2,18 +2,10 @@
 //!
 //! **Owns:** [`of`]. **Does not know:** how it is measured.
 
+use crate::groups::{ConsumerStatistics, GroupDefinition, GroupSource, GroupStart, GroupState};
 use leftfold_proto::event_store::client::persistent_subscriptions::{
     SubscriptionInfo,
     subscription_info::{ConnectionInfo, Measurement},
-};
-use tonic::Status;
-
-use super::super::status;
-use crate::{
-    groups::{
-        ConsumerStatistics, GroupCatalog, GroupDefinition, GroupSource, GroupStart, GroupState,
-    },
-    state::ServerState,
 };
 
 /// A number that this wire has fewer bits for.
@@ -26,13 +18,7 @@ fn large(number: u64) -> i64 {
 }
 
 /// A group and how it is doing.
-pub(super) async fn of(
-    shared: &ServerState,
-    catalog: &GroupCatalog,
-    definition: &GroupDefinition,
-) -> Result<SubscriptionInfo, Status> {
-    let state = shared.groups.state(catalog, definition).await;
-    let state = state.map_err(status::of_group)?;
+pub(super) fn of(definition: &GroupDefinition, state: GroupState) -> SubscriptionInfo {
     let settings = &definition.settings;
     let source = &definition.id.source;
     let place = |at: Option<(u64, u64)>| at.map(|at| place(source, at)).unwrap_or_default();
@@ -47,7 +33,7 @@ pub(super) async fn of(
         true => (0, running.pending),
         false => (running.pending, 0),
     };
-    Ok(SubscriptionInfo {
+    SubscriptionInfo {
         event_source: source.to_string(),
         group_name: definition.id.name.as_str().to_owned(),
         status,
@@ -76,7 +62,7 @@ pub(super) async fn of(
         named_consumer_strategy: settings.consumer_strategy.name().to_owned(),
         max_subscriber_count: small(settings.max_subscriber_count),
         parked_message_count: large(parked.saturating_sub(running.replaying)),
-    })
+    }
 }
 
 /// Whether a group has all there is, as far as that is known.

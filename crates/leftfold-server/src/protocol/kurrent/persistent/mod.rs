@@ -30,6 +30,9 @@ use crate::{
     state::ServerState,
 };
 
+/// The header of a client that wants the server that acts for a group.
+const REQUIRES_LEADER: &str = "requires-leader";
+
 /// The service.
 #[derive(Debug)]
 pub(super) struct PersistentSubscriptions(pub(super) Arc<ServerState>);
@@ -105,13 +108,20 @@ impl persistent_subscriptions_server::PersistentSubscriptions for PersistentSubs
         &self,
         request: Request<GetInfoReq>,
     ) -> Result<Response<GetInfoResp>, Status> {
+        let requires_leader = request.metadata().get(REQUIRES_LEADER);
+        let requires_leader = requires_leader.is_some_and(|value| value == "true");
         let options = request.into_inner().options;
         let options = options.ok_or_else(|| status::missing("options"))?;
         let source = request::source_of_info(options.stream_option)?;
         let catalog = self.catalog();
         let group = (source, options.group_name);
         let definition = self.definition(&catalog, group).await?;
-        let info = info::of(&self.0, &catalog, &definition).await?;
+        let state = self.0.groups.state(&catalog, &definition).await;
+        let state = state.map_err(status::of_group)?;
+        if let Some(owner) = state.owner_elsewhere.as_ref().filter(|_| requires_leader) {
+            return Err(status::not_leader(owner));
+        }
+        let info = info::of(&definition, state);
         Ok(Response::new(GetInfoResp {
             subscription_info: Some(info),
         }))
@@ -166,7 +176,8 @@ impl persistent_subscriptions_server::PersistentSubscriptions for PersistentSubs
         }
         let mut subscriptions = Vec::with_capacity(groups.len());
         for definition in &groups {
-            subscriptions.push(info::of(&self.0, &catalog, definition).await?);
+            let state = self.0.groups.state(&catalog, definition).await;
+            subscriptions.push(info::of(definition, state.map_err(status::of_group)?));
         }
         Ok(Response::new(ListResp { subscriptions }))
     }

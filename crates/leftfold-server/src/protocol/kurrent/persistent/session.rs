@@ -17,7 +17,7 @@ use leftfold_proto::event_store::client::{
         read_resp::{self, SubscriptionConfirmation},
     },
 };
-use tonic::{Request, Status, Streaming, metadata::MetadataMap};
+use tonic::{Request, Status, Streaming};
 
 use super::{
     super::{
@@ -28,8 +28,9 @@ use super::{
     request,
 };
 use crate::{
-    groups::{Connection, ConnectionInput, ConsumerInfo, DeliveredMessage, LinkTarget, NackAction},
-    protocol::group_access::group_to_consume,
+    connection::Peer,
+    groups::{Connection, ConnectionInput, DeliveredMessage, LinkTarget, NackAction},
+    protocol::group_access::{consumer_info, group_to_consume},
     state::ServerState,
 };
 
@@ -45,7 +46,9 @@ pub(super) async fn answers(
     shared: &ServerState,
     request: Request<Streaming<ReadReq>>,
 ) -> Result<BoxStream<'static, Answer>, Status> {
-    let info = consumer_info(request.metadata());
+    let name = request.metadata().get("connection-name");
+    let name = name.and_then(|value| value.to_str().ok());
+    let info = consumer_info(request.extensions().get::<Peer>(), name);
     let mut requests = request.into_inner();
     let first = requests.message().await?.and_then(|first| first.content);
     let Some(Content::Options(options)) = first else {
@@ -92,18 +95,6 @@ fn window(options: &Options) -> Result<usize, Status> {
         _ => Err(Status::invalid_argument(format!(
             "buffer_size is not valid: {size}; expected 1 to {WINDOW_MAX}"
         ))),
-    }
-}
-
-fn consumer_info(metadata: &MetadataMap) -> ConsumerInfo {
-    let text = |key: &str| {
-        let value = metadata.get(key).and_then(|value| value.to_str().ok());
-        value.unwrap_or_default().chars().take(255).collect()
-    };
-    ConsumerInfo {
-        from: String::new(),
-        username: "anonymous".to_owned(),
-        connection_name: text("connection-name"),
     }
 }
 
