@@ -5,15 +5,16 @@
 //! **Invariants:** sealing and merging each hold their own lock, so no two steps of one kind run at once; sealing only adds
 //! index files after those that are being merged; a file is removed only when no new view names it.
 
-use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
-use super::shared::EngineState;
+use super::{shared::EngineState, sync::MutexGuard};
 use crate::{
     cache::FileCache,
     disk::{FileKind, FileName},
     error::StorageError,
     index::{IndexFile, MemIndex, pick_merge},
     maintenance,
+    planted::{self, Planted},
     read::ViewSource,
     record::Checksum,
     recover::{ScannedSegment, scan_segment},
@@ -154,7 +155,9 @@ impl EngineState {
         };
         let frozen = maintenance::flush_index(handles, self.log, &sealed, tail)?;
         // Who looks at an older view finds the way when scavenging takes the files.
-        segment.replace(Arc::clone(&sealed));
+        if !planted::is(Planted::SealedNotLedOn) {
+            segment.replace(Arc::clone(&sealed));
+        }
         self.change(|view| {
             let same = |other: &Arc<Segment>| {
                 if other.first == sealed.first {

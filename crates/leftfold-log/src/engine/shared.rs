@@ -5,17 +5,18 @@
 //! **Invariants:** one small lock guards the replacement of the view; loading it takes none.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwap;
 use leftfold_model::Position;
 
-use super::{LogStats, scavenge_control::ScavengeControl};
+use super::{LogStats, scavenge_control::ScavengeControl, sync::Mutex};
 use crate::{
     index::MemIndex,
     limits::LogOptions,
+    planted::{self, Planted},
     read::{CommitNotifier, TouchedTerms, View, ViewSource},
     record::LogId,
     segment::{Segment, create},
@@ -69,8 +70,9 @@ impl EngineState {
 
     /// Replaces the view with a changed one.
     pub(super) fn change(&self, change: impl FnOnce(&mut View)) {
+        let early = planted::is(Planted::ViewReadBeforeLock).then(|| self.view());
         let _guard = self.change.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut view = View::clone(&self.view.load());
+        let mut view = View::clone(&early.unwrap_or_else(|| self.view()));
         change(&mut view);
         self.view.store(Arc::new(view));
     }
