@@ -120,7 +120,7 @@ impl EngineState {
     pub(crate) fn stats(&self) -> LogStats {
         let view = self.view();
         let segments = view.segments.list.iter();
-        let frozen = view.sources.frozen.iter();
+        let index_files = view.sources.index_files.iter();
         LogStats {
             events: view.head.get(),
             erased: segments
@@ -132,8 +132,8 @@ impl EngineState {
             log_bytes: segments
                 .map(|segment| u64::from(segment.locations.end()))
                 .sum(),
-            index_files: view.sources.frozen.len() as u64,
-            index_bytes: frozen.map(|frozen| frozen.bytes()).sum(),
+            index_files: view.sources.index_files.len() as u64,
+            index_bytes: index_files.map(|file| file.bytes()).sum(),
             appends: self.appends.load(Ordering::Relaxed),
             syncs: self.syncs.load(Ordering::Relaxed),
         }
