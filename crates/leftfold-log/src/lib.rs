@@ -24,6 +24,10 @@ mod recover;
 mod salvage;
 mod scavenge;
 mod segment;
+#[cfg(all(feature = "simulated-threads", not(test)))]
+#[doc(hidden)]
+pub mod simulated;
+mod sync;
 mod verify;
 
 pub use clock::{Clock, SystemClock};

@@ -10,7 +10,7 @@ use crate::{
     cache::FileCache,
     disk::{FileKind, FileName},
     error::StorageError,
-    index::{IndexFile, MemIndex, TailPostings, merge, write_frozen},
+    index::{IndexFile, MemIndex, TailPostings, merge, write_index_file},
     record::LogId,
     segment::{Locations, Segment, locations},
 };
@@ -59,7 +59,7 @@ pub(crate) fn flush_index(
             .saturating_add(u64::from(segment.locations.count()))
             .previous(),
     );
-    write_frozen(
+    write_index_file(
         handles,
         log,
         range,

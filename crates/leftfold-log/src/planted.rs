@@ -45,6 +45,20 @@ pub enum Planted {
     AnsweredBeforeDurable,
     /// What was looked up of streams before an append's turn is used although a segment was started since.
     StalePrepared,
+    /// A segment starts although a group of the one before it is being written.
+    RollDoesNotWait,
+    /// The writer thread is not woken for a group that is handed to it.
+    HandOverNotNotified,
+    /// A panic of a thread that writes leaves the queue open.
+    PanicLeavesQueueOpen,
+    /// A changed view is made of one that was read before the lock.
+    ViewReadBeforeLock,
+    /// Readers of an older view do not learn which segment was sealed.
+    SealedNotLedOn,
+    /// Readers of an older view do not learn which segment was rewritten.
+    RewrittenNotLedOn,
+    /// A full disk when the directory is synced counts as success.
+    FullAtDirectorySyncIgnored,
     /// The segment that it replaces is removed before the new one's name is durable.
     OldRemovedBeforeNewIsDurable,
 }

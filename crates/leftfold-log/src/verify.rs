@@ -124,11 +124,11 @@ impl Checker<'_> {
             if range.0 <= covered || !ends_a_segment {
                 continue;
             }
-            if let Ok(frozen) = IndexFile::open(self.handles, self.log, range) {
+            if let Ok(index_file) = IndexFile::open(self.handles, self.log, range) {
                 covered = range.1;
-                let frozen = Arc::new(frozen);
-                self.open.push((Arc::clone(&frozen), 0));
-                self.indexes.push(frozen);
+                let index_file = Arc::new(index_file);
+                self.open.push((Arc::clone(&index_file), 0));
+                self.indexes.push(index_file);
             }
         }
     }
@@ -169,16 +169,16 @@ impl Checker<'_> {
         let older: Vec<_> = self
             .indexes
             .iter()
-            .filter(|frozen| frozen.last() < first)
+            .filter(|index_file| index_file.last() < first)
             .cloned()
             .collect();
         let complete = older
             .last()
-            .map_or(Position::START, |frozen| frozen.last())
+            .map_or(Position::START, |index_file| index_file.last())
             .next()
             == first;
         complete.then(|| IndexSnapshot {
-            frozen: older.into(),
+            index_files: older.into(),
             tails: [].into(),
         })
     }
@@ -265,30 +265,30 @@ impl Checker<'_> {
         let covering = self
             .open
             .iter_mut()
-            .find(|(frozen, _)| frozen.first() <= first && last <= frozen.last());
-        let Some((frozen, counted)) = covering else {
+            .find(|(index_file, _)| index_file.first() <= first && last <= index_file.last());
+        let Some((index_file, counted)) = covering else {
             report.without_index += u64::from(!self.is_newest(first));
             return Ok(());
         };
-        *counted += compare(frozen, &gathered.tail, (first, last))?;
+        *counted += compare(index_file, &gathered.tail, (first, last))?;
         Ok(())
     }
 
     /// Checks what no single segment shows: that index files hold nothing else, and their filters.
     fn finish(&self, report: &mut VerifyReport) -> Result<(), StorageError> {
-        for (frozen, counted) in &self.open {
-            frozen.check_filter()?;
-            let mut scan = IndexScan::from(Arc::clone(frozen), &[]);
+        for (index_file, counted) in &self.open {
+            index_file.check_filter()?;
+            let mut scan = IndexScan::from(Arc::clone(index_file), &[]);
             let mut terms = 0;
             while scan.next()?.is_some() {
                 terms += 1;
             }
-            if (terms, *counted) != (frozen.terms(), frozen.postings()) {
+            if (terms, *counted) != (index_file.terms(), index_file.postings()) {
                 let what = format!(
                     "the file holds {} postings, the log {counted}",
-                    frozen.postings()
+                    index_file.postings()
                 );
-                return Err(StorageError::corrupt(frozen.name(), 0, what));
+                return Err(StorageError::corrupt(index_file.name(), 0, what));
             }
             report.indexes += 1;
             report.terms += terms;
@@ -300,7 +300,7 @@ impl Checker<'_> {
 
 /// Compares an index file with the terms of one segment; gives how many postings they have.
 fn compare(
-    frozen: &IndexFile,
+    index_file: &IndexFile,
     tail: &MemIndex,
     (first, last): (Position, Position),
 ) -> Result<u64, StorageError> {
@@ -308,30 +308,30 @@ fn compare(
     for of_tail in tail.shards().sorted() {
         let (term, expected): (_, Vec<u64>) = (of_tail.term, of_tail.positions().collect());
         counted += expected.len() as u64;
-        let found = postings_between(frozen, term, first, last)?;
+        let found = postings_between(index_file, term, first, last)?;
         if found != expected {
             let name = String::from_utf8_lossy(term.name()).into_owned();
             let what = format!(
                 "the postings of {name:?} from position {first} to {last} are not those of the log"
             );
-            return Err(StorageError::corrupt(frozen.name(), 0, what));
+            return Err(StorageError::corrupt(index_file.name(), 0, what));
         }
     }
     Ok(counted)
 }
 
 fn postings_between(
-    frozen: &IndexFile,
+    index_file: &IndexFile,
     term: &Term,
     first: Position,
     last: Position,
 ) -> Result<Vec<u64>, StorageError> {
     let mut found = Vec::new();
-    let Some(entry) = frozen.entry(term.as_bytes())? else {
+    let Some(entry) = index_file.entry(term.as_bytes())? else {
         return Ok(found);
     };
     let mut from = first.get();
-    while let Some(chunk) = frozen.chunk_after(&entry, from)? {
+    while let Some(chunk) = index_file.chunk_after(&entry, from)? {
         found.extend(
             chunk
                 .positions

@@ -6,6 +6,7 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
+use leftfold_model::Position;
 use leftfold_store::{AppendError, ReadError};
 use mongodb::error::{ErrorKind, WriteFailure};
 
@@ -82,6 +83,8 @@ pub(crate) enum Failure {
     Unexpected(String),
     #[error("stored data is damaged: {0}")]
     Damaged(String),
+    #[error("head of the log went back from {known} to {found}: the server lost commits")]
+    HeadWentBack { known: Position, found: Position },
     #[error("a server that lags behind answered: commit {0} is missing there")]
     Stale(i64),
     #[error("gave up after {0:?}: other writers committed first every time")]
@@ -165,6 +168,9 @@ impl Failure {
         match self {
             Self::Damaged(_) => ReadError::Corrupt {
                 cause: Arc::new(self),
+            },
+            Self::HeadWentBack { .. } => ReadError::Invalid {
+                reason: self.to_string(),
             },
             other => ReadError::Unavailable {
                 cause: Arc::new(other),

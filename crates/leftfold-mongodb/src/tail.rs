@@ -3,7 +3,8 @@
 //! **Owns:** [`Tail`]: a cache of the newest commits, the task that polls for those of other processes, and subscriptions.
 //! **Does not know:** appends.
 //! **Invariants:** events are delivered in the order of positions after the checkpoint; all caught-up subscribers share one
-//! poll of the server; a commit that is missing in the cache is read from the server, so losing one costs time only.
+//! poll of the server; a commit that is missing in the cache is read from the server, so losing one costs time only; a log
+//! that lost commits ends every subscription with an error, because waiting for its head to return would skip events.
 
 use std::{
     collections::VecDeque,
@@ -23,7 +24,7 @@ use tokio::{
 use crate::{
     document::{CommitDocument, to_i64, to_u64},
     error::Failure,
-    log::{Log, Order},
+    log::{Log, Newest, Order},
     query::selects,
     read::{Reader, Selection},
 };
@@ -37,8 +38,10 @@ const DELIVERY_EVENTS: usize = 1_024;
 #[derive(Debug, Clone, Default)]
 struct Head {
     position: Position,
+    /// The newest commit that polling has seen.
+    polled: Option<Newest>,
     closed: bool,
-    /// Why the server could not be reached for longer than the options allow.
+    /// Why the server could not be reached for longer than the options allow, or which commits it lost.
     failed: Option<Failure>,
 }
 
@@ -147,7 +150,8 @@ impl Tail {
             && let Some(tail) = self.weak_self.upgrade()
         {
             commits.polling = true;
-            self.head.send_modify(|head| head.failed = None);
+            self.head
+                .send_modify(|head| (head.failed, head.polled) = (None, None));
             tokio::spawn(tail.poll());
         }
         receiver
@@ -168,9 +172,10 @@ impl Tail {
                 Ok(()) => answered = Instant::now(),
                 Err(failure) => {
                     tracing::debug!(%failure, "new commits not read");
-                    if answered.elapsed() > self.log.options().reconnect_timeout {
-                        self.lock().polling = false;
-                        self.head.send_modify(|head| head.failed = Some(failure));
+                    // A shorter log may be that of a server that lags behind; another commit in the place of a known one is not.
+                    let is_proven = matches!(&failure, Failure::HeadWentBack { known, found } if found >= known);
+                    if is_proven || answered.elapsed() > self.log.options().reconnect_timeout {
+                        self.fail(failure);
                         return;
                     }
                 }
@@ -182,18 +187,74 @@ impl Tail {
         }
     }
 
+    /// Ends polling, and every subscription that waits. What is cached belongs to a log that may be gone.
+    fn fail(&self, failure: Failure) {
+        let mut commits = self.lock();
+        commits.polling = false;
+        commits.recent.clear();
+        commits.bytes = 0;
+        drop(commits);
+        self.head.send_modify(|head| {
+            head.position = Position::START;
+            head.failed = Some(failure);
+        });
+    }
+
     async fn poll_once(&self) -> Result<(), Failure> {
-        let known = self.head.borrow().position;
-        if known == Position::START {
-            self.advance(self.log.head().await?);
-            return Ok(());
+        let (position, polled) = {
+            let head = self.head.borrow();
+            (head.position, head.polled.clone())
+        };
+        let newest = self.log.newest().await?;
+        let found = match &newest {
+            Some(newest) => Position::new(to_u64(newest.last)?),
+            None => Position::START,
+        };
+        let went_back = || Failure::HeadWentBack {
+            known: position,
+            found,
+        };
+        match (&polled, &newest) {
+            (None, Some(_)) if found < position => return Err(went_back()),
+            (None, Some(newest)) => {
+                if position > Position::START {
+                    self.push_after(position).await?;
+                }
+                self.note(newest.clone(), found);
+            }
+            (None, None) => {}
+            (Some(_), None) => return Err(went_back()),
+            (Some(polled), Some(newest)) if newest == polled => {}
+            (Some(polled), Some(newest)) if newest.number <= polled.number => {
+                return Err(went_back());
+            }
+            (Some(polled), Some(newest)) => {
+                // The commit that was the newest is still the one that the log continues from.
+                let identity = self.log.identity(polled.number).await?;
+                if identity.as_ref() != Some(&polled.identity) {
+                    return Err(went_back());
+                }
+                self.push_after(Position::new(to_u64(polled.last)?)).await?;
+                self.note(newest.clone(), found);
+            }
         }
-        let filter = doc! { "last": { "$gt": to_i64(known.get()) } };
+        Ok(())
+    }
+
+    /// Caches the commits behind a position, as many as a page holds.
+    async fn push_after(&self, position: Position) -> Result<(), Failure> {
+        let filter = doc! { "last": { "$gt": to_i64(position.get()) } };
         let page = self.log.page(filter, Order::OldestFirst).await?;
         for commit in page.commits {
             self.push(commit);
         }
         Ok(())
+    }
+
+    /// Takes note of the newest commit, which later polls must find again.
+    fn note(&self, newest: Newest, position: Position) {
+        self.head.send_modify(|head| head.polled = Some(newest));
+        self.advance(position);
     }
 }
 
@@ -277,7 +338,7 @@ impl Follower {
                 .wait_for(|head| head.position > after || head.closed || head.failed.is_some())
                 .await;
             match moved {
-                Ok(head) if head.position > after => {}
+                Ok(head) if head.failed.is_none() && head.position > after => {}
                 Ok(head) if head.closed => return Ok(None),
                 Ok(head) => return Err(head.failed.clone().unwrap_or(Failure::RuntimeEnded)),
                 Err(_) => return Ok(None),
@@ -297,6 +358,10 @@ impl Follower {
             let head = self.log.head().await?;
             self.tail.advance(head);
             if head <= self.after {
+                if self.watching.is_some() && head < self.after {
+                    // Polling finds out whether the server lags behind or lost commits.
+                    sleep(self.log.options().poll_interval).await;
+                }
                 return Ok(None);
             }
             let selection = Selection {

@@ -248,6 +248,19 @@ impl Oracle {
         self.compare(of_stream, events)
     }
 
+    /// Checks what a read returned that began at this head, some time ago: what was erased since may be there or not.
+    ///
+    /// # Errors
+    /// [`Violation`] if its events are not those acknowledged up to there.
+    pub fn check_prefix(&self, head: Position, events: &[RecordedEvent]) -> Result<(), Violation> {
+        let mut earlier = self.clone();
+        for erased in &mut earlier.cuts {
+            erased.through = Position::START;
+        }
+        let of_prefix = self.acked.iter().filter(|event| event.position <= head);
+        earlier.compare(of_prefix, events)
+    }
+
     fn compare<'a>(
         &self,
         expected: impl Iterator<Item = &'a RecordedEvent>,

@@ -5,6 +5,7 @@
 //! **Invariants:** after every step readers see exactly what was acknowledged; an error that no fault explains is a violation.
 
 mod draw;
+mod held_cursor;
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
@@ -13,7 +14,7 @@ use leftfold_model::{
     Append, Appended, ErrorChain, Position, Read, RecordedEvent, Revision, Timestamp,
 };
 
-use self::draw::name;
+use self::{draw::name, held_cursor::HeldCursor};
 use crate::{CrashKind, Fault, Oracle, Rng, SimDisk, Violation, disk::Op, oracle::Verdict};
 
 /// Number of remembered appends, to be repeated later.
@@ -56,6 +57,8 @@ pub struct Simulation {
     pub chance: Rng,
     judge: Oracle,
     core: Option<Core>,
+    /// A read that began some steps ago.
+    held: Option<HeldCursor>,
     numbers: u64,
     remembered: Vec<(Append, Appended)>,
     unsettled: Vec<Append>,
@@ -71,6 +74,7 @@ impl Simulation {
             chance: Rng::of(seed),
             judge: Oracle::default(),
             core: None,
+            held: None,
             numbers: 0,
             remembered: Vec::new(),
             unsettled: Vec::new(),
@@ -159,7 +163,7 @@ impl Simulation {
 
     /// Crashes and restarts the process or the machine.
     pub fn restart(&mut self, loss: CrashKind) {
-        self.core = None;
+        (self.core, self.held) = (None, None);
         self.disk.restart(loss, &mut self.chance);
     }
 
@@ -441,6 +445,8 @@ impl Simulation {
     /// # Errors
     /// [`Violation`] if the stop fails for no reason.
     pub fn close(&mut self) -> Result<(), Violation> {
+        // A cursor outlives the log that it reads.
+        self.advance_cursor(u64::MAX)?;
         let Some(core) = self.core.take() else {
             return Ok(());
         };
@@ -486,7 +492,7 @@ impl Simulation {
             };
             self.restart(loss);
             let nth = 1 + self.chance.below(6);
-            self.disk.fail(fault.map(|op| Fault { op, nth }));
+            self.disk.fail(fault.map(|op| Fault::io(op, nth)));
         }
         self.disk.set_capacity(None);
         self.open()?;
@@ -516,11 +522,16 @@ impl Simulation {
                 }
                 self.commit(&group)
             }
-            55..71 => {
+            55..60 => self.hold_cursor(),
+            60..66 => {
+                let batches = 1 + self.chance.below(20);
+                self.advance_cursor(batches)
+            }
+            66..75 => {
                 let steps = 1 + self.chance.below(3);
                 self.maintain(steps)
             }
-            71..75 => {
+            75..79 => {
                 let cuts: Vec<Truncation> = (0..1 + self.chance.below(2))
                     .map(|_| Self::cut(self.chance.below(4), self.chance.below(20)))
                     .collect();
@@ -531,24 +542,11 @@ impl Simulation {
                 let segments = 1 + self.chance.below(4);
                 self.scavenge(&cuts, options, segments)
             }
-            75..83 => self.repeat(),
-            83..87 => self.retry_unknown(),
+            79..84 => self.repeat(),
+            84..87 => self.retry_unknown(),
             87..94 => {
-                let ops = [
-                    Op::Sync,
-                    Op::Sync,
-                    Op::Sync,
-                    Op::SyncDir,
-                    Op::Write,
-                    Op::Open,
-                    Op::Read,
-                    Op::List,
-                    Op::Lock,
-                ];
-                let number = usize::try_from(self.chance.below(ops.len() as u64)).unwrap_or(0);
-                let nth = 1 + self.chance.below(3);
-                let op = ops.get(number).copied().unwrap_or(Op::Sync);
-                self.disk.fail(Some(Fault { op, nth }));
+                let fault = self.fault();
+                self.disk.fail(Some(fault));
                 Ok(())
             }
             94..97 => {

@@ -22,6 +22,7 @@ pub const ALL: &[(&str, Script)] = &[
     ("reopen without close", reopen_without_close),
     ("upkeep of several segments", upkeep),
     ("disk full and freed", disk_full),
+    ("disk full when a segment's name is synced", full_at_roll),
     ("failed sync, restart, power cut", failed_sync),
     ("power cut twice", power_cut_twice),
     ("repeated appends over restarts", repeated_appends),
@@ -117,13 +118,24 @@ fn disk_full(run: &mut Simulation) -> Result<(), Violation> {
     run.commit(&[append])
 }
 
+fn full_at_roll(run: &mut Simulation) -> Result<(), Violation> {
+    let append = run.request(1, 20, 50);
+    run.commit(&[append])?;
+    run.disk.fail(Some(Fault::full(Op::SyncDir, 1)));
+    let append = run.request(1, 20, 50);
+    run.commit(&[append])?;
+    run.disk.fail(None);
+    for _ in 0..2 {
+        let append = run.request(1, 2, 50);
+        run.commit(&[append])?;
+    }
+    Ok(())
+}
+
 fn failed_sync(run: &mut Simulation) -> Result<(), Violation> {
     let append = run.request(1, 1, 100);
     run.commit(&[append])?;
-    run.disk.fail(Some(Fault {
-        op: Op::Sync,
-        nth: 1,
-    }));
+    run.disk.fail(Some(Fault::io(Op::Sync, 1)));
     let append = run.request(1, 1, 100);
     run.commit(&[append])?;
     if run.disk.is_crashed() {
@@ -205,7 +217,7 @@ fn scavenge_with_failed_syncs(run: &mut Simulation) -> Result<(), Violation> {
         (Op::SyncDir, 1),
         (Op::SyncDir, 2),
     ] {
-        run.disk.fail(Some(Fault { op, nth }));
+        run.disk.fail(Some(Fault::io(op, nth)));
         run.scavenge(
             &[Simulation::cut(0, 100)],
             ScavengeOptions::default(),

@@ -40,6 +40,7 @@ const TABLES: &[Layers] = &[
         krate: "leftfold-log",
         parent: "",
         layers: &[
+            &["simulated"],                     // the engine over threads of a scheduler
             &["engine"],                        // threads, channels, the public interface
             &["salvage", "scavenge", "verify"], // whole-log procedures on what recovery understands
             &["recover"],                       // makes an open log of files
@@ -51,7 +52,7 @@ const TABLES: &[Layers] = &[
             &["atomic_file"],                   // how several structures write a file
             &["error"], // names the file that failed, so it stands on the disk's names
             &["disk"],
-            &["limits", "clock", "planted"],
+            &["limits", "clock", "planted", "sync"],
         ],
     },
     Layers {
@@ -205,7 +206,12 @@ const TABLES: &[Layers] = &[
     Layers {
         krate: "leftfold-sim",
         parent: "",
-        layers: &[&["scenario"], &["run"], &["disk", "oracle"], &["rng"]],
+        layers: &[
+            &["scenario"],
+            &["run", "threads"], // histories without threads, and with them
+            &["disk", "oracle"],
+            &["rng"],
+        ],
     },
     Layers {
         krate: "xtask",

@@ -32,7 +32,11 @@ const RESTRICTED_APIS: [RestrictedApi; 2] = [
     },
     RestrictedApi {
         path: "std::thread",
-        only: &["crates/leftfold-log/src/engine/"],
+        only: &[
+            "crates/leftfold-log/src/engine/",
+            "crates/leftfold-log/src/simulated/",
+            "crates/leftfold-log/src/sync.rs",
+        ],
         why: "the simulation steps the engine without threads; a hidden one makes runs differ",
         fix: "return the work to the engine, which spawns",
     },

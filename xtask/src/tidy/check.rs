@@ -10,17 +10,22 @@ use crate::{
     violation::Violation,
 };
 
-use super::{form, glossary, links, map, names};
+use super::{form, glossary, ledger, links, map, names};
 
 /// Every breach of form in the tree, in the order of the files.
 pub(crate) fn check(tree: &Tree) -> Result<Vec<Violation>, CheckError> {
     let mut found = Vec::new();
     let banned = glossary::banned(&tree.text(glossary::DOCUMENT)?);
+    let mut known = ledger::Known::default();
     for path in tree.files("rs")? {
+        known.add(&path, &tree.text(&path)?);
         let source = Source::new(path.clone(), tree.text(&path)?);
         found.extend(form::check(&source));
         found.extend(names::check(&source));
         found.extend(glossary::check(&source, &banned)?);
+    }
+    if tree.has(ledger::DOCUMENT) {
+        found.extend(ledger::check(&tree.text(ledger::DOCUMENT)?, &known));
     }
     for path in tree.files("md")? {
         let text = tree.text(&path)?;

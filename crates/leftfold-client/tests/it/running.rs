@@ -117,6 +117,26 @@ impl Running {
         });
     }
 
+    /// Copies the directory of a server that was stopped.
+    pub(crate) fn back_up(&self) -> TempDir {
+        assert!(
+            self.life.is_none(),
+            "a server that runs changes its directory"
+        );
+        let copy = tempfile::tempdir().unwrap();
+        copy_files(self.directory.path(), copy.path());
+        copy
+    }
+
+    /// Puts a copy in the place of the directory of a server that was stopped.
+    pub(crate) fn restore(&mut self, copy: TempDir) {
+        assert!(
+            self.life.is_none(),
+            "a server that runs keeps its directory"
+        );
+        self.directory = copy;
+    }
+
     /// Ends it in order.
     pub(crate) async fn stop(&mut self) {
         let life = self.life.take().unwrap();
@@ -150,6 +170,13 @@ async fn come_up(directory: &Path) -> Server {
             return bind(Arc::new(store), &[]).await.unwrap();
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }
 

@@ -35,6 +35,10 @@ impl RealDisk {
                 .mode(0o700)
                 .create(&directory)?;
             sync_parents(&directory)?;
+        } else if fs::read_dir(&directory)?.next().is_none() {
+            // A process that made it may have been killed before it synced the name. Where the name cannot be synced, as in
+            // parents of a read-only system, it is not new.
+            let _ = sync_parents(&directory);
         }
         let handle = open_directory(&directory)?;
         Ok(Self { directory, handle })

@@ -14,10 +14,9 @@
 
 use std::{
     sync::{
-        Arc, Condvar, LockResult, Mutex, MutexGuard,
+        Arc, LockResult,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -30,10 +29,12 @@ use super::{
     maintenance_thread::MaintenanceThread,
     queue::Answer,
     shared::EngineState,
+    sync::{self, Condvar, Mutex, MutexGuard},
 };
 use crate::{
     append::{LogSnapshot, PreparedLookups},
     error::StorageError,
+    planted::{self, Planted},
     read::ViewSource,
 };
 
@@ -150,7 +151,7 @@ struct CloseOnPanic<'a>(&'a CommitQueue);
 
 impl Drop for CloseOnPanic<'_> {
     fn drop(&mut self) {
-        if thread::panicking() {
+        if sync::panicking() && !planted::is(Planted::PanicLeavesQueueOpen) {
             self.0.end();
         }
     }
@@ -287,7 +288,7 @@ impl CommitQueue {
         let all = self.delay_owed.fetch_add(nanos, Ordering::Relaxed) + nanos;
         if all >= PAUSE_NANOS {
             self.delay_owed.store(0, Ordering::Relaxed);
-            thread::sleep(Duration::from_nanos(all.min(20 * PAUSE_NANOS)));
+            sync::sleep(Duration::from_nanos(all.min(20 * PAUSE_NANOS)));
         }
     }
 
@@ -382,7 +383,7 @@ impl CommitQueue {
         change: impl FnOnce(&mut Core) -> Result<(), AppendError>,
     ) -> Result<Guard<'a>, AppendError> {
         state.is_draining = true;
-        while !state.is_idle() {
+        while !state.is_idle() && !planted::is(Planted::RollDoesNotWait) {
             state = self.wait_for_progress(state);
         }
         state.writer = Writer::Rolling;
@@ -423,7 +424,9 @@ impl CommitQueue {
     fn hand_off(&self, mut state: Guard<'_>) {
         if state.has_group() && !state.is_draining {
             state.writer = Writer::HandedOver;
-            self.handed_over.notify_one();
+            if !planted::is(Planted::HandOverNotNotified) {
+                self.handed_over.notify_one();
+            }
         } else {
             state.writer = Writer::Idle;
             self.notify_waiters(&state);

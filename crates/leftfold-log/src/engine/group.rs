@@ -5,11 +5,11 @@
 //! **Invariants:** a caller gets its answer only after the sync that covers it. That includes rejections, because they may
 //! depend on appends of the same group. A group that is dropped unfinished answers "outcome unknown" to its callers.
 
-use std::sync::{Arc, OnceLock, atomic::Ordering};
+use std::sync::{Arc, atomic::Ordering};
 
 use leftfold_model::{Appended, Conflict, Position};
 
-use super::{error::AppendError, queue::Answer, shared::EngineState};
+use super::{error::AppendError, queue::Answer, shared::EngineState, sync::OnceLock};
 use crate::{
     disk::{DiskFile, FileName},
     error::StorageError,

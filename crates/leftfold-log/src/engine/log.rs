@@ -7,8 +7,7 @@
 use std::{
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread,
+    sync::{Arc, PoisonError},
 };
 
 use leftfold_model::{Append, Appended, CurrentRevision, Position, Query, Read, Scope, StreamName};
@@ -21,6 +20,7 @@ use super::{
     queue::Queue,
     reader::Reader,
     slow_lane::SlowLane,
+    sync::{JoinHandle, Mutex, MutexGuard, spawn},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -70,15 +70,15 @@ pub(super) struct Running {
 /// The threads that were started, in the order in which they are joined.
 #[derive(Debug, Default)]
 struct Threads {
-    maintenance: Vec<thread::JoinHandle<()>>,
-    queue: Option<thread::JoinHandle<()>>,
+    maintenance: Vec<JoinHandle<()>>,
+    queue: Option<JoinHandle<()>>,
     /// Ends when the queue has ended and everything slow was staged.
-    slow: Option<thread::JoinHandle<()>>,
-    writer: Option<thread::JoinHandle<()>>,
+    slow: Option<JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 /// Starts a thread of this name.
-type Spawn<'a> = &'a dyn Fn(&str, Box<dyn FnOnce() + Send>) -> io::Result<thread::JoinHandle<()>>;
+type Spawn<'a> = &'a dyn Fn(&str, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
 
 impl Log {
     /// Opens the log in this directory, creating it if it is absent, and recovering it if necessary.
@@ -342,11 +342,11 @@ impl Running {
             let _ = thread.join();
         }
         self.queue.close();
-        let _ = threads.queue.map(thread::JoinHandle::join);
+        let _ = threads.queue.map(JoinHandle::join);
         self.slow.close();
-        let _ = threads.slow.map(thread::JoinHandle::join);
+        let _ = threads.slow.map(JoinHandle::join);
         let closed = self.commit_queue.close();
-        let _ = threads.writer.map(thread::JoinHandle::join);
+        let _ = threads.writer.map(JoinHandle::join);
         // No thread uses the files any more.
         lock.take();
         closed
@@ -358,10 +358,6 @@ impl Drop for Running {
         // Who wants to know calls close().
         let _ = self.close();
     }
-}
-
-fn spawn(name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<thread::JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
 /// Runs the append thread: stages queued appends until the queue is closed and empty.

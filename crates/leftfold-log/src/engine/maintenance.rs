@@ -5,15 +5,16 @@
 //! **Invariants:** sealing and merging each hold their own lock, so no two steps of one kind run at once; sealing only adds
 //! index files after those that are being merged; a file is removed only when no new view names it.
 
-use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
-use super::shared::EngineState;
+use super::{shared::EngineState, sync::MutexGuard};
 use crate::{
     cache::FileCache,
     disk::{FileKind, FileName},
     error::StorageError,
     index::{IndexFile, MemIndex, pick_merge},
     maintenance,
+    planted::{self, Planted},
     read::ViewSource,
     record::Checksum,
     recover::{ScannedSegment, scan_segment},
@@ -152,9 +153,11 @@ impl EngineState {
             Locations::Memory(_) => maintenance::seal(handles, self.log, segment)?,
             Locations::File(_) => Arc::clone(segment),
         };
-        let frozen = maintenance::flush_index(handles, self.log, &sealed, tail)?;
+        let index_file = maintenance::flush_index(handles, self.log, &sealed, tail)?;
         // Who looks at an older view finds the way when scavenging takes the files.
-        segment.replace(Arc::clone(&sealed));
+        if !planted::is(Planted::SealedNotLedOn) {
+            segment.replace(Arc::clone(&sealed));
+        }
         self.change(|view| {
             let same = |other: &Arc<Segment>| {
                 if other.first == sealed.first {
@@ -165,12 +168,12 @@ impl EngineState {
                 .clone()
             };
             view.segments.list = view.segments.list.iter().map(same).collect();
-            view.sources.frozen = view
+            view.sources.index_files = view
                 .sources
-                .frozen
+                .index_files
                 .iter()
                 .cloned()
-                .chain([frozen])
+                .chain([index_file])
                 .collect();
             view.sources.tails = view.sources.tails.iter().skip(1).cloned().collect();
         });
@@ -206,7 +209,7 @@ impl EngineState {
     fn rebuild_damaged_index(&self) -> Result<bool, StorageError> {
         let view = self.view();
         let handles = &view.segments.handles;
-        let mut files = view.sources.frozen.iter();
+        let mut files = view.sources.index_files.iter();
         let Some(damaged) = files.find(|file| file.is_damaged()) else {
             return Ok(false);
         };
@@ -220,11 +223,14 @@ impl EngineState {
             rebuilt.push(index);
         }
         self.change(|view| {
-            let mut frozen = view.sources.frozen.to_vec();
-            if let Some(at) = frozen.iter().position(|file| Arc::ptr_eq(file, damaged)) {
-                frozen.splice(at..=at, rebuilt.iter().cloned());
+            let mut index_files = view.sources.index_files.to_vec();
+            if let Some(at) = index_files
+                .iter()
+                .position(|file| Arc::ptr_eq(file, damaged))
+            {
+                index_files.splice(at..=at, rebuilt.iter().cloned());
             }
-            view.sources.frozen = frozen.into();
+            view.sources.index_files = index_files.into();
         });
         if rebuilt.iter().all(|file| file.name() != damaged.name()) {
             maintenance::remove_merged(handles, &[Arc::clone(damaged)])?;
@@ -262,14 +268,15 @@ impl EngineState {
 
     fn merge_adjacent(&self, idle: bool) -> Result<bool, StorageError> {
         let view = self.view();
-        let covered = |frozen: &Arc<IndexFile>| frozen.last().next().get() - frozen.first().get();
-        let covered: Vec<u64> = view.sources.frozen.iter().map(covered).collect();
+        let covered =
+            |index_file: &Arc<IndexFile>| index_file.last().next().get() - index_file.first().get();
+        let covered: Vec<u64> = view.sources.index_files.iter().map(covered).collect();
         let Some(run) = pick_merge(&covered, idle) else {
             return Ok(false);
         };
         let parts: Vec<Arc<IndexFile>> = view
             .sources
-            .frozen
+            .index_files
             .get(run.clone())
             .unwrap_or_default()
             .to_vec();
@@ -280,9 +287,9 @@ impl EngineState {
             return Ok(false);
         };
         self.change(|view| {
-            let mut frozen = view.sources.frozen.to_vec();
-            frozen.splice(run, [merged]);
-            view.sources.frozen = frozen.into();
+            let mut index_files = view.sources.index_files.to_vec();
+            index_files.splice(run, [merged]);
+            view.sources.index_files = index_files.into();
         });
         maintenance::remove_merged(handles, &parts)?;
         Ok(true)

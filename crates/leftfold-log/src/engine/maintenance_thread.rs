@@ -5,11 +5,14 @@
 //! like a failure and ends the thread.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
-use super::shared::EngineState;
+use super::{
+    shared::EngineState,
+    sync::{self, Condvar, Mutex, MutexGuard},
+};
 use crate::{error::StorageError, read::ViewSource};
 
 /// Pause of maintenance after an error of the disk, for example a full one.
@@ -115,7 +118,7 @@ struct ReportPanic<'a>(&'a MaintenanceThread);
 
 impl Drop for ReportPanic<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if sync::panicking() {
             let panicked = std::io::Error::other("maintenance thread panicked; reopen the log");
             let error = StorageError::directory("maintain", panicked);
             self.0.lock().failed = Some(Arc::new(error));
@@ -159,5 +162,33 @@ impl IdleDetector {
         };
         (self.appends, self.reads) = (appends, reads);
         matches!(resting, Wait::ForAMoment(_)) && self.rests > 0 && (unread || self.rests > LONG)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Core, LogOptions, SystemClock, disk::real::RealDisk};
+
+    #[test]
+    fn a_panic_of_a_step_is_reported_as_a_failure() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Arc::new(RealDisk::at(directory.path()).unwrap());
+        let core = Core::open(disk, LogOptions::default(), Arc::new(SystemClock)).unwrap();
+        let (shared, thread) = (
+            Arc::clone(core.shared()),
+            Arc::<MaintenanceThread>::default(),
+        );
+        thread.wake();
+        let running = Arc::clone(&thread);
+        let run = move || running.run(&shared, &|_| std::panic::resume_unwind(Box::new("a panic")));
+        let ended = sync::spawn("maintenance", Box::new(run)).unwrap().join();
+        assert!(ended.is_err());
+        let failed = thread.failed().expect("a failure");
+        assert!(text_of(&failed).contains("panicked"), "{failed}");
+    }
+
+    fn text_of(error: &StorageError) -> String {
+        leftfold_model::ErrorChain(error).to_string()
     }
 }

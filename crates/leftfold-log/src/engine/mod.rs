@@ -24,6 +24,8 @@ mod shared;
 mod slow_lane;
 mod stats;
 
+use super::sync;
+
 pub use self::core::Core;
 pub use error::{AppendError, CloseError};
 pub use log::Log;

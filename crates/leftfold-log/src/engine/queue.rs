@@ -8,13 +8,16 @@ use std::{
     collections::VecDeque,
     future::{Future, IntoFuture},
     pin::Pin,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::PoisonError,
     task::{Context, Poll},
 };
 
 use leftfold_model::{Append, Appended};
 
-use super::error::AppendError;
+use super::{
+    error::AppendError,
+    sync::{Condvar, Mutex, MutexGuard},
+};
 
 /// Maximum number of queued appends. Each waits for at most one group before its own.
 const QUEUE_APPENDS_MAX: usize = 8_192;

@@ -5,10 +5,11 @@
 
 use std::{
     cell::Cell,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{PoisonError, TryLockError},
     time::Duration,
 };
 
+use super::sync::{Condvar, Mutex, MutexGuard};
 use crate::scavenge::ScavengeError;
 
 /// Shortest sleep. Shorter waits add up until they are as long, because threads cannot sleep so shortly.

@@ -5,17 +5,18 @@
 //! **Invariants:** one small lock guards the replacement of the view; loading it takes none.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwap;
 use leftfold_model::Position;
 
-use super::{LogStats, scavenge_control::ScavengeControl};
+use super::{LogStats, scavenge_control::ScavengeControl, sync::Mutex};
 use crate::{
     index::MemIndex,
     limits::LogOptions,
+    planted::{self, Planted},
     read::{CommitNotifier, TouchedTerms, View, ViewSource},
     record::LogId,
     segment::{Segment, create},
@@ -69,8 +70,9 @@ impl EngineState {
 
     /// Replaces the view with a changed one.
     pub(super) fn change(&self, change: impl FnOnce(&mut View)) {
+        let early = planted::is(Planted::ViewReadBeforeLock).then(|| self.view());
         let _guard = self.change.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut view = View::clone(&self.view.load());
+        let mut view = View::clone(&early.unwrap_or_else(|| self.view()));
         change(&mut view);
         self.view.store(Arc::new(view));
     }
@@ -118,7 +120,7 @@ impl EngineState {
     pub(crate) fn stats(&self) -> LogStats {
         let view = self.view();
         let segments = view.segments.list.iter();
-        let frozen = view.sources.frozen.iter();
+        let index_files = view.sources.index_files.iter();
         LogStats {
             events: view.head.get(),
             erased: segments
@@ -130,8 +132,8 @@ impl EngineState {
             log_bytes: segments
                 .map(|segment| u64::from(segment.locations.end()))
                 .sum(),
-            index_files: view.sources.frozen.len() as u64,
-            index_bytes: frozen.map(|frozen| frozen.bytes()).sum(),
+            index_files: view.sources.index_files.len() as u64,
+            index_bytes: index_files.map(|file| file.bytes()).sum(),
             appends: self.appends.load(Ordering::Relaxed),
             syncs: self.syncs.load(Ordering::Relaxed),
         }

@@ -7,13 +7,16 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::PoisonError,
 };
 
 use foldhash::fast::RandomState;
 use leftfold_model::{Append, StreamName};
 
-use super::queue::Answer;
+use super::{
+    queue::Answer,
+    sync::{Condvar, Mutex, MutexGuard},
+};
 
 /// Appends that may wait.
 const APPENDS_MAX: usize = 1_024;

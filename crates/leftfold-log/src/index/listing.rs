@@ -46,9 +46,9 @@ impl Listing {
                 && after.as_ref().is_none_or(|after| term > after)
         };
         let scans = sources
-            .frozen
+            .index_files
             .iter()
-            .map(|frozen| (Scan::from(Arc::clone(frozen), from), None))
+            .map(|index_file| (Scan::from(Arc::clone(index_file), from), None))
             .collect();
         let tails = sources
             .tails

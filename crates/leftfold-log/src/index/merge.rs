@@ -114,7 +114,7 @@ impl writer::TermPostings for MergeIter {
                 if let Some((_, entry)) = std::mem::replace(&mut part.head, next) {
                     base.get_or_insert(entry.base);
                     self.current
-                        .push_back((Arc::clone(part.scan.frozen()), entry, 0));
+                        .push_back((Arc::clone(part.scan.index_file()), entry, 0));
                 }
             }
         }
@@ -122,8 +122,8 @@ impl writer::TermPostings for MergeIter {
     }
 
     fn next_postings(&mut self, postings: &mut Vec<u64>) -> Result<bool, StorageError> {
-        while let Some((frozen, entry, given)) = self.current.front_mut() {
-            if let Some(chunk) = frozen.chunk_at(entry, *given)? {
+        while let Some((index_file, entry, given)) = self.current.front_mut() {
+            if let Some(chunk) = index_file.chunk_at(entry, *given)? {
                 *given = chunk.ordinal + chunk.positions.len() as u64;
                 postings.extend_from_slice(&chunk.positions);
                 return Ok(true);

@@ -29,7 +29,7 @@ pub(crate) use scan::Scan;
 pub(crate) use set::PositionSet;
 pub(crate) use snapshot::IndexSnapshot;
 pub(crate) use term::{Term, TermKind, write as write_term};
-pub(crate) use writer::{TailPostings, write as write_frozen};
+pub(crate) use writer::{TailPostings, write as write_index_file};
 
 #[cfg(test)]
 mod tests;

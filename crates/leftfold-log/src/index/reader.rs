@@ -76,7 +76,7 @@ impl IndexFile {
             .size()
             .map_err(|e| StorageError::io("measure", &name, e))?;
         let seal = BlockChecksum::of(log, first, last);
-        let mut frozen = Self {
+        let mut index_file = Self {
             files: Arc::clone(files),
             pinned: OnceLock::new(),
             is_damaged: AtomicBool::new(false),
@@ -94,8 +94,8 @@ impl IndexFile {
             .checked_sub(EDGE_BYTES as u64)
             .filter(|&at| at >= EDGE_BYTES as u64);
         let footer_offset =
-            footer_offset.ok_or_else(|| frozen.damage(bytes, "the file is cut short"))?;
-        let header = frozen.read(0, EDGE_BYTES as u64)?;
+            footer_offset.ok_or_else(|| index_file.damage(bytes, "the file is cut short"))?;
+        let header = index_file.read(0, EDGE_BYTES as u64)?;
         if let Some(found) = newer_format(&header, log, first, last) {
             return Err(StorageError::NewerFormat {
                 file: name,
@@ -103,12 +103,12 @@ impl IndexFile {
                 newest: FORMAT,
             });
         }
-        check_header(&header, log, first, last).map_err(|m| frozen.malformed(0, &m))?;
-        let footer = frozen.read(footer_offset, EDGE_BYTES as u64)?;
+        check_header(&header, log, first, last).map_err(|m| index_file.malformed(0, &m))?;
+        let footer = index_file.read(footer_offset, EDGE_BYTES as u64)?;
         let footer = Footer::decode(&footer, seal, footer_offset);
-        frozen.footer = footer.map_err(|m| frozen.malformed(footer_offset, &m))?;
-        frozen.read_fences(footer_offset)?;
-        Ok(frozen)
+        index_file.footer = footer.map_err(|m| index_file.malformed(footer_offset, &m))?;
+        index_file.read_fences(footer_offset)?;
+        Ok(index_file)
     }
 
     fn read_fences(&mut self, end: u64) -> Result<(), StorageError> {

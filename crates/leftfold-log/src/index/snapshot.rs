@@ -22,7 +22,7 @@ use crate::{
 /// The index files and tails that a reader sees.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexSnapshot {
-    pub(crate) frozen: Arc<[Arc<IndexFile>]>,
+    pub(crate) index_files: Arc<[Arc<IndexFile>]>,
     pub(crate) tails: Arc<[Arc<MemIndex>]>,
 }
 
@@ -51,8 +51,8 @@ impl IndexSnapshot {
                 return Ok(base + count);
             }
         }
-        for frozen in self.frozen.iter().rev() {
-            if let Some(entry) = frozen.entry(stream.as_bytes())? {
+        for index_file in self.index_files.iter().rev() {
+            if let Some(entry) = index_file.entry(stream.as_bytes())? {
                 return Ok(entry.base.saturating_add(entry.count));
             }
         }
@@ -73,11 +73,11 @@ impl IndexSnapshot {
                 return Ok(tail.position_at(stream.as_bytes(), ordinal, through));
             }
         }
-        for frozen in self.frozen.iter().rev() {
-            if let Some(entry) = frozen.entry(stream.as_bytes())?
+        for index_file in self.index_files.iter().rev() {
+            if let Some(entry) = index_file.entry(stream.as_bytes())?
                 && let Some(ordinal) = revision.checked_sub(entry.base)
             {
-                let Some(chunk) = frozen.chunk_at(&entry, ordinal)? else {
+                let Some(chunk) = index_file.chunk_at(&entry, ordinal)? else {
                     return Ok(None);
                 };
                 let index =
@@ -131,15 +131,15 @@ impl IndexSnapshot {
                 return Ok(false);
             }
         }
-        for frozen in self.frozen.iter().rev() {
+        for index_file in self.index_files.iter().rev() {
             let unseen_from = match planted::is(Planted::HasAfterOffByOne) {
                 true => after.next(),
                 false => after,
             };
-            if frozen.last() <= unseen_from {
+            if index_file.last() <= unseen_from {
                 return Ok(false);
             }
-            let entry = frozen.entry(term)?;
+            let entry = index_file.entry(term)?;
             if entry.is_some_and(|entry| entry.last() > after.get()) {
                 return Ok(true);
             }
@@ -193,15 +193,15 @@ impl IndexSnapshot {
     }
 
     fn term(&self, term: Term, through: Position) -> Box<dyn PositionSet> {
-        let frozen = self
-            .frozen
+        let files = self
+            .index_files
             .iter()
-            .map(|frozen| TermReader::Frozen(Arc::clone(frozen), None));
+            .map(|index_file| TermReader::File(Arc::clone(index_file), None));
         let tails = self
             .tails
             .iter()
             .map(|tail| TermReader::Tail(Arc::clone(tail)));
-        Box::new(TermSet::new(term, frozen.chain(tails).collect(), through))
+        Box::new(TermSet::new(term, files.chain(tails).collect(), through))
     }
 }
 

@@ -15,14 +15,14 @@ use crate::error::StorageError;
 pub(crate) enum TermReader {
     Tail(Arc<MemIndex>),
     /// The entry is looked up when first needed, and remembered.
-    Frozen(Arc<IndexFile>, Option<Option<Entry>>),
+    File(Arc<IndexFile>, Option<Option<Entry>>),
 }
 
 impl TermReader {
     pub(crate) fn first(&self) -> Position {
         match self {
             Self::Tail(tail) => tail.first(),
-            Self::Frozen(frozen, _) => frozen.first(),
+            Self::File(index_file, _) => index_file.first(),
         }
     }
 
@@ -34,9 +34,9 @@ impl TermReader {
     ) -> Result<Option<Chunk>, StorageError> {
         match self {
             Self::Tail(tail) => Ok(tail.chunk_after(term.as_bytes(), position, through)),
-            Self::Frozen(frozen, _) if frozen.last() < position => Ok(None),
-            Self::Frozen(frozen, entry) => match resolve(frozen, entry, term)? {
-                Some(entry) => frozen.chunk_after(entry, position.get()),
+            Self::File(index_file, _) if index_file.last() < position => Ok(None),
+            Self::File(index_file, entry) => match resolve(index_file, entry, term)? {
+                Some(entry) => index_file.chunk_after(entry, position.get()),
                 None => Ok(None),
             },
         }
@@ -50,8 +50,8 @@ impl TermReader {
     ) -> Result<Option<Chunk>, StorageError> {
         match self {
             Self::Tail(tail) => Ok(tail.chunk_before(term.as_bytes(), position, through)),
-            Self::Frozen(frozen, entry) => match resolve(frozen, entry, term)? {
-                Some(entry) => frozen.chunk_before(entry, position.get()),
+            Self::File(index_file, entry) => match resolve(index_file, entry, term)? {
+                Some(entry) => index_file.chunk_before(entry, position.get()),
                 None => Ok(None),
             },
         }
@@ -59,12 +59,12 @@ impl TermReader {
 }
 
 fn resolve<'a>(
-    frozen: &IndexFile,
+    index_file: &IndexFile,
     known: &'a mut Option<Option<Entry>>,
     term: &Term,
 ) -> Result<Option<&'a Entry>, StorageError> {
     if known.is_none() {
-        *known = Some(frozen.entry(term.as_bytes())?);
+        *known = Some(index_file.entry(term.as_bytes())?);
     }
     Ok(known.as_ref().and_then(Option::as_ref))
 }

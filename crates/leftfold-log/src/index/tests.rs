@@ -63,14 +63,14 @@ fn add(tail: &MemIndex, seen: &mut BTreeMap<StreamName, u64>, position: u64, eve
 /// Indexes `events` with a new source after each of `truncations` events; the last source stays a tail.
 fn sources(disk: &RealDisk, events: &[Indexed], cut: usize, merge_first: usize) -> IndexSnapshot {
     let mut seen = BTreeMap::new();
-    let mut frozen: Vec<Arc<IndexFile>> = Vec::new();
+    let mut index_files: Vec<Arc<IndexFile>> = Vec::new();
     let mut tail = MemIndex::new(Position::FIRST);
     for (index, event) in events.iter().enumerate() {
         let position = index as u64 + 1;
         add(&tail, &mut seen, position, event);
         if (index + 1) % cut == 0 {
             let range = (tail.first(), Position::new(position));
-            write_frozen(
+            write_index_file(
                 &files(disk),
                 LOG,
                 range,
@@ -78,19 +78,19 @@ fn sources(disk: &RealDisk, events: &[Indexed], cut: usize, merge_first: usize) 
                 &|| true,
             )
             .unwrap();
-            frozen.push(Arc::new(IndexFile::open(&files(disk), LOG, range).unwrap()));
+            index_files.push(Arc::new(IndexFile::open(&files(disk), LOG, range).unwrap()));
             tail = MemIndex::new(Position::new(position + 1));
         }
     }
-    let run = merge_first.min(frozen.len());
+    let run = merge_first.min(index_files.len());
     if run > 1 {
-        merge(&files(disk), LOG, &frozen[..run], &|| true).unwrap();
-        let range = (frozen[0].first(), frozen[run - 1].last());
+        merge(&files(disk), LOG, &index_files[..run], &|| true).unwrap();
+        let range = (index_files[0].first(), index_files[run - 1].last());
         let merged = Arc::new(IndexFile::open(&files(disk), LOG, range).unwrap());
-        frozen.splice(..run, [merged]);
+        index_files.splice(..run, [merged]);
     }
     IndexSnapshot {
-        frozen: frozen.into(),
+        index_files: index_files.into(),
         tails: [Arc::new(tail)].into(),
     }
 }
@@ -154,9 +154,9 @@ proptest! {
     ) {
         let (_keep, disk) = disk();
         let sources = sources(&disk, &events, cut, merged);
-        // Frozen sources hold durable events only, so a reader's bound lies in the tail.
-        let frozen_through = sources.frozen.last().map_or(0, |frozen| frozen.last().get());
-        let through = through.max(frozen_through).min(events.len() as u64);
+        // Index files hold durable events only, so a reader's bound lies in the tail.
+        let indexed_through = sources.index_files.last().map_or(0, |index_file| index_file.last().get());
+        let through = through.max(indexed_through).min(events.len() as u64);
         for (scope, query) in queries() {
             let expected: Vec<u64> = (1..=through)
                 .filter(|&p| matches(&events[p as usize - 1], &scope, &query)).collect();
@@ -230,7 +230,7 @@ fn long_lists_are_found_by_ordinal_and_by_position() {
         tail.add(term.as_bytes(), Position::new(n * 3 + 1), 5);
     }
     let range = (Position::FIRST, Position::new(count * 3));
-    write_frozen(
+    write_index_file(
         &files(&disk),
         LOG,
         range,
@@ -238,9 +238,9 @@ fn long_lists_are_found_by_ordinal_and_by_position() {
         &|| true,
     )
     .unwrap();
-    let frozen = Arc::new(IndexFile::open(&files(&disk), LOG, range).unwrap());
+    let index_file = Arc::new(IndexFile::open(&files(&disk), LOG, range).unwrap());
     let sources = IndexSnapshot {
-        frozen: [Arc::clone(&frozen)].into(),
+        index_files: [Arc::clone(&index_file)].into(),
         tails: [].into(),
     };
     for ordinal in [0, 1, 127, 128, 32_767, 32_768, 65_535, 65_536, count - 1] {
@@ -274,16 +274,16 @@ fn everything(
     disk: &RealDisk,
     range: (Position, Position),
 ) -> Result<Vec<(Term, Vec<u64>)>, crate::StorageError> {
-    let frozen = Arc::new(IndexFile::open(&files(disk), LOG, range)?);
-    frozen.check_filter()?;
+    let index_file = Arc::new(IndexFile::open(&files(disk), LOG, range)?);
+    index_file.check_filter()?;
     let mut all = Vec::new();
-    let mut scan = Scan::from(Arc::clone(&frozen), &[]);
+    let mut scan = Scan::from(Arc::clone(&index_file), &[]);
     while let Some((term, entry)) = scan.next()? {
         let mut positions = Vec::new();
-        while let Some(chunk) = frozen.chunk_at(&entry, positions.len() as u64)? {
+        while let Some(chunk) = index_file.chunk_at(&entry, positions.len() as u64)? {
             positions.extend(chunk.positions);
         }
-        assert!(frozen.entry(term.as_bytes())?.is_some());
+        assert!(index_file.entry(term.as_bytes())?.is_some());
         all.push((term, positions));
     }
     Ok(all)
@@ -301,7 +301,7 @@ fn any_flipped_bit_and_any_cut_of_an_index_file_is_noticed() {
         );
     }
     let range = (Position::FIRST, Position::new(300));
-    let name = write_frozen(
+    let name = write_index_file(
         &files(&disk),
         LOG,
         range,

@@ -79,7 +79,7 @@ pub struct Cursor {
 impl Cursor {
     pub(crate) fn over(view: Arc<View>, read: &Read) -> Result<Self, ReadError> {
         // Each term looks at each source: a large query is no work for a thread that must not wait.
-        let sources = view.sources.frozen.len() + view.sources.tails.len();
+        let sources = view.sources.index_files.len() + view.sources.tails.len();
         let steps = (terms(&read.query) * sources) / PARTS_A_STEP;
         nowait::charge(u32::try_from(steps).unwrap_or(u32::MAX))?;
         let next = start(&view, read)?;

@@ -108,7 +108,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
         return Err(StorageError::corrupt(&lock, 0, "there is no segment").into());
     };
     let active = active::open(&handles, newest, &inventory, marker, options, &mut report)?;
-    remove_leftovers(disk.as_ref(), &inventory, &headers, &sealed.frozen)?;
+    remove_leftovers(disk.as_ref(), &inventory, &headers, &sealed.index_files)?;
     let mut list = sealed.segments;
     list.push(Arc::clone(&active.segment));
     let mut segments = Segments {
@@ -119,7 +119,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
     let recent = recent_ids(&mut segments, &headers, active.recent)?;
     let tail = Arc::new(active.tail);
     let sources = IndexSnapshot {
-        frozen: sealed.frozen.into(),
+        index_files: sealed.index_files.into(),
         tails: [Arc::clone(&tail)].into(),
     };
     let decider = AppendValidator {
@@ -175,7 +175,7 @@ fn create_log(
             seal: Checksum::of(log),
         },
         sources: IndexSnapshot {
-            frozen: [].into(),
+            index_files: [].into(),
             tails: [Arc::clone(&tail)].into(),
         },
         tail,
@@ -248,7 +248,7 @@ fn remove_leftovers(
     let covered = inventory.indexes.iter().filter(|&&(first, last)| {
         !used
             .iter()
-            .any(|frozen| (frozen.first(), frozen.last()) == (first, last))
+            .any(|index_file| (index_file.first(), index_file.last()) == (first, last))
     });
     let covered = covered.map(|&(first, last)| FileName::of(FileKind::Index { first, last }));
     let located =

@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct SealedSegments {
     pub(crate) segments: Vec<Arc<Segment>>,
-    pub(crate) frozen: Vec<Arc<IndexFile>>,
+    pub(crate) index_files: Vec<Arc<IndexFile>>,
 }
 
 pub(crate) fn open(
@@ -33,7 +33,7 @@ pub(crate) fn open(
 ) -> Result<SealedSegments, StorageError> {
     let mut older = SealedSegments {
         segments: Vec::new(),
-        frozen: Vec::new(),
+        index_files: Vec::new(),
     };
     for pair in headers.windows(2) {
         let [header, SegmentHeader { first: next, .. }] = pair else {
@@ -41,9 +41,9 @@ pub(crate) fn open(
         };
         let range = (header.first, next.previous());
         let covered = older
-            .frozen
+            .index_files
             .last()
-            .is_some_and(|frozen| frozen.last() >= range.1);
+            .is_some_and(|index_file| index_file.last() >= range.1);
         let index = if covered {
             None
         } else {
@@ -55,18 +55,18 @@ pub(crate) fn open(
                 older
                     .segments
                     .push(Arc::new(Segment::of(header, locations)));
-                older.frozen.extend(index);
+                older.index_files.extend(index);
             }
             (locations, indexed) => {
                 report.indexes_rebuilt += 1;
                 let (segment, tail) = rebuild(handles, header, locations)?;
                 match index {
                     None if !indexed => {
-                        older.frozen.push(maintenance::flush_index(
+                        older.index_files.push(maintenance::flush_index(
                             handles, header.log, &segment, &tail,
                         )?);
                     }
-                    index => older.frozen.extend(index),
+                    index => older.index_files.extend(index),
                 }
                 older.segments.push(segment);
             }

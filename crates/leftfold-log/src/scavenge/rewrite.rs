@@ -309,7 +309,9 @@ pub(crate) fn install(
         }
     })?;
     let new = Arc::new(Segment::of(&header, Locations::File(located)));
-    old.replace(Arc::clone(&new));
+    if !planted::is(Planted::RewrittenNotLedOn) {
+        old.replace(Arc::clone(&new));
+    }
     show(new);
     if planted::is(Planted::OldRemovedBeforeNewIsDurable) {
         return Ok(());

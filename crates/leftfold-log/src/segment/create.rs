@@ -109,7 +109,10 @@ pub(crate) fn segment(
         }
     };
     if !planted::is(Planted::NoDirectorySyncAtRoll) {
-        sync_dir(files.disk().as_ref())?;
+        match sync_dir(files.disk().as_ref()) {
+            Err(error) if error.is_full() && planted::is(Planted::FullAtDirectorySyncIgnored) => {}
+            synced => synced?,
+        }
     }
     Ok(file)
 }

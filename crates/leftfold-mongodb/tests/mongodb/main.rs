@@ -10,4 +10,5 @@ mod conformance;
 mod crashes;
 mod json;
 mod large;
+mod restored;
 mod server;

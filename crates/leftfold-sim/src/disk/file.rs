@@ -3,28 +3,25 @@
 //! **Owns:** [`SimFile`]. **Does not know:** the directory.
 //! **Invariants:** a handle that was opened before a crash does nothing after it; see [`super`].
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::io;
 
 use leftfold_log::disk::DiskFile;
 
-use super::{Fate, File, Op, Pending, State, broken, lock};
+use super::{Fate, File, Op, Pending, SimDisk, State, broken};
 
 /// One of so many questions whether bytes are in memory is answered with no.
 const MISSES_ONE_OF: u64 = 32;
 
 #[derive(Debug)]
 pub(super) struct SimFile {
-    pub(super) state: Arc<Mutex<State>>,
+    pub(super) disk: SimDisk,
     pub(super) file: u64,
     pub(super) life: u64,
 }
 
 impl SimFile {
     fn with<R>(&self, act: impl FnOnce(&mut State) -> io::Result<R>) -> io::Result<R> {
-        let mut state = lock(&self.state);
+        let mut state = self.disk.lock_state();
         state.alive(self.life)?;
         act(&mut state)
     }
@@ -61,6 +58,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
+        self.disk.interrupt(Op::Write);
         self.with(|state| {
             let at = usize::try_from(at).unwrap_or(usize::MAX);
             let grows = {
@@ -81,7 +79,7 @@ impl DiskFile for SimFile {
             let part = usize::try_from(state.trace % (buf.len() as u64 + 1)).unwrap_or(0);
             let written = match fate {
                 Fate::Done => buf,
-                Fate::Last | Fate::Failed => buf.get(..part).unwrap_or_default(),
+                Fate::Last | Fate::Failed(_) => buf.get(..part).unwrap_or_default(),
             };
             if let Some(file) = state.files.get_mut(&self.file) {
                 File::write(&mut file.cache, at, written);
@@ -90,11 +88,7 @@ impl DiskFile for SimFile {
                     bytes: written.to_vec(),
                 });
             }
-            if matches!(fate, Fate::Done) {
-                Ok(())
-            } else {
-                Err(broken())
-            }
+            fate.result()
         })
     }
 
@@ -108,6 +102,7 @@ impl DiskFile for SimFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.interrupt(Op::SetLen);
         self.with(|state| {
             let fate = state.fate(Op::SetLen, self.file)?;
             let len = usize::try_from(len).unwrap_or(usize::MAX);
@@ -116,11 +111,7 @@ impl DiskFile for SimFile {
                 file.cache.resize(len, 0);
                 file.pending.push(Pending::SetLen(len));
             }
-            if matches!(fate, Fate::Done) {
-                Ok(())
-            } else {
-                Err(broken())
-            }
+            fate.result()
         })
     }
 
@@ -145,6 +136,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.disk.interrupt(Op::Sync);
         self.with(|state| {
             let fate = state.fate(Op::Sync, self.file)?;
             let Some(file) = state.files.get_mut(&self.file) else {
@@ -157,9 +149,9 @@ impl DiskFile for SimFile {
                     Ok(())
                 }
                 Fate::Last => Err(broken()),
-                Fate::Failed => {
+                Fate::Failed(error) => {
                     file.pending.clear();
-                    Err(broken())
+                    Err(error.error())
                 }
             }
         })

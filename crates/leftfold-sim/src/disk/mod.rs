@@ -6,6 +6,7 @@
 //! only after a sync of the directory; a power cut keeps any part of what was not synced, in sectors of 512 bytes
 //! that may tear; a killed process loses nothing that was written.
 
+mod fault;
 mod file;
 
 use std::{
@@ -16,74 +17,13 @@ use std::{
 
 use leftfold_log::disk::{Disk, DiskFile, DiskLock, FileName, LockError};
 
+pub use fault::{CrashKind, Fault, FaultError, Interruption, Op};
 use file::SimFile;
 
 use crate::Rng;
 
 /// Bytes that are written together or not, most of the time.
 const SECTOR_BYTES: usize = 512;
-
-/// Operations that can fail.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Op {
-    /// A file is created.
-    Create,
-    /// Bytes are written.
-    Write,
-    /// A length is set.
-    SetLen,
-    /// A file is synced.
-    Sync,
-    /// A file gets another name.
-    Rename,
-    /// A name is removed.
-    Remove,
-    /// The directory is synced.
-    SyncDir,
-    /// A file is opened. This and what follows changes nothing, so that no crash is counted in it.
-    Open,
-    /// Bytes are read.
-    Read,
-    /// The directory is listed.
-    List,
-    /// The directory is locked.
-    Lock,
-}
-
-/// What happens to what was not synced.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CrashKind {
-    /// The power goes: all of it is lost.
-    All,
-    /// The power goes, but everything had reached the disk.
-    Nothing,
-    /// The power goes: each sector is lost or kept on its own, and some tear.
-    Sectors,
-    /// The power goes: what was written first is kept.
-    Prefix,
-    /// Only the process is killed.
-    Killed,
-}
-
-impl CrashKind {
-    /// All of them.
-    pub const EVERY: [CrashKind; 5] = [
-        CrashKind::All,
-        CrashKind::Nothing,
-        CrashKind::Sectors,
-        CrashKind::Prefix,
-        CrashKind::Killed,
-    ];
-}
-
-/// An operation that is going to fail with an I/O error: the `nth` of its kind from now on, counted from 1.
-#[derive(Clone, Copy, Debug)]
-pub struct Fault {
-    /// Which operations count.
-    pub op: Op,
-    /// Which of them fails.
-    pub nth: u64,
-}
 
 #[derive(Debug, Clone)]
 enum Pending {
@@ -172,6 +112,7 @@ struct State {
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    interruption: Option<Arc<dyn Interruption>>,
 }
 
 #[derive(Debug)]
@@ -202,7 +143,17 @@ enum Fate {
     Done,
     /// The machine stops in it: it may have reached the cache.
     Last,
-    Failed,
+    Failed(FaultError),
+}
+
+impl Fate {
+    fn result(self) -> io::Result<()> {
+        match self {
+            Self::Done => Ok(()),
+            Self::Last => Err(broken()),
+            Self::Failed(error) => Err(error.error()),
+        }
+    }
 }
 
 impl State {
@@ -224,6 +175,7 @@ impl State {
         {
             fault.nth = fault.nth.saturating_sub(1);
             if fault.nth == 0 {
+                let error = fault.error;
                 self.fault = None;
                 self.see(match op {
                     Op::Sync => "failed sync",
@@ -231,7 +183,7 @@ impl State {
                     Op::Write => "failed write",
                     _ => "failed other operation",
                 });
-                return Ok(Fate::Failed);
+                return Ok(Fate::Failed(error));
             }
         }
         Ok(Fate::Done)
@@ -294,7 +246,7 @@ impl State {
                 }
                 Err(broken())
             }
-            Fate::Failed => Err(broken()),
+            Fate::Failed(error) => Err(error.error()),
         }
     }
 
@@ -351,6 +303,27 @@ impl SimDisk {
         }
         drop(state);
         disk
+    }
+
+    /// Lets something happen before each operation of this clone that changes something, and of the files it opens.
+    #[must_use]
+    pub fn interrupted_by(mut self, interruption: Arc<dyn Interruption>) -> Self {
+        self.interruption = Some(interruption);
+        self
+    }
+
+    fn interrupt(&self, op: Op) {
+        if let Some(interruption) = &self.interruption {
+            interruption.before(op);
+        }
+    }
+
+    fn file(&self, state: &State, file: u64) -> Arc<dyn DiskFile> {
+        Arc::new(SimFile {
+            disk: self.clone(),
+            file,
+            life: state.life,
+        })
     }
 
     fn lock_state(&self) -> MutexGuard<'_, State> {
@@ -475,6 +448,7 @@ impl SimDisk {
 
 impl Disk for SimDisk {
     fn create(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>> {
+        self.interrupt(Op::Create);
         let mut state = self.lock_state();
         if state.live.contains_key(name) && !state.crashed {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -483,11 +457,7 @@ impl Disk for SimDisk {
         let file = state.next_file;
         state.files.insert(file, File::default());
         state.change(Op::Create, DirPending::Link(*name, file))?;
-        Ok(Arc::new(SimFile {
-            state: Arc::clone(&self.state),
-            file,
-            life: state.life,
-        }))
+        Ok(self.file(&state, file))
     }
 
     fn open(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>> {
@@ -495,20 +465,18 @@ impl Disk for SimDisk {
         state.alive(state.life)?;
         let file = state.find(name)?;
         state.look(Op::Open)?;
-        Ok(Arc::new(SimFile {
-            state: Arc::clone(&self.state),
-            file,
-            life: state.life,
-        }))
+        Ok(self.file(&state, file))
     }
 
     fn rename(&self, from: &FileName, to: &FileName) -> io::Result<()> {
+        self.interrupt(Op::Rename);
         let mut state = self.lock_state();
         let file = state.find(from)?;
         state.change(Op::Rename, DirPending::Rename(*from, *to, file))
     }
 
     fn remove(&self, name: &FileName) -> io::Result<()> {
+        self.interrupt(Op::Remove);
         let mut state = self.lock_state();
         state.find(name)?;
         state.change(Op::Remove, DirPending::Unlink(*name))
@@ -522,6 +490,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
+        self.interrupt(Op::SyncDir);
         let mut state = self.lock_state();
         match state.fate(Op::SyncDir, 0)? {
             Fate::Done => {
@@ -532,9 +501,9 @@ impl Disk for SimDisk {
                 Ok(())
             }
             Fate::Last => Err(broken()),
-            Fate::Failed => {
+            Fate::Failed(error) => {
                 state.pending.clear();
-                Err(broken())
+                Err(error.error())
             }
         }
     }

@@ -10,6 +10,7 @@ use leftfold_model::{
 };
 
 use super::Simulation;
+use crate::{Fault, disk::Op};
 
 impl Simulation {
     /// A new event with a number of its own and this many bytes of data.
@@ -115,6 +116,31 @@ impl Simulation {
             5 => ExpectedRevision::StreamExists,
             6 => ExpectedRevision::Exact(Revision::new(self.chance.below(events + 3))),
             _ => ExpectedRevision::Any,
+        }
+    }
+
+    /// A fault of one of the next operations of some kind.
+    pub(super) fn fault(&mut self) -> Fault {
+        const OPS: &[Op] = &[
+            Op::Sync,
+            Op::Sync,
+            Op::Sync,
+            Op::SyncDir,
+            Op::SyncDir,
+            Op::Create,
+            Op::Write,
+            Op::Rename,
+            Op::Open,
+            Op::Read,
+            Op::List,
+            Op::Lock,
+        ];
+        let number = usize::try_from(self.chance.below(OPS.len() as u64)).unwrap_or(0);
+        let op = OPS.get(number).copied().unwrap_or(Op::Sync);
+        let nth = 1 + self.chance.below(3);
+        match self.chance.percent(25) {
+            true => Fault::full(op, nth),
+            false => Fault::io(op, nth),
         }
     }
 

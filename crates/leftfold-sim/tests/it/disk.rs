@@ -42,10 +42,7 @@ fn a_failed_sync_forgets_the_bytes_and_the_next_one_succeeds() {
     let disk = with_file();
     let file = disk.open(&NAME).unwrap();
     file.write_all_at(b"new", 0).unwrap();
-    disk.fail(Some(Fault {
-        op: Op::Sync,
-        nth: 1,
-    }));
+    disk.fail(Some(Fault::io(Op::Sync, 1)));
     assert!(file.sync_data().is_err());
     assert!(file.sync_data().is_ok());
     assert_eq!(read(&disk, &NAME), b"new");

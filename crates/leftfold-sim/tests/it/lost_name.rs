@@ -49,10 +49,7 @@ fn stopped_with_an_unsynced_name() -> (SimDisk, u64) {
     // One less than fills the segment, so that it can hold another later.
     (2..SEGMENT_EVENTS).for_each(|_| next(&mut core));
     while core.maintain().unwrap() {}
-    disk.fail(Some(Fault {
-        op: Op::SyncDir,
-        nth: 1,
-    }));
+    disk.fail(Some(Fault::io(Op::SyncDir, 1)));
     core.close().unwrap();
     disk.restart(CrashKind::Killed, &mut Rng::of(0));
     assert_eq!(segments(&disk).len() as u64, BEFORE + 2);

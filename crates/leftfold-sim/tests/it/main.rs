@@ -12,6 +12,7 @@ mod scavenge;
 mod scenarios;
 mod small_log;
 mod telling;
+mod threads;
 
 /// How many seeds to try: more in an optimised build, or as many as `LEFTFOLD_SEEDS` says.
 fn seeds() -> std::ops::Range<u64> {

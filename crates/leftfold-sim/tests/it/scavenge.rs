@@ -100,7 +100,7 @@ fn a_failed_operation_ends_a_scavenge_and_leaves_the_log_writable() {
     for op in ops {
         for nth in 1.. {
             let what = format!("{op:?} number {nth} fails");
-            let fault = Some(Fault { op, nth });
+            let fault = Some(Fault::io(op, nth));
             let failed = fail_once(&what, &|disk| disk.fail(fault), &|disk| disk.fail(None));
             if !failed && nth > 12 {
                 break;
@@ -263,10 +263,7 @@ fn locations_of_another_generation_are_not_believed() {
 #[test]
 fn a_latched_log_is_not_scavenged() {
     let (disk, mut core, all) = filled();
-    disk.fail(Some(Fault {
-        op: Op::Sync,
-        nth: 1,
-    }));
+    disk.fail(Some(Fault::io(Op::Sync, 1)));
     append(&mut core, EVENTS).unwrap_err();
     assert!(matches!(
         scavenge(&mut core),

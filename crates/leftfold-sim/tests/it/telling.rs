@@ -32,10 +32,7 @@ fn a_log_says_that_it_takes_appends_until_its_disk_failed_or_it_was_closed() {
     let log = open();
     loop {
         // Upkeep may meet the fault instead of the append; it tries again, and owes less and less.
-        disk.fail(Some(Fault {
-            op: Op::Sync,
-            nth: 1,
-        }));
+        disk.fail(Some(Fault::io(Op::Sync, 1)));
         if !append(&log) {
             break;
         }

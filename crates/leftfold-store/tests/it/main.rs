@@ -4,6 +4,7 @@
 
 mod in_place;
 mod polled_once;
+mod restored;
 
 use std::sync::{Arc, Mutex};
 
