@@ -169,7 +169,14 @@ const TABLES: &[Layers] = &[
             &["connection"],
             &["groups"],
             &["system_index"],
-            &["clock", "event_filter", "json", "link", "settings"],
+            &[
+                "clock",
+                "credential_stream",
+                "event_filter",
+                "json",
+                "link",
+                "settings",
+            ],
         ],
     },
     Layers {

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     groups::{Connection, ConnectionInput, ConsumerInfo, DeliveredMessage, LinkTarget, NackAction},
-    protocol::group_access::group_to_consume,
+    protocol::group_access::{ConsumerAccess, consumer_name, group_to_consume},
     state::ServerState,
 };
 
@@ -61,11 +61,12 @@ pub(super) async fn answers(
     let source = request::source_to_read(options.stream_option)?;
     let id = request::id(source, options.group_name)?;
     let definition = group_to_consume(shared, &id).await;
-    let definition = definition.map_err(status::of_group)?;
+    let (definition, access) = definition.map_err(status::of_group)?;
     let input = ConnectionInput { info, window };
     let joined = shared.groups.connect(&definition, input).await;
     let session = Session {
         requests,
+        access,
         connection: joined.map_err(status::of_group)?,
         encoder: EventEncoder::new(ids),
         shown: HashMap::new(),
@@ -102,7 +103,7 @@ fn consumer_info(metadata: &MetadataMap) -> ConsumerInfo {
     };
     ConsumerInfo {
         from: String::new(),
-        username: "anonymous".to_owned(),
+        username: consumer_name(),
         connection_name: text("connection-name"),
     }
 }
@@ -110,6 +111,7 @@ fn consumer_info(metadata: &MetadataMap) -> ConsumerInfo {
 /// A consumer on its call.
 struct Session {
     requests: Streaming<ReadReq>,
+    access: ConsumerAccess,
     connection: Connection,
     encoder: EventEncoder,
     /// The stored ids of events in flight, by the ids that the client knows.
@@ -131,8 +133,12 @@ impl Session {
                         }
                     }
                 },
+                ended = self.access.ended() => return Some(Err(status::of_group(ended))),
                 delivery = self.connection.deliveries.recv() => return Some(match delivery {
-                    Some(Ok(message)) => Ok(self.show(&message)),
+                    Some(Ok(message)) => match self.access.admit(message) {
+                        Ok(message) => Ok(self.show(&message)),
+                        Err(denied) => Err(status::of_group(denied)),
+                    },
                     Some(Err(ended)) => Err(status::of_group(ended)),
                     None => Err(status::stopping()),
                 }),
