@@ -2,6 +2,9 @@
 # The server that the flows talk to: `server.sh start`, `server.sh kill-and-start`, `server.sh stop`.
 #
 # LEFTFOLD is the built command, LEFTFOLD_DIR a directory for its data and log, LEFTFOLD_PORT the port it listens on.
+#
+# With LEFTFOLD_SECURED, `start` makes certificates, users, keys and an access control list first, and the server demands TLS
+# and credentials. $LEFTFOLD_DIR/credentials then has what a flow needs of them, as lines NAME=VALUE.
 set -euo pipefail
 : "${LEFTFOLD:?the built command}" "${LEFTFOLD_DIR:?a directory}" "${LEFTFOLD_PORT:=2113}"
 pid_file="$LEFTFOLD_DIR/pid"
@@ -21,8 +24,37 @@ runs() {
   esac
 }
 
+# The user admin may do everything. Bob may not read or write what only ann may. The keys: one reads and appends
+# everything, one reads what has the tag `tenant:1`.
+secure() {
+  local data=$LEFTFOLD_DIR/data certs=$LEFTFOLD_DIR/certs
+  "$LEFTFOLD" certs "$certs" >"$LEFTFOLD_DIR/first-steps"
+  local acl='{"$acl":{"$r":"ann","$w":"ann","$d":"ann","$mr":"ann","$mw":"ann"}}'
+  "$LEFTFOLD" metadata --data "$data" --stream secret-1 "$acl" >>"$LEFTFOLD_DIR/first-steps"
+  for login in ann bob; do
+    printf 'password-of-%s\n' "$login" |
+      "$LEFTFOLD" users create "$login" --password-file - --data "$data"
+  done
+  printf 'password-of-admin\n' |
+    "$LEFTFOLD" users create admin --group '$admins' --password-file - --data "$data"
+  local key narrow
+  key=$("$LEFTFOLD" keys create shop --grant read --grant append --data "$data")
+  narrow=$("$LEFTFOLD" keys create tenant --grant read:tag=tenant:1 --data "$data")
+  cat >"$LEFTFOLD_DIR/credentials" <<END
+LEFTFOLD_ADDRESS=localhost:$LEFTFOLD_PORT
+LEFTFOLD_CA_FILE=$certs/ca.crt
+LEFTFOLD_KEY=$key
+LEFTFOLD_NARROW_KEY=$narrow
+END
+}
+
 start() {
-  "$LEFTFOLD" serve --data "$LEFTFOLD_DIR/data" --listen "127.0.0.1:$LEFTFOLD_PORT" \
+  local how=()
+  if [ -n "${LEFTFOLD_SECURED:-}" ]; then
+    [ -f "$LEFTFOLD_DIR/credentials" ] || secure
+    how=(--tls-certificate-file "$LEFTFOLD_DIR/certs/server.crt" --tls-key-file "$LEFTFOLD_DIR/certs/server.key")
+  fi
+  "$LEFTFOLD" serve --data "$LEFTFOLD_DIR/data" --listen "127.0.0.1:$LEFTFOLD_PORT" "${how[@]}" \
     >"$LEFTFOLD_DIR/first-lines" 2>>"$LEFTFOLD_DIR/log" &
   echo $! >"$pid_file"
   # The first line is printed once clients can connect.

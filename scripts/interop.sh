@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the flows of interop/: programs in JavaScript, Python, Rust, Go and Java that use the clients others publish, against a
-# server of their own each. Every flow kills its server once in the middle, under appends and subscriptions.
+# server of their own each. Every flow kills its server once in the middle, under appends and subscriptions. The secured flows
+# use a server with TLS and users instead, which is not killed.
 #
 # Usage: scripts/interop.sh [LANGUAGE...]; without one, all. Needs node, python3, go, java and maven for the languages asked for.
 # LEFTFOLD may name a command that is built already, by its full path; without it, one is built.
@@ -41,6 +42,14 @@ flow() {
   "$server" stop
 }
 
+# secured_flow NAME COMMAND...: runs a flow against a new server with TLS, users and keys.
+secured_flow() {
+  local name=$1
+  shift
+  # The flow starts the server, and what describes it is there after that.
+  LEFTFOLD_SECURED=1 flow "$name" bash -euo pipefail -c 'set -a; . "$LEFTFOLD_DIR/credentials"; set +a; exec "$@"' "$name" "$@"
+}
+
 node() {
   cp -r interop/node "$work/node-flow"
   cp -r examples/javascript "$work/example"
@@ -48,6 +57,7 @@ node() {
   npm install --silent --no-audit --no-fund
   flow node node flow.js
   flow node-groups node groups.js
+  secured_flow node-secured node secured.js
   # The two lines that a server prints for Node, as they are, and behind them what uses the client they make.
   flow printed-lines bash -euc '
     until grep -q connectionString "$LEFTFOLD_DIR/first-lines"; do sleep 0.05; done
@@ -72,6 +82,7 @@ python() {
   flow python "$built/python/bin/python" interop/python/flow.py
   flow python-groups "$built/python/bin/python" interop/python/groups_flow.py
   flow umadb-python "$built/python/bin/python" interop/python/umadb_flow.py
+  secured_flow python-secured "$built/python/bin/python" interop/python/secured_flow.py
 }
 
 rust() {
@@ -81,17 +92,20 @@ rust() {
     cargo build --quiet --locked --manifest-path interop/rust/Cargo.toml
   flow rust "$built/rust/debug/flow"
   flow umadb-rust "$built/rust/debug/umadb_flow"
+  secured_flow rust-secured "$built/rust/debug/secured_flow"
 }
 
 go() {
-  (cd interop/go && command go build -o "$built/go-flow" .)
+  (cd interop/go && command go build -o "$built/go-flow" . && command go build -o "$built/go-secured" ./secured)
   flow go "$built/go-flow"
+  secured_flow go-secured "$built/go-secured"
 }
 
 java() {
   mvn --quiet --batch-mode --file interop/java/pom.xml \
     -DbuildDirectory="$built/java" compile dependency:build-classpath -Dmdep.outputFile="$work/classpath"
   flow java java -cp "$built/java/classes:$(cat "$work/classpath")" Flow
+  secured_flow java-secured java -cp "$built/java/classes:$(cat "$work/classpath")" Secured
 }
 
 if [ -z "${LEFTFOLD:-}" ]; then

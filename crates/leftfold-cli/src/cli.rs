@@ -4,11 +4,15 @@
 //! **Invariants:** every subcommand's help has an example; values are validated where they are parsed.
 
 mod access;
+mod server;
 
 use std::{path::PathBuf, str::FromStr};
 
-pub(crate) use self::access::{Audit, Certs, Keys, KeysCommand, Users, UsersCommand};
-use crate::{group_args::GroupsCommand, setting_args::SettingArgs};
+pub(crate) use self::{
+    access::{Audit, Certs, Keys, KeysCommand, Users, UsersCommand},
+    server::{Doctor, Serve},
+};
+use crate::group_args::GroupsCommand;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use leftfold_error_codes::ErrorCode;
 use leftfold_model::{
@@ -131,6 +135,12 @@ pub(crate) enum Command {
         Examples:\n  leftfold serve --data data\n  leftfold serve --memory --listen 127.0.0.1:0"
     )]
     Serve(Serve),
+    /// Checks an installation: machine, files, certificates and settings. Prints what to do.
+    #[command(
+        after_help = "Give it what `leftfold serve` gets. Ends with exit code 1 if something must be done.\n\n\
+        Examples:\n  leftfold doctor --data data\n  leftfold doctor --data data --config leftfold.toml --json"
+    )]
+    Doctor(Doctor),
     /// Makes an authority and certificates for development.
     #[command(
         after_help = "Files that are there are not replaced; the authority is used again.\n\n\
@@ -503,25 +513,6 @@ pub(crate) struct Verify {
     /// Print the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Serve {
-    /// Directory of the store, or a database as `postgres://...` or `mongodb://...`, created if it is missing.
-    /// [env: LEFTFOLD_DATA]
-    #[arg(long, value_name = "STORE")]
-    pub(crate) data: Option<PathBuf>,
-    /// Keep events in memory and drop them when the server ends.
-    #[arg(long)]
-    pub(crate) memory: bool,
-    /// A file of settings, TOML.
-    #[arg(long, value_name = "FILE", env = "LEFTFOLD_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
-    /// Print every setting with its default and meaning as a table, and exit.
-    #[arg(long)]
-    pub(crate) print_settings: bool,
-    #[command(flatten)]
-    pub(crate) given: SettingArgs,
 }
 
 #[derive(Debug, Args)]

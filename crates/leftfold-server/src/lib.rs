@@ -13,6 +13,7 @@ mod background;
 mod call;
 mod clock;
 mod connection;
+mod credential_stream;
 mod error;
 mod event_filter;
 pub mod groups;
@@ -27,9 +28,9 @@ mod system_index;
 mod unsupported_stream;
 
 pub use background::telemetry;
-pub use connection::{DescriptorError, TlsError};
+pub use connection::{CertificateInfo, DescriptorError, TlsError};
 pub use error::{BindError, ServeError};
-pub use server::{ReloadHandle, Server};
+pub use server::{ReloadHandle, Server, StartingServer};
 pub use settings::{
     AuthenticationMode, ByteSize, HostList, LogFormat, RestrictedReads, Setting, SettingError,
     Settings,

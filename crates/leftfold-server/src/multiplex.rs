@@ -29,7 +29,11 @@ use tracing::{Instrument, Span, instrument::Instrumented};
 
 use crate::{
     access::{AuditAction, Authentication, AuthenticationError, Principal},
-    background::{health, telemetry},
+    background::{
+        health,
+        slow_calls::{CallEnd, CallTimer, SlowCallLog},
+        telemetry,
+    },
     call::RequestScope,
     connection::{
         BodyBounds, BoundedBody, ConnectionMemory, Framing, Peer, RequestBodyError, ResetAwareBody,
@@ -56,6 +60,7 @@ struct Protocols {
     shared: Arc<ServerState>,
     keep_alive: Option<HeaderValue>,
     traced: bool,
+    slow_calls: SlowCallLog,
     grpc_requests: Counter,
     http_requests: Counter,
 }
@@ -79,6 +84,7 @@ impl ProtocolMux {
             grpc_requests: requests("grpc"),
             http_requests: requests("http"),
             traced: !shared.settings.otlp_endpoint.is_empty(),
+            slow_calls: SlowCallLog::new(shared.settings.slow_call_threshold),
         }))
     }
 }
@@ -272,6 +278,27 @@ impl Protocols {
     }
 }
 
+/// Whether a request gets a response of gRPC.
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    // No browser speaks HTTP/2 without encryption, but any page can make one send gRPC's frames by HTTP/1.1.
+    request.version() == Version::HTTP_2
+        && request
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Answers a request before the store is open: the process lives, and takes nothing yet.
+pub(crate) fn answer_while_starting<B>(
+    request: &Request<B>,
+) -> Response<Either<tonic::body::Body, Body>> {
+    if is_grpc(request) {
+        let status = Status::unavailable("server is starting: the store is being opened");
+        return status.into_http().map(Either::Left);
+    }
+    http_api::while_starting(request.uri().path()).map(Either::Right)
+}
+
 /// Returns the name of a request's span, which contains no stream: the method of gRPC, or the method of HTTP.
 fn span_name<B>(request: &Request<B>, is_grpc: bool) -> String {
     let method = methods::at(request.uri().path()).filter(|_| is_grpc);
@@ -298,26 +325,59 @@ fn status_of(error: RequestBodyError) -> Status {
 impl Service<Request<Incoming>> for ProtocolMux {
     type Response = Response<Either<tonic::body::Body, Body>>;
     type Error = Infallible;
-    type Future = Instrumented<Answer>;
+    type Future = Instrumented<TimedAnswer>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        // No browser speaks HTTP/2 without encryption, but any page can make one send gRPC's frames by HTTP/1.1.
-        let is_grpc = request.version() == Version::HTTP_2
-            && request
-                .headers()
-                .get(CONTENT_TYPE)
-                .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let is_grpc = is_grpc(&request);
         let protocols = &self.0;
         let span = if protocols.traced {
             telemetry::span(&request, &span_name(&request, is_grpc))
         } else {
             Span::none()
         };
-        protocols.begin(request, is_grpc).instrument(span)
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
+        let timer = protocols.slow_calls.begin(&request, is_grpc, peer);
+        let answer = TimedAnswer {
+            timer: timer.map(|timer| (timer, Arc::clone(protocols))),
+            answer: protocols.begin(request, is_grpc),
+        };
+        answer.instrument(span)
+    }
+}
+
+/// A response in progress whose call is logged if it is slow.
+pub(crate) struct TimedAnswer {
+    answer: Answer,
+    /// `None`: no call is logged, or this one has ended.
+    timer: Option<(CallTimer, Arc<Protocols>)>,
+}
+
+impl TimedAnswer {
+    fn end(&mut self, end: CallEnd) {
+        if let Some((timer, protocols)) = self.timer.take() {
+            let principal = self.answer.principal();
+            protocols.slow_calls.end(&timer, principal.as_ref(), end);
+        }
+    }
+}
+
+impl Future for TimedAnswer {
+    type Output = <Answer as Future>::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(Pin::new(&mut self.answer).poll(context));
+        self.end(CallEnd::Answered);
+        Poll::Ready(response)
+    }
+}
+
+impl Drop for TimedAnswer {
+    fn drop(&mut self) {
+        self.end(CallEnd::Abandoned);
     }
 }
 
@@ -358,6 +418,15 @@ pub(crate) struct HttpAnswer {
 }
 
 impl Answer {
+    /// Who the request is from, once that is known.
+    fn principal(&self) -> Option<Principal> {
+        match self {
+            Self::Grpc(_, scope) | Self::Session(_, scope) => Some(scope.principal()),
+            Self::Http(http) => Some(http.scope.principal()),
+            Self::Verifying(_) | Self::Refused(_) => None,
+        }
+    }
+
     fn refused(status: Status) -> Self {
         Self::Refused(Some(status.into_http().map(Either::Left)))
     }

@@ -1,10 +1,10 @@
 //! The server: binding an address, running, shutting down.
 //!
-//! **Owns:** [`Server`]. **Does not know:** protocols, connections.
+//! **Owns:** [`StartingServer`], [`Server`]. **Does not know:** protocols, connections.
 //! **Invariants:** the server listens on loopback only, unless the settings allow other addresses; at shutdown it accepts
 //! nothing new, finishes what it accepted, and closes the store.
 
-use std::{fmt, future::Future, net::SocketAddr, sync::Arc};
+use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc};
 
 use leftfold_store::EventStore;
 use prometheus_client::metrics::counter::Counter;
@@ -14,8 +14,8 @@ use crate::{
     BindError, ServeError, Settings,
     access::AccessControl,
     background::{metered_store::MeteredStore, metrics::Metrics},
-    connection::{self, TlsServer},
-    multiplex::ProtocolMux,
+    connection::{self, StartingListener, TlsServer},
+    multiplex::{self, ProtocolMux},
     state::{Security, ServerState},
 };
 
@@ -67,15 +67,64 @@ impl ReloadHandle {
     }
 }
 
+/// A server whose store is not open yet.
+#[derive(Debug)]
+#[must_use = "dropping it leaves the address"]
+pub struct StartingServer {
+    listener: StartingListener,
+    address: SocketAddr,
+    settings: Settings,
+    tls: Option<Arc<TlsServer>>,
+}
+
+impl StartingServer {
+    /// Returns the address that it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Opens the server over its store. Connections queue from now on until [`Server::run`] accepts them.
+    ///
+    /// # Errors
+    /// [`BindError`]: users and rights cannot be read, or the first administrator cannot be created.
+    pub async fn open(self, store: Arc<dyn EventStore>) -> Result<Server, BindError> {
+        let Self {
+            listener,
+            address,
+            settings,
+            tls,
+        } = self;
+        let metrics = Arc::new(Metrics::new());
+        let metered = MeteredStore::new(Arc::clone(&store), Arc::clone(&metrics));
+        let (access, first_password) = match settings.authenticates() {
+            true => {
+                let denials = metrics.access_denied.clone();
+                let guarded = (Arc::clone(&metered), denials);
+                let (access, password) = open_access(store, guarded, &settings).await?;
+                (Some(access), password)
+            }
+            false => (None, None),
+        };
+        let refused = |source| BindError::Refused { address, source };
+        let listener = listener.into_listener().await;
+        let listener = listener.map_err(|ended| refused(io::Error::other(ended)))?;
+        let security = Security { tls, access };
+        Ok(Server {
+            listener,
+            shared: ServerState::with_security((metered, metrics), settings, address, security),
+            first_password,
+        })
+    }
+}
+
 impl Server {
-    /// Binds the address. Connections queue from now on until [`Self::run`] accepts them.
+    /// Binds the address, and answers from now on that the server is starting: 200 at `/health/live`, 503 or UNAVAILABLE
+    /// everywhere else. Call it before the store is opened, which can take long after an unclean stop.
     ///
     /// # Errors
     /// [`BindError`]: the address is exposed, the system refuses it, or a setting is invalid.
-    pub async fn bind(
-        store: Arc<dyn EventStore>,
-        mut settings: Settings,
-    ) -> Result<Self, BindError> {
+    pub async fn start(mut settings: Settings) -> Result<StartingServer, BindError> {
         settings.check()?;
         let address = settings.listen;
         let tls = TlsServer::from_settings(&settings)?.map(Arc::new);
@@ -91,26 +140,22 @@ impl Server {
         let refused = |source| BindError::Refused { address, source };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let actual = listener.local_addr().map_err(refused)?;
-        let metrics = Arc::new(Metrics::new());
-        let metered = MeteredStore::new(Arc::clone(&store), Arc::clone(&metrics));
-        let (access, first_password) = match settings.authenticates() {
-            true => {
-                let (access, password) = open_access(
-                    store,
-                    (Arc::clone(&metered), metrics.access_denied.clone()),
-                    &settings,
-                )
-                .await?;
-                (Some(access), password)
-            }
-            false => (None, None),
-        };
-        let security = Security { tls, access };
-        Ok(Self {
-            listener,
-            shared: ServerState::with_security((metered, metrics), settings, actual, security),
-            first_password,
+        let answer = multiplex::answer_while_starting;
+        Ok(StartingServer {
+            listener: StartingListener::new(listener, tls.clone(), &settings, answer),
+            address: actual,
+            settings,
+            tls,
         })
+    }
+
+    /// Binds the address and opens the server over a store that is open. Connections queue from now on until [`Self::run`]
+    /// accepts them.
+    ///
+    /// # Errors
+    /// [`BindError`]: the address is exposed, the system refuses it, a setting is invalid, or users cannot be read.
+    pub async fn bind(store: Arc<dyn EventStore>, settings: Settings) -> Result<Self, BindError> {
+        Self::start(settings).await?.open(store).await
     }
 
     /// The password of the first administrator, whose login is [`FIRST_ADMINISTRATOR`], if both were made just now.
@@ -145,8 +190,8 @@ impl Server {
         self.shared.address
     }
 
-    /// Serves until `stop` resolves, then shuts down: subscriptions end with a status, calls in flight may finish, accepted
-    /// appends do, and the store closes.
+    /// Serves until `stop` resolves, and for the time of the setting `shutdown_delay` after that. Then shuts down:
+    /// subscriptions end with a status, calls in flight may finish, accepted appends do, and the store closes.
     ///
     /// # Errors
     /// [`ServeError`].
@@ -157,6 +202,7 @@ impl Server {
         let Self {
             listener, shared, ..
         } = self;
+        let stop = drained(stop, &shared);
         connection::serve(listener, &shared, ProtocolMux::new(&shared), stop).await;
         shared.tasks.close();
         // No connection is left. The store finishes appends in flight when it closes.
@@ -178,6 +224,17 @@ impl Server {
             .close()
             .await
             .map_err(ServeError::Close)
+    }
+}
+
+/// Resolves a while after `stop` did. In between the server is not ready, so that load balancers turn away from it.
+async fn drained(stop: impl Future<Output = ()>, shared: &ServerState) {
+    stop.await;
+    shared.draining.cancel();
+    let delay = shared.settings.shutdown_delay;
+    if !delay.is_zero() {
+        tracing::info!(?delay, "draining: requests are still taken");
+        tokio::time::sleep(delay).await;
     }
 }
 

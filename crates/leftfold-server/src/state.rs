@@ -29,6 +29,8 @@ pub(crate) struct ServerState {
     /// A new id for each start of the server.
     pub(crate) instance: Uuid,
     pub(crate) started: Instant,
+    /// Cancelled when the server is told to end: it is not ready any more, and still takes requests for a while.
+    pub(crate) draining: CancellationToken,
     /// Cancelled when a shutdown begins: subscriptions end, nothing new begins.
     pub(crate) stopping: CancellationToken,
     /// Work that must finish before the store closes, even if its client is gone.
@@ -103,6 +105,7 @@ impl ServerState {
             address,
             instance: Uuid::new_v4(),
             started: Instant::now(),
+            draining: CancellationToken::new(),
             stopping,
             tasks,
             metrics,

@@ -13,6 +13,11 @@
 
 #[path = "security/certificates.rs"]
 mod certificates;
+#[path = "security/rights.rs"]
+mod rights;
+#[path = "security/starting.rs"]
+mod starting;
+mod test_server;
 #[path = "security/tls.rs"]
 mod tls;
 #[path = "security/users.rs"]

@@ -10,7 +10,7 @@ use crate::{
     violation::Violation,
 };
 
-use super::{crates, cycles, graph::Graph, modules, restricted_apis};
+use super::{crates, cycles, graph::Graph, modules, restricted_apis, unguarded_store};
 
 /// Every edge that the tables do not allow.
 pub(crate) fn check(tree: &Tree) -> Result<Vec<Violation>, CheckError> {
@@ -31,6 +31,7 @@ pub(crate) fn check(tree: &Tree) -> Result<Vec<Violation>, CheckError> {
         found.extend(cycles::check(&package.name, &graph));
         found.extend(modules::check(&package.name, path, &graph));
         found.extend(restricted_apis::check(&sources));
+        found.extend(unguarded_store::check(&sources));
     }
     Ok(found)
 }

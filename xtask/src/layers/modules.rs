@@ -171,7 +171,14 @@ const TABLES: &[Layers] = &[
             &["groups"],
             &["unsupported_stream"],
             &["system_index"],
-            &["clock", "event_filter", "json", "link", "settings"],
+            &[
+                "clock",
+                "credential_stream",
+                "event_filter",
+                "json",
+                "link",
+                "settings",
+            ],
         ],
     },
     Layers {

@@ -49,12 +49,32 @@ fn time(microseconds: i64) -> Timestamp {
 }
 
 impl Admin {
+    /// Opens an existing store, or connects to a server.
     pub(super) async fn open(data: &Data) -> anyhow::Result<Self> {
-        if let StoreLocation::Server(address) = StoreLocation::of(data)? {
-            let client = AccessClient::connect_with(&address, open::client_options()?).await?;
-            return Ok(Self::Server(client));
+        match Self::connect(data).await? {
+            Some(server) => Ok(server),
+            None => Self::on(open::existing_for_writing(data).await?).await,
         }
-        let store = open::existing_for_writing(data).await?;
+    }
+
+    /// Opens a store, which is created if it is missing, or connects to a server.
+    pub(super) async fn open_or_create(data: &Data) -> anyhow::Result<Self> {
+        match Self::connect(data).await? {
+            Some(server) => Ok(server),
+            None => Self::on(open::for_writing(data).await?).await,
+        }
+    }
+
+    /// Connects to the server that the command line names; `None` if it names a store.
+    async fn connect(data: &Data) -> anyhow::Result<Option<Self>> {
+        let StoreLocation::Server(address) = StoreLocation::of(data)? else {
+            return Ok(None);
+        };
+        let client = AccessClient::connect_with(&address, open::client_options()?).await?;
+        Ok(Some(Self::Server(client)))
+    }
+
+    async fn on(store: Arc<dyn EventStore>) -> anyhow::Result<Self> {
         let admin = AccessAdmin::open(Arc::clone(&store)).await?;
         Ok(Self::Store(store, admin))
     }

@@ -14,7 +14,10 @@ use super::{
 use crate::cli;
 
 pub(crate) async fn run(arguments: cli::Keys) -> anyhow::Result<()> {
-    let admin = Admin::open(&arguments.data).await?;
+    let admin = match &arguments.command {
+        cli::KeysCommand::Create { .. } => Admin::open_or_create(&arguments.data).await?,
+        _ => Admin::open(&arguments.data).await?,
+    };
     let outcome = change(&admin, arguments).await;
     admin.close().await?;
     outcome

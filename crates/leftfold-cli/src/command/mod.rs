@@ -12,6 +12,7 @@ mod consumers;
 mod decompress;
 mod delete;
 mod demo;
+mod doctor;
 mod explain;
 mod export;
 mod groups;
@@ -58,6 +59,10 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Scavenge(arguments) => scavenge::run(arguments).await?,
         Command::Salvage(arguments) => return salvage::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments).await?,
+        Command::Doctor(arguments) => {
+            let settings = serve::settings(arguments.config.as_deref(), &arguments.given)?;
+            return doctor::run(&arguments, &settings, output()).await;
+        }
         Command::Certs(arguments) => certs::run(&arguments)?,
         Command::Users(arguments) => users::run(arguments).await?,
         Command::Keys(arguments) => keys::run(arguments).await?,

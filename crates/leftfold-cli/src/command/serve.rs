@@ -25,7 +25,7 @@ use crate::{
     cli,
     exit_code::is_closed_pipe,
     open::{self, StoreLocation, StoreLocationError},
-    setting_args,
+    setting_args::{self, SettingArgs},
     signals::Signals,
 };
 
@@ -36,14 +36,16 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
         return Ok(out.flush()?);
     }
     let location = location(&arguments)?;
-    let settings = settings(&arguments)?;
+    let settings = settings(arguments.config.as_deref(), &arguments.given)?;
     settings.check()?;
     let _flushed_at_the_end = telemetry::start(&settings)?;
-    let store = store(location.as_ref()).await?;
     let told = ConnectionTexts::new(&settings);
-    // Before anybody can connect: who knows that there is a server can also end it in order.
+    // Probes are answered while the store is opened, which takes long after an unclean stop.
+    let starting = Server::start(settings).await?;
+    let store = store(location.as_ref()).await?;
+    // Before anybody can use it: who knows that there is a server can also end it in order.
     let signals = Signals::listen()?;
-    let server = Server::bind(store, settings).await?;
+    let server = starting.open(store).await?;
     let _reloads_until_the_end = reload_on_hangup(&server)?;
     match announce(&server, &told, location.as_ref()) {
         // The server is there for its clients, with or without a reader of this output.
@@ -53,16 +55,17 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     Ok(server.run(stop(signals)).await?)
 }
 
-fn settings(arguments: &cli::Serve) -> anyhow::Result<Settings> {
+/// Returns the settings that a file, the environment and flags give.
+pub(super) fn settings(config: Option<&Path>, given: &SettingArgs) -> anyhow::Result<Settings> {
     let mut settings = Settings::default();
-    if let Some(file) = &arguments.config {
+    if let Some(file) = config {
         let text =
             fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         settings
             .set_from_toml(&text)
             .with_context(|| format!("in {}", file.display()))?;
     }
-    arguments.given.apply(&mut settings)?;
+    given.apply(&mut settings)?;
     Ok(settings)
 }
 

@@ -18,7 +18,10 @@ use crate::cli;
 use anyhow::Context;
 
 pub(crate) async fn run(arguments: cli::Users) -> anyhow::Result<()> {
-    let admin = Admin::open(&arguments.data).await?;
+    let admin = match &arguments.command {
+        cli::UsersCommand::Create { .. } => Admin::open_or_create(&arguments.data).await?,
+        _ => Admin::open(&arguments.data).await?,
+    };
     let outcome = change(&admin, arguments).await;
     admin.close().await?;
     outcome

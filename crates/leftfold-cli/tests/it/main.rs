@@ -9,6 +9,8 @@
 mod bad_input;
 mod commands;
 mod consumers;
+#[cfg(unix)]
+mod doctor;
 mod groups;
 mod import;
 mod invalid_settings;

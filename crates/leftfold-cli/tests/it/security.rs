@@ -180,6 +180,16 @@ fn users_and_keys_made_by_commands_are_let_in_by_a_server_over_tls() {
     assert!(keys.contains("shop") && !keys.contains("lfk_"), "{keys}");
 }
 
+#[test]
+fn users_and_keys_are_created_before_the_first_start() {
+    let secured = Secured::new();
+    let missing = said(secured.on_data(&["users", "list"]).assert(), 1);
+    assert!(missing.contains("no directory"), "{missing}");
+    secured.with_ann_and_a_key();
+    let users = printed(secured.on_data(&["users", "list"]).assert());
+    assert!(users.contains("ann"), "{users}");
+}
+
 /// Reads from a server without credentials, as a user, and by a key that may not do what is asked.
 fn commands_show_credentials(secured: &Secured, server: &Served, key: &str) {
     let port = server.address.rsplit_once(':').unwrap().1;

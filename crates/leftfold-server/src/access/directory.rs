@@ -24,11 +24,14 @@ use super::{
     grant::{Grant, Right, is_system_stream},
     principal::Principal,
     record::{
-        ApiKeyInfo, KEY_CHANGED, KEY_PREFIX, KeyRecord, SETTINGS_STREAM, USER_CHANGED, USER_PREFIX,
-        UserInfo, UserRecord, is_credential_stream, is_written_by_server_only,
+        ApiKeyInfo, KEY_CHANGED, KeyRecord, SETTINGS_STREAM, USER_CHANGED, UserInfo, UserRecord,
+        is_written_by_server_only,
     },
 };
-use crate::clock;
+use crate::{
+    clock,
+    credential_stream::{KEY_PREFIX, USER_PREFIX, is_credential_stream},
+};
 
 /// The group whose members may operate the server.
 const OPERATORS: &str = "$ops";

@@ -36,6 +36,7 @@ pub use self::{
 pub(crate) use self::{
     authenticator::{Authentication, AuthenticationError},
     control::AccessControl,
+    guard::GroupReader,
     principal::Principal,
     registry::GROUPS_MAX,
 };

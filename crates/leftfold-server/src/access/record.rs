@@ -7,10 +7,8 @@ use jiff::Timestamp;
 use leftfold_model::{ModelError, StreamName};
 use serde::{Deserialize, Serialize};
 
-/// What stands before a login in the name of its stream.
-pub(super) const USER_PREFIX: &str = "$user-";
-/// What stands before the id of a key in the name of its stream.
-pub(super) const KEY_PREFIX: &str = "$key-";
+use crate::credential_stream::{KEY_PREFIX, USER_PREFIX, is_credential_stream};
+
 /// The stream of the audit.
 pub(super) const AUDIT_STREAM: &str = "$audit";
 /// The stream with the access control lists that count for streams without one.
@@ -28,12 +26,6 @@ pub(super) fn user_stream(login: &str) -> Result<StreamName, ModelError> {
 /// The stream of a key.
 pub(super) fn key_stream(id: &str) -> Result<StreamName, ModelError> {
     StreamName::new(format!("{KEY_PREFIX}{id}"))
-}
-
-/// Whether a stream holds what credentials are verified by. Its events are given to no principal.
-pub(super) fn is_credential_stream(stream: &str) -> bool {
-    let described = stream.strip_prefix("$$").unwrap_or(stream);
-    described.starts_with(USER_PREFIX) || described.starts_with(KEY_PREFIX)
 }
 
 /// Whether only the server itself writes a stream.

@@ -1,8 +1,8 @@
 //! Health checks for orchestrators, over gRPC and HTTP.
 //!
 //! **Owns:** [`check`], and the gRPC health service. **Does not know:** what the other services do.
-//! **Invariants:** every service of this server has a status; each check calls the store, with a timeout; once a shutdown
-//! begins, every status is `NOT_SERVING`; an open watch does not delay the shutdown.
+//! **Invariants:** every service of this server has a status; each check calls the store, with a timeout; once the server is told
+//! to end, every status is `NOT_SERVING`; an open watch does not delay the shutdown.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,8 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Interval between checks of the store on behalf of open watches.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 
-/// Checks that the server accepts requests and the store works.
+/// Checks that the server accepts requests, is to go on doing so, and that the store works.
 pub(crate) async fn check(shared: &ServerState) -> Result<Result<(), ReadError>, QueryError> {
+    if shared.draining.is_cancelled() {
+        return Err(QueryError::ShuttingDown);
+    }
     call::with_timeout(shared, PATIENCE, shared.unguarded_store().check()).await
 }
 
@@ -102,8 +105,10 @@ async fn changed(shared: &ServerState, told: Option<ServingStatus>) -> Option<Se
         if shared.stopping.is_cancelled() {
             return None;
         }
+        let drains = shared.draining.is_cancelled();
         tokio::select! {
             () = shared.stopping.cancelled() => {}
+            () = shared.draining.cancelled(), if !drains => {}
             () = tokio::time::sleep(CHECK_EVERY) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Background services: health, metrics, logs and traces, and the scavenge.
+//! Background services: health, metrics, logs and traces, slow calls, and the scavenge.
 //!
 //! **Owns:** services of the server that run beside requests. **Does not know:** protocols, except for the health service,
 //! which is one of gRPC's own.
@@ -7,4 +7,5 @@ pub(crate) mod health;
 pub(crate) mod metered_store;
 pub(crate) mod metrics;
 pub(crate) mod scavenger;
+pub(crate) mod slow_calls;
 pub mod telemetry;

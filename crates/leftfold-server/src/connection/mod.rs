@@ -5,6 +5,7 @@
 //! connection ends the loop.
 
 mod answer_memory;
+mod certificate_info;
 mod connection_limit;
 mod descriptors;
 mod http_version;
@@ -12,15 +13,18 @@ mod memory_budget;
 mod peer;
 mod request_body;
 mod reset_aware_body;
+mod starting;
 mod tls;
 
 pub(crate) use answer_memory::AnswerMemory;
+pub use certificate_info::CertificateInfo;
 pub use descriptors::DescriptorError;
 pub(crate) use descriptors::connections_within_limit;
 pub(crate) use memory_budget::{BudgetExhausted, ConnectionMemory, MemoryBudget, Reservation};
 pub(crate) use peer::Peer;
 pub(crate) use request_body::{BodyBounds, BoundedBody, Framing, InspectMessage, RequestBodyError};
 pub(crate) use reset_aware_body::ResetAwareBody;
+pub(crate) use starting::StartingListener;
 pub use tls::TlsError;
 pub(crate) use tls::TlsServer;
 

@@ -258,7 +258,20 @@ impl TlsFiles {
     }
 }
 
-/// The certificates in a file; at least one.
+/// Reads the certificates in a file; at least one.
+pub(super) fn read_certificates(
+    setting: &'static str,
+    file: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = fs::read(file).map_err(|source| TlsError::Read {
+        setting,
+        file: file.to_owned(),
+        source,
+    })?;
+    certificates(setting, file, &pem)
+}
+
+/// The certificates in a text; at least one.
 fn certificates(
     setting: &'static str,
     file: &Path,

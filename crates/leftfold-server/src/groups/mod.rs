@@ -44,4 +44,4 @@ pub use crate::event_filter::{FilterError, FilterOn, FilterSpec};
 
 pub(crate) use command::{ConnectionInput, ConsumerInfo, ConsumerStatistics};
 pub(crate) use manager::{Connection, GroupManager, GroupState, Membership};
-pub(crate) use message::{DeliveredMessage, LinkTarget, NackAction};
+pub(crate) use message::{DeliveredMessage, LinkTarget, Message, NackAction};

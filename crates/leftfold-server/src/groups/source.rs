@@ -1,7 +1,8 @@
 //! Which events a group takes, and where it begins.
 //!
 //! **Owns:** [`Selection`]: from a definition to messages. **Does not know:** consumers.
-//! **Invariants:** a group of the whole log takes no definition of a group: those would wake what they describe.
+//! **Invariants:** a group of the whole log takes no definition of a group: those would wake what they describe; no group takes
+//! an event that credentials are verified by.
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use super::{
     settings::{GroupSettings, GroupStart},
 };
 use crate::{
+    credential_stream::is_credential_stream,
     event_filter::{EventFilter, INDEX_PREFIX},
     link,
     system_index::{IndexEntry, SystemIndex},
@@ -167,6 +169,7 @@ impl Selection {
         store: &dyn EventStore,
         mut events: Vec<RecordedEvent>,
     ) -> Result<Vec<Message>, GroupError> {
+        events.retain(|event| !is_credential_stream(event.stream.as_str()));
         let mut messages = Vec::with_capacity(events.len());
         if let Origin::Index(index) = &self.origin {
             events.retain(|event| index.holds(event));
@@ -230,6 +233,7 @@ impl Selection {
         let batch = store.read(read).try_next().await?;
         let event = batch.and_then(|batch| batch.events.into_iter().next());
         let event = event.filter(|event| event.position == position);
+        let event = event.filter(|event| !is_credential_stream(event.stream.as_str()));
         match (event, &self.origin) {
             (None, _) => Ok(None),
             (Some(event), Origin::Index(index)) => {

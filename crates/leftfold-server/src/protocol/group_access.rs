@@ -1,19 +1,19 @@
 //! Who consumes a group, and the right to do so.
 //!
-//! **Owns:** [`group_to_consume`], [`consumer_info`]. **Does not know:** how a protocol names groups, or what consumers do.
-//! **Invariants:** a caller without the right learns nothing about the group, not even whether it exists.
+//! **Owns:** [`group_to_consume`], [`ConsumerAccess`], [`consumer_info`]. **Does not know:** how a protocol names groups, or what consumers do.
+//! **Invariants:** a caller without the right learns nothing about the group, not even whether it exists; no consumer is given
+//! an event that its principal may not read.
 
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
-use leftfold_model::Read;
-use leftfold_store::ReadError;
-
 use crate::{
-    access::Principal,
+    access::{GroupReader, Principal},
     call,
     connection::Peer,
-    groups::{ConsumerInfo, GroupCatalog, GroupDefinition, GroupError, GroupId, GroupSource},
+    groups::{
+        ConsumerInfo, DeliveredMessage, GroupCatalog, GroupDefinition, GroupError, GroupId,
+        GroupSource, LinkTarget, Message,
+    },
     state::ServerState,
 };
 
@@ -34,31 +34,74 @@ pub(super) fn consumer_info(peer: Option<&Peer>, connection_name: Option<&str>) 
     }
 }
 
-/// Returns the definition of a group that the principal of the request may consume.
-///
-/// A group reads with the rights of the server. So its consumers need the right to read the stream that the group reads;
-/// groups of everything are for administrators, since operators need not have the right to read.
+/// What the principal of a consumer may be given of its group.
+#[derive(Debug)]
+pub(super) struct ConsumerAccess(
+    /// `None`: the server does not authenticate, and everyone may do everything.
+    Option<GroupReader>,
+);
+
+/// Returns the definition of a group that the principal of the request may consume, and what it may be given of it.
 ///
 /// # Errors
 /// [`GroupError::Read`] with `AccessDenied`, and the errors of the catalog.
 pub(super) async fn group_to_consume(
     shared: &ServerState,
     id: &GroupId,
-) -> Result<GroupDefinition, GroupError> {
-    if let Some(access) = &shared.access
-        && !access.is_administrator(&call::principal())
-    {
-        let GroupSource::Stream(stream) = &id.source else {
-            return Err(GroupError::Read(ReadError::AccessDenied {
-                reason: format!("group {id} reads everything; expected an administrator"),
-            }));
+) -> Result<(GroupDefinition, ConsumerAccess), GroupError> {
+    let reader = match &shared.access {
+        Some(access) => {
+            let stream = match &id.source {
+                GroupSource::Stream(stream) => Some(stream.clone()),
+                GroupSource::All => None,
+            };
+            Some(access.group_reader(call::principal(), stream)?)
+        }
+        None => None,
+    };
+    // Consumers may not read the definition themselves.
+    let definitions = GroupCatalog::new(Arc::clone(shared.unguarded_store()));
+    Ok((definitions.get(id).await?, ConsumerAccess(reader)))
+}
+
+impl ConsumerAccess {
+    /// Returns a message as the consumer may be given it: a link to an event that it may not read leads nowhere.
+    ///
+    /// # Errors
+    /// [`GroupError::Read`] with `AccessDenied`: the consumer may not have the message, which goes back to its group when the
+    /// consumer leaves.
+    pub(super) fn admit(
+        &self,
+        delivered: DeliveredMessage,
+    ) -> Result<DeliveredMessage, GroupError> {
+        let Some(reader) = &self.0 else {
+            return Ok(delivered);
         };
-        let read = Read::stream(stream.clone()).limit(1);
-        match shared.store().read(read).try_next().await {
-            Ok(_) | Err(ReadError::StreamDeleted { .. }) => {}
-            Err(error) => return Err(GroupError::Read(error)),
+        let message = &delivered.message;
+        if !reader.may_see(&message.original)? {
+            return Err(reader.denial(&message.original).into());
+        }
+        let LinkTarget::Event(target) = &message.target else {
+            return Ok(delivered);
+        };
+        if reader.may_see(target)? {
+            return Ok(delivered);
+        }
+        Ok(DeliveredMessage {
+            message: Arc::new(Message {
+                original: message.original.clone(),
+                target: LinkTarget::Missing,
+                replayed: message.replayed,
+            }),
+            retries: delivered.retries,
+        })
+    }
+
+    /// Waits until the right to consume has ended, and returns why. Cancel safe.
+    pub(super) async fn ended(&mut self) -> GroupError {
+        match &mut self.0 {
+            Some(reader) => reader.ended().await.into(),
+            None => std::future::pending().await,
         }
     }
-    let definitions = GroupCatalog::new(Arc::clone(shared.unguarded_store()));
-    definitions.get(id).await
 }

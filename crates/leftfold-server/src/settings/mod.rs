@@ -145,6 +145,9 @@ settings! {
     connection_age_max: Duration = "0s",
     /// Timeout for calls in flight on a connection that reached `connection_age_max`.
     connection_age_grace: Duration = "10s",
+    /// Time after a signal to end in which the server still takes requests and says that it is not ready, so that load balancers
+    /// send it no more. 0s: it stops at once.
+    shutdown_delay: Duration = "0s",
     /// Timeout for calls in flight after a shutdown began.
     shutdown_timeout: Duration = "10s",
     /// Maximum number of events in a page of an HTTP response.
@@ -153,6 +156,9 @@ settings! {
     log_filter: String = "info",
     /// Format of logs on standard error.
     log_format: LogFormat = "text",
+    /// Duration of a call until its response begins, from which on it is logged with method, principal, peer and duration under
+    /// the target `slow_call`; ten at once and one more per second at most. 0s: none is logged.
+    slow_call_threshold: Duration = "1s",
     /// OTLP endpoint over gRPC for traces, as in `http://127.0.0.1:4317`. Empty: no traces.
     otlp_endpoint: String = "",
     /// Maximum rate at which a scavenge reads and writes, in bytes per second. 0: no limit.

@@ -4,7 +4,8 @@
 
 use std::{
     future::{Pending, pending},
-    sync::Arc,
+    io::{self, Write},
+    sync::{Arc, Mutex},
 };
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
@@ -135,4 +136,59 @@ async fn metrics_are_there_and_the_server_is_not_ready() {
     assert_eq!(http.get("/health/live").await.status, 200);
     assert_eq!(http.get("/info").await.good()["recent_ids"], json!(null));
     server.stop().await;
+}
+
+/// What is logged, as text.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Logged {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_slow_call_is_logged_with_its_method_principal_peer_and_duration() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _until_the_end = tracing::subscriber::set_default(subscriber);
+    let settings = [
+        ("request_timeout", "50ms"),
+        ("shutdown_timeout", "100ms"),
+        ("slow_call_threshold", "20ms"),
+    ];
+    let server = TestServer::new(Arc::new(Silent::default()), &settings).await;
+    let http = TestClient::new(&server);
+    http.get("/health/live").await;
+    http.get("/api/v1/streams?prefix=secret").await;
+    server.stop().await;
+    let text = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    let slow: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("slow_call"))
+        .collect();
+    let [slow] = slow.as_slice() else {
+        panic!("{text}")
+    };
+    for part in [
+        "method=\"GET /api/v1/streams\"",
+        "principal=anonymous",
+        "peer=127.0.0.1:",
+        "duration_ms=",
+        "left_out=0",
+        "WARN",
+    ] {
+        assert!(slow.contains(part), "{part} in {slow}");
+    }
+    assert!(!slow.contains("secret"), "{slow}");
 }

@@ -2,6 +2,9 @@
 //!
 //! **Owns:** tests. **Does not know:** the services themselves.
 
+use std::sync::Arc;
+
+use leftfold_store::MemoryStore;
 use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -50,6 +53,28 @@ async fn who_watches_is_told_that_the_server_stops_and_does_not_keep_it() {
     assert_eq!(second.status(), ServingStatus::NotServing);
     assert!(watch.message().await.unwrap().is_none());
     drop(client);
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_drains_is_not_ready_and_still_answers() {
+    let store = Arc::new(MemoryStore::new());
+    let server = TestServer::new(store, &[("shutdown_delay", "2s")]).await;
+    let channel = server.connect().await;
+    let mut client = HealthClient::new(channel.clone());
+    let mut watch = client.watch(of("")).await.unwrap().into_inner();
+    let first = watch.message().await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::Serving);
+    let stopping = tokio::spawn(server.stop());
+    let second = watch.message().await.unwrap().unwrap();
+    assert_eq!(second.status(), ServingStatus::NotServing);
+    let checked = client.check(of("umadb.v1.DCB")).await.unwrap();
+    assert_eq!(checked.into_inner().status(), ServingStatus::NotServing);
+    let mut umadb = DcbClient::new(channel);
+    let appended = umadb.append(of_events([event("A", &["x"])])).await;
+    assert_eq!(appended.unwrap().into_inner().position, 1);
+    assert!(watch.message().await.unwrap().is_none());
+    drop((client, umadb));
     stopping.await.unwrap();
 }
 

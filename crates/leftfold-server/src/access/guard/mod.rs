@@ -6,6 +6,7 @@
 //! an answer to a caller without a right does not depend on what is stored.
 
 mod beside;
+mod group_reader;
 mod reading;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use leftfold_store::{
     Subscription, consumers::Consumers,
 };
 
+pub(crate) use self::group_reader::GroupReader;
 use super::{control::AccessControl, directory::Rights, grant::Right, principal::Principal};
 use crate::RestrictedReads;
 

@@ -190,7 +190,7 @@ pub(super) fn subscribe(
 }
 
 /// How long it is until then.
-fn until(expires: Timestamp) -> Duration {
+pub(super) fn until(expires: Timestamp) -> Duration {
     let now = Timestamp::try_from(clock::now()).unwrap_or(Timestamp::MAX);
     Duration::try_from(expires.duration_since(now)).unwrap_or_default()
 }

@@ -93,7 +93,7 @@ pub(super) async fn consume(
     }
     let agent = headers.get(USER_AGENT).and_then(|it| it.to_str().ok());
     let info = consumer_info(peer.as_deref(), agent);
-    let definition = group_to_consume(&shared, &id).await?;
+    let (definition, access) = group_to_consume(&shared, &id).await?;
     let input = ConnectionInput { info, window };
     let joined = shared.groups.connect(&definition, input).await?;
     let membership = Arc::new(joined.membership);
@@ -101,9 +101,16 @@ pub(super) async fn consume(
     let first = Event::default()
         .event("joined")
         .data(format!("{{\"consumer\":\"{consumer}\"}}"));
-    let deliveries = stream::unfold(Some((joined.deliveries, membership)), |state| async move {
-        let (mut deliveries, membership) = state?;
-        let (message, goes_on) = match deliveries.recv().await {
+    let begin = (joined.deliveries, access, membership);
+    let deliveries = stream::unfold(Some(begin), |state| async move {
+        let (mut deliveries, mut access, membership) = state?;
+        let next = tokio::select! {
+            biased;
+            denied = access.ended() => Some(Err(denied)),
+            next = deliveries.recv() => next,
+        };
+        let admitted = next.map(|next| next.and_then(|delivered| access.admit(delivered)));
+        let (message, goes_on) = match admitted {
             Some(Ok(delivered)) => shown(&delivered),
             Some(Err(error)) => (ended(&error.into()), false),
             None => {
@@ -112,7 +119,7 @@ pub(super) async fn consume(
             }
         };
         let message = Ok::<_, Infallible>(message);
-        Some((message, goes_on.then_some((deliveries, membership))))
+        Some((message, goes_on.then_some((deliveries, access, membership))))
     });
     let messages = Sse::new(stream::iter([Ok(first)]).chain(deliveries));
     let keep_alive = KeepAlive::new().interval(shared.settings.keepalive_interval);

@@ -95,8 +95,10 @@ pub(crate) fn router(shared: &Arc<ServerState>) -> Router {
         .with_state(Arc::clone(shared))
 }
 
+/// The address that answers as long as the process does.
+const LIVE: &str = "/health/live";
 /// The addresses that answer everyone who can connect: what probes and clients ask before they know whom to name.
-const ANONYMOUS: &[&str] = &["/health/live", "/health/ready", "/ping", "/gossip"];
+const ANONYMOUS: &[&str] = &[LIVE, "/health/ready", "/ping", "/gossip"];
 /// The addresses for operators, with everything below them.
 const OPERATOR: &[&str] = &["/metrics", "/api/v1/stats", "/api/v1/scavenge"];
 
@@ -113,6 +115,17 @@ pub(crate) fn required_access(path: &str) -> MethodAccess {
     } else {
         MethodAccess::Authenticated
     }
+}
+
+/// The answer to a request that comes before the store is open.
+pub(crate) fn while_starting(path: &str) -> Response {
+    if path == LIVE {
+        return StatusCode::OK.into_response();
+    }
+    let detail = "server is starting: the store is being opened";
+    let mut response = Problem::new(ProblemKind::UNAVAILABLE, detail).into_response();
+    response.headers_mut().insert(RETRY_AFTER, 1.into());
+    response
 }
 
 /// The answer to a request that is from nobody known.

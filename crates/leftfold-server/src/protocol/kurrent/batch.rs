@@ -21,8 +21,9 @@ use futures_util::{FutureExt, Stream, StreamExt, poll, stream, stream::FuturesUn
 use leftfold_model::{CurrentRevision, ExpectedRevision, Revision, limits};
 use leftfold_proto::{
     event_store::client::{
-        AllStreamPosition, BadRequest, MaximumAppendEventSizeExceeded, MaximumAppendSizeExceeded,
-        StreamDeleted, StreamIdentifier, Timeout, Unknown, Uuid, WrongExpectedVersion,
+        AccessDenied, AllStreamPosition, BadRequest, MaximumAppendEventSizeExceeded,
+        MaximumAppendSizeExceeded, StreamDeleted, StreamIdentifier, Timeout, Unknown, Uuid,
+        WrongExpectedVersion,
         streams::{
             BatchAppendReq, BatchAppendResp,
             batch_append_req::{
@@ -461,6 +462,9 @@ fn failed(error: &AppendError) -> Refusal {
         AppendError::Invalid { reason } => bad_request(reason.clone()),
         // Whether it happened is not known: that is what a timeout means to clients.
         AppendError::OutcomeUnknown { .. } => late(),
+        AppendError::AccessDenied { reason } => {
+            told(Code::PermissionDenied, reason.clone(), &AccessDenied {})
+        }
         error => told(Code::Unknown, error.to_string(), &Unknown {}),
     }
 }

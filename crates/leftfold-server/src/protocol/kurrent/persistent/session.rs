@@ -30,7 +30,7 @@ use super::{
 use crate::{
     connection::Peer,
     groups::{Connection, ConnectionInput, DeliveredMessage, LinkTarget, NackAction},
-    protocol::group_access::{consumer_info, group_to_consume},
+    protocol::group_access::{ConsumerAccess, consumer_info, group_to_consume},
     state::ServerState,
 };
 
@@ -64,11 +64,12 @@ pub(super) async fn answers(
     let source = request::source_to_read(options.stream_option)?;
     let id = request::id(source, options.group_name)?;
     let definition = group_to_consume(shared, &id).await;
-    let definition = definition.map_err(status::of_group)?;
+    let (definition, access) = definition.map_err(status::of_group)?;
     let input = ConnectionInput { info, window };
     let joined = shared.groups.connect(&definition, input).await;
     let session = Session {
         requests,
+        access,
         connection: joined.map_err(status::of_group)?,
         encoder: EventEncoder::new(ids),
         shown: HashMap::new(),
@@ -101,6 +102,7 @@ fn window(options: &Options) -> Result<usize, Status> {
 /// A consumer on its call.
 struct Session {
     requests: Streaming<ReadReq>,
+    access: ConsumerAccess,
     connection: Connection,
     encoder: EventEncoder,
     /// The stored ids of events in flight, by the ids that the client knows.
@@ -122,8 +124,12 @@ impl Session {
                         }
                     }
                 },
+                ended = self.access.ended() => return Some(Err(status::of_group(ended))),
                 delivery = self.connection.deliveries.recv() => return Some(match delivery {
-                    Some(Ok(message)) => Ok(self.show(&message)),
+                    Some(Ok(message)) => match self.access.admit(message) {
+                        Ok(message) => Ok(self.show(&message)),
+                        Err(denied) => Err(status::of_group(denied)),
+                    },
                     Some(Err(ended)) => Err(status::of_group(ended)),
                     None => Err(status::stopping()),
                 }),
