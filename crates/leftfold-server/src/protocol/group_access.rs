@@ -1,6 +1,7 @@
 //! Who consumes a group, and the right to do so.
 //!
-//! **Owns:** [`group_to_consume`], [`ConsumerAccess`], [`consumer_info`]. **Does not know:** how a protocol names groups, or what consumers do.
+//! **Owns:** [`group_to_consume`], [`ConsumerAccess`], [`consumer_info`]. **Does not know:** how a protocol names groups, or
+//! what consumers do.
 //! **Invariants:** a caller without the right learns nothing about the group, not even whether it exists; no consumer is given
 //! an event that its principal may not read.
 
