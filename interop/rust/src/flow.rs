@@ -76,7 +76,9 @@ async fn main() -> Outcome {
     flow.groups_managed().await?;
     done("a group is created once, found, changed and deleted");
     flow.groups_shared().await?;
-    done("consumers share the events of a stream, each gets some, and deleting the group ends them");
+    done(
+        "consumers share the events of a stream, each gets some, and deleting the group ends them",
+    );
     flow.groups_of_all().await?;
     done("a group of everything takes what its filter lets pass");
     flow.groups_settled().await?;

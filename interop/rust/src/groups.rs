@@ -51,7 +51,10 @@ async fn take(
 ) -> kurrentdb::Result<()> {
     loop {
         let (_, event) = next(consumer).await?;
-        assert!(seen.borrow_mut().insert(amount(&event)), "an event came twice");
+        assert!(
+            seen.borrow_mut().insert(amount(&event)),
+            "an event came twice"
+        );
         count.set(count.get() + 1);
         consumer.ack(&event).await?;
     }
@@ -83,11 +86,17 @@ impl Flow {
     pub(crate) async fn groups_managed(&self) -> Outcome {
         let stream = self.stream("managed");
         let given = options().consumer_strategy_name(SystemConsumerStrategy::Pinned);
-        let create = || self.client.create_persistent_subscription(&*stream, "g", &given);
+        let create = || {
+            self.client
+                .create_persistent_subscription(&*stream, "g", &given)
+        };
         create().await?;
         assert!(matches!(create().await, Err(Error::ResourceAlreadyExists)));
         let get = Default::default();
-        let info = || self.client.get_persistent_subscription_info(&stream, "g", &get);
+        let info = || {
+            self.client
+                .get_persistent_subscription_info(&stream, "g", &get)
+        };
         let settings = info().await?.settings.expect("settings");
         assert_eq!(settings.max_retry_count, 2);
         let changed = options().max_retry_count(7);
@@ -101,10 +110,16 @@ impl Flow {
             .await?;
         assert!(all.iter().any(|info| info.event_source == stream));
         let delete = Default::default();
-        let delete = || self.client.delete_persistent_subscription(&*stream, "g", &delete);
+        let delete = || {
+            self.client
+                .delete_persistent_subscription(&*stream, "g", &delete)
+        };
         delete().await?;
         assert!(matches!(delete().await, Err(Error::ResourceNotFound)));
-        assert!(matches!(self.join(&stream).await, Err(Error::ResourceNotFound)));
+        assert!(matches!(
+            self.join(&stream).await,
+            Err(Error::ResourceNotFound)
+        ));
         Ok(())
     }
 
@@ -112,12 +127,18 @@ impl Flow {
     async fn until_done(&self, stream: &str, revision: u64, consumers: usize) -> Outcome {
         let get = Default::default();
         loop {
-            let info = self.client.get_persistent_subscription_info(stream, "g", &get);
+            let info = self
+                .client
+                .get_persistent_subscription_info(stream, "g", &get);
             let info = info.await?;
             if info.stats.last_checkpointed_event_revision == Some(revision) {
                 assert_eq!(info.status, "Live");
                 assert_eq!(info.connections.len(), consumers);
-                assert!(info.connections.iter().all(|it| it.from.starts_with("127.0.0.1:")));
+                assert!(
+                    info.connections
+                        .iter()
+                        .all(|it| it.from.starts_with("127.0.0.1:"))
+                );
                 assert_eq!(info.stats.total_in_flight_messages, 0);
                 assert_eq!(info.stats.last_known_event_revision, Some(revision));
                 return Ok(());
@@ -148,13 +169,19 @@ impl Flow {
             done = self.until_done(&stream, 59, 3) => done?,
         }
         assert!(seen.into_inner().into_iter().eq(0..60));
-        assert!(counts.iter().all(|count| count.get() > 0), "a consumer got nothing");
+        assert!(
+            counts.iter().all(|count| count.get() > 0),
+            "a consumer got nothing"
+        );
         self.client
             .delete_persistent_subscription(&*stream, "g", &Default::default())
             .await?;
         for consumer in &mut consumers {
             let dropped = next(consumer).await.map(drop);
-            assert!(matches!(dropped, Err(Error::IllegalStateError(_))), "{dropped:?}");
+            assert!(
+                matches!(dropped, Err(Error::IllegalStateError(_))),
+                "{dropped:?}"
+            );
         }
         Ok(())
     }

@@ -152,17 +152,26 @@ struct Consuming {
 
 impl Work for Consuming {
     fn once(&mut self) -> BoxFuture<'_, anyhow::Result<Option<u64>>> {
-        Box::pin(async {
+        let Self {
+            consumer,
+            rest,
+            over,
+        } = self;
+        Box::pin(async move {
+            let is_over = async {
+                // It fails only if the sender is gone, which this value keeps.
+                let _ = over.wait_for(|over| *over).await;
+            };
             tokio::select! {
                 biased;
-                moment = self.consumer.next() => { moment?; }
-                _ = self.over.wait_for(|over| *over) => {
-                    self.consumer.acknowledge().await?;
+                moment = consumer.next() => { moment?; }
+                () = is_over => {
+                    consumer.acknowledge().await?;
                     return Ok(None);
                 }
             }
-            if self.rest.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-                self.rest.none_left.send_replace(true);
+            if rest.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                rest.none_left.send_replace(true);
             }
             Ok(Some(1))
         })

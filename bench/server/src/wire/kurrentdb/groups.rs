@@ -77,7 +77,9 @@ impl Groups {
     pub(crate) async fn parked(&mut self, stream: &str, name: &str) -> anyhow::Result<i64> {
         use get_info_req::options::StreamOption;
         let options = get_info_req::Options {
-            stream_option: Some(StreamOption::StreamIdentifier(identifier(stream.to_owned()))),
+            stream_option: Some(StreamOption::StreamIdentifier(identifier(
+                stream.to_owned(),
+            ))),
             group_name: name.to_owned(),
         };
         let request = GetInfoReq {
@@ -97,7 +99,9 @@ impl Groups {
     ) -> anyhow::Result<Consumer> {
         use read_req::options::StreamOption;
         let options = read_req::Options {
-            stream_option: Some(StreamOption::StreamIdentifier(identifier(stream.to_owned()))),
+            stream_option: Some(StreamOption::StreamIdentifier(identifier(
+                stream.to_owned(),
+            ))),
             group_name: name.to_owned(),
             buffer_size: window,
             uuid_option: None,
