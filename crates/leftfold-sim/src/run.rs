@@ -363,7 +363,7 @@ impl Simulation {
 
     /// Returns a truncation of one of the streams.
     #[must_use]
-    pub fn cut(stream: u64, before: u64) -> Truncation {
+    pub fn truncation(stream: u64, before: u64) -> Truncation {
         Truncation {
             stream: name(stream),
             before: Revision::new(before),
@@ -376,7 +376,7 @@ impl Simulation {
     /// [`Violation`] if that fails for no reason, or not everything is gone that must be.
     pub fn scavenge(
         &mut self,
-        cuts: &[Truncation],
+        truncations: &[Truncation],
         options: ScavengeOptions,
         segments: u64,
     ) -> Result<(), Violation> {
@@ -385,9 +385,9 @@ impl Simulation {
         let Some(core) = &mut self.core else {
             return Ok(());
         };
-        self.judge.may_erase(cuts);
+        self.judge.may_erase(truncations);
         let mut left = segments;
-        let scavenged = core.scavenge(cuts, options, &mut |_| {
+        let scavenged = core.scavenge(truncations, options, &mut |_| {
             left = left.saturating_sub(1);
             if left == 0 {
                 ControlFlow::Break(())
@@ -399,7 +399,7 @@ impl Simulation {
             self.report.erased += done.events_erased;
         }
         match scavenged {
-            Ok(done) if done.is_finished() => self.judge.erased(cuts, done.through),
+            Ok(done) if done.is_finished() => self.judge.erased(truncations, done.through),
             Ok(done) if done.segments_done == segments => {}
             Ok(done) => return Err(Violation(format!("scavenging ended early: {done:?}"))),
             Err(_) if self.disk.is_crashed() || self.trouble() > trouble => {}
@@ -420,11 +420,11 @@ impl Simulation {
     /// # Errors
     /// As [`Self::scavenge`].
     pub fn finish_scavenging(&mut self) -> Result<(), Violation> {
-        let cuts = self.judge.cuts();
-        if cuts.is_empty() {
+        let truncations = self.judge.truncations();
+        if truncations.is_empty() {
             return Ok(());
         }
-        self.scavenge(&cuts, ScavengeOptions::default(), u64::MAX)
+        self.scavenge(&truncations, ScavengeOptions::default(), u64::MAX)
     }
 
     /// Closes the log, and verifies every byte on the disk.
@@ -532,15 +532,15 @@ impl Simulation {
                 self.maintain(steps)
             }
             75..79 => {
-                let cuts: Vec<Truncation> = (0..1 + self.chance.below(2))
-                    .map(|_| Self::cut(self.chance.below(4), self.chance.below(20)))
+                let truncations: Vec<Truncation> = (0..1 + self.chance.below(2))
+                    .map(|_| Self::truncation(self.chance.below(4), self.chance.below(20)))
                     .collect();
                 let mut options = ScavengeOptions::default();
                 if self.chance.percent(40) {
                     options = options.with_seal_newest();
                 }
                 let segments = 1 + self.chance.below(4);
-                self.scavenge(&cuts, options, segments)
+                self.scavenge(&truncations, options, segments)
             }
             79..84 => self.repeat(),
             84..87 => self.retry_unknown(),
