@@ -352,7 +352,7 @@ impl Simulation {
                 Err(_) if self.disk.is_crashed() || self.trouble() > trouble => break,
                 Err(error) => {
                     return Err(Violation(format!(
-                        "upkeep failed for no reason: {}",
+                        "maintenance failed for no reason: {}",
                         ErrorChain(&error)
                     )));
                 }

@@ -20,7 +20,7 @@ pub const ALL: &[(&str, Script)] = &[
     ("an append larger than a segment", large_append),
     ("close and reopen", close_and_reopen),
     ("reopen without close", reopen_without_close),
-    ("upkeep of several segments", upkeep),
+    ("maintenance of several segments", maintenance),
     ("disk full and freed", disk_full),
     ("disk full when a segment's name is synced", full_at_roll),
     ("failed sync, restart, power cut", failed_sync),
@@ -96,7 +96,7 @@ fn reopen_without_close(run: &mut Simulation) -> Result<(), Violation> {
     run.open()
 }
 
-fn upkeep(run: &mut Simulation) -> Result<(), Violation> {
+fn maintenance(run: &mut Simulation) -> Result<(), Violation> {
     for _ in 0..12 {
         let group = [run.request(1, 12, 30), run.request(2, 6, 30)];
         run.commit(&group)?;

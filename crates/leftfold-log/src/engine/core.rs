@@ -419,7 +419,7 @@ impl Core {
             return grown.map_err(|error| self.refuse(error));
         }
         while self.shared.should_stall_writes() {
-            self.shared.upkeep().map_err(|error| self.refuse(error))?;
+            self.shared.maintain().map_err(|error| self.refuse(error))?;
         }
         self.start_segment(frame_bytes)
             .map_err(|error| self.refuse(error))
@@ -504,7 +504,7 @@ impl Core {
     /// # Errors
     /// What the disk reported; the log itself is not affected.
     pub fn maintain(&mut self) -> Result<bool, StorageError> {
-        Ok(self.shared.upkeep()?
+        Ok(self.shared.maintain()?
             || self.shared.merge_indexes(false)?
             || self.shared.merge_indexes(true)?)
     }

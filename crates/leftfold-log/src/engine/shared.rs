@@ -30,8 +30,8 @@ pub(crate) struct EngineState {
     view: ArcSwap<View>,
     change: Mutex<()>,
     /// Held while sealing, and while merging: sealing must not wait for a merge, which may take long.
-    pub(super) upkeep: Mutex<()>,
-    pub(super) joining: Mutex<()>,
+    pub(super) maintenance: Mutex<()>,
+    pub(super) merging: Mutex<()>,
     /// The preallocated segment, if there is one.
     pub(super) spare: Mutex<Option<create::PreallocatedSegment>>,
     pub(super) scavenging: ScavengeControl,
@@ -55,8 +55,8 @@ impl EngineState {
             decided: AtomicU64::new(view.head.get()),
             view: ArcSwap::from_pointee(view),
             change: Mutex::default(),
-            upkeep: Mutex::default(),
-            joining: Mutex::default(),
+            maintenance: Mutex::default(),
+            merging: Mutex::default(),
             spare: Mutex::default(),
             scavenging: ScavengeControl::default(),
             wakes: Arc::default(),
