@@ -289,7 +289,7 @@ impl Core {
         if self.group.is_empty() {
             return None;
         }
-        let touched = self.shared.wakes.touched();
+        let touched = self.shared.notifier.touched();
         let next = Group::reusing(std::mem::take(&mut self.spare_buffer), touched);
         let mut group = std::mem::replace(&mut self.group, next);
         group.set_target(group::WriteTarget {
@@ -367,11 +367,11 @@ impl Core {
     /// Adds the events of a write to the index, neighbours that share a type and tags at once.
     fn index(&mut self, first: Position, write: &StreamWrite, revision: Revision) {
         let (index, term) = (&self.active.index, &mut self.term);
-        let (wakes, touched) = (&self.shared.wakes, &mut self.group.touched);
+        let (notifier, touched) = (&self.shared.notifier, &mut self.group.touched);
         let mut add = |kind, name: &str, first, count, base| {
             write_term(term, kind, name);
             index.add_run(term, first, count, base);
-            wakes.touch(touched, term);
+            notifier.touch(touched, term);
         };
         let count = short(write.events.len());
         let stream = &write.stream;
