@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Called after each segment; may end the run.
-type Tell<'a> = &'a mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>;
+type ReportProgress<'a> = &'a mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>;
 
 impl EngineState {
     /// Returns whether the newest segment holds truncated events.
@@ -35,7 +35,7 @@ impl EngineState {
         &self,
         truncations: &TruncationSet,
         options: ScavengeOptions,
-        tell: Tell<'_>,
+        report: ReportProgress<'_>,
     ) -> Result<ScavengeProgress, ScavengeError> {
         {
             let _not_while_closing = self.scavenging.segment();
@@ -63,7 +63,7 @@ impl EngineState {
                 &|bytes| limiter.acquire(bytes),
             )?;
             progress.segments_done += 1;
-            if tell(&progress).is_break() {
+            if report(&progress).is_break() {
                 break;
             }
         }
