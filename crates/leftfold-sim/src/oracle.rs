@@ -152,17 +152,17 @@ impl Oracle {
 
     /// Decides an append of which at least one event is stored already.
     fn repetition(&self, append: &Append) -> Option<Verdict> {
-        let (mut found, mut whole) = (Vec::new(), true);
+        let (mut found, mut is_complete) = (Vec::new(), true);
         for write in append.writes() {
             let mut expected = write.expected.next_revision();
             for event in &write.events {
                 // An id that stands twice is known where it stands last.
                 let stored = self.acked.iter().rfind(|stored| stored.id == event.id());
                 let Some(stored) = stored else {
-                    whole = false;
+                    is_complete = false;
                     continue;
                 };
-                whole &= stored.stream == write.stream
+                is_complete &= stored.stream == write.stream
                     && expected.is_none_or(|expected| expected == stored.revision);
                 expected = Some(stored.revision.next());
                 found.push(stored.position);
@@ -170,7 +170,7 @@ impl Oracle {
         }
         let (first, last) = (*found.first()?, *found.last()?);
         let mut pairs = found.iter().zip(found.iter().skip(1));
-        match whole && pairs.all(|(one, next)| one.next() == *next) {
+        match is_complete && pairs.all(|(one, next)| one.next() == *next) {
             true => Some(Verdict::Repeated { first, last }),
             false => Some(Verdict::Refused),
         }

@@ -103,12 +103,12 @@ impl EngineState {
             return Ok(());
         };
         let (events, bytes) = (rewritten.events, rewritten.bytes);
-        let mut shown = false;
+        let mut is_published = false;
         let placed = install(handles, segment, rewritten, |new| {
             self.replace_segment(&new);
-            shown = true;
+            is_published = true;
         });
-        if shown {
+        if is_published {
             progress.events_erased += events;
             progress.bytes_reclaimed += bytes;
         }
