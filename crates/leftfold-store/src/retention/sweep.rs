@@ -28,7 +28,10 @@ impl<B: Backend> RetentionStore<B> {
             }
             let progress = self.backend.erase(truncations, scavenge.bytes_per_second);
             Ok(progress
-                .map_ok(move |told| ScavengeProgress { streams, ..told })
+                .map_ok(move |progress| ScavengeProgress {
+                    streams,
+                    ..progress
+                })
                 .boxed())
         };
         Box::pin(stream::once(begin).try_flatten())
@@ -68,7 +71,7 @@ impl<B: Backend> RetentionStore<B> {
             return Ok(None);
         };
         let next = last.next();
-        let before = match window.life.phase {
+        let before = match window.lifecycle.phase {
             Phase::Deleted | Phase::Tombstoned => next,
             Phase::Live => self.first_readable(&window, stream, next).await?,
         };
