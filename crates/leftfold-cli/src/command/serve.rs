@@ -62,6 +62,7 @@ fn settings(arguments: &cli::Serve) -> anyhow::Result<Settings> {
             .set_from_toml(&text)
             .with_context(|| format!("in {}", file.display()))?;
     }
+    setting_args::check_environment()?;
     arguments.given.apply(&mut settings)?;
     Ok(settings)
 }
