@@ -1,8 +1,12 @@
 //! Settings of the server as flags and environment variables.
 //!
-//! **Owns:** turning the server's own table of settings into arguments. **Does not know:** what any setting means.
+//! **Owns:** turning the server's own table of settings into arguments; finding mistyped variables. **Does not know:** what any
+//! setting means.
 //! **Invariants:** a new setting needs no line here.
 
+use std::env;
+
+use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, builder::StyledStr};
 use leftfold_server::{Setting, SettingError, Settings};
 
@@ -17,6 +21,41 @@ impl SettingArgs {
             .iter()
             .try_for_each(|(name, value)| settings.set(name, value))
     }
+}
+
+/// Variables of the command that are no settings of the server.
+const OTHER_VARIABLES: &[&str] = &[
+    "LEFTFOLD_CONFIG",
+    "LEFTFOLD_DATA",
+    "LEFTFOLD_URL",
+    "LEFTFOLD_USER",
+    "LEFTFOLD_PASSWORD_FILE",
+    "LEFTFOLD_API_KEY_FILE",
+];
+/// Letters by which a mistyped variable differs from the one that is meant. With more, names that have nothing to do with
+/// settings would count, such as those that a cluster makes for a service of this name.
+const LETTERS_MAX: usize = 2;
+
+/// Refuses an environment variable that is not known and looks like a mistyped one.
+///
+/// # Errors
+/// The variable, and the one that may be meant.
+pub(crate) fn check_environment() -> anyhow::Result<()> {
+    let others = OTHER_VARIABLES.iter().map(ToString::to_string);
+    let known: Vec<String> = Settings::ALL.iter().map(variable).chain(others).collect();
+    for (name, _) in env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("LEFTFOLD_")) else {
+            continue;
+        };
+        let distance = |known: &String| strsim::damerau_levenshtein(known, name);
+        let nearest = known.iter().map(|known| (distance(known), known)).min();
+        if let Some((1..=LETTERS_MAX, meant)) = nearest {
+            let name = name.to_owned();
+            return Err(SettingError::Unknown { name })
+                .with_context(|| format!("in the environment, where {meant} may be meant"));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the environment variable of a setting.

@@ -6,7 +6,10 @@
 
 use std::io;
 
-use crate::disk::FileName;
+use crate::{
+    disk::FileName,
+    planted::{self, Planted},
+};
 
 /// Stands for the directory where an error names a file.
 const DIRECTORY: &str = "directory";
@@ -82,8 +85,10 @@ impl StorageError {
     /// later.
     pub(crate) fn is_full(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
+        let counts_directory = planted::is(Planted::FullDirectoryChangedNothing);
         matches!(self, Self::Io { file, source, .. }
-            if file != DIRECTORY && matches!(source.kind(), StorageFull | QuotaExceeded))
+            if (file != DIRECTORY || counts_directory)
+                && matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 
     /// Returns whether the system had no descriptor or memory left to open or create a file, so that nothing was changed.

@@ -57,8 +57,8 @@ pub enum Planted {
     SealedNotLedOn,
     /// Readers of an older view do not learn which segment was rewritten.
     RewrittenNotLedOn,
-    /// A full disk when the directory is synced counts as success.
-    FullAtDirectorySyncIgnored,
+    /// A full disk when the directory is synced counts as an operation that changed nothing.
+    FullDirectoryChangedNothing,
     /// The segment that it replaces is removed before the new one's name is durable.
     OldRemovedBeforeNewIsDurable,
 }

@@ -42,20 +42,20 @@ pub enum Verdict {
 pub struct Oracle {
     acked: Vec<RecordedEvent>,
     open: Vec<Append>,
-    cuts: Vec<Erased>,
+    truncations: Vec<Erased>,
 }
 
 /// The truncated events of a stream.
 #[derive(Clone, Debug)]
 struct Erased {
-    cut: Truncation,
+    truncation: Truncation,
     /// Those up to here are certainly gone.
     through: Position,
 }
 
 impl Erased {
     fn covers(&self, event: &RecordedEvent) -> bool {
-        event.stream == self.cut.stream && event.revision < self.cut.before
+        event.stream == self.truncation.stream && event.revision < self.truncation.before
     }
 }
 
@@ -152,17 +152,17 @@ impl Oracle {
 
     /// Decides an append of which at least one event is stored already.
     fn repetition(&self, append: &Append) -> Option<Verdict> {
-        let (mut found, mut whole) = (Vec::new(), true);
+        let (mut found, mut is_complete) = (Vec::new(), true);
         for write in append.writes() {
             let mut expected = write.expected.next_revision();
             for event in &write.events {
                 // An id that stands twice is known where it stands last.
                 let stored = self.acked.iter().rfind(|stored| stored.id == event.id());
                 let Some(stored) = stored else {
-                    whole = false;
+                    is_complete = false;
                     continue;
                 };
-                whole &= stored.stream == write.stream
+                is_complete &= stored.stream == write.stream
                     && expected.is_none_or(|expected| expected == stored.revision);
                 expected = Some(stored.revision.next());
                 found.push(stored.position);
@@ -170,7 +170,7 @@ impl Oracle {
         }
         let (first, last) = (*found.first()?, *found.last()?);
         let mut pairs = found.iter().zip(found.iter().skip(1));
-        match whole && pairs.all(|(one, next)| one.next() == *next) {
+        match is_complete && pairs.all(|(one, next)| one.next() == *next) {
             true => Some(Verdict::Repeated { first, last }),
             false => Some(Verdict::Refused),
         }
@@ -186,22 +186,33 @@ impl Oracle {
     }
 
     /// Records that events below these truncations may be missing from now on.
-    pub fn may_erase(&mut self, cuts: &[Truncation]) {
+    pub fn may_erase(&mut self, truncations: &[Truncation]) {
         let through = Position::START;
-        let cuts = cuts.iter().cloned();
-        self.cuts.extend(cuts.map(|cut| Erased { cut, through }));
+        let truncations = truncations.iter().cloned();
+        self.truncations
+            .extend(truncations.map(|truncation| Erased {
+                truncation,
+                through,
+            }));
     }
 
     /// Records that events below these truncations are erased, up to `through`.
-    pub fn erased(&mut self, cuts: &[Truncation], through: Position) {
-        let cuts = cuts.iter().cloned();
-        self.cuts.extend(cuts.map(|cut| Erased { cut, through }));
+    pub fn erased(&mut self, truncations: &[Truncation], through: Position) {
+        let truncations = truncations.iter().cloned();
+        self.truncations
+            .extend(truncations.map(|truncation| Erased {
+                truncation,
+                through,
+            }));
     }
 
     /// Returns the recorded truncations.
     #[must_use]
-    pub fn cuts(&self) -> Vec<Truncation> {
-        self.cuts.iter().map(|erased| erased.cut.clone()).collect()
+    pub fn truncations(&self) -> Vec<Truncation> {
+        self.truncations
+            .iter()
+            .map(|erased| erased.truncation.clone())
+            .collect()
     }
 
     /// Checks the log after a recovery: its head and its events.
@@ -254,7 +265,7 @@ impl Oracle {
     /// [`Violation`] if its events are not those acknowledged up to there.
     pub fn check_prefix(&self, head: Position, events: &[RecordedEvent]) -> Result<(), Violation> {
         let mut earlier = self.clone();
-        for erased in &mut earlier.cuts {
+        for erased in &mut earlier.truncations {
             erased.through = Position::START;
         }
         let of_prefix = self.acked.iter().filter(|event| event.position <= head);
@@ -268,14 +279,17 @@ impl Oracle {
     ) -> Result<(), Violation> {
         let mut found = events.iter().peekable();
         for expected in expected {
-            let mut cuts = self.cuts.iter().filter(|erased| erased.covers(expected));
+            let mut truncations = self
+                .truncations
+                .iter()
+                .filter(|erased| erased.covers(expected));
             let Some(found) = found.next_if(|found| found.position == expected.position) else {
-                if cuts.next().is_some() {
+                if truncations.next().is_some() {
                     continue;
                 }
                 return Err(Violation(format!("event {} is missing", expected.position)));
             };
-            if cuts.any(|erased| expected.position <= erased.through) {
+            if truncations.any(|erased| expected.position <= erased.through) {
                 return Err(Violation(format!(
                     "event {} is not erased",
                     expected.position

@@ -55,7 +55,7 @@ pub struct Simulation {
     pub disk: SimDisk,
     /// The random number generator of this run.
     pub chance: Rng,
-    judge: Oracle,
+    oracle: Oracle,
     core: Option<Core>,
     /// A read that began some steps ago.
     held: Option<HeldCursor>,
@@ -72,7 +72,7 @@ impl Simulation {
         Self {
             disk: SimDisk::new(),
             chance: Rng::of(seed),
-            judge: Oracle::default(),
+            oracle: Oracle::default(),
             core: None,
             held: None,
             numbers: 0,
@@ -135,9 +135,9 @@ impl Simulation {
             self.disk.fail(fault);
             let events = events?;
             let head = self.head();
-            self.judge.recovered(head, &events)?;
+            self.oracle.recovered(head, &events)?;
             self.remembered
-                .retain(|(_, appended)| appended.last.get() <= self.judge.acknowledged_events());
+                .retain(|(_, appended)| appended.last.get() <= self.oracle.acknowledged_events());
             self.check()?;
         }
         Ok(())
@@ -210,11 +210,11 @@ impl Simulation {
 
     fn check_reads(&mut self) -> Result<(), Violation> {
         let events = self.read(&Read::all())?;
-        self.judge.check_log(&events)?;
+        self.oracle.check_log(&events)?;
         let number = self.chance.below(4);
         let stream = name(number);
         let of_stream = self.read(&Read::stream(stream.clone()))?;
-        self.judge.stream_holds(&stream, &of_stream)
+        self.oracle.stream_holds(&stream, &of_stream)
     }
 
     fn head(&self) -> Position {
@@ -233,7 +233,7 @@ impl Simulation {
         };
         let answers = core.commit(group);
         for (append, answer) in group.iter().zip(answers) {
-            let verdict = self.judge.verdict(append);
+            let verdict = self.oracle.verdict(append);
             match answer {
                 Ok(appended) if appended.repeated => {
                     let (first, last) = (appended.first, appended.last);
@@ -251,7 +251,7 @@ impl Simulation {
                     Self::expect(append, verdict, Verdict::Written)?;
                     let [written, ..] = &mut self.report.decided;
                     *written += 1;
-                    self.judge
+                    self.oracle
                         .acknowledged(append, appended.first, appended.last)?;
                     self.report.appends += 1;
                     if self.remembered.len() >= REMEMBERED {
@@ -268,16 +268,16 @@ impl Simulation {
                     }
                 }
                 Err(_) => {
-                    self.judge.outcome_unknown(append.clone());
+                    self.oracle.outcome_unknown(append.clone());
                     self.unsettled.push(append.clone());
                 }
             }
         }
         let head = self.head();
-        if head.get() != self.judge.acknowledged_events() {
+        if head.get() != self.oracle.acknowledged_events() {
             return Err(Violation(format!(
                 "readers see {head} events, {} were acknowledged",
-                self.judge.acknowledged_events()
+                self.oracle.acknowledged_events()
             )));
         }
         self.check()
@@ -297,7 +297,7 @@ impl Simulation {
         let known = self.remembered.iter().find(|(known, _)| known == append);
         let same = known
             .is_none_or(|(_, first)| (first.first, first.last) == (appended.first, appended.last));
-        if same && appended.last.get() <= self.judge.acknowledged_events() {
+        if same && appended.last.get() <= self.oracle.acknowledged_events() {
             return Ok(());
         }
         Err(Violation(format!(
@@ -314,9 +314,9 @@ impl Simulation {
         let Some((append, _)) = self.remembered.first().cloned() else {
             return Ok(());
         };
-        let before = self.judge.acknowledged_events();
+        let before = self.oracle.acknowledged_events();
         self.commit(&[append])?;
-        if self.judge.acknowledged_events() == before {
+        if self.oracle.acknowledged_events() == before {
             Ok(())
         } else {
             Err(Violation("a repeated append was stored twice".into()))
@@ -352,7 +352,7 @@ impl Simulation {
                 Err(_) if self.disk.is_crashed() || self.trouble() > trouble => break,
                 Err(error) => {
                     return Err(Violation(format!(
-                        "upkeep failed for no reason: {}",
+                        "maintenance failed for no reason: {}",
                         ErrorChain(&error)
                     )));
                 }
@@ -363,7 +363,7 @@ impl Simulation {
 
     /// Returns a truncation of one of the streams.
     #[must_use]
-    pub fn cut(stream: u64, before: u64) -> Truncation {
+    pub fn truncation(stream: u64, before: u64) -> Truncation {
         Truncation {
             stream: name(stream),
             before: Revision::new(before),
@@ -376,7 +376,7 @@ impl Simulation {
     /// [`Violation`] if that fails for no reason, or not everything is gone that must be.
     pub fn scavenge(
         &mut self,
-        cuts: &[Truncation],
+        truncations: &[Truncation],
         options: ScavengeOptions,
         segments: u64,
     ) -> Result<(), Violation> {
@@ -385,9 +385,9 @@ impl Simulation {
         let Some(core) = &mut self.core else {
             return Ok(());
         };
-        self.judge.may_erase(cuts);
+        self.oracle.may_erase(truncations);
         let mut left = segments;
-        let scavenged = core.scavenge(cuts, options, &mut |_| {
+        let scavenged = core.scavenge(truncations, options, &mut |_| {
             left = left.saturating_sub(1);
             if left == 0 {
                 ControlFlow::Break(())
@@ -399,7 +399,7 @@ impl Simulation {
             self.report.erased += done.events_erased;
         }
         match scavenged {
-            Ok(done) if done.is_finished() => self.judge.erased(cuts, done.through),
+            Ok(done) if done.is_finished() => self.oracle.erased(truncations, done.through),
             Ok(done) if done.segments_done == segments => {}
             Ok(done) => return Err(Violation(format!("scavenging ended early: {done:?}"))),
             Err(_) if self.disk.is_crashed() || self.trouble() > trouble => {}
@@ -420,11 +420,11 @@ impl Simulation {
     /// # Errors
     /// As [`Self::scavenge`].
     pub fn finish_scavenging(&mut self) -> Result<(), Violation> {
-        let cuts = self.judge.cuts();
-        if cuts.is_empty() {
+        let truncations = self.oracle.truncations();
+        if truncations.is_empty() {
             return Ok(());
         }
-        self.scavenge(&cuts, ScavengeOptions::default(), u64::MAX)
+        self.scavenge(&truncations, ScavengeOptions::default(), u64::MAX)
     }
 
     /// Closes the log, and verifies every byte on the disk.
@@ -532,15 +532,15 @@ impl Simulation {
                 self.maintain(steps)
             }
             75..79 => {
-                let cuts: Vec<Truncation> = (0..1 + self.chance.below(2))
-                    .map(|_| Self::cut(self.chance.below(4), self.chance.below(20)))
+                let truncations: Vec<Truncation> = (0..1 + self.chance.below(2))
+                    .map(|_| Self::truncation(self.chance.below(4), self.chance.below(20)))
                     .collect();
                 let mut options = ScavengeOptions::default();
                 if self.chance.percent(40) {
                     options = options.with_seal_newest();
                 }
                 let segments = 1 + self.chance.below(4);
-                self.scavenge(&cuts, options, segments)
+                self.scavenge(&truncations, options, segments)
             }
             79..84 => self.repeat(),
             84..87 => self.retry_unknown(),

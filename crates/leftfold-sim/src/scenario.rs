@@ -20,7 +20,7 @@ pub const ALL: &[(&str, Script)] = &[
     ("an append larger than a segment", large_append),
     ("close and reopen", close_and_reopen),
     ("reopen without close", reopen_without_close),
-    ("upkeep of several segments", upkeep),
+    ("maintenance of several segments", maintenance),
     ("disk full and freed", disk_full),
     ("disk full when a segment's name is synced", full_at_roll),
     ("failed sync, restart, power cut", failed_sync),
@@ -96,7 +96,7 @@ fn reopen_without_close(run: &mut Simulation) -> Result<(), Violation> {
     run.open()
 }
 
-fn upkeep(run: &mut Simulation) -> Result<(), Violation> {
+fn maintenance(run: &mut Simulation) -> Result<(), Violation> {
     for _ in 0..12 {
         let group = [run.request(1, 12, 30), run.request(2, 6, 30)];
         run.commit(&group)?;
@@ -188,9 +188,9 @@ fn fill(run: &mut Simulation) -> Result<(), Violation> {
 
 fn scavenge(run: &mut Simulation) -> Result<(), Violation> {
     fill(run)?;
-    let cuts = [Simulation::cut(0, 7), Simulation::cut(3, 100)];
+    let truncations = [Simulation::truncation(0, 7), Simulation::truncation(3, 100)];
     let options = ScavengeOptions::default().with_seal_newest();
-    run.scavenge(&cuts, options, u64::MAX)?;
+    run.scavenge(&truncations, options, u64::MAX)?;
     if run.disk.is_crashed() {
         return Ok(());
     }
@@ -200,8 +200,11 @@ fn scavenge(run: &mut Simulation) -> Result<(), Violation> {
 fn scavenge_in_parts(run: &mut Simulation) -> Result<(), Violation> {
     fill(run)?;
     for before in [4, 9, 9, 20] {
-        let cuts = [Simulation::cut(1, before), Simulation::cut(2, before)];
-        run.scavenge(&cuts, ScavengeOptions::default(), 1)?;
+        let truncations = [
+            Simulation::truncation(1, before),
+            Simulation::truncation(2, before),
+        ];
+        run.scavenge(&truncations, ScavengeOptions::default(), 1)?;
         let append = run.request(2, 2, 60);
         run.commit(&[append])?;
         run.repeat()?;
@@ -219,7 +222,7 @@ fn scavenge_with_failed_syncs(run: &mut Simulation) -> Result<(), Violation> {
     ] {
         run.disk.fail(Some(Fault::io(op, nth)));
         run.scavenge(
-            &[Simulation::cut(0, 100)],
+            &[Simulation::truncation(0, 100)],
             ScavengeOptions::default(),
             u64::MAX,
         )?;

@@ -366,22 +366,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshots");
         let stream = StreamName::new("s").unwrap();
-        let kept = FileSnapshotStore::at(path.clone(), Handle::current());
-        assert_eq!(kept.load(&stream).await.unwrap(), None);
+        let store = FileSnapshotStore::at(path.clone(), Handle::current());
+        assert_eq!(store.load(&stream).await.unwrap(), None);
         assert!(!path.exists(), "reading makes no file");
         let five = saved(5, 1);
-        kept.save(&stream, five.clone()).await.unwrap();
-        kept.save(&stream, saved(4, 1)).await.unwrap();
-        kept.close();
+        store.save(&stream, five.clone()).await.unwrap();
+        store.save(&stream, saved(4, 1)).await.unwrap();
+        store.close();
         // Someone is late: the file is not opened again behind the next owner's back.
-        kept.save(&stream, saved(9, 1)).await.unwrap();
-        let kept = FileSnapshotStore::at(path, Handle::current());
-        assert_eq!(kept.load(&stream).await.unwrap(), Some(five));
+        store.save(&stream, saved(9, 1)).await.unwrap();
+        let store = FileSnapshotStore::at(path, Handle::current());
+        assert_eq!(store.load(&stream).await.unwrap(), Some(five));
         let other = saved(3, 2);
-        kept.save(&stream, other.clone()).await.unwrap();
-        assert_eq!(kept.load(&stream).await.unwrap(), Some(other));
-        kept.remove(&stream).await.unwrap();
-        assert_eq!(kept.load(&stream).await.unwrap(), None);
+        store.save(&stream, other.clone()).await.unwrap();
+        assert_eq!(store.load(&stream).await.unwrap(), Some(other));
+        store.remove(&stream).await.unwrap();
+        assert_eq!(store.load(&stream).await.unwrap(), None);
     }
 
     #[tokio::test]
@@ -389,11 +389,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshots");
         std::fs::write(&path, b"not a database at all, and rather short").unwrap();
-        let kept = FileSnapshotStore::at(path, Handle::current());
+        let store = FileSnapshotStore::at(path, Handle::current());
         let stream = StreamName::new("s").unwrap();
-        assert_eq!(kept.load(&stream).await.unwrap(), None);
-        kept.save(&stream, saved(1, 1)).await.unwrap();
-        assert!(kept.load(&stream).await.unwrap().is_some());
+        assert_eq!(store.load(&stream).await.unwrap(), None);
+        store.save(&stream, saved(1, 1)).await.unwrap();
+        assert!(store.load(&stream).await.unwrap().is_some());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -401,15 +401,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshots");
         let stream = StreamName::new("s").unwrap();
-        let kept = FileSnapshotStore::at(path.clone(), Handle::current());
-        kept.save(&stream, saved(0, 1)).await.unwrap();
+        let store = FileSnapshotStore::at(path.clone(), Handle::current());
+        store.save(&stream, saved(0, 1)).await.unwrap();
         // A call that has the database in hand, and does not come to its end before `close` began.
         let (begun, wait) = (
             Arc::new(std::sync::Barrier::new(2)),
             Arc::new(std::sync::Barrier::new(2)),
         );
         let (entered, closing) = (Arc::clone(&begun), Arc::clone(&wait));
-        let caller = kept.clone();
+        let caller = store.clone();
         let call = tokio::spawn(async move {
             let work = move |shared: &Shared| {
                 let database = shared.open(true)?.unwrap();
@@ -423,7 +423,7 @@ mod tests {
             caller.blocking(work).await
         });
         begun.wait();
-        let closer = kept.clone();
+        let closer = store.clone();
         let closed = tokio::task::spawn_blocking(move || {
             wait.wait();
             closer.close();
@@ -439,23 +439,23 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshots");
         let stream = StreamName::new("s").unwrap();
-        let kept = FileSnapshotStore::at(path.clone(), Handle::current());
-        kept.save(&stream, saved(0, 1)).await.unwrap();
-        kept.close();
+        let store = FileSnapshotStore::at(path.clone(), Handle::current());
+        store.save(&stream, saved(0, 1)).await.unwrap();
+        store.close();
         let sound = std::fs::read(&path).unwrap();
         let used = sound.iter().rposition(|&byte| byte != 0).unwrap();
         for at in (0..used).step_by(used / 150 + 1) {
             let mut damaged = sound.clone();
             damaged[at] ^= 0x55;
             std::fs::write(&path, damaged).unwrap();
-            let kept = FileSnapshotStore::at(path.clone(), Handle::current());
+            let store = FileSnapshotStore::at(path.clone(), Handle::current());
             let mut is_kept = false;
             for revision in 1..5 {
-                let _ = kept.load(&stream).await;
-                is_kept |= kept.save(&stream, saved(revision, 1)).await.is_ok();
+                let _ = store.load(&stream).await;
+                is_kept |= store.save(&stream, saved(revision, 1)).await.is_ok();
             }
             assert!(is_kept, "byte {at}");
-            kept.close();
+            store.close();
         }
     }
 
@@ -465,8 +465,9 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshots");
-        let kept = FileSnapshotStore::at(path.clone(), Handle::current());
-        kept.save(&StreamName::new("s").unwrap(), saved(0, 1))
+        let store = FileSnapshotStore::at(path.clone(), Handle::current());
+        store
+            .save(&StreamName::new("s").unwrap(), saved(0, 1))
             .await
             .unwrap();
         assert_eq!(

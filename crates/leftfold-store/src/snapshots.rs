@@ -94,12 +94,14 @@ pub enum SnapshotError {
 /// Snapshots in memory.
 #[derive(Debug, Default)]
 pub struct MemorySnapshotStore {
-    kept: Mutex<HashMap<StreamName, SavedSnapshot>>,
+    snapshots: Mutex<HashMap<StreamName, SavedSnapshot>>,
 }
 
 impl MemorySnapshotStore {
     fn snapshots(&self) -> MutexGuard<'_, HashMap<StreamName, SavedSnapshot>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,12 +119,12 @@ impl SnapshotStore for MemorySnapshotStore {
         snapshot: SavedSnapshot,
     ) -> BoxFuture<'a, Result<(), SnapshotError>> {
         Box::pin(async move {
-            let mut kept = self.snapshots();
-            let newer = kept
+            let mut snapshots = self.snapshots();
+            let newer = snapshots
                 .get(stream)
                 .is_none_or(|before| snapshot.replaces(before));
             if newer {
-                kept.insert(stream.clone(), snapshot);
+                snapshots.insert(stream.clone(), snapshot);
             }
             Ok(())
         })

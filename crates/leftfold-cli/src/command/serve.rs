@@ -65,6 +65,7 @@ pub(super) fn settings(config: Option<&Path>, given: &SettingArgs) -> anyhow::Re
             .set_from_toml(&text)
             .with_context(|| format!("in {}", file.display()))?;
     }
+    setting_args::check_environment()?;
     given.apply(&mut settings)?;
     Ok(settings)
 }

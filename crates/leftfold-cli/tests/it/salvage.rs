@@ -55,6 +55,24 @@ fn one_flipped_bit_costs_one_event_and_opening_says_what_helps() {
 }
 
 #[test]
+fn verify_and_opening_name_one_byte_of_a_damaged_store() {
+    let (data, segment) = stored();
+    let sound = fs::read(&segment).unwrap();
+    for text in [b"one".as_slice(), b"two", b"three"] {
+        let mut bytes = sound.clone();
+        let at = bytes.windows(text.len()).position(|found| found == text);
+        bytes[at.unwrap()] ^= 1;
+        fs::write(&segment, bytes).unwrap();
+        let place = |command: &str| {
+            let refused = said(leftfold(data.path(), &[command]), 4);
+            let place = refused.split("is damaged at byte ").nth(1).unwrap();
+            place.split(':').next().unwrap().to_owned()
+        };
+        assert_eq!(place("verify"), place("read"), "{text:?}");
+    }
+}
+
+#[test]
 fn commands_that_read_leave_the_directory_as_it_is() {
     let (data, _) = stored();
     fs::create_dir(data.path().join("lost+found")).unwrap();

@@ -89,6 +89,24 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn a_mistyped_environment_variable_ends_the_start_and_names_the_one_that_may_be_meant() {
+    let with = |variable: &str| {
+        let mut command = assert_cmd::Command::new(binary());
+        // What is not mistyped, and ends the start before anything is served.
+        command.args(["serve", "--memory", "--request-timeout", "0s"]);
+        said(command.env(variable, "127.0.0.1:1").assert(), 2)
+    };
+    let told = with("LEFTFOLD_LISDEN");
+    assert!(
+        told.contains("LEFTFOLD_LISDEN") && told.contains("LEFTFOLD_LISTEN"),
+        "{told}"
+    );
+    // Variables that a cluster makes for a service named leftfold are no settings.
+    let told = with("LEFTFOLD_PORT_2113_TCP_ADDR");
+    assert!(told.contains("request_timeout"), "{told}");
+}
+
+#[test]
 fn an_exposed_server_warns_and_tells_addresses_that_lead_to_it() {
     let child = Command::new(binary())
         .args(["serve", "--memory", "--listen", "0.0.0.0:0", "--insecure"])

@@ -143,7 +143,7 @@ impl AppendValidator {
         let mut places = Vec::with_capacity(append.event_count());
         let mut streams = Vec::with_capacity(append.writes().len());
         let mut first_found: Option<(EventId, Position)> = None;
-        let mut whole = true;
+        let mut is_complete = true;
         for (nth, (write, &current)) in append.writes().iter().zip(current).enumerate() {
             let stored = |revision| prepared.and_then(|prepared| prepared.stored(nth, revision));
             let mut last = Revision::FIRST;
@@ -157,7 +157,7 @@ impl AppendValidator {
                     last = revision;
                     expected = Some(revision.next());
                 }
-                whole &= fits;
+                is_complete &= fits;
             }
             streams.push((write.stream.clone(), last));
         }
@@ -168,7 +168,7 @@ impl AppendValidator {
             .windows(2)
             .all(|pair| matches!(pair, [a, b] if a.next() == *b));
         match (places.first(), places.last()) {
-            (Some(&first), Some(&last)) if whole && contiguous => {
+            (Some(&first), Some(&last)) if is_complete && contiguous => {
                 Ok(Some(Decision::Repeated(Appended {
                     first,
                     last,

@@ -2,7 +2,7 @@
 //!
 //! **Owns:** [`ReadOnlyDisk`]: files of a directory, and in memory what opening a log writes. **Does not know:** what files hold.
 //! **Invariants:** nothing in the directory is made, changed or removed, so that a directory on a read-only mount will do;
-//! zeros are not kept, so that room that is only reserved takes no memory.
+//! zeros are not stored, so that room that is only reserved takes no memory.
 
 use std::{
     collections::BTreeMap,
@@ -204,10 +204,10 @@ impl DiskFile for MemoryFile {
         if at.saturating_add(buf.len() as u64) > *length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let kept = bytes.get(index(at)?..).unwrap_or_default();
-        let kept = kept.get(..buf.len()).unwrap_or(kept);
-        let (start, zeros) = buf.split_at_mut(kept.len());
-        start.copy_from_slice(kept);
+        let stored = bytes.get(index(at)?..).unwrap_or_default();
+        let stored = stored.get(..buf.len()).unwrap_or(stored);
+        let (start, zeros) = buf.split_at_mut(stored.len());
+        start.copy_from_slice(stored);
         zeros.fill(0);
         Ok(())
     }
@@ -217,7 +217,7 @@ impl DiskFile for MemoryFile {
         let (bytes, length) = &mut *file;
         *length = (*length).max(at.saturating_add(buf.len() as u64));
         let at = index(at)?;
-        // Zeros behind what is kept are what is there anyway.
+        // Zeros behind what is stored are what is there anyway.
         let needed = match buf.iter().rposition(|&byte| byte != 0) {
             Some(last) => at + last + 1,
             None => 0,

@@ -69,7 +69,7 @@ pub(crate) struct CommitQueue {
     /// Nanoseconds of throttling that no append has slept yet.
     delay_owed: AtomicU64,
     shared: Arc<EngineState>,
-    upkeep: Arc<MaintenanceThread>,
+    sealer: Arc<MaintenanceThread>,
 }
 
 #[derive(Debug)]
@@ -158,7 +158,7 @@ impl Drop for CloseOnPanic<'_> {
 }
 
 impl CommitQueue {
-    pub(crate) fn of(core: Core, upkeep: Arc<MaintenanceThread>) -> Self {
+    pub(crate) fn of(core: Core, sealer: Arc<MaintenanceThread>) -> Self {
         Self {
             shared: Arc::clone(core.shared()),
             state: Mutex::new(State {
@@ -173,7 +173,7 @@ impl CommitQueue {
             handed_over: Condvar::new(),
             progress: Condvar::new(),
             delay_owed: AtomicU64::new(0),
-            upkeep,
+            sealer,
         }
     }
 
@@ -395,7 +395,7 @@ impl CommitQueue {
         state.writer = Writer::Idle;
         state.is_draining = false;
         self.notify_waiters(&state);
-        self.upkeep.wake();
+        self.sealer.wake();
         rolled.map(|()| state)
     }
 

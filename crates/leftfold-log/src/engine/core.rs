@@ -289,7 +289,7 @@ impl Core {
         if self.group.is_empty() {
             return None;
         }
-        let touched = self.shared.wakes.touched();
+        let touched = self.shared.notifier.touched();
         let next = Group::reusing(std::mem::take(&mut self.spare_buffer), touched);
         let mut group = std::mem::replace(&mut self.group, next);
         group.set_target(group::WriteTarget {
@@ -367,11 +367,11 @@ impl Core {
     /// Adds the events of a write to the index, neighbours that share a type and tags at once.
     fn index(&mut self, first: Position, write: &StreamWrite, revision: Revision) {
         let (index, term) = (&self.active.index, &mut self.term);
-        let (wakes, touched) = (&self.shared.wakes, &mut self.group.touched);
+        let (notifier, touched) = (&self.shared.notifier, &mut self.group.touched);
         let mut add = |kind, name: &str, first, count, base| {
             write_term(term, kind, name);
             index.add_run(term, first, count, base);
-            wakes.touch(touched, term);
+            notifier.touch(touched, term);
         };
         let count = short(write.events.len());
         let stream = &write.stream;
@@ -419,7 +419,7 @@ impl Core {
             return grown.map_err(|error| self.refuse(error));
         }
         while self.shared.should_stall_writes() {
-            self.shared.upkeep().map_err(|error| self.refuse(error))?;
+            self.shared.maintain().map_err(|error| self.refuse(error))?;
         }
         self.start_segment(frame_bytes)
             .map_err(|error| self.refuse(error))
@@ -440,7 +440,15 @@ impl Core {
             return Ok(());
         }
         self.remove_clean_marker()?;
-        self.start_segment(0).map_err(|error| self.refuse(error))
+        let started = match self.start_segment(0) {
+            // A scavenge must be able to free space on a full disk: the segment grows with the first append to it.
+            Err(error) if error.is_full() => {
+                self.shared.remove_spare();
+                self.start_segment_of(active_segment::bytes_for(0))
+            }
+            started => started,
+        };
+        started.map_err(|error| self.refuse(error))
     }
 
     fn start_segment(&mut self, frame_bytes: usize) -> Result<(), StorageError> {
@@ -449,7 +457,11 @@ impl Core {
             .shared
             .options
             .bytes_of_segment(view.segments.list.len());
-        let capacity = planned.max(active_segment::bytes_for(frame_bytes));
+        self.start_segment_of(planned.max(active_segment::bytes_for(frame_bytes)))
+    }
+
+    fn start_segment_of(&mut self, capacity: u64) -> Result<(), StorageError> {
+        let view = self.shared.view();
         let first = self.decider.next;
         let files = &view.segments.handles;
         let log = self.shared.log;
@@ -504,7 +516,7 @@ impl Core {
     /// # Errors
     /// What the disk reported; the log itself is not affected.
     pub fn maintain(&mut self) -> Result<bool, StorageError> {
-        Ok(self.shared.upkeep()?
+        Ok(self.shared.maintain()?
             || self.shared.merge_indexes(false)?
             || self.shared.merge_indexes(true)?)
     }

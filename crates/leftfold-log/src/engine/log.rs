@@ -58,7 +58,7 @@ pub(super) struct Running {
     pub(super) commit_queue: Arc<CommitQueue>,
     queue: Arc<Queue>,
     slow: Arc<SlowLane>,
-    upkeep: Arc<MaintenanceThread>,
+    sealer: Arc<MaintenanceThread>,
     merger: Arc<MaintenanceThread>,
     report: OpenReport,
     /// `None` once they were joined.
@@ -123,13 +123,13 @@ impl Log {
     fn start(mut core: Core, spawn: Spawn<'_>) -> Result<Self, OpenError> {
         let lock = core.take_lock();
         let (reader, report) = (core.reader(), core.report().clone());
-        let upkeep = Arc::<MaintenanceThread>::default();
+        let sealer = Arc::<MaintenanceThread>::default();
         let running = Running {
             reader,
-            commit_queue: Arc::new(CommitQueue::of(core, Arc::clone(&upkeep))),
+            commit_queue: Arc::new(CommitQueue::of(core, Arc::clone(&sealer))),
             queue: Arc::default(),
             slow: Arc::default(),
-            upkeep,
+            sealer,
             merger: Arc::default(),
             report,
             threads: Mutex::new(Some(Threads::default())),
@@ -137,7 +137,7 @@ impl Log {
         };
         let started = running.spawn_threads(spawn);
         started.map_err(|e| StorageError::directory("start a thread for", e))?;
-        running.upkeep.wake();
+        running.sealer.wake();
         Ok(Self {
             running: Arc::new(running),
         })
@@ -266,7 +266,7 @@ impl Log {
     #[must_use]
     pub fn maintenance_error(&self) -> Option<Arc<StorageError>> {
         let running = &self.running;
-        running.upkeep.failed().or_else(|| running.merger.failed())
+        running.sealer.failed().or_else(|| running.merger.failed())
     }
 
     /// Accepts no more appends, finishes the accepted ones, and closes the log cleanly. Further calls do nothing.
@@ -297,12 +297,12 @@ impl Running {
         threads.queue = Some(spawn("leftfold-queue", Box::new(run))?);
         let (state, sealer, merger) = (
             Arc::clone(shared),
-            Arc::clone(&self.upkeep),
+            Arc::clone(&self.sealer),
             Arc::clone(&self.merger),
         );
         let run = move || {
             sealer.run(&state, &|idle| {
-                let more = !idle && state.upkeep()?;
+                let more = !idle && state.maintain()?;
                 merger.wake();
                 Ok(more)
             });
@@ -315,7 +315,7 @@ impl Running {
         threads
             .maintenance
             .push(spawn("leftfold-merger", Box::new(run))?);
-        let (sealer, merger) = (Arc::clone(&self.upkeep), Arc::clone(&self.merger));
+        let (sealer, merger) = (Arc::clone(&self.sealer), Arc::clone(&self.merger));
         let view = shared.view();
         view.segments.handles.on_damage(move || {
             sealer.wake();
@@ -334,7 +334,7 @@ impl Running {
         let Some(threads) = self.threads().take() else {
             return Ok(());
         };
-        self.upkeep.stop();
+        self.sealer.stop();
         self.merger.stop();
         self.reader.shared.cancel_merges();
         self.reader.shared.stop_scavenging();

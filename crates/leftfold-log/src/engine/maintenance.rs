@@ -65,12 +65,14 @@ impl EngineState {
 
     /// Locks maintenance for the caller; readers and the writer continue.
     pub(crate) fn lock_maintenance(&self) -> MutexGuard<'_, ()> {
-        self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
+        self.maintenance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does the most urgent step of the maintenance that appends may have to wait for; `false` if there was nothing
     /// to do.
-    pub(crate) fn upkeep(&self) -> Result<bool, StorageError> {
+    pub(crate) fn maintain(&self) -> Result<bool, StorageError> {
         let _one_at_a_time = self.lock_maintenance();
         Ok(self.prepare_spare()?
             || self.seal_oldest()?
@@ -80,7 +82,7 @@ impl EngineState {
 
     /// Merges index files if a merge is due, more eagerly while the log is `idle`; `false` if there was nothing to do.
     pub(crate) fn merge_indexes(&self, idle: bool) -> Result<bool, StorageError> {
-        let _one_at_a_time = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(self.rebuild_damaged_index()? || self.merge_adjacent(idle)?)
     }
 

@@ -20,22 +20,22 @@ use crate::{
 };
 
 /// Called after each segment; may end the run.
-type Tell<'a> = &'a mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>;
+type ReportProgress<'a> = &'a mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>;
 
 impl EngineState {
     /// Returns whether the newest segment holds truncated events.
-    fn newest_is_cut(&self, cuts: &TruncationSet) -> Result<bool, ScavengeError> {
+    fn newest_has_truncated(&self, truncations: &TruncationSet) -> Result<bool, ScavengeError> {
         let view = self.view();
-        let shares = cuts.erasable_per_segment(&view.segments, &view.sources, view.head)?;
+        let shares = truncations.erasable_per_segment(&view.segments, &view.sources, view.head)?;
         Ok(shares.last().is_some_and(|share| !share.is_none()))
     }
 
     /// Erases the truncated events of all segments that can be sealed: all but the newest.
     fn scavenge(
         &self,
-        cuts: &TruncationSet,
+        truncations: &TruncationSet,
         options: ScavengeOptions,
-        tell: Tell<'_>,
+        report: ReportProgress<'_>,
     ) -> Result<ScavengeProgress, ScavengeError> {
         {
             let _not_while_closing = self.scavenging.segment();
@@ -43,7 +43,7 @@ impl EngineState {
             self.seal_all()?;
         }
         let view = self.view();
-        let shares = cuts.erasable_per_segment(&view.segments, &view.sources, view.head)?;
+        let shares = truncations.erasable_per_segment(&view.segments, &view.sources, view.head)?;
         let due = due(&view, &shares);
         let first_left = view.segments.list.get(sealed(&view));
         let mut progress = ScavengeProgress {
@@ -54,11 +54,16 @@ impl EngineState {
         drop(view);
         let limiter = RateLimiter::new(&self.scavenging, options.bytes_per_second);
         for (first, share) in due {
-            self.scavenge_segment(first, share, cuts, options, &mut progress, &|bytes| {
-                limiter.acquire(bytes)
-            })?;
+            self.scavenge_segment(
+                first,
+                share,
+                truncations,
+                options,
+                &mut progress,
+                &|bytes| limiter.acquire(bytes),
+            )?;
             progress.segments_done += 1;
-            if tell(&progress).is_break() {
+            if report(&progress).is_break() {
                 break;
             }
         }
@@ -70,7 +75,7 @@ impl EngineState {
         &self,
         first: Position,
         share: Erased,
-        cuts: &TruncationSet,
+        truncations: &TruncationSet,
         options: ScavengeOptions,
         progress: &mut ScavengeProgress,
         pace: Throttle<'_>,
@@ -86,11 +91,11 @@ impl EngineState {
         if segment.erased == share {
             return Ok(());
         }
-        let rewritten = match rewrite(handles, self.log, segment, cuts, options, pace) {
+        let rewritten = match rewrite(handles, self.log, segment, truncations, options, pace) {
             // The spare is the only room there is left; appends wait for it anyway.
             Err(ScavengeError::Storage { cause }) if cause.is_full() => {
                 self.remove_spare();
-                rewrite(handles, self.log, segment, cuts, options, pace)?
+                rewrite(handles, self.log, segment, truncations, options, pace)?
             }
             rewritten => rewritten?,
         };
@@ -98,12 +103,12 @@ impl EngineState {
             return Ok(());
         };
         let (events, bytes) = (rewritten.events, rewritten.bytes);
-        let mut shown = false;
+        let mut is_published = false;
         let placed = install(handles, segment, rewritten, |new| {
             self.replace_segment(&new);
-            shown = true;
+            is_published = true;
         });
-        if shown {
+        if is_published {
             progress.events_erased += events;
             progress.bytes_reclaimed += bytes;
         }
@@ -132,25 +137,25 @@ impl Core {
     /// [`ScavengeError`].
     pub fn scavenge(
         &mut self,
-        cuts: &[Truncation],
+        truncations: &[Truncation],
         options: ScavengeOptions,
         progress: &mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>,
     ) -> Result<ScavengeProgress, ScavengeError> {
-        let cuts = TruncationSet::of(cuts);
+        let truncations = TruncationSet::of(truncations);
         if let Some(cause) = self.latched() {
             let cause = Arc::clone(cause);
             return Err(ScavengeError::ReadOnly { cause });
         }
         let shared = Arc::clone(self.shared());
-        if options.seal_newest && shared.newest_is_cut(&cuts)? {
+        if options.seal_newest && shared.newest_has_truncated(&truncations)? {
             self.seal_newest().map_err(not_sealed)?;
         }
-        shared.scavenge(&cuts, options, progress)
+        shared.scavenge(&truncations, options, progress)
     }
 }
 
 impl Log {
-    /// Erases the events below `cuts` and frees their space. Blocks the caller; appends, reads and followers continue.
+    /// Erases the events below `truncations` and frees their space. Blocks the caller; appends, reads and followers continue.
     ///
     /// Rewrites every sealed segment that holds such events, oldest first. It leaves the newest segment alone unless
     /// [`ScavengeOptions::seal_newest`] is set. `progress` is called after each segment and may end the run there. Rewritten
@@ -165,9 +170,9 @@ impl Log {
     /// # let deposit = || NewEvent::json(EventType::new("DepositMade").unwrap(), r#"{"amount":100}"#);
     /// let account = StreamName::new("account-1")?;
     /// log.append(Append::to(account.clone(), ExpectedRevision::Any, vec![deposit(), deposit()])?)?;
-    /// let cuts = [Truncation { stream: account.clone(), before: Revision::new(1) }];
+    /// let truncations = [Truncation { stream: account.clone(), before: Revision::new(1) }];
     /// let options = ScavengeOptions::default().with_seal_newest();
-    /// let done = log.scavenge(&cuts, options, &mut |_| ControlFlow::Continue(()))?;
+    /// let done = log.scavenge(&truncations, options, &mut |_| ControlFlow::Continue(()))?;
     /// assert_eq!(done.events_erased, 1);
     /// let events = log.read(&Read::stream(account))?.next_batch()?.unwrap_or_default();
     /// assert_eq!(events.len(), 1);
@@ -186,24 +191,24 @@ impl Log {
     /// with one exception: if the next segment cannot be created ([`ScavengeOptions::seal_newest`]) for another reason than
     /// a full disk, the log accepts no more appends.
     /// # Cost
-    /// One index lookup for every event below the cuts. Each rewritten segment is read twice; what stays of it is written,
+    /// One index lookup for every event below the truncations. Each rewritten segment is read twice; what stays of it is written,
     /// synced and read once.
     pub fn scavenge(
         &self,
-        cuts: &[Truncation],
+        truncations: &[Truncation],
         options: ScavengeOptions,
         progress: &mut dyn FnMut(&ScavengeProgress) -> ControlFlow<()>,
     ) -> Result<ScavengeProgress, ScavengeError> {
-        let cuts = TruncationSet::of(cuts);
+        let truncations = TruncationSet::of(truncations);
         let running = &self.running;
         if let Some(cause) = running.commit_queue.latched() {
             return Err(ScavengeError::ReadOnly { cause });
         }
         let shared = &running.reader.shared;
-        if options.seal_newest && shared.newest_is_cut(&cuts)? {
+        if options.seal_newest && shared.newest_has_truncated(&truncations)? {
             running.commit_queue.seal_newest().map_err(not_sealed)?;
         }
-        shared.scavenge(&cuts, options, progress)
+        shared.scavenge(&truncations, options, progress)
     }
 }
 
@@ -238,10 +243,10 @@ mod tests {
             core.commit(&[append.unwrap()]).remove(0).unwrap();
         }
         let before = Revision::new(u64::MAX);
-        let cuts = TruncationSet::of(&[Truncation { stream, before }]);
+        let truncations = TruncationSet::of(&[Truncation { stream, before }]);
         let due_now = |core: &Core| {
             let view = core.shared().view();
-            let shares = cuts.erasable_per_segment(&view.segments, &view.sources, view.head);
+            let shares = truncations.erasable_per_segment(&view.segments, &view.sources, view.head);
             let due = due(&view, &shares.unwrap());
             due.into_iter()
                 .map(|(first, _)| first.get())

@@ -30,12 +30,12 @@ pub(crate) struct EngineState {
     view: ArcSwap<View>,
     change: Mutex<()>,
     /// Held while sealing, and while merging: sealing must not wait for a merge, which may take long.
-    pub(super) upkeep: Mutex<()>,
-    pub(super) joining: Mutex<()>,
+    pub(super) maintenance: Mutex<()>,
+    pub(super) merging: Mutex<()>,
     /// The preallocated segment, if there is one.
     pub(super) spare: Mutex<Option<create::PreallocatedSegment>>,
     pub(super) scavenging: ScavengeControl,
-    pub(crate) wakes: Arc<CommitNotifier>,
+    pub(crate) notifier: Arc<CommitNotifier>,
     /// The newest position that was decided, durable or not: the index has everything up to it.
     pub(crate) decided: AtomicU64,
     closed: AtomicBool,
@@ -55,11 +55,11 @@ impl EngineState {
             decided: AtomicU64::new(view.head.get()),
             view: ArcSwap::from_pointee(view),
             change: Mutex::default(),
-            upkeep: Mutex::default(),
-            joining: Mutex::default(),
+            maintenance: Mutex::default(),
+            merging: Mutex::default(),
             spare: Mutex::default(),
             scavenging: ScavengeControl::default(),
-            wakes: Arc::default(),
+            notifier: Arc::default(),
             closed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
@@ -80,7 +80,7 @@ impl EngineState {
     /// Publishes everything up to `head` to readers, and wakes followers of the new events.
     pub(crate) fn publish(&self, head: Position, touched: &TouchedTerms) {
         self.change(|view| view.head = head);
-        self.wakes.wake(touched);
+        self.notifier.wake(touched);
     }
 
     /// Adds the segment that appends go to from now on.
@@ -108,7 +108,7 @@ impl EngineState {
 
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.wakes.wake_all();
+        self.notifier.wake_all();
     }
 
     /// Cancels a scavenge in progress and lets none begin afterwards.
@@ -144,8 +144,8 @@ impl ViewSource for EngineState {
     fn view(&self) -> Arc<View> {
         self.view.load_full()
     }
-    fn wakes(&self) -> &Arc<CommitNotifier> {
-        &self.wakes
+    fn notifier(&self) -> &Arc<CommitNotifier> {
+        &self.notifier
     }
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)

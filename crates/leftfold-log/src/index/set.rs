@@ -123,24 +123,24 @@ impl PositionSet for TermSet {
         if position > self.through {
             return Ok(None);
         }
-        let asked = position.get();
-        if self.knows(asked)
-            && let Some(found) = self.known.chunk.at_or_after(asked)
+        let wanted = position.get();
+        if self.knows(wanted)
+            && let Some(found) = self.known.chunk.at_or_after(wanted)
         {
             return Ok(Some(Position::new(found)).filter(|&found| found <= self.through));
         }
-        if self.knows(asked) && self.known.to == u64::MAX {
+        if self.knows(wanted) && self.known.to == u64::MAX {
             return Ok(None);
         }
         let start = self.parts_until(position).saturating_sub(1);
         for part in self.parts.get_mut(start..).unwrap_or_default() {
             nowait::charge(LOOKUP_STEPS)?;
             if let Some(chunk) = part.chunk_after(&self.term, position, self.through)?
-                && let Some(found) = chunk.at_or_after(asked)
+                && let Some(found) = chunk.at_or_after(wanted)
             {
-                let to = chunk.positions.last().copied().unwrap_or(asked);
+                let to = chunk.positions.last().copied().unwrap_or(wanted);
                 self.known = Known {
-                    from: asked,
+                    from: wanted,
                     to,
                     chunk,
                 };
@@ -152,7 +152,7 @@ impl PositionSet for TermSet {
             positions: Vec::new(),
         };
         self.known = Known {
-            from: asked,
+            from: wanted,
             to: u64::MAX,
             chunk,
         };
@@ -161,13 +161,13 @@ impl PositionSet for TermSet {
 
     fn at_or_before(&mut self, position: Position) -> Result<Option<Position>, StorageError> {
         let position = position.min(self.through);
-        let asked = position.get();
-        if self.knows(asked)
-            && let Some(found) = self.known.chunk.at_or_before(asked)
+        let wanted = position.get();
+        if self.knows(wanted)
+            && let Some(found) = self.known.chunk.at_or_before(wanted)
         {
             return Ok(Some(Position::new(found)));
         }
-        if self.knows(asked) && self.known.from == 0 {
+        if self.knows(wanted) && self.known.from == 0 {
             return Ok(None);
         }
         let end = self.parts_until(position);
@@ -180,12 +180,12 @@ impl PositionSet for TermSet {
         {
             nowait::charge(LOOKUP_STEPS)?;
             if let Some(chunk) = part.chunk_before(&self.term, position, self.through)?
-                && let Some(found) = chunk.at_or_before(asked)
+                && let Some(found) = chunk.at_or_before(wanted)
             {
-                let from = chunk.positions.first().copied().unwrap_or(asked);
+                let from = chunk.positions.first().copied().unwrap_or(wanted);
                 self.known = Known {
                     from,
-                    to: asked,
+                    to: wanted,
                     chunk,
                 };
                 return Ok(Some(Position::new(found)));
@@ -197,7 +197,7 @@ impl PositionSet for TermSet {
         };
         self.known = Known {
             from: 0,
-            to: asked,
+            to: wanted,
             chunk,
         };
         Ok(None)

@@ -256,15 +256,15 @@ fn long_lists_are_found_by_ordinal_and_by_position() {
         &Query::All,
         range.1,
     );
-    for asked in [0, 2, 128 * 3, 128 * 3 + 2, count * 3 - 2, count * 3] {
+    for wanted in [0, 2, 128 * 3, 128 * 3 + 2, count * 3 - 2, count * 3] {
         let expected = (0..count)
             .map(|n| n * 3 + 1)
-            .find(|&p| p >= asked)
+            .find(|&p| p >= wanted)
             .map(Position::new);
         assert_eq!(
-            set.at_or_after(Position::new(asked)).unwrap(),
+            set.at_or_after(Position::new(wanted)).unwrap(),
             expected,
-            "at {asked}"
+            "at {wanted}"
         );
     }
 }

@@ -180,7 +180,7 @@ impl Follower {
     /// none is missed.
     #[must_use]
     pub fn listen(&self) -> EventListener {
-        self.views.wakes().listen()
+        self.views.notifier().listen()
     }
 
     /// Returns a listener that commits of selected events notify; other commits need not. So followers that wait cost such
@@ -190,10 +190,10 @@ impl Follower {
         let Some(terms) = &self.terms else {
             return self.listen();
         };
-        let wakes = self.views.wakes();
+        let notifier = self.views.notifier();
         let watch = self
             .watch
-            .get_or_insert_with(|| wakes.watch(terms.iter().map(Term::as_bytes)));
+            .get_or_insert_with(|| notifier.watch(terms.iter().map(Term::as_bytes)));
         watch.listen()
     }
 

@@ -72,7 +72,7 @@ impl CommitNotifier {
         self.watching.fetch_add(1, Ordering::Relaxed);
         drop(watched);
         TermWaiter {
-            wakes: Arc::clone(self),
+            notifier: Arc::clone(self),
             hashes,
             event,
         }
@@ -127,7 +127,7 @@ impl CommitNotifier {
 /// A follower's registration for some terms; dropping it ends the registration.
 #[derive(Debug)]
 pub(crate) struct TermWaiter {
-    wakes: Arc<CommitNotifier>,
+    notifier: Arc<CommitNotifier>,
     hashes: Vec<u64>,
     event: Arc<Event>,
 }
@@ -141,7 +141,7 @@ impl TermWaiter {
 
 impl Drop for TermWaiter {
     fn drop(&mut self) {
-        let mut watched = self.wakes.watched();
+        let mut watched = self.notifier.watched();
         for hash in &self.hashes {
             if let Some(watchers) = watched.get_mut(hash) {
                 watchers.retain(|watcher| !Arc::ptr_eq(watcher, &self.event));
@@ -150,7 +150,7 @@ impl Drop for TermWaiter {
                 }
             }
         }
-        self.wakes.watching.fetch_sub(1, Ordering::Relaxed);
+        self.notifier.watching.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -162,8 +162,8 @@ mod tests {
 
     use super::*;
 
-    fn watch(wakes: &Arc<CommitNotifier>, terms: &[&str]) -> TermWaiter {
-        wakes.watch(terms.iter().map(|term| term.as_bytes()))
+    fn watch(notifier: &Arc<CommitNotifier>, terms: &[&str]) -> TermWaiter {
+        notifier.watch(terms.iter().map(|term| term.as_bytes()))
     }
 
     fn is_woken(listener: EventListener) -> bool {
@@ -172,47 +172,47 @@ mod tests {
 
     #[test]
     fn a_commit_wakes_those_who_watch_its_terms_and_those_who_want_to_know_of_all() {
-        let wakes = Arc::new(CommitNotifier::default());
-        let (a, b) = (watch(&wakes, &["a", "x"]), watch(&wakes, &["b"]));
-        let mut touched = wakes.touched();
-        wakes.touch(&mut touched, b"a");
-        let (all, of_a, of_b) = (wakes.listen(), a.listen(), b.listen());
-        wakes.wake(&touched);
+        let notifier = Arc::new(CommitNotifier::default());
+        let (a, b) = (watch(&notifier, &["a", "x"]), watch(&notifier, &["b"]));
+        let mut touched = notifier.touched();
+        notifier.touch(&mut touched, b"a");
+        let (all, of_a, of_b) = (notifier.listen(), a.listen(), b.listen());
+        notifier.wake(&touched);
         assert!(is_woken(all) && is_woken(of_a) && !is_woken(of_b));
     }
 
     #[test]
     fn a_group_begun_before_anybody_watched_wakes_everybody() {
-        let wakes = Arc::new(CommitNotifier::default());
-        let mut touched = wakes.touched();
-        let late = watch(&wakes, &["a"]);
-        wakes.touch(&mut touched, b"a");
+        let notifier = Arc::new(CommitNotifier::default());
+        let mut touched = notifier.touched();
+        let late = watch(&notifier, &["a"]);
+        notifier.touch(&mut touched, b"a");
         let woken = late.listen();
-        wakes.wake(&touched);
+        notifier.wake(&touched);
         assert!(is_woken(woken));
     }
 
     #[test]
     fn a_large_group_wakes_everybody() {
-        let wakes = Arc::new(CommitNotifier::default());
-        let watch = watch(&wakes, &["none of them"]);
-        let mut touched = wakes.touched();
+        let notifier = Arc::new(CommitNotifier::default());
+        let watch = watch(&notifier, &["none of them"]);
+        let mut touched = notifier.touched();
         for term in 0..=TOUCHED_MAX {
-            wakes.touch(&mut touched, term.to_string().as_bytes());
+            notifier.touch(&mut touched, term.to_string().as_bytes());
         }
         let woken = watch.listen();
-        wakes.wake(&touched);
+        notifier.wake(&touched);
         assert!(is_woken(woken));
     }
 
     #[test]
     fn who_is_gone_leaves_nothing_behind() {
-        let wakes = Arc::new(CommitNotifier::default());
-        let (a, b) = (watch(&wakes, &["a", "b"]), watch(&wakes, &["b"]));
+        let notifier = Arc::new(CommitNotifier::default());
+        let (a, b) = (watch(&notifier, &["a", "b"]), watch(&notifier, &["b"]));
         drop(a);
-        assert_eq!(wakes.watched().len(), 1);
+        assert_eq!(notifier.watched().len(), 1);
         drop(b);
-        assert!(wakes.watched().is_empty());
-        assert!(matches!(wakes.touched(), TouchedTerms::Any));
+        assert!(notifier.watched().is_empty());
+        assert!(matches!(notifier.touched(), TouchedTerms::Any));
     }
 }

@@ -24,7 +24,7 @@ pub(crate) trait ViewSource: Debug + Send + Sync {
     /// Returns the newest view.
     fn view(&self) -> Arc<View>;
     /// Returns the notifier of newer views, and of the end of the log.
-    fn wakes(&self) -> &Arc<CommitNotifier>;
+    fn notifier(&self) -> &Arc<CommitNotifier>;
     /// Whether the log was closed.
     fn is_closed(&self) -> bool;
 }

@@ -54,15 +54,22 @@ pub(crate) fn rewrite<'a>(
     handles: &'a FileCache,
     log: LogId,
     segment: &Segment,
-    cuts: &TruncationSet,
+    truncations: &TruncationSet,
     options: ScavengeOptions,
     pace: Throttle<'_>,
 ) -> Result<Option<Rewritten<'a>>, ScavengeError> {
     let mut survey = Survey::default();
-    walk(handles, log, segment, cuts, pace, &mut |_, records| {
-        records.iter().for_each(|record| survey.take(record));
-        Ok(())
-    })?;
+    walk(
+        handles,
+        log,
+        segment,
+        truncations,
+        pace,
+        &mut |_, records| {
+            records.iter().for_each(|record| survey.take(record));
+            Ok(())
+        },
+    )?;
     if survey.events == 0 || survey.bytes < options.segment_bytes_min {
         return Ok(None);
     }
@@ -74,7 +81,7 @@ pub(crate) fn rewrite<'a>(
         erased: survey.erased,
         ..segment.header(log)
     };
-    let (file, growing) = write(handles, segment, cuts, &header, pace)?;
+    let (file, growing) = write(handles, segment, truncations, &header, pace)?;
     read_back(handles, &header, &growing, pace)?;
     Ok(Some(Rewritten {
         file,
@@ -130,7 +137,7 @@ fn walk(
     handles: &FileCache,
     log: LogId,
     segment: &Segment,
-    cuts: &TruncationSet,
+    truncations: &TruncationSet,
     pace: Throttle<'_>,
     each: Each<'_>,
 ) -> Result<(), ScavengeError> {
@@ -158,7 +165,7 @@ fn walk(
         for (position, at, bytes) in frame {
             let looked = event::parse(&bytes).and_then(|record| {
                 let names = known.resolve(position, &record.naming)?;
-                let goes = cuts.covers(&names.stream, record.revision());
+                let goes = truncations.covers(&names.stream, record.revision());
                 Ok((goes, record.is_erased))
             });
             let looked = looked.map_err(|m| StorageError::corrupt(&name, at, m.what));
@@ -203,7 +210,7 @@ impl Output<'_> {
 fn write<'a>(
     handles: &'a FileCache,
     segment: &Segment,
-    cuts: &TruncationSet,
+    truncations: &TruncationSet,
     header: &SegmentHeader,
     pace: Throttle<'_>,
 ) -> Result<(AtomicFile<'a>, Growing), ScavengeError> {
@@ -218,7 +225,7 @@ fn write<'a>(
         handles,
         header.log,
         segment,
-        cuts,
+        truncations,
         pace,
         &mut |frame, records| {
             let start = frame::begin(&mut output.window);

@@ -22,12 +22,14 @@ pub(crate) struct TruncationSet {
 }
 
 impl TruncationSet {
-    /// Several cuts of one stream are the farthest of them.
-    pub(crate) fn of(cuts: &[Truncation]) -> Self {
+    /// Several truncations of one stream are the farthest of them.
+    pub(crate) fn of(truncations: &[Truncation]) -> Self {
         let mut before = HashMap::default();
-        for cut in cuts {
-            let farthest = before.entry(cut.stream.clone()).or_insert(cut.before);
-            *farthest = cut.before.max(*farthest);
+        for truncation in truncations {
+            let farthest = before
+                .entry(truncation.stream.clone())
+                .or_insert(truncation.before);
+            *farthest = truncation.before.max(*farthest);
         }
         Self { before }
     }
@@ -38,7 +40,7 @@ impl TruncationSet {
         before.is_some_and(|&before| revision < before)
     }
 
-    /// For each of the segments, which of its events are under the cuts, erased or not.
+    /// For each of the segments, which of its events are under the truncations, erased or not.
     pub(crate) fn erasable_per_segment(
         &self,
         segments: &Segments,

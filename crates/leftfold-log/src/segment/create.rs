@@ -109,10 +109,7 @@ pub(crate) fn segment(
         }
     };
     if !planted::is(Planted::NoDirectorySyncAtRoll) {
-        match sync_dir(files.disk().as_ref()) {
-            Err(error) if error.is_full() && planted::is(Planted::FullAtDirectorySyncIgnored) => {}
-            synced => synced?,
-        }
+        sync_dir(files.disk().as_ref())?;
     }
     Ok(file)
 }

@@ -16,13 +16,13 @@ const MISSES_ONE_OF: u64 = 32;
 pub(super) struct SimFile {
     pub(super) disk: SimDisk,
     pub(super) file: u64,
-    pub(super) life: u64,
+    pub(super) incarnation: u64,
 }
 
 impl SimFile {
     fn with<R>(&self, act: impl FnOnce(&mut State) -> io::Result<R>) -> io::Result<R> {
         let mut state = self.disk.lock_state();
-        state.alive(self.life)?;
+        state.check_running(self.incarnation)?;
         act(&mut state)
     }
 }
@@ -48,8 +48,8 @@ impl DiskFile for SimFile {
 
     fn read_if_cached(&self, buf: &mut [u8], at: u64) -> io::Result<bool> {
         let missing = self.with(|state| {
-            state.asked += 1;
-            Ok(state.asked % MISSES_ONE_OF == 0)
+            state.residency_queries += 1;
+            Ok(state.residency_queries % MISSES_ONE_OF == 0)
         })?;
         if missing {
             return Ok(false);

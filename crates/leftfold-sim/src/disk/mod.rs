@@ -96,11 +96,11 @@ struct State {
     next_file: u64,
     ops: u64,
     /// Number of queries whether bytes are in memory.
-    asked: u64,
+    residency_queries: u64,
     crash_at: Option<u64>,
     crashed: bool,
     /// The number of restarts; handles of an earlier process have a lower one.
-    life: u64,
+    incarnation: u64,
     locked: bool,
     fault: Option<Fault>,
     capacity: Option<usize>,
@@ -118,13 +118,13 @@ pub struct SimDisk {
 #[derive(Debug)]
 struct Held {
     state: Arc<Mutex<State>>,
-    life: u64,
+    incarnation: u64,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
-        if state.life == self.life {
+        if state.incarnation == self.incarnation {
             state.locked = false;
         }
     }
@@ -257,8 +257,8 @@ impl State {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn alive(&self, life: u64) -> io::Result<()> {
-        if self.crashed || self.life != life {
+    fn check_running(&self, incarnation: u64) -> io::Result<()> {
+        if self.crashed || self.incarnation != incarnation {
             Err(broken())
         } else {
             Ok(())
@@ -322,7 +322,7 @@ impl SimDisk {
         Arc::new(SimFile {
             disk: self.clone(),
             file,
-            life: state.life,
+            incarnation: state.incarnation,
         })
     }
 
@@ -385,7 +385,7 @@ impl SimDisk {
             CrashKind::Sectors => "power cut, sectors lost",
             CrashKind::Prefix => "power cut, a prefix kept",
         });
-        state.life += 1;
+        state.incarnation += 1;
         (state.crashed, state.crash_at, state.locked, state.fault) = (false, None, false, None);
         if loss == CrashKind::Killed {
             return;
@@ -462,7 +462,7 @@ impl Disk for SimDisk {
 
     fn open(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.lock_state();
-        state.alive(state.life)?;
+        state.check_running(state.incarnation)?;
         let file = state.find(name)?;
         state.look(Op::Open)?;
         Ok(self.file(&state, file))
@@ -484,7 +484,7 @@ impl Disk for SimDisk {
 
     fn list(&self) -> io::Result<Vec<Result<FileName, String>>> {
         let mut state = self.lock_state();
-        state.alive(state.life)?;
+        state.check_running(state.incarnation)?;
         state.look(Op::List)?;
         Ok(state.live.keys().map(|name| Ok(*name)).collect())
     }
@@ -510,7 +510,7 @@ impl Disk for SimDisk {
 
     fn lock(&self) -> Result<DiskLock, LockError> {
         let mut state = self.lock_state();
-        state.alive(state.life)?;
+        state.check_running(state.incarnation)?;
         if state.locked {
             return Err(LockError::Held);
         }
@@ -518,7 +518,7 @@ impl Disk for SimDisk {
         state.locked = true;
         Ok(DiskLock::new(Held {
             state: Arc::clone(&self.state),
-            life: state.life,
+            incarnation: state.incarnation,
         }))
     }
 }

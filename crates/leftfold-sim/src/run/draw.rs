@@ -91,7 +91,7 @@ impl Simulation {
             append = within_limits(append.with_check(stream, expected));
         }
         for _ in 0..self.chance.below(3) {
-            let seen = self.judge.acknowledged_events() + 3;
+            let seen = self.oracle.acknowledged_events() + 3;
             // Most conditions are about what came last.
             let after = match self.chance.percent(70) {
                 true => seen.saturating_sub(self.chance.below(30)),
@@ -105,7 +105,7 @@ impl Simulation {
 
     /// What an append may believe of a stream: most often what is so.
     fn expectation(&mut self, stream: &StreamName) -> ExpectedRevision {
-        let events = self.judge.events_of(stream);
+        let events = self.oracle.events_of(stream);
         let known = match events.checked_sub(1) {
             None => ExpectedRevision::NoStream,
             Some(last) => ExpectedRevision::Exact(Revision::new(last)),

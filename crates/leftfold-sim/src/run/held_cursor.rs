@@ -57,7 +57,7 @@ impl Simulation {
         let read = held.advance(batches);
         self.disk.fail(fault);
         if read? {
-            return self.judge.check_prefix(held.head, &held.events);
+            return self.oracle.check_prefix(held.head, &held.events);
         }
         self.held = Some(held);
         Ok(())

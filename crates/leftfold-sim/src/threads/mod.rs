@@ -226,12 +226,12 @@ fn scavenge(log: &Log) -> Result<(), Violation> {
     let stream = caller::stream(0);
     for _ in 0..2 {
         thread::yield_now();
-        let cuts = [Truncation {
+        let truncations = [Truncation {
             stream: stream.clone(),
             before,
         }];
         let options = ScavengeOptions::default().with_seal_newest();
-        let scavenge = || log.scavenge(&cuts, options, &mut |_| ControlFlow::Continue(()));
+        let scavenge = || log.scavenge(&truncations, options, &mut |_| ControlFlow::Continue(()));
         let _ = catch_unwind(AssertUnwindSafe(scavenge));
     }
     Ok(())

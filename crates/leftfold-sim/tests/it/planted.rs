@@ -34,7 +34,7 @@ const BUGS: &[Planted] = &[
     Planted::StalePrepared,
     Planted::SealedNotLedOn,
     Planted::RewrittenNotLedOn,
-    Planted::FullAtDirectorySyncIgnored,
+    Planted::FullDirectoryChangedNothing,
 ];
 
 /// Turns a bug off again, also when a test fails.

@@ -17,7 +17,7 @@ const EVENTS: u64 = 100;
 /// How many of them are erased: those of one stream of two, below this revision.
 const BEFORE: u64 = 40;
 
-fn cuts() -> [Truncation; 1] {
+fn truncations() -> [Truncation; 1] {
     [Truncation {
         stream: StreamName::new("dead").unwrap(),
         before: Revision::new(BEFORE),
@@ -25,7 +25,7 @@ fn cuts() -> [Truncation; 1] {
 }
 
 fn scavenge(core: &mut Core) -> Result<ScavengeProgress, ScavengeError> {
-    core.scavenge(&cuts(), ScavengeOptions::default(), &mut |_| {
+    core.scavenge(&truncations(), ScavengeOptions::default(), &mut |_| {
         ControlFlow::Continue(())
     })
 }

@@ -65,7 +65,15 @@ pub async fn metadata_without_a_truncation_leaves_deleted_events_hidden(fixture:
     delete(&store, "a").await;
     ok(store.append(to("a", Any, events(2))).await);
     assert_eq!(shown(&store, "a").await, [3, 4]);
-    for metadata in [r#"{"owner":"ann"}"#, "{}", r#"{"$maxCount":10}"#] {
+    // A truncation that is no revision is none.
+    for metadata in [
+        r#"{"owner":"ann"}"#,
+        "{}",
+        r#"{"$maxCount":10}"#,
+        r#"{"$tb":null}"#,
+        r#"{"$tb":"2"}"#,
+        r#"{"$tb":-1}"#,
+    ] {
         set_metadata(&store, "a", metadata).await;
         assert_eq!(shown(&store, "a").await, [3, 4], "{metadata}");
     }

@@ -109,9 +109,10 @@ impl StreamMetadata {
         self.number(DELETED_BEFORE).map(Revision::new)
     }
 
-    /// Returns whether the metadata names `$tb`, whatever its value.
+    /// Returns whether the metadata names a `$tb`. A value that is no revision, such as null, names none: many serializers
+    /// write null for what was not set.
     pub(crate) fn names_truncate_before(&self) -> bool {
-        self.raw(TRUNCATE_BEFORE).is_some()
+        self.number(TRUNCATE_BEFORE).is_some()
     }
 
     /// Returns how long readers may cache the stream.

@@ -27,15 +27,15 @@ pub(super) fn erase_options(bytes_per_second: Option<u64>) -> ScavengeOptions {
 /// Scavenges the log and sends its progress, until it is done or the receiver is dropped.
 pub(super) fn erase(
     log: &Log,
-    cuts: &[Truncation],
+    truncations: &[Truncation],
     options: ScavengeOptions,
     tell: &mpsc::Sender<Result<ScavengeProgress, ReadError>>,
 ) {
-    let truncations: Vec<_> = cuts
+    let truncations: Vec<_> = truncations
         .iter()
-        .map(|cut| log::Truncation {
-            stream: cut.stream.clone(),
-            before: cut.before,
+        .map(|truncation| log::Truncation {
+            stream: truncation.stream.clone(),
+            before: truncation.before,
         })
         .collect();
     let progress = |done: &log::ScavengeProgress| {

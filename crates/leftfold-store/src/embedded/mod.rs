@@ -299,7 +299,7 @@ impl Backend for EmbeddedBackend {
 
     fn erase(
         &self,
-        cuts: Vec<Truncation>,
+        truncations: Vec<Truncation>,
         bytes_per_second: Option<u64>,
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
         let (log, runtime) = (self.log.clone(), self.runtime.clone());
@@ -307,7 +307,7 @@ impl Backend for EmbeddedBackend {
             let (tell, told) = mpsc::channel(PROGRESS_BUFFERED);
             let options = erase_options(bytes_per_second);
             // The task ends by itself when the stream is dropped.
-            drop(runtime.spawn_blocking(move || erase(&log, &cuts, options, &tell)));
+            drop(runtime.spawn_blocking(move || erase(&log, &truncations, options, &tell)));
             stream::unfold(told, |mut told| async move {
                 let next = told.recv().await?;
                 Some((next, told))

@@ -270,13 +270,13 @@ impl Backend for MemoryBackend {
 
     fn erase(
         &self,
-        cuts: Vec<Truncation>,
+        truncations: Vec<Truncation>,
         _bytes_per_second: Option<u64>,
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(stream::once(async move {
             let mut state = shared.lock();
-            let erased = cuts.iter().map(|cut| state.erase(cut));
+            let erased = truncations.iter().map(|truncation| state.erase(truncation));
             let (events, bytes) = erased.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
             Ok(ScavengeProgress {
                 finished: true,

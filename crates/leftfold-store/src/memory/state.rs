@@ -319,10 +319,13 @@ impl State {
     }
 
     /// Erases the events below a truncation. Returns their number and their bytes.
-    pub(super) fn erase(&mut self, cut: &Truncation) -> (u64, u64) {
-        let before = usize::try_from(cut.before.get()).unwrap_or(usize::MAX);
-        let erased = self.erased.entry(cut.stream.clone()).or_default();
-        let indexes = self.streams.get(&cut.stream).map_or(&[][..], Vec::as_slice);
+    pub(super) fn erase(&mut self, truncation: &Truncation) -> (u64, u64) {
+        let before = usize::try_from(truncation.before.get()).unwrap_or(usize::MAX);
+        let erased = self.erased.entry(truncation.stream.clone()).or_default();
+        let indexes = self
+            .streams
+            .get(&truncation.stream)
+            .map_or(&[][..], Vec::as_slice);
         let end = before.min(indexes.len());
         let (mut events, mut bytes) = (0, 0);
         for &index in indexes.get(*erased..end).unwrap_or_default() {

@@ -160,18 +160,18 @@ impl LifecycleCache {
         let keepable = changes != UNKNOWN;
         if keepable
             && backend.is_exclusive()
-            && let Some((at, life)) = self.kept.get(stream)
+            && let Some((at, lifecycle)) = self.kept.get(stream)
             && at == changes
         {
-            return Ok(life);
+            return Ok(lifecycle);
         }
         let newest = last_event(backend, metadata_stream).await?;
-        let life = Arc::new(StreamLifecycle::from_metadata_event(newest));
+        let lifecycle = Arc::new(StreamLifecycle::from_metadata_event(newest));
         if keepable || !backend.is_exclusive() {
             self.kept
-                .insert(stream.clone(), (changes, Arc::clone(&life)));
+                .insert(stream.clone(), (changes, Arc::clone(&lifecycle)));
         }
-        Ok(life)
+        Ok(lifecycle)
     }
 
     /// Returns the last known lifecycle of a stream; if there is none, that of a stream without metadata, as most are.
@@ -179,7 +179,7 @@ impl LifecycleCache {
     /// Where other processes write too, it may have changed since. Only an append may use it, because its checks verify it.
     pub(super) fn peek(&self, stream: &StreamName) -> Arc<StreamLifecycle> {
         let kept = self.kept.get(stream);
-        kept.map(|(_, life)| life).unwrap_or_default()
+        kept.map(|(_, lifecycle)| lifecycle).unwrap_or_default()
     }
 
     /// Drops the cached lifecycle of a stream.
@@ -193,7 +193,7 @@ impl LifecycleCache {
             self.any.store(SOME, Ordering::SeqCst);
         }
         Change {
-            lives: self,
+            lifecycles: self,
             streams,
             over: false,
         }
@@ -208,7 +208,7 @@ impl LifecycleCache {
 
 /// A change of metadata in progress.
 pub(super) struct Change<'a> {
-    lives: &'a LifecycleCache,
+    lifecycles: &'a LifecycleCache,
     streams: Vec<StreamName>,
     over: bool,
 }
@@ -223,7 +223,7 @@ impl Change<'_> {
 impl Drop for Change<'_> {
     fn drop(&mut self) {
         for stream in &self.streams {
-            let counter = self.lives.counter(stream);
+            let counter = self.lifecycles.counter(stream);
             // Given up by its caller, it may still be made at any time.
             let next = |changes: u64| match changes {
                 UNKNOWN => None,

@@ -31,7 +31,7 @@ use crate::{
 ///
 /// Clones share the back end.
 pub struct RetentionStore<B: ?Sized> {
-    lives: Arc<LifecycleCache>,
+    lifecycles: Arc<LifecycleCache>,
     clock: Clock,
     backend: Arc<B>,
 }
@@ -42,7 +42,7 @@ type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 impl<B: ?Sized> Clone for RetentionStore<B> {
     fn clone(&self) -> Self {
         Self {
-            lives: Arc::clone(&self.lives),
+            lifecycles: Arc::clone(&self.lifecycles),
             clock: Arc::clone(&self.clock),
             backend: Arc::clone(&self.backend),
         }
@@ -69,7 +69,7 @@ impl<B: Backend> RetentionStore<B> {
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Self {
         Self {
-            lives: Arc::new(LifecycleCache::new()),
+            lifecycles: Arc::new(LifecycleCache::new()),
             clock: Arc::new(clock),
             backend: Arc::new(backend),
         }
@@ -85,7 +85,7 @@ impl<B: Backend> RetentionStore<B> {
         let window = self.window(&stream).await?;
         let last = self.backend.current(stream.clone()).await?.0;
         let next = last.map_or(Revision::FIRST, Revision::next);
-        let status = match (window.life.phase, last) {
+        let status = match (window.lifecycle.phase, last) {
             (Phase::Tombstoned, _) => StreamStatus::Tombstoned,
             // The metadata of a deleted stream is still there: it tells of the deletion.
             (Phase::Deleted, Some(_)) if stream.is_metadata_stream() => StreamStatus::Present,
@@ -101,21 +101,26 @@ impl<B: Backend> RetentionStore<B> {
             status,
             first,
             last,
-            metadata: window.life.metadata(),
-            metadata_revision: window.life.revision.0,
+            metadata: window.lifecycle.metadata(),
+            metadata_revision: window.lifecycle.revision.0,
         })
     }
 
     /// Returns the streams of a listing that are not deleted.
     async fn undeleted(&self, infos: Vec<StreamInfo>) -> Result<Vec<StreamInfo>, ReadError> {
-        if self.lives.is_known_empty(&*self.backend).await? {
+        if self.lifecycles.is_known_empty(&*self.backend).await? {
             return Ok(infos);
         }
         let described = self.described(&infos).await?;
         let mut kept = Vec::with_capacity(infos.len());
         for info in infos {
             let phase = match described.contains(&info.stream) {
-                true => self.lives.of(&*self.backend, &info.stream).await?.phase,
+                true => {
+                    self.lifecycles
+                        .of(&*self.backend, &info.stream)
+                        .await?
+                        .phase
+                }
                 false => Phase::Live,
             };
             if phase == Phase::Live {
@@ -162,7 +167,7 @@ impl<B: Backend> EventStore for RetentionStore<B> {
             // Where other processes write too, an append uses the cached lifecycle and its checks verify it.
             if self.backend.is_exclusive() {
                 // The append repeats this lookup and reports its error.
-                let _ = self.lives.of(&*self.backend, stream).await;
+                let _ = self.lifecycles.of(&*self.backend, stream).await;
             }
         })
     }

@@ -20,7 +20,7 @@ use crate::{
 /// The context in which an append is planned: lookups of its streams, and the back end that decides.
 pub(super) trait AppendContext: Sync {
     /// Returns the lifecycle of a stream.
-    fn life(
+    fn lifecycle(
         &self,
         stream: &StreamName,
     ) -> impl Future<Output = Result<Arc<StreamLifecycle>, AppendError>> + Send;
@@ -111,7 +111,7 @@ pub(super) enum Recreation {
 /// A stream as the planned writes leave it.
 struct PlannedStream {
     /// Its lifecycle before the append.
-    life: Arc<StreamLifecycle>,
+    lifecycle: Arc<StreamLifecycle>,
     phase: Phase,
     /// The revision below which events were deleted, by the newest metadata.
     deleted_before: Option<Revision>,
@@ -130,12 +130,12 @@ struct PlannedStream {
 }
 
 impl PlannedStream {
-    fn of(life: Arc<StreamLifecycle>) -> Self {
+    fn of(lifecycle: Arc<StreamLifecycle>) -> Self {
         Self {
-            phase: life.phase,
-            newest_metadata: life.json.clone(),
-            deleted_before: life.metadata().deleted_before(),
-            life,
+            phase: lifecycle.phase,
+            newest_metadata: lifecycle.json.clone(),
+            deleted_before: lifecycle.metadata().deleted_before(),
+            lifecycle,
             events: 0,
             last: None,
             recreation: None,
@@ -227,8 +227,8 @@ impl<'a> Planning<'a> {
         if let Some(planned) = self.streams.remove(stream) {
             return Ok((planned, false));
         }
-        let planned = PlannedStream::of(ground.life(stream).await?);
-        self.assume(metadata_stream, planned.life.expectation());
+        let planned = PlannedStream::of(ground.lifecycle(stream).await?);
+        self.assume(metadata_stream, planned.lifecycle.expectation());
         Ok((planned, true))
     }
 
@@ -252,8 +252,8 @@ impl<'a> Planning<'a> {
                 Box::pin(self.recreate(ground, nth, write, &mut planned)).await?;
             }
             Phase::Live if is_first => {
-                let life = Arc::clone(&planned.life);
-                self.extend_live(nth, write, &life, returning);
+                let lifecycle = Arc::clone(&planned.lifecycle);
+                self.extend_live(nth, write, &lifecycle, returning);
             }
             Phase::Live => {}
         }
@@ -279,13 +279,13 @@ impl<'a> Planning<'a> {
             ExpectedRevision::Any | ExpectedRevision::NoStream
         ) {
             // A deletion by this append itself holds by the order of its writes.
-            let expected = match planned.life.phase {
+            let expected = match planned.lifecycle.phase {
                 Phase::Deleted => exactly(last),
                 Phase::Live | Phase::Tombstoned => ExpectedRevision::Any,
             };
             self.expect_instead(nth, expected);
         }
-        if planned.life.phase != Phase::Deleted {
+        if planned.lifecycle.phase != Phase::Deleted {
             self.assume(&write.stream, exactly(planned.last.flatten()));
         }
         let before = last.map_or(Revision::FIRST, Revision::next);
@@ -308,14 +308,14 @@ impl<'a> Planning<'a> {
         &mut self,
         nth: usize,
         write: &StreamWrite,
-        life: &StreamLifecycle,
+        lifecycle: &StreamLifecycle,
         returning: Recreation,
     ) {
         let exists = write.expected == ExpectedRevision::StreamExists;
-        if exists && life.revision.0.is_some() {
+        if exists && lifecycle.revision.0.is_some() {
             self.expect_instead(nth, ExpectedRevision::Any);
         }
-        let before = life.metadata().truncate_before();
+        let before = lifecycle.metadata().truncate_before();
         if let (Recreation::Maybe, ExpectedRevision::NoStream, Some(before)) =
             (returning, write.expected, before)
             && let Some(last) = before.get().checked_sub(1)
@@ -371,7 +371,7 @@ impl<'a> Planning<'a> {
     fn complete(&mut self, metadata_stream: &StreamName, planned: PlannedStream) {
         let expected = match planned.is_described {
             true => ExpectedRevision::Any,
-            false => planned.life.expectation(),
+            false => planned.lifecycle.expectation(),
         };
         if let Some(event) = planned.recreation {
             self.add(metadata_stream, expected, event);

@@ -27,7 +27,7 @@ type Deliveries = BoxStream<'static, Result<Delivery, ReadError>>;
 /// What can be read of a stream.
 #[derive(Debug)]
 pub(super) struct ReadableRange {
-    pub(super) life: Arc<StreamLifecycle>,
+    pub(super) lifecycle: Arc<StreamLifecycle>,
     /// Nothing below this revision.
     first: Revision,
     /// Nothing recorded before this time.
@@ -49,12 +49,12 @@ impl<B: Backend> RetentionStore<B> {
     pub(super) async fn window(&self, stream: &StreamName) -> Result<ReadableRange, ReadError> {
         // A metadata stream ends with the stream it describes, and only its newest event counts.
         let described = stream.described_stream();
-        let life = self
-            .lives
+        let lifecycle = self
+            .lifecycles
             .of(&*self.backend, described.as_ref().unwrap_or(stream))
             .await?;
-        let metadata = life.metadata();
-        let (max_count, max_age, before) = match (&described, life.phase) {
+        let metadata = lifecycle.metadata();
+        let (max_count, max_age, before) = match (&described, lifecycle.phase) {
             (Some(_), _) => (Some(1), None, None),
             (None, Phase::Deleted) => (None, None, Some(Revision::MAX)),
             (None, _) => (
@@ -72,7 +72,7 @@ impl<B: Backend> RetentionStore<B> {
         let age = |age: std::time::Duration| u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
         let since = max_age.map_or(0, |max| (self.clock)().as_micros().saturating_sub(age(max)));
         Ok(ReadableRange {
-            life,
+            lifecycle,
             first,
             since: Timestamp::from_micros(since),
         })
@@ -105,7 +105,7 @@ impl<B: Backend> RetentionStore<B> {
         mut read: Read,
     ) -> Result<Batches, ReadError> {
         let window = self.window(&stream).await?;
-        if window.life.phase == Phase::Tombstoned {
+        if window.lifecycle.phase == Phase::Tombstoned {
             return Err(ReadError::StreamDeleted { stream });
         }
         if window.is_whole() {
@@ -145,7 +145,7 @@ impl<B: Backend> RetentionStore<B> {
         head: Position,
     ) -> Result<Deliveries, ReadError> {
         let window = self.window(&stream).await?;
-        if window.life.phase == Phase::Tombstoned {
+        if window.lifecycle.phase == Phase::Tombstoned {
             return Err(ReadError::StreamDeleted { stream });
         }
         let events = self.backend.subscribe(subscription.clone());

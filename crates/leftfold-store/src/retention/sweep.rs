@@ -17,8 +17,8 @@ impl<B: Backend> RetentionStore<B> {
         scavenge: Scavenge,
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
         let begin = async move {
-            let cuts = self.cuts().await?;
-            let streams = cuts.len() as u64;
+            let truncations = self.truncations().await?;
+            let streams = truncations.len() as u64;
             if streams == 0 {
                 let nothing = ScavengeProgress {
                     finished: true,
@@ -26,17 +26,20 @@ impl<B: Backend> RetentionStore<B> {
                 };
                 return Ok(stream::once(async move { Ok(nothing) }).boxed());
             }
-            let progress = self.backend.erase(cuts, scavenge.bytes_per_second);
+            let progress = self.backend.erase(truncations, scavenge.bytes_per_second);
             Ok(progress
-                .map_ok(move |told| ScavengeProgress { streams, ..told })
+                .map_ok(move |progress| ScavengeProgress {
+                    streams,
+                    ..progress
+                })
                 .boxed())
         };
         Box::pin(stream::once(begin).try_flatten())
     }
 
     /// What can be given up, by stream.
-    async fn cuts(&self) -> Result<Vec<Truncation>, ReadError> {
-        let mut cuts = Vec::new();
+    async fn truncations(&self) -> Result<Vec<Truncation>, ReadError> {
+        let mut truncations = Vec::new();
         let mut described = self.backend.streams(ListStreams {
             prefix: "$$".into(),
             ..ListStreams::default()
@@ -48,17 +51,17 @@ impl<B: Backend> RetentionStore<B> {
                 };
                 if info.revision > Revision::FIRST {
                     let before = info.revision;
-                    cuts.push(Truncation {
+                    truncations.push(Truncation {
                         stream: info.stream,
                         before,
                     });
                 }
                 if let Some(before) = self.truncatable_before(&stream).await? {
-                    cuts.push(Truncation { stream, before });
+                    truncations.push(Truncation { stream, before });
                 }
             }
         }
-        Ok(cuts)
+        Ok(truncations)
     }
 
     /// The first revision of a stream that has to stay, unless that is its very first.
@@ -68,7 +71,7 @@ impl<B: Backend> RetentionStore<B> {
             return Ok(None);
         };
         let next = last.next();
-        let before = match window.life.phase {
+        let before = match window.lifecycle.phase {
             Phase::Deleted | Phase::Tombstoned => next,
             Phase::Live => self.first_readable(&window, stream, next).await?,
         };

@@ -141,18 +141,18 @@ impl<B: Backend> RetentionStore<B> {
         let ground = self.looking();
         let mut attempt = 0;
         loop {
-            let life = ground.life(stream).await?;
+            let lifecycle = ground.lifecycle(stream).await?;
             let last = CurrentRevision(ground.last_revision(stream).await?);
-            allow(&delete, &life, last)?;
+            allow(&delete, &lifecycle, last)?;
             let event = if delete.permanent {
                 tombstone_type().map(|name| NewEvent::json(name, "{}"))
             } else {
-                let json = life.metadata().deleted().to_json();
+                let json = lifecycle.metadata().deleted().to_json();
                 metadata_type().map(|name| NewEvent::json(name, json))
             };
             let assumed = StreamCheck {
                 stream: metadata_stream.clone(),
-                expected: life.expectation(),
+                expected: lifecycle.expectation(),
             };
             let events = vec![event.map_err(invalid)?];
             let append = Append::to(metadata_stream.clone(), assumed.expected, events);
@@ -193,12 +193,15 @@ struct StoreContext<'a, B> {
 }
 
 impl<B: Backend> AppendContext for StoreContext<'_, B> {
-    async fn life(&self, stream: &StreamName) -> Result<Arc<StreamLifecycle>, AppendError> {
-        let lives = &self.store.lives;
+    async fn lifecycle(&self, stream: &StreamName) -> Result<Arc<StreamLifecycle>, AppendError> {
+        let lifecycles = &self.store.lifecycles;
         if self.from_memory {
-            return Ok(lives.peek(stream));
+            return Ok(lifecycles.peek(stream));
         }
-        lives.of(&*self.store.backend, stream).await.map_err(unread)
+        lifecycles
+            .of(&*self.store.backend, stream)
+            .await
+            .map_err(unread)
     }
 
     async fn last_revision(&self, stream: &StreamName) -> Result<Option<Revision>, AppendError> {
@@ -207,7 +210,7 @@ impl<B: Backend> AppendContext for StoreContext<'_, B> {
     }
 
     async fn execute(&self, plan: &Plan) -> Result<Appended, AppendError> {
-        let change = self.store.lives.change(plan.changed.clone());
+        let change = self.store.lifecycles.change(plan.changed.clone());
         let outcome = self.store.backend.append(plan.append.clone()).await;
         if !matches!(outcome, Err(AppendError::OutcomeUnknown { .. })) {
             change.finish();
@@ -219,12 +222,16 @@ impl<B: Backend> AppendContext for StoreContext<'_, B> {
         for check in assumed {
             let described = check.stream.described_stream();
             let stream = described.as_ref().unwrap_or(&check.stream);
-            self.store.lives.forget(stream);
+            self.store.lifecycles.forget(stream);
         }
     }
 
     async fn knows_no_metadata(&self) -> Result<bool, AppendError> {
-        let none = self.store.lives.is_known_empty(&*self.store.backend).await;
+        let none = self
+            .store
+            .lifecycles
+            .is_known_empty(&*self.store.backend)
+            .await;
         none.map_err(unread)
     }
 }
@@ -233,7 +240,7 @@ impl<B: Backend> AppendContext for StoreContext<'_, B> {
 struct TransactionContext<'a>(&'a dyn AppendTransaction);
 
 impl AppendContext for TransactionContext<'_> {
-    async fn life(&self, stream: &StreamName) -> Result<Arc<StreamLifecycle>, AppendError> {
+    async fn lifecycle(&self, stream: &StreamName) -> Result<Arc<StreamLifecycle>, AppendError> {
         let Some(metadata_stream) = stream.metadata_stream() else {
             return Ok(Arc::default());
         };
@@ -259,15 +266,15 @@ impl AppendContext for TransactionContext<'_> {
 /// Whether a stream can be deleted as it is.
 fn allow(
     delete: &Delete,
-    life: &StreamLifecycle,
+    lifecycle: &StreamLifecycle,
     last: CurrentRevision,
 ) -> Result<(), AppendError> {
     let (stream, expected) = (&delete.stream, delete.expected);
-    if life.phase == Phase::Tombstoned {
+    if lifecycle.phase == Phase::Tombstoned {
         return Err(deleted(stream));
     }
-    let known = last.0.is_some() || life.revision.0.is_some();
-    let gone = life.phase == Phase::Deleted;
+    let known = last.0.is_some() || lifecycle.revision.0.is_some();
+    let gone = lifecycle.phase == Phase::Deleted;
     let allowed = match expected {
         ExpectedRevision::Any => known || delete.permanent,
         // A stream with metadata alone has no events, and can be deleted.

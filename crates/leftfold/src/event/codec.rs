@@ -13,7 +13,11 @@ use serde::{Deserialize, Serialize, Serializer, de::DeserializeSeed, ser};
 use crate::{DecodeError, error::Cause};
 
 mod finite;
+#[cfg(any(feature = "cbor", feature = "messagepack"))]
+mod json_value;
 mod read;
+#[cfg(any(feature = "cbor", feature = "messagepack"))]
+use json_value::JsonValue;
 use read::VariantSeed;
 
 /// How the data of events is encoded.
@@ -104,9 +108,13 @@ pub(crate) fn value(
     match content_type {
         ContentType::Json => serde_json::from_slice(data).map_err(data_error),
         #[cfg(feature = "messagepack")]
-        ContentType::MessagePack => rmp_serde::from_slice(data).map_err(data_error),
+        ContentType::MessagePack => rmp_serde::from_slice(data)
+            .map(|JsonValue(value)| value)
+            .map_err(data_error),
         #[cfg(feature = "cbor")]
-        ContentType::Cbor => cbor4ii::serde::from_slice(data).map_err(data_error),
+        ContentType::Cbor => cbor4ii::serde::from_slice(data)
+            .map(|JsonValue(value)| value)
+            .map_err(data_error),
         other => Err(DecodeError::ContentType(other)),
     }
 }

@@ -1,5 +1,7 @@
 //! Old events, read by a newer program.
 
+use std::collections::BTreeMap;
+
 use leftfold::{
     Aggregate, DecodeError, Event, LoadError, Recorded, Store, UpcastError, UpcastEvent, Upcasters,
     model::{Append, EventType, ExpectedRevision, NewEvent, Read, Revision, StreamName},
@@ -266,5 +268,95 @@ mod lock {
         assert!(gone.contains("neither a variant nor an upcast"), "{gone}");
         let new = outcome(|| lock().with::<Raised>().check());
         assert!(new.contains("Paid 2"), "{new}");
+    }
+}
+
+/// Bytes, which formats other than JSON have a type for.
+#[derive(Debug, PartialEq, Clone)]
+struct Raw(Vec<u8>);
+
+impl Serialize for Raw {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(Self)
+    }
+}
+
+/// Readings as an older program wrote them, in one format.
+macro_rules! older_readings {
+    ($name:ident, $format:literal) => {
+        #[derive(Event, Serialize, Deserialize, Debug)]
+        #[event(format = $format)]
+        enum $name {
+            #[event("ReadingsTaken")]
+            ReadingsTaken {
+                by_day: BTreeMap<u32, Option<i64>>,
+                by_side: BTreeMap<bool, f64>,
+                raw: Raw,
+            },
+        }
+
+        impl $name {
+            fn event() -> NewEvent {
+                let event = Self::ReadingsTaken {
+                    by_day: BTreeMap::from([(7, Some(-1)), (12, None)]),
+                    by_side: BTreeMap::from([(true, 0.5)]),
+                    raw: Raw(vec![0, 255]),
+                };
+                let encoded = event.encode().unwrap();
+                let event_type = EventType::new("ReadingsTaken").unwrap();
+                let event = NewEvent::new(event_type, encoded.content_type, encoded.data);
+                event.with_metadata(r#"{"$version":1}"#)
+            }
+        }
+    };
+}
+older_readings!(OlderJson, "json");
+older_readings!(OlderMessagePack, "messagepack");
+older_readings!(OlderCbor, "cbor");
+
+#[derive(Event, Serialize, Deserialize, Debug, PartialEq, Clone)]
+#[event(upcast = with_unit)]
+enum Reading {
+    #[event("ReadingsTaken", version = 2)]
+    ReadingsTaken {
+        by_day: BTreeMap<u32, Option<i64>>,
+        by_side: BTreeMap<String, f64>,
+        raw: Raw,
+        unit: String,
+    },
+}
+
+fn with_unit() -> Upcasters {
+    Upcasters::new().change("ReadingsTaken", 1, |data| data["unit"] = "mm".into())
+}
+
+#[tokio::test]
+async fn maps_with_any_keys_and_byte_strings_are_upcast_as_json_whatever_they_were_stored_as() {
+    let store = Store::memory();
+    let events = vec![
+        OlderJson::event(),
+        OlderMessagePack::event(),
+        OlderCbor::event(),
+    ];
+    let stream = StreamName::new("readings-1").unwrap();
+    let append = Append::to(stream, ExpectedRevision::Any, events).unwrap();
+    store.event_store().append(append).await.unwrap();
+    let mut batches = store.event_store().read(Read::all());
+    let batch = futures_util::StreamExt::next(&mut batches).await;
+    let expected = Reading::ReadingsTaken {
+        by_day: BTreeMap::from([(7, Some(-1)), (12, None)]),
+        by_side: BTreeMap::from([("true".to_owned(), 0.5)]),
+        raw: Raw(vec![0, 255]),
+        unit: "mm".into(),
+    };
+    for stored in &batch.unwrap().unwrap().events {
+        let read = Recorded::<Reading>::of(stored).unwrap();
+        assert_eq!(read[0].event, expected, "{:?}", stored.content_type);
     }
 }

@@ -54,10 +54,10 @@ impl Fetched {
         Ok(())
     }
 
-    /// The events that are shown, borrowed, each checked when it is reached.
+    /// The events that are returned, borrowed, each checked when it is reached.
     pub(crate) fn refs(&self) -> impl Iterator<Item = Result<EventRef<'_>, StorageError>> {
         let mut recent = RecentNames::default();
-        self.each_shown()
+        self.each_returned()
             .map(move |(run, position, start, within)| {
                 let bytes = self.bytes.get(within..).unwrap_or_default();
                 let event = event::check(bytes, self.seal, position)
@@ -75,11 +75,11 @@ impl Fetched {
         self.bytes.into()
     }
 
-    /// The events that are shown; their data and metadata share the memory.
+    /// The events that are returned; their data and metadata share the memory.
     pub(crate) fn into_events(self) -> Result<Vec<RecordedEvent>, StorageError> {
         let mut owned = HashMap::default();
         let mut events = Vec::with_capacity(self.len());
-        for (run, position, start, within) in self.each_shown() {
+        for (run, position, start, within) in self.each_returned() {
             let event = self.event(position, within, &mut owned);
             events.push(event.map_err(|malformed| damaged(run, start, &malformed))?);
         }

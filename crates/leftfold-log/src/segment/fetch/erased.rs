@@ -1,6 +1,6 @@
 //! Leaving erased events out of fetched ones.
 //!
-//! **Owns:** which of the fetched events are shown. **Does not know:** why events were erased.
+//! **Owns:** which of the fetched events are returned. **Does not know:** why events were erased.
 //! **Invariants:** the checksum of a hidden event is verified too.
 
 use leftfold_model::Position;
@@ -9,13 +9,13 @@ use super::{Fetched, Run, damaged};
 use crate::{error::StorageError, record::event};
 
 impl Fetched {
-    /// How many events are shown.
+    /// How many events are returned.
     pub(crate) fn len(&self) -> usize {
-        let shown = self.places.len().min(self.shown);
+        let returned = self.places.len().min(self.returned);
         if self.shows_erased {
-            shown
+            returned
         } else {
-            shown - self.erased.partition_point(|&nth| nth < shown)
+            returned - self.erased.partition_point(|&nth| nth < returned)
         }
     }
 
@@ -42,15 +42,15 @@ impl Fetched {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         if self.len() > most {
             let live = (0..self.places.len()).filter(|nth| self.erased.binary_search(nth).is_err());
-            self.shown = live.take(most).last().map_or(0, |nth| nth + 1);
+            self.returned = live.take(most).last().map_or(0, |nth| nth + 1);
         }
         Ok(())
     }
 
-    /// Those of [`Self::each`] that are shown.
-    pub(super) fn each_shown(&self) -> impl Iterator<Item = (&Run, Position, u64, usize)> {
+    /// Those of [`Self::each`] that are returned.
+    pub(super) fn each_returned(&self) -> impl Iterator<Item = (&Run, Position, u64, usize)> {
         let hides = |nth: &usize| !self.shows_erased && self.erased.binary_search(nth).is_ok();
-        let all = self.each().enumerate().take(self.shown);
+        let all = self.each().enumerate().take(self.returned);
         all.filter(move |(nth, _)| !hides(nth))
             .map(|(_, place)| place)
     }

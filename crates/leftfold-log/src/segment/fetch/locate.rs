@@ -36,7 +36,7 @@ impl Segments {
             places: Vec::with_capacity(positions.len()),
             named: Vec::new(),
             erased: Vec::new(),
-            shown: usize::MAX,
+            returned: usize::MAX,
             shows_erased: true,
             truncated: false,
         };

@@ -37,8 +37,8 @@ pub(crate) struct Fetched {
     named: Vec<(Position, Vec<u8>)>,
     /// Which of the places, counted from 0, say that their events are erased.
     erased: Vec<usize>,
-    /// How many of the places are shown, and whether erased events are among what is shown.
-    shown: usize,
+    /// How many of the places are returned, and whether erased events are among them.
+    returned: usize,
     shows_erased: bool,
     /// Whether these are not all that were asked for.
     pub(crate) truncated: bool,
@@ -132,7 +132,7 @@ impl Segments {
 }
 
 impl Fetched {
-    /// The position of the last event, shown or not.
+    /// The position of the last event, returned or not.
     pub(crate) fn last(&self) -> Option<Position> {
         self.places.last().map(|&(position, _)| position)
     }
