@@ -29,7 +29,9 @@ async fn put(client: &Client, stream: &str, data: &'static str) -> kurrentdb::Re
 }
 
 async fn data(client: &Client, stream: &str) -> kurrentdb::Result<Vec<String>> {
-    let mut read = client.read_stream(stream, &ReadStreamOptions::default()).await?;
+    let mut read = client
+        .read_stream(stream, &ReadStreamOptions::default())
+        .await?;
     let mut found = Vec::new();
     while let Some(resolved) = read.next().await? {
         let event = resolved.get_original_event();
@@ -67,7 +69,7 @@ async fn main() -> Outcome {
     assert!(found.iter().all(|name| name != "secret-1"), "{found:?}");
     println!("ok  a user without the right is denied, and reads leave out what is hidden");
 
-    // This client has one error for whoever is not known and whoever may not.
+    // This client has one error for wrong credentials and for missing rights.
     denied(data(&connect("ann", "wrong-password")?, "account-1").await);
     println!("ok  a wrong password is refused");
 
@@ -76,7 +78,10 @@ async fn main() -> Outcome {
     put(&shop, "account-2", "2").await?;
     denied(put(&tenant, "account-2", "3").await);
     let found = streams(&tenant).await?;
-    assert!(found.iter().all(|name| !name.starts_with("account-")), "{found:?}");
+    assert!(
+        found.iter().all(|name| !name.starts_with("account-")),
+        "{found:?}"
+    );
     println!("ok  an API key is the password of any login, within its rights");
 
     umadb().await?;
@@ -109,9 +114,7 @@ async fn tags(client: &AsyncUmaDbClient, query: Option<DcbQuery>) -> Result<Vec<
 }
 
 async fn umadb() -> Outcome {
-    let of = |tag: &str| {
-        Some(DcbQuery::new().item(DcbQueryItem::new().tags([tag.to_owned()])))
-    };
+    let of = |tag: &str| Some(DcbQuery::new().item(DcbQueryItem::new().tags([tag.to_owned()])));
     let client = umadb_client(&env::var("LEFTFOLD_KEY")?).await?;
     let events = vec![tagged("tenant:1"), tagged("tenant:2")];
     client.append(events, None, None).await?;
@@ -121,7 +124,12 @@ async fn umadb() -> Outcome {
     let narrow = umadb_client(&env::var("LEFTFOLD_NARROW_KEY")?).await?;
     assert_eq!(tags(&narrow, None).await?, ["tenant:1"]);
     assert!(tags(&narrow, of("tenant:2")).await?.is_empty());
-    assert!(narrow.append(vec![tagged("tenant:1")], None, None).await.is_err());
+    assert!(
+        narrow
+            .append(vec![tagged("tenant:1")], None, None)
+            .await
+            .is_err()
+    );
     println!("ok  a key with a tag reads the events of its tag and no more");
 
     let wrong = umadb_client(&format!("lfk_{}", "0".repeat(43))).await?;
