@@ -4,7 +4,8 @@
 # LEFTFOLD is the built command, LEFTFOLD_DIR a directory for its data and log, LEFTFOLD_PORT the port it listens on.
 #
 # With LEFTFOLD_SECURED, `start` makes certificates, users, keys and an access control list first, and the server demands TLS
-# and credentials. $LEFTFOLD_DIR/credentials then has what a flow needs of them, as lines NAME=VALUE.
+# and credentials. $LEFTFOLD_DIR/credentials then has what a flow needs of them, as lines NAME=VALUE. With LEFTFOLD_SECURED=printed
+# it makes certificates alone, and the server prints the password of the first administrator.
 set -euo pipefail
 : "${LEFTFOLD:?the built command}" "${LEFTFOLD_DIR:?a directory}" "${LEFTFOLD_PORT:=2113}"
 pid_file="$LEFTFOLD_DIR/pid"
@@ -29,6 +30,9 @@ runs() {
 secure() {
   local data=$LEFTFOLD_DIR/data certs=$LEFTFOLD_DIR/certs
   "$LEFTFOLD" certs "$certs" >"$LEFTFOLD_DIR/first-steps"
+  if [ "$LEFTFOLD_SECURED" = printed ]; then
+    return
+  fi
   local acl='{"$acl":{"$r":"ann","$w":"ann","$d":"ann","$mr":"ann","$mw":"ann"}}'
   "$LEFTFOLD" metadata --data "$data" --stream secret-1 "$acl" >>"$LEFTFOLD_DIR/first-steps"
   for login in ann bob; do
@@ -51,7 +55,7 @@ END
 start() {
   local how=()
   if [ -n "${LEFTFOLD_SECURED:-}" ]; then
-    [ -f "$LEFTFOLD_DIR/credentials" ] || secure
+    [ -d "$LEFTFOLD_DIR/certs" ] || secure
     how=(--tls-certificate-file "$LEFTFOLD_DIR/certs/server.crt" --tls-key-file "$LEFTFOLD_DIR/certs/server.key")
   fi
   "$LEFTFOLD" serve --data "$LEFTFOLD_DIR/data" --listen "127.0.0.1:$LEFTFOLD_PORT" "${how[@]}" \

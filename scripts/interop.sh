@@ -63,6 +63,12 @@ node() {
     until grep -q connectionString "$LEFTFOLD_DIR/first-lines"; do sleep 0.05; done
     { grep KurrentDBClient "$LEFTFOLD_DIR/first-lines"; cat printed-lines.cjs; } >connect.cjs
     node connect.cjs'
+  # With TLS they are as they are but for the user, who is the first administrator.
+  LEFTFOLD_SECURED=printed flow printed-lines-secured bash -euc '
+    until grep -q connectionString "$LEFTFOLD_DIR/first-lines"; do sleep 0.05; done
+    password=$(sed -n "s/.*password \([^ ]*\) (printed this once)/\1/p" "$LEFTFOLD_DIR/first-lines")
+    { grep KurrentDBClient "$LEFTFOLD_DIR/first-lines" | sed "s/USER:PASSWORD/admin:$password/"; cat printed-lines.cjs; } >connect.cjs
+    node connect.cjs'
   # What its README says, in a folder of its own.
   cd "$work/example"
   npm install --no-audit --no-fund
@@ -92,7 +98,6 @@ rust() {
     cargo build --quiet --locked --manifest-path interop/rust/Cargo.toml
   flow rust "$built/rust/debug/flow"
   flow umadb-rust "$built/rust/debug/umadb_flow"
-  secured_flow rust-secured "$built/rust/debug/secured_flow"
 }
 
 go() {

@@ -49,7 +49,7 @@ await step("a subscription gives what may be read", async () => {
 
 await step("a wrong password, and none, are refused", async () => {
   for (const client of [user("ann", "wrong-password"), connected("")]) {
-    // This client has one class of errors for whoever is not known and whoever may not.
+    // This client has one class of errors for wrong credentials and for missing rights.
     await assert.rejects(all(client.readStream("account-1")), AccessDeniedError);
     await client.dispose();
   }

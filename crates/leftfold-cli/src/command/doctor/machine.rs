@@ -1,7 +1,7 @@
 //! What the machine gives: descriptors, disk space, syncs, time.
 //!
 //! **Owns:** the thresholds. **Does not know:** settings beyond the number of connections; what files hold.
-//! **Invariants:** the file that is synced has no name, so it is gone with the check and no store takes offence.
+//! **Invariants:** the file that is synced has no name, so nothing is left of it and no store finds it.
 
 use std::{
     fs,

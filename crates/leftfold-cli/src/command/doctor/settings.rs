@@ -43,7 +43,7 @@ fn exposure(settings: &Settings) -> Vec<Finding> {
         });
     }
     if is_exposed && !settings.authenticates() {
-        let found = format!("whoever reaches {listen} may do everything: authentication is off");
+        let found = format!("anyone who reaches {listen} may do everything: authentication is off");
         let remedy = "set authentication = \"on\" and create users";
         findings.push(match settings.insecure {
             true => Finding::warning(CHECK, found, remedy),
@@ -79,16 +79,14 @@ fn exposure(settings: &Settings) -> Vec<Finding> {
 /// Times that end what another time allows.
 fn times(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if settings.shutdown_timeout < settings.request_timeout {
+    let (shutdown, request) = (settings.shutdown_timeout, settings.request_timeout);
+    // The default is less than `request_timeout` as well: most calls take milliseconds.
+    if shutdown < request && shutdown < Settings::default().shutdown_timeout {
         let found = format!(
-            "shutdown_timeout {:?} is less than request_timeout {:?}: a shutdown aborts slow calls",
-            settings.shutdown_timeout, settings.request_timeout
+            "shutdown_timeout {shutdown:?} is less than request_timeout {request:?}: a shutdown aborts slow calls"
         );
-        // It is so by default: most calls take milliseconds.
-        if settings.shutdown_timeout < Settings::default().shutdown_timeout {
-            let remedy = "raise shutdown_timeout, or lower request_timeout";
-            findings.push(Finding::warning(CHECK, found, remedy));
-        }
+        let remedy = "raise shutdown_timeout, or lower request_timeout";
+        findings.push(Finding::warning(CHECK, found, remedy));
     }
     let age = settings.connection_age_max;
     if !age.is_zero() && age < settings.request_timeout {
