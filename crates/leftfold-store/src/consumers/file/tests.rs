@@ -165,7 +165,8 @@ async fn the_file_is_never_seen_half_made_and_what_was_left_of_an_earlier_one_is
         std::fs::write(path.with_extension("tmp"), [0; 5_000]).unwrap();
         let (done, making) = std::sync::mpsc::channel::<()>();
         let seen = path.clone();
-        let watching = std::thread::spawn(move || {
+        let watching = std::thread::Builder::new().name("watching".into());
+        let watching = watching.spawn(move || {
             while making.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
                 if let Ok(bytes) = std::fs::read(&seen) {
                     assert_eq!(bytes.get(..4), Some(&b"redb"[..]), "{} bytes", bytes.len());
@@ -175,7 +176,7 @@ async fn the_file_is_never_seen_half_made_and_what_was_left_of_an_earlier_one_is
         let kept = FileConsumers::at(path.clone(), Handle::current());
         kept.claim(&request()).await.unwrap();
         done.send(()).unwrap();
-        watching.join().unwrap();
+        watching.unwrap().join().unwrap();
         assert!(!path.with_extension("tmp").exists());
     }
 }
