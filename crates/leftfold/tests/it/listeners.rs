@@ -470,6 +470,10 @@ async fn a_poison_event_in_front_of_many_of_its_key_stops_reading_and_nothing_is
     let full = listener.status().await.unwrap();
     assert!((10..EVENTS).contains(&full.parked), "{}", full.parked);
     assert!(full.position < last, "it read on");
+    until("they are listed", || async {
+        !parked(&listener).await.is_empty()
+    })
+    .await;
     *cure.lock().unwrap() = true;
     listener.retry(Position::FIRST).await.unwrap();
     caught_up(&listener, last).await;
