@@ -4,7 +4,7 @@
 //! **Invariants:** an unknown attribute is an error that lists the known ones.
 
 use syn::{
-    Attribute, Error, Ident, LitInt, LitStr, Path, Token,
+    Attribute, Error, Ident, LitInt, LitStr, Path, Token, Variant,
     parse::{Parse, ParseStream},
     spanned::Spanned,
 };
@@ -23,6 +23,24 @@ pub(crate) enum VariantAttributes {
     Kind(LitStr, u32),
     /// It takes what no other variant names.
     Other,
+    /// It holds the events of another enum.
+    Transparent,
+}
+
+impl VariantAttributes {
+    /// Reads what stands above a variant.
+    pub(crate) fn of(variant: &Variant) -> Result<Self, Error> {
+        match only(&variant.attrs, "event", "a variant has one wire name")? {
+            Some(attribute) => attribute.parse_args(),
+            None => {
+                let message = format!(
+                    "variant `{0}` has no wire name; write #[event(\"{0}\")] above it and never change the name again",
+                    variant.ident
+                );
+                Err(Error::new(variant.ident.span(), message))
+            }
+        }
+    }
 }
 
 impl Parse for VariantAttributes {
@@ -31,6 +49,9 @@ impl Parse for VariantAttributes {
             let word: Ident = input.parse()?;
             if word == "other" && input.is_empty() {
                 return Ok(Self::Other);
+            }
+            if word == "transparent" && input.is_empty() {
+                return Ok(Self::Transparent);
             }
             let message = "the wire name is a text: #[event(\"DepositMade\")]";
             return Err(Error::new(word.span(), message));

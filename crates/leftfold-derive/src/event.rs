@@ -13,8 +13,8 @@ use syn::{
 };
 
 use crate::{
-    attributes::{EnumAttributes, VariantAttributes, only},
-    serde_attributes, shape,
+    attributes::{EnumAttributes, VariantAttributes},
+    serde_attributes, shape, transparent,
 };
 
 /// A variant that is written.
@@ -28,6 +28,9 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     let data = checked(input)?;
     serde_attributes::check_enum(&input.attrs)?;
     let says = EnumAttributes::read(&input.attrs)?;
+    if let Some(enums) = transparent::read(data)? {
+        return transparent::expand(&input.ident, &enums, &says);
+    }
     let (kinds, other) = read_variants(data)?;
     let ident = &input.ident;
     let constants = constants(&kinds, &says, other.is_some());
@@ -100,7 +103,7 @@ fn read_variants(data: &DataEnum) -> Result<(Vec<Kind<'_>>, Option<&Variant>), E
             let message = "the variant for unknown events comes last";
             return Err(Error::new(Spanned::span(other), message));
         }
-        match says(variant)? {
+        match VariantAttributes::of(variant)? {
             VariantAttributes::Other => {
                 if !matches!(&variant.fields, Fields::Unnamed(fields) if fields.unnamed.len() == 1)
                 {
@@ -112,6 +115,7 @@ fn read_variants(data: &DataEnum) -> Result<(Vec<Kind<'_>>, Option<&Variant>), E
                 }
                 other = Some(variant);
             }
+            VariantAttributes::Transparent => return Err(transparent::mixed(variant)),
             VariantAttributes::Kind(name, version) => {
                 if !seen.insert(name.value()) {
                     let message = format!(
@@ -129,19 +133,6 @@ fn read_variants(data: &DataEnum) -> Result<(Vec<Kind<'_>>, Option<&Variant>), E
         }
     }
     Ok((kinds, other))
-}
-
-fn says(variant: &Variant) -> Result<VariantAttributes, Error> {
-    match only(&variant.attrs, "event", "a variant has one wire name")? {
-        Some(attribute) => attribute.parse_args(),
-        None => {
-            let message = format!(
-                "variant `{0}` has no wire name; write #[event(\"{0}\")] above it and never change the name again",
-                variant.ident
-            );
-            Err(Error::new(variant.ident.span(), message))
-        }
-    }
 }
 
 fn constants(kinds: &[Kind<'_>], says: &EnumAttributes, raw: bool) -> TokenStream {

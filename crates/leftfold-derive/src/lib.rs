@@ -11,13 +11,15 @@ mod event;
 mod serde_attributes;
 mod shape;
 mod snapshot;
+mod transparent;
 
 use syn::{DeriveInput, Error, parse_macro_input};
 
 /// Makes an enum the events of an aggregate. Each variant names its type on the wire: `#[event("DepositMade")]`.
 ///
 /// The enum must also derive serde's `Serialize` and `Deserialize`; the variant's fields become the event's data,
-/// and serde's attributes on fields are honoured. See `leftfold::Event`.
+/// and serde's attributes on fields are honoured. An enum whose variants are all `#[event(transparent)]` holds the events of
+/// other enums and derives nothing else. See `leftfold::Event`.
 #[proc_macro_derive(Event, attributes(event, tag))]
 pub fn derive_event(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     expanded(event::expand, &parse_macro_input!(input as DeriveInput))

@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 
-use crate::Event;
+use crate::{Event, EventContext};
 
 /// A state folded from the events of one stream.
 ///
@@ -28,6 +28,13 @@ pub trait Aggregate: Default + Send + Sync + 'static {
 
     /// Folds an event into the state. The event has happened, so there is nothing to check.
     fn apply(&mut self, event: &Self::Event);
+
+    /// Folds an event into the state, for states that also depend on its time, metadata or place: see [`EventContext`].
+    /// Unless overridden it calls [`Self::apply`]; an override is called in its stead.
+    fn apply_with_context(&mut self, event: &Self::Event, context: &EventContext<'_>) {
+        let _ = context;
+        self.apply(event);
+    }
 }
 
 /// State that has no default and begins with an event: a loan that was never granted has no amount, not even 0.
@@ -88,6 +95,18 @@ pub trait Created: Sized + Send + Sync + 'static {
 
     /// Folds a later event into the state.
     fn apply(&mut self, event: &Self::Event);
+
+    /// Creates the state from its first event and what is stored beside it. Unless overridden it calls [`Self::create`].
+    fn create_with_context(event: &Self::Event, context: &EventContext<'_>) -> Option<Self> {
+        let _ = context;
+        Self::create(event)
+    }
+
+    /// Folds a later event and what is stored beside it into the state. Unless overridden it calls [`Self::apply`].
+    fn apply_with_context(&mut self, event: &Self::Event, context: &EventContext<'_>) {
+        let _ = context;
+        self.apply(event);
+    }
 }
 
 impl<T: Created> Aggregate for Option<T> {
@@ -97,19 +116,29 @@ impl<T: Created> Aggregate for Option<T> {
     fn apply(&mut self, event: &T::Event) {
         match self {
             Some(state) => state.apply(event),
-            None => {
-                let created = T::create(event);
-                // The loader catches this and names the event.
-                assert!(
-                    created.is_some(),
-                    "an event of type {} cannot be the first of a {}",
-                    event.event_type(),
-                    T::CATEGORY
-                );
-                *self = created;
-            }
+            None => *self = Some(created(event, T::create(event))),
         }
     }
+
+    fn apply_with_context(&mut self, event: &T::Event, context: &EventContext<'_>) {
+        match self {
+            Some(state) => state.apply_with_context(event, context),
+            None => *self = Some(created(event, T::create_with_context(event, context))),
+        }
+    }
+}
+
+/// Returns the state that an event created.
+#[expect(clippy::panic, reason = "the loader catches this and names the event")]
+fn created<T: Created>(event: &T::Event, state: Option<T>) -> T {
+    let Some(state) = state else {
+        panic!(
+            "an event of type {} cannot be the first of a {}",
+            event.event_type(),
+            T::CATEGORY
+        );
+    };
+    state
 }
 
 /// A value that a command may return: one event, several, or none.

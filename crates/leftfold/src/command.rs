@@ -21,6 +21,7 @@ use tracing::Instrument;
 
 use crate::{
     Committed, Data, EncodeError, Encoded, Event, ExecuteError, LoadError, Metadata, Store,
+    causation,
     event::decode::{kind_of, restore},
     load::{Ground, undecodable},
     metadata::derived_id,
@@ -173,6 +174,7 @@ impl CommandContext {
         key: Option<&IdempotencyKey>,
         from: usize,
     ) -> Result<Vec<NewEvent>, ExecuteError<E>> {
+        let metadata = causation::completed(&self.metadata);
         let new = |(event, nth): (&V, usize)| {
             let encoded = encode_readable(event)?;
             let mut tags = event.tags()?;
@@ -182,7 +184,7 @@ impl CommandContext {
                 id = EventId::derived(key.id, &(nth as u64).to_le_bytes());
             }
             let event_type = event.event_type();
-            let metadata = self.metadata.encode(event_type, event.version())?;
+            let metadata = metadata.encode(event_type, event.version())?;
             let event_type = EventType::new(event_type)?;
             let new = NewEvent::new(event_type, encoded.content_type, encoded.data);
             Ok(new.with_id(id).with_metadata(metadata).with_tags(tags)?)

@@ -8,8 +8,10 @@
 use std::marker::PhantomData;
 
 use futures_util::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
-use leftfold_model::{Category, Position, Query, Read, RecordedEvent, Scope, StreamName};
-use leftfold_store::{ReadError, Subscription};
+use leftfold_model::{
+    Category, Position, Query, Read, RecordedEvent, Scope, StreamName, Timestamp,
+};
+use leftfold_store::{ReadBatch, ReadError, Subscription};
 
 use crate::{Aggregate, Boundary, Event, LoadError, Recorded, Store, load::typed};
 
@@ -52,6 +54,7 @@ pub struct EventReader<E> {
     scope: Scope,
     boundary: Option<Boundary>,
     after: Position,
+    since: Timestamp,
     limit: Option<u64>,
     newest_first: bool,
     of: PhantomData<fn() -> E>,
@@ -64,6 +67,7 @@ impl<E: Event> EventReader<E> {
             scope: Scope::All,
             boundary: None,
             after: Position::START,
+            since: Timestamp::from_micros(0),
             limit: None,
             newest_first: false,
             of: PhantomData,
@@ -103,6 +107,13 @@ impl<E: Event> EventReader<E> {
         self
     }
 
+    /// Selects only events that were recorded at this time or later. Times order nothing, so a read looks at earlier events too
+    /// and leaves them out: begin [`Self::after`] a position if one is known.
+    pub fn since(mut self, time: Timestamp) -> Self {
+        self.since = time;
+        self
+    }
+
     /// Sets the maximum number of stored events to read. Subscriptions have no limit.
     pub fn limit(mut self, events: u64) -> Self {
         self.limit = Some(events);
@@ -128,8 +139,9 @@ impl<E: Event> EventReader<E> {
         };
         let mut read = Read::all().matching(query);
         read.scope = self.scope;
-        read.limit = self.limit;
-        let after = self.after;
+        let (after, since) = (self.after, self.since);
+        let all = since == Timestamp::from_micros(0);
+        read.limit = self.limit.filter(|_| all);
         if self.newest_first {
             read = read.backwards();
         } else if after > Position::START {
@@ -140,9 +152,25 @@ impl<E: Event> EventReader<E> {
         // Only a read of the newest first comes to older ones, and then goes no further.
         let batches = batches
             .try_take_while(move |batch| future::ready(Ok(batch.events.first().is_none_or(newer))));
+        let mut left = self.limit.filter(|_| !all).unwrap_or(u64::MAX);
+        let selected = move |batch: ReadBatch| {
+            let events = batch.events.into_iter().take_while(newer);
+            let count = usize::try_from(left).unwrap_or(usize::MAX);
+            let events = events.filter(|event| event.time >= since).take(count);
+            let events: Vec<_> = events.collect();
+            left -= events.len() as u64;
+            (events, left)
+        };
+        let mut ended = false;
         let events = batches
             .map_err(LoadError::Store)
-            .map_ok(move |batch| values(batch.events.into_iter().take_while(newer)))
+            .map_ok(selected)
+            .try_take_while(move |(_, left)| {
+                let goes_on = !ended;
+                ended = *left == 0;
+                future::ready(Ok(goes_on))
+            })
+            .map_ok(|(events, _)| values(events.into_iter()))
             .try_flatten();
         until_error(events.boxed())
     }
@@ -168,15 +196,18 @@ impl<E: Event> EventReader<E> {
             Err(error) => return failed(error),
         };
         let deliveries = self.store.event_store().subscribe(subscription);
+        let since = self.since;
+        let selected = move |event: &RecordedEvent| event.time >= since;
         let events = deliveries
             .map_err(LoadError::Store)
-            .map_ok(|delivery| values(delivery.events.into_iter()))
+            .map_ok(move |delivery| values(delivery.events.into_iter().filter(selected)))
             .try_flatten();
         until_error(events.boxed())
     }
 
     /// Returns the subscription of [`Self::subscribe`], for callers that need checkpoints: pass it to
-    /// [`leftfold_store::EventStore::subscribe`], and decode what is delivered with [`Recorded::of`].
+    /// [`leftfold_store::EventStore::subscribe`], and decode what is delivered with [`Recorded::of`]. It does not know
+    /// [`Self::since`].
     ///
     /// # Errors
     /// [`LoadError::Boundary`].

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    Aggregate, AsOf, LoadError, Metadata, Recorded, Repository,
+    Aggregate, AsOf, EventContext, LoadError, Metadata, Recorded, Repository,
     load::{fold, typed},
 };
 
@@ -127,7 +127,10 @@ impl<A: Aggregate + Serialize> Repository<A> {
             let Some(stored) = events.try_next().await? else {
                 return Ok(None);
             };
-            fold::<A::Event>(&stored, &mut |event| state.apply(event))?;
+            let context = EventContext::of(&stored);
+            fold::<A::Event>(&stored, &mut |event| {
+                state.apply_with_context(event, &context)
+            })?;
             let after = json(&state)?;
             let step = HistoryStep {
                 revision: stored.revision,

@@ -15,13 +15,14 @@ use axum::{
 };
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream::BoxStream};
 use leftfold_model::{ErrorChain, Position};
-use leftfold_store::consumers::{
-    ConsumerError, ConsumerName, ConsumerStatus, LIST_MAX, ListParked, ParkedEvent,
+use leftfold_store::{
+    ReadError,
+    consumers::{ConsumerError, ConsumerName, ConsumerStatus, LIST_MAX, ListParked, ParkedEvent},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Aggregate, HistoryError, ProjectionHandle, Store, View, clock::rfc3339};
+use crate::{Aggregate, CausedEvent, HistoryError, ProjectionHandle, Store, View, clock::rfc3339};
 
 /// Maximum number of steps of a history in one answer.
 const STEPS_MAX: usize = 1_000;
@@ -37,6 +38,7 @@ type Projections = Arc<dyn Fn() -> BoxFuture<'static, Result<Value, String>> + S
 /// | `GET /aggregates` | the categories that are registered |
 /// | `GET /aggregates/{category}/{id}` | the state; `?revision=` or `?position=` for an earlier one |
 /// | `GET /aggregates/{category}/{id}/history` | what each event changed: `?after=` a revision, `?limit=` 1,000 at most |
+/// | `GET /causes/{correlation}` | the events of a correlation in the order of the log, each with the event that caused it |
 /// | `GET /projections` | the projections that are registered: versions, positions, parked events |
 /// | `GET /consumers` | listeners and processes of the store: checkpoints, holders, counts; `?after=` a name |
 /// | `GET /consumers/{name}/parked` | the parked events of one, with reasons; `?after=` a position |
@@ -135,6 +137,7 @@ impl Inspect {
             .route("/aggregates", get(aggregates))
             .route("/aggregates/{category}/{id}", get(state))
             .route("/aggregates/{category}/{id}/history", get(history))
+            .route("/causes/{correlation}", get(causes))
             .route("/projections", get(projections))
             .route("/consumers", get(consumers))
             .route("/consumers/{name}/parked", get(parked))
@@ -179,6 +182,14 @@ impl From<HistoryError> for Failed {
         };
         Self {
             status,
+            error: ErrorChain(&error).to_string(),
+        }
+    }
+}
+impl From<ReadError> for Failed {
+    fn from(error: ReadError) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
             error: ErrorChain(&error).to_string(),
         }
     }
@@ -267,6 +278,25 @@ async fn history(
     let limit = page.limit.unwrap_or(STEPS_MAX).min(STEPS_MAX);
     let steps: Vec<_> = steps.take(limit).try_collect().await?;
     Ok(Json(json!(steps)))
+}
+
+async fn causes(State(inspect): State<Inspect>, Path(correlation): Path<String>) -> Answer {
+    let causes = inspect.store.causes(&correlation).await?;
+    let event = |event: &CausedEvent| {
+        json!({
+            "id": event.id.to_string(),
+            "cause": causes.cause_of(event).map(|cause| cause.id.to_string()),
+            "type": event.event_type.as_str(),
+            "stream": event.stream.as_str(),
+            "revision": event.revision.get(),
+            "position": event.position.get(),
+            "time": rfc3339(event.time),
+        })
+    };
+    let events: Vec<_> = causes.events().iter().map(event).collect();
+    Ok(Json(
+        json!({ "complete": causes.is_complete(), "events": events }),
+    ))
 }
 
 async fn projections(State(inspect): State<Inspect>) -> Answer {

@@ -75,6 +75,8 @@
 //! | several aggregates in one append | [`Store::unit_of_work`] |
 //! | rules that rest on more than one stream | [`Store::decide`], [`Model`], [`Boundary`] |
 //! | what each event changed, which changed a field last | [`Repository::history`], [`Repository::last_change`] |
+//! | state that depends on times, metadata or positions | [`EventContext`] |
+//! | what a request set off, event by event | [`Store::causes`] |
 //! | models for reading, in tables or in memory | [`Projection`], [`Store::project`] |
 //! | models for reading that are not stored | [`LiveProjection`], [`Store::live`] |
 //! | acting on events: mails, calls to other systems, commands | [`Listener`], [`Store::follow`] |
@@ -108,6 +110,8 @@ extern crate self as leftfold;
 
 mod aggregate;
 mod boundary;
+mod causation;
+mod causes;
 mod clock;
 mod command;
 mod decide;
@@ -139,11 +143,12 @@ mod unit_of_work;
 
 pub use aggregate::{Aggregate, Created, IntoDecision, IntoEvents};
 pub use boundary::{Boundary, BoundaryError};
+pub use causes::{CausedEvent, Causes};
 pub use decide::{Decision, Model, Models};
 pub use error::{DecodeError, EncodeError, UpcastError};
 pub use event::{
-    Data, Encoded, Event, EventKind, Format, RawEvent, Recorded, UnknownEventPolicy, UpcastEvent,
-    Upcasters,
+    Data, Encoded, Event, EventContext, EventKind, Format, RawEvent, Recorded, UnknownEventPolicy,
+    UpcastEvent, Upcasters,
 };
 pub use event_reader::EventReader;
 pub use execute::{Committed, ExecuteError};
@@ -193,6 +198,7 @@ pub mod __private {
     use crate::{Data, DecodeError, EncodeError, Encoded, Event, Format};
 
     pub use crate::command::{CommandContext, IdempotencyKey};
+    pub use crate::event::concat_kinds;
     pub use crate::load::Ground;
     pub use crate::shape::{DescribeByName, DescribeByShape, Probe, Shapes};
 

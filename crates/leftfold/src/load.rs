@@ -18,7 +18,7 @@ use leftfold_model::{
 use leftfold_store::{EventStore, ReadError, StreamStatus};
 
 use crate::{
-    Aggregate, BoundaryError, DecodeError, Event, Recorded,
+    Aggregate, BoundaryError, DecodeError, Event, EventContext, Recorded,
     event::decode::{RestoreError, recorded, restore},
     panic_message,
 };
@@ -416,7 +416,10 @@ async fn stands_in_log(
 
 /// Takes the next event of the stream into what was loaded.
 fn apply<A: Aggregate>(loaded: &mut Loaded<A>, event: &RecordedEvent) -> Result<(), LoadError> {
-    fold(event, &mut |e| loaded.state.apply(e))?;
+    let context = EventContext::of(event);
+    fold(event, &mut |e| {
+        loaded.state.apply_with_context(e, &context);
+    })?;
     loaded.last = Some(LastEvent::of(event));
     loaded.replayed += 1;
     Ok(())

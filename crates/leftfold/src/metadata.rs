@@ -81,7 +81,11 @@ impl Metadata {
     /// Reads the metadata of a stored event; empty if it is not a JSON object of these fields.
     #[must_use]
     pub fn of(event: &RecordedEvent) -> Self {
-        let mut metadata: Self = serde_json::from_slice(&event.metadata).unwrap_or_default();
+        Self::parse(&event.metadata)
+    }
+
+    pub(crate) fn parse(stored: &[u8]) -> Self {
+        let mut metadata: Self = serde_json::from_slice(stored).unwrap_or_default();
         metadata.custom.remove(VERSION);
         metadata
     }

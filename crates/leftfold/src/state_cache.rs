@@ -11,10 +11,10 @@ use std::{
     sync::Arc,
 };
 
-use leftfold_model::{Appended, NewEvent, StreamName};
+use leftfold_model::{Appended, NewEvent, Position, Revision, StreamName};
 use quick_cache::sync::Cache;
 
-use crate::{Aggregate, Data, Event, Loaded, load::LastEvent};
+use crate::{Aggregate, Data, Event, EventContext, Loaded, load::LastEvent};
 
 /// See the module.
 pub(crate) struct StateCache<A> {
@@ -49,30 +49,38 @@ impl<A: Aggregate> StateCache<A> {
     }
 }
 
-/// Takes events into a state that were appended under its revision. `None`: the next load says what is wrong; a state that
-/// is in doubt is not kept.
+/// Takes events into a state that were appended under its revision. `None`: the next load says what is wrong, or knows the time
+/// that the state depends on; a state that is in doubt is not kept.
 pub(crate) fn advance<'e, A: Aggregate>(
     mut loaded: Loaded<A>,
     events: impl Iterator<Item = (&'e NewEvent, u32)>,
     appended: &Appended,
 ) -> Option<Loaded<A>> {
-    let &(_, revision) = appended.streams.first()?;
-    for (event, version) in events {
-        let taken = AssertUnwindSafe(|| take(&mut loaded, event, version));
+    let (stream, last) = appended.streams.first()?;
+    let events: Vec<_> = events.collect();
+    for (&(event, version), later) in events.iter().zip((0..events.len() as u64).rev()) {
+        let at = LastEvent {
+            revision: Revision::new(last.get().checked_sub(later)?),
+            position: Position::new(appended.last.get().checked_sub(later)?),
+            id: event.id(),
+        };
+        let context = EventContext::of_appended(event, stream, at.revision, at.position);
+        let taken = AssertUnwindSafe(|| take(&mut loaded, event, version, &context));
         if !matches!(panic::catch_unwind(taken), Ok(true)) {
             return None;
         }
-        loaded.last = Some(LastEvent {
-            revision,
-            position: appended.last,
-            id: event.id(),
-        });
+        loaded.last = Some(at);
     }
     Some(loaded)
 }
 
 /// Takes an event into a state as a load would: by way of what is stored.
-fn take<A: Aggregate>(loaded: &mut Loaded<A>, event: &NewEvent, version: u32) -> bool {
+fn take<A: Aggregate>(
+    loaded: &mut Loaded<A>,
+    event: &NewEvent,
+    version: u32,
+    context: &EventContext<'_>,
+) -> bool {
     let mut kinds = A::Event::KINDS.iter();
     let name = event.event_type().as_str();
     let Some(kind) = kinds.position(|kind| kind.name == name && kind.version == version) else {
@@ -81,8 +89,8 @@ fn take<A: Aggregate>(loaded: &mut Loaded<A>, event: &NewEvent, version: u32) ->
     let stored = Data::Stored(event.content_type(), event.data());
     match A::Event::decode(kind, stored) {
         Ok(event) => {
-            loaded.state.apply(&event);
-            true
+            loaded.state.apply_with_context(&event, context);
+            !context.is_inexact()
         }
         Err(_) => false,
     }

@@ -110,12 +110,12 @@ const TABLES: &[Layers] = &[
             &["inspect", "testing"],
             &["outgoing", "process", "project"], // what reacts to events
             &["follow"],                         // listeners
-            &["event_reader", "history", "unit_of_work"],
+            &["causes", "event_reader", "history", "unit_of_work"],
             &["decide", "repository"], // the kinds of commands
             &["snapshot", "state_cache"],
             &["command"], // the engine of commands
             &["store"],   // the facade; what it constructs stands above it
-            &["observe", "stream_queue"],
+            &["causation", "observe", "stream_queue"],
             &["execute"],
             &["load"],
             &["aggregate", "boundary"],
@@ -129,6 +129,7 @@ const TABLES: &[Layers] = &[
         parent: "",
         layers: &[
             &["event", "snapshot"],
+            &["transparent"],
             &["attributes", "shape"],
             &["serde_attributes"],
         ],

@@ -169,6 +169,9 @@ fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Consume
 
 /// Opens the file and compares all of it with its checksums, which takes about as long as reading it.
 fn open(path: &Path) -> Result<Database, ConsumerError> {
+    if !path.exists() {
+        make(path)?;
+    }
     let file = open_private(path).map_err(unavailable)?;
     let damaged = |error: redb::DatabaseError| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => unavailable(error),
@@ -189,6 +192,30 @@ fn open(path: &Path) -> Result<Database, ConsumerError> {
         database.check_integrity().map_err(damaged)?;
     }
     Ok(database)
+}
+
+/// Makes an empty file, under a temporary name until it is whole: a process that is killed meanwhile leaves no file that cannot
+/// be opened. The log removes what is left under that name when it is opened.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "consumers stand beside the log, and are not part of what is simulated"
+)]
+fn make(path: &Path) -> Result<(), ConsumerError> {
+    let temporary = path.with_extension("tmp");
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(unavailable(error));
+        }
+        _ => {}
+    }
+    let file = open_private(&temporary).map_err(unavailable)?;
+    let backend = FileBackend::new(file).map_err(unavailable)?;
+    let made = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(backend);
+    drop(made.map_err(unavailable)?);
+    // Opening the file makes the new name durable in its directory.
+    std::fs::rename(&temporary, path).map_err(unavailable)
 }
 
 /// Opens the file for its owner alone, since reasons of failures may quote data; makes it durable in its directory.

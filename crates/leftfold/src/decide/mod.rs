@@ -17,7 +17,7 @@ use leftfold_model::{
 pub use model::{Model, Models};
 
 use crate::{
-    Boundary, Committed, ExecuteError, IntoDecision, LoadError, Metadata, Store,
+    Boundary, Committed, EventContext, ExecuteError, IntoDecision, LoadError, Metadata, Store,
     command::{Command, CommandContext, IdempotencyKey, Proposal, repeated},
     load::{Ground, fold},
 };
@@ -232,8 +232,9 @@ pub(crate) async fn read_models<M: Models>(
         let batch = batch.map_err(LoadError::Store)?;
         token = batch.token;
         for stored in &batch.events {
+            let context = EventContext::of(stored);
             fold(stored, &mut |event| {
-                models.apply(&boundaries, &stored.tags, event);
+                models.apply(&boundaries, event, &context);
             })?;
         }
     }

@@ -3,9 +3,7 @@
 //! **Owns:** the traits [`Model`] and [`Models`], which tuples of models implement. **Does not know:** where events come from.
 //! **Invariants:** a model gets exactly the events within its boundary, in the order of the log.
 
-use leftfold_model::Tag;
-
-use crate::{Boundary, Event};
+use crate::{Boundary, Event, EventContext};
 
 /// A small state folded from the events within a boundary: one course, one user name, the last invoice number.
 ///
@@ -53,6 +51,13 @@ pub trait Model: Clone + Send + Sync + 'static {
 
     /// Folds an event into the state. The event has happened, so there is nothing to check.
     fn apply(&mut self, event: &Self::Event);
+
+    /// Folds an event into the state, for models that also depend on its time, metadata or place: see [`EventContext`].
+    /// Unless overridden it calls [`Self::apply`]; an override is called in its stead.
+    fn apply_with_context(&mut self, event: &Self::Event, context: &EventContext<'_>) {
+        let _ = context;
+        self.apply(event);
+    }
 }
 
 /// One [`Model`], or a tuple of two to six that share a type of events.
@@ -67,8 +72,8 @@ pub trait Models: Clone + Send + Sync + 'static {
     /// Returns the boundary of each model.
     fn boundaries(&self) -> Vec<Boundary>;
 
-    /// Applies an event with these tags to each model whose boundary contains it.
-    fn apply(&mut self, boundaries: &[Boundary], tags: &[Tag], event: &Self::Event);
+    /// Applies an event to each model whose boundary contains it.
+    fn apply(&mut self, boundaries: &[Boundary], event: &Self::Event, context: &EventContext<'_>);
 }
 
 impl<M: Model> Models for M {
@@ -77,14 +82,20 @@ impl<M: Model> Models for M {
     fn boundaries(&self) -> Vec<Boundary> {
         vec![self.boundary()]
     }
-    fn apply(&mut self, boundaries: &[Boundary], tags: &[Tag], event: &M::Event) {
-        give(self, boundaries.first(), tags, event);
+    fn apply(&mut self, boundaries: &[Boundary], event: &M::Event, context: &EventContext<'_>) {
+        give(self, boundaries.first(), event, context);
     }
 }
 
-fn give<M: Model>(model: &mut M, boundary: Option<&Boundary>, tags: &[Tag], event: &M::Event) {
-    if boundary.is_some_and(|boundary| boundary.includes(event.event_type(), tags)) {
-        model.apply(event);
+fn give<M: Model>(
+    model: &mut M,
+    boundary: Option<&Boundary>,
+    event: &M::Event,
+    context: &EventContext<'_>,
+) {
+    let includes = |boundary: &Boundary| boundary.includes(event.event_type(), context.tags());
+    if boundary.is_some_and(includes) {
+        model.apply_with_context(event, context);
     }
 }
 
@@ -96,9 +107,9 @@ macro_rules! models {
             fn boundaries(&self) -> Vec<Boundary> {
                 vec![self.$first_nth.boundary(), $(self.$nth.boundary()),+]
             }
-            fn apply(&mut self, boundaries: &[Boundary], tags: &[Tag], event: &$first::Event) {
-                give(&mut self.$first_nth, boundaries.get($first_nth), tags, event);
-                $(give(&mut self.$nth, boundaries.get($nth), tags, event);)+
+            fn apply(&mut self, boundaries: &[Boundary], event: &$first::Event, context: &EventContext<'_>) {
+                give(&mut self.$first_nth, boundaries.get($first_nth), event, context);
+                $(give(&mut self.$nth, boundaries.get($nth), event, context);)+
             }
         })+
     };

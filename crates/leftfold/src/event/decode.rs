@@ -6,7 +6,7 @@
 
 use leftfold_model::{EventId, Position, RecordedEvent, Revision, StreamName, Tag, Timestamp};
 
-use super::{Data, Event, RawEvent, UnknownEventPolicy, UpcastEvent, codec};
+use super::{Data, Event, EventContext, RawEvent, UnknownEventPolicy, UpcastEvent, codec};
 use crate::{
     DecodeError,
     metadata::{self, Metadata},
@@ -43,6 +43,13 @@ impl<E: Event> Recorded<E> {
     /// [`DecodeError`].
     pub fn of(stored: &RecordedEvent) -> Result<Vec<Self>, DecodeError> {
         recorded(stored).map_err(|broken| broken.source)
+    }
+
+    /// Creates metadata for what this event causes: its correlation (its own id if it has none), tenant and trace; the event is
+    /// the cause. Commands that a listener executes while it handles the event have it by themselves.
+    #[must_use]
+    pub fn effect_metadata(&self) -> Metadata {
+        self.metadata.of_effect(self.id)
     }
 
     /// Returns the id of the event's aggregate: the stream's name after its category. In a stream that belongs to no
@@ -102,7 +109,8 @@ pub(crate) fn restore<E: Event>(
     }
     if upcasts.has(name, version) {
         let data = codec::value(stored.content_type, &stored.data).map_err(broken)?;
-        return upcast(UpcastEvent::new(name, version, data), each).map_err(broken);
+        let old = UpcastEvent::new(name, version, data);
+        return upcast(old, &EventContext::of(stored), each).map_err(broken);
     }
     unknown(name, version, || RawEvent::of(stored, version), each).map_err(broken)
 }
@@ -115,7 +123,11 @@ pub(crate) fn kind_of<E: Event>(name: &str, version: u32) -> Option<usize> {
 }
 
 /// Upcasts an event, and the results in turn, until the program knows all of them, in order.
-fn upcast<E: Event>(old: UpcastEvent, each: &mut dyn FnMut(E)) -> Result<(), DecodeError> {
+fn upcast<E: Event>(
+    old: UpcastEvent,
+    context: &EventContext<'_>,
+    each: &mut dyn FnMut(E),
+) -> Result<(), DecodeError> {
     let mut steps = 0;
     let mut pending = vec![old];
     while let Some(old) = pending.pop() {
@@ -123,7 +135,7 @@ fn upcast<E: Event>(old: UpcastEvent, each: &mut dyn FnMut(E)) -> Result<(), Dec
             each(E::decode(kind, Data::Upcast(old.data))?);
             continue;
         }
-        match E::upcasts().step(old, &mut steps)? {
+        match E::upcasts().step(old, context, &mut steps)? {
             Ok(newer) => pending.extend(newer.into_iter().rev()),
             Err(old) => {
                 let raw = || RawEvent::from_upcast(&old);

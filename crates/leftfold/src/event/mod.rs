@@ -6,6 +6,7 @@
 //! the version is stored beside the data, so a name means the same in every query.
 
 pub(crate) mod codec;
+mod context;
 pub(crate) mod decode;
 mod raw;
 pub(crate) mod upcast;
@@ -13,6 +14,7 @@ pub(crate) mod upcast;
 use leftfold_model::{ModelError, Tag};
 
 pub use codec::{Data, Encoded, Format};
+pub use context::EventContext;
 pub use decode::Recorded;
 pub use raw::RawEvent;
 pub use upcast::{UpcastEvent, Upcasters};
@@ -48,12 +50,39 @@ use crate::{DecodeError, EncodeError};
 /// | `#[event("Name")]` | a variant | its type on the wire; must never change |
 /// | `#[event("Name", version = 2)]` | a variant | the version of its shape; 1 unless said |
 /// | `#[event(other)]` | the last variant, of one [`RawEvent`] | takes events of types that no variant names |
+/// | `#[event(transparent)]` | every variant, each of one enum of events | has the events of all these enums |
 /// | `#[tag("owner")]` | a field | the event carries the tag `owner:` followed by the field's text |
 /// | `#[event(upcast = function)]` | the enum | `fn() -> Upcasters`: what old shapes become |
 /// | `#[event(unknown = "skip")]` | the enum | events of unknown types are skipped; unless said they are an error |
 /// | `#[event(format = "cbor")]` | the enum | how data is encoded: `json` unless said; or `messagepack`, `cbor` by feature |
 ///
 /// A field of type `Option` gives a tag if there is a value, a `Vec` one for each.
+///
+/// An enum of enums is for what sees the events of several aggregates: a listener, a projection, a process, a model.
+///
+/// ```
+/// # use leftfold::Event;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Event, Serialize, Deserialize)]
+/// # enum RoomEvent { #[event("RoomBooked")] Booked { night: u32 } }
+/// # #[derive(Event, Serialize, Deserialize)]
+/// # enum PaymentEvent { #[event("PaymentReceived")] Received }
+/// #[derive(Event)]
+/// enum HotelEvent {
+///     #[event(transparent)]
+///     Room(RoomEvent),
+///     #[event(transparent)]
+///     Payment(PaymentEvent),
+/// }
+///
+/// fn text(event: &HotelEvent) -> &'static str {
+///     match event {
+///         HotelEvent::Room(RoomEvent::Booked { .. }) => "a room was booked",
+///         HotelEvent::Payment(PaymentEvent::Received) => "a payment was received",
+///     }
+/// }
+/// assert_eq!(text(&HotelEvent::Room(RoomEvent::Booked { night: 5 })), "a room was booked");
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an enum of events",
     note = "write `#[derive(leftfold::Event, serde::Serialize, serde::Deserialize)]` above an enum, and \
@@ -108,6 +137,58 @@ pub struct EventKind {
     pub name: &'static str,
     /// The version of its shape, from 1.
     pub version: u32,
+}
+
+/// Joins the kinds of several enums of events into those of one. For derived code.
+///
+/// # Panics
+/// While compiling, if two enums know the same type.
+#[doc(hidden)]
+#[must_use]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which reports an index out of bounds; constants know no iterators"
+)]
+pub const fn concat_kinds<const ENUMS: usize, const KINDS: usize>(
+    enums: [&[EventKind]; ENUMS],
+) -> [EventKind; KINDS] {
+    let none = EventKind {
+        name: "",
+        version: 0,
+    };
+    let mut all = [none; KINDS];
+    let (mut nth, mut filled) = (0, 0);
+    while nth < ENUMS {
+        let kinds = enums[nth];
+        let mut kind = 0;
+        while kind < kinds.len() {
+            let mut earlier = 0;
+            while earlier < filled {
+                assert!(
+                    !is_same(all[earlier].name, kinds[kind].name),
+                    "two enums of events know the same type; a stored event must mean one of them"
+                );
+                earlier += 1;
+            }
+            all[filled] = kinds[kind];
+            filled += 1;
+            kind += 1;
+        }
+        nth += 1;
+    }
+    all
+}
+
+/// Whether two names are equal.
+const fn is_same(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.as_bytes(), other.as_bytes());
+    while let ([a, one_rest @ ..], [b, other_rest @ ..]) = (one, other) {
+        if *a != *b {
+            return false;
+        }
+        (one, other) = (one_rest, other_rest);
+    }
+    one.is_empty() && other.is_empty()
 }
 
 /// A policy for stored events whose type no variant names and no upcaster knows.

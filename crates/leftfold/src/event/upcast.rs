@@ -8,7 +8,7 @@ use std::{collections::HashMap, fmt, panic};
 
 use serde_json::Value;
 
-use super::EventKind;
+use super::{EventContext, EventKind};
 use crate::error::{Cause, UpcastError};
 
 /// An event of an older version: the input and the result of an upcaster.
@@ -33,7 +33,8 @@ impl UpcastEvent {
     }
 }
 
-type Upcast = Box<dyn Fn(UpcastEvent) -> Result<Vec<UpcastEvent>, Cause> + Send + Sync>;
+type Upcast =
+    Box<dyn Fn(UpcastEvent, &EventContext<'_>) -> Result<Vec<UpcastEvent>, Cause> + Send + Sync>;
 
 /// The upcasters of an enum's events, by name and version; set by `#[event(upcast = function)]`.
 ///
@@ -118,11 +119,47 @@ impl Upcasters {
     /// Turns an event of a type in this version into any number of events.
     #[must_use]
     pub fn split(
-        mut self,
+        self,
         name: &str,
         version: u32,
         split: impl Fn(UpcastEvent) -> Result<Vec<UpcastEvent>, Cause> + Send + Sync + 'static,
     ) -> Self {
+        self.split_with_context(name, version, move |old, _| split(old))
+    }
+
+    /// Changes the data of a type from `version` to the next one, by what is stored beside the event: a time that the old data
+    /// did not name, an actor in the metadata.
+    ///
+    /// ```
+    /// # use leftfold::Upcasters;
+    /// Upcasters::new().change_with_context("DepositMade", 1, |data, context| {
+    ///     data["actor"] = context.metadata().actor.into();
+    ///     data["made"] = context.time().as_micros().into();
+    /// });
+    /// ```
+    #[must_use]
+    pub fn change_with_context(
+        self,
+        name: &str,
+        version: u32,
+        change: impl Fn(&mut Value, &EventContext<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.split_with_context(name, version, move |mut old, context| {
+            change(&mut old.data, context);
+            old.version += 1;
+            Ok(vec![old])
+        })
+    }
+
+    /// Turns an event of a type in this version into any number of events, by what is stored beside it.
+    #[must_use]
+    pub fn split_with_context<F>(mut self, name: &str, version: u32, split: F) -> Self
+    where
+        F: Fn(UpcastEvent, &EventContext<'_>) -> Result<Vec<UpcastEvent>, Cause>
+            + Send
+            + Sync
+            + 'static,
+    {
         let shape = (name.to_owned(), version);
         if self.by_shape.contains_key(&shape) {
             self.wrong
@@ -130,6 +167,20 @@ impl Upcasters {
         }
         self.by_shape.insert(shape, Box::new(split));
         self
+    }
+
+    /// Joins the tables of several enums. For derived code.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn joined(tables: impl IntoIterator<Item = &'static Self>) -> Self {
+        let mut all = Self::new();
+        for table in tables {
+            for ((name, version), upcast) in &table.by_shape {
+                all = all.split_with_context(name, *version, upcast);
+            }
+            all.wrong = all.wrong.or_else(|| table.wrong.clone());
+        }
+        all
     }
 
     /// Checks the table against the shapes that the program writes. For derived code.
@@ -179,6 +230,7 @@ impl Upcasters {
     pub(crate) fn step(
         &self,
         old: UpcastEvent,
+        context: &EventContext<'_>,
         steps: &mut u32,
     ) -> Result<Result<Vec<UpcastEvent>, UpcastEvent>, UpcastError> {
         let Some(upcast) = self.by_shape.get(&(old.name.clone(), old.version)) else {
@@ -193,7 +245,7 @@ impl Upcasters {
                 steps: STEPS_MAX,
             });
         }
-        match panic::catch_unwind(panic::AssertUnwindSafe(|| upcast(old))) {
+        match panic::catch_unwind(panic::AssertUnwindSafe(|| upcast(old, context))) {
             Ok(Ok(events)) => Ok(Ok(events)),
             Ok(Err(source)) => Err(UpcastError::Failed {
                 name,

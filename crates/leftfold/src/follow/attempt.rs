@@ -1,20 +1,24 @@
 //! Handling one event: attempts, backoff, panics, timeouts.
 //!
 //! **Owns:** the attempts of one event until it is handled or fails. **Does not know:** keys, parking, checkpoints.
-//! **Invariants:** a panic and a timeout are failed attempts; a part that was handled is not handled again because a later
-//! part of the same event failed; only an attempt occupies a slot, a pause does not; a listener that stops does not wait for
-//! pauses.
+//! **Invariants:** no attempt begins behind the end of the claim; a panic and a timeout are failed attempts; a part that was
+//! handled is not handled again because a later part of the same event failed; only an attempt occupies a slot, a pause does not;
+//! a listener that stops does not wait for pauses.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use leftfold_model::RecordedEvent;
 use leftfold_store::consumers::Timer;
-use tokio::{sync::Semaphore, time};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{self, Instant},
+};
 
 use super::{error::HandlerError, handle::Progress, listener::Listener, settings::Settings};
 use crate::{
     Recorded,
+    causation::{self, Cause},
     load::typed,
     panic_message,
     reason::{bounded, chain},
@@ -26,12 +30,16 @@ pub(super) struct Handler<L> {
     pub(super) settings: Settings,
     pub(super) slots: Semaphore,
     pub(super) progress: Arc<Progress>,
+    /// When the claim expires by this process's own clock.
+    pub(super) deadline: watch::Sender<Instant>,
 }
 
 /// An event or a timer, ready to be handled.
 pub(super) struct Prepared<E> {
     pub(super) key: String,
     work: Work<E>,
+    /// What commands of the handler are caused by.
+    cause: Option<Cause>,
 }
 
 enum Work<E> {
@@ -45,8 +53,17 @@ enum Work<E> {
 pub(super) struct Failure {
     pub(super) attempts: u32,
     pub(super) reason: String,
-    /// The listener was stopped before the last attempt: the event is neither handled nor failed.
-    pub(super) interrupted: bool,
+    /// Why there was no last attempt: the event is neither handled nor failed.
+    pub(super) interrupted: Option<Interrupted>,
+}
+
+/// Why no further attempt of an event begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interrupted {
+    /// The listener was stopped.
+    Stopped,
+    /// The claim expired.
+    Expired,
 }
 
 impl Failure {
@@ -54,9 +71,23 @@ impl Failure {
         Self {
             attempts,
             reason: bounded(reason),
-            interrupted: false,
+            interrupted: None,
         }
     }
+
+    fn interrupted(attempts: u32, interrupted: Interrupted, reason: &str) -> Self {
+        Self {
+            interrupted: Some(interrupted),
+            ..Self::new(attempts, reason)
+        }
+    }
+}
+
+/// Why an attempt failed.
+enum AttemptError {
+    Failed(String),
+    /// It did not begin.
+    Expired,
 }
 
 impl<L: Listener> Handler<L> {
@@ -78,6 +109,7 @@ impl<L: Listener> Handler<L> {
         Prepared {
             key: key.unwrap_or_else(|| stored.stream.to_string()),
             work: Work::Event(values),
+            cause: Some(Cause::of(stored)),
         }
     }
 
@@ -86,6 +118,7 @@ impl<L: Listener> Handler<L> {
         Prepared {
             key: L::timer_key(&timer),
             work: Work::Timer(timer),
+            cause: None,
         }
     }
 
@@ -99,7 +132,9 @@ impl<L: Listener> Handler<L> {
             }
         };
         for value in &values {
-            let attempt = || self.attempt(async { self.listener.on(value).await });
+            let cause = || prepared.cause.clone();
+            let attempt =
+                || self.attempt(async { causation::scope(cause(), self.listener.on(value)).await });
             let event = format!("event {} of stream {}", value.revision, value.stream);
             self.attempts(attempt, &event).await?;
         }
@@ -108,13 +143,18 @@ impl<L: Listener> Handler<L> {
 
     async fn attempts<A>(&self, mut attempt: impl FnMut() -> A, of: &str) -> Result<(), Failure>
     where
-        A: Future<Output = Result<(), String>>,
+        A: Future<Output = Result<(), AttemptError>>,
     {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let Err(reason) = attempt().await else {
-                return Ok(());
+            let reason = match attempt().await {
+                Ok(()) => return Ok(()),
+                Err(AttemptError::Failed(reason)) => reason,
+                Err(AttemptError::Expired) => {
+                    let reason = "claim expired";
+                    return Err(Failure::interrupted(attempts, Interrupted::Expired, reason));
+                }
             };
             if attempts >= self.settings.backoff.attempts {
                 return Err(Failure::new(attempts, &reason));
@@ -130,7 +170,7 @@ impl<L: Listener> Handler<L> {
             tokio::select! {
                 biased;
                 () = self.progress.stopped() => {
-                    return Err(Failure { interrupted: true, ..Failure::new(attempts, &reason) });
+                    return Err(Failure::interrupted(attempts, Interrupted::Stopped, &reason));
                 }
                 () = time::sleep(self.settings.backoff.pause(attempts)) => {}
             }
@@ -140,24 +180,26 @@ impl<L: Listener> Handler<L> {
     async fn attempt(
         &self,
         work: impl Future<Output = Result<(), HandlerError>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), AttemptError> {
         let _slot = match self.slots.try_acquire() {
             Ok(slot) => Some(slot),
             // Never closed.
             Err(_) => self.slots.acquire().await.ok(),
         };
-        let handled = AssertUnwindSafe(work).catch_unwind();
-        match time::timeout(self.settings.timeout, handled).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(chain(error.as_ref())),
-            Ok(Err(panic)) => Err(format!(
-                "handler panicked: {}",
-                panic_message::message(panic.as_ref())
-            )),
-            Err(_) => Err(format!(
-                "handler timed out after {:?}",
-                self.settings.timeout
-            )),
+        // The process may have stood still for longer than the claim lasts, while this waited for a slot or for its next attempt.
+        if Instant::now() >= *self.deadline.borrow() {
+            return Err(AttemptError::Expired);
         }
+        let handled = AssertUnwindSafe(work).catch_unwind();
+        let reason = match time::timeout(self.settings.timeout, handled).await {
+            Ok(Ok(Ok(()))) => return Ok(()),
+            Ok(Ok(Err(error))) => chain(error.as_ref()),
+            Ok(Err(panic)) => {
+                let message = panic_message::message(panic.as_ref());
+                format!("handler panicked: {message}")
+            }
+            Err(_) => format!("handler timed out after {:?}", self.settings.timeout),
+        };
+        Err(AttemptError::Failed(reason))
     }
 }

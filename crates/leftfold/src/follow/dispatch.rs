@@ -23,13 +23,10 @@ use leftfold_store::{
         ParkedEvent, Resolution,
     },
 };
-use tokio::{
-    sync::watch,
-    time::{self, Instant},
-};
+use tokio::time;
 
 use super::{
-    attempt::{Failure, Handler, Prepared},
+    attempt::{Failure, Handler, Interrupted, Prepared},
     error::FollowError,
     handle::ListenerState,
     keeper::ClaimKeeper,
@@ -56,7 +53,6 @@ pub(super) struct Dispatcher<L: Listener> {
     handler: Arc<Handler<L>>,
     consumers: Arc<dyn Consumers>,
     claim: Claim,
-    deadline: watch::Receiver<Instant>,
     /// The position up to which the log was read.
     taken: Position,
     under_way: BTreeSet<Position>,
@@ -66,6 +62,8 @@ pub(super) struct Dispatcher<L: Listener> {
     parked: ParkedKeys,
     /// Parked keys whose events are being handled again.
     retrying: BTreeSet<String>,
+    /// Too many events are parked to read more.
+    is_full: bool,
     changes: Vec<ConsumerChange>,
     timers: DueTimers,
 }
@@ -98,7 +96,6 @@ impl<L: Listener> Dispatcher<L> {
         handler: Arc<Handler<L>>,
         consumers: Arc<dyn Consumers>,
         claim: Claim,
-        deadline: watch::Receiver<Instant>,
     ) -> Self {
         Self {
             store,
@@ -106,12 +103,12 @@ impl<L: Listener> Dispatcher<L> {
             consumers,
             taken: claim.position,
             claim,
-            deadline,
             under_way: BTreeSet::new(),
             waiting: HashMap::new(),
             running: FuturesUnordered::new(),
             parked: ParkedKeys::default(),
             retrying: BTreeSet::new(),
+            is_full: false,
             changes: Vec::new(),
             timers: DueTimers::new(),
         }
@@ -130,12 +127,14 @@ impl<L: Listener> Dispatcher<L> {
         let mut looks = time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut ticks = 0_u32;
+        // Before anything can fail again: what was decided about parked events may make room for others.
+        self.resolve().await?;
+        self.checkpoint().await?;
         let stopped = progress.stopped();
         tokio::pin!(stopped);
         loop {
             self.publish();
-            let may_take =
-                self.under_way.len() < UNDER_WAY_MAX && self.changes.len() < CHANGES_WAIT;
+            let may_take = self.may_take();
             tokio::select! {
                 biased;
                 lost = keeper.lost() => return Err(lost.into()),
@@ -157,6 +156,37 @@ impl<L: Listener> Dispatcher<L> {
             }
         }
         self.finish_running(&mut keeper).await
+    }
+
+    /// Whether more of the log can be read now.
+    fn may_take(&mut self) -> bool {
+        let settings = &self.handler.settings;
+        let events = self.parked.events();
+        let is_full = events >= settings.parked_events_max;
+        if is_full != self.is_full {
+            self.is_full = is_full;
+            let state = match is_full {
+                true => {
+                    tracing::error!(
+                        consumer = L::NAME,
+                        events,
+                        "listener waits for its parked events"
+                    );
+                    let reason =
+                        format!("{events} events are parked; expected fewer before more are read");
+                    ListenerState::Waiting { reason }
+                }
+                false => ListenerState::Running,
+            };
+            self.handler.progress.state.send_replace(state);
+        }
+        // A key that is about to be free makes room for one that fails.
+        let waits_for_room =
+            self.parked.keys() >= settings.parked_keys_max && !self.retrying.is_empty();
+        !is_full
+            && !waits_for_room
+            && self.under_way.len() < UNDER_WAY_MAX
+            && self.changes.len() < CHANGES_WAIT
     }
 
     /// Stops gracefully: handlers in flight finish, and events that wait behind them are left to the next run.
@@ -270,10 +300,6 @@ impl<L: Listener> Dispatcher<L> {
     async fn start(&mut self, item: Item<L::Event>) -> Result<(), FollowError> {
         let mut next = Some(item);
         while let Some(item) = next.take() {
-            // The process may have stood still for longer than the claim lasts.
-            if Instant::now() >= *self.deadline.borrow() {
-                return Err(self.expired());
-            }
             let handler = Arc::clone(&self.handler);
             let mut running: Running = Box::pin(async move {
                 Finished {
@@ -310,8 +336,11 @@ impl<L: Listener> Dispatcher<L> {
             Ok(()) if place.timer.is_some() => {}
             Ok(()) => self.handler.progress.handled(1),
             // It is still under way, or parked: the next run handles it.
-            Err(failure) if failure.interrupted => return Ok(None),
-            Err(_) => {}
+            Err(failure) => match failure.interrupted {
+                Some(Interrupted::Stopped) => return Ok(None),
+                Some(Interrupted::Expired) => return Err(self.expired()),
+                None => {}
+            },
         }
         if retried {
             self.settle_retried(key, place.position, ended);
@@ -504,7 +533,7 @@ impl<L: Listener> Dispatcher<L> {
     }
 
     /// Writes the checkpoint and the parked events, if there are changes.
-    async fn checkpoint(&mut self) -> Result<(), FollowError> {
+    pub(super) async fn checkpoint(&mut self) -> Result<(), FollowError> {
         let to = self.reached();
         for change in self.handler.listener.take_changes() {
             if let ConsumerChange::SetTimer(timer) = &change {

@@ -16,6 +16,9 @@ use crate::{Event, Recorded};
 /// systems that recognise a repetition. Events of one [`Self::key`] are handled in the order of the log. A failed one is
 /// retried with backoff. After its last attempt it is parked with the later ones of its key, and all other keys continue.
 ///
+/// Commands that a handler executes have the correlation, tenant and trace of the event, and the event as their cause, unless
+/// their own metadata says otherwise. A task that the handler spawns does not: give it [`Recorded::effect_metadata`].
+///
 /// ```
 /// use leftfold::{Event, HandlerError, Listener, Recorded, Start, Store};
 /// use serde::{Deserialize, Serialize};

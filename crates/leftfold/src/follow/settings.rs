@@ -94,6 +94,7 @@ pub(super) struct Settings {
     pub(super) lease: Duration,
     pub(super) park: bool,
     pub(super) parked_keys_max: usize,
+    pub(super) parked_events_max: usize,
     pub(super) holder: String,
     pub(super) clock: Clock,
 }
@@ -118,6 +119,7 @@ impl<L: Listener> Follow<L> {
             lease: Duration::from_secs(10),
             park: true,
             parked_keys_max: 100,
+            parked_events_max: 100_000,
             holder: format!("{}/{}", std::process::id(), EventId::fresh()),
             clock: Clock(Arc::new(system_time)),
         };
@@ -162,6 +164,12 @@ impl<L: Listener> Follow<L> {
     /// Ends the listener when `keys` keys are parked and one more fails. Default: 100.
     pub fn parked_keys_max(mut self, keys: usize) -> Self {
         self.settings.parked_keys_max = keys;
+        self
+    }
+
+    /// Reads no more of the log while about `events` events are parked, those that wait behind others included. Default: 100,000.
+    pub fn parked_events_max(mut self, events: usize) -> Self {
+        self.settings.parked_events_max = events.max(1);
         self
     }
 

@@ -71,6 +71,7 @@ async fn run<L: Listener>(follow: &Follow<L>, progress: &Arc<Progress>) -> Resul
         settings: follow.settings.clone(),
         slots: Semaphore::new(follow.settings.parallel),
         progress: Arc::clone(progress),
+        deadline: watch::Sender::new(Instant::now()),
     });
     let mut failures = 0;
     loop {
@@ -171,12 +172,12 @@ async fn under_claim<L: Listener>(
     (claim, until): (Claim, Instant),
     consumers: &Arc<dyn Consumers>,
 ) -> Result<(), FollowError> {
-    let deadline = watch::Sender::new(until);
+    handler.deadline.send_replace(until);
     let keeper = ClaimKeeper::spawn(
         Arc::clone(consumers),
         claim.clone(),
         handler.settings.lease,
-        deadline.clone(),
+        handler.deadline.clone(),
     );
     let kept = claim.clone();
     let mut dispatcher = Dispatcher::new(
@@ -184,9 +185,14 @@ async fn under_claim<L: Listener>(
         Arc::clone(handler),
         Arc::clone(consumers),
         claim,
-        deadline.subscribe(),
     );
     let ended = dispatcher.run(keeper).await;
+    if let Err(FollowError::Failed { .. } | FollowError::TooManyParked { .. }) = &ended
+        && let Err(error) = dispatcher.checkpoint().await
+    {
+        // What is parked already has to be listed for operators; if that cannot be written, it fails again in the next run.
+        tracing::warn!(consumer = L::NAME, %error, "last checkpoint was not written");
+    }
     // Everything under way ends before the claim does.
     drop(dispatcher);
     if let Err(error) = consumers.release(&kept).await {

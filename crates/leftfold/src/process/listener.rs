@@ -10,6 +10,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use leftfold_model::StreamName;
 use leftfold_store::consumers::{ConsumerChange, Timer};
 
 use super::{
@@ -17,10 +18,12 @@ use super::{
     handler::{CommandHandler, Sent},
     react::{Reacted, Stimulus, react},
     reaction::Seen,
-    timers::{SetTimers, TimerData, timer, timer_id},
+    timers::{SetTimer, SetTimers, TimerData, timer, timer_id},
 };
 use crate::{
-    Follow, HandlerError, Listener, Metadata, Recorded, Store, command::CommandContext,
+    Follow, HandlerError, Listener, Metadata, Recorded, Store,
+    causation::{self, Cause},
+    command::CommandContext,
     metadata::derived_id,
 };
 
@@ -54,12 +57,13 @@ impl Store {
 }
 
 impl<P: Process, H: CommandHandler<P::Command>> ProcessListener<P, H> {
-    /// Commits a reaction, carries out its commands, and queues its changes of the index of timers, `first` before the others.
+    /// Commits a reaction, carries out its commands, and queues its changes of the index of timers, `last` behind the others:
+    /// what makes the reaction come again goes when nothing of it is missing.
     async fn react(
         &self,
         id: &str,
         stimulus: Stimulus<'_, P>,
-        first: Option<ConsumerChange>,
+        last: Option<ConsumerChange>,
     ) -> Result<(), HandlerError> {
         let repository = self.store.repository::<P>();
         let context = CommandContext::of(self.store.clone());
@@ -77,43 +81,47 @@ impl<P: Process, H: CommandHandler<P::Command>> ProcessListener<P, H> {
                 key: derived_id(&[P::NAME, id, &stimulus.key, &nth.to_string()]).to_string(),
                 metadata: metadata.clone(),
             };
-            self.handler.carry_out(command, &sent).await?;
+            let cause = Some(Cause::from(metadata.clone()));
+            causation::scope(cause, self.handler.carry_out(command, &sent)).await?;
         }
         let mut handed_on = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        handed_on.extend(first.into_iter().chain(changes));
+        handed_on.extend(changes.into_iter().chain(last));
         Ok(())
     }
 
-    /// Returns the changes that a reaction makes to the index of timers. A repeated reaction changes only what the
-    /// log still has as it set it: a later reaction may have moved or cancelled its timers, or be what they caused.
+    /// Returns the changes that a reaction makes to the index of timers. A repeated reaction sets only what the log still has as
+    /// it set it: a later reaction may have moved or cancelled its timers, or be what they caused.
     async fn timer_changes(
         &self,
-        stream: &leftfold_model::StreamName,
+        stream: &StreamName,
         id: &str,
         reacted: &Reacted<P>,
     ) -> Result<Vec<ConsumerChange>, HandlerError> {
         let mut names = reacted.timers.names().peekable();
-        if names.peek().is_none() {
+        let (Some(by), Some(_)) = (reacted.event, names.peek()) else {
             return Ok(Vec::new());
-        }
-        let stored = match reacted.repeated {
-            true => Some(SetTimers::load(self.store.event_store().as_ref(), stream).await?),
+        };
+        let store = self.store.event_store().as_ref();
+        let before = SetTimers::load_before(store, stream, Some(by)).await?;
+        let now = match reacted.repeated {
+            true => Some(SetTimers::load(store, stream).await?),
             false => None,
         };
-        let mut changes = Vec::new();
+        // What sets comes first: the changes may be stored in parts, and an entry that goes may be what brings the reaction back.
+        let (mut changes, mut cancelled) = (Vec::new(), Vec::new());
         for name in names {
-            let due = reacted.timers.due(name);
-            if let Some(stored) = &stored
-                && (due.is_none() || stored.due(name) != due)
-            {
-                // Its entry may be all that is left of a timer that fired and whose commands were not all sent.
-                continue;
+            if let Some(due) = reacted.timers.due(name) {
+                let set = SetTimer { due, by };
+                if now.as_ref().is_none_or(|now| now.get(name) == Some(set)) {
+                    changes.push(ConsumerChange::SetTimer(timer(P::NAME, id, name, set)?));
+                }
             }
-            changes.push(match due {
-                Some(due) => ConsumerChange::SetTimer(timer(P::NAME, id, name, due)?),
-                None => ConsumerChange::CancelTimer(timer_id(P::NAME, id, name)),
-            });
+            if let Some(set) = before.get(name) {
+                let id = timer_id(P::NAME, id, name, set);
+                cancelled.push(ConsumerChange::CancelTimer(id));
+            }
         }
+        changes.append(&mut cancelled);
         Ok(changes)
     }
 }
@@ -142,7 +150,7 @@ impl<P: Process, H: CommandHandler<P::Command>> Listener for ProcessListener<P, 
     }
 
     async fn on_timer(&self, due: &Timer) -> Result<(), HandlerError> {
-        let TimerData { process, timer } = serde_json::from_slice(&due.data)?;
+        let TimerData { process, timer, by } = serde_json::from_slice(&due.data)?;
         let stream = self.store.repository::<P>().stream(&process)?;
         let set = SetTimers::load(self.store.event_store().as_ref(), &stream).await?;
         let metadata = match &set.newest {
@@ -152,9 +160,9 @@ impl<P: Process, H: CommandHandler<P::Command>> Listener for ProcessListener<P, 
         let stimulus = Stimulus {
             seen: Seen::Timer(&timer),
             // A reaction that is already committed is repeated all the same, so that all its commands are sent.
-            holds: set.due(&timer) == Some(due.due),
+            holds: set.get(&timer).is_some_and(|set| set.by.to_string() == by),
             time: due.due,
-            key: format!("timer {timer} {}", due.due.as_micros()),
+            key: format!("timer {by} {timer}"),
             metadata,
         };
         // Removes this entry of the index; the reaction may set another.

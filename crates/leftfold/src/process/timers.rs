@@ -2,7 +2,8 @@
 //!
 //! **Owns:** [`TimerChanges`] in the metadata of a process's events, their fold, and the ids of timers among those of a
 //! consumer. **Does not know:** when timers are looked at.
-//! **Invariants:** what is set follows from the events of the process alone.
+//! **Invariants:** what is set follows from the events of the process alone; setting a timer once more makes another one, even
+//! for an equal time.
 
 use std::collections::BTreeMap;
 
@@ -51,10 +52,18 @@ impl TimerChanges {
     }
 }
 
+/// A timer that is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SetTimer {
+    pub(super) due: Timestamp,
+    /// The first event of the reaction that set it.
+    pub(super) by: EventId,
+}
+
 /// The timers of one process that are set.
 #[derive(Debug, Default)]
 pub(super) struct SetTimers {
-    due: BTreeMap<String, Timestamp>,
+    set: BTreeMap<String, SetTimer>,
     /// The newest event, and why it was written.
     pub(super) newest: Option<(EventId, Metadata)>,
 }
@@ -65,19 +74,31 @@ impl SetTimers {
         store: &dyn EventStore,
         stream: &StreamName,
     ) -> Result<Self, ReadError> {
+        Self::load_before(store, stream, None).await
+    }
+
+    /// Reads the events of a process before one of them, for the timers that were set then; `None` reads all.
+    pub(super) async fn load_before(
+        store: &dyn EventStore,
+        stream: &StreamName,
+        before: Option<EventId>,
+    ) -> Result<Self, ReadError> {
         let mut set = Self::default();
         let mut batches = store.read(Read::stream(stream.clone()));
         while let Some(batch) = batches.next().await {
             for event in batch?.events {
+                if Some(event.id) == before {
+                    return Ok(set);
+                }
                 let metadata = Metadata::of(&event);
-                set.take(&metadata);
+                set.take(event.id, &metadata);
                 set.newest = Some((event.id, metadata));
             }
         }
         Ok(set)
     }
 
-    fn take(&mut self, metadata: &Metadata) {
+    fn take(&mut self, by: EventId, metadata: &Metadata) {
         let Some(timers) = metadata
             .custom
             .get(KEY)
@@ -86,15 +107,15 @@ impl SetTimers {
             return;
         };
         for (name, due) in timers {
-            match due.as_u64() {
-                Some(due) => self.due.insert(name.clone(), Timestamp::from_micros(due)),
-                None => self.due.remove(name),
+            match due.as_u64().map(Timestamp::from_micros) {
+                Some(due) => self.set.insert(name.clone(), SetTimer { due, by }),
+                None => self.set.remove(name),
             };
         }
     }
 
-    pub(super) fn due(&self, name: &str) -> Option<Timestamp> {
-        self.due.get(name).copied()
+    pub(super) fn get(&self, name: &str) -> Option<SetTimer> {
+        self.set.get(name).copied()
     }
 }
 
@@ -103,11 +124,15 @@ impl SetTimers {
 pub(super) struct TimerData {
     pub(super) process: String,
     pub(super) timer: String,
+    /// The first event of the reaction that set it.
+    pub(super) by: String,
 }
 
-/// Returns the id of a process's timer among those of its consumer.
-pub(super) fn timer_id(consumer: &str, process: &str, name: &str) -> String {
-    derived_id(&["timer", consumer, process, name]).to_string()
+/// Returns the id of a process's timer among those of its consumer. Each time that a timer is set has an id of its own, so a
+/// change of one is never taken for a change of an earlier or a later one.
+pub(super) fn timer_id(consumer: &str, process: &str, name: &str, set: SetTimer) -> String {
+    let due = set.due.as_micros().to_string();
+    derived_id(&["timer", consumer, process, name, &due, &set.by.to_string()]).to_string()
 }
 
 /// Returns a process's timer as its consumer keeps it.
@@ -115,15 +140,16 @@ pub(super) fn timer(
     consumer: &str,
     process: &str,
     name: &str,
-    due: Timestamp,
+    set: SetTimer,
 ) -> Result<Timer, serde_json::Error> {
     let data = TimerData {
         process: process.to_owned(),
         timer: name.to_owned(),
+        by: set.by.to_string(),
     };
     Ok(Timer {
-        id: timer_id(consumer, process, name),
-        due,
+        id: timer_id(consumer, process, name, set),
+        due: set.due,
         data: serde_json::to_vec(&data)?.into(),
     })
 }

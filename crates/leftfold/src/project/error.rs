@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use leftfold_model::{Position, Revision, StreamName};
+use leftfold_model::{EventId, Position, Revision, StreamName};
 use leftfold_store::ReadError;
 
 use crate::LoadError;
@@ -97,6 +97,22 @@ pub enum ProjectionError {
         /// The store's answer.
         #[source]
         source: ReadError,
+    },
+    /// The log has another event at the checkpoint than the view was filled from: it was restored to an earlier state, and other
+    /// events were appended since, or the view is that of another store. What the view has is not what the log says: raise the
+    /// version to build the view from this log.
+    #[error(
+        "projection {projection} was filled from another log: event {found} at checkpoint {checkpoint}; expected {expected}"
+    )]
+    OtherLog {
+        /// The projection.
+        projection: &'static str,
+        /// Where it is.
+        checkpoint: Position,
+        /// The event that the view was filled up to.
+        expected: EventId,
+        /// The event that the log has there.
+        found: EventId,
     },
     /// The projection's events cannot be selected.
     #[error("events of a projection cannot be selected")]

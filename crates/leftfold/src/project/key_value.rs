@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use leftfold_model::{Position, Timestamp};
+use leftfold_model::{EventId, Position, Timestamp};
 use leftfold_store::consumers::{LIST_MAX, ParkedEvent};
 use redb::{
     Database, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
@@ -23,8 +23,10 @@ use super::view::{
     IsActive, ProjectionId, VersionStatus, View, ViewChanges, ViewCheckpoint, ViewError,
 };
 
-/// By name and version: position, active, caught up, tables.
-const CHECKPOINTS: TableDefinition<'static, (&str, u32), (u64, bool, bool, &str)> =
+/// Position, the id of the event there or 0, active, caught up, tables.
+type CheckpointValue = (u64, u128, bool, bool, &'static str);
+/// By name and version.
+const CHECKPOINTS: TableDefinition<'static, (&str, u32), CheckpointValue> =
     TableDefinition::new("leftfold_projections");
 /// The name and version of a projection, and a position.
 type ParkedKey = (&'static str, u32, u64);
@@ -140,7 +142,7 @@ impl KeyValueView {
     /// [`redb::DatabaseError`]: in use, damaged, or refused by the system.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, redb::DatabaseError> {
         let path: PathBuf = path.as_ref().to_owned();
-        let opened = tokio::task::spawn_blocking(move || Database::create(path)).await;
+        let opened = tokio::task::spawn_blocking(move || open(&path)).await;
         let opened = opened.unwrap_or_else(|panicked| {
             let cause = std::io::Error::other(panicked);
             Err(redb::DatabaseError::Storage(redb::StorageError::Io(cause)))
@@ -256,6 +258,28 @@ impl View for KeyValueView {
     }
 }
 
+/// Opens a file, which is made under a temporary name if it is not there: a process that is killed meanwhile leaves no file that
+/// cannot be opened.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only the engine's files go through a Disk"
+)]
+fn open(path: &Path) -> Result<Database, redb::DatabaseError> {
+    if !path.exists() {
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
+        match std::fs::remove_file(&temporary) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(redb::StorageError::Io(error).into());
+            }
+            _ => {}
+        }
+        drop(Database::create(&temporary)?);
+        std::fs::rename(&temporary, path).map_err(redb::StorageError::Io)?;
+    }
+    Database::create(path)
+}
+
 fn begin(
     database: &Database,
     of: ProjectionId,
@@ -267,25 +291,26 @@ fn begin(
         let mut superseded_by = None;
         for row in checkpoints.range((of.name, 0)..=(of.name, u32::MAX))? {
             let (key, row) = row?;
-            let ((_, version), (_, active, ..)) = (key.value(), row.value());
+            let ((_, version), (_, _, active, ..)) = (key.value(), row.value());
             any_active |= active;
             if active && version > of.version {
                 superseded_by = Some(version);
             }
         }
         let known = checkpoints.get((of.name, of.version))?.map(|row| {
-            let (position, _, caught_up, tables) = row.value();
-            (Position::new(position), caught_up, split(tables))
+            let (position, event, _, caught_up, tables) = row.value();
+            (Position::new(position), event, caught_up, split(tables))
         });
         let is_new = known.is_none();
-        let (position, caught_up, tables) = known.unwrap_or_default();
+        let (position, event, caught_up, tables) = known.unwrap_or_default();
         if is_new {
-            checkpoints.insert((of.name, of.version), (0, !any_active, false, ""))?;
+            checkpoints.insert((of.name, of.version), (0, 0, !any_active, false, ""))?;
         }
         let parked = transaction.open_table(PARKED)?;
         let all = (of.name, of.version, 0)..=(of.name, of.version, u64::MAX);
         let checkpoint = ViewCheckpoint {
             position,
+            event: (event > 0).then(|| EventId::from_bytes(event.to_le_bytes())),
             is_new,
             caught_up,
             parked: parked.range(all)?.count() as u64,
@@ -312,7 +337,7 @@ fn commit(written: KeyValueTransaction, changes: ViewChanges) -> Result<(), redb
         let mut checkpoints = transaction.open_table(CHECKPOINTS)?;
         let row = checkpoints.get((of.name, of.version))?;
         let (mut active, mut caught_up) = row.map_or((false, false), |row| {
-            let (_, active, caught_up, _) = row.value();
+            let (_, _, active, caught_up, _) = row.value();
             (active, caught_up)
         });
         if changes.activate {
@@ -320,15 +345,19 @@ fn commit(written: KeyValueTransaction, changes: ViewChanges) -> Result<(), redb
             let mut others = Vec::new();
             for row in checkpoints.range((of.name, 0)..=(of.name, u32::MAX))? {
                 let (key, row) = row?;
-                let (position, _, caught_up, tables) = row.value();
-                others.push((key.value().1, position, caught_up, tables.to_owned()));
+                let (position, event, _, caught_up, tables) = row.value();
+                others.push((key.value().1, position, event, caught_up, tables.to_owned()));
             }
-            for (version, position, caught_up, tables) in others {
-                let row = (position, false, caught_up, tables.as_str());
+            for (version, position, event, caught_up, tables) in others {
+                let row = (position, event, false, caught_up, tables.as_str());
                 checkpoints.insert((of.name, version), row)?;
             }
         }
-        let row = (changes.position.get(), active, caught_up, tables.as_str());
+        let event = changes
+            .event
+            .map_or(0, |event| u128::from_le_bytes(*event.as_bytes()));
+        let position = changes.position.get();
+        let row = (position, event, active, caught_up, tables.as_str());
         checkpoints.insert((of.name, of.version), row)?;
         let mut parked = transaction.open_table(PARKED)?;
         for position in changes.unpark {
@@ -383,7 +412,8 @@ fn known(transaction: &ReadTransaction, name: &str) -> Result<Vec<VersionStatus>
     let mut known = Vec::new();
     for row in checkpoints.range((name, 0)..=(name, u32::MAX))? {
         let (key, row) = row?;
-        let ((_, version), (position, active, caught_up, tables)) = (key.value(), row.value());
+        let ((_, version), row) = (key.value(), row.value());
+        let (position, _, active, caught_up, tables) = row;
         known.push(VersionStatus {
             version,
             position: Position::new(position),
@@ -401,7 +431,7 @@ fn remove(database: &Database, of: ProjectionId) -> Result<bool, redb::Error> {
     {
         let mut checkpoints = transaction.open_table(CHECKPOINTS)?;
         let row = checkpoints.get((of.name, of.version))?.map(|row| {
-            let (_, active, _, tables) = row.value();
+            let (_, _, active, _, tables) = row.value();
             (active, split(tables))
         });
         let Some((active, tables)) = row else {

@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use leftfold_model::Position;
+use leftfold_model::{EventId, Position};
 use leftfold_store::consumers::{LIST_MAX, ParkedEvent};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -32,6 +32,7 @@ pub struct MemoryView<T> {
 struct Version<T> {
     model: T,
     position: Position,
+    event: Option<EventId>,
     active: bool,
     caught_up: bool,
     parked: BTreeMap<Position, ParkedEvent>,
@@ -125,6 +126,7 @@ impl<T: Clone + Default + Send + Sync + 'static> View for MemoryView<T> {
         let mut active = versions.iter().filter(|(_, version)| version.active);
         let checkpoint = ViewCheckpoint {
             position: known.map(|known| known.position).unwrap_or_default(),
+            event: known.and_then(|known| known.event),
             is_new: known.is_none(),
             caught_up: known.is_some_and(|known| known.caught_up),
             parked: known.map_or(0, |known| known.parked.len() as u64),
@@ -146,12 +148,14 @@ impl<T: Clone + Default + Send + Sync + 'static> View for MemoryView<T> {
         let known = versions.entry(of.version).or_insert_with(|| Version {
             model: T::default(),
             position: Position::START,
+            event: None,
             active: is_first,
             caught_up: false,
             parked: BTreeMap::new(),
         });
         known.model = model;
         known.position = changes.position;
+        known.event = changes.event;
         for position in changes.unpark {
             known.parked.remove(&position);
         }

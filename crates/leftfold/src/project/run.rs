@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{Backoff, HandlerError, Recorded, Store, load::typed, panic_message, reason::chain};
 
+mod checkpoint;
 mod parked_events;
 
 /// Pauses before a projection restarts after a retryable error.
@@ -176,17 +177,34 @@ impl<P: Projection> Runner<P> {
         let stopped = progress.stopped();
         tokio::pin!(stopped);
         loop {
+            let is_full = self.parked.events() >= self.settings.parked_events_max;
+            if is_full {
+                self.report_full();
+            }
             tokio::select! {
                 biased;
                 () = &mut stopped => return Ok(()),
                 () = progress.retry.notified() => self.retry_parked().await?,
-                delivery = deliveries.next() => match delivery {
+                delivery = deliveries.next(), if !is_full => match delivery {
                     None => return Err(ProjectionError::Closed.into()),
                     Some(Ok(delivery)) => self.project_delivery(delivery).await?,
                     Some(Err(error)) => return Err(self.unreadable(error)),
                 },
             }
         }
+    }
+
+    /// Says that no more events are read before parked ones are handled, whose number is bounded.
+    fn report_full(&self) {
+        let events = self.parked.events();
+        let reason = format!("{events} events are parked; expected fewer before more are read");
+        tracing::error!(
+            projection = P::NAME,
+            events,
+            "projection waits for its parked events"
+        );
+        let waiting = ProjectionState::Waiting { reason };
+        self.progress.state.send_replace(waiting);
     }
 
     fn unreadable(&self, source: ReadError) -> Interrupted {
@@ -198,46 +216,6 @@ impl<P: Projection> Runner<P> {
                 source,
             }),
         }
-    }
-
-    /// Reads the checkpoint of the version, and sets the version up if it is new.
-    async fn open(&mut self) -> Result<(), Interrupted> {
-        self.head = match self.store.event_store().head().await {
-            Ok(head) => head,
-            Err(error) => return Err(self.unreadable(error)),
-        };
-        let (mut transaction, checkpoint) = self.view.begin(Self::ID).await?;
-        if let Some(by) = checkpoint.superseded_by {
-            self.view.roll_back(transaction).await;
-            return Err(superseded::<P>(by));
-        }
-        if checkpoint.is_new {
-            let set_up = guarded(self.projection.set_up(&mut transaction)).await;
-            if let Err(reason) = set_up {
-                self.view.roll_back(transaction).await;
-                return Err(Interrupted::Ended(ProjectionError::NotSetUp {
-                    projection: P::NAME,
-                    version: P::VERSION,
-                    reason,
-                }));
-            }
-        }
-        let activate = !checkpoint.caught_up && checkpoint.position == self.head;
-        if checkpoint.is_new || activate {
-            let changes = ViewChanges {
-                position: checkpoint.position,
-                activate,
-                ..ViewChanges::default()
-            };
-            self.view.commit(Self::ID, transaction, changes).await?;
-        } else {
-            self.view.roll_back(transaction).await;
-        }
-        self.checkpoint = checkpoint.position;
-        self.caught_up = checkpoint.caught_up || activate;
-        self.parked = ParkedKeys::load(&*self.view, Self::ID).await?;
-        self.publish(self.checkpoint);
-        Ok(())
     }
 
     async fn project_delivery(&mut self, delivery: Delivery) -> Result<(), Interrupted> {
@@ -290,32 +268,6 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Moves the checkpoint past positions that hold no event of the projection.
-    async fn advance_checkpoint(
-        &mut self,
-        through: Position,
-        caught_up: bool,
-    ) -> Result<(), Interrupted> {
-        let (transaction, checkpoint) = self.view.begin(Self::ID).await?;
-        if let Some(by) = checkpoint.superseded_by {
-            self.view.roll_back(transaction).await;
-            return Err(superseded::<P>(by));
-        }
-        if checkpoint.position < self.checkpoint {
-            self.view.roll_back(transaction).await;
-            return Err(Interrupted::Moved);
-        }
-        let changes = ViewChanges {
-            position: checkpoint.position.max(through),
-            activate: caught_up && !checkpoint.caught_up,
-            ..ViewChanges::default()
-        };
-        self.checkpoint = changes.position;
-        self.view.commit(Self::ID, transaction, changes).await?;
-        self.caught_up |= caught_up;
-        Ok(())
-    }
-
     /// Projects a batch in one transaction, or one event at a time after a failure.
     async fn project_batch(&mut self, events: &[RecordedEvent]) -> Result<(), Interrupted> {
         let Some(last) = events.last() else {
@@ -341,6 +293,7 @@ impl<P: Projection> Runner<P> {
         }
         let changes = ViewChanges {
             position: last.position,
+            event: Some(last.id),
             park,
             ..ViewChanges::default()
         };
@@ -357,6 +310,7 @@ impl<P: Projection> Runner<P> {
             attempts += 1;
             let mut changes = ViewChanges {
                 position: event.position,
+                event: Some(event.id),
                 ..ViewChanges::default()
             };
             match self.project(&mut transaction, event).await {

@@ -42,6 +42,7 @@ pub(super) struct Settings {
     pub(super) batch: usize,
     pub(super) park: bool,
     pub(super) parked_keys_max: usize,
+    pub(super) parked_events_max: usize,
     pub(super) on_catch_up: Option<OnCatchUp>,
 }
 
@@ -62,6 +63,7 @@ impl<P: Projection> Project<P> {
             batch: 512,
             park: false,
             parked_keys_max: 100,
+            parked_events_max: 100_000,
             on_catch_up: None,
         };
         Self {
@@ -95,6 +97,13 @@ impl<P: Projection> Project<P> {
     /// Ends the projection when so many keys are parked and one more fails; 100 unless said.
     pub fn parked_keys_max(mut self, keys: usize) -> Self {
         self.settings.parked_keys_max = keys;
+        self
+    }
+
+    /// Reads no more of the log while about so many events are parked, those that wait behind others included; 100,000 unless
+    /// said.
+    pub fn parked_events_max(mut self, events: usize) -> Self {
+        self.settings.parked_events_max = events.max(1);
         self
     }
 

@@ -33,8 +33,8 @@ pub type PostgresView = SqlView<sqlx::Postgres>;
 
 const TABLES: [&str; 2] = [
     "create table if not exists leftfold_projections (name text not null, version bigint not null, \
-     position bigint not null, active bigint not null, caught_up bigint not null, tables text not null, \
-     primary key (name, version))",
+     position bigint not null, event text not null, active bigint not null, caught_up bigint not null, \
+     tables text not null, primary key (name, version))",
     "create table if not exists leftfold_parked_events (name text not null, version bigint not null, \
      position bigint not null, key text not null, reason text not null, attempts bigint not null, \
      time bigint not null, primary key (name, version, position))",
@@ -152,20 +152,23 @@ impl<D: SqlDatabase> SqlView<D> {
         let mut transaction = D::begin(&self.pool).await?;
         let noted = D::execute(
             &mut transaction,
-            "insert into leftfold_projections (name, version, position, active, caught_up, tables) \
-             values ($1, $2, 0, 0, 0, '') on conflict do nothing"
+            "insert into leftfold_projections (name, version, position, event, active, caught_up, tables) \
+             values ($1, $2, 0, '', 0, 0, '') on conflict do nothing"
                 .to_owned(),
             id(of),
         );
         let is_new = noted.await? == 1;
         let lock = format!(
-            "select position, caught_up, tables from leftfold_projections where name = $1 and version = $2{}",
+            "select position, event, caught_up, tables from leftfold_projections where name = $1 and version = $2{}",
             D::LOCK_ROW
         );
-        let own = D::rows(&mut transaction, lock, id(of), "iit").await?;
-        let (mut position, mut caught_up, mut tables) = (0, 0, BTreeSet::new());
-        if let Some([Int(at), Int(caught), Text(named)]) = own.first().map(Vec::as_slice) {
+        let own = D::rows(&mut transaction, lock, id(of), "itit").await?;
+        let (mut position, mut event, mut caught_up, mut tables) = (0, None, 0, BTreeSet::new());
+        if let Some([Int(at), Text(last), Int(caught), Text(named)]) =
+            own.first().map(Vec::as_slice)
+        {
             (position, caught_up, tables) = (*at, *caught, split(named));
+            event = last.parse().ok();
         }
         let active = "select version from leftfold_projections where name = $1 and active = 1";
         let name = vec![Text(of.name.to_owned())];
@@ -187,6 +190,7 @@ impl<D: SqlDatabase> SqlView<D> {
         }
         let checkpoint = ViewCheckpoint {
             position: position_of(position),
+            event,
             is_new,
             caught_up: caught_up == 1,
             parked,
@@ -224,7 +228,10 @@ impl<D: SqlDatabase> SqlView<D> {
         let mut args = id(of);
         args.push(int(changes.position.get()));
         args.push(Text(joined(&tables)));
-        let move_to = "update leftfold_projections set position = $3, tables = $4 where name = $1 and version = $2";
+        let event = changes.event.map(|event| event.to_string());
+        args.push(Text(event.unwrap_or_default()));
+        let move_to = "update leftfold_projections set position = $3, tables = $4, event = $5 \
+                       where name = $1 and version = $2";
         D::execute(&mut transaction, move_to.to_owned(), args).await?;
         let rows = D::rows(
             &mut transaction,

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, fmt, future::Future, sync::Arc};
 
-use leftfold_model::{ErrorChain, Position};
+use leftfold_model::{ErrorChain, EventId, Position};
 use leftfold_store::consumers::ParkedEvent;
 
 /// One version of a projection.
@@ -105,6 +105,8 @@ pub trait View: Send + Sync + 'static {
 pub struct ViewCheckpoint {
     /// Everything up to here is in the view, or parked.
     pub position: Position,
+    /// The event at that position, as [`ViewChanges::event`] said.
+    pub event: Option<EventId>,
     /// Whether this transaction noted the version, which has nothing yet.
     pub is_new: bool,
     /// Whether it has caught up with the log since it was noted.
@@ -120,6 +122,8 @@ pub struct ViewCheckpoint {
 pub struct ViewChanges {
     /// The checkpoint.
     pub position: Position,
+    /// The event at the checkpoint, which shows later that the log is still the one that was projected; `None`: not known.
+    pub event: Option<EventId>,
     /// Events to park, or to replace what is known of parked ones.
     pub park: Vec<ParkedEvent>,
     /// Events that are parked no more.

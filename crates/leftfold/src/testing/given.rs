@@ -5,14 +5,14 @@
 
 use std::fmt::Debug;
 
-use leftfold_model::ErrorChain;
+use leftfold_model::{ErrorChain, Timestamp};
 
 use super::{
     Decided,
     decided::{fail, same},
-    stored,
+    stored_with,
 };
-use crate::{Aggregate, IntoDecision, load::fold};
+use crate::{Aggregate, EventContext, IntoDecision, Metadata, load::fold};
 
 /// The events before a command.
 ///
@@ -55,6 +55,8 @@ use crate::{Aggregate, IntoDecision, load::fold};
 pub struct Given<A> {
     state: A,
     events: u64,
+    time: Option<Timestamp>,
+    metadata: Metadata,
 }
 
 impl<A: Aggregate> Given<A> {
@@ -64,6 +66,8 @@ impl<A: Aggregate> Given<A> {
         Self {
             state: A::default(),
             events: 0,
+            time: None,
+            metadata: Metadata::new(),
         }
     }
 
@@ -89,10 +93,27 @@ impl<A: Aggregate> Given<A> {
         self
     }
 
+    /// Sets the time of the events that are added from here on, for states that depend on it.
+    #[must_use]
+    pub fn at(mut self, time: Timestamp) -> Self {
+        self.time = Some(time);
+        self
+    }
+
+    /// Sets the metadata of the events that are added from here on, for states that depend on it.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
     #[track_caller]
     fn take(&mut self, event: &A::Event) {
-        let folded = fold(&stored(event, self.events), &mut |event| {
-            self.state.apply(event);
+        let mut stored = stored_with(event, self.events, &self.metadata);
+        stored.time = self.time.unwrap_or(stored.time);
+        let context = EventContext::of(&stored);
+        let folded = fold(&stored, &mut |event| {
+            self.state.apply_with_context(event, &context);
         });
         if let Err(error) = folded {
             fail(&ErrorChain(&error).to_string());

@@ -7,7 +7,7 @@
 use leftfold_model::ErrorChain;
 
 use super::{Decided, decided::fail, stored};
-use crate::{Event, IntoDecision, Models, load::fold};
+use crate::{Event, EventContext, IntoDecision, Models, load::fold};
 
 /// The events before a decision, in the whole store.
 ///
@@ -72,8 +72,9 @@ impl<V: Event> GivenEvents<V> {
         }
         for (event, place) in self.events.iter().zip(0..) {
             let stored = stored(event, place);
+            let context = EventContext::of(&stored);
             let folded = fold(&stored, &mut |event| {
-                models.apply(&boundaries, &stored.tags, event);
+                models.apply(&boundaries, event, &context);
             });
             if let Err(error) = folded {
                 fail(&ErrorChain(&error).to_string());

@@ -13,7 +13,7 @@ use super::{
     stored,
 };
 use crate::{
-    Event, Process, Reaction, Recorded, Seen,
+    Event, EventContext, Process, Reaction, Recorded, Seen,
     load::{fold, typed},
     process::When,
 };
@@ -137,7 +137,10 @@ impl<P: Process> GivenProcess<P> {
     fn remember(&mut self, reaction: &Reaction<P::Event, P::Command>) {
         for event in &reaction.events {
             let stored = stored(event, self.remembered);
-            let folded = fold(&stored, &mut |event| self.state.apply(event));
+            let context = EventContext::of(&stored);
+            let folded = fold(&stored, &mut |event| {
+                self.state.apply_with_context(event, &context);
+            });
             if let Err(error) = folded {
                 fail(&ErrorChain(&error).to_string());
             }

@@ -1,6 +1,7 @@
 //! Fixtures for tests of domain code: no store, no runtime.
 //!
-//! **Owns:** [`Given`], [`GivenEvents`], [`GivenProcess`], [`EventsLock`], [`TestClock`] and [`store()`].
+//! **Owns:** [`Given`], [`GivenEvents`], [`GivenProcess`], [`GivenProjection`], [`GivenLive`],
+//! [`EventsLock`], [`TestClock`] and [`store()`].
 //! **Does not know:** any test framework: a failed assertion panics.
 //! **Invariants:** events pass through their stored form on the way, so that a test also fails if they cannot be stored;
 //! nothing depends on the time of day or on chance.
@@ -10,6 +11,7 @@ mod decided;
 mod given;
 mod given_events;
 mod given_process;
+mod given_projection;
 mod lock;
 
 pub use clock::{TestClock, sequential_ids, store};
@@ -17,6 +19,7 @@ pub use decided::Decided;
 pub use given::{Given, When};
 pub use given_events::GivenEvents;
 pub use given_process::{GivenProcess, WhenProcess};
+pub use given_projection::{GivenLive, GivenProjection};
 pub use lock::EventsLock;
 
 use leftfold_model::{
@@ -26,11 +29,16 @@ use leftfold_model::{
 use crate::{Event, Metadata, command::encode_readable};
 
 /// An event as a store would keep it at this place.
+fn stored<V: Event>(event: &V, place: u64) -> RecordedEvent {
+    stored_with(event, place, &Metadata::new())
+}
+
+/// An event as a store would keep it at this place, with this metadata.
 #[expect(
     clippy::panic,
     reason = "in a test an event that cannot be stored is a failure"
 )]
-fn stored<V: Event>(event: &V, place: u64) -> RecordedEvent {
+fn stored_with<V: Event>(event: &V, place: u64, metadata: &Metadata) -> RecordedEvent {
     let fail = |what: &str, error: &(dyn std::error::Error + 'static)| -> ! {
         panic!(
             "event {place} of type {}: {what}: {}",
@@ -46,7 +54,7 @@ fn stored<V: Event>(event: &V, place: u64) -> RecordedEvent {
         .unwrap_or_else(|error| fail("has no valid tags", &error));
     tags.sort();
     tags.dedup();
-    let metadata = Metadata::new()
+    let metadata = metadata
         .encode(event.event_type(), event.version())
         .unwrap_or_else(|error| fail("has no metadata", &error));
     RecordedEvent {

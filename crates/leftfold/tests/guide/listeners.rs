@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use leftfold::{Backoff, HandlerError, Listener, Recorded, Start, Store, model::Position};
+use leftfold::{
+    Backoff, Event, HandlerError, Listener, Metadata, Recorded, Start, Store, model::Position,
+};
+use serde::{Deserialize, Serialize};
 
 use crate::account::{AccountEvent, BankAccount};
 
@@ -67,5 +70,82 @@ async fn a_mailer_sends_what_happened() -> Result<(), Box<dyn std::error::Error>
     assert_eq!(parked.reason, "mail address is missing");
     mailer.skip(parked.position).await?;
     mailer.stop().await?;
+    Ok(())
+}
+
+#[derive(Event, Serialize, Deserialize)]
+enum CardEvent {
+    #[event("CardOrdered")]
+    Issued,
+}
+
+#[derive(Event)]
+enum BankEvent {
+    #[event(transparent)]
+    Account(AccountEvent),
+    #[event(transparent)]
+    Card(CardEvent),
+}
+
+struct CardMailer {
+    outbox: Arc<Mutex<Vec<String>>>,
+}
+
+impl Listener for CardMailer {
+    type Event = BankEvent;
+    const NAME: &'static str = "card-mailer";
+
+    async fn on(&self, event: &Recorded<BankEvent>) -> Result<(), HandlerError> {
+        let mail = match &event.event {
+            BankEvent::Account(_) => return Ok(()),
+            BankEvent::Card(CardEvent::Issued) => "your card is on its way",
+        };
+        let mail = format!("{}: {mail}", event.aggregate_id());
+        self.outbox
+            .lock()
+            .map_err(|_| "outbox is broken")?
+            .push(mail);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Card;
+
+impl leftfold::Aggregate for Card {
+    const CATEGORY: &'static str = "card";
+    type Event = CardEvent;
+    fn apply(&mut self, _: &CardEvent) {}
+}
+
+#[tokio::test]
+async fn a_listener_on_several_aggregates_and_the_causes_of_a_visit()
+-> Result<(), Box<dyn std::error::Error>> {
+    let store = Store::memory();
+    let accounts = store.repository::<BankAccount>();
+
+    let visit = Metadata::new().correlation("visit-7");
+    accounts
+        .with_metadata(visit)
+        .execute("7f3", |account| account.deposit(100))
+        .await?;
+    let causes = store.causes("visit-7").await?;
+    print!("{causes}"); // MoneyDeposited in account-7f3, position 1
+    assert_eq!(
+        causes.to_string(),
+        "MoneyDeposited in account-7f3, position 1\n"
+    );
+
+    let cards = store.repository::<Card>();
+    let issued = cards.execute("c1", |_| CardEvent::Issued).await?;
+    let outbox = Arc::new(Mutex::new(Vec::new()));
+    let listener = CardMailer {
+        outbox: outbox.clone(),
+    };
+    let mailer = store.follow(listener).spawn();
+    mailer
+        .caught_up(issued.position.unwrap_or_default())
+        .await?;
+    assert_eq!(*outbox.lock().unwrap(), ["c1: your card is on its way"]);
     Ok(())
 }

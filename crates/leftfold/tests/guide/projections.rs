@@ -5,6 +5,7 @@ use std::time::Duration;
 use leftfold::{
     HandlerError, Projection, Recorded, SqlTransaction, SqliteView, Store,
     sqlx::{self, Sqlite},
+    testing::GivenProjection,
 };
 
 use crate::account::{AccountEvent, BankAccount};
@@ -107,5 +108,24 @@ async fn balances_are_kept_in_tables_and_a_second_version_takes_over()
         .fetch_one(&pool)
         .await?;
     assert_eq!(deposits, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn balances_of_an_account_are_added_up() -> Result<(), Box<dyn std::error::Error>> {
+    let pool = sqlx::sqlite::SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect("sqlite::memory:")
+        .await?;
+    let view = SqliteView::open(pool.clone()).await?;
+    GivenProjection::new(Balances)
+        .and("account-7f3", AccountEvent::Deposited { cents: 100 })
+        .and("account-7f3", AccountEvent::Withdrawn { cents: 30 })
+        .project_into(&view)
+        .await;
+    let cents: i64 = sqlx::query_scalar("select cents from balances")
+        .fetch_one(&pool)
+        .await?;
+    assert_eq!(cents, 70);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::TryStreamExt;
-use leftfold::{Aggregate, LiveProjection, Recorded, Store, model::Revision};
+use leftfold::{Aggregate, LiveProjection, Recorded, Store, model::Revision, testing::GivenLive};
 use serde::Serialize;
 
 use crate::account::AccountEvent::{self, Deposited, Withdrawn};
@@ -73,4 +73,13 @@ async fn balances_are_read_and_the_past_is_looked_at() -> Result<(), Box<dyn std
         .await?;
     assert_eq!(changes.len(), 1);
     Ok(())
+}
+
+#[test]
+fn balances_are_added_up_by_account() {
+    GivenLive::<Balances>::nothing()
+        .and("account-7f3", Deposited { cents: 100 })
+        .and("account-9a1", Deposited { cents: 20 })
+        .and("account-7f3", Withdrawn { cents: 30 })
+        .then(|balances| assert_eq!(balances.by_account["7f3"], 70));
 }

@@ -121,6 +121,16 @@ async fn states_histories_projections_and_parked_events_are_answered_as_json() {
     );
     let (_, parked) = get(&address, "/consumers/refusing/parked").await;
     assert_eq!(parked[0]["reason"], "no stamps");
+    let first = store.events::<AccountEvent>().collect().await.unwrap()[0].id;
+    let (_, causes) = get(&address, &format!("/causes/{first}")).await;
+    assert_eq!(
+        causes["events"][0],
+        json!({
+            "id": first.to_string(), "cause": null, "type": "DepositMade", "stream": "account-ann",
+            "revision": 0, "position": 1, "time": causes["events"][0]["time"],
+        })
+    );
+    assert_eq!(causes["complete"], true);
     for path in [
         "/aggregates/room/1",
         "/aggregates/account/bob",

@@ -12,7 +12,8 @@ use std::{
 };
 
 use leftfold::{
-    Backoff, Follow, FollowError, HandlerError, Listener, ListenerHandle, Recorded, Start, Store,
+    Backoff, Follow, FollowError, HandlerError, Listener, ListenerHandle, ListenerState, Recorded,
+    Start, Store,
     model::{Append, ContentType, EventType, ExpectedRevision, NewEvent, Position, StreamName},
     stores::consumers::{ClaimRequest, ConsumerName},
 };
@@ -87,6 +88,16 @@ async fn deposit(store: &Store, id: &str) -> Position {
     let accounts = store.repository::<BankAccount>();
     let done = accounts.execute(id, |account| account.deposit(1)).await;
     done.unwrap().position.unwrap()
+}
+
+/// Appends a thousand deposits to one account at once.
+async fn deposit_thousand(store: &Store, id: &str) {
+    let event_type = EventType::new("DepositMade").unwrap();
+    let event = |_| NewEvent::new(event_type.clone(), ContentType::Json, "{\"amount\":1}");
+    let events = (0..1_000).map(event).collect();
+    let stream = StreamName::new(format!("account-{id}")).unwrap();
+    let append = Append::to(stream, ExpectedRevision::Any, events).unwrap();
+    store.event_store().append(append).await.unwrap();
 }
 
 pub(crate) async fn deposits(store: &Store, ids: impl IntoIterator<Item = &str>) -> Position {
@@ -405,6 +416,99 @@ async fn a_listener_with_too_many_parked_keys_stops_before_it_parks_another() {
         panic!("{ended}");
     };
     assert_eq!((keys, position.get()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_listener_with_too_many_parked_keys_makes_room_as_operators_say_before_it_fails_again() {
+    let store = Store::memory();
+    let last = deposits(&store, ["a", "b", "c", "d"]).await;
+    let once = || Backoff::default().attempts(1);
+    let run = async || {
+        let (follow, _) = recorder(&store, |_| refused());
+        let listener = follow.retry(once()).parked_keys_max(2).spawn();
+        let ended = listener.caught_up(last).await.unwrap_err();
+        let FollowError::TooManyParked { position, .. } = ended else {
+            panic!("{ended}");
+        };
+        (listener, position.get())
+    };
+    let (listener, position) = run().await;
+    assert_eq!(
+        (position, parked(&listener).await),
+        (3, vec![(1, 1), (2, 1)])
+    );
+    listener.skip(Position::FIRST).await.unwrap();
+    drop(listener);
+    let (listener, position) = run().await;
+    assert_eq!(
+        (position, parked(&listener).await),
+        (4, vec![(2, 1), (3, 1)])
+    );
+}
+
+#[tokio::test]
+async fn a_poison_event_in_front_of_many_of_its_key_stops_reading_and_nothing_is_lost() {
+    // More than are under way at a time, which wait behind the first one until it has failed.
+    const EVENTS: u64 = 6_000;
+    let store = Store::memory();
+    for _ in 0..EVENTS / 1_000 {
+        deposit_thousand(&store, "bad").await;
+    }
+    let last = Position::new(EVENTS);
+    let cured = Arc::new(Mutex::new(false));
+    let cure = Arc::clone(&cured);
+    let (follow, log) = recorder(&store, move |_| match *cured.lock().unwrap() {
+        true => Box::pin(ready(Ok(()))),
+        false => refused(),
+    });
+    let listener = follow.parked_events_max(10).spawn();
+    until("it says that it waits", || async {
+        let state = listener.status().await.unwrap().state;
+        matches!(state, ListenerState::Waiting { reason } if reason.contains("events are parked"))
+    })
+    .await;
+    let full = listener.status().await.unwrap();
+    assert!((10..EVENTS).contains(&full.parked), "{}", full.parked);
+    assert!(full.position < last, "it read on");
+    until("they are listed", || async {
+        !parked(&listener).await.is_empty()
+    })
+    .await;
+    *cure.lock().unwrap() = true;
+    listener.retry(Position::FIRST).await.unwrap();
+    caught_up(&listener, last).await;
+    until("nothing is parked", || async {
+        parked(&listener).await.is_empty()
+    })
+    .await;
+    assert_eq!(log.of("bad"), (0..EVENTS).collect::<Vec<_>>());
+    listener.stop().await.unwrap();
+}
+
+/// A poison event in front of very many others costs them nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poison_event_in_front_of_a_hundred_thousand_parks_one() {
+    const OTHERS: u64 = 100_000;
+    let store = Store::memory();
+    deposit(&store, "bad").await;
+    for nth in 0..OTHERS / 1_000 {
+        deposit_thousand(&store, &(nth % 10).to_string()).await;
+    }
+    let (follow, log) = recorder(&store, |event| match event.aggregate_id() {
+        "bad" => refused(),
+        _ => Box::pin(ready(Ok(()))),
+    });
+    let listener = follow.parallel(8).spawn();
+    caught_up(&listener, Position::new(OTHERS + 1)).await;
+    listener.stop().await.unwrap();
+    assert_eq!(log.all().len() as u64, OTHERS);
+    for key in 0..10 {
+        let handled = log.of(&key.to_string());
+        assert!(handled.is_sorted(), "account {key} is out of order");
+    }
+    let name = ConsumerName::new("recorder").unwrap();
+    let status = store.event_store().consumers().status(&name).await.unwrap();
+    assert_eq!(status.map(|status| status.parked), Some(1));
 }
 
 #[tokio::test]

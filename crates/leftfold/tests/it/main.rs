@@ -7,10 +7,12 @@
 )]
 
 mod account;
+mod causes;
 mod client;
 mod codec;
 mod commands;
 mod contention;
+mod contexts;
 mod decide;
 mod deletion;
 mod execute;
@@ -29,6 +31,7 @@ mod processes;
 mod projections;
 mod queue;
 mod readable;
+mod several_enums;
 mod snapshots;
 mod state_cache;
 mod typed_events;

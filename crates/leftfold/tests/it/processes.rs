@@ -87,6 +87,10 @@ impl Process for Care {
             4 => noted.send(Command::Thank {
                 total: self.noted.len() as u64,
             }),
+            5 => noted
+                .after("remind", HOUR * 2)
+                .send(Command::Thank { total: 5 }),
+            6 => noted.at("remind", Timestamp::from_micros(1)),
             _ => noted,
         }
     }
@@ -111,11 +115,14 @@ impl Aggregate for Thanks {
 struct Thanker {
     keys: Arc<Mutex<Vec<String>>>,
     broken: Arc<AtomicBool>,
+    /// Held by a test that keeps a command from ending.
+    gate: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl CommandHandler<Command> for Thanker {
     async fn carry_out(&self, command: &Command, sent: &Sent) -> Result<(), HandlerError> {
         let Command::Thank { total } = *command;
+        let _open = self.gate.lock().await;
         self.keys
             .lock()
             .map_err(|_| "broken")?
@@ -135,6 +142,8 @@ impl CommandHandler<Command> for Thanker {
 struct World {
     store: Store,
     time: Arc<AtomicU64>,
+    /// How often a process looked at the clock.
+    looks: Arc<AtomicU64>,
     thanker: Thanker,
 }
 
@@ -146,6 +155,7 @@ impl World {
         Self {
             store: Store::new(MemoryStore::with_clock(now)),
             time,
+            looks: Arc::default(),
             thanker: Thanker::default(),
         }
     }
@@ -156,16 +166,29 @@ impl World {
     }
 
     fn spawn(&self) -> ListenerHandle {
-        let clock = Arc::clone(&self.time);
+        let (clock, looks) = (Arc::clone(&self.time), Arc::clone(&self.looks));
+        let now = move || {
+            looks.fetch_add(1, Ordering::Relaxed);
+            Timestamp::from_micros(clock.load(Ordering::Relaxed))
+        };
         let quick = Backoff::default()
             .initial(Duration::from_millis(1))
             .attempts(2);
         self.store
             .process::<Care, _>(self.thanker.clone())
-            .clock(move || Timestamp::from_micros(clock.load(Ordering::Relaxed)))
+            .clock(now)
             .retry(quick)
             .parallel(16)
             .spawn()
+    }
+
+    /// Waits until the process has taken note of the time: a second look begins when the first one has ended.
+    async fn looked(&self) {
+        let seen = self.looks.load(Ordering::Relaxed);
+        until("the process looks at its timers", async || {
+            self.looks.load(Ordering::Relaxed) >= seen + 2
+        })
+        .await;
     }
 
     async fn deposit(&self, id: &str, amount: u64) -> Position {
@@ -312,6 +335,61 @@ async fn a_cancelled_timer_does_not_fire_and_a_moved_one_fires_when_it_says_last
     .await;
     until("the timer is gone", async || world.timers().await == 0).await;
     assert_eq!(world.care("ann").await, noted(&[1, 2], 0));
+    process.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_timer_that_is_moved_while_its_old_time_is_due_fires_at_its_new_time() {
+    let world = World::new();
+    let process = world.spawn();
+    let set = world.deposit("ann", 1).await;
+    reach(&process, set).await;
+    until("the timer is kept", async || world.timers().await == 1).await;
+    // The reaction that moves the timer is committed, and its command has not ended when the old time comes.
+    let gate = world.thanker.gate.lock().await;
+    world.deposit("ann", 5).await;
+    until("the timer is moved", async || {
+        world.care("ann").await.noted.len() == 2
+    })
+    .await;
+    world.set_time(HOUR);
+    world.looked().await;
+    drop(gate);
+    until("only the new time is kept", async || {
+        world.thanked("ann").await == 1 && world.timers().await == 1
+    })
+    .await;
+    assert_eq!(world.care("ann").await.reminded, 0);
+    world.looked().await;
+    world.set_time(HOUR * 2);
+    until("the timer fires at its new time", async || {
+        world.care("ann").await.reminded == 1
+    })
+    .await;
+    until("no timer is left", async || world.timers().await == 0).await;
+    process.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_timer_that_is_set_to_a_time_at_which_it_fired_before_fires_again() {
+    let world = World::new();
+    let process = world.spawn();
+    for times in 1..=3 {
+        world.deposit("ann", 6).await;
+        until("the timer fires", async || {
+            world.care("ann").await.reminded == times
+        })
+        .await;
+        until("no timer is left", async || world.timers().await == 0).await;
+    }
+    process.stop().await.unwrap();
+    let last = world.store.event_store().head().await.unwrap();
+    world.repeat_all().await;
+    let process = world.spawn();
+    reach(&process, last).await;
+    world.looked().await;
+    assert_eq!(world.care("ann").await, noted(&[6, 6, 6], 3));
+    assert_eq!(world.timers().await, 0);
     process.stop().await.unwrap();
 }
 

@@ -8,16 +8,17 @@ use std::{
     marker::PhantomData,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use leftfold::{
     Backoff, CatchUp, HandlerError, KeyValueTransaction, KeyValueView, MemoryTransaction,
-    MemoryView, Project, Projection, ProjectionError, ProjectionHandle, ProjectionId,
-    ProjectionState, Recorded, Store, VersionStatus, View, ViewChanges, ViewCheckpoint, ViewError,
-    model::Position, redb::ReadableTable, stores::consumers::ParkedEvent,
+    MemoryView, Project, Projection, ProjectionError, ProjectionHandle, Recorded, Store,
+    VersionStatus, View,
+    model::{Append, EventType, ExpectedRevision, NewEvent, Position, StreamName},
+    redb::ReadableTable,
 };
 use tokio::{
     sync::Semaphore,
@@ -26,6 +27,7 @@ use tokio::{
 
 use crate::account::{AccountEvent, BankAccount};
 
+mod lost_views;
 mod memory_views;
 mod sql_views;
 
@@ -429,6 +431,72 @@ pub(crate) async fn a_log_that_ends_before_the_checkpoint_is_an_error_that_says_
     assert_eq!(view.totals().await, sums([("ann", 1)]));
 }
 
+pub(crate) async fn a_log_that_was_restored_and_grew_past_the_checkpoint_is_an_error_that_says_so<
+    V: Totals,
+>(
+    view: V,
+) {
+    let store = Store::memory();
+    deposit(&store, "ann", 1).await;
+    let last = deposit(&store, "ann", 1).await;
+    let projection = Program::of(&view).project::<1>(&store).spawn();
+    reach(&projection, last).await;
+    projection.stop().await.unwrap();
+    // The log that was projected is found again.
+    let projection = Program::of(&view).project::<1>(&store).spawn();
+    let last = deposit(&store, "ann", 1).await;
+    reach(&projection, last).await;
+    projection.stop().await.unwrap();
+
+    let restored = Store::memory();
+    for _ in 0..5 {
+        deposit(&restored, "bob", 1).await;
+    }
+    let projection = Program::of(&view).project::<1>(&restored).spawn();
+    let ended = timeout(SOON, projection.ended()).await.unwrap();
+    let named =
+        matches!(&ended, Some(ProjectionError::OtherLog { checkpoint, .. }) if *checkpoint == last);
+    assert!(named, "{ended:?}");
+    assert_eq!(view.totals().await, sums([("ann", 3)]));
+    // Another version is built from the log that is there.
+    let projection = Program::of(&view).project::<2>(&restored).spawn();
+    timeout(SOON, projection.caught_up())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(view.totals().await, sums([("bob", 10)]));
+    projection.stop().await.unwrap();
+}
+
+pub(crate) async fn a_checkpoint_past_events_of_others_knows_its_log_too<V: Totals>(view: V) {
+    let store = Store::memory();
+    deposit(&store, "ann", 1).await;
+    let other = append_of_another_type(&store).await;
+    let projection = Program::of(&view).project::<1>(&store).spawn();
+    timeout(SOON, projection.caught_up())
+        .await
+        .unwrap()
+        .unwrap();
+    projection.stop().await.unwrap();
+
+    let restored = Store::memory();
+    for _ in 0..3 {
+        deposit(&restored, "bob", 1).await;
+    }
+    let projection = Program::of(&view).project::<1>(&restored).spawn();
+    let ended = timeout(SOON, projection.ended()).await.unwrap();
+    let named = matches!(&ended, Some(ProjectionError::OtherLog { checkpoint, .. }) if *checkpoint == other);
+    assert!(named, "{ended:?}");
+}
+
+/// Appends an event that the projection does not know.
+async fn append_of_another_type(store: &Store) -> Position {
+    let event = NewEvent::json(EventType::new("Unrelated").unwrap(), "{}");
+    let stream = StreamName::new("other-1").unwrap();
+    let append = Append::to(stream, ExpectedRevision::Any, vec![event]).unwrap();
+    store.event_store().append(append).await.unwrap().last
+}
+
 macro_rules! suite {
     ($view:expr) => {
         $crate::projections::suite!($view; [
@@ -439,6 +507,8 @@ macro_rules! suite {
             two_programs_with_one_projection_write_each_event_once,
             a_build_that_is_killed_again_and_again_ends_with_each_event_once,
             a_log_that_ends_before_the_checkpoint_is_an_error_that_says_so,
+            a_log_that_was_restored_and_grew_past_the_checkpoint_is_an_error_that_says_so,
+            a_checkpoint_past_events_of_others_knows_its_log_too,
         ]);
     };
     ($view:expr; [$($test:ident),* $(,)?]) => {
@@ -452,106 +522,3 @@ macro_rules! suite {
     };
 }
 pub(crate) use suite;
-
-/// A view that is not reached while `gone`.
-#[derive(Clone)]
-struct Flaky {
-    inner: MemoryView<BTreeMap<String, i64>>,
-    gone: Arc<AtomicBool>,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("connection refused")]
-struct Refused;
-
-impl Flaky {
-    fn reached(&self, of: ProjectionId) -> Result<(), ViewError> {
-        match self.gone.load(Ordering::Relaxed) {
-            true => Err(ViewError::new(of.name, Refused)),
-            false => Ok(()),
-        }
-    }
-}
-
-impl View for Flaky {
-    type Transaction = MemoryTransaction<BTreeMap<String, i64>>;
-
-    async fn begin(
-        &self,
-        of: ProjectionId,
-    ) -> Result<(Self::Transaction, ViewCheckpoint), ViewError> {
-        self.reached(of)?;
-        self.inner.begin(of).await
-    }
-    async fn commit(
-        &self,
-        of: ProjectionId,
-        transaction: Self::Transaction,
-        changes: ViewChanges,
-    ) -> Result<(), ViewError> {
-        self.reached(of)?;
-        self.inner.commit(of, transaction, changes).await
-    }
-    async fn roll_back(&self, transaction: Self::Transaction) {
-        self.inner.roll_back(transaction).await;
-    }
-    async fn is_parked(
-        &self,
-        of: ProjectionId,
-        transaction: &mut Self::Transaction,
-        position: Position,
-    ) -> Result<bool, ViewError> {
-        self.inner.is_parked(of, transaction, position).await
-    }
-    async fn parked(
-        &self,
-        of: ProjectionId,
-        after: Position,
-    ) -> Result<Vec<ParkedEvent>, ViewError> {
-        self.inner.parked(of, after).await
-    }
-    async fn versions(&self, name: &'static str) -> Result<Vec<VersionStatus>, ViewError> {
-        self.inner.versions(name).await
-    }
-    async fn remove(&self, of: ProjectionId) -> Result<(), ViewError> {
-        self.inner.remove(of).await
-    }
-}
-
-impl Totals for Flaky {
-    async fn add(tx: &mut Self::Transaction, id: &str, amount: i64) -> Result<(), HandlerError> {
-        *tx.entry(id.to_owned()).or_default() += amount;
-        Ok(())
-    }
-    async fn totals(&self) -> BTreeMap<String, i64> {
-        self.inner.read(Clone::clone)
-    }
-}
-
-#[tokio::test]
-async fn a_view_that_is_gone_for_a_while_is_waited_for_and_misses_nothing() {
-    let view = Flaky {
-        inner: MemoryView::new(),
-        gone: Arc::default(),
-    };
-    let store = Store::memory();
-    let projection = Program::of(&view).project::<1>(&store).spawn();
-    let last = deposit(&store, "ann", 1).await;
-    reach(&projection, last).await;
-    view.gone.store(true, Ordering::Relaxed);
-    let last = deposit(&store, "ann", 1).await;
-    until("the projection says that it waits", async || {
-        let state = projection.status().await.unwrap().state;
-        matches!(state, ProjectionState::Waiting { reason } if reason.contains("connection refused"))
-    })
-    .await;
-    let waited = projection.wait_for(last, Duration::from_millis(1)).await;
-    assert!(
-        matches!(waited, Err(ProjectionError::TimedOut { .. })),
-        "{waited:?}"
-    );
-    view.gone.store(false, Ordering::Relaxed);
-    reach(&projection, last).await;
-    assert_eq!(view.totals().await, sums([("ann", 2)]));
-    projection.stop().await.unwrap();
-}

@@ -3,7 +3,10 @@
 use futures_util::StreamExt;
 use leftfold::{
     Boundary, Event, EventReader, LoadError, Metadata, Store, Upcasters,
-    model::{Append, Category, EventType, ExpectedRevision, NewEvent, Position, StreamName},
+    model::{
+        Append, Category, EventType, ExpectedRevision, NewEvent, Position, StreamName, Timestamp,
+    },
+    testing::{self, TestClock},
 };
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +97,31 @@ async fn typed_events_are_selected_by_stream_aggregate_position_and_order() {
     assert_eq!(read(newer).await, [30]);
     let tagged = all().with_boundary(Boundary::tag("payer", "ann"));
     assert_eq!(read(tagged).await, [40]);
+}
+
+#[tokio::test]
+async fn typed_events_are_selected_by_time() {
+    let clock = TestClock::from(Timestamp::from_micros(5_000_000));
+    let store = testing::store(&clock);
+    let accounts = store.repository::<BankAccount>();
+    for amount in [10, 20, 30, 40] {
+        accounts.execute("1", |a| a.deposit(amount)).await.unwrap();
+        clock.advance(60);
+    }
+    let all = || store.events::<AccountEvent>();
+    let read = async |reader: EventReader<AccountEvent>| amounts(&reader.collect().await.unwrap());
+    let third = all().collect().await.unwrap()[2].time;
+    let later = Timestamp::from_micros(third.as_micros() + 1);
+    assert_eq!(read(all().since(third)).await, [30, 40]);
+    assert_eq!(read(all().since(later)).await, [40]);
+    assert_eq!(read(all().since(third).limit(1)).await, [30]);
+    assert_eq!(read(all().since(third).newest_first().limit(1)).await, [40]);
+    assert_eq!(read(all().since(third).after(Position::new(3))).await, [40]);
+    let never = Timestamp::from_micros(u64::MAX);
+    assert!(read(all().since(never)).await.is_empty());
+    let followed = all().since(third).subscribe().take(2);
+    let followed: Vec<_> = followed.map(Result::unwrap).collect().await;
+    assert_eq!(amounts(&followed), [30, 40]);
 }
 
 #[tokio::test]

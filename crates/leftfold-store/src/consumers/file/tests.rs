@@ -155,3 +155,28 @@ async fn a_flipped_bit_never_gives_a_wrong_answer() {
     println!("{right} right, {refused} refused, of {} bytes", sound.len());
     assert!(right > 0);
 }
+
+/// Who finds the file finds it whole, so a process may be killed at any moment while it is made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_file_is_never_seen_half_made_and_what_was_left_of_an_earlier_one_is_replaced() {
+    for _ in 0..20 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("consumers");
+        std::fs::write(path.with_extension("tmp"), [0; 5_000]).unwrap();
+        let (done, making) = std::sync::mpsc::channel::<()>();
+        let seen = path.clone();
+        let watching = std::thread::Builder::new().name("watching".into());
+        let watching = watching.spawn(move || {
+            while making.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                if let Ok(bytes) = std::fs::read(&seen) {
+                    assert_eq!(bytes.get(..4), Some(&b"redb"[..]), "{} bytes", bytes.len());
+                }
+            }
+        });
+        let kept = FileConsumers::at(path.clone(), Handle::current());
+        kept.claim(&request()).await.unwrap();
+        done.send(()).unwrap();
+        watching.unwrap().join().unwrap();
+        assert!(!path.with_extension("tmp").exists());
+    }
+}

@@ -57,6 +57,7 @@ impl<P: Projection> Runner<P> {
         );
         let changes = ViewChanges {
             position,
+            event: Some(event.id),
             park: vec![parked(position, key, reason, attempts)],
             ..ViewChanges::default()
         };
@@ -106,6 +107,7 @@ impl<P: Projection> Runner<P> {
         }
         let mut changes = ViewChanges {
             position: checkpoint.position,
+            event: checkpoint.event,
             unpark: vec![position],
             ..ViewChanges::default()
         };

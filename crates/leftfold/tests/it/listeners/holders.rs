@@ -4,14 +4,18 @@
 
 use std::{
     future::{pending, ready},
-    sync::{Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
 use leftfold::{
     FollowError, ListenerState, Store, model::Position, stores::consumers::ConsumerName,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{caught_up, deposit, deposits, fine, recorder, until};
 
@@ -160,4 +164,56 @@ async fn a_holder_that_slept_past_its_lease_handles_nothing_more() {
         "{ended:?}"
     );
     assert_eq!(slept_log.all(), [("a".to_owned(), 0)]);
+}
+
+/// A handler that waits while others run begins behind a pause that nothing has noticed yet.
+#[tokio::test]
+async fn a_holder_that_slept_past_its_lease_begins_nothing_that_waited_for_its_turn() {
+    let store = Store::memory();
+    let last = deposits(&store, ["a", "b", "c"]).await;
+    let (wake, asleep) = mpsc::channel::<()>();
+    let (tell, told) = mpsc::channel();
+    let asleep = Arc::new(Mutex::new(asleep));
+    let begun = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&begun);
+    let (follow, _) = recorder(&store, move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let (asleep, tell) = (Arc::clone(&asleep), tell.clone());
+        Box::pin(async move {
+            // The other two wait for the one slot when this thread, the only one of its runtime, stands still.
+            sleep(Duration::from_millis(1)).await;
+            tell.send(()).unwrap();
+            asleep.lock().unwrap().recv().unwrap();
+            Ok(())
+        })
+    });
+    let follow = follow
+        .holder("sleeper")
+        .lease(Duration::from_millis(100))
+        .parallel(1);
+    let sleeper = std::thread::Builder::new().name("sleeper".into());
+    let sleeper = sleeper.spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async { follow.spawn().ended().await })
+    });
+    let slept = tokio::task::spawn_blocking(move || told.recv().unwrap());
+    slept.await.unwrap();
+
+    let (follow, log) = recorder(&store, fine);
+    let successor = follow.holder("successor").spawn();
+    caught_up(&successor, last).await;
+    assert_eq!(log.all().len(), 3);
+    wake.send(()).unwrap();
+    store.close().await.unwrap();
+    drop(successor);
+    let ended = tokio::task::spawn_blocking(|| sleeper.unwrap().join().unwrap());
+    let ended = timeout(Duration::from_secs(60), ended).await;
+    assert!(matches!(
+        ended.unwrap().unwrap(),
+        Some(FollowError::Closed { .. })
+    ));
+    assert_eq!(begun.load(Ordering::Relaxed), 1);
 }

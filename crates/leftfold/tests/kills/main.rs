@@ -1,11 +1,14 @@
 //! Programs that are killed at random moments, and started again.
 //!
-//! **Owns:** the example `order_fulfilment` under `kill -9`. **Does not know:** where it is killed; the seed is printed.
+//! **Owns:** the example `order_fulfilment` under `kill -9`, and `holders`.
+//! **Does not know:** where it is killed; the seed is printed.
 //! **Invariants:** each order comes to exactly one end, each end is told of at least once with its id, each timer fires at
 //! most once, and what was reserved for cancelled orders is given back.
 
 #![expect(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a test of its own: it stops at the first surprise and says what it does"
@@ -22,7 +25,9 @@ use std::{
 
 use leftfold::Store;
 
-#[path = "../examples/order_fulfilment.rs"]
+mod holders;
+
+#[path = "../../examples/order_fulfilment.rs"]
 #[expect(dead_code, reason = "the example has a main of its own")]
 mod example;
 
@@ -48,6 +53,9 @@ fn main() {
     if let Some(directory) = env::args().skip_while(|arg| arg != "child").nth(1) {
         return child(Path::new(&directory));
     }
+    if let Some([address, name, file]) = holders::arguments() {
+        return holders::child(&address, name, Path::new(&file));
+    }
     let number = |name: &str| {
         env::var(name)
             .ok()
@@ -66,6 +74,7 @@ fn main() {
         stores += 1;
     }
     println!("order_fulfilment: {killed} kills, {stores} stores of {ORDERS} orders: ok");
+    runtime.block_on(holders::run(kills));
 }
 
 /// Kills the program again and again until it ends by itself, or was killed so often; returns how often it was killed.
