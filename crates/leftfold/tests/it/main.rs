@@ -31,6 +31,7 @@ mod queue;
 mod readable;
 mod snapshots;
 mod state_cache;
+mod tenants;
 mod typed_events;
 mod upcast;
 mod web;
