@@ -153,7 +153,7 @@ pub async fn names_that_imitate_anothers_stored_names_reach_nothing(fixture: &im
     for name in [
         format!("{prefix}room-1"),
         format!("../{prefix}room-1"),
-        format!("$$${prefix}room-1"),
+        format!("${prefix}room-1"),
         format!("/{prefix}room-1"),
         format!("-{prefix}room-1"),
     ] {
