@@ -145,7 +145,7 @@ pub async fn conditions_and_checks_heed_the_tenants_own_events_alone(fixture: &i
 
 pub async fn names_that_imitate_anothers_stored_names_reach_nothing(fixture: &impl Fixture) {
     let store = fixture.open().await;
-    let (acme, mallory) = (tenant(&store, "acme"), tenant(&store, "mallory"));
+    let (acme, intruder) = (tenant(&store, "acme"), tenant(&store, "intruder"));
     ok(acme
         .append(to("room-1", Any, vec![tagged("T", &["x"])]))
         .await);
@@ -157,21 +157,25 @@ pub async fn names_that_imitate_anothers_stored_names_reach_nothing(fixture: &im
         format!("/{prefix}room-1"),
         format!("-{prefix}room-1"),
     ] {
-        assert!(read(&mallory, Read::stream(stream(&name))).await.is_empty());
-        let state = mallory.stream_state(stream(&name)).await.unwrap();
-        assert_eq!(state.last, None, "{name}");
-        ok(mallory
-            .append(to(&name, exact_none(), vec![tagged("T", &["x"])]))
-            .await);
-        ok(mallory.delete(Delete::stream(stream(&name), Any)).await);
-    }
-    for label in [prefix.as_str(), &format!("{prefix}x")] {
         assert!(
-            read(&mallory, Read::query(of_tags(&[label])))
+            read(&intruder, Read::stream(stream(&name)))
                 .await
                 .is_empty()
         );
-        ok(mallory
+        let state = intruder.stream_state(stream(&name)).await.unwrap();
+        assert_eq!(state.last, None, "{name}");
+        ok(intruder
+            .append(to(&name, exact_none(), vec![tagged("T", &["x"])]))
+            .await);
+        ok(intruder.delete(Delete::stream(stream(&name), Any)).await);
+    }
+    for label in [prefix.as_str(), &format!("{prefix}x")] {
+        assert!(
+            read(&intruder, Read::query(of_tags(&[label])))
+                .await
+                .is_empty()
+        );
+        ok(intruder
             .append(to("mine", Any, vec![tagged("T", &[label])]))
             .await);
     }
@@ -179,7 +183,7 @@ pub async fn names_that_imitate_anothers_stored_names_reach_nothing(fixture: &im
         .with_max_count(0)
         .with_truncate_before(Revision::new(9));
     let imitated = stream(&format!("{prefix}room-1"));
-    ok(mallory
+    ok(intruder
         .append(metadata.append_for(&imitated, Any).unwrap())
         .await);
     let seen = read(&acme, Read::all()).await;
