@@ -1,6 +1,7 @@
 //! The contract every Leftfold store fulfils, two stores that fulfil it, and the suite that checks it.
 //!
-//! **Owns:** [`EventStore`], its errors, [`MemoryStore`], and storing snapshots and [`consumers`].
+//! **Owns:** [`EventStore`], its errors, [`MemoryStore`], storing snapshots and [`consumers`], and
+//! [`TenantStore`].
 //! **Does not know:** wire protocols, SQL, aggregates, runtimes beyond tokio's channels and blocking pool.
 //! **Invariants:** a rule about streams is decided below this trait, once per store, and checked by the
 //! conformance suite against every store; a difference between stores is a bug or a [`Capabilities`] entry.
@@ -21,6 +22,7 @@ mod retention;
 #[cfg(feature = "engine")]
 mod snapshot_file;
 mod snapshots;
+mod tenant;
 
 pub use backend::{AppendTransaction, Backend, ErasedEvent, LogEntry, Truncation};
 pub use contract::{
@@ -37,3 +39,4 @@ pub use leftfold_model::ErrorChain;
 pub use memory::{MemoryBackend, MemoryStore};
 pub use retention::{RetentionStore, append_in_transaction};
 pub use snapshots::{MemorySnapshotStore, SavedSnapshot, SnapshotError, SnapshotStore};
+pub use tenant::{InvalidTenantName, TenantName, TenantStore};

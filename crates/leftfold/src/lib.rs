@@ -84,6 +84,7 @@
 //! | messages to other systems | [`Outgoing`], [`Store::deliver`] |
 //! | not replaying everything each time | [`Snapshot`], [`Repository::with_snapshots`], [`Repository::with_state_cache`] |
 //! | reading and subscribing to typed events, for read models | [`Store::events`], [`EventReader`], [`Recorded`] |
+//! | several customers in one store | [`Store::tenant`] |
 //! | reads, appends and subscriptions without types | [`Store::event_store`], [`stores::EventStore`], [`model`] |
 //!
 //! The guide, `docs/guide` in the repository, carries one bank account through all of it.

@@ -216,7 +216,7 @@ impl<A: Aggregate> Repository<A> {
     ) -> Result<Committed<A::Event>, ExecuteError<D::Refusal>> {
         let stream = stream_of::<A>(id)?;
         let command = AggregateCommand {
-            turn: self.context.store.queues().turn(&stream).await,
+            turn: self.context.store.turn(&stream).await,
             repository: self,
             stream: &stream,
             new,
@@ -231,7 +231,8 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// For an append that is part of something else, such as an application's own PostgreSQL transaction
     /// (`PostgresStore::append_in`). The append is refused there if the aggregate, or its stream's life, changed since, and if
-    /// the repository's key was used before. The caller decides whether to prepare again. No events is `None`.
+    /// the repository's key was used before. The caller decides whether to prepare again. No events is `None`. For a
+    /// [`Store::tenant`], the append has the stored names, because the transaction is one of the store that tenants share.
     ///
     /// # Errors
     /// [`ExecuteError`]; the domain's own error is [`ExecuteError::Rejected`].
@@ -248,7 +249,14 @@ impl<A: Aggregate> Repository<A> {
         let mut proposal = Proposal::default();
         let new = self.context.events(&events, key.as_ref(), 0)?;
         proposal.add(loaded.ground(&stream), new);
-        Ok(proposal.into_append(key.as_ref())?)
+        let Some(append) = proposal.into_append(key.as_ref())? else {
+            return Ok(None);
+        };
+        let stored = self.context.store.stored_append(append);
+        let stored = stored.map_err(|error| ExecuteError::Refused {
+            cause: Arc::new(error),
+        })?;
+        Ok(Some(stored))
     }
 
     /// Returns the aggregate of this id as a participant of a [`Store::unit_of_work`].

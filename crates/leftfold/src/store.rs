@@ -5,13 +5,17 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use leftfold_model::EventId;
-use leftfold_store::{AppendError, EmbeddedStore, EventStore, LogOptions, MemoryStore, OpenError};
+use leftfold_model::{Append, EventId, StreamName};
+use leftfold_store::{
+    AppendError, EmbeddedStore, EventStore, InvalidTenantName, LogOptions, MemoryStore, OpenError,
+    TenantName, TenantStore,
+};
 
 use crate::{
     Aggregate, Committed, Decision, Event, EventReader, ExecuteError, Follow, IntoDecision,
     Listener, Live, LiveProjection, ModelRef, Models, Participants, Project, Projection,
-    Repository, UnitOfWork, stream_queue::StreamQueues,
+    Repository, UnitOfWork,
+    stream_queue::{StreamQueues, Turn},
 };
 
 /// An event store of any kind. Cheap to clone; clones are the same store.
@@ -20,6 +24,10 @@ pub struct Store {
     inner: Arc<dyn EventStore>,
     ids: Arc<dyn Fn() -> EventId + Send + Sync>,
     queues: Arc<StreamQueues>,
+    /// The stored prefix of the tenant's names; empty for a store without a tenant.
+    tenant: Arc<str>,
+    /// The tenants that this store is within, the outermost first.
+    tenants: Vec<Arc<TenantStore>>,
 }
 
 impl fmt::Debug for Store {
@@ -197,6 +205,51 @@ impl Store {
         EventReader::new(self.clone())
     }
 
+    /// Returns the store of a tenant within this store. Aggregates, queries, idempotency keys, listeners, consumers and
+    /// snapshots of two tenants never meet, and each tenant may use any names: see [`TenantStore`].
+    ///
+    /// Costs no access to the store, so call it for each request. Values of one tenant share what this process knows of it.
+    ///
+    /// A view is not part of the store: give each tenant's projection a view of its own.
+    ///
+    /// ```
+    /// # use leftfold::{Aggregate, Event, Store};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Event, Serialize, Deserialize, Debug)]
+    /// # enum Counted { #[event("Counted")] Counted }
+    /// # #[derive(Default)]
+    /// # struct Counter(u32);
+    /// # impl Aggregate for Counter {
+    /// #     const CATEGORY: &'static str = "counter";
+    /// #     type Event = Counted;
+    /// #     fn apply(&mut self, _: &Counted) { self.0 += 1 }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let (acme, other) = (store.tenant("acme")?, store.tenant("other")?);
+    /// acme.repository::<Counter>().execute("1", |_| Counted::Counted).await?;
+    /// assert_eq!(other.repository::<Counter>().load("1").await?.state().0, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidTenantName`]: it is empty or too long.
+    pub fn tenant(&self, name: &str) -> Result<Self, InvalidTenantName> {
+        let name = TenantName::new(name)?;
+        let prefix = format!("{}{}", self.tenant, name.stored_prefix());
+        let tenant = Arc::new(TenantStore::new(Arc::clone(&self.inner), name));
+        let inner: Arc<dyn EventStore> = Arc::clone(&tenant) as _;
+        let outer = self.tenants.iter().cloned();
+        Ok(Self {
+            tenant: prefix.into(),
+            tenants: outer.chain([tenant]).collect(),
+            inner,
+            ..self.clone()
+        })
+    }
+
     /// Returns the underlying store, for reads and appends without types.
     #[must_use]
     pub fn event_store(&self) -> &Arc<dyn EventStore> {
@@ -211,8 +264,15 @@ impl Store {
         self.inner.close().await
     }
 
-    pub(crate) fn queues(&self) -> &Arc<StreamQueues> {
-        &self.queues
+    /// Returns an append as the store below all tenants gets it.
+    pub(crate) fn stored_append(&self, append: Append) -> Result<Append, AppendError> {
+        let mut tenants = self.tenants.iter().rev();
+        tenants.try_fold(append, |append, tenant| tenant.stored_append(append))
+    }
+
+    /// Waits for a turn on a stream: commands of this process on one aggregate run one after another.
+    pub(crate) async fn turn(&self, stream: &StreamName) -> Turn {
+        self.queues.turn(&self.tenant, stream).await
     }
 
     pub(crate) fn next_id(&self) -> EventId {
@@ -236,6 +296,8 @@ impl From<Arc<dyn EventStore>> for Store {
             inner,
             ids: Arc::new(EventId::fresh),
             queues: Arc::default(),
+            tenant: Arc::default(),
+            tenants: Vec::new(),
         }
     }
 }

@@ -30,8 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The queues of one store.
 #[derive(Default)]
 pub(crate) struct StreamQueues {
-    queues: Mutex<HashMap<StreamName, Queue>>,
+    queues: Mutex<HashMap<Key, Queue>>,
 }
+
+/// A stream of a tenant; the tenant's part is empty for a store without one.
+type Key = (Arc<str>, StreamName);
 
 struct Queue {
     shared: Arc<Shared>,
@@ -55,12 +58,12 @@ impl fmt::Debug for StreamQueues {
 }
 
 impl StreamQueues {
-    /// Waits for a turn on a stream.
+    /// Waits for a turn on a stream of a tenant.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the queue.
-    pub(crate) async fn turn(self: &Arc<Self>, stream: &StreamName) -> Turn {
-        let mut turn = self.enter(stream);
+    pub(crate) async fn turn(self: &Arc<Self>, tenant: &Arc<str>, stream: &StreamName) -> Turn {
+        let mut turn = self.enter((Arc::clone(tenant), stream.clone()));
         let shared = Arc::clone(&turn.shared);
         if let Ok(permit) = Arc::clone(&shared.turn).try_acquire_owned() {
             turn.permit = Some(permit);
@@ -81,9 +84,9 @@ impl StreamQueues {
         }
     }
 
-    fn enter(self: &Arc<Self>, stream: &StreamName) -> Turn {
+    fn enter(self: &Arc<Self>, key: Key) -> Turn {
         let mut queues = self.lock();
-        let queue = queues.entry(stream.clone()).or_insert_with(|| Queue {
+        let queue = queues.entry(key.clone()).or_insert_with(|| Queue {
             shared: Arc::new(Shared {
                 turn: Arc::new(Semaphore::new(1)),
                 ended: AtomicU64::new(0),
@@ -94,13 +97,13 @@ impl StreamQueues {
         queue.commands += 1;
         Turn {
             queues: Arc::clone(self),
-            stream: stream.clone(),
+            key,
             shared: Arc::clone(&queue.shared),
             permit: None,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<StreamName, Queue>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Queue>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -108,7 +111,7 @@ impl StreamQueues {
 /// A command's turn on a stream, or, after its timeout, its permission to run without one.
 pub(crate) struct Turn {
     queues: Arc<StreamQueues>,
-    stream: StreamName,
+    key: Key,
     shared: Arc<Shared>,
     permit: Option<OwnedSemaphorePermit>,
 }
@@ -124,7 +127,7 @@ impl Turn {
     /// Returns whether another command waits for the end of this turn.
     pub(crate) fn is_waited_for(&self) -> bool {
         let waited_for = |queue: &Queue| queue.commands > 1;
-        self.permit.is_some() && self.queues.lock().get(&self.stream).is_some_and(waited_for)
+        self.permit.is_some() && self.queues.lock().get(&self.key).is_some_and(waited_for)
     }
 
     /// Leaves a state to the next command.
@@ -148,10 +151,10 @@ impl Drop for Turn {
             self.shared.ended.fetch_add(1, Ordering::Release);
         }
         let mut queues = self.queues.lock();
-        if let Some(queue) = queues.get_mut(&self.stream) {
+        if let Some(queue) = queues.get_mut(&self.key) {
             queue.commands -= 1;
             if queue.commands == 0 {
-                queues.remove(&self.stream);
+                queues.remove(&self.key);
             }
         }
     }

@@ -341,7 +341,7 @@ impl<M: Participants> UnitOfWork<M> {
         // In the order of their names, so that two commands never wait for each other.
         let mut turns = Vec::with_capacity(streams.len());
         for stream in &streams {
-            turns.push(self.context.store.queues().turn(stream).await);
+            turns.push(self.context.store.turn(stream).await);
         }
         let boundary = format!("unit of work {}", self.participants.boundary()?);
         let first = streams.into_iter().next();

@@ -48,4 +48,6 @@ impl Fixture for Engine {
 leftfold_store::conformance!(over_memory, Memory);
 leftfold_store::conformance!(over_the_engine, Engine::default());
 leftfold_store::consumers_conformance!(consumers_over_memory, Memory);
+leftfold_store::tenants_conformance!(tenants_over_memory, Memory);
+leftfold_store::tenants_conformance!(tenants_over_the_engine, Engine::default());
 leftfold_store::consumers_conformance!(consumers_over_the_engine, Engine::default());

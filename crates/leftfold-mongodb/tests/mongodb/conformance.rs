@@ -20,3 +20,4 @@ impl Fixture for Plain {
 
 leftfold_store::conformance!(mongodb, Plain);
 leftfold_store::consumers_conformance!(mongodb_consumers, Plain);
+leftfold_store::tenants_conformance!(mongodb_tenants, Plain);

@@ -30,4 +30,5 @@ impl Fixture for Pooled {
 leftfold_store::conformance!(postgres, Plain);
 leftfold_store::conformance!(postgres_behind_a_pooler, Pooled);
 leftfold_store::consumers_conformance!(postgres_consumers, Plain);
+leftfold_store::tenants_conformance!(postgres_tenants, Plain);
 leftfold_store::consumers_conformance!(postgres_consumers_behind_a_pooler, Pooled);

@@ -38,6 +38,8 @@ pub mod retention;
 pub mod revisions;
 pub mod snapshots;
 pub mod subscriptions;
+pub mod tenants;
+pub mod tenants_model;
 
 use std::{future::Future, sync::Arc};
 
@@ -246,6 +248,35 @@ macro_rules! consumers_conformance {
                 timers_are_due_in_order_and_once_cancelled_never,
                 a_timer_set_again_is_due_at_its_new_time_only,
                 values_at_their_limits_are_stored,
+            );
+        }
+    };
+}
+
+/// Expands into one test per rule of tenants, in a module of the given name: for stores that keep consumers.
+///
+/// Needs what [`conformance!`](crate::conformance!) needs.
+#[macro_export]
+macro_rules! tenants_conformance {
+    ($module:ident, $fixture:expr) => {
+        mod $module {
+            use super::*;
+            $crate::__conformance_group!($fixture, tenants:
+                tenants_of_names_that_begin_alike_see_nothing_of_each_other,
+                one_append_is_stored_once_for_each_tenant,
+                conditions_and_checks_heed_the_tenants_own_events_alone,
+                names_that_imitate_anothers_stored_names_reach_nothing,
+                deletions_and_tombstones_concern_one_tenant,
+                consumers_of_two_tenants_are_different,
+                snapshots_of_two_tenants_are_different,
+                errors_hold_the_tenants_own_names,
+                errors_of_deleted_streams_and_of_consumers_hold_the_tenants_own_names,
+                a_closed_tenant_leaves_the_others_open,
+                tenants_of_a_tenant_are_apart_too,
+                a_scavenge_of_the_store_takes_nothing_that_a_tenant_reads,
+            );
+            $crate::__conformance_group!($fixture, tenants_model:
+                two_tenants_get_what_stores_of_their_own_would_give,
             );
         }
     };

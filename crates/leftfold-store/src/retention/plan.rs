@@ -15,7 +15,17 @@ use super::lifecycle::{Phase, StreamLifecycle};
 use crate::{
     AppendError, ReadError, StreamMetadata,
     contract::stream_metadata::{is_metadata, is_tombstone, metadata_type, tombstone_type},
+    tenant::tags_of_tenants,
 };
+
+/// Marks an event that the store itself adds to a stream as one of the stream's tenants.
+pub(super) fn marked(event: NewEvent, stream: &StreamName) -> NewEvent {
+    match tags_of_tenants(stream) {
+        none if none.is_empty() => event,
+        // More nested tenants than an event has tags: no tenant could append to the stream.
+        tags => event.clone().with_tags(tags).unwrap_or(event),
+    }
+}
 
 /// The context in which an append is planned: lookups of its streams, and the back end that decides.
 pub(super) trait AppendContext: Sync {
@@ -386,6 +396,7 @@ impl<'a> Planning<'a> {
     }
 
     fn add(&mut self, stream: &StreamName, expected: ExpectedRevision, event: NewEvent) {
+        let event = marked(event, stream);
         self.added.push(StreamWrite {
             stream: stream.clone(),
             expected,

@@ -15,7 +15,7 @@ use leftfold_model::{
 use super::{
     RetentionStore,
     lifecycle::{Phase, StreamLifecycle},
-    plan::{AppendContext, Plan, Recreation, deleted, exactly, invalid, unread},
+    plan::{AppendContext, Plan, Recreation, deleted, exactly, invalid, marked, unread},
 };
 use crate::{
     AppendError, AppendTransaction, Backend, Delete,
@@ -154,7 +154,7 @@ impl<B: Backend> RetentionStore<B> {
                 stream: metadata_stream.clone(),
                 expected: lifecycle.expectation(),
             };
-            let events = vec![event.map_err(invalid)?];
+            let events = vec![marked(event.map_err(invalid)?, stream)];
             let append = Append::to(metadata_stream.clone(), assumed.expected, events);
             let check = match delete.expected {
                 ExpectedRevision::Exact(_) => delete.expected,

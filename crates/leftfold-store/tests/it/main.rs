@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 mod in_place;
+mod one_tenant;
 mod polled_once;
 mod restored;
 
@@ -49,6 +50,8 @@ impl Fixture for Engine {
 leftfold_store::conformance!(memory, Memory);
 leftfold_store::conformance!(engine, Engine::with(LogOptions::default()));
 leftfold_store::consumers_conformance!(memory_consumers, Memory);
+leftfold_store::tenants_conformance!(memory_tenants, Memory);
+leftfold_store::tenants_conformance!(engine_tenants, Engine::with(LogOptions::default()));
 leftfold_store::consumers_conformance!(engine_consumers, Engine::with(LogOptions::default()));
 // Segments that a few events fill, so that every rule meets sealed ones.
 leftfold_store::conformance!(

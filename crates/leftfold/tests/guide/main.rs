@@ -18,4 +18,5 @@ mod projections;
 mod reading;
 mod snapshots;
 mod store;
+mod tenants;
 mod versions;

@@ -34,6 +34,7 @@ mod readable;
 mod several_enums;
 mod snapshots;
 mod state_cache;
+mod tenants;
 mod typed_events;
 mod upcast;
 mod web;

@@ -1,0 +1,156 @@
+//! The conformance suite over the store of one tenant.
+//!
+//! **Owns:** the fixture, and which rules do not hold for a tenant: those at the limits of names and tags, and those that
+//! scavenge or copy, which concern the whole store, among them that of calls beside each other.
+
+use std::sync::Arc;
+
+use leftfold_store::{EventStore, MemoryStore, TenantName, TenantStore, conformance::Fixture};
+
+/// Tenants, each in a store of its own, so that their positions have no gaps.
+struct Tenant;
+
+impl Fixture for Tenant {
+    async fn open(&self) -> Arc<dyn EventStore> {
+        let tenant = TenantName::new("acme").unwrap();
+        Arc::new(TenantStore::new(Arc::new(MemoryStore::new()), tenant))
+    }
+}
+
+leftfold_store::consumers_conformance!(tenant_consumers, Tenant);
+leftfold_store::__conformance_group!(Tenant, snapshots:
+    a_snapshot_comes_back_as_it_was_kept_and_only_for_its_stream,
+    of_one_program_the_newest_snapshot_stays,
+    a_snapshot_of_another_program_takes_the_place_of_any,
+    a_removed_snapshot_is_gone_and_removing_none_is_no_error,
+);
+leftfold_store::__conformance_group!(Tenant, revisions:
+    any_appends_to_a_new_and_to_an_old_stream,
+    no_stream_holds_only_before_the_first_event,
+    stream_exists_holds_only_after_the_first_event,
+    an_exact_revision_holds_only_while_it_is_the_last,
+    a_refused_append_writes_nothing_and_tells_the_actual_revision,
+    revisions_are_dense_and_start_at_zero,
+    positions_are_dense_and_start_at_one,
+    streams_do_not_influence_each_other,
+);
+leftfold_store::__conformance_group!(Tenant, idempotency:
+    a_repeated_append_answers_its_first_places_and_writes_nothing,
+    a_repetition_is_recognised_behind_later_appends,
+    a_repetition_with_any_is_recognised,
+    a_repetition_under_a_condition_is_not_refused_by_its_own_events,
+    an_append_of_which_a_part_is_stored_is_refused,
+    the_same_events_in_another_order_are_refused,
+    an_id_of_another_stream_is_refused,
+    a_repeated_append_to_several_streams_answers_its_first_places,
+    events_without_a_common_id_are_new_events,
+);
+leftfold_store::__conformance_group!(Tenant, atomicity:
+    one_refused_write_of_several_writes_nothing,
+    an_append_to_several_streams_takes_adjacent_positions_in_order,
+    a_stream_may_come_twice_and_sees_its_earlier_write,
+    a_failed_condition_writes_nothing,
+    ten_thousand_events_are_one_append,
+);
+leftfold_store::__conformance_group!(Tenant, queries:
+    a_type_matches_any_of_its_list,
+    tags_match_only_all_together,
+    items_are_alternatives_and_an_event_comes_once,
+    types_and_tags_of_an_item_must_both_match,
+    an_unknown_type_or_tag_matches_nothing,
+    a_query_within_a_stream_or_category_matches_both,
+    the_order_of_tags_does_not_matter,
+);
+leftfold_store::__conformance_group!(Tenant, conditions:
+    a_matching_event_after_the_token_refuses,
+    a_matching_event_at_or_before_the_token_does_not,
+    a_token_behind_the_end_passes,
+    without_a_token_any_match_ever_refuses,
+    an_appends_own_events_do_not_count,
+    a_type_alone_sees_events_found_by_tag_and_the_other_way_round,
+    a_condition_on_everything_refuses_after_any_event,
+    the_first_condition_that_fails_is_named_with_an_event,
+    a_wrong_revision_is_told_before_a_failed_condition,
+    the_token_of_a_read_guards_what_it_saw,
+);
+leftfold_store::__conformance_group!(Tenant, contention:
+    of_many_contenders_for_a_revision_one_wins,
+    of_many_contenders_for_a_condition_one_wins,
+    contenders_for_different_boundaries_all_win,
+    every_accepted_append_is_explained_by_the_final_log,
+);
+leftfold_store::__conformance_group!(Tenant, reads:
+    an_empty_store_gives_one_empty_batch,
+    everything_comes_in_order_in_both_directions,
+    a_read_begins_at_its_position_in_both_directions,
+    positions_beyond_the_end_give_nothing_or_the_newest,
+    a_stream_is_read_from_a_revision_in_both_directions,
+    a_revision_beyond_the_end_gives_nothing_or_the_newest,
+    a_limit_is_kept_and_zero_gives_nothing,
+    a_category_gives_the_events_of_its_streams_in_order,
+    a_stream_is_read_from_a_position_too,
+    a_revision_without_a_stream_is_refused,
+    an_absent_stream_is_empty,
+    a_read_does_not_see_what_is_appended_after_it_began,
+    an_event_comes_back_with_everything_it_was_given,
+    a_read_that_starts_after_an_append_sees_it,
+);
+leftfold_store::__conformance_group!(Tenant, subscriptions:
+    what_is_stored_comes_first_and_then_what_is_appended,
+    a_subscription_begins_behind_its_checkpoint,
+    a_subscription_at_the_end_says_at_once_that_it_is_there,
+    a_checkpoint_behind_the_end_is_refused_by_both_positions,
+    nothing_is_skipped_or_repeated_while_writers_race,
+    a_checkpoint_moves_over_events_that_do_not_match,
+    caught_up_is_said_at_the_head,
+    a_subscription_of_a_stream_gets_only_its_events,
+    a_closed_store_ends_its_subscriptions,
+);
+leftfold_store::__conformance_group!(Tenant, limits:
+    data_of_every_byte_and_of_none_is_kept,
+    the_largest_data_is_kept,
+    names_are_kept_byte_for_byte,
+    a_given_time_is_recorded,
+);
+leftfold_store::__conformance_group!(Tenant, listing:
+    streams_are_listed_by_name_with_their_counts,
+    a_prefix_and_a_place_to_go_on_from_are_kept,
+    an_empty_store_lists_nothing,
+    stats_count_the_events,
+    the_head_is_the_last_position,
+    a_closed_store_takes_no_appends,
+    a_store_works_until_it_is_closed,
+);
+leftfold_store::__conformance_group!(Tenant, retention:
+    a_check_guards_a_stream_that_is_not_written,
+    a_check_is_about_the_stream_before_the_append,
+    metadata_is_told_and_its_newest_value_counts,
+    metadata_may_come_before_the_stream,
+    a_read_gives_only_what_truncation_leaves,
+    a_read_gives_only_the_newest_of_a_bounded_stream,
+    events_over_their_age_are_not_read,
+    a_deleted_stream_reads_as_empty_and_is_not_listed,
+    an_append_brings_a_deleted_stream_back_behind_its_old_events,
+    a_deleted_stream_does_not_exist,
+    a_repetition_of_what_brought_a_stream_back_is_recognised,
+    metadata_brings_a_deleted_stream_back_without_its_old_events,
+    one_append_may_write_a_stream_and_its_metadata,
+    a_stream_deleted_for_good_takes_and_gives_nothing,
+    metadata_of_a_stream_deleted_for_good_does_not_bring_it_back,
+    deletion_holds_to_what_it_expects,
+    a_subscription_of_a_stream_begins_within_what_is_kept,
+    a_subscription_of_a_stream_ends_when_it_is_deleted_for_good,
+    what_is_appended_behind_a_deletion_is_always_read,
+    metadata_of_a_deleted_stream_is_still_there,
+);
+leftfold_store::__conformance_group!(Tenant, lifecycle:
+    metadata_without_a_truncation_leaves_deleted_events_hidden,
+    metadata_that_names_a_truncation_decides_what_is_shown,
+    a_write_behind_a_deletion_in_one_append_recreates_the_stream,
+    a_write_behind_a_tombstone_in_one_append_is_refused,
+    metadata_of_users_is_kept_byte_for_byte,
+    an_append_decided_before_a_deletion_is_refused_or_read,
+);
+leftfold_store::__conformance_group!(Tenant, history:
+    random_histories_equal_those_of_the_store_in_memory,
+);
