@@ -14,7 +14,7 @@ use syn::{
 
 use crate::{
     attributes::{EnumAttributes, VariantAttributes, only},
-    serde_attributes, shape,
+    personal, serde_attributes, shape,
 };
 
 /// A variant that is written.
@@ -31,6 +31,8 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     let (kinds, other) = read_variants(data)?;
     let ident = &input.ident;
     let constants = constants(&kinds, &says, other.is_some());
+    let named = kinds.iter().map(|kind| (kind.variant, &kind.name));
+    let personal = personal::constant(input, named, says.format.as_ref())?;
     let looks = accessors(&kinds, other);
     let codec = codec(&kinds, other, &says);
     let shapes = kinds.iter().enumerate().map(|(index, kind)| {
@@ -48,6 +50,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     Ok(quote! {
         impl ::leftfold::Event for #ident {
             #constants
+            #personal
             #looks
             #codec
             fn shape(kind: usize) -> ::std::string::String {

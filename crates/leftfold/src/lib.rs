@@ -82,6 +82,7 @@
 //! | messages to other systems | [`Outgoing`], [`Store::deliver`] |
 //! | not replaying everything each time | [`Snapshot`], [`Repository::with_snapshots`], [`Repository::with_state_cache`] |
 //! | reading and subscribing to typed events, for read models | [`Store::events`], [`EventReader`], [`Recorded`] |
+//! | personal data, and forgetting it | [`Personal`], [`Store::with_keys`], [`Store::forget`] |
 //! | several customers in one store | [`Store::tenant`] |
 //! | reads, appends and subscriptions without types | [`Store::event_store`], [`stores::EventStore`], [`model`] |
 //!
@@ -112,6 +113,7 @@ mod boundary;
 mod clock;
 mod command;
 mod decide;
+mod erasure;
 mod error;
 mod event;
 mod event_reader;
@@ -141,6 +143,10 @@ mod unit_of_work;
 pub use aggregate::{Aggregate, Created, IntoDecision, IntoEvents};
 pub use boundary::{Boundary, BoundaryError};
 pub use decide::{Decision, Model, Models};
+pub use erasure::{
+    ErasureEvent, FileKeys, ForgetError, KeyError, KeyId, KeyStore, MemoryKeys, Personal,
+    PersonalField, Subject, SubjectKey,
+};
 pub use error::{DecodeError, EncodeError, UpcastError};
 pub use event::{
     Data, Encoded, Event, EventKind, Format, RawEvent, Recorded, UnknownEventPolicy, UpcastEvent,

@@ -8,6 +8,7 @@
 mod account;
 mod blocks;
 mod decisions;
+mod erasure;
 mod listeners;
 mod messages;
 mod more_events;

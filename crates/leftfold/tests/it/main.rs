@@ -13,6 +13,7 @@ mod commands;
 mod contention;
 mod decide;
 mod deletion;
+mod erasure;
 mod execute;
 mod faulty;
 mod fixtures;
