@@ -13,8 +13,8 @@ use syn::{
 };
 
 use crate::{
-    attributes::{EnumAttributes, VariantAttributes},
-    serde_attributes, shape, transparent,
+    attributes::{EnumAttributes, VariantAttributes, only},
+    personal, serde_attributes, shape, transparent,
 };
 
 /// A variant that is written.
@@ -34,6 +34,8 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     let (kinds, other) = read_variants(data)?;
     let ident = &input.ident;
     let constants = constants(&kinds, &says, other.is_some());
+    let named = kinds.iter().map(|kind| (kind.variant, &kind.name));
+    let personal = personal::constant(input, named, says.format.as_ref())?;
     let looks = accessors(&kinds, other);
     let codec = codec(&kinds, other, &says);
     let shapes = kinds.iter().enumerate().map(|(index, kind)| {
@@ -51,6 +53,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     Ok(quote! {
         impl ::leftfold::Event for #ident {
             #constants
+            #personal
             #looks
             #codec
             fn shape(kind: usize) -> ::std::string::String {

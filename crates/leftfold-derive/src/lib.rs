@@ -8,6 +8,7 @@
 
 mod attributes;
 mod event;
+mod personal;
 mod serde_attributes;
 mod shape;
 mod snapshot;
@@ -20,7 +21,7 @@ use syn::{DeriveInput, Error, parse_macro_input};
 /// The enum must also derive serde's `Serialize` and `Deserialize`; the variant's fields become the event's data,
 /// and serde's attributes on fields are honoured. An enum whose variants are all `#[event(transparent)]` holds the events of
 /// other enums and derives nothing else. See `leftfold::Event`.
-#[proc_macro_derive(Event, attributes(event, tag))]
+#[proc_macro_derive(Event, attributes(event, personal, tag))]
 pub fn derive_event(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     expanded(event::expand, &parse_macro_input!(input as DeriveInput))
 }

@@ -113,9 +113,10 @@ fn is_opaque(field: &Field) -> Result<bool, Error> {
     Ok(opaque)
 }
 
-/// Returns the text of the tags that a field gives, in front of its name.
+/// Returns the text of the tags that a field gives, and of whose value it is, in front of its name.
 fn tags_text(attributes: &[Attribute]) -> String {
-    let tags = attributes.iter().filter(|a| a.path().is_ident("tag"));
+    let own = |a: &&Attribute| a.path().is_ident("tag") || a.path().is_ident("personal");
+    let tags = attributes.iter().filter(own);
     tags.map(|a| without_spaces(&a.meta) + " ").collect()
 }
 

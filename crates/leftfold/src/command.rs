@@ -22,6 +22,7 @@ use tracing::Instrument;
 use crate::{
     Committed, Data, EncodeError, Encoded, Event, ExecuteError, LoadError, Metadata, Store,
     causation,
+    erasure::{mark, revealed},
     event::decode::{kind_of, restore},
     load::{Ground, undecodable},
     metadata::derived_id,
@@ -176,7 +177,7 @@ impl CommandContext {
     ) -> Result<Vec<NewEvent>, ExecuteError<E>> {
         let metadata = causation::completed(&self.metadata);
         let new = |(event, nth): (&V, usize)| {
-            let encoded = encode_readable(event)?;
+            let encoded = self.encoded(event)?;
             let mut tags = event.tags()?;
             let mut id = self.store.next_id();
             if let Some(key) = key {
@@ -190,6 +191,16 @@ impl CommandContext {
             Ok(new.with_id(id).with_metadata(metadata).with_tags(tags)?)
         };
         events.iter().zip(from..).map(new).collect()
+    }
+
+    /// Encodes an event, with its personal fields marked for being sealed.
+    fn encoded<V: Event>(&self, event: &V) -> Result<Encoded, EncodeError> {
+        if V::PERSONAL.is_empty() {
+            return encode_readable(event);
+        }
+        let has_keys = self.store.erasure().is_some();
+        let encoded = revealed(|| encode_readable(event))?;
+        mark(V::PERSONAL, event.event_type(), encoded, has_keys)
     }
 
     /// Runs a command about `boundary`, whose span names `stream`.

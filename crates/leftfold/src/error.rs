@@ -1,6 +1,7 @@
 //! Errors between a value and its stored form.
 //!
-//! **Owns:** [`EncodeError`], [`DecodeError`], [`UpcastError`]. **Does not know:** streams; [`crate::LoadError`] adds the stream.
+//! **Owns:** [`EncodeError`], [`DecodeError`], [`UpcastError`]. **Does not know:** streams; [`crate::LoadError`] adds
+//! the stream.
 //! **Invariants:** the encoding library's own error is kept as the source.
 
 use leftfold_model::ContentType;
@@ -29,6 +30,15 @@ pub enum EncodeError {
         /// The decoder's error for the encoded data.
         #[source]
         source: Box<DecodeError>,
+    },
+    /// The event has personal fields, and the store has no keys to seal them.
+    #[error(
+        "event of type {event_type} has personal fields, and the store has no keys; expected a store made by \
+         `Store::with_keys`"
+    )]
+    NoKeys {
+        /// The event's type.
+        event_type: String,
     },
     /// Custom metadata uses a key that has a meaning of its own.
     #[error("custom metadata cannot have the key {key:?}; it is one of {reserved:?}")]

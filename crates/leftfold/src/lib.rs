@@ -84,6 +84,7 @@
 //! | messages to other systems | [`Outgoing`], [`Store::deliver`] |
 //! | not replaying everything each time | [`Snapshot`], [`Repository::with_snapshots`], [`Repository::with_state_cache`] |
 //! | reading and subscribing to typed events, for read models | [`Store::events`], [`EventReader`], [`Recorded`] |
+//! | personal data, and forgetting it | [`Personal`], [`Store::with_keys`], [`Store::forget`] |
 //! | several customers in one store | [`Store::tenant`] |
 //! | reads, appends and subscriptions without types | [`Store::event_store`], [`stores::EventStore`], [`model`] |
 //!
@@ -116,6 +117,7 @@ mod causes;
 mod clock;
 mod command;
 mod decide;
+mod erasure;
 mod error;
 mod event;
 mod event_reader;
@@ -146,6 +148,10 @@ pub use aggregate::{Aggregate, Created, IntoDecision, IntoEvents};
 pub use boundary::{Boundary, BoundaryError};
 pub use causes::{CausedEvent, Causes};
 pub use decide::{Decision, Model, Models};
+pub use erasure::{
+    ErasureEvent, FileKeys, ForgetError, KeyError, KeyId, KeyStore, MemoryKeys, Personal,
+    PersonalField, Subject, SubjectKey,
+};
 pub use error::{DecodeError, EncodeError, UpcastError};
 pub use event::{
     Data, Encoded, Event, EventContext, EventKind, Format, RawEvent, Recorded, UnknownEventPolicy,

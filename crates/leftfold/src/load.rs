@@ -18,7 +18,7 @@ use leftfold_model::{
 use leftfold_store::{EventStore, ReadError, StreamStatus};
 
 use crate::{
-    Aggregate, BoundaryError, DecodeError, Event, EventContext, Recorded,
+    Aggregate, BoundaryError, DecodeError, Event, EventContext, Recorded, SubjectKey,
     event::decode::{RestoreError, recorded, restore},
     panic_message,
 };
@@ -35,6 +35,8 @@ pub struct Loaded<A> {
     pub(crate) replayed: u64,
     /// Whether it began with a snapshot.
     pub(crate) from_snapshot: bool,
+    /// What a snapshot of it is to be sealed with: a key from before it was read.
+    pub(crate) snapshot_key: Option<SubjectKey>,
 }
 
 /// An event, by all its places.
@@ -63,6 +65,7 @@ impl<A: Default> Loaded<A> {
             life: Life::default(),
             replayed: 0,
             from_snapshot: false,
+            snapshot_key: None,
         }
     }
 }
@@ -371,6 +374,7 @@ pub(crate) async fn replay_after<A: Aggregate>(
         life,
         replayed: 0,
         from_snapshot: true,
+        snapshot_key: None,
     };
     let mut batches = store.read(Read::stream(stream.clone()).from_revision(last.revision));
     while let Some(batch) = batches.next().await {

@@ -83,15 +83,15 @@ impl<A: Aggregate> Repository<A> {
     /// Returns a clone whose loads begin with snapshots, and that takes snapshots as the state's `#[snapshot(...)]` says.
     ///
     /// A background task writes them. A snapshot that is missing, old, unreadable or of another program costs time and
-    /// nothing else.
+    /// nothing else. Snapshots of aggregates with personal fields are sealed as a whole, and worthless once any
+    /// subject of the store is forgotten; they are then taken again.
     #[must_use]
     pub fn with_snapshots(&self) -> Self
     where
         A: Snapshot,
     {
-        let snapshots = self.context.store.event_store().snapshots();
         Self {
-            snapshots: Some(Arc::new(Snapshotter::of(snapshots))),
+            snapshots: Some(Arc::new(Snapshotter::of(&self.context.store))),
             ..self.clone()
         }
     }
@@ -101,6 +101,8 @@ impl<A: Aggregate> Repository<A> {
     /// A command first decides on the cached state, without a read. It appends under the cached revision, so a newer event is
     /// a conflict. A rejection, or a decision on no events, is returned only after a fresh load. [`Self::load`] does not use
     /// the cache. Clones of the repository share it.
+    ///
+    /// States of aggregates with personal fields are not cached.
     ///
     /// A cache pays off where one process, or a few, execute many commands on the same aggregates.
     #[must_use]
@@ -252,6 +254,15 @@ impl<A: Aggregate> Repository<A> {
         let Some(append) = proposal.into_append(key.as_ref())? else {
             return Ok(None);
         };
+        let append = match self.context.store.erasure() {
+            None => append,
+            Some(erasure) => {
+                let sealed = erasure.seal(append).await;
+                sealed.map_err(|error| ExecuteError::Unavailable {
+                    cause: Arc::new(error),
+                })?
+            }
+        };
         let stored = self.context.store.stored_append(append);
         let stored = stored.map_err(|error| ExecuteError::Refused {
             cause: Arc::new(error),
@@ -373,7 +384,9 @@ where
         {
             let versions = committed.events.iter().map(Event::version);
             let cache = self.repository.cache.as_ref();
-            if cache.is_some() || self.turn.is_waited_for() {
+            // What is personal stays in memory no longer than a command.
+            let may_stay = A::Event::PERSONAL.is_empty();
+            if may_stay && (cache.is_some() || self.turn.is_waited_for()) {
                 let newer = advance(loaded, append.events().zip(versions), &appended);
                 match (newer, cache) {
                     (Some(newer), Some(cache)) => cache.put(self.stream, newer),

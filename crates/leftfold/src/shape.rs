@@ -10,6 +10,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::Personal;
+
 /// A type whose stored form is known. Derive it for types that stand within events or states.
 ///
 /// A type that cannot derive it, because it comes from elsewhere, is marked `#[snapshot(opaque)]` where it stands in a
@@ -178,7 +180,7 @@ macro_rules! wrapped {
         })*
     };
 }
-wrapped! { Option "Option<" ">", Vec "[" "]", VecDeque "[" "]", BTreeSet "set<" ">" }
+wrapped! { Personal "Personal<" ">", Option "Option<" ">", Vec "[" "]", VecDeque "[" "]", BTreeSet "set<" ">" }
 
 /// Serde writes what is behind a pointer.
 macro_rules! transparent {

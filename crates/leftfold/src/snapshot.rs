@@ -18,7 +18,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
 use crate::{
-    Aggregate, Event, LoadError, Loaded, Shape, Store,
+    Aggregate, Event, LoadError, Loaded, Shape, Store, SubjectKey,
+    erasure::{Erasure, open_state, revealed, seal_state},
     load::{LastEvent, replay, replay_after},
     shape_of,
 };
@@ -64,6 +65,9 @@ pub(crate) struct Snapshotter<A> {
     encode: fn(&A) -> Result<Vec<u8>, serde_json::Error>,
     decode: fn(&[u8]) -> Result<A, serde_json::Error>,
     under_way: Mutex<HashSet<StreamName>>,
+    /// Whether states may hold what is personal; they are then sealed.
+    is_personal: bool,
+    erasure: Option<Arc<Erasure>>,
 }
 
 impl<A> fmt::Debug for Snapshotter<A> {
@@ -95,12 +99,14 @@ fn fingerprint<A: Aggregate + Snapshot>() -> [u8; 16] {
 }
 
 impl<A: Aggregate> Snapshotter<A> {
-    pub(crate) fn of(kept: Arc<dyn SnapshotStore>) -> Self
+    pub(crate) fn of(store: &Store) -> Self
     where
         A: Snapshot,
     {
         Self {
-            kept,
+            kept: store.event_store().snapshots(),
+            is_personal: !A::Event::PERSONAL.is_empty(),
+            erasure: store.erasure().cloned(),
             fingerprint: fingerprint::<A>(),
             every: u64::from(A::EVERY),
             encode: serde_json::to_vec::<A>,
@@ -115,6 +121,29 @@ impl<A: Aggregate> Snapshotter<A> {
         store: &dyn EventStore,
         stream: &StreamName,
     ) -> Result<Loaded<A>, LoadError> {
+        let key = match (&self.erasure, self.is_personal) {
+            (_, false) => None,
+            (None, true) => return replay(store, stream, None).await,
+            // Before anything is read: who forgets a subject destroys this key after that of the subject.
+            (Some(erasure), true) => match erasure.snapshot_key().await {
+                Ok(key) => Some(key),
+                Err(error) => {
+                    tracing::warn!(%stream, %error, "snapshots cannot be opened");
+                    return replay(store, stream, None).await;
+                }
+            },
+        };
+        let mut loaded = self.load_with(store, stream, key.as_ref()).await?;
+        loaded.snapshot_key = key;
+        Ok(loaded)
+    }
+
+    async fn load_with(
+        &self,
+        store: &dyn EventStore,
+        stream: &StreamName,
+        key: Option<&SubjectKey>,
+    ) -> Result<Loaded<A>, LoadError> {
         let found = self.kept.load(stream).await;
         let outcome = match found {
             Err(error) => {
@@ -123,9 +152,9 @@ impl<A: Aggregate> Snapshotter<A> {
             }
             Ok(None) => "missing",
             Ok(Some(saved)) if saved.fingerprint != self.fingerprint => "of another shape",
-            Ok(Some(saved)) => match (self.decode)(&saved.state) {
-                Err(_) => "undecodable",
-                Ok(state) => match replay_after(store, stream, last(&saved), state).await? {
+            Ok(Some(saved)) => match self.decoded(&saved, stream, key) {
+                None => "undecodable",
+                Some(state) => match replay_after(store, stream, last(&saved), state).await? {
                     Some(loaded) => {
                         note("hit");
                         return Ok(loaded);
@@ -136,6 +165,33 @@ impl<A: Aggregate> Snapshotter<A> {
         };
         note(outcome);
         replay(store, stream, None).await
+    }
+
+    fn decoded(
+        &self,
+        saved: &SavedSnapshot,
+        stream: &StreamName,
+        key: Option<&SubjectKey>,
+    ) -> Option<A> {
+        let Some(key) = key else {
+            return (self.decode)(&saved.state).ok();
+        };
+        let state = open_state(key, &saved.state, stream, saved.revision.get())?;
+        (self.decode)(&state).ok()
+    }
+
+    /// Encodes a state, sealed if it may hold what is personal. `Err`: why not.
+    fn encoded(&self, stream: &StreamName, loaded: &Loaded<A>) -> Result<Vec<u8>, String> {
+        if !self.is_personal {
+            return (self.encode)(&loaded.state).map_err(|error| error.to_string());
+        }
+        let key = loaded
+            .snapshot_key
+            .as_ref()
+            .ok_or("the store has no keys")?;
+        let revision = loaded.revision().unwrap_or_default().get();
+        let state = revealed(|| (self.encode)(&loaded.state)).map_err(|error| error.to_string())?;
+        seal_state(key, &state, stream, revision).map_err(|error| error.to_string())
     }
 
     /// Whether enough events were read that a snapshot is worth its while.
@@ -172,7 +228,7 @@ impl<A: Aggregate> Snapshotter<A> {
         let Some(last) = loaded.last else {
             return false;
         };
-        let state = match (self.encode)(&loaded.state) {
+        let state = match self.encoded(stream, loaded) {
             Ok(state) => state,
             Err(error) => {
                 tracing::warn!(%stream, %error, "no snapshot: the state cannot be encoded");

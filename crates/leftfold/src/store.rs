@@ -13,14 +13,17 @@ use leftfold_store::{
 
 use crate::{
     Aggregate, Committed, Decision, Event, EventReader, ExecuteError, Follow, IntoDecision,
-    Listener, Live, LiveProjection, ModelRef, Models, Participants, Project, Projection,
+    KeyStore, Listener, Live, LiveProjection, ModelRef, Models, Participants, Project, Projection,
     Repository, UnitOfWork,
+    erasure::{Erasure, SealingStore},
     stream_queue::{StreamQueues, Turn},
 };
 
 /// An event store of any kind. Cheap to clone; clones are the same store.
 #[derive(Clone)]
 pub struct Store {
+    /// The store below tenants and sealing.
+    base: Arc<dyn EventStore>,
     inner: Arc<dyn EventStore>,
     ids: Arc<dyn Fn() -> EventId + Send + Sync>,
     queues: Arc<StreamQueues>,
@@ -28,6 +31,8 @@ pub struct Store {
     tenant: Arc<str>,
     /// The tenants that this store is within, the outermost first.
     tenants: Vec<Arc<TenantStore>>,
+    /// What seals and opens personal fields; `inner` is then within it.
+    erasure: Option<Arc<Erasure>>,
 }
 
 impl fmt::Debug for Store {
@@ -109,7 +114,8 @@ impl Store {
 
     /// Returns the repository of an aggregate.
     ///
-    /// A program does not compile if [`Aggregate::CATEGORY`] is empty or contains a `-`, because a stream's category is its name
+    /// A program does not compile if [`Aggregate::CATEGORY`] is empty or contains a `-`, because a stream's category is
+    /// its name
     /// up to the first one.
     ///
     /// ```compile_fail,E0080
@@ -239,15 +245,54 @@ impl Store {
     pub fn tenant(&self, name: &str) -> Result<Self, InvalidTenantName> {
         let name = TenantName::new(name)?;
         let prefix = format!("{}{}", self.tenant, name.stored_prefix());
-        let tenant = Arc::new(TenantStore::new(Arc::clone(&self.inner), name));
+        let below: Option<Arc<dyn EventStore>> =
+            self.tenants.last().map(|outer| Arc::clone(outer) as _);
+        let below = below.unwrap_or_else(|| Arc::clone(&self.base));
+        let tenant = Arc::new(TenantStore::new(below, name));
         let inner: Arc<dyn EventStore> = Arc::clone(&tenant) as _;
         let outer = self.tenants.iter().cloned();
-        Ok(Self {
+        let within = Self {
             tenant: prefix.into(),
             tenants: outer.chain([tenant]).collect(),
             inner,
+            erasure: None,
             ..self.clone()
+        };
+        Ok(match &self.erasure {
+            Some(erasure) => within.with_shared_keys(erasure.keys()),
+            None => within,
         })
+    }
+
+    /// Seals personal fields of events ([`crate::Personal`]) under keys of their subjects, which are kept in `keys`.
+    ///
+    /// Give every process that uses the store the keys, and keep them apart from the log. Tenants of the store have
+    /// keys of their own
+    /// in it.
+    #[must_use]
+    pub fn with_keys(self, keys: impl KeyStore) -> Self {
+        self.with_shared_keys(Arc::new(keys))
+    }
+
+    fn with_shared_keys(self, keys: Arc<dyn KeyStore>) -> Self {
+        let erasure = Arc::new(Erasure::new(keys, Arc::clone(&self.tenant)));
+        let unsealed: Arc<dyn EventStore> = match self.tenants.last() {
+            Some(tenant) => Arc::clone(tenant) as _,
+            None => Arc::clone(&self.base),
+        };
+        let sealing = SealingStore {
+            inner: unsealed,
+            erasure: Arc::clone(&erasure),
+        };
+        Self {
+            inner: Arc::new(sealing),
+            erasure: Some(erasure),
+            ..self
+        }
+    }
+
+    pub(crate) fn erasure(&self) -> Option<&Arc<Erasure>> {
+        self.erasure.as_ref()
     }
 
     /// Returns the underlying store, for reads and appends without types.
@@ -293,11 +338,13 @@ const fn check_category(category: &str) {
 impl From<Arc<dyn EventStore>> for Store {
     fn from(inner: Arc<dyn EventStore>) -> Self {
         Self {
+            base: Arc::clone(&inner),
             inner,
             ids: Arc::new(EventId::fresh),
             queues: Arc::default(),
             tenant: Arc::default(),
             tenants: Vec::new(),
+            erasure: None,
         }
     }
 }

@@ -19,7 +19,7 @@ pub use decode::Recorded;
 pub use raw::RawEvent;
 pub use upcast::{UpcastEvent, Upcasters};
 
-use crate::{DecodeError, EncodeError};
+use crate::{DecodeError, EncodeError, PersonalField};
 
 /// The events of an aggregate or of a decision: an enum with one variant per kind of event. Derive it.
 ///
@@ -52,6 +52,8 @@ use crate::{DecodeError, EncodeError};
 /// | `#[event(other)]` | the last variant, of one [`RawEvent`] | takes events of types that no variant names |
 /// | `#[event(transparent)]` | every variant, each of one enum of events | has the events of all these enums |
 /// | `#[tag("owner")]` | a field | the event carries the tag `owner:` followed by the field's text |
+/// | `#[personal(subject = "guest")]` | a field of type [`crate::Personal`] | sealed for the subject that the field `guest` names |
+/// | `#[personal(subject = "guest", id = "booked_by")]` | as before | the field `booked_by` names the subject |
 /// | `#[event(upcast = function)]` | the enum | `fn() -> Upcasters`: what old shapes become |
 /// | `#[event(unknown = "skip")]` | the enum | events of unknown types are skipped; unless said they are an error |
 /// | `#[event(format = "cbor")]` | the enum | how data is encoded: `json` unless said; or `messagepack`, `cbor` by feature |
@@ -91,6 +93,8 @@ use crate::{DecodeError, EncodeError};
 pub trait Event: Sized + Send + Sync + 'static {
     /// The kinds of events this program writes, in the order of the variants.
     const KINDS: &'static [EventKind];
+    /// The personal fields of all kinds; their values are sealed before they are stored.
+    const PERSONAL: &'static [PersonalField] = &[];
     /// The policy for a stored event of an unknown type.
     const UNKNOWN: UnknownEventPolicy;
 

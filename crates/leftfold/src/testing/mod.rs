@@ -26,7 +26,7 @@ use leftfold_model::{
     ErrorChain, EventId, EventType, Position, RecordedEvent, Revision, StreamName, Tag, Timestamp,
 };
 
-use crate::{Event, Metadata, command::encode_readable};
+use crate::{Event, Metadata, command::encode_readable, erasure::revealed};
 
 /// An event as a store would keep it at this place.
 fn stored<V: Event>(event: &V, place: u64) -> RecordedEvent {
@@ -46,7 +46,8 @@ fn stored_with<V: Event>(event: &V, place: u64, metadata: &Metadata) -> Recorded
             ErrorChain(error)
         )
     };
-    let encoded = encode_readable(event).unwrap_or_else(|error| fail("cannot be encoded", &error));
+    let encoded = revealed(|| encode_readable(event));
+    let encoded = encoded.unwrap_or_else(|error| fail("cannot be encoded", &error));
     let event_type = EventType::new(event.event_type())
         .unwrap_or_else(|error| fail("has no valid type", &error));
     let mut tags: Vec<Tag> = event

@@ -8,6 +8,7 @@
 mod account;
 mod blocks;
 mod decisions;
+mod erasure;
 mod inline;
 mod listeners;
 mod messages;

@@ -15,6 +15,7 @@ mod contention;
 mod contexts;
 mod decide;
 mod deletion;
+mod erasure;
 mod execute;
 mod faulty;
 mod fixtures;

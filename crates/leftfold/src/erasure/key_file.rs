@@ -1,0 +1,270 @@
+//! Keys in a file.
+//!
+//! **Owns:** [`FileKeys`]: the file, and replacing it so that no copy of a destroyed key stays in it.
+//! **Does not know:** what a key seals.
+//! **Invariants:** a key is durable before it is returned; `destroy` returns after the file was replaced by one that never held
+//! the key; the old file is overwritten before it is removed; the file is readable by its owner alone.
+
+use std::{
+    fmt,
+    io::{Seek, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_util::future::BoxFuture;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::keys::{KeyError, KeyId, KeyStore, Subject, SubjectKey};
+
+type SubjectRow<'a> = (&'a str, &'a str, &'a str);
+
+/// Name and secret of a key, by its subject.
+const KEYS: TableDefinition<'_, SubjectRow<'_>, (KeyId, [u8; 32])> = TableDefinition::new("keys");
+/// The secret of a key, by its name.
+const SECRETS: TableDefinition<'_, KeyId, [u8; 32]> = TableDefinition::new("secrets");
+
+/// Keys in a file of their own, on a disk or in a directory apart from the log's. One process at a time can have it open.
+///
+/// # Cost
+/// The first event of a subject costs a durable write. `destroy` writes the file again: about 150 bytes for each subject.
+#[derive(Clone)]
+pub struct FileKeys {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    /// `None` after the file could not be replaced: what stands there is then uncertain.
+    database: Mutex<Option<Database>>,
+}
+
+impl fmt::Debug for FileKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FileKeys").field(&self.shared.path).finish()
+    }
+}
+
+fn unavailable(error: impl fmt::Display) -> KeyError {
+    KeyError::Unavailable {
+        reason: error.to_string(),
+    }
+}
+
+impl FileKeys {
+    /// Opens the file, creating it if it is absent.
+    ///
+    /// # Errors
+    /// [`KeyError::Unavailable`]: in use by another process, damaged, or refused by the system.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, KeyError> {
+        let path = path.into();
+        let opened = tokio::task::spawn_blocking(move || {
+            remove_if_exists(&replacement(&path))?;
+            let database = create(&path)?;
+            let database = Mutex::new(Some(database));
+            Ok(Self {
+                shared: Arc::new(Shared { path, database }),
+            })
+        });
+        opened.await.map_err(unavailable)?
+    }
+
+    /// Runs `work` on the file, on a thread that may wait for the disk.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path, &mut Option<Database>) -> Result<T, KeyError> + Send + 'static,
+    ) -> Result<T, KeyError> {
+        let shared = Arc::clone(&self.shared);
+        let done = tokio::task::spawn_blocking(move || {
+            let database = shared.database.lock();
+            work(
+                &shared.path,
+                &mut database.unwrap_or_else(PoisonError::into_inner),
+            )
+        });
+        done.await.map_err(unavailable)?
+    }
+}
+
+fn opened(database: &Option<Database>) -> Result<&Database, KeyError> {
+    let lost = "the file could not be replaced; open it again";
+    database.as_ref().ok_or_else(|| unavailable(lost))
+}
+
+fn replacement(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+/// Opens the file for its owner alone.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "keys are apart from the log, and not part of what is simulated"
+)]
+fn open_private(path: &Path) -> Result<std::fs::File, KeyError> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(unavailable)
+}
+
+fn create(path: &Path) -> Result<Database, KeyError> {
+    let file = open_private(path)?;
+    let database = Database::builder().create_file(file).map_err(unavailable)?;
+    let write = database.begin_write().map_err(unavailable)?;
+    write.open_table(KEYS).map_err(unavailable)?;
+    write.open_table(SECRETS).map_err(unavailable)?;
+    write.commit().map_err(unavailable)?;
+    Ok(database)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "keys are apart from the log, and not part of what is simulated"
+)]
+fn remove_if_exists(path: &Path) -> Result<(), KeyError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unavailable(error)),
+        _ => Ok(()),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "keys are apart from the log, and not part of what is simulated"
+)]
+fn rename(from: &Path, to: &Path) -> Result<(), KeyError> {
+    std::fs::rename(from, to).map_err(unavailable)?;
+    #[cfg(unix)]
+    {
+        let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = std::fs::File::open(directory.unwrap_or(Path::new(".")));
+        directory
+            .and_then(|open| open.sync_all())
+            .map_err(unavailable)?;
+    }
+    Ok(())
+}
+
+/// Overwrites what the file held.
+fn overwrite(mut file: std::fs::File) -> std::io::Result<()> {
+    let mut left = file.metadata()?.len();
+    file.rewind()?;
+    let zeros = [0; 64 * 1_024];
+    while left > 0 {
+        let part = zeros.get(..usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len()));
+        let part = part.unwrap_or(&zeros);
+        file.write_all(part)?;
+        left -= part.len() as u64;
+    }
+    file.sync_all()
+}
+
+fn row(subject: &Subject) -> SubjectRow<'_> {
+    (&subject.tenant, &subject.kind, &subject.id)
+}
+
+fn existing(database: &Database, subject: &Subject) -> Result<Option<SubjectKey>, KeyError> {
+    let read = database.begin_read().map_err(unavailable)?;
+    let table = read.open_table(KEYS).map_err(unavailable)?;
+    let found = table.get(row(subject)).map_err(unavailable)?;
+    Ok(found.map(|found| {
+        let (id, secret) = found.value();
+        SubjectKey { id, secret }
+    }))
+}
+
+fn add(database: &Database, subject: &Subject, key: &SubjectKey) -> Result<(), KeyError> {
+    let write = database.begin_write().map_err(unavailable)?;
+    {
+        let mut keys = write.open_table(KEYS).map_err(unavailable)?;
+        let value = (key.id, key.secret);
+        keys.insert(row(subject), value).map_err(unavailable)?;
+        let mut secrets = write.open_table(SECRETS).map_err(unavailable)?;
+        secrets.insert(key.id, key.secret).map_err(unavailable)?;
+    }
+    write.commit().map_err(unavailable)
+}
+
+/// Writes all keys but one to a new file.
+fn copy_without(database: &Database, subject: &Subject, to: &Path) -> Result<Database, KeyError> {
+    remove_if_exists(to)?;
+    let copy = create(to)?;
+    let read = database.begin_read().map_err(unavailable)?;
+    let from = read.open_table(KEYS).map_err(unavailable)?;
+    let write = copy.begin_write().map_err(unavailable)?;
+    {
+        let mut keys = write.open_table(KEYS).map_err(unavailable)?;
+        let mut secrets = write.open_table(SECRETS).map_err(unavailable)?;
+        for entry in from.iter().map_err(unavailable)? {
+            let (of, key) = entry.map_err(unavailable)?;
+            if of.value() != row(subject) {
+                let (id, secret) = key.value();
+                keys.insert(of.value(), (id, secret)).map_err(unavailable)?;
+                secrets.insert(id, secret).map_err(unavailable)?;
+            }
+        }
+    }
+    write.commit().map_err(unavailable)?;
+    Ok(copy)
+}
+
+impl KeyStore for FileKeys {
+    fn key<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<SubjectKey, KeyError>> {
+        let subject = subject.clone();
+        Box::pin(self.with(move |_, database| {
+            let database = opened(database)?;
+            if let Some(key) = existing(database, &subject)? {
+                return Ok(key);
+            }
+            let key = SubjectKey::random()?;
+            add(database, &subject, &key)?;
+            Ok(key)
+        }))
+    }
+
+    fn existing<'a>(
+        &'a self,
+        subject: &'a Subject,
+    ) -> BoxFuture<'a, Result<Option<SubjectKey>, KeyError>> {
+        let subject = subject.clone();
+        Box::pin(self.with(move |_, database| existing(opened(database)?, &subject)))
+    }
+
+    fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<SubjectKey>, KeyError>> {
+        let ids = ids.to_vec();
+        Box::pin(self.with(move |_, database| {
+            let read = opened(database)?.begin_read().map_err(unavailable)?;
+            let secrets = read.open_table(SECRETS).map_err(unavailable)?;
+            let mut found = Vec::new();
+            for id in ids {
+                if let Some(secret) = secrets.get(id).map_err(unavailable)? {
+                    let secret = secret.value();
+                    found.push(SubjectKey { id, secret });
+                }
+            }
+            Ok(found)
+        }))
+    }
+
+    fn destroy<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<(), KeyError>> {
+        let subject = subject.clone();
+        Box::pin(self.with(move |path, database| {
+            let old = opened(database)?;
+            if existing(old, &subject)?.is_none() {
+                return Ok(());
+            }
+            let beside = replacement(path);
+            let copy = copy_without(old, &subject, &beside)?;
+            let bytes = open_private(path)?;
+            // From here on the old file is no longer the one to use, whatever fails.
+            *database = None;
+            rename(&beside, path)?;
+            overwrite(bytes).map_err(unavailable)?;
+            *database = Some(copy);
+            Ok(())
+        }))
+    }
+}

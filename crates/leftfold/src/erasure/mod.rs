@@ -1,0 +1,70 @@
+//! Erasure of personal data: fields that are sealed with a key per subject, and forgotten by destroying the key.
+//!
+//! **Owns:** [`Personal`], keys, sealing, and forgetting. **Does not know:** how a store works, what an application
+//! keeps elsewhere.
+//! **Invariants:** no personal value is stored in clear; keys are apart from the log; after a key is destroyed nothing
+//! opens what it
+//! sealed.
+//! **Reading order:** `personal`, `keys`, `seal`, `sealing_store`, `forget`.
+
+mod forget;
+mod key_file;
+mod keys;
+mod personal;
+mod seal;
+mod sealing_store;
+
+pub use self::{
+    forget::{ErasureEvent, ForgetError},
+    key_file::FileKeys,
+    keys::{KeyError, KeyId, KeyStore, MemoryKeys, Subject, SubjectKey},
+    personal::Personal,
+    seal::PersonalField,
+};
+pub(crate) use self::{
+    personal::revealed,
+    sealing_store::{Erasure, SealingStore, open_state, seal_state},
+};
+
+use crate::{EncodeError, Encoded};
+
+/// Marks the personal fields of an event for being sealed.
+///
+/// # Errors
+/// [`EncodeError::NoKeys`], or [`EncodeError::Data`] if a field does not name a subject.
+pub(crate) fn mark(
+    fields: &[PersonalField],
+    event_type: &str,
+    mut encoded: Encoded,
+    has_keys: bool,
+) -> Result<Encoded, EncodeError> {
+    let own: Vec<_> = fields
+        .iter()
+        .copied()
+        .filter(|f| f.event_type == event_type)
+        .collect();
+    if own.is_empty() {
+        return Ok(encoded);
+    }
+    if !has_keys {
+        return Err(EncodeError::NoKeys {
+            event_type: event_type.to_owned(),
+        });
+    }
+    let invalid = |source| EncodeError::Data {
+        event_type: event_type.to_owned(),
+        source,
+    };
+    let parsed: Result<seal::Fields, _> = serde_json::from_slice(&encoded.data);
+    let mut parsed = parsed.map_err(|error| invalid(error.into()))?;
+    let marked = parsed.mark(&own);
+    marked.map_err(|field| {
+        invalid(format!("field {field} names no subject: expected a text or a number").into())
+    })?;
+    encoded.data = parsed.to_json();
+    if seal::holds_plain(&encoded.data) {
+        let message = "a personal value stands in a field that is not marked #[personal]";
+        return Err(invalid(message.into()));
+    }
+    Ok(encoded)
+}
