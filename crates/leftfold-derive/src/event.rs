@@ -13,7 +13,7 @@ use syn::{
 };
 
 use crate::{
-    attributes::{EnumAttributes, VariantAttributes, only},
+    attributes::{EnumAttributes, VariantAttributes},
     personal, serde_attributes, shape, transparent,
 };
 
