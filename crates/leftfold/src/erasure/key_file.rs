@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 
 use super::keys::{KeyError, KeyId, KeyStore, Subject, SubjectKey};
 
@@ -112,7 +112,10 @@ fn open_private(path: &Path) -> Result<std::fs::File, KeyError> {
 
 fn create(path: &Path) -> Result<Database, KeyError> {
     let file = open_private(path)?;
-    let database = Database::builder().create_file(file).map_err(unavailable)?;
+    let file = FileBackend::new(file).map_err(unavailable)?;
+    let database = Database::builder()
+        .create_with_backend(file)
+        .map_err(unavailable)?;
     let write = database.begin_write().map_err(unavailable)?;
     write.open_table(KEYS).map_err(unavailable)?;
     write.open_table(SECRETS).map_err(unavailable)?;

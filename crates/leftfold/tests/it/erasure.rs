@@ -482,13 +482,12 @@ enum Unmarked {
 #[tokio::test]
 async fn a_personal_value_where_it_is_not_sealed_is_refused() {
     let store = Store::memory().with_keys(MemoryKeys::new());
-    let refused = store
-        .repository::<Slip>()
-        .execute("1", |_| Careless::Nested {
-            guest: "g1".into(),
-            name: Personal::new("a".into()),
-            others: vec![Personal::new("b".into())],
-        });
+    let slips = store.repository::<Slip>();
+    let refused = slips.execute("1", |_| Careless::Nested {
+        guest: "g1".into(),
+        name: Personal::new("a".into()),
+        others: vec![Personal::new("b".into())],
+    });
     let refused = format!("{:?}", refused.await.unwrap_err());
     assert!(refused.contains("not marked"), "{refused}");
     assert!(serde_json::to_string(&Personal::new(NAME)).is_err());
