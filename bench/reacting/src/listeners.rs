@@ -58,7 +58,7 @@ pub(crate) async fn does_nothing(store: &Store) -> anyhow::Result<f64> {
     }
     let begun = Instant::now();
     let listener = store.follow(Nothing).spawn();
-    listener.caught_up(head).await?;
+    listener.wait_for(head).await?;
     listener.stop().await?;
     Ok(head.get() as f64 / begun.elapsed().as_secs_f64())
 }
@@ -82,7 +82,7 @@ pub(crate) async fn waits(workers: usize) -> anyhow::Result<f64> {
     deposits(&store, EVENTS).await?;
     let begun = Instant::now();
     let listener = store.follow(Waiting).parallel(workers).spawn();
-    listener.caught_up(Position::new(EVENTS)).await?;
+    listener.wait_for(Position::new(EVENTS)).await?;
     let elapsed = begun.elapsed().as_secs_f64();
     listener.stop().await?;
     Ok(EVENTS as f64 / elapsed)

@@ -130,7 +130,7 @@ pub(crate) async fn append_to_seen(file: &Path) -> anyhow::Result<(f64, f64)> {
     let store = Store::open(directory.path()).await?;
     let view = SqliteView::open(pool(file).await?).await?;
     let projection = store.project(Deposits, view).spawn();
-    projection.caught_up().await?;
+    projection.ready().await?;
     let accounts = store.repository::<Account>();
     let mut row = Row::default();
     for _ in 0..300 {

@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use crate::{
-    TransportError,
+    RpcError,
     backoff::Backoff,
     call::ConnectionPool,
     connection::Connection,
@@ -75,7 +75,7 @@ impl Writer {
         log: &mut AttemptLog,
     ) -> Result<Appended, AppendError> {
         let closed = || AppendError::Unavailable {
-            cause: TransportError::Closed.cause(),
+            cause: RpcError::Closed.cause(),
         };
         let mut backoff = Backoff::of(&self.pool.options);
         loop {
@@ -92,7 +92,7 @@ impl Writer {
                 }
                 SendOutcome::Failed(ErrorDetail {
                     kind: Some(Kind::ShuttingDown(_)),
-                }) => log.last_error = Some(TransportError::ShuttingDown.cause()),
+                }) => log.last_error = Some(RpcError::ShuttingDown.cause()),
                 SendOutcome::Failed(failure) => {
                     return Err(log.conclude(status::append_error(failure)));
                 }
@@ -130,7 +130,7 @@ impl Writer {
         }
         received
             .await
-            .unwrap_or_else(|_| SendOutcome::Lost(TransportError::Closed.cause()))
+            .unwrap_or_else(|_| SendOutcome::Lost(RpcError::Closed.cause()))
     }
 
     /// Acquires a permit for an append in flight; `None` if the client is closed.
@@ -185,9 +185,9 @@ impl Writer {
         let unavailable = |cause| AppendError::Unavailable { cause };
         let after = self.pool.options.append_timeout;
         let permit = match timeout(after, self.in_flight()).await {
-            Ok(permit) => permit.ok_or_else(|| unavailable(TransportError::Closed.cause()))?,
+            Ok(permit) => permit.ok_or_else(|| unavailable(RpcError::Closed.cause()))?,
             Err(_) => {
-                let timeout = TransportError::Timeout { after, cause: None };
+                let timeout = RpcError::Timeout { after, cause: None };
                 return Err(unavailable(timeout.cause()));
             }
         };
@@ -202,10 +202,10 @@ impl Writer {
             }
             Ok(Err(status)) => match StatusKind::of(status, &self.pool.address) {
                 StatusKind::Store(failure) => Err(status::append_error(failure)),
-                StatusKind::ShuttingDown => Err(unavailable(TransportError::ShuttingDown.cause())),
+                StatusKind::ShuttingDown => Err(unavailable(RpcError::ShuttingDown.cause())),
                 StatusKind::Rejected(cause) | StatusKind::NoResponse(cause) => unknown(cause),
             },
-            Err(_) => unknown(TransportError::Timeout { after, cause: None }.cause()),
+            Err(_) => unknown(RpcError::Timeout { after, cause: None }.cause()),
         }
     }
 }
@@ -261,7 +261,7 @@ impl AttemptLog {
 
     fn out_of_time(self, after: std::time::Duration) -> AppendError {
         let withdrawn = self.attempt.is_none_or(|attempt| attempt.withdraw());
-        let cause = TransportError::Timeout {
+        let cause = RpcError::Timeout {
             after,
             cause: self.unknown.clone().or(self.last_error),
         }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 
 use crate::{
-    ClientOptions, TransportError,
+    ClientOptions, RpcError,
     backoff::Backoff,
     connection::{Connection, StoreStub},
     status::{self, StatusKind},
@@ -91,16 +91,14 @@ impl ConnectionPool {
             let mut backoff = Backoff::of(&self.options);
             loop {
                 let Some(connection) = self.next() else {
-                    return Err(CallError::Rejected(TransportError::Closed.cause()));
+                    return Err(CallError::Rejected(RpcError::Closed.cause()));
                 };
                 match call(connection.calls.clone()).await {
                     Ok(response) => return Ok(response.into_inner()),
                     Err(status) => match StatusKind::of(status, &self.address) {
                         StatusKind::Store(failure) => return Err(CallError::Store(failure)),
                         StatusKind::Rejected(cause) => return Err(CallError::Rejected(cause)),
-                        StatusKind::ShuttingDown => {
-                            latest = Some(TransportError::ShuttingDown.cause())
-                        }
+                        StatusKind::ShuttingDown => latest = Some(RpcError::ShuttingDown.cause()),
                         StatusKind::NoResponse(cause) => latest = Some(cause),
                     },
                 }
@@ -110,14 +108,14 @@ impl ConnectionPool {
         let answered = tokio::select! {
             biased;
             () = self.closed.cancelled() => {
-                return Err(CallError::Rejected(TransportError::Closed.cause()));
+                return Err(CallError::Rejected(RpcError::Closed.cause()));
             }
             answered = timeout(after, attempts) => answered,
         };
         answered.unwrap_or_else(|_| {
             let cause = latest;
             Err(CallError::Timeout(
-                TransportError::Timeout { after, cause }.cause(),
+                RpcError::Timeout { after, cause }.cause(),
             ))
         })
     }
@@ -154,10 +152,7 @@ impl ConnectionPool {
     pub(crate) async fn check_log(&self, seen: Position) -> Result<(), ReadError> {
         let head = self.head().await?;
         if head < seen {
-            return Err(status::unreadable(TransportError::LogMismatch {
-                head,
-                seen,
-            }));
+            return Err(status::unreadable(RpcError::LogMismatch { head, seen }));
         }
         Ok(())
     }

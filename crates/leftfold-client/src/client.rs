@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::{
-    ClientOptions, ConnectError, TransportError,
+    ClientOptions, ConnectError, RpcError,
     address::Address,
     append::Writer,
     backoff::Backoff,
@@ -161,10 +161,10 @@ async fn describe(
         Ok(Ok(described)) => return Ok(described.into_inner()),
         Ok(Err(status)) => match StatusKind::of(status, address) {
             StatusKind::Store(failure) => Arc::new(status::read_error(failure)),
-            StatusKind::ShuttingDown => TransportError::ShuttingDown.cause(),
+            StatusKind::ShuttingDown => RpcError::ShuttingDown.cause(),
             StatusKind::Rejected(cause) | StatusKind::NoResponse(cause) => cause,
         },
-        Err(_) => TransportError::Timeout {
+        Err(_) => RpcError::Timeout {
             after: options.connect_timeout,
             cause: None,
         }

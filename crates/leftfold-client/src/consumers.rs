@@ -15,7 +15,7 @@ use leftfold_store::consumers::{
 use tonic::{Response, Status};
 
 use crate::{
-    TransportError,
+    RpcError,
     call::{CallError, ConnectionPool},
     connection::StoreStub,
     status,
@@ -267,7 +267,7 @@ impl Consumers for RemoteConsumers {
 
 fn not_understood(what: &str) -> ConsumerError {
     ConsumerError::Unavailable {
-        cause: TransportError::not_understood(what).cause(),
+        cause: RpcError::not_understood(what).cause(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Decoding messages into the contract's values.
 //!
 //! **Owns:** the validation of responses. **Does not know:** calls.
-//! **Invariants:** an invalid response is [`TransportError::InvalidResponse`], never a panic and never an invalid value.
+//! **Invariants:** an invalid response is [`RpcError::InvalidResponse`], never a panic and never an invalid value.
 
 use leftfold_model::{
     Append, Appended, ContentType, EventType, ExpectedRevision, ModelError, Position,
@@ -16,9 +16,9 @@ use leftfold_store::{
 };
 use uuid::Uuid;
 
-use crate::TransportError;
+use crate::RpcError;
 
-type Decoded<T> = Result<T, TransportError>;
+type Decoded<T> = Result<T, RpcError>;
 
 pub(crate) fn expected(expected: wire::Expected) -> ExpectedRevision {
     match expected.kind {
@@ -47,7 +47,7 @@ fn placed(
 ) -> Decoded<Appended> {
     if streams.len() != answer.revisions.len() {
         let (streams, revisions) = (streams.len(), answer.revisions.len());
-        return Err(TransportError::not_understood(format!(
+        return Err(RpcError::not_understood(format!(
             "{revisions} revisions for {streams} writes"
         )));
     }
@@ -61,7 +61,7 @@ fn placed(
 }
 
 fn names<T>(parsed: Result<Vec<T>, ModelError>) -> Decoded<Vec<T>> {
-    parsed.map_err(|error| TransportError::not_understood(error.to_string()))
+    parsed.map_err(|error| RpcError::not_understood(error.to_string()))
 }
 
 pub(crate) fn read_batch(batch: wire::ReadBatch) -> Decoded<ReadBatch> {
@@ -122,7 +122,7 @@ fn named<T: Clone>(names: &[T], index: u32, what: &str) -> Decoded<T> {
         .ok()
         .and_then(|index| names.get(index));
     name.cloned().ok_or_else(|| {
-        TransportError::not_understood(format!(
+        RpcError::not_understood(format!(
             "an event has {what} number {index}, of {}",
             names.len()
         ))
@@ -133,7 +133,7 @@ fn content_type(code: i32) -> Decoded<ContentType> {
     u8::try_from(code)
         .ok()
         .and_then(ContentType::from_code)
-        .ok_or_else(|| TransportError::not_understood(format!("an event has content type {code}")))
+        .ok_or_else(|| RpcError::not_understood(format!("an event has content type {code}")))
 }
 
 pub(crate) fn state(answer: wire::StateResponse) -> Decoded<StreamState> {
@@ -143,7 +143,7 @@ pub(crate) fn state(answer: wire::StateResponse) -> Decoded<StreamState> {
         Status::Deleted => StreamStatus::Deleted,
         Status::Tombstoned => StreamStatus::Tombstoned,
         Status::Unspecified => {
-            return Err(TransportError::not_understood("a stream without a status"));
+            return Err(RpcError::not_understood("a stream without a status"));
         }
     };
     Ok(StreamState::new(
@@ -157,7 +157,7 @@ pub(crate) fn state(answer: wire::StateResponse) -> Decoded<StreamState> {
 pub(crate) fn listing(listing: wire::Listing) -> Decoded<Vec<StreamInfo>> {
     let info = |listed: wire::StreamEntry| {
         let stream = StreamName::new(listed.stream)
-            .map_err(|error| TransportError::not_understood(error.to_string()))?;
+            .map_err(|error| RpcError::not_understood(error.to_string()))?;
         Ok(StreamInfo {
             stream,
             events: listed.events,
@@ -188,10 +188,11 @@ pub(crate) fn progress(told: &wire::ScavengeProgress) -> ScavengeProgress {
 }
 
 pub(crate) fn snapshot(snapshot: wire::Snapshot) -> Decoded<SavedSnapshot> {
-    let fingerprint =
-        snapshot.fingerprint.as_ref().try_into().map_err(|_| {
-            TransportError::not_understood("a snapshot's fingerprint has not 16 bytes")
-        })?;
+    let fingerprint = snapshot
+        .fingerprint
+        .as_ref()
+        .try_into()
+        .map_err(|_| RpcError::not_understood("a snapshot's fingerprint has not 16 bytes"))?;
     Ok(SavedSnapshot {
         revision: Revision::new(snapshot.revision),
         position: Position::new(snapshot.position),

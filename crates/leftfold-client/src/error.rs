@@ -1,6 +1,6 @@
 //! Errors between a client and its server.
 //!
-//! **Owns:** [`ConnectError`], [`TransportError`]. **Does not know:** the contract's errors, which carry these as causes.
+//! **Owns:** [`ConnectError`], [`RpcError`]. **Does not know:** the contract's errors, which carry these as causes.
 //! **Invariants:** messages name the address and never a password.
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
@@ -52,7 +52,7 @@ pub enum ConnectError {
 /// The cause of an unavailable store or an unknown outcome, if the store is a server.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
-pub enum TransportError {
+pub enum RpcError {
     /// The connection failed, or there was none.
     #[error("no connection to {address}")]
     Connection {
@@ -111,7 +111,7 @@ pub enum TransportError {
     Closed,
 }
 
-impl TransportError {
+impl RpcError {
     pub(crate) fn not_understood(what: impl Into<String>) -> Self {
         Self::InvalidResponse { what: what.into() }
     }

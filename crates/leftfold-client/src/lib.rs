@@ -33,5 +33,5 @@ mod subscribe;
 pub use access::{AccessCallError, AccessClient, CreatedApiKey, RemoteApiKey, RemoteUser};
 pub use client::Client;
 pub use credentials::Credentials;
-pub use error::{ConnectError, TransportError};
+pub use error::{ConnectError, RpcError};
 pub use options::ClientOptions;

@@ -240,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_of_one_stream_is_not_resumed_once_it_gave_something() {
-        let lost = || StatusKind::NoResponse(crate::TransportError::ShuttingDown.cause());
+        let lost = || StatusKind::NoResponse(crate::RpcError::ShuttingDown.cause());
         let mut fresh = reading(Read::stream(StreamName::new("a").unwrap()));
         assert!(fresh.lost(lost()).await.is_ok());
         fresh.within(batch(&[1], 1));

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::Streaming;
 
 use crate::{
-    TransportError,
+    RpcError,
     backoff::Backoff,
     connection::{LastError, StoreStub},
     queued_append::{QueuedAppend, SendOutcome},
@@ -100,7 +100,7 @@ impl Sender {
                     self.backoff.reset();
                     self.last_error.set(None);
                     if open.hear(answers) {
-                        break TransportError::ShuttingDown.cause();
+                        break RpcError::ShuttingDown.cause();
                     }
                 }
                 Step::Append(item) => self.send(&mut open, *item),
@@ -135,13 +135,13 @@ impl Sender {
             biased;
             heard = incoming.message() => match heard {
                 Ok(Some(answers)) => Step::Answers(answers),
-                Ok(None) => Step::Over(TransportError::ShuttingDown.cause()),
+                Ok(None) => Step::Over(RpcError::ShuttingDown.cause()),
                 Err(status) => Step::Over(said(StatusKind::of(status, &self.address))),
             },
             next = next => match next {
                 Some(Some(item)) => Step::Append(Box::new(item)),
                 Some(None) => Step::Unwanted,
-                None => Step::Over(TransportError::ShuttingDown.cause()),
+                None => Step::Over(RpcError::ShuttingDown.cause()),
             },
         }
     }
@@ -182,7 +182,7 @@ impl Open {
                 Some(Outcome::Appended(appended)) => SendOutcome::Appended(appended),
                 Some(Outcome::Error(failure)) => SendOutcome::Failed(failure),
                 None => SendOutcome::Lost(
-                    TransportError::not_understood("an answer without an outcome").cause(),
+                    RpcError::not_understood("an answer without an outcome").cause(),
                 ),
             };
             let _ = outcome.send(told);
@@ -216,7 +216,7 @@ impl Open {
 fn said(said: StatusKind) -> Cause {
     match said {
         StatusKind::NoResponse(cause) | StatusKind::Rejected(cause) => cause,
-        StatusKind::ShuttingDown => TransportError::ShuttingDown.cause(),
+        StatusKind::ShuttingDown => RpcError::ShuttingDown.cause(),
         StatusKind::Store(failure) => Arc::new(crate::status::append_error(failure)),
     }
 }

@@ -11,7 +11,7 @@ use leftfold_proto::leftfold::v1 as wire;
 use leftfold_store::{SavedSnapshot, SnapshotError, SnapshotStore};
 
 use crate::{
-    TransportError,
+    RpcError,
     call::{CallError, ConnectionPool},
     connection::StoreStub,
     decode, encode, status,
@@ -43,7 +43,7 @@ impl SnapshotStore for RemoteSnapshotStore {
             let answer: wire::LoadSnapshotResponse =
                 self.0.call_with_retry(ask).await.map_err(refused)?;
             let snapshot = answer.snapshot.map(decode::snapshot).transpose();
-            snapshot.map_err(|error: TransportError| SnapshotError::Unavailable {
+            snapshot.map_err(|error: RpcError| SnapshotError::Unavailable {
                 cause: error.cause(),
             })
         })

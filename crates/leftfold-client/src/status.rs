@@ -24,7 +24,7 @@ use leftfold_store::{
 };
 use tonic::{Code, Status};
 
-use crate::{TransportError, decode};
+use crate::{RpcError, decode};
 
 const ERROR_DETAIL_TYPE: &str = "leftfold.v1.ErrorDetail";
 
@@ -68,10 +68,10 @@ impl StatusKind {
         );
         let cause: Cause = Arc::new(status);
         if not_taken {
-            Self::Rejected(TransportError::Rejected { cause }.cause())
+            Self::Rejected(RpcError::Rejected { cause }.cause())
         } else {
             let address = address.to_owned();
-            Self::NoResponse(TransportError::Connection { address, cause }.cause())
+            Self::NoResponse(RpcError::Connection { address, cause }.cause())
         }
     }
 }
@@ -98,7 +98,7 @@ pub(crate) fn append_error(failure: ErrorDetail) -> AppendError {
             cause: told(caused),
         },
         Some(Kind::ShuttingDown(_)) => AppendError::Unavailable {
-            cause: TransportError::ShuttingDown.cause(),
+            cause: RpcError::ShuttingDown.cause(),
         },
         Some(Kind::OutcomeUnknown(caused)) => AppendError::OutcomeUnknown {
             cause: told(caused),
@@ -114,7 +114,7 @@ pub(crate) fn append_error(failure: ErrorDetail) -> AppendError {
 
 fn unknown(what: impl Into<String>) -> AppendError {
     AppendError::OutcomeUnknown {
-        cause: TransportError::not_understood(what).cause(),
+        cause: RpcError::not_understood(what).cause(),
     }
 }
 
@@ -153,7 +153,7 @@ pub(crate) fn read_error(failure: ErrorDetail) -> ReadError {
         },
         Some(Kind::StreamDeleted(deleted)) => match StreamName::new(deleted.stream) {
             Ok(stream) => ReadError::StreamDeleted { stream },
-            Err(error) => unreadable(TransportError::not_understood(error.to_string())),
+            Err(error) => unreadable(RpcError::not_understood(error.to_string())),
         },
         Some(Kind::Corrupt(caused)) => ReadError::Corrupt {
             cause: told(caused),
@@ -161,13 +161,13 @@ pub(crate) fn read_error(failure: ErrorDetail) -> ReadError {
         Some(Kind::Unavailable(caused)) => ReadError::Unavailable {
             cause: told(caused),
         },
-        Some(Kind::ShuttingDown(_)) => unreadable(TransportError::ShuttingDown),
-        _ => unreadable(TransportError::not_understood("it is no answer to a read")),
+        Some(Kind::ShuttingDown(_)) => unreadable(RpcError::ShuttingDown),
+        _ => unreadable(RpcError::not_understood("it is no answer to a read")),
     }
 }
 
 /// Returns the read error with this cause.
-pub(crate) fn unreadable(error: TransportError) -> ReadError {
+pub(crate) fn unreadable(error: RpcError) -> ReadError {
     ReadError::Unavailable {
         cause: error.cause(),
     }
@@ -180,7 +180,7 @@ pub(crate) fn to_read_error(said: StatusKind) -> ReadError {
         StatusKind::Rejected(cause) | StatusKind::NoResponse(cause) => {
             ReadError::Unavailable { cause }
         }
-        StatusKind::ShuttingDown => unreadable(TransportError::ShuttingDown),
+        StatusKind::ShuttingDown => unreadable(RpcError::ShuttingDown),
     }
 }
 
@@ -189,7 +189,7 @@ pub(crate) fn snapshot_error(failure: ErrorDetail) -> SnapshotError {
     let cause = match failure.kind {
         Some(Kind::SnapshotCorrupt(damaged)) => match StreamName::new(damaged.stream) {
             Ok(stream) => return SnapshotError::Damaged { stream },
-            Err(error) => TransportError::not_understood(error.to_string()).cause(),
+            Err(error) => RpcError::not_understood(error.to_string()).cause(),
         },
         Some(Kind::AccessDenied(denied)) => {
             return SnapshotError::AccessDenied {
@@ -197,13 +197,13 @@ pub(crate) fn snapshot_error(failure: ErrorDetail) -> SnapshotError {
             };
         }
         Some(Kind::Unavailable(caused)) => told(caused),
-        Some(Kind::Invalid(invalid)) => TransportError::Server {
+        Some(Kind::Invalid(invalid)) => RpcError::Server {
             text: invalid.reason,
             cause: None,
         }
         .cause(),
-        Some(Kind::ShuttingDown(_)) => TransportError::ShuttingDown.cause(),
-        _ => TransportError::not_understood("it is no answer about a snapshot").cause(),
+        Some(Kind::ShuttingDown(_)) => RpcError::ShuttingDown.cause(),
+        _ => RpcError::not_understood("it is no answer about a snapshot").cause(),
     };
     SnapshotError::Unavailable { cause }
 }
@@ -215,9 +215,9 @@ pub(crate) fn consumer_error(failure: ErrorDetail) -> ConsumerError {
     })
 }
 
-fn rebuilt(kind: Option<Kind>) -> Result<ConsumerError, TransportError> {
+fn rebuilt(kind: Option<Kind>) -> Result<ConsumerError, RpcError> {
     let name = |text: String| {
-        ConsumerName::new(text).map_err(|error| TransportError::not_understood(error.to_string()))
+        ConsumerName::new(text).map_err(|error| RpcError::not_understood(error.to_string()))
     };
     Ok(match kind {
         Some(Kind::Invalid(invalid)) => ConsumerError::Invalid {
@@ -264,10 +264,10 @@ fn rebuilt(kind: Option<Kind>) -> Result<ConsumerError, TransportError> {
         Some(Kind::ConsumersUnsupported(())) => ConsumerError::Unsupported {
             store: "the store of the server",
         },
-        Some(Kind::ShuttingDown(())) => return Err(TransportError::ShuttingDown),
+        Some(Kind::ShuttingDown(())) => return Err(RpcError::ShuttingDown),
         _ => {
             let what = "it is no answer about a consumer";
-            return Err(TransportError::not_understood(what));
+            return Err(RpcError::not_understood(what));
         }
     })
 }
@@ -276,7 +276,7 @@ fn rebuilt(kind: Option<Kind>) -> Result<ConsumerError, TransportError> {
 fn told(caused: CauseChain) -> Cause {
     let chain = caused.causes.into_iter().rev();
     let whole = chain.fold(None, |cause, text| {
-        Some(TransportError::Server { text, cause }.cause())
+        Some(RpcError::Server { text, cause }.cause())
     });
-    whole.unwrap_or_else(|| TransportError::not_understood("a failure without a cause").cause())
+    whole.unwrap_or_else(|| RpcError::not_understood("a failure without a cause").cause())
 }

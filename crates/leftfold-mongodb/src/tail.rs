@@ -38,8 +38,8 @@ const DELIVERY_EVENTS: usize = 1_024;
 #[derive(Debug, Clone, Default)]
 struct Head {
     position: Position,
-    /// The newest commit that polling has seen.
-    polled: Option<Newest>,
+    /// The newest commit that was seen, which later ones must continue from.
+    newest: Option<Newest>,
     closed: bool,
     /// Why the server could not be reached for longer than the options allow, or which commits it lost.
     failed: Option<Failure>,
@@ -96,6 +96,7 @@ impl Tail {
         // A commit whose payload is stored apart is read when a reader needs it.
         let apart = commit.events.iter().any(|event| event.payload.is_some());
         let (number, last) = (commit.number, commit.last);
+        let newest = Newest::of(&commit);
         let recent = if apart {
             Ok(None)
         } else {
@@ -118,7 +119,7 @@ impl Tail {
                 }
             }
         }
-        self.advance(Position::new(to_u64(last).unwrap_or_default()));
+        self.note(newest, Position::new(to_u64(last).unwrap_or_default()));
     }
 
     fn advance(&self, position: Position) {
@@ -150,8 +151,11 @@ impl Tail {
             && let Some(tail) = self.weak_self.upgrade()
         {
             commits.polling = true;
-            self.head
-                .send_modify(|head| (head.failed, head.polled) = (None, None));
+            self.head.send_modify(|head| {
+                if head.failed.take().is_some() {
+                    head.newest = None;
+                }
+            });
             tokio::spawn(tail.poll());
         }
         receiver
@@ -201,9 +205,9 @@ impl Tail {
     }
 
     async fn poll_once(&self) -> Result<(), Failure> {
-        let (position, polled) = {
+        let (position, seen) = {
             let head = self.head.borrow();
-            (head.position, head.polled.clone())
+            (head.position, head.newest.clone())
         };
         let newest = self.log.newest().await?;
         let found = match &newest {
@@ -214,7 +218,7 @@ impl Tail {
             known: position,
             found,
         };
-        match (&polled, &newest) {
+        match (&seen, &newest) {
             (None, Some(_)) if found < position => return Err(went_back()),
             (None, Some(newest)) => {
                 if position > Position::START {
@@ -224,17 +228,17 @@ impl Tail {
             }
             (None, None) => {}
             (Some(_), None) => return Err(went_back()),
-            (Some(polled), Some(newest)) if newest == polled => {}
-            (Some(polled), Some(newest)) if newest.number <= polled.number => {
+            (Some(seen), Some(newest)) if newest == seen => {}
+            (Some(seen), Some(newest)) if newest.number <= seen.number => {
                 return Err(went_back());
             }
-            (Some(polled), Some(newest)) => {
+            (Some(seen), Some(newest)) => {
                 // The commit that was the newest is still the one that the log continues from.
-                let identity = self.log.identity(polled.number).await?;
-                if identity.as_ref() != Some(&polled.identity) {
+                let identity = self.log.identity(seen.number).await?;
+                if identity.as_ref() != Some(&seen.identity) {
                     return Err(went_back());
                 }
-                self.push_after(Position::new(to_u64(polled.last)?)).await?;
+                self.push_after(Position::new(to_u64(seen.last)?)).await?;
                 self.note(newest.clone(), found);
             }
         }
@@ -253,7 +257,12 @@ impl Tail {
 
     /// Takes note of the newest commit, which later polls must find again.
     fn note(&self, newest: Newest, position: Position) {
-        self.head.send_modify(|head| head.polled = Some(newest));
+        self.head.send_modify(|head| {
+            let known = head.newest.as_ref().map(|known| known.number);
+            if known < Some(newest.number) {
+                head.newest = Some(newest);
+            }
+        });
         self.advance(position);
     }
 }

@@ -56,7 +56,7 @@ impl AppendError {
 
     /// Returns whether an unchanged call may succeed later.
     #[must_use]
-    pub fn is_retryable(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::OutcomeUnknown { .. })
     }
 }

@@ -70,7 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         last = accounts.execute(id, deposit).await?.position;
     }
     let last = last.unwrap_or_default();
-    mailer.caught_up(last).await?;
+    mailer.wait_for(last).await?;
     balances.wait_for(last, Duration::from_secs(5)).await?;
     println!(
         "balances: {:?}",

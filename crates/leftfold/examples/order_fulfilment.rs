@@ -373,7 +373,9 @@ pub(crate) async fn run(
     let told = store.follow(Messages { file }).spawn();
     let ends = store.live::<Ends>();
 
-    let stock = store.repository::<Stock>().with_key("add", "once");
+    let stock = store
+        .repository::<Stock>()
+        .with_idempotency_key("add", "once");
     let pieces = orders / 2;
     stock
         .execute("lamp", |_| StockEvent::Added { pieces })
@@ -388,7 +390,7 @@ pub(crate) async fn run(
     while (ends.read(|ends| ends.0.len()) as u64) < orders {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    told.caught_up(store.event_store().head().await?).await?;
+    told.wait_for(store.event_store().head().await?).await?;
     fulfilment.stop().await?;
     told.stop().await?;
     let ends = ends.read(|ends| Ends(ends.0.clone()));

@@ -197,7 +197,7 @@ pub(crate) async fn application(
     let pool = pool.connect_with(options.create_if_missing(true)).await?;
     let projection = store.project(Balances, SqliteView::open(pool.clone()).await?);
     let projection = projection.spawn();
-    projection.caught_up().await?;
+    projection.ready().await?;
     let app = App {
         accounts: store.repository(),
         pool,

@@ -151,7 +151,7 @@ impl CommandContext {
             ..self.clone()
         }
     }
-    pub(crate) fn with_key(&self, command: &str, key: &str) -> Self {
+    pub(crate) fn with_idempotency_key(&self, command: &str, key: &str) -> Self {
         Self {
             key: Some(Arc::new((command.to_owned(), key.to_owned()))),
             ..self.clone()

@@ -76,8 +76,8 @@ impl<A: Aggregate> Repository<A> {
     /// A command that was rejected, or decided on no events, leaves nothing behind and decides again. Costs one more
     /// read for each command, and a tag on its events.
     #[must_use]
-    pub fn with_key(&self, command: &str, key: &str) -> Self {
-        self.on(self.context.with_key(command, key))
+    pub fn with_idempotency_key(&self, command: &str, key: &str) -> Self {
+        self.on(self.context.with_idempotency_key(command, key))
     }
 
     /// Returns a clone whose loads begin with snapshots, and that takes snapshots as the state's `#[snapshot(...)]` says.

@@ -312,8 +312,8 @@ impl<M: Participants> UnitOfWork<M> {
         self
     }
     /// Sets an idempotency key: a command of this name, on these participants together, is stored once for this key.
-    pub fn with_key(mut self, command: &str, key: &str) -> Self {
-        self.context = self.context.with_key(command, key);
+    pub fn with_idempotency_key(mut self, command: &str, key: &str) -> Self {
+        self.context = self.context.with_idempotency_key(command, key);
         self
     }
 

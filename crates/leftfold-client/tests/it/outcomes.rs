@@ -174,7 +174,7 @@ async fn every_error_of_an_append_comes_back_with_its_fields_and_causes() {
         let told_of_delete = client.delete(delete).await.unwrap_err();
         for told in [told, told_of_delete] {
             assert_eq!(whole(&told), whole(&error));
-            assert_eq!(told.is_retryable(), error.is_retryable());
+            assert_eq!(told.is_transient(), error.is_transient());
             let certain = error.is_definitely_not_written();
             assert_eq!(told.is_definitely_not_written(), certain, "{told:?}");
             if let AppendError::Conflict(conflict) = &error {

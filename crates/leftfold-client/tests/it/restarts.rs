@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use leftfold_client::Client;
 use leftfold_model::{Append, ExpectedRevision, Position, Read, RecordedEvent, StreamName};
-use leftfold_store::{AppendError, EventStore, ReadError, Subscription};
+use leftfold_store::{AppendError, EventStore, Subscription};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{

@@ -75,7 +75,7 @@ impl AppendError {
 
     /// Returns whether an unchanged call may succeed later on this open log.
     #[must_use]
-    pub fn is_retryable(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(
             self,
             Self::Busy | Self::DiskFull { .. } | Self::OutOfDescriptors { .. }

@@ -207,7 +207,7 @@ fn a_segment_that_cannot_be_created_for_lack_of_descriptors_latches_nothing() {
     let refused = (0..200).find_map(|n| log.append(append("a", Any, [n])).err());
     let refused = refused.unwrap();
     assert!(
-        refused.is_definitely_not_written() && refused.is_retryable(),
+        refused.is_definitely_not_written() && refused.is_transient(),
         "{refused:?}"
     );
     disk.refuse_nothing();

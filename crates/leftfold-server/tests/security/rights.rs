@@ -62,7 +62,7 @@ fn basic(login: &str, password: &str) -> String {
 /// The metadata that gives a stream to ann alone.
 fn for_ann_alone(name: &str) -> Append {
     let acl = json!({"$r": "ann", "$w": "ann", "$mr": "ann", "$mw": "ann"});
-    let metadata = StreamMetadata::default().with_key("$acl", acl);
+    let metadata = StreamMetadata::default().with_property("$acl", acl);
     metadata
         .append_for(&stream(name), ExpectedRevision::Any)
         .unwrap()
@@ -85,7 +85,7 @@ impl Rig {
         let grants = ["read:tag=tenant:1".parse().unwrap()];
         let tag_key = admin.create_key("tenant", &grants, None).await.unwrap().key;
         drop(admin);
-        let open = StreamMetadata::default().with_key("$acl", json!({"$r": "$all"}));
+        let open = StreamMetadata::default().with_property("$acl", json!({"$r": "$all"}));
         let open = open.append_for(&stream("$ce-secret"), ExpectedRevision::Any);
         store.append(open.unwrap()).await.unwrap();
         store.append(for_ann_alone("secret-1")).await.unwrap();

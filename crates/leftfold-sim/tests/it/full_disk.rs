@@ -65,7 +65,7 @@ fn a_log_opens_after_a_crash_although_the_disk_stays_full() {
         let refused = (0..200)
             .find_map(|_| core.commit(&[append()]).remove(0).err())
             .unwrap();
-        assert!(refused.is_retryable(), "{refused:?}");
+        assert!(refused.is_transient(), "{refused:?}");
         disk.set_capacity(None);
         core.commit(&[append()]).remove(0).unwrap();
     }

@@ -98,7 +98,7 @@ pub async fn metadata_is_told_and_its_newest_value_counts(fixture: &impl Fixture
     let store = stored(fixture).await;
     assert_eq!(state(&store).await.metadata, StreamMetadata::default());
     describe(&store, StreamMetadata::default().with_max_count(2)).await;
-    let newest = StreamMetadata::default().with_key("owner", "till");
+    let newest = StreamMetadata::default().with_property("owner", "till");
     describe(&store, newest.clone()).await;
     let state = state(&store).await;
     assert_eq!(state.metadata, newest);
@@ -189,7 +189,11 @@ pub async fn a_deleted_stream_reads_as_empty_and_is_not_listed(fixture: &impl Fi
 pub async fn an_append_brings_a_deleted_stream_back_behind_its_old_events(fixture: &impl Fixture) {
     for expected in [Any, NoStream, exact(4)] {
         let store = stored(fixture).await;
-        describe(&store, StreamMetadata::default().with_key("owner", "till")).await;
+        describe(
+            &store,
+            StreamMetadata::default().with_property("owner", "till"),
+        )
+        .await;
         delete(&store).await;
         let appended = ok(store.append(to("a-1", expected, events(2))).await);
         assert_eq!(revision(&appended), 6);
@@ -201,7 +205,10 @@ pub async fn an_append_brings_a_deleted_stream_back_behind_its_old_events(fixtur
             (state.status, state.first),
             (StreamStatus::Present, Revision::new(5))
         );
-        assert_eq!(state.metadata.keys().get("owner"), Some(&"till".into()));
+        assert_eq!(
+            state.metadata.properties().get("owner"),
+            Some(&"till".into())
+        );
         ok(store.append(to("a-1", exact(6), events(1))).await);
     }
 }
@@ -237,13 +244,20 @@ pub async fn a_repetition_of_what_brought_a_stream_back_is_recognised(fixture: &
 pub async fn metadata_brings_a_deleted_stream_back_without_its_old_events(fixture: &impl Fixture) {
     let store = stored(fixture).await;
     delete(&store).await;
-    describe(&store, StreamMetadata::default().with_key("owner", "till")).await;
+    describe(
+        &store,
+        StreamMetadata::default().with_property("owner", "till"),
+    )
+    .await;
     let told = state(&store).await;
     assert_eq!(
         (told.status, told.first),
         (StreamStatus::Present, Revision::new(5))
     );
-    assert_eq!(told.metadata.keys().get("owner"), Some(&"till".into()));
+    assert_eq!(
+        told.metadata.properties().get("owner"),
+        Some(&"till".into())
+    );
     assert!(read(&store, of_a()).await.is_empty());
     ok(store.append(to("a-1", exact(4), events(1))).await);
     assert_eq!(revisions(&store, of_a()).await, [5]);

@@ -56,7 +56,7 @@ pub async fn tenants_of_names_that_begin_alike_see_nothing_of_each_other(fixture
         let event = event.with_tags([tag("x")]).unwrap();
         let tenant = tenant(&store, name);
         ok(tenant.append(to("room-1", exact_none(), vec![event])).await);
-        let metadata = StreamMetadata::default().with_key("owner", name);
+        let metadata = StreamMetadata::default().with_property("owner", name);
         ok(tenant
             .append(metadata.append_for(&stream("room-1"), Any).unwrap())
             .await);
@@ -84,7 +84,7 @@ pub async fn tenants_of_names_that_begin_alike_see_nothing_of_each_other(fixture
         assert_eq!(listed(&tenant).await, ["$$room-1", "room-1"], "{name}");
         let state = tenant.stream_state(stream("room-1")).await.unwrap();
         assert_eq!(state.last, Some(Revision::new(0)));
-        assert_eq!(state.metadata.keys()["owner"], name);
+        assert_eq!(state.metadata.properties()["owner"], name);
         let delivered = follow(&tenant, Subscription::default(), |d| d.caught_up).await;
         assert_eq!(delivered.len(), 2, "{name}");
         let stats = tenant.stats().await.unwrap();

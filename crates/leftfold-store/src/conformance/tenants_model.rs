@@ -229,7 +229,7 @@ async fn change_life(pair: &mut Pair, draws: &mut Draws) {
         let metadata = match draws.below(3) {
             0 => StreamMetadata::default().with_max_count(draws.below(4)),
             1 => StreamMetadata::default().with_truncate_before(Revision::new(draws.below(4))),
-            _ => StreamMetadata::default().with_key("owner", "ann"),
+            _ => StreamMetadata::default().with_property("owner", "ann"),
         };
         let append = metadata.append_for(&name, ExpectedRevision::Any).unwrap();
         let ours = pair.tenant.append(append.clone()).await;

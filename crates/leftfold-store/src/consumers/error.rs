@@ -118,7 +118,7 @@ pub enum ConsumerError {
 impl ConsumerError {
     /// Returns whether an unchanged call may succeed later.
     #[must_use]
-    pub fn is_retryable(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(
             self,
             Self::Held { .. } | Self::Full { .. } | Self::Unavailable { .. }

@@ -52,7 +52,7 @@ pub struct StreamMetadata {
 
 impl PartialEq for StreamMetadata {
     fn eq(&self, other: &Self) -> bool {
-        self.keys() == other.keys()
+        self.properties() == other.properties()
     }
 }
 
@@ -130,7 +130,7 @@ impl StreamMetadata {
 
     /// Returns all keys with their values, those of users included.
     #[must_use]
-    pub fn keys(&self) -> Map<String, Value> {
+    pub fn properties(&self) -> Map<String, Value> {
         let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or_default();
         let entries = self.entries.iter();
         entries
@@ -148,21 +148,21 @@ impl StreamMetadata {
     /// Keeps only the newest `count` events of the stream.
     #[must_use]
     pub fn with_max_count(self, count: u64) -> Self {
-        self.with_key(MAX_COUNT, count)
+        self.with_property(MAX_COUNT, count)
     }
     /// Keeps only events younger than this; fractions of a second are dropped.
     #[must_use]
     pub fn with_max_age(self, age: Duration) -> Self {
-        self.with_key(MAX_AGE, age.as_secs())
+        self.with_property(MAX_AGE, age.as_secs())
     }
     /// Truncates the stream before this revision.
     #[must_use]
     pub fn with_truncate_before(self, before: Revision) -> Self {
-        self.with_key(TRUNCATE_BEFORE, before.get())
+        self.with_property(TRUNCATE_BEFORE, before.get())
     }
     /// Sets a key of the caller's own.
     #[must_use]
-    pub fn with_key(mut self, key: &str, value: impl Into<Value>) -> Self {
+    pub fn with_property(mut self, key: &str, value: impl Into<Value>) -> Self {
         // The text of a JSON value is JSON.
         if let Ok(raw) = RawValue::from_string(value.into().to_string()) {
             self.text = None;
@@ -177,12 +177,12 @@ impl StreamMetadata {
     /// Marks the stream as deleted. The deletion point of an earlier deletion is superseded.
     pub(crate) fn deleted(mut self) -> Self {
         self.entries.retain(|(key, _)| key != DELETED_BEFORE);
-        self.with_key(TRUNCATE_BEFORE, DELETED_STREAM_TRUNCATE_BEFORE)
+        self.with_property(TRUNCATE_BEFORE, DELETED_STREAM_TRUNCATE_BEFORE)
     }
 
     /// Hides the events below `before` because they were deleted. Later metadata keeps this point unless it names `$tb`.
     pub(crate) fn with_deleted_before(self, before: Revision) -> Self {
-        self.with_key(DELETED_BEFORE, before.get())
+        self.with_property(DELETED_BEFORE, before.get())
     }
 
     /// Creates the append that sets this metadata of `stream`; `expected` refers to the metadata, whose own revisions start
@@ -266,7 +266,7 @@ mod tests {
         let changed = metadata.with_max_age(Duration::from_secs(60));
         let again = StreamMetadata::from_json(&changed.to_json());
         assert_eq!(again, changed);
-        assert_eq!(again.keys().get("owner"), Some(&"till".into()));
+        assert_eq!(again.properties().get("owner"), Some(&"till".into()));
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub struct Decision<M> {
     models: M,
     context: CommandContext,
     stream: StreamName,
-    fail_if_match: Option<Boundary>,
+    consistency_boundary: Option<Boundary>,
 }
 
 impl<M: Models> Decision<M> {
@@ -81,7 +81,7 @@ impl<M: Models> Decision<M> {
             models,
             context: CommandContext::of(store),
             stream: StreamName::default_stream(),
-            fail_if_match: None,
+            consistency_boundary: None,
         }
     }
 
@@ -99,8 +99,8 @@ impl<M: Models> Decision<M> {
     }
     /// Sets an idempotency key: a decision of this name, on this boundary, is stored once for this key.
     #[must_use]
-    pub fn with_key(mut self, command: &str, key: &str) -> Self {
-        self.context = self.context.with_key(command, key);
+    pub fn with_idempotency_key(mut self, command: &str, key: &str) -> Self {
+        self.context = self.context.with_idempotency_key(command, key);
         self
     }
     /// Sets the stream of its events. Default: the stream named `default`.
@@ -114,8 +114,8 @@ impl<M: Models> Decision<M> {
     /// Use it when most of the events read cannot invalidate the decision: a deposit never invalidates a withdrawal. The
     /// caller must guarantee that this holds.
     #[must_use]
-    pub fn fail_if_match(mut self, boundary: Boundary) -> Self {
-        self.fail_if_match = Some(boundary);
+    pub fn with_consistency_boundary(mut self, boundary: Boundary) -> Self {
+        self.consistency_boundary = Some(boundary);
         self
     }
 
@@ -170,10 +170,10 @@ where
             models,
             context,
             stream,
-            fail_if_match,
+            consistency_boundary,
         } = self.decision;
         let (models, mut ground) =
-            read_models(&context.store, models, fail_if_match.as_ref()).await?;
+            read_models(&context.store, models, consistency_boundary.as_ref()).await?;
         let decided = (self.decide)(&models).into_decision();
         self.events = decided.map_err(ExecuteError::Rejected)?;
         ground.write = Some((stream.clone(), ExpectedRevision::Any));
@@ -220,7 +220,7 @@ pub(crate) fn boundary_of(models: &impl Models) -> Boundary {
 pub(crate) async fn read_models<M: Models>(
     store: &Store,
     models: &M,
-    fail_if_match: Option<&Boundary>,
+    consistency_boundary: Option<&Boundary>,
 ) -> Result<(M, Ground), LoadError> {
     let boundaries = models.boundaries();
     let boundary = boundary_of(models);
@@ -238,7 +238,7 @@ pub(crate) async fn read_models<M: Models>(
             })?;
         }
     }
-    let query = match fail_if_match {
+    let query = match consistency_boundary {
         Some(boundary) => boundary.query::<M::Event>()?,
         None => query,
     };

@@ -77,7 +77,7 @@ pub enum FollowError {
 
 impl FollowError {
     /// Returns whether the listener may restart by itself later.
-    pub(super) fn is_retryable(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Consumer(error) => {
                 matches!(

@@ -137,7 +137,7 @@ impl ListenerHandle {
     ///
     /// # Errors
     /// [`FollowError`] if the listener ended before; [`FollowError::Closed`] if it was stopped.
-    pub async fn caught_up(&self, position: Position) -> Result<(), FollowError> {
+    pub async fn wait_for(&self, position: Position) -> Result<(), FollowError> {
         let mut positions = self.progress.position.subscribe();
         tokio::select! {
             biased;

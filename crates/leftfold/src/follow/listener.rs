@@ -60,7 +60,7 @@ use crate::{Event, Recorded};
 ///
 /// let deposit = |_: &Account| Ok::<_, String>(AccountEvent::DepositMade { amount: 100 });
 /// let committed = store.repository::<Account>().execute("ann", deposit).await?;
-/// thanks.caught_up(committed.position.unwrap_or_default()).await?;
+/// thanks.wait_for(committed.position.unwrap_or_default()).await?;
 /// assert_eq!(*sent.lock().unwrap(), ["ann: thank you for 100"]);
 /// thanks.stop().await?;
 /// # Ok(())

@@ -93,7 +93,7 @@ async fn run<L: Listener>(follow: &Follow<L>, progress: &Arc<Progress>) -> Resul
         };
         match turn.await {
             Ok(_) => return Ok(()),
-            Err(error) if error.is_retryable() => {
+            Err(error) if error.is_transient() => {
                 failures += 1;
                 tracing::warn!(
                     consumer = L::NAME,

@@ -99,7 +99,7 @@ use crate::{Aggregate, Event, Recorded};
 ///
 /// let orders = store.repository::<Order>();
 /// let placed = orders.execute("o1", |_| OrderEvent::Placed { cents: 500 }).await?;
-/// payments.caught_up(placed.position.unwrap_or_default()).await?;
+/// payments.wait_for(placed.position.unwrap_or_default()).await?;
 /// assert_eq!(store.repository::<Payment>().load("o1").await?.event_count(), 1);
 /// payments.stop().await?;
 /// # Ok(())

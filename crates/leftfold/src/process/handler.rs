@@ -61,6 +61,6 @@ impl Sent {
     pub fn repository<A: Aggregate>(&self) -> Repository<A> {
         let repository = self.store.repository::<A>();
         let repository = repository.with_metadata(self.metadata.clone());
-        repository.with_key(self.process, &self.key)
+        repository.with_idempotency_key(self.process, &self.key)
     }
 }

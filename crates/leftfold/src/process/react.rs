@@ -134,7 +134,7 @@ pub(super) async fn react<P: Process>(
     stimulus: &Stimulus<'_, P>,
 ) -> Result<Reacted<P>, ExecuteError<std::convert::Infallible>> {
     let stream = repository.stream(id)?;
-    let context = context.with_key("react", &stimulus.key);
+    let context = context.with_idempotency_key("react", &stimulus.key);
     let command = React {
         context: &context,
         repository,

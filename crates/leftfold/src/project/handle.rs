@@ -201,11 +201,11 @@ impl<V: View> ProjectionHandle<V> {
         }
     }
 
-    /// Waits until the version has caught up with the log, and readers see it.
+    /// Waits until readers see this version: it has caught up with the log once, now or in an earlier run.
     ///
     /// # Errors
     /// Why the projection ended.
-    pub async fn caught_up(&self) -> Result<(), ProjectionError> {
+    pub async fn ready(&self) -> Result<(), ProjectionError> {
         let mut states = self.progress.state.subscribe();
         tokio::select! {
             biased;

@@ -63,7 +63,9 @@ fn a_form_is_accepted_once() {
 async fn an_idempotency_key_says_the_same_in_one_word_and_answers_what_was_booked() {
     let store = Store::memory();
     let send = async || {
-        let decision = store.decision(form("unused")).with_key("book", "f1");
+        let decision = store
+            .decision(form("unused"))
+            .with_idempotency_key("book", "f1");
         decision
             .decide(|_| Ok::<_, String>(booked("f1", 4)))
             .await

@@ -136,7 +136,7 @@ async fn deposits_do_not_block_withdrawals() -> Result<(), Box<dyn std::error::E
     let withdrawals = Boundary::tag("account", "7f3").of_types(["CashWithdrawn"]);
     let decision = store
         .decision(Account::of("7f3"))
-        .fail_if_match(withdrawals);
+        .with_consistency_boundary(withdrawals);
     decision.decide(|account| account.withdraw(30)).await?;
     Ok(())
 }

@@ -56,13 +56,13 @@ async fn a_mailer_sends_what_happened() -> Result<(), Box<dyn std::error::Error>
     let done = accounts
         .execute("7f3", |account| account.deposit(100))
         .await?;
-    mailer.caught_up(done.position.unwrap_or_default()).await?;
+    mailer.wait_for(done.position.unwrap_or_default()).await?;
     assert_eq!(*outbox.lock().unwrap(), ["7f3: 100 came in"]);
 
     let done = accounts
         .execute("no-address", |account| account.deposit(5))
         .await?;
-    mailer.caught_up(done.position.unwrap_or_default()).await?;
+    mailer.wait_for(done.position.unwrap_or_default()).await?;
     while mailer.parked(Position::START).await?.is_empty() {
         tokio::task::yield_now().await; // parked events are written down with the next checkpoint
     }
@@ -143,9 +143,7 @@ async fn a_listener_on_several_aggregates_and_the_causes_of_a_visit()
         outbox: outbox.clone(),
     };
     let mailer = store.follow(listener).spawn();
-    mailer
-        .caught_up(issued.position.unwrap_or_default())
-        .await?;
+    mailer.wait_for(issued.position.unwrap_or_default()).await?;
     assert_eq!(*outbox.lock().unwrap(), ["c1: your card is on its way"]);
     Ok(())
 }

@@ -47,7 +47,7 @@ async fn a_deposit_is_told_to_another_system() -> Result<(), Box<dyn std::error:
     let deliveries = store.deliver(Deposits, webhook).parallel(8).spawn();
 
     accounts.execute("7f3", |a| a.deposit(100)).await?;
-    deliveries.caught_up(Position::new(1)).await?;
+    deliveries.wait_for(Position::new(1)).await?;
     let request = received.await??;
     assert!(request.starts_with("POST /deposits"), "{request}");
     deliveries.stop().await?;

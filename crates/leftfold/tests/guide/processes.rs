@@ -87,9 +87,7 @@ async fn an_account_that_is_used_is_noticed() -> Result<(), Box<dyn std::error::
     let accounts = store.repository::<BankAccount>();
     let dormancy = store.process::<Dormancy, _>(PostOffice).parallel(8).spawn();
     let done = accounts.execute("7f3", |a| a.deposit(100)).await?;
-    dormancy
-        .caught_up(done.position.unwrap_or_default())
-        .await?;
+    dormancy.wait_for(done.position.unwrap_or_default()).await?;
     let used = store.repository::<Dormancy>().load("7f3").await?;
     assert_eq!(used.event_count(), 1);
     dormancy.stop().await?;

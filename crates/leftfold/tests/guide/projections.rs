@@ -102,7 +102,7 @@ async fn balances_are_kept_in_tables_and_a_second_version_takes_over()
         println!("{} of {}", progress.position, progress.head);
     });
     let counts = counts.spawn();
-    counts.caught_up().await?;
+    counts.ready().await?;
     counts.remove_superseded().await?;
     let deposits: i64 = sqlx::query_scalar("select deposits from balances where account = '7f3'")
         .fetch_one(&pool)

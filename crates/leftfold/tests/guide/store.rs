@@ -77,7 +77,7 @@ async fn a_payment_is_made_once() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
 
     let payment = accounts
-        .with_key("withdraw", "payment-77")
+        .with_idempotency_key("withdraw", "payment-77")
         .with_metadata(Metadata::new().correlation("order-17").actor("ann"));
     let first = payment
         .execute("7f3", |account| account.withdraw(80))

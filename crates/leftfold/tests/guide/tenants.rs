@@ -14,7 +14,7 @@ async fn two_banks_have_one_store_and_nothing_in_common() -> Result<(), Box<dyn 
     for (bank, cents) in [(&north, 100), (&south, 250)] {
         let accounts = bank
             .repository::<BankAccount>()
-            .with_key("deposit", "request-1");
+            .with_idempotency_key("deposit", "request-1");
         let done = accounts.execute("7f3", |a| a.deposit(cents)).await?;
         assert!(!done.repeated);
         assert_eq!(accounts.load("7f3").await?.state().balance, cents);

@@ -58,7 +58,7 @@ async fn deposit(store: &Store, id: &str, metadata: Metadata) -> Position {
 
 async fn written(store: &Store, last: Position) {
     let writer = store.follow(Writer(store.clone())).spawn();
-    let reached = timeout(Duration::from_secs(60), writer.caught_up(last)).await;
+    let reached = timeout(Duration::from_secs(60), writer.wait_for(last)).await;
     reached.unwrap().unwrap();
     writer.stop().await.unwrap();
 }

@@ -64,7 +64,7 @@ async fn a_command_with_a_key_is_carried_out_once() {
         .execute("1", |account| account.deposit(100))
         .await
         .unwrap();
-    let payment = accounts.with_key("withdraw", "payment-77");
+    let payment = accounts.with_idempotency_key("withdraw", "payment-77");
     let first = payment
         .execute("1", |account| account.withdraw(80))
         .await
@@ -89,7 +89,7 @@ async fn a_command_with_a_key_is_carried_out_once() {
         .unwrap();
     assert_eq!(accounts.load("2").await.unwrap().state().balance, 1);
     // A refusal leaves nothing behind.
-    let big = accounts.with_key("pay", "big");
+    let big = accounts.with_idempotency_key("pay", "big");
     big.execute("1", |account| account.withdraw(30))
         .await
         .unwrap_err();
@@ -116,7 +116,7 @@ async fn of_many_commands_with_one_key_at_once_one_is_carried_out() {
         let accounts = store.repository::<BankAccount>().with_attempts(1_000);
         let tasks: Vec<_> = (0..32)
             .map(|_| {
-                let payment = accounts.with_key("withdraw", "payment-1");
+                let payment = accounts.with_idempotency_key("withdraw", "payment-1");
                 tokio::spawn(async move {
                     payment
                         .execute("1", |account| account.deposit(5))
@@ -386,7 +386,7 @@ async fn a_transfer_with_a_key_is_carried_out_once() {
         .unwrap();
     let both = store
         .unit_of_work((accounts.aggregate("a"), accounts.aggregate("b")))
-        .with_key("transfer", "t-1");
+        .with_idempotency_key("transfer", "t-1");
     let first = both.execute(|states| transfer(states, 60)).await.unwrap();
     let again = both.execute(|states| transfer(states, 60)).await.unwrap();
     assert!(again.repeated && !first.repeated);

@@ -153,7 +153,7 @@ async fn pay_out_while(event: MoneyEvent, void_if: Option<Boundary>) -> u32 {
     paid_in(&store, "a", 10).await;
     let mut decision = store.decision(balance("a"));
     if let Some(boundary) = void_if {
-        decision = decision.fail_if_match(boundary);
+        decision = decision.with_consistency_boundary(boundary);
     }
     let mut first = true;
     let decided = decision.decide(|a| {
@@ -272,7 +272,7 @@ async fn a_decision_with_a_key_is_taken_once_and_its_events_stand_where_told() {
     let stream = StreamName::new("money").unwrap();
     let decision = store
         .decision(balance("a"))
-        .with_key("pay", "k")
+        .with_idempotency_key("pay", "k")
         .with_stream(stream.clone());
     let first = decision
         .decide(|_| Ok::<_, String>(pay_in("a", 1)))

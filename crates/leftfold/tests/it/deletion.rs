@@ -110,11 +110,19 @@ async fn metadata_that_is_set_on_a_recreated_stream_does_not_bring_back_what_was
     deposited(&accounts, 3).await;
     delete(&store).await;
     deposited(&accounts, 1).await;
-    describe(&store, StreamMetadata::default().with_key("owner", "ann")).await;
+    describe(
+        &store,
+        StreamMetadata::default().with_property("owner", "ann"),
+    )
+    .await;
     let loaded = accounts.load("1").await.unwrap();
     assert_eq!((loaded.state().balance, loaded.event_count()), (10, 1));
     delete(&store).await;
-    describe(&store, StreamMetadata::default().with_key("owner", "bob")).await;
+    describe(
+        &store,
+        StreamMetadata::default().with_property("owner", "bob"),
+    )
+    .await;
     assert_eq!(accounts.load("1").await.unwrap().event_count(), 0);
     deposited(&accounts, 2).await;
     assert_eq!(accounts.load("1").await.unwrap().state().balance, 20);

@@ -141,6 +141,33 @@ impl Projection for Guests {
     }
 }
 
+async fn names_are_read_from_the_snapshot(store: &Store) {
+    assert_eq!(names(store, "101").await, [NAME, "Bob"]);
+    let rooms = store.repository::<Room>().with_snapshots();
+    let loaded = rooms.load("101").await.unwrap();
+    let state = loaded.state();
+    assert_eq!((state.names.len(), loaded.events_replayed()), (2, 0));
+    assert_eq!(state.last.as_ref().unwrap().get().unwrap(), "Bob");
+}
+
+async fn the_other_guest_is_left(store: &Store) {
+    let rooms = store.repository::<Room>().with_snapshots();
+    assert_eq!(names(store, "101").await, ["Bob"]);
+    assert_eq!(names(store, "102").await, [""; 0]);
+    let loaded = rooms.load("101").await.unwrap();
+    assert_eq!(
+        (&loaded.state().names[..], loaded.state().nights),
+        (&["Bob".to_owned()][..], 4)
+    );
+    assert_eq!(
+        loaded.events_replayed(),
+        2,
+        "the snapshot is of no use any more"
+    );
+    let last = rooms.load("102").await.unwrap().into_state().last.unwrap();
+    assert!(last.is_forgotten() && format!("{last:?}") == "Forgotten");
+}
+
 #[tokio::test]
 async fn no_byte_of_a_forgotten_subject_is_in_log_snapshots_views_or_keys() {
     let (log, keys) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -158,23 +185,11 @@ async fn no_byte_of_a_forgotten_subject_is_in_log_snapshots_views_or_keys() {
     }
     let rooms = store.repository::<Room>().with_snapshots();
     assert!(rooms.snapshot("101").await.unwrap());
-    assert_eq!(names(&store, "101").await, [NAME, "Bob"]);
-    let from_snapshot = rooms.load("101").await.unwrap();
-    assert_eq!(
-        (
-            from_snapshot.state().names.len(),
-            from_snapshot.events_replayed()
-        ),
-        (2, 0)
-    );
-    assert_eq!(
-        from_snapshot.state().last.as_ref().unwrap().get().unwrap(),
-        "Bob"
-    );
+    names_are_read_from_the_snapshot(&store).await;
 
     let view = MemoryView::<BTreeMap<String, String>>::new();
     let guests = store.project(Guests, view.clone()).spawn();
-    guests.caught_up().await.unwrap();
+    guests.ready().await.unwrap();
     assert_eq!(view.read(|guests| guests["g1"].clone()), NAME);
 
     let subject = |id: &str| Subject {
@@ -213,20 +228,7 @@ async fn no_byte_of_a_forgotten_subject_is_in_log_snapshots_views_or_keys() {
         view.read(|guests| guests.keys().cloned().collect::<Vec<_>>()),
         ["g2"]
     );
-    assert_eq!(names(&store, "101").await, ["Bob"]);
-    assert_eq!(names(&store, "102").await, [""; 0]);
-    let loaded = rooms.load("101").await.unwrap();
-    assert_eq!(
-        (&loaded.state().names[..], loaded.state().nights),
-        (&["Bob".to_owned()][..], 4)
-    );
-    assert_eq!(
-        loaded.events_replayed(),
-        2,
-        "the snapshot is of no use any more"
-    );
-    let last = rooms.load("102").await.unwrap().into_state().last.unwrap();
-    assert!(last.is_forgotten() && format!("{last:?}") == "Forgotten");
+    the_other_guest_is_left(&store).await;
 
     assert!(rooms.snapshot("101").await.unwrap());
     guests.stop().await.unwrap();
@@ -264,7 +266,7 @@ async fn a_projection_that_is_built_again_never_sees_what_was_forgotten() {
     guests.stop().await.unwrap();
     let again = MemoryView::<BTreeMap<String, String>>::new();
     let guests = store.project(Guests, again.clone()).spawn();
-    guests.caught_up().await.unwrap();
+    guests.ready().await.unwrap();
     assert!(again.read(|guests| guests.is_empty()));
 }
 

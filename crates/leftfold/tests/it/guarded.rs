@@ -143,8 +143,8 @@ async fn one_key_of_a_request_serves_each_of_its_commands() {
     let store = Store::memory();
     let accounts = store.repository::<BankAccount>();
     accounts.execute("1", |a| a.deposit(100)).await.unwrap();
-    let deposit = accounts.with_key("deposit", "request-1");
-    let withdraw = accounts.with_key("withdraw", "request-1");
+    let deposit = accounts.with_idempotency_key("deposit", "request-1");
+    let withdraw = accounts.with_idempotency_key("withdraw", "request-1");
     for repeated in [false, true] {
         let deposited = deposit.execute("1", |a| a.deposit(5)).await.unwrap();
         let withdrawn = withdraw.execute("1", |a| a.withdraw(7)).await.unwrap();
@@ -169,7 +169,7 @@ async fn one_key_of_a_request_serves_each_of_its_commands() {
     for address in ["a@example.org", "b@example.org"] {
         let decision = store
             .decision(email(address))
-            .with_key("register", "request-1");
+            .with_idempotency_key("register", "request-1");
         assert!(!decision.decide(take).await.unwrap().repeated, "{address}");
         assert!(decision.decide(take).await.unwrap().repeated, "{address}");
     }

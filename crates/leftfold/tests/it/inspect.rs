@@ -84,7 +84,7 @@ async fn states_histories_projections_and_parked_events_are_answered_as_json() {
         .follow(Refusing)
         .retry(Backoff::default().attempts(1))
         .spawn();
-    refusing.caught_up(Position::new(2)).await.unwrap();
+    refusing.wait_for(Position::new(2)).await.unwrap();
     refusing.stop().await.unwrap();
 
     let inspect = Inspect::new(&store)

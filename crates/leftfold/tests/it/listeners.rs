@@ -109,7 +109,7 @@ pub(crate) async fn deposits(store: &Store, ids: impl IntoIterator<Item = &str>)
 }
 
 pub(crate) async fn caught_up(listener: &ListenerHandle, position: Position) {
-    let reached = timeout(Duration::from_secs(60), listener.caught_up(position)).await;
+    let reached = timeout(Duration::from_secs(60), listener.wait_for(position)).await;
     reached.unwrap().unwrap();
 }
 
@@ -376,7 +376,7 @@ async fn a_listener_that_is_to_stop_names_the_event_and_goes_on_there_next_time(
         _ => Box::pin(ready(Ok(()))),
     });
     let listener = follow.then_stop().spawn();
-    let ended = listener.caught_up(last).await.unwrap_err();
+    let ended = listener.wait_for(last).await.unwrap_err();
     let FollowError::Failed {
         stream,
         position,
@@ -411,7 +411,7 @@ async fn a_listener_with_too_many_parked_keys_stops_before_it_parks_another() {
     let (follow, _) = recorder(&store, |_| refused());
     let once = Backoff::default().attempts(1);
     let listener = follow.retry(once).parked_keys_max(2).spawn();
-    let ended = listener.caught_up(last).await.unwrap_err();
+    let ended = listener.wait_for(last).await.unwrap_err();
     let FollowError::TooManyParked { keys, position, .. } = ended else {
         panic!("{ended}");
     };
@@ -426,7 +426,7 @@ async fn a_listener_with_too_many_parked_keys_makes_room_as_operators_say_before
     let run = async || {
         let (follow, _) = recorder(&store, |_| refused());
         let listener = follow.retry(once()).parked_keys_max(2).spawn();
-        let ended = listener.caught_up(last).await.unwrap_err();
+        let ended = listener.wait_for(last).await.unwrap_err();
         let FollowError::TooManyParked { position, .. } = ended else {
             panic!("{ended}");
         };

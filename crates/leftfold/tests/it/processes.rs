@@ -224,7 +224,7 @@ impl World {
 }
 
 async fn reach(process: &ListenerHandle, position: Position) {
-    let reached = timeout(SOON, process.caught_up(position)).await;
+    let reached = timeout(SOON, process.wait_for(position)).await;
     reached.unwrap().unwrap();
 }
 

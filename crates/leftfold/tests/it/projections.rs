@@ -297,7 +297,7 @@ pub(crate) async fn a_raised_version_is_built_beside_and_takes_over_when_it_caug
     }
     let old = Program::of(&view);
     let before = old.project::<1>(&store).spawn();
-    before.caught_up().await.unwrap();
+    before.ready().await.unwrap();
     assert_eq!(
         old.told.load(Ordering::Relaxed),
         0,
@@ -321,7 +321,7 @@ pub(crate) async fn a_raised_version_is_built_beside_and_takes_over_when_it_caug
         .batch(1)
         .on_catch_up(move |progress| telling.lock().unwrap().push(progress))
         .spawn();
-    after.caught_up().await.unwrap();
+    after.ready().await.unwrap();
     assert_eq!(view.totals().await, sums([("ann", 4), ("bob", 4)]));
     assert_eq!(
         new.told.load(Ordering::Relaxed),
@@ -460,10 +460,7 @@ pub(crate) async fn a_log_that_was_restored_and_grew_past_the_checkpoint_is_an_e
     assert_eq!(view.totals().await, sums([("ann", 3)]));
     // Another version is built from the log that is there.
     let projection = Program::of(&view).project::<2>(&restored).spawn();
-    timeout(SOON, projection.caught_up())
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(SOON, projection.ready()).await.unwrap().unwrap();
     assert_eq!(view.totals().await, sums([("bob", 10)]));
     projection.stop().await.unwrap();
 }
@@ -473,10 +470,7 @@ pub(crate) async fn a_checkpoint_past_events_of_others_knows_its_log_too<V: Tota
     deposit(&store, "ann", 1).await;
     let other = append_of_another_type(&store).await;
     let projection = Program::of(&view).project::<1>(&store).spawn();
-    timeout(SOON, projection.caught_up())
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(SOON, projection.ready()).await.unwrap().unwrap();
     projection.stop().await.unwrap();
 
     let restored = Store::memory();

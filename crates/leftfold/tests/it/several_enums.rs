@@ -183,7 +183,7 @@ async fn a_listener_acts_on_the_events_of_several_enums_in_one_order() {
     let seen = Arc::default();
     let teller = store.follow(Teller(Arc::clone(&seen))).spawn();
     let head = store.event_store().head().await.unwrap();
-    let reached = timeout(Duration::from_secs(60), teller.caught_up(head)).await;
+    let reached = timeout(Duration::from_secs(60), teller.wait_for(head)).await;
     reached.unwrap().unwrap();
     teller.stop().await.unwrap();
     assert_eq!(*seen.lock().unwrap(), all());
@@ -277,7 +277,7 @@ async fn a_process_sees_the_events_of_several_enums() {
     let store = bank().await;
     let watch = store.process::<Watch, _>(Nothing).spawn();
     let head = store.event_store().head().await.unwrap();
-    let reached = timeout(Duration::from_secs(60), watch.caught_up(head)).await;
+    let reached = timeout(Duration::from_secs(60), watch.wait_for(head)).await;
     reached.unwrap().unwrap();
     watch.stop().await.unwrap();
     let noted = store.events::<WatchEvent>().collect().await.unwrap();

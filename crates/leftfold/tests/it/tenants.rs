@@ -82,7 +82,7 @@ async fn listeners_of_one_name_in_two_tenants_each_get_the_events_of_their_own()
             .execute("7f3", |account| account.deposit(amount))
             .await
             .unwrap();
-        handle.caught_up(done.position.unwrap()).await.unwrap();
+        handle.wait_for(done.position.unwrap()).await.unwrap();
         handle.stop().await.unwrap();
         assert_eq!(*heard.0.lock().unwrap(), [amount]);
     }

@@ -155,7 +155,7 @@ async fn deposit(store: &Store, id: &str, amount: u64) -> Position {
 }
 
 async fn reach(delivery: &ListenerHandle, position: Position) {
-    let reached = timeout(SOON, delivery.caught_up(position)).await;
+    let reached = timeout(SOON, delivery.wait_for(position)).await;
     reached.unwrap().unwrap();
 }
 

@@ -137,7 +137,7 @@ async fn listed() -> (Arc<dyn EventStore>, Arc<AccessControl>) {
         ("order-2", json!({"$r": "$all", "$w": ["writers"]})),
         ("$report-1", json!({"$r": "$all"})),
     ] {
-        let metadata = StreamMetadata::default().with_key("$acl", acl);
+        let metadata = StreamMetadata::default().with_property("$acl", acl);
         let append = metadata
             .append_for(&name(stream), ExpectedRevision::Any)
             .unwrap();
@@ -435,7 +435,7 @@ async fn a_change_of_rights_counts_at_once_and_ends_what_is_under_way() {
     let mut deliveries =
         bob.subscribe(Subscription::default().scope(Scope::Stream(name("order-1"))));
     deliveries.try_next().await.unwrap().unwrap();
-    let closed = StreamMetadata::default().with_key("$acl", json!({"$r": "keepers"}));
+    let closed = StreamMetadata::default().with_property("$acl", json!({"$r": "keepers"}));
     ann.append(
         closed
             .append_for(&name("order-1"), ExpectedRevision::Any)

@@ -277,7 +277,7 @@ impl Running {
     /// What becomes of a group whose call or read failed: it ends, or tries again later.
     fn failed(&mut self, error: GroupError) -> Option<End> {
         let is_passing = match &error {
-            GroupError::Consumers(error) => error.is_retryable(),
+            GroupError::Consumers(error) => error.is_transient(),
             GroupError::Read(ReadError::Unavailable { .. }) => true,
             _ => false,
         };
