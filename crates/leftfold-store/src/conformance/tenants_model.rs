@@ -184,6 +184,8 @@ impl Draws {
 }
 
 fn same<T: PartialEq + Debug>(ours: T, model: T, what: &impl Debug) {
+    // Shown when the rule fails: the history up to there.
+    println!("{what:?}: {model:?}");
     assert_eq!(ours, model, "{what:?}");
 }
 
