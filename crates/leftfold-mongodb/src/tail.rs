@@ -41,7 +41,9 @@ struct Head {
     /// The newest commit that was seen, which later ones must continue from.
     newest: Option<Newest>,
     closed: bool,
-    /// Why the server could not be reached for longer than the options allow, or which commits it lost.
+    /// How often polling failed: a subscription that began before the last time has to end.
+    failures: u64,
+    /// Why it failed last: the server could not be reached for longer than the options allow, or it lost commits.
     failed: Option<Failure>,
 }
 
@@ -151,11 +153,6 @@ impl Tail {
             && let Some(tail) = self.weak_self.upgrade()
         {
             commits.polling = true;
-            self.head.send_modify(|head| {
-                if head.failed.take().is_some() {
-                    head.newest = None;
-                }
-            });
             tokio::spawn(tail.poll());
         }
         receiver
@@ -200,6 +197,8 @@ impl Tail {
         drop(commits);
         self.head.send_modify(|head| {
             head.position = Position::START;
+            head.newest = None;
+            head.failures += 1;
             head.failed = Some(failure);
         });
     }
@@ -327,7 +326,8 @@ struct Follower {
     tail: Arc<Tail>,
     /// The read of stored events while it is in progress, and the head at which it ends.
     reader: Option<(Reader, Position)>,
-    watching: Option<watch::Receiver<Head>>,
+    /// The head, and how often polling had failed when the subscription caught up.
+    watching: Option<(watch::Receiver<Head>, u64)>,
     subscription: Subscription,
     /// The checkpoint.
     after: Position,
@@ -336,21 +336,32 @@ struct Follower {
 impl Follower {
     async fn step(mut self) -> Result<Option<(Delivery, Self)>, Failure> {
         loop {
+            if let Some((head, failures)) = &self.watching {
+                let head = head.borrow();
+                if head.failures != *failures {
+                    return Err(head.failed.clone().unwrap_or(Failure::RuntimeEnded));
+                }
+            }
             if let Some(delivery) = self.deliver().await? {
                 self.after = delivery.through;
                 return Ok(Some((delivery, self)));
             }
             let tail = Arc::clone(&self.tail);
-            let watching = self.watching.get_or_insert_with(|| tail.watch());
-            let after = self.after;
+            let (watching, failures) = self.watching.get_or_insert_with(|| {
+                let head = tail.watch();
+                let failures = head.borrow().failures;
+                (head, failures)
+            });
+            let (after, failures) = (self.after, *failures);
+            let has_failed = |head: &Head| head.failures != failures;
             let moved = watching
-                .wait_for(|head| head.position > after || head.closed || head.failed.is_some())
+                .wait_for(|head| head.position > after || head.closed || has_failed(head))
                 .await;
             match moved {
-                Ok(head) if head.failed.is_none() && head.position > after => {}
-                Ok(head) if head.closed => return Ok(None),
-                Ok(head) => return Err(head.failed.clone().unwrap_or(Failure::RuntimeEnded)),
-                Err(_) => return Ok(None),
+                // Told about above.
+                Ok(head) if has_failed(&head) => {}
+                Ok(head) if head.position > after => {}
+                Ok(_) | Err(_) => return Ok(None),
             }
         }
     }

@@ -199,8 +199,9 @@ impl CommandContext {
             return encode_readable(event);
         }
         let has_keys = self.store.erasure().is_some();
-        let encoded = revealed(|| encode_readable(event))?;
-        mark(V::PERSONAL, event.event_type(), encoded, has_keys)
+        let mut encoded = revealed(|| encode_readable(event))?;
+        encoded.data = mark(V::PERSONAL, event.event_type(), encoded.data, has_keys)?;
+        Ok(encoded)
     }
 
     /// Runs a command about `boundary`, whose span names `stream`.

@@ -123,6 +123,7 @@ mod event;
 mod event_reader;
 mod execute;
 mod follow;
+mod forget;
 mod history;
 #[cfg(feature = "inspect")]
 mod inspect;
@@ -149,8 +150,7 @@ pub use boundary::{Boundary, BoundaryError};
 pub use causes::{CausedEvent, Causes};
 pub use decide::{Decision, Model, Models};
 pub use erasure::{
-    ErasureEvent, FileKeys, ForgetError, KeyError, KeyId, KeyStore, MemoryKeys, Personal,
-    PersonalField, Subject, SubjectKey,
+    FileKeys, KeyError, KeyId, KeyStore, MemoryKeys, Personal, PersonalField, Subject, SubjectKey,
 };
 pub use error::{DecodeError, EncodeError, UpcastError};
 pub use event::{
@@ -163,6 +163,7 @@ pub use follow::{
     Backoff, Follow, FollowError, HandlerError, Listener, ListenerHandle, ListenerState,
     ListenerStatus, Start,
 };
+pub use forget::{ErasureEvent, ForgetError};
 pub use history::{FieldChange, HistoryError, HistoryStep};
 #[cfg(feature = "inspect")]
 pub use inspect::Inspect;

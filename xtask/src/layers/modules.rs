@@ -63,7 +63,7 @@ const TABLES: &[Layers] = &[
             &["embedded", "memory"], // the stores
             &["restore"],            // exact copies from backend to backend
             &["retention"],          // the lifecycle of streams, over any backend
-            &["backend"],            // what a kind of storage implements
+            &["backend", "tenant"],  // what a kind of storage implements; the store of one tenant
             &["contract"],           // what callers use
             &["consumers", "snapshot_file"],
             &["snapshots"],
@@ -111,7 +111,7 @@ const TABLES: &[Layers] = &[
             &["outgoing", "process", "project"], // what reacts to events
             &["follow"],                         // listeners
             &["causes", "event_reader", "history", "unit_of_work"],
-            &["decide", "repository"], // the kinds of commands
+            &["decide", "forget", "repository"], // the kinds of commands
             &["snapshot", "state_cache"],
             &["command"], // the engine of commands
             &["store"],   // the facade; what it constructs stands above it
@@ -120,8 +120,9 @@ const TABLES: &[Layers] = &[
             &["load"],
             &["aggregate", "boundary"],
             &["event"],
-            &["metadata"],
-            &["error", "clock", "panic_message", "reason", "shape"],
+            &["metadata", "shape"],
+            &["erasure"],
+            &["error", "clock", "panic_message", "reason"],
         ],
     },
     Layers {
@@ -129,7 +130,7 @@ const TABLES: &[Layers] = &[
         parent: "",
         layers: &[
             &["event", "snapshot"],
-            &["transparent"],
+            &["personal", "transparent"],
             &["attributes", "shape"],
             &["serde_attributes"],
         ],

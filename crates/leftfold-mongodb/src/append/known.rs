@@ -1,4 +1,4 @@
-//! What the writer knows of the log without asking: last revisions of streams, and the ids of the newest events.
+//! What the writer knows of the log: last revisions of streams, ids of the newest events.
 //!
 //! **Owns:** [`Known`] and its bounds. **Does not know:** queries.
 //! **Invariants:** everything is as of the newest commit known; ids are those of all of the newest events, without a gap.

@@ -183,8 +183,11 @@ impl Draws {
     }
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "shown when the rule fails: the history up to there"
+)]
 fn same<T: PartialEq + Debug>(ours: T, model: T, what: &impl Debug) {
-    // Shown when the rule fails: the history up to there.
     println!("{what:?}: {model:?}");
     assert_eq!(ours, model, "{what:?}");
 }
@@ -218,11 +221,18 @@ async fn append(pair: &mut Pair, draws: &mut Draws, others: &[Append]) {
         pair.earlier.push(append.clone());
     }
     pair.note().await;
-    same(
-        pair.appended(ours, true),
-        pair.appended(model, false),
-        &append,
-    );
+    let (ours, model) = (pair.appended(ours, true), pair.appended(model, false));
+    // After its stream was deleted, a repetition is recognised as whole or as partly stored, by which lifecycles a store
+    // remembers.
+    if is_known(&ours) && is_known(&model) {
+        return;
+    }
+    same(ours, model, &append);
+}
+
+/// Whether an outcome is that of an append whose events are stored already.
+fn is_known(outcome: &str) -> bool {
+    outcome.ends_with(" true") || outcome.contains(" is at ")
 }
 
 async fn change_life(pair: &mut Pair, draws: &mut Draws) {

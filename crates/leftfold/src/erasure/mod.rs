@@ -1,13 +1,11 @@
-//! Erasure of personal data: fields that are sealed with a key per subject, and forgotten by destroying the key.
+//! Erasure of personal data: fields that are sealed with a key of their subject.
 //!
-//! **Owns:** [`Personal`], keys, sealing, and forgetting. **Does not know:** how a store works, what an application
+//! **Owns:** [`Personal`], keys, and sealing. **Does not know:** how a store works, what an application
 //! keeps elsewhere.
 //! **Invariants:** no personal value is stored in clear; keys are apart from the log; after a key is destroyed nothing
-//! opens what it
-//! sealed.
-//! **Reading order:** `personal`, `keys`, `seal`, `sealing_store`, `forget`.
+//! opens what it sealed.
+//! **Reading order:** `personal`, `keys`, `seal`, `sealing_store`.
 
-mod forget;
 mod key_file;
 mod keys;
 mod personal;
@@ -15,7 +13,6 @@ mod seal;
 mod sealing_store;
 
 pub use self::{
-    forget::{ErasureEvent, ForgetError},
     key_file::FileKeys,
     keys::{KeyError, KeyId, KeyStore, MemoryKeys, Subject, SubjectKey},
     personal::Personal,
@@ -26,25 +23,25 @@ pub(crate) use self::{
     sealing_store::{Erasure, SealingStore, open_state, seal_state},
 };
 
-use crate::{EncodeError, Encoded};
+use crate::EncodeError;
 
-/// Marks the personal fields of an event for being sealed.
+/// Marks the personal fields in the JSON of an event for being sealed.
 ///
 /// # Errors
 /// [`EncodeError::NoKeys`], or [`EncodeError::Data`] if a field does not name a subject.
 pub(crate) fn mark(
     fields: &[PersonalField],
     event_type: &str,
-    mut encoded: Encoded,
+    data: Vec<u8>,
     has_keys: bool,
-) -> Result<Encoded, EncodeError> {
+) -> Result<Vec<u8>, EncodeError> {
     let own: Vec<_> = fields
         .iter()
         .copied()
         .filter(|f| f.event_type == event_type)
         .collect();
     if own.is_empty() {
-        return Ok(encoded);
+        return Ok(data);
     }
     if !has_keys {
         return Err(EncodeError::NoKeys {
@@ -55,16 +52,16 @@ pub(crate) fn mark(
         event_type: event_type.to_owned(),
         source,
     };
-    let parsed: Result<seal::Fields, _> = serde_json::from_slice(&encoded.data);
+    let parsed: Result<seal::Fields, _> = serde_json::from_slice(&data);
     let mut parsed = parsed.map_err(|error| invalid(error.into()))?;
     let marked = parsed.mark(&own);
     marked.map_err(|field| {
         invalid(format!("field {field} names no subject: expected a text or a number").into())
     })?;
-    encoded.data = parsed.to_json();
-    if seal::holds_plain(&encoded.data) {
+    let data = parsed.to_json();
+    if seal::holds_plain(&data) {
         let message = "a personal value stands in a field that is not marked #[personal]";
         return Err(invalid(message.into()));
     }
-    Ok(encoded)
+    Ok(data)
 }

@@ -45,7 +45,7 @@ impl Erasure {
         Arc::clone(&self.keys)
     }
 
-    pub(super) fn subject(&self, kind: &str, id: &str) -> Subject {
+    pub(crate) fn subject(&self, kind: &str, id: &str) -> Subject {
         Subject {
             tenant: self.tenant.to_string(),
             kind: kind.to_owned(),
@@ -53,7 +53,7 @@ impl Erasure {
         }
     }
 
-    pub(super) fn snapshots(&self) -> Subject {
+    pub(crate) fn snapshots(&self) -> Subject {
         self.subject(SNAPSHOTS, "all")
     }
 

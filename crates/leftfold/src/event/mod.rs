@@ -52,7 +52,7 @@ use crate::{DecodeError, EncodeError, PersonalField};
 /// | `#[event(other)]` | the last variant, of one [`RawEvent`] | takes events of types that no variant names |
 /// | `#[event(transparent)]` | every variant, each of one enum of events | has the events of all these enums |
 /// | `#[tag("owner")]` | a field | the event carries the tag `owner:` followed by the field's text |
-/// | `#[personal(subject = "guest")]` | a field of type [`crate::Personal`] | sealed for the subject that the field `guest` names |
+/// | `#[personal(subject = "guest")]` | a field of type [`crate::Personal`] | sealed for the subject that field `guest` names |
 /// | `#[personal(subject = "guest", id = "booked_by")]` | as before | the field `booked_by` names the subject |
 /// | `#[event(upcast = function)]` | the enum | `fn() -> Upcasters`: what old shapes become |
 /// | `#[event(unknown = "skip")]` | the enum | events of unknown types are skipped; unless said they are an error |

@@ -2,16 +2,17 @@
 //!
 //! **Owns:** the order of what is destroyed and recorded, pseudonyms, and [`ErasureEvent`]. **Does not know:** views.
 //! **Invariants:** the log records that a subject was forgotten after its key is gone, so a view that has handled that
-//! event has
-//! seen the subject's values for the last time; the log never gets the name behind a pseudonym; a call that failed can be
-//! repeated.
+//! event has seen the subject's values for the last time; the log never gets the name behind a pseudonym; a call that
+//! failed can be repeated.
 
 use leftfold_model::{Append, ExpectedRevision, ModelError, StreamName};
 use leftfold_store::AppendError;
 use serde::{Deserialize, Serialize};
 
-use super::{keys::KeyError, sealing_store::Erasure};
-use crate::{EncodeError, Event, ExecuteError, Store, command::CommandContext};
+use crate::{
+    EncodeError, Event, ExecuteError, KeyError, Store, Subject, command::CommandContext,
+    erasure::Erasure,
+};
 
 /// The kind of the subject whose key gives the pseudonym.
 const PSEUDONYM: &str = "$pseudonym";
@@ -64,7 +65,7 @@ impl Store {
     /// [`ForgetError::NoKeys`], [`ForgetError::Keys`].
     pub async fn pseudonym(&self, kind: &str, name: &str) -> Result<String, ForgetError> {
         let erasure = self.erasure().ok_or(ForgetError::NoKeys)?;
-        let key = erasure.keys.key(&named(erasure, kind, name)).await?;
+        let key = erasure.keys().key(&named(erasure, kind, name)).await?;
         Ok(text_of(&key.id))
     }
 
@@ -85,16 +86,16 @@ impl Store {
     pub async fn forget(&self, kind: &str, id: &str) -> Result<bool, ForgetError> {
         let erasure = self.erasure().ok_or(ForgetError::NoKeys)?;
         let name = named(erasure, kind, id);
-        let pseudonym = erasure.keys.existing(&name).await?;
+        let pseudonym = erasure.keys().existing(&name).await?;
         let own = erasure.subject(kind, id);
         let mut forgotten = pseudonym.is_some();
         if let Some(pseudonym) = pseudonym {
             let text = text_of(&pseudonym.id);
             self.destroy(erasure, kind, &text).await?;
             // Last, because a repeated call needs it to find the rest.
-            erasure.keys.destroy(&name).await?;
+            erasure.keys().destroy(&name).await?;
         }
-        if erasure.keys.existing(&own).await?.is_some() {
+        if erasure.keys().existing(&own).await?.is_some() {
             self.destroy(erasure, kind, id).await?;
             forgotten = true;
         }
@@ -105,8 +106,8 @@ impl Store {
     /// repeated, and after, when no reader sees the values any more.
     async fn destroy(&self, erasure: &Erasure, kind: &str, id: &str) -> Result<(), ForgetError> {
         self.record(kind, id).await?;
-        erasure.keys.destroy(&erasure.subject(kind, id)).await?;
-        erasure.keys.destroy(&erasure.snapshots()).await?;
+        erasure.keys().destroy(&erasure.subject(kind, id)).await?;
+        erasure.keys().destroy(&erasure.snapshots()).await?;
         self.record(kind, id).await
     }
 
@@ -137,7 +138,7 @@ impl Store {
     }
 }
 
-fn named(erasure: &Erasure, kind: &str, name: &str) -> super::keys::Subject {
+fn named(erasure: &Erasure, kind: &str, name: &str) -> Subject {
     erasure.subject(&format!("{PSEUDONYM}:{kind}"), name)
 }
 
