@@ -71,7 +71,7 @@
 //! |---|---|
 //! | events: names, versions, tags, formats, unknown types | [`Event`], [`Upcasters`] |
 //! | state without a default, created once | [`Created`], [`Repository::create`] |
-//! | the past, metadata, idempotency keys | [`Repository::load_at`], [`Metadata`], [`Repository::with_key`] |
+//! | the past, metadata, idempotency keys | [`Repository::load_at`], [`Metadata`], [`Repository::with_idempotency_key`] |
 //! | several aggregates in one append | [`Store::unit_of_work`] |
 //! | rules that rest on more than one stream | [`Store::decide`], [`Model`], [`Boundary`] |
 //! | what each event changed, which changed a field last | [`Repository::history`], [`Repository::last_change`] |
