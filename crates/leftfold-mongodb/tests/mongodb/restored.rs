@@ -23,43 +23,39 @@ async fn append(store: &MongoStore) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_of_a_log_that_was_restored_to_an_earlier_head_is_an_error_and_skips_nothing()
  {
-    // The log ends before what was read; or another commit stands in the place of one that was read.
-    for appended in [2, 9] {
-        let options = fresh()
-            .with_poll_interval(Duration::from_millis(20))
-            .with_reconnect_timeout(Duration::from_millis(300));
-        let client = Client::with_uri_str(address()).await.unwrap();
-        let database = client.database(options.database());
-        let commits = database.collection::<Document>("commits");
-        let store = MongoStore::open_with(options.clone()).await.unwrap();
-        for _ in 0..10 {
-            append(&store).await;
-        }
-        let mut deliveries = store.subscribe(Subscription::default());
-        let mut through = Position::START;
-        while through < Position::new(10) {
-            through = deliveries.next().await.unwrap().unwrap().through;
-        }
-        // What is delivered now was met at the tail.
+    let options = fresh()
+        .with_poll_interval(Duration::from_millis(20))
+        .with_reconnect_timeout(Duration::from_millis(300));
+    let client = Client::with_uri_str(address()).await.unwrap();
+    let database = client.database(options.database());
+    let commits = database.collection::<Document>("commits");
+    let store = MongoStore::open_with(options.clone()).await.unwrap();
+    for _ in 0..10 {
         append(&store).await;
-        through = deliveries.next().await.unwrap().unwrap().through;
-        assert_eq!(through, Position::new(11));
-        let later = doc! { "_id": { "$gt": 5 } };
-        commits.delete_many(later).await.unwrap();
-        let restored = MongoStore::open_with(options).await.unwrap();
-        for _ in 0..appended {
-            append(&restored).await;
-        }
-        let answer = tokio::time::timeout(Duration::from_secs(60), deliveries.next()).await;
-        let error = answer
-            .expect("in time")
-            .expect("an answer")
-            .expect_err("no delivery");
-        assert!(matches!(error, ReadError::Invalid { .. }), "{error:?}");
-        assert!(error.to_string().contains("11"), "{error}");
-        // A subscription from a position that the restored log has goes on.
-        let mut deliveries = store.subscribe(Subscription::after(Position::new(5)));
-        let delivery = deliveries.next().await.unwrap().unwrap();
-        assert_eq!(delivery.events[0].position, Position::new(6));
     }
+    let mut deliveries = store.subscribe(Subscription::default());
+    let mut through = Position::START;
+    while through < Position::new(10) {
+        through = deliveries.next().await.unwrap().unwrap().through;
+    }
+    append(&store).await;
+    through = deliveries.next().await.unwrap().unwrap().through;
+    assert_eq!(through, Position::new(11));
+    let later = doc! { "_id": { "$gt": 5 } };
+    commits.delete_many(later).await.unwrap();
+    let restored = MongoStore::open_with(options).await.unwrap();
+    for _ in 0..2 {
+        append(&restored).await;
+    }
+    let answer = tokio::time::timeout(Duration::from_secs(60), deliveries.next()).await;
+    let error = answer
+        .expect("in time")
+        .expect("an answer")
+        .expect_err("no delivery");
+    assert!(matches!(error, ReadError::Invalid { .. }), "{error:?}");
+    assert!(error.to_string().contains("11"), "{error}");
+    // A subscription from a position that the restored log has goes on.
+    let mut deliveries = store.subscribe(Subscription::after(Position::new(5)));
+    let delivery = deliveries.next().await.unwrap().unwrap();
+    assert_eq!(delivery.events[0].position, Position::new(6));
 }
