@@ -440,15 +440,7 @@ impl Core {
             return Ok(());
         }
         self.remove_clean_marker()?;
-        let started = match self.start_segment(0) {
-            // A scavenge must be able to free space on a full disk: the segment grows with the first append to it.
-            Err(error) if error.is_full() => {
-                self.shared.remove_spare();
-                self.start_segment_of(active_segment::bytes_for(0))
-            }
-            started => started,
-        };
-        started.map_err(|error| self.refuse(error))
+        self.start_segment(0).map_err(|error| self.refuse(error))
     }
 
     fn start_segment(&mut self, frame_bytes: usize) -> Result<(), StorageError> {
@@ -457,11 +449,7 @@ impl Core {
             .shared
             .options
             .bytes_of_segment(view.segments.list.len());
-        self.start_segment_of(planned.max(active_segment::bytes_for(frame_bytes)))
-    }
-
-    fn start_segment_of(&mut self, capacity: u64) -> Result<(), StorageError> {
-        let view = self.shared.view();
+        let capacity = planned.max(active_segment::bytes_for(frame_bytes));
         let first = self.decider.next;
         let files = &view.segments.handles;
         let log = self.shared.log;

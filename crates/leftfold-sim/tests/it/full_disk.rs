@@ -1,11 +1,9 @@
 //! A disk that is full, and stays full.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::sync::Arc;
 
-use leftfold_log::{Clock, Core, LogOptions, ScavengeOptions, Truncation};
-use leftfold_model::{
-    Append, EventType, ExpectedRevision, NewEvent, Read, Revision, StreamName, Timestamp,
-};
+use leftfold_log::{Clock, Core, LogOptions};
+use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, Read, StreamName, Timestamp};
 use leftfold_sim::{CrashKind, Rng, SimDisk};
 
 #[derive(Debug)]
@@ -69,28 +67,4 @@ fn a_log_opens_after_a_crash_although_the_disk_stays_full() {
         disk.set_capacity(None);
         core.commit(&[append()]).remove(0).unwrap();
     }
-}
-
-#[test]
-fn a_full_disk_is_scavenged_although_it_has_no_room_for_another_segment() {
-    let disk = SimDisk::new();
-    let mut core = open(&disk);
-    for _ in 0..200 {
-        core.commit(&[append()]).remove(0).unwrap();
-    }
-    let before = used(&disk);
-    disk.set_capacity(Some(before + 2_000));
-    let truncations = [Truncation {
-        stream: StreamName::new("s").unwrap(),
-        before: Revision::new(u64::MAX),
-    }];
-    let options = ScavengeOptions::default().with_seal_newest();
-    let done = core.scavenge(&truncations, options, &mut |_| ControlFlow::Continue(()));
-    assert_eq!(done.unwrap().events_erased, 200);
-    assert!(
-        used(&disk) < before / 2,
-        "{} of {before} bytes",
-        used(&disk)
-    );
-    core.commit(&[append()]).remove(0).unwrap();
 }
