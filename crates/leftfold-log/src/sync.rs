@@ -7,7 +7,7 @@
 use std::{io, thread};
 pub(crate) use std::{
     sync::{Condvar, Mutex, MutexGuard, OnceLock},
-    thread::{JoinHandle, panicking, sleep},
+    thread::{JoinHandle, ThreadId, current, panicking, sleep},
 };
 
 /// Starts a thread of this name.

@@ -17,6 +17,7 @@ use super::{
     group::{self, Group, GroupCompletion, GroupError, Outcome},
     reader::Reader,
     shared::EngineState,
+    shared_directory::SharedDirectory,
 };
 use crate::{
     append::{AppendValidator, Decision, LogSnapshot, PreparedLookups},
@@ -83,6 +84,7 @@ impl Core {
             return Err(OpenError::NoLog);
         }
         let lock = disk.lock()?;
+        let disk: Arc<dyn Disk> = Arc::new(SharedDirectory::over(disk));
         let recovered = recover(&disk, &options)?;
         let is_read_only = disk.is_read_only();
         let head = recovered.decider.next.previous();

@@ -21,6 +21,7 @@ mod reader;
 mod scavenge;
 mod scavenge_control;
 mod shared;
+mod shared_directory;
 mod slow_lane;
 mod stats;
 

@@ -13,7 +13,7 @@ use std::{
 use shuttle::thread;
 pub(crate) use shuttle::{
     sync::{Condvar, Mutex, MutexGuard},
-    thread::{JoinHandle, sleep},
+    thread::{JoinHandle, ThreadId, current, sleep},
 };
 
 /// Starts a thread of this name.

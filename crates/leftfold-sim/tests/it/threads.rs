@@ -5,7 +5,7 @@ use leftfold_sim::{ThreadReport, play_threads};
 /// As many seeds as take some seconds; a scheduler that switches at random finds an error of the queue in far fewer.
 fn seeds() -> std::ops::Range<u64> {
     let seeds = super::seeds();
-    seeds.start..seeds.end.min(seeds.start + 1_000)
+    seeds.start..seeds.end.min(seeds.start + 4_000)
 }
 
 #[test]
