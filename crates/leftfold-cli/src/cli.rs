@@ -91,8 +91,8 @@ pub(crate) enum Command {
     Consumers(Consumers),
     /// Shows, creates and changes groups of competing consumers, and settles what they parked.
     #[command(
-        after_help = "The server that acts for a group carries out what is asked for: within seconds, or when a consumer \
-        connects again.\n\n\
+        after_help = "The server that runs the group applies a change within seconds, or when a consumer connects \
+        again.\n\n\
         Examples:\n  leftfold groups --url leftfold://localhost:2113 list\n  leftfold groups --data data create orders mailer \
         --from start --max-retries 5\n  leftfold groups --data data parked '$all' audit"
     )]

@@ -1,8 +1,7 @@
 //! `leftfold groups`: groups of competing consumers, how far they are, and what they parked.
 //!
 //! **Owns:** the forms of the answers. **Does not know:** how a group shares its events.
-//! **Invariants:** a server that acts for a group carries out what is asked for parked events; a command never takes the group
-//! from it.
+//! **Invariants:** the server that runs a group applies decisions about parked events; a command never claims the group.
 
 use std::{io::Write, sync::Arc};
 

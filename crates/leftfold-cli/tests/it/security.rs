@@ -190,7 +190,7 @@ fn users_and_keys_are_created_before_the_first_start() {
     assert!(users.contains("ann"), "{users}");
 }
 
-/// Reads from a server without credentials, as a user, and by a key that may not do what is asked.
+/// Reads from a server without credentials, as a user, and by a key without the right.
 fn commands_show_credentials(secured: &Secured, server: &Served, key: &str) {
     let port = server.address.rsplit_once(':').unwrap().1;
     let ca = secured.authority();

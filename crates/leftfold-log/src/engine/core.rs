@@ -355,7 +355,7 @@ impl Core {
             streams.push((write.stream.clone(), last));
         }
         self.decider.next = position;
-        // Behind the index: whoever reads this finds there what it speaks of.
+        // Stored after the index: a thread that loads this number finds the events in the index.
         let decided = position.previous().get();
         self.shared.decided.store(decided, Ordering::Release);
         Appended {

@@ -23,7 +23,7 @@ struct Shared {
     gate: Mutex<Option<Arc<Gate>>>,
 }
 
-/// Holds up whoever reads an index file, until it is opened.
+/// Blocks readers of index files until it is opened.
 #[derive(Default)]
 pub(crate) struct Gate {
     /// How many wait, and whether it is open.

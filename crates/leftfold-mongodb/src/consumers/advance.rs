@@ -68,7 +68,7 @@ impl MongoConsumers {
         changes: Vec<ConsumerChange>,
     ) -> Result<(), ConsumerError> {
         ConsumerChange::check_all(&changes)?;
-        // A way back is refused before anything is asked.
+        // Moving a checkpoint back is refused before an operation is sent.
         claim.check_advance(claim.position, to)?;
         let changes = AdvanceChanges::new(changes);
         self.repeat(|| self.try_advance(claim, to, &changes)).await

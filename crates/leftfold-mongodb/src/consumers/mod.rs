@@ -334,7 +334,7 @@ fn block_id(consumer: &str, id: &str) -> String {
     format!("{consumer}/{id}")
 }
 
-/// The filter for documents of these keys. Some servers use their index for one key only if it is asked for plainly.
+/// The filter for documents of these keys. Some servers use their index for one key only without `$in`.
 fn by_ids(ids: Vec<String>) -> Document {
     match <[String; 1]>::try_from(ids) {
         Ok([id]) => doc! { "_id": id },

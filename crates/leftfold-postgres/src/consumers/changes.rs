@@ -51,7 +51,7 @@ impl<'a> Advance<'a> {
         changes: &'a [ConsumerChange],
     ) -> Result<Self, ConsumerError> {
         ConsumerChange::check_all(changes)?;
-        // A way back is refused before anything is sent.
+        // Moving a checkpoint back is refused before a statement is sent.
         claim.check_advance(claim.position, to)?;
         let mut columns = Self {
             consumer: claim.consumer.as_str(),

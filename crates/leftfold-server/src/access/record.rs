@@ -60,7 +60,7 @@ pub(super) struct KeyRecord {
     pub(super) revoked: bool,
 }
 
-/// What is told about a user.
+/// A user, without its password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct UserInfo {
@@ -76,7 +76,7 @@ pub struct UserInfo {
     pub updated: Timestamp,
 }
 
-/// What is told about a key.
+/// An API key, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ApiKeyInfo {

@@ -1,7 +1,7 @@
 //! Projections: models for reading, folded from the log.
 //!
 //! **Owns:** [`Projection`], which writes into a view and remembers there how far it is; [`LiveProjection`], which keeps a
-//! model in memory. **Does not know:** what is asked of a model.
+//! model in memory. **Does not know:** queries on a view.
 //! **Invariants:** a view and its checkpoint change in one transaction, so every event is in the view exactly once; no event
 //! is skipped: one that fails stops the projection, or is parked with what follows of its key.
 //! **Reading order:** [`Projection`], [`View`], `settings`, `run`, `parking`, `handle`; the views `memory`, `key_value`, `sql`.
