@@ -180,10 +180,15 @@ pub(crate) fn stats(answer: wire::StatsResponse) -> StoreStats {
     stats
 }
 
-pub(crate) fn progress(told: &wire::ScavengeProgress) -> ScavengeProgress {
-    let mut progress = ScavengeProgress::of(told.parts_done, told.parts, told.events, told.bytes);
-    progress.streams = told.streams;
-    progress.finished = told.finished;
+pub(crate) fn progress(message: &wire::ScavengeProgress) -> ScavengeProgress {
+    let mut progress = ScavengeProgress::of(
+        message.parts_done,
+        message.parts,
+        message.events,
+        message.bytes,
+    );
+    progress.streams = message.streams;
+    progress.finished = message.finished;
     progress
 }
 

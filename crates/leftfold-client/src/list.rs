@@ -115,17 +115,17 @@ pub(crate) fn scavenge(
         // A server that did not answer may have begun; dropping the call stopped it.
         let ask = |mut calls: StoreStub| async move { calls.scavenge(request).await };
         let incoming = pool.read_with_retry(ask).await?;
-        let told = stream::try_unfold(incoming, move |mut incoming| {
+        let progress = stream::try_unfold(incoming, move |mut incoming| {
             let address = pool.address.clone();
             async move {
                 match incoming.message().await {
-                    Ok(Some(told)) => Ok(Some((decode::progress(&told), incoming))),
+                    Ok(Some(progress)) => Ok(Some((decode::progress(&progress), incoming))),
                     Ok(None) => Ok(None),
                     Err(status) => Err(status::to_read_error(StatusKind::of(status, &address))),
                 }
             }
         });
-        Ok(told)
+        Ok(progress)
     };
     Box::pin(stream::once(begin).try_flatten())
 }

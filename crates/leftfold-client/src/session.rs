@@ -178,14 +178,14 @@ impl Open {
             let Some(outcome) = self.unanswered.remove(&answer.number) else {
                 continue;
             };
-            let told = match answer.outcome {
+            let result = match answer.outcome {
                 Some(Outcome::Appended(appended)) => SendOutcome::Appended(appended),
                 Some(Outcome::Error(failure)) => SendOutcome::Failed(failure),
                 None => SendOutcome::Lost(
                     RpcError::not_understood("an answer without an outcome").cause(),
                 ),
             };
-            let _ = outcome.send(told);
+            let _ = outcome.send(result);
         }
         let Some(accepted_through) = answers.accepted_through else {
             return false;

@@ -95,13 +95,13 @@ pub(crate) fn append_error(failure: ErrorDetail) -> AppendError {
             reason: denied.reason,
         },
         Some(Kind::Unavailable(caused)) => AppendError::Unavailable {
-            cause: told(caused),
+            cause: cause_from(caused),
         },
         Some(Kind::ShuttingDown(_)) => AppendError::Unavailable {
             cause: RpcError::ShuttingDown.cause(),
         },
         Some(Kind::OutcomeUnknown(caused)) => AppendError::OutcomeUnknown {
-            cause: told(caused),
+            cause: cause_from(caused),
         },
         Some(kind) => match conflict(kind) {
             Ok(Some(conflict)) => AppendError::Conflict(conflict),
@@ -156,10 +156,10 @@ pub(crate) fn read_error(failure: ErrorDetail) -> ReadError {
             Err(error) => unreadable(RpcError::not_understood(error.to_string())),
         },
         Some(Kind::Corrupt(caused)) => ReadError::Corrupt {
-            cause: told(caused),
+            cause: cause_from(caused),
         },
         Some(Kind::Unavailable(caused)) => ReadError::Unavailable {
-            cause: told(caused),
+            cause: cause_from(caused),
         },
         Some(Kind::ShuttingDown(_)) => unreadable(RpcError::ShuttingDown),
         _ => unreadable(RpcError::not_understood("it is no answer to a read")),
@@ -196,7 +196,7 @@ pub(crate) fn snapshot_error(failure: ErrorDetail) -> SnapshotError {
                 reason: denied.reason,
             };
         }
-        Some(Kind::Unavailable(caused)) => told(caused),
+        Some(Kind::Unavailable(caused)) => cause_from(caused),
         Some(Kind::Invalid(invalid)) => RpcError::Server {
             text: invalid.reason,
             cause: None,
@@ -226,7 +226,7 @@ fn rebuilt(kind: Option<Kind>) -> Result<ConsumerError, RpcError> {
             expected: "what the server's release takes".to_owned(),
         },
         Some(Kind::Unavailable(caused)) => ConsumerError::Unavailable {
-            cause: told(caused),
+            cause: cause_from(caused),
         },
         Some(Kind::ConsumerHeld(held)) => ConsumerError::Held {
             consumer: name(held.consumer)?,
@@ -258,7 +258,7 @@ fn rebuilt(kind: Option<Kind>) -> Result<ConsumerError, RpcError> {
             let detail = (!caused.causes.is_empty()).then(|| caused.causes.remove(0));
             ConsumerError::Damaged {
                 detail: detail.unwrap_or_default(),
-                cause: (!caused.causes.is_empty()).then(|| told(caused)),
+                cause: (!caused.causes.is_empty()).then(|| cause_from(caused)),
             }
         }
         Some(Kind::ConsumersUnsupported(())) => ConsumerError::Unsupported {
@@ -273,7 +273,7 @@ fn rebuilt(kind: Option<Kind>) -> Result<ConsumerError, RpcError> {
 }
 
 /// Rebuilds the chain of causes that the server sent.
-fn told(caused: CauseChain) -> Cause {
+fn cause_from(caused: CauseChain) -> Cause {
     let chain = caused.causes.into_iter().rev();
     let whole = chain.fold(None, |cause, text| {
         Some(RpcError::Server { text, cause }.cause())

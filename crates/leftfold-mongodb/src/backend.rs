@@ -1,6 +1,6 @@
 //! The back end: the modules of this crate as one [`Backend`].
 //!
-//! **Owns:** [`MongoBackend`]. **Does not know:** filters and documents; stream lifecycles, which `RetentionStore` adds.
+//! **Owns:** [`MongoBackend`]. **Does not know:** filters and documents; stream lifecycles, which `BackendStore` adds.
 //! **Invariants:** clones are the same storage; no lock of this process is held while a call waits for the server.
 
 use std::{

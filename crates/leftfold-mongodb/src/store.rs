@@ -8,8 +8,8 @@ use std::sync::Arc;
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{Append, Appended, Position, Read, StreamName};
 use leftfold_store::{
-    AppendError, Backend, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch,
-    ReadError, RetentionStore, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
+    AppendError, Backend, BackendStore, Capabilities, Delete, Delivery, EventStore, ListStreams,
+    ReadBatch, ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
     StreamState, Subscription, consumers::Consumers,
 };
 
@@ -34,7 +34,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct MongoStore {
-    retained: RetentionStore<MongoBackend>,
+    retained: BackendStore<MongoBackend>,
 }
 
 impl MongoStore {
@@ -53,7 +53,7 @@ impl MongoStore {
     pub async fn open_with(options: MongoOptions) -> Result<Self, OpenError> {
         let backend = MongoBackend::open(options).await?;
         Ok(Self {
-            retained: RetentionStore::from_backend(backend),
+            retained: BackendStore::from_backend(backend),
         })
     }
 

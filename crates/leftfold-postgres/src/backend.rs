@@ -1,7 +1,7 @@
 //! The back end: the modules of this crate as one [`Backend`].
 //!
 //! **Owns:** [`PostgresBackend`].
-//! **Does not know:** SQL; stream lifecycles, which [`RetentionStore`](leftfold_store::RetentionStore) adds.
+//! **Does not know:** SQL; stream lifecycles, which [`BackendStore`](leftfold_store::BackendStore) adds.
 //! **Invariants:** clones are the same storage. No lock of this process is held while a call waits for the server.
 
 use std::sync::{Arc, Mutex, PoisonError};

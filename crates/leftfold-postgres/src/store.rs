@@ -8,8 +8,8 @@ use std::sync::Arc;
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{Append, Appended, Position, Read, StreamName};
 use leftfold_store::{
-    AppendError, Backend, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch,
-    ReadError, RetentionStore, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
+    AppendError, Backend, BackendStore, Capabilities, Delete, Delivery, EventStore, ListStreams,
+    ReadBatch, ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
     StreamState, Subscription,
     consumers::{Claim, ConsumerChange, ConsumerError, Consumers},
 };
@@ -35,7 +35,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct PostgresStore {
-    inner: RetentionStore<PostgresBackend>,
+    inner: BackendStore<PostgresBackend>,
 }
 
 impl PostgresStore {
@@ -54,7 +54,7 @@ impl PostgresStore {
     pub async fn open_with(options: PostgresOptions) -> Result<Self, OpenError> {
         let backend = PostgresBackend::open(options).await?;
         Ok(Self {
-            inner: RetentionStore::from_backend(backend),
+            inner: BackendStore::from_backend(backend),
         })
     }
 

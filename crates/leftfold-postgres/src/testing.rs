@@ -276,8 +276,8 @@ impl Server {
         let output = command
             .output()
             .unwrap_or_else(|error| panic!("{name} does not run: {error}"));
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{name} fails: {told}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name} fails: {message}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 

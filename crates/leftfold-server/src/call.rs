@@ -215,7 +215,9 @@ pub(crate) async fn run_to_completion<T: Send + 'static>(
 ) -> Result<T, OutcomeUnknown> {
     let begun = DetachOnDrop {
         request: REQUEST.try_with(Clone::clone).ok(),
-        rest: Some(Box::pin(AssertUnwindSafe(call).catch_unwind().map(told))),
+        rest: Some(Box::pin(
+            AssertUnwindSafe(call).catch_unwind().map(outcome_of),
+        )),
         token: Some(shared.tasks.token()),
         runtime: Handle::current(),
     };
@@ -225,7 +227,7 @@ pub(crate) async fn run_to_completion<T: Send + 'static>(
 }
 
 /// Converts a panic of a call into an error, and logs it.
-fn told<T>(ended: thread::Result<T>) -> Result<T, OutcomeUnknown> {
+fn outcome_of<T>(ended: thread::Result<T>) -> Result<T, OutcomeUnknown> {
     ended.map_err(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -361,10 +363,10 @@ mod tests {
         let address = settings.listen;
         let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
         let (go, gone) = tokio::sync::oneshot::channel();
-        let (tell, told) = tokio::sync::oneshot::channel();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
         let call = async move {
             gone.await.unwrap();
-            tell.send("finished").unwrap();
+            sender.send("finished").unwrap();
         };
         let late = run_to_completion(&shared, Instant::now(), call).await;
         assert_eq!(late, Err(OutcomeUnknown::TimedOut));
@@ -372,7 +374,7 @@ mod tests {
         assert!(shared.tasks.wait().now_or_never().is_none());
         go.send(()).unwrap();
         shared.tasks.wait().await;
-        assert_eq!(told.await, Ok("finished"));
+        assert_eq!(receiver.await, Ok("finished"));
     }
 
     #[tokio::test]
@@ -381,17 +383,17 @@ mod tests {
         let address = settings.listen;
         let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
         let (go, gone) = tokio::sync::oneshot::channel();
-        let (tell, told) = tokio::sync::oneshot::channel();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
         let call = async move {
             gone.await.unwrap();
-            tell.send("finished").unwrap();
+            sender.send("finished").unwrap();
         };
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut waiting = Box::pin(run_to_completion(&shared, deadline, call));
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(waiting);
         go.send(()).unwrap();
-        assert_eq!(told.await, Ok("finished"));
+        assert_eq!(receiver.await, Ok("finished"));
         shared.tasks.close();
         shared.tasks.wait().await;
     }

@@ -60,14 +60,14 @@ async fn a_subscription_is_told_that_the_server_stops() {
     let request = SubscribeRequest::default();
     let mut deliveries = client.subscribe(request).await.unwrap().into_inner();
     let stopping = tokio::spawn(server.stop());
-    let told = loop {
+    let answer = loop {
         match deliveries.message().await {
             Ok(Some(_)) => {}
             Ok(None) => panic!("it ended without a word"),
             Err(status) => break status,
         }
     };
-    assert_eq!(told.code(), Code::Unavailable, "{told:?}");
+    assert_eq!(answer.code(), Code::Unavailable, "{answer:?}");
     drop(client);
     stopping.await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! The contract of a back end: storage without the rules of a stream's lifecycle.
 //!
 //! **Owns:** [`Backend`], [`AppendTransaction`] and the values that only they use.
-//! **Does not know:** metadata, retention, deletion: [`crate::RetentionStore`] adds them, once for every back end.
+//! **Does not know:** metadata, retention, deletion: [`crate::BackendStore`] adds them, once for every back end.
 //! **Invariants:** those of [`EventStore`](crate::EventStore) for methods of equal names.
 
 use std::{fmt::Debug, sync::Arc};
@@ -21,14 +21,14 @@ use crate::{
 /// A storage of events. It treats all streams alike, metadata streams included.
 ///
 /// Each method is the one of that name of [`EventStore`](crate::EventStore), without retention and deletion.
-/// [`RetentionStore`](crate::RetentionStore) makes a store of a back end:
+/// [`BackendStore`](crate::BackendStore) makes a store of a back end:
 ///
 /// ```
 /// use leftfold_model::Position;
-/// use leftfold_store::{Backend, EventStore, MemoryStore, RetentionStore};
+/// use leftfold_store::{Backend, EventStore, MemoryStore, BackendStore};
 ///
 /// fn store(backend: impl Backend) -> impl EventStore {
-///     RetentionStore::from_backend(backend)
+///     BackendStore::from_backend(backend)
 /// }
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), leftfold_store::ReadError> {

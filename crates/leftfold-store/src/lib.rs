@@ -37,6 +37,6 @@ pub use error::{AppendError, Cause, ReadError};
 pub use leftfold_log::{LogOptions, OpenError};
 pub use leftfold_model::ErrorChain;
 pub use memory::{MemoryBackend, MemoryStore};
-pub use retention::{RetentionStore, append_in_transaction};
+pub use retention::{BackendStore, append_in_transaction};
 pub use snapshots::{MemorySnapshotStore, SavedSnapshot, SnapshotError, SnapshotStore};
 pub use tenant::{InvalidTenantName, TenantName, TenantStore};

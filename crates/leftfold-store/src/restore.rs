@@ -104,7 +104,7 @@ pub struct RestoreProgress {
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (source, target) = (MemoryStore::new(), MemoryStore::new());
 /// let (source, target) = (source.storage().ok_or("no storage")?, target.storage().ok_or("no storage")?);
-/// let mut restore = Restore::into_storage(target).await?;
+/// let mut restore = Restore::begin(target).await?;
 /// let mut entries = source.entries(Position::START);
 /// while let Some(batch) = entries.try_next().await? {
 ///     for entry in batch {
@@ -151,7 +151,7 @@ impl Restore {
     ///
     /// # Errors
     /// [`RestoreError::Read`].
-    pub async fn into_storage(storage: Arc<dyn Backend>) -> Result<Self, RestoreError> {
+    pub async fn begin(storage: Arc<dyn Backend>) -> Result<Self, RestoreError> {
         Ok(Self {
             head: storage.head().await?,
             held: storage.entries(Position::START),

@@ -370,7 +370,7 @@ pub(crate) async fn run(
         .parallel(8)
         .spawn();
     let file = messages.to_owned();
-    let told = store.follow(Messages { file }).spawn();
+    let messenger = store.follow(Messages { file }).spawn();
     let ends = store.live::<Ends>();
 
     let stock = store
@@ -390,9 +390,11 @@ pub(crate) async fn run(
     while (ends.read(|ends| ends.0.len()) as u64) < orders {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    told.wait_for(store.event_store().head().await?).await?;
+    messenger
+        .wait_for(store.event_store().head().await?)
+        .await?;
     fulfilment.stop().await?;
-    told.stop().await?;
+    messenger.stop().await?;
     let ends = ends.read(|ends| Ends(ends.0.clone()));
     Ok(ends)
 }

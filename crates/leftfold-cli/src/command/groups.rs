@@ -69,12 +69,12 @@ pub(crate) async fn run(arguments: cli::Groups) -> anyhow::Result<()> {
         GroupsCommand::Replay { group, count } => {
             let definition = groups.get(&group.id()).await?;
             let settled = parked(&groups, &definition)?.replay(count).await?;
-            told(&mut out, settled, "replayed")?;
+            print_settled(&mut out, settled, "replayed")?;
         }
         GroupsCommand::Truncate(group) => {
             let definition = groups.get(&group.id()).await?;
             let settled = parked(&groups, &definition)?.truncate().await?;
-            told(&mut out, settled, "truncated")?;
+            print_settled(&mut out, settled, "truncated")?;
         }
     }
     out.out.flush()?;
@@ -92,7 +92,7 @@ fn changed(out: &mut Printer, id: &GroupId, how: &str) -> anyhow::Result<()> {
     Ok(out.print(|| json!({ how: name }), text)?)
 }
 
-fn told(out: &mut Printer, settled: Settled, how: &str) -> anyhow::Result<()> {
+fn print_settled(out: &mut Printer, settled: Settled, how: &str) -> anyhow::Result<()> {
     let count = settled.count();
     let text = || match settled {
         Settled::Done(_) => format!("{count} parked events {how}"),

@@ -118,7 +118,7 @@ async fn exact(
     let storage = store.storage().context(
         "an exact export is not imported over a server; stop the server and import with --data, or export with --plain",
     )?;
-    let mut restore = Restore::into_storage(storage).await?;
+    let mut restore = Restore::begin(storage).await?;
     let read = exact_lines(&mut restore, &mut reader, lines).await;
     let before = restore.progress();
     let finished = restore.finish().await;

@@ -60,14 +60,14 @@ pub(crate) fn run(arguments: &cli::Salvage) -> anyhow::Result<Exit> {
         torn_bytes,
         ..
     } = report;
-    let mut told = stderr();
+    let mut messages = stderr();
     writeln!(
-        told,
+        messages,
         "{events} events saved, {erased} places of erased events are sound, {missing} positions are missing"
     )?;
     if torn_bytes > 0 {
         writeln!(
-            told,
+            messages,
             "{torn_bytes} bytes at the end hold no sound event: of an append that was never acknowledged, or damaged"
         )?;
     }

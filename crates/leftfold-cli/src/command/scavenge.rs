@@ -23,8 +23,8 @@ pub(crate) async fn run(arguments: cli::Scavenge) -> anyhow::Result<()> {
         "{wide_bar} {pos}/{len} parts, {msg}",
     )?);
     let mut last = ScavengeProgress::default();
-    let mut told = store.scavenge(scavenge);
-    while let Some(progress) = told.try_next().await? {
+    let mut reports = store.scavenge(scavenge);
+    while let Some(progress) = reports.try_next().await? {
         bar.set_length(progress.parts);
         bar.set_position(progress.parts_done);
         bar.set_message(format!("{} bytes", progress.bytes));

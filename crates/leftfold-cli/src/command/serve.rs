@@ -39,7 +39,7 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     let settings = settings(arguments.config.as_deref(), &arguments.given)?;
     settings.check()?;
     let _flushed_at_the_end = telemetry::start(&settings)?;
-    let told = ConnectionTexts::new(&settings);
+    let texts = ConnectionTexts::new(&settings);
     // Probes are answered while the store is opened, which takes long after an unclean stop.
     let starting = Server::start(settings).await?;
     let store = store(location.as_ref()).await?;
@@ -47,7 +47,7 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
     let server = starting.open(store).await?;
     let _reloads_until_the_end = reload_on_hangup(&server)?;
-    match announce(&server, &told, location.as_ref()) {
+    match announce(&server, &texts, location.as_ref()) {
         // The server is there for its clients, with or without a reader of this output.
         Err(error) if is_closed_pipe(&error) => tracing::warn!("standard output is closed"),
         announced => announced?,
@@ -154,13 +154,13 @@ fn reload_on_hangup(_: &Server) -> anyhow::Result<()> {
 
 fn announce(
     server: &Server,
-    told: &ConnectionTexts,
+    texts: &ConnectionTexts,
     location: Option<&StoreLocation>,
 ) -> anyhow::Result<()> {
     let listens = server.address();
-    let address = told.reached(listens, server.has_tls());
+    let address = texts.reached(listens, server.has_tls());
     let (scheme, kurrent, own) = if server.has_tls() {
-        ("https", told.tls(), told.tls())
+        ("https", texts.tls(), texts.tls())
     } else {
         ("http", "?tls=false".to_owned(), String::new())
     };

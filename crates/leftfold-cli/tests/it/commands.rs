@@ -202,10 +202,10 @@ fn a_deleted_stream_is_gone_and_a_scavenge_gives_its_room_back() {
         "deleted, position 6\n"
     );
     assert_eq!(run(&["streams", "--prefix", "a"]), "");
-    let told = run(&["scavenge", "--json"]);
-    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let report = run(&["scavenge", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     assert_eq!(
-        (&told["events"], &told["finished"]),
+        (&report["events"], &report["finished"]),
         (&3.into(), &true.into())
     );
     assert_eq!(

@@ -42,9 +42,12 @@ fn one_flipped_bit_costs_one_event_and_opening_says_what_helps() {
         tempfile::tempdir().unwrap(),
     );
     let path = file.to_str().unwrap();
-    let told = said(leftfold(data.path(), &["salvage", path]), 4);
-    assert!(told.contains("positions 2 to 2 are missing"), "{told}");
-    assert!(told.contains("2 events saved"), "{told}");
+    let message = said(leftfold(data.path(), &["salvage", path]), 4);
+    assert!(
+        message.contains("positions 2 to 2 are missing"),
+        "{message}"
+    );
+    assert!(message.contains("2 events saved"), "{message}");
     let saved = fs::read_to_string(&file).unwrap();
     assert!(saved.contains("one") && saved.contains("three") && saved.contains("\"position\":3"));
     printed(leftfold(copy.path(), &["import", path]));

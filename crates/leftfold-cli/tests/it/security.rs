@@ -168,8 +168,8 @@ fn users_and_keys_made_by_commands_are_let_in_by_a_server_over_tls() {
     commands_show_credentials(&secured, &server, &key);
     let (code, said) = server.terminate();
     assert_eq!(code, Some(0), "{said}");
-    let told = said.contains("horse") || said.contains(key.trim());
-    assert!(!told, "{said}");
+    let revealed = said.contains("horse") || said.contains(key.trim());
+    assert!(!revealed, "{said}");
 
     let audit = printed(secured.on_data(&["audit"]).assert());
     assert!(audit.contains("denied"), "{audit}");

@@ -74,18 +74,18 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
             .assert();
         said(ran, 2)
     };
-    let told = refused("LEFTFOLD_LISTEN", "0.0.0.0:0");
-    assert!(told.contains("insecure"), "{told}");
-    let told = refused("LEFTFOLD_CONNECTIONS_MAX", "many");
+    let message = refused("LEFTFOLD_LISTEN", "0.0.0.0:0");
+    assert!(message.contains("insecure"), "{message}");
+    let message = refused("LEFTFOLD_CONNECTIONS_MAX", "many");
     assert!(
-        told.contains("connections_max") && told.contains("many"),
-        "{told}"
+        message.contains("connections_max") && message.contains("many"),
+        "{message}"
     );
-    let told = refused("LEFTFOLD_REQUEST_TIMEOUT", "0s");
-    assert!(told.contains("request_timeout"), "{told}");
+    let message = refused("LEFTFOLD_REQUEST_TIMEOUT", "0s");
+    assert!(message.contains("request_timeout"), "{message}");
     std::fs::write(file.path(), "lisden = \"127.0.0.1:1\"\n").unwrap();
-    let told = refused("LEFTFOLD_LOG_FILTER", "info");
-    assert!(told.contains("lisden"), "{told}");
+    let message = refused("LEFTFOLD_LOG_FILTER", "info");
+    assert!(message.contains("lisden"), "{message}");
 }
 
 #[test]
@@ -96,14 +96,14 @@ fn a_mistyped_environment_variable_ends_the_start_and_names_the_one_that_may_be_
         command.args(["serve", "--memory", "--request-timeout", "0s"]);
         said(command.env(variable, "127.0.0.1:1").assert(), 2)
     };
-    let told = with("LEFTFOLD_LISDEN");
+    let message = with("LEFTFOLD_LISDEN");
     assert!(
-        told.contains("LEFTFOLD_LISDEN") && told.contains("LEFTFOLD_LISTEN"),
-        "{told}"
+        message.contains("LEFTFOLD_LISDEN") && message.contains("LEFTFOLD_LISTEN"),
+        "{message}"
     );
     // Variables that a cluster makes for a service named leftfold are no settings.
-    let told = with("LEFTFOLD_PORT_2113_TCP_ADDR");
-    assert!(told.contains("request_timeout"), "{told}");
+    let message = with("LEFTFOLD_PORT_2113_TCP_ADDR");
+    assert!(message.contains("request_timeout"), "{message}");
 }
 
 #[test]
@@ -138,8 +138,8 @@ fn a_server_needs_a_store_and_a_free_address() {
     let taken = assert_cmd::Command::new(binary())
         .args(["serve", "--memory", "--listen", &server.address])
         .assert();
-    let told = said(taken, 1);
-    assert!(told.contains(&server.address), "{told}");
+    let message = said(taken, 1);
+    assert!(message.contains(&server.address), "{message}");
 }
 
 #[test]

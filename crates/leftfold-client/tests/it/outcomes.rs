@@ -169,18 +169,18 @@ async fn every_error_of_an_append_comes_back_with_its_fields_and_causes() {
         })
         .await;
         let append = Append::to(name(), ExpectedRevision::Any, vec![event()]).unwrap();
-        let told = client.append(append).await.unwrap_err();
+        let errors = client.append(append).await.unwrap_err();
         let delete = Delete::stream(name(), ExpectedRevision::Any);
         let told_of_delete = client.delete(delete).await.unwrap_err();
-        for told in [told, told_of_delete] {
-            assert_eq!(whole(&told), whole(&error));
-            assert_eq!(told.is_transient(), error.is_transient());
+        for errors in [errors, told_of_delete] {
+            assert_eq!(whole(&errors), whole(&error));
+            assert_eq!(errors.is_transient(), error.is_transient());
             let certain = error.is_definitely_not_written();
-            assert_eq!(told.is_definitely_not_written(), certain, "{told:?}");
+            assert_eq!(errors.is_definitely_not_written(), certain, "{errors:?}");
             if let AppendError::Conflict(conflict) = &error {
                 assert!(
-                    matches!(&told, AppendError::Conflict(same) if same == conflict),
-                    "{told:?}"
+                    matches!(&errors, AppendError::Conflict(same) if same == conflict),
+                    "{errors:?}"
                 );
             }
         }
@@ -205,7 +205,7 @@ async fn every_error_of_a_read_comes_back_from_every_call() {
         .await;
         let all = Subscription::after(Position::START);
         let mut subscription = client.subscribe(all);
-        let told = [
+        let errors = [
             client.read(Read::all()).next().await.unwrap().unwrap_err(),
             subscription.next().await.unwrap().unwrap_err(),
             client.stream_state(name()).await.unwrap_err(),
@@ -224,10 +224,10 @@ async fn every_error_of_a_read_comes_back_from_every_call() {
                 .unwrap_err(),
         ];
         assert!(subscription.next().await.is_none());
-        for told in told {
-            assert_eq!(whole(&told), whole(&error));
+        for errors in errors {
+            assert_eq!(whole(&errors), whole(&error));
             assert_eq!(
-                std::mem::discriminant(&told),
+                std::mem::discriminant(&errors),
                 std::mem::discriminant(&error)
             );
         }
@@ -246,12 +246,12 @@ async fn every_error_of_a_snapshot_comes_back() {
         })
         .await;
         let snapshots = client.snapshots();
-        let told = [
+        let errors = [
             snapshots.load(&name()).await.unwrap_err(),
             snapshots.remove(&name()).await.unwrap_err(),
         ];
-        for told in told {
-            assert_eq!(whole(&told), whole(&error));
+        for errors in errors {
+            assert_eq!(whole(&errors), whole(&error));
         }
     }
 }
@@ -265,6 +265,6 @@ async fn a_long_reason_is_shortened_and_still_arrives() {
         ..Failing::default()
     })
     .await;
-    let told = client.stats().await.unwrap_err();
-    assert!(matches!(&told, ReadError::Invalid { reason } if reason.ends_with("...")));
+    let errors = client.stats().await.unwrap_err();
+    assert!(matches!(&errors, ReadError::Invalid { reason } if reason.ends_with("...")));
 }

@@ -48,8 +48,8 @@ fn follow(
 async fn through_restarts(interrupt: impl AsyncFn(&mut Running)) -> Arc<Ledger> {
     let mut running = Running::start().await;
     let client = running.client().await;
-    let (until, told) = tokio::sync::watch::channel(u64::MAX);
-    let followed = follow(&client, told);
+    let (until, limit) = tokio::sync::watch::channel(u64::MAX);
+    let followed = follow(&client, limit);
     let ledger = Arc::new(Ledger::default());
     let mut writers = JoinSet::new();
     for writer in 0..4 {

@@ -181,14 +181,14 @@ async fn a_session_with_a_wrong_number_ends_and_what_was_begun_is_answered() {
     };
     let answers = calls.appends(stream::iter([message])).await.unwrap();
     let mut answers = answers.into_inner();
-    let mut told = Vec::new();
+    let mut answers_seen = Vec::new();
     let status = loop {
         match in_time(answers.message()).await {
-            Ok(message) => told.extend(message.unwrap().answers),
+            Ok(message) => answers_seen.extend(message.unwrap().answers),
             Err(status) => break status,
         }
     };
-    assert_eq!(told.len(), 1);
+    assert_eq!(answers_seen.len(), 1);
     refused::<()>(Err(status), &["number 7", "number 2"]);
     assert_eq!(store.head().await.unwrap(), Position::FIRST);
 }
@@ -238,12 +238,12 @@ async fn a_failure_in_a_session_is_the_one_of_a_single_append() {
         appends: vec![numbered(1, Some(wire::AppendRequest::default()))],
     };
     let answers = calls.appends(stream::iter([message])).await.unwrap();
-    let told = in_time(answers.into_inner().message())
+    let answers_seen = in_time(answers.into_inner().message())
         .await
         .unwrap()
         .unwrap();
-    let Some(Outcome::Error(failure)) = &told.answers[0].outcome else {
-        panic!("{told:?}");
+    let Some(Outcome::Error(failure)) = &answers_seen.answers[0].outcome else {
+        panic!("{answers_seen:?}");
     };
     let Some(Kind::Invalid(invalid)) = &failure.kind else {
         panic!("{failure:?}");

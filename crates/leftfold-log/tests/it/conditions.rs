@@ -59,10 +59,10 @@ fn beside_a_held_up_condition(
     let held = log.clone();
     let held = thread::spawn(move || guarded_append(&held));
     gate.wait_for_a_reader(LIMIT);
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let beside = log.clone();
-    let beside = thread::spawn(move || tell.send(other(&beside)));
-    let Ok(outcome) = told.recv_timeout(LIMIT) else {
+    let beside = thread::spawn(move || sender.send(other(&beside)));
+    let Ok(outcome) = receiver.recv_timeout(LIMIT) else {
         gate.open();
         panic!("an append waits for the condition of another");
     };

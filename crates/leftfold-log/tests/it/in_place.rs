@@ -263,8 +263,8 @@ fn a_revision_that_would_have_to_be_waited_for_is_not_told() {
     fixture.misses(1);
     assert!(fixture.log.revision_nowait(&old).is_none());
     let known = fixture.log.revision(&old).unwrap();
-    let told = fixture.log.revision_nowait(&old).unwrap();
-    assert_eq!(told.unwrap(), known);
+    let revision = fixture.log.revision_nowait(&old).unwrap();
+    assert_eq!(revision.unwrap(), known);
 }
 
 #[test]

@@ -85,12 +85,12 @@ async fn a_role_that_gives_back_space_can_do_that_and_cannot_append() {
     }
     owner.delete(Delete::stream(stream, Any)).await.unwrap();
     let store = PostgresStore::open_with(sweeper).await.unwrap();
-    let told: Vec<_> = store
+    let reports: Vec<_> = store
         .scavenge(Scavenge::default())
         .try_collect()
         .await
         .unwrap();
-    assert_eq!(told.last().unwrap().events, 3);
+    assert_eq!(reports.last().unwrap().events, 3);
     assert!(store.append(to("b", Any, "Never")).await.is_err());
     let mut forbidden = changes(&schema);
     forbidden.push(format!(

@@ -301,11 +301,11 @@ async fn a_broken_check_is_told_with_its_stream_behind_wrong_revisions_and_befor
         let store = one.clone();
         async move { store.append(append.unwrap()).await.unwrap_err() }
     };
-    for (expected, told) in [(Any, "a-1"), (StreamExists, "b-1")] {
+    for (expected, reported) in [(Any, "a-1"), (StreamExists, "b-1")] {
         let refused = broken(expected).await;
         let AppendError::Conflict(Conflict::WrongRevision { stream: named, .. }) = refused else {
             panic!("{refused}");
         };
-        assert_eq!(named, stream(told));
+        assert_eq!(named, stream(reported));
     }
 }

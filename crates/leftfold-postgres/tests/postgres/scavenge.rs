@@ -48,10 +48,13 @@ async fn truncate(store: &PostgresStore, name: &str, before: u64) {
 }
 
 async fn scavenge(store: &PostgresStore) -> ScavengeProgress {
-    let told = store.scavenge(Scavenge::default());
-    let told: Vec<_> = told.try_collect().await.unwrap();
-    let last = *told.last().unwrap();
-    assert!(last.finished && last.parts_done == last.parts, "{told:?}");
+    let reports = store.scavenge(Scavenge::default());
+    let reports: Vec<_> = reports.try_collect().await.unwrap();
+    let last = *reports.last().unwrap();
+    assert!(
+        last.finished && last.parts_done == last.parts,
+        "{reports:?}"
+    );
     last
 }
 
@@ -78,9 +81,9 @@ async fn events_of_one_process_are_erased_by_another_with_their_tags_and_keep_th
     one.append(kept).await.unwrap();
     truncate(&one, "a-1", 2_400).await;
     let head = one.head().await.unwrap();
-    let told = scavenge(&two).await;
-    assert_eq!((told.events, told.streams), (2_400, 1));
-    assert_eq!(told.bytes, 2_399 * 100 + 2);
+    let reports = scavenge(&two).await;
+    assert_eq!((reports.events, reports.streams), (2_400, 1));
+    assert_eq!(reports.bytes, 2_399 * 100 + 2);
     assert_eq!(number(&options, "select count(*) from {s}.events"), 103);
     assert_eq!(number(&options, "select count(*) from {s}.event_tags"), 101);
     assert_eq!(
@@ -224,12 +227,16 @@ async fn a_slow_sweep_keeps_to_its_bytes_per_second() {
     truncate(&store, "a-1", 200).await;
     let begun = Instant::now();
     let slowly = Scavenge::default().with_bytes_per_second(90_000);
-    let told: Vec<_> = store.scavenge(slowly).try_collect().await.unwrap();
+    let reports: Vec<_> = store.scavenge(slowly).try_collect().await.unwrap();
     // 20,000 bytes of content, and what goes with 200 rows: two seconds, of which the last pause is not waited for.
-    assert!(begun.elapsed() > Duration::from_secs(1), "{told:?}");
-    assert!(told.len() > 4, "{told:?}");
-    assert!(told.windows(2).all(|pair| pair[0].events <= pair[1].events));
-    assert_eq!(told.last().unwrap().events, 200);
+    assert!(begun.elapsed() > Duration::from_secs(1), "{reports:?}");
+    assert!(reports.len() > 4, "{reports:?}");
+    assert!(
+        reports
+            .windows(2)
+            .all(|pair| pair[0].events <= pair[1].events)
+    );
+    assert_eq!(reports.last().unwrap().events, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,8 +265,8 @@ async fn appends_reads_and_subscriptions_go_on_while_space_is_given_back() {
         }
     });
     let slowly = Scavenge::default().with_bytes_per_second(7_000_000);
-    let told: Vec<_> = one.scavenge(slowly).try_collect().await.unwrap();
-    assert_eq!(told.last().unwrap().events, 4_950);
+    let reports: Vec<_> = one.scavenge(slowly).try_collect().await.unwrap();
+    assert_eq!(reports.last().unwrap().events, 4_950);
     writing.await.unwrap();
     reading.await.unwrap();
     let head = one.head().await.unwrap();

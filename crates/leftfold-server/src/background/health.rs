@@ -87,8 +87,8 @@ impl Health for HealthService {
     ) -> Result<Response<Self::WatchStream>, Status> {
         known(&request)?;
         let watched = (Arc::clone(&self.0), None);
-        let changes = stream::unfold(watched, |(shared, told)| async move {
-            let is = changed(&shared, told).await?;
+        let changes = stream::unfold(watched, |(shared, sent)| async move {
+            let is = changed(&shared, sent).await?;
             Some((Ok(response(is)), (shared, Some(is))))
         });
         Ok(Response::new(changes.boxed()))
@@ -96,10 +96,10 @@ impl Health for HealthService {
 }
 
 /// Waits for a status that differs from the last one sent; `None` once the shutdown was sent.
-async fn changed(shared: &ServerState, told: Option<ServingStatus>) -> Option<ServingStatus> {
+async fn changed(shared: &ServerState, sent: Option<ServingStatus>) -> Option<ServingStatus> {
     loop {
         let is = status(shared).await;
-        if told != Some(is) {
+        if sent != Some(is) {
             return Some(is);
         }
         if shared.stopping.is_cancelled() {

@@ -336,12 +336,12 @@ fn serves_plain(socket: &TcpStream, shared: &ServerState) -> bool {
 /// Ends a connection that is not encrypted; a person with a browser learns why.
 async fn refuse_plain(version: HttpVersion, mut socket: TcpStream) {
     if version == HttpVersion::Http1 {
-        let told = async {
+        let refusal = async {
             socket.write_all(TLS_ONLY).await?;
             socket.shutdown().await
         };
         // A client that takes no answer gets none.
-        let _ = timeout(REFUSAL_TIMEOUT, told).await;
+        let _ = timeout(REFUSAL_TIMEOUT, refusal).await;
     }
 }
 

@@ -102,8 +102,8 @@ mod tests {
         // What is beyond the bound need not even be of the right kind.
         let long = list(r#"[1,2,3,"four",5]"#);
         assert_eq!(long.kept, [1, 2, 3]);
-        let told = long.all("x", "y", "Z").unwrap_err().to_string();
-        assert_eq!(told, "x has 5 y; allowed are 0 to 3 (Z)");
+        let message = long.all("x", "y", "Z").unwrap_err().to_string();
+        assert_eq!(message, "x has 5 y; allowed are 0 to 3 (Z)");
         assert!(serde_json::from_str::<Bounded<u8, 3>>("{}").is_err());
     }
 }

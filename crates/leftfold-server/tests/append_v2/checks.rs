@@ -31,12 +31,12 @@ async fn streams(store: &dyn EventStore) {
 
 /// Index, stream, expected and actual state of each violation.
 fn violations(status: &Status) -> Vec<(i32, String, i64, i64)> {
-    let told: AppendConsistencyViolationErrorDetails = detail(
+    let reported: AppendConsistencyViolationErrorDetails = detail(
         status,
         Code::FailedPrecondition,
         "AppendConsistencyViolationErrorDetails",
     );
-    let each = told.violations.into_iter().map(|violation| {
+    let each = reported.violations.into_iter().map(|violation| {
         let Some(consistency_violation::Type::StreamState(state)) = violation.r#type else {
             panic!("{violation:?}")
         };
@@ -135,8 +135,8 @@ async fn a_deleted_stream_comes_back_under_a_check_of_its_deletion() {
     let refused = client
         .records([to("soft", record("T"))], &[("soft", -5)])
         .await;
-    let told = violations(&refused.unwrap_err());
-    assert_eq!(told, [(0, "soft".to_owned(), -5, 3)]);
+    let reported = violations(&refused.unwrap_err());
+    assert_eq!(reported, [(0, "soft".to_owned(), -5, 3)]);
     server.stop().await;
 }
 
@@ -173,8 +173,8 @@ async fn details_that_many_checks_fill_stay_within_what_clients_take_and_say_so(
         let checks: Vec<_> = names.iter().map(|name| (name.as_str(), -4)).collect();
         let refused = client.records([to("log", record("T"))], &checks).await;
         let refused = refused.unwrap_err();
-        let told = violations(&refused);
-        assert!(!told.is_empty(), "{refused:?}");
+        let reported = violations(&refused);
+        assert!(!reported.is_empty(), "{refused:?}");
         assert!(
             refused.details().len() < 4096,
             "{}",
@@ -182,10 +182,10 @@ async fn details_that_many_checks_fill_stay_within_what_clients_take_and_say_so(
         );
         let counted = format!("{count} of the consistency checks failed");
         assert!(refused.message().contains(&counted), "{refused:?}");
-        let cut = format!("the first {} are named", told.len());
+        let cut = format!("the first {} are named", reported.len());
         assert_eq!(
             refused.message().contains(&cut),
-            told.len() < count,
+            reported.len() < count,
             "{refused:?}"
         );
     }
@@ -204,8 +204,8 @@ async fn of_many_under_the_same_check_one_wins() {
     let (won, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
     assert_eq!((won.len(), lost.len()), (1, 15));
     for refused in lost {
-        let told = violations(&refused.unwrap_err());
-        assert_eq!(told, [(0, "seat".to_owned(), -1, 0)]);
+        let reported = violations(&refused.unwrap_err());
+        assert_eq!(reported, [(0, "seat".to_owned(), -1, 0)]);
     }
     assert_eq!(all(&*server.store).await.len(), 2);
     server.stop().await;

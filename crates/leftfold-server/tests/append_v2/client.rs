@@ -131,11 +131,11 @@ pub(crate) async fn all(store: &dyn EventStore) -> Vec<RecordedEvent> {
 /// The only detail of a status, by the name clients know it by.
 pub(crate) fn detail<D: Message + Default>(status: &Status, code: Code, name: &str) -> D {
     assert_eq!(status.code(), code, "{status:?}");
-    let told = rpc::Status::decode(status.details()).unwrap();
-    assert_eq!(told.code, i32::from(code));
-    assert_eq!(told.message, status.message());
-    let [detail] = &told.details[..] else {
-        panic!("not one detail: {told:?}")
+    let reported = rpc::Status::decode(status.details()).unwrap();
+    assert_eq!(reported.code, i32::from(code));
+    assert_eq!(reported.message, status.message());
+    let [detail] = &reported.details[..] else {
+        panic!("not one detail: {reported:?}")
     };
     let full = format!("type.googleapis.com/kurrentdb.protocol.v2.streams.errors.{name}");
     assert_eq!(detail.type_url, full);

@@ -81,9 +81,9 @@ async fn the_schema_format_tells_what_the_data_is() {
         record
     });
     client.session([request("a", None, records)]).await.unwrap();
-    for (event, (_, told, content_type)) in all(&*server.store).await.iter().zip(formats) {
+    for (event, (_, reported, content_type)) in all(&*server.store).await.iter().zip(formats) {
         let metadata: HashMap<String, String> = serde_json::from_slice(&event.metadata).unwrap();
-        assert_eq!(metadata["$schema.format"], told);
+        assert_eq!(metadata["$schema.format"], reported);
         assert_eq!(event.content_type, content_type);
     }
     server.stop().await;
@@ -108,9 +108,9 @@ async fn tags_in_a_property_answer_queries_of_the_other_protocol() {
     let tags = |event: &leftfold_model::RecordedEvent| {
         event.tags.iter().map(Tag::to_string).collect::<Vec<_>>()
     };
-    let told: Vec<_> = all(&*server.store).await.iter().map(tags).collect();
+    let reported: Vec<_> = all(&*server.store).await.iter().map(tags).collect();
     assert_eq!(
-        told,
+        reported,
         [
             vec!["customer:1", "order:7"],
             vec!["order:7"],
@@ -193,15 +193,15 @@ async fn a_record_that_is_too_large_is_told_with_its_id_and_both_sizes() {
         .session([request("a", None, [large])])
         .await
         .unwrap_err();
-    let told: AppendRecordSizeExceededErrorDetails = detail(
+    let reported: AppendRecordSizeExceededErrorDetails = detail(
         &refused,
         Code::InvalidArgument,
         "AppendRecordSizeExceededErrorDetails",
     );
-    assert_eq!(told.stream, "a");
-    assert!(told.record_id.ends_with("000000000005"));
+    assert_eq!(reported.stream, "a");
+    assert!(reported.record_id.ends_with("000000000005"));
     let max = i32::try_from(limits::DATA_BYTES_MAX).unwrap();
-    assert_eq!(told.max_size, max);
-    assert!(told.size > max);
+    assert_eq!(reported.max_size, max);
+    assert!(reported.size > max);
     server.stop().await;
 }

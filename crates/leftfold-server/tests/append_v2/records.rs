@@ -17,12 +17,12 @@ async fn records_of_several_streams_keep_their_order() {
     fill(&*server.store, "b", 2).await;
     let records = ["a", "b", "a", "a", "b"].map(|stream| to(stream, record(stream)));
     let answer = client.records(records, &[]).await.unwrap();
-    let told: Vec<_> = answer
+    let reported: Vec<_> = answer
         .revisions
         .iter()
-        .map(|told| (told.stream.as_str(), told.revision))
+        .map(|reported| (reported.stream.as_str(), reported.revision))
         .collect();
-    assert_eq!(told, [("a", 2), ("b", 3)]);
+    assert_eq!(reported, [("a", 2), ("b", 3)]);
     assert_eq!(answer.position, 7);
     let events = all(&*server.store).await;
     let order: Vec<_> = events.iter().skip(2).map(|e| e.stream.as_str()).collect();
@@ -49,12 +49,12 @@ async fn records_that_are_repeated_get_the_first_answer_though_their_checks_fail
     for ids in [None, Some(3)] {
         let record = ids.map_or_else(|| record("One"), |id| with_id(record("One"), id));
         let refused = client.records([to("a", record)], checks).await.unwrap_err();
-        let told: AppendConsistencyViolationErrorDetails = detail(
+        let reported: AppendConsistencyViolationErrorDetails = detail(
             &refused,
             Code::FailedPrecondition,
             "AppendConsistencyViolationErrorDetails",
         );
-        assert_eq!(told.violations.len(), 1);
+        assert_eq!(reported.violations.len(), 1);
     }
     assert_eq!(all(&*server.store).await.len(), 3);
     server.stop().await;

@@ -31,13 +31,19 @@ async fn a_session_appends_to_all_its_streams_and_tells_where() {
         ])
         .await
         .unwrap();
-    let told: Vec<_> = answer
+    let reported: Vec<_> = answer
         .output
         .iter()
-        .map(|told| (told.stream.as_str(), told.stream_revision, told.position))
+        .map(|reported| {
+            (
+                reported.stream.as_str(),
+                reported.stream_revision,
+                reported.position,
+            )
+        })
         .collect();
     let expected = [("a", 1, Some(5)), ("b", 3, Some(6)), ("c", 0, Some(7))];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     assert_eq!(answer.position, 7);
     let events = all(&*server.store).await;
     let types: Vec<_> = events
@@ -68,14 +74,14 @@ async fn one_stream_that_is_elsewhere_keeps_all_from_being_written() {
             ])
             .await
             .unwrap_err();
-        let told: StreamRevisionConflictErrorDetails = detail(
+        let reported: StreamRevisionConflictErrorDetails = detail(
             &refused,
             Code::FailedPrecondition,
             "StreamRevisionConflictErrorDetails",
         );
-        assert_eq!(told.stream, stream);
+        assert_eq!(reported.stream, stream);
         assert_eq!(
-            (told.expected_revision, told.actual_revision),
+            (reported.expected_revision, reported.actual_revision),
             (expected, actual)
         );
     }
@@ -89,12 +95,12 @@ async fn a_stream_comes_once_in_a_session() {
     let mut client = TestClient::new(&server).await;
     let requests = ["a", "b", "a"].map(|stream| request(stream, None, [record("One")]));
     let refused = client.session(requests).await.unwrap_err();
-    let told: StreamAlreadyInAppendSessionErrorDetails = detail(
+    let reported: StreamAlreadyInAppendSessionErrorDetails = detail(
         &refused,
         Code::Aborted,
         "StreamAlreadyInAppendSessionErrorDetails",
     );
-    assert_eq!(told.stream, "a");
+    assert_eq!(reported.stream, "a");
     assert!(all(&*server.store).await.is_empty());
     server.stop().await;
 }
@@ -115,21 +121,21 @@ async fn deleted_streams_are_told_by_how_they_were_deleted() {
     let refused = client
         .session([request("hard", Some(-1), [record("One")])])
         .await;
-    let told: StreamTombstonedErrorDetails = detail(
+    let reported: StreamTombstonedErrorDetails = detail(
         &refused.unwrap_err(),
         Code::FailedPrecondition,
         "StreamTombstonedErrorDetails",
     );
-    assert_eq!(told.stream, "hard");
+    assert_eq!(reported.stream, "hard");
     let refused = client
         .session([request("soft", Some(-4), [record("One")])])
         .await;
-    let told: StreamDeletedErrorDetails = detail(
+    let reported: StreamDeletedErrorDetails = detail(
         &refused.unwrap_err(),
         Code::FailedPrecondition,
         "StreamDeletedErrorDetails",
     );
-    assert_eq!(told.stream, "soft");
+    assert_eq!(reported.stream, "soft");
     // Revisions go on behind those that were deleted.
     let answer = client
         .session([request("soft", Some(-1), [record("One")])])
@@ -152,12 +158,15 @@ async fn a_session_that_is_repeated_gets_the_first_answer() {
     fill(&*server.store, "a", 1).await;
     assert_eq!(client.session(requests(2)).await.unwrap(), first);
     let refused = client.session(requests(3)).await.unwrap_err();
-    let told: StreamRevisionConflictErrorDetails = detail(
+    let reported: StreamRevisionConflictErrorDetails = detail(
         &refused,
         Code::FailedPrecondition,
         "StreamRevisionConflictErrorDetails",
     );
-    assert_eq!((told.stream.as_str(), told.actual_revision), ("a", 1));
+    assert_eq!(
+        (reported.stream.as_str(), reported.actual_revision),
+        ("a", 1)
+    );
     assert_eq!(all(&*server.store).await.len(), 3);
     server.stop().await;
 }

@@ -50,13 +50,13 @@ async fn an_unmet_expectation_is_a_conflict_that_tells_both_revisions_and_writes
     let server = TestServer::start().await;
     let http = TestClient::new(&server);
     http.put("a", &["One", "Two"]).await;
-    for (expected, told) in [("none", json!("none")), ("0", json!(0)), ("7", json!(7))] {
+    for (expected, answer) in [("none", json!("none")), ("0", json!(0)), ("7", json!(7))] {
         let path = format!("/api/v1/streams/a/events?expected={expected}");
         let refused = http.post(&path, &json!({"type": "Three"})).await;
         let problem = refused.problem(409, "LF0002");
         assert_eq!(
             (&problem["expected"], &problem["actual"]),
-            (&told, &json!(1))
+            (&answer, &json!(1))
         );
         assert_eq!(problem["stream"], "a");
     }

@@ -15,9 +15,9 @@ const ONE: &str = "/api/v1/streams/a/events";
 const APPEND: &str = "/api/v1/append";
 
 /// Sends a list that is too long, and checks that it is refused by its field, its length and the name of the limit.
-async fn is_refused(http: &TestClient, path: &str, body: Value, told: (&str, usize, &str)) {
+async fn is_refused(http: &TestClient, path: &str, body: Value, exceeded: (&str, usize, &str)) {
     let problem = http.post(path, &body).await.problem(400, "LF0001");
-    let (field, value, limit) = told;
+    let (field, value, limit) = exceeded;
     assert_eq!(problem["field"], field, "{problem}");
     assert_eq!(problem["value"], value, "{problem}");
     assert_eq!(problem["limit"]["name"], limit, "{problem}");
@@ -61,11 +61,11 @@ async fn other_lists_that_are_too_long_are_refused_by_their_length() {
     is_refused(&http, ONE, tagged, ("events[0].tags", 70, tags)).await;
     let checks = vec![json!({"stream": "b", "expected": "none"}); 20_001];
     let checks = json!({"writes": [write(1)], "checks": checks});
-    let told = ("checks", 20_001, "APPEND_CHECKS_MAX");
-    is_refused(&http, APPEND, checks, told).await;
+    let exceeded = ("checks", 20_001, "APPEND_CHECKS_MAX");
+    is_refused(&http, APPEND, checks, exceeded).await;
     let conditions = json!({"writes": [write(1)], "conditions": vec![json!({}); 65]});
-    let told = ("conditions", 65, "APPEND_CONDITIONS_MAX");
-    is_refused(&http, APPEND, conditions, told).await;
+    let exceeded = ("conditions", 65, "APPEND_CONDITIONS_MAX");
+    is_refused(&http, APPEND, conditions, exceeded).await;
 
     let item = |name: &str, count| json!({"items": [{name: vec!["x"; count]}]});
     for (body, field, value, limit) in [

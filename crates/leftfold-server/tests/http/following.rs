@@ -171,9 +171,9 @@ async fn subscriptions_say_that_the_server_stops_and_are_not_counted_any_more() 
     let current = other.next().await.unwrap();
     assert_eq!(current.event.as_deref(), Some("caught-up"));
     server.stop().await;
-    let told = other.next().await.unwrap();
-    assert_eq!(told.event.as_deref(), Some("problem"), "{told:?}");
-    let problem = told.data.unwrap();
+    let notice = other.next().await.unwrap();
+    assert_eq!(notice.event.as_deref(), Some("problem"), "{notice:?}");
+    let problem = notice.data.unwrap();
     assert_eq!(problem["type"], "/errors/LF0007");
     assert!(other.next().await.is_none());
 }
@@ -188,14 +188,14 @@ async fn a_subscription_to_a_stream_that_is_deleted_for_good_says_why_it_ends() 
     http.ask("DELETE", "/api/v1/streams/a?permanent=true", &[], "")
         .await
         .good();
-    let told = loop {
+    let notice = loop {
         let message = source.next().await.unwrap();
         if message.event.is_some() {
             break message;
         }
     };
-    assert_eq!(told.event.as_deref(), Some("problem"), "{told:?}");
-    let problem = told.data.unwrap();
+    assert_eq!(notice.event.as_deref(), Some("problem"), "{notice:?}");
+    let problem = notice.data.unwrap();
     assert_eq!(problem["type"], "/errors/LF0004");
     assert!(source.next().await.is_none());
     server.stop().await;
@@ -217,8 +217,8 @@ async fn what_coming_back_does_not_mend_is_answered_before_the_stream_begins() {
     ] {
         let refused = http.ask("GET", path, &headers, "").await;
         let problem = refused.problem(400, "LF0001");
-        let told = (&problem["field"], &problem["value"]);
-        assert_eq!(told, (&json!(field), &json!(value)));
+        let notice = (&problem["field"], &problem["value"]);
+        assert_eq!(notice, (&json!(field), &json!(value)));
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains("position 1"), "{detail}");
     }

@@ -94,18 +94,18 @@ async fn every_question_is_answered_in_time_and_an_append_says_that_it_may_have_
         "/api/v1/stats",
     ] {
         let refused = http.get(path).await.problem(503, "LF0007");
-        let told = refused["detail"].as_str().unwrap();
-        assert!(told.contains("50ms"), "{path}: {told}");
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.contains("50ms"), "{path}: {detail}");
     }
     let query = http.post("/api/v1/query", &json!({})).await;
     query.problem(503, "LF0007");
     let event = json!({"type": "T"});
     let append = http.post("/api/v1/streams/a/events", &event).await;
-    let told = append.problem(504, "LF0006")["detail"].to_string();
-    assert!(told.contains("same ids or key"), "{told}");
+    let detail = append.problem(504, "LF0006")["detail"].to_string();
+    assert!(detail.contains("same ids or key"), "{detail}");
     let delete = http.ask("DELETE", "/api/v1/streams/a", &[], "").await;
-    let told = delete.problem(504, "LF0006")["detail"].to_string();
-    assert!(told.contains("status"), "{told}");
+    let detail = delete.problem(504, "LF0006")["detail"].to_string();
+    assert!(detail.contains("status"), "{detail}");
     server.stop().await;
 }
 

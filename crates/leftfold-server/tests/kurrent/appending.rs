@@ -17,7 +17,7 @@ use leftfold_proto::event_store::client::streams::{
 use tonic::Code;
 
 use crate::{
-    client::{TestClient, any, entry, event, exists, none, success, told, wrong},
+    client::{TestClient, any, code_and_trailer, entry, event, exists, none, success, wrong},
     test_server::TestServer,
 };
 
@@ -26,24 +26,24 @@ async fn a_wrong_expectation_is_an_answer_in_both_of_its_forms() {
     let server = TestServer::start().await;
     let client = TestClient::new(&server).await;
     let answer = client.append("a", exists(), vec![event("One")]).await;
-    let told = wrong(answer.unwrap());
+    let refusal = wrong(answer.unwrap());
     assert_eq!(
-        told.current_revision_option,
+        refusal.current_revision_option,
         Some(CurrentRevisionOption::CurrentNoStream(Empty {}))
     );
     client.put("a", &["One", "Two"]).await;
     let answer = client.append("a", none(), vec![event("Three")]).await;
-    let told = wrong(answer.unwrap());
+    let refusal = wrong(answer.unwrap());
     assert_eq!(
-        told.current_revision_option,
+        refusal.current_revision_option,
         Some(CurrentRevisionOption::CurrentRevision(1))
     );
     assert_eq!(
-        told.current_revision_option_20_6_0,
+        refusal.current_revision_option_20_6_0,
         Some(CurrentRevisionOption2060::CurrentRevision2060(1))
     );
     assert_eq!(
-        told.expected_revision_option,
+        refusal.expected_revision_option,
         Some(ExpectedRevisionOption::ExpectedNoStream(Empty {}))
     );
     server.stop().await;
@@ -98,7 +98,7 @@ async fn an_append_of_nothing_looks_at_the_stream() {
     client.delete("a", deleting).await.unwrap();
     let deleted = look("a", exists()).await.unwrap_err();
     assert_eq!(
-        told(&deleted, "exception"),
+        code_and_trailer(&deleted, "exception"),
         (Code::FailedPrecondition, Some("stream-deleted"))
     );
     success(look("a", none()).await.unwrap());
@@ -116,14 +116,14 @@ async fn an_event_that_misses_something_is_refused_by_name() {
         .await
         .unwrap_err();
     assert_eq!(
-        told(&refused, "exception"),
+        code_and_trailer(&refused, "exception"),
         (
             Code::InvalidArgument,
             Some("missing-required-metadata-property")
         )
     );
     assert_eq!(
-        told(&refused, "required-metadata-properties").1,
+        code_and_trailer(&refused, "required-metadata-properties").1,
         Some("type,content-type")
     );
     let mut without_id = event("One");
@@ -165,7 +165,7 @@ async fn an_event_or_append_that_is_too_large_is_told_with_its_size() {
         .await
         .unwrap_err();
     assert_eq!(
-        told(&refused, "exception"),
+        code_and_trailer(&refused, "exception"),
         (
             Code::InvalidArgument,
             Some("maximum-append-event-size-exceeded")
@@ -173,7 +173,7 @@ async fn an_event_or_append_that_is_too_large_is_told_with_its_size() {
     );
     let proposed = (limits::DATA_BYTES_MAX + 1).to_string();
     assert_eq!(
-        told(&refused, "proposed-append-event-size").1,
+        code_and_trailer(&refused, "proposed-append-event-size").1,
         Some(proposed.as_str())
     );
     assert!(refused.metadata().contains_key("event-id"));
@@ -191,7 +191,7 @@ async fn an_event_or_append_that_is_too_large_is_told_with_its_size() {
     });
     let refused = client.append("a", any(), many.collect()).await.unwrap_err();
     assert_eq!(
-        told(&refused, "exception"),
+        code_and_trailer(&refused, "exception"),
         (Code::InvalidArgument, Some("maximum-append-size-exceeded"))
     );
     assert_eq!(server.store.head().await.unwrap().get(), 1);

@@ -40,12 +40,12 @@ struct Call {
 
 impl Call {
     async fn on(client: &TestClient) -> Self {
-        let (requests, told) = mpsc::channel(2_000);
-        let told = futures_util::stream::unfold(told, |mut told| async move {
-            let next: BatchAppendReq = told.recv().await?;
-            Some((next, told))
+        let (requests, receiver) = mpsc::channel(2_000);
+        let receiver = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            let next: BatchAppendReq = receiver.recv().await?;
+            Some((next, receiver))
         });
-        let answers = client.client.clone().batch_append(told).await.unwrap();
+        let answers = client.client.clone().batch_append(receiver).await.unwrap();
         Self {
             requests,
             answers: answers.into_inner(),
@@ -204,7 +204,7 @@ async fn parts_of_several_batches_may_come_in_turn() {
 #[tokio::test]
 #[expect(
     clippy::disallowed_methods,
-    reason = "clients tell deadlines by the clock on the wall"
+    reason = "clients sender deadlines by the clock on the wall"
 )]
 async fn a_batch_whose_time_is_over_is_not_begun() {
     let server = TestServer::start().await;
@@ -274,10 +274,10 @@ async fn errors_are_answers_with_the_details_that_clients_know() {
     let answer = call.hear().await;
     assert_eq!(refused(&answer).code, Code::AlreadyExists as i32);
     let wrong: WrongExpectedVersion = detail(refused(&answer));
-    use leftfold_proto::event_store::client::wrong_expected_version as told;
+    use leftfold_proto::event_store::client::wrong_expected_version as receiver;
     assert_eq!(
         wrong.current_stream_revision_option,
-        Some(told::CurrentStreamRevisionOption::CurrentNoStream(()))
+        Some(receiver::CurrentStreamRevisionOption::CurrentNoStream(()))
     );
     call.say(batch(&id(), "gone", Expected::Any(()), &["One"]))
         .await;

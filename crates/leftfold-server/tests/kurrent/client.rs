@@ -168,7 +168,7 @@ pub(crate) fn wrong(answer: AppendResp) -> append_resp::WrongExpectedVersion {
 }
 
 /// The code of an error, and one of its trailers.
-pub(crate) fn told<'a>(status: &'a Status, trailer: &str) -> (Code, Option<&'a str>) {
+pub(crate) fn code_and_trailer<'a>(status: &'a Status, trailer: &str) -> (Code, Option<&'a str>) {
     let value = status.metadata().get(trailer);
     (status.code(), value.map(|value| value.to_str().unwrap()))
 }

@@ -9,7 +9,9 @@ use leftfold_proto::event_store::client::{
 use tonic::Code;
 
 use crate::{
-    client::{Deleting, TestClient, any, event, none, of_stream, success, told, types, wrong},
+    client::{
+        Deleting, TestClient, any, code_and_trailer, event, none, of_stream, success, types, wrong,
+    },
     test_server::TestServer,
 };
 
@@ -22,14 +24,14 @@ async fn a_deletion_that_expects_something_else_says_where_the_stream_is() {
         .await
         .unwrap_err();
     assert_eq!(
-        told(&refused, "exception"),
+        code_and_trailer(&refused, "exception"),
         (Code::FailedPrecondition, Some("wrong-expected-version"))
     );
-    assert_eq!(told(&refused, "actual-version").1, Some("-1"));
+    assert_eq!(code_and_trailer(&refused, "actual-version").1, Some("-1"));
     client.put("a", &["One", "Two"]).await;
     let refused = client.delete("a", Deleting::Revision(0)).await.unwrap_err();
-    assert_eq!(told(&refused, "expected-version").1, Some("0"));
-    assert_eq!(told(&refused, "actual-version").1, Some("1"));
+    assert_eq!(code_and_trailer(&refused, "expected-version").1, Some("0"));
+    assert_eq!(code_and_trailer(&refused, "actual-version").1, Some("1"));
     assert_eq!(
         refused.message(),
         "Delete failed due to WrongExpectedVersion. Stream: a, Expected version: 0, Actual version: 1"
@@ -77,19 +79,19 @@ async fn a_stream_deleted_for_good_is_an_error_before_any_message() {
     let gone = (Code::FailedPrecondition, Some("stream-deleted"));
     // Trailers only: the call itself fails, not its first message.
     let refused = client.read(of_stream("a")).await.unwrap_err();
-    assert_eq!(told(&refused, "exception"), gone);
-    assert_eq!(told(&refused, "stream-name").1, Some("a"));
+    assert_eq!(code_and_trailer(&refused, "exception"), gone);
+    assert_eq!(code_and_trailer(&refused, "stream-name").1, Some("a"));
     assert_eq!(refused.message(), "Event stream 'a' is deleted.");
     let refused = client
         .append("a", any(), vec![event("Two")])
         .await
         .unwrap_err();
-    assert_eq!(told(&refused, "exception"), gone);
+    assert_eq!(code_and_trailer(&refused, "exception"), gone);
     let refused = client
         .delete("a", Deleting::Any(Empty {}))
         .await
         .unwrap_err();
-    assert_eq!(told(&refused, "exception"), gone);
+    assert_eq!(code_and_trailer(&refused, "exception"), gone);
     // Its metadata can be set nevertheless.
     client.put("$$a", &["$metadata"]).await;
     server.stop().await;
@@ -107,7 +109,10 @@ async fn a_stream_with_metadata_alone_can_be_deleted_as_none() {
         client.delete(stream, expected).await.unwrap();
     }
     let refused = client.delete("missing", Deleting::NoStream(Empty {})).await;
-    assert_eq!(told(&refused.unwrap_err(), "actual-version").1, Some("-1"));
+    assert_eq!(
+        code_and_trailer(&refused.unwrap_err(), "actual-version").1,
+        Some("-1")
+    );
     server.stop().await;
 }
 
@@ -133,6 +138,9 @@ async fn a_tombstone_takes_no_revision_of_the_metadata_that_clients_count() {
     // And not twice.
     wrong(set(0).await.unwrap());
     let refused = client.read(of_stream("a")).await.unwrap_err();
-    assert_eq!(told(&refused, "exception").1, Some("stream-deleted"));
+    assert_eq!(
+        code_and_trailer(&refused, "exception").1,
+        Some("stream-deleted")
+    );
     server.stop().await;
 }

@@ -6,7 +6,9 @@ use leftfold_proto::event_store::client::streams::{ReadResp, read_resp::Content}
 use tonic::{Code, Streaming};
 
 use crate::{
-    client::{TestClient, filtered, of_all, of_stream, read, subscribed, told, type_of},
+    client::{
+        TestClient, code_and_trailer, filtered, of_all, of_stream, read, subscribed, type_of,
+    },
     test_server::TestServer,
 };
 
@@ -74,7 +76,7 @@ async fn a_tombstone_ends_a_subscription_with_the_error_of_its_stream() {
         }
     };
     assert_eq!(
-        told(&end, "exception"),
+        code_and_trailer(&end, "exception"),
         (Code::FailedPrecondition, Some("stream-deleted"))
     );
     server.stop().await;

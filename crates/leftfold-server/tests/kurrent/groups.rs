@@ -20,7 +20,7 @@ use leftfold_store::{
 use tonic::Code;
 
 use crate::{
-    client::{TestClient, event, told},
+    client::{TestClient, code_and_trailer, event},
     group_client::{Groups, defaults},
     test_server::TestServer,
 };
@@ -32,9 +32,9 @@ async fn a_group_is_created_once_and_each_error_has_the_trailers_of_its_kind() {
     groups.create("a", "g", defaults()).await.unwrap();
     let again = groups.create("a", "g", defaults()).await.unwrap_err();
     let exists = (Code::AlreadyExists, Some("persistent-subscription-exists"));
-    assert_eq!(told(&again, "exception"), exists);
-    assert_eq!(told(&again, "stream-name").1, Some("a"));
-    assert_eq!(told(&again, "group-name").1, Some("g"));
+    assert_eq!(code_and_trailer(&again, "exception"), exists);
+    assert_eq!(code_and_trailer(&again, "stream-name").1, Some("a"));
+    assert_eq!(code_and_trailer(&again, "group-name").1, Some("g"));
     let missing = (
         Code::NotFound,
         Some("persistent-subscription-does-not-exist"),
@@ -52,7 +52,11 @@ async fn a_group_is_created_once_and_each_error_has_the_trailers_of_its_kind() {
             .unwrap_err(),
     ];
     for status in refused {
-        assert_eq!(told(&status, "exception"), missing, "{status:?}");
+        assert_eq!(
+            code_and_trailer(&status, "exception"),
+            missing,
+            "{status:?}"
+        );
     }
     let bad = [
         Settings {
@@ -71,8 +75,13 @@ async fn a_group_is_created_once_and_each_error_has_the_trailers_of_its_kind() {
     for settings in bad {
         let failed = groups.create("a", "bad", settings).await.unwrap_err();
         let expected = (Code::Internal, Some("persistent-subscription-failed"));
-        assert_eq!(told(&failed, "exception"), expected);
-        assert!(told(&failed, "reason").1.unwrap().contains("expected"));
+        assert_eq!(code_and_trailer(&failed, "exception"), expected);
+        assert!(
+            code_and_trailer(&failed, "reason")
+                .1
+                .unwrap()
+                .contains("expected")
+        );
     }
     assert_eq!(groups.list(None).await.unwrap(), ["a::g"]);
     groups.delete("a", "g").await.unwrap();
@@ -122,7 +131,7 @@ async fn settings_come_back_as_they_were_given_and_an_update_drops_no_consumer()
         Code::FailedPrecondition,
         Some("maximum-subscribers-reached"),
     );
-    assert_eq!(told(&full, "exception"), expected);
+    assert_eq!(code_and_trailer(&full, "exception"), expected);
     assert!(full.message().starts_with("Maximum subscriptions reached"));
     server.stop().await;
 }
@@ -228,17 +237,26 @@ async fn deleting_a_group_restarting_all_and_stopping_end_consumers_with_a_word(
     let mut consumer = groups.join(Some("a"), "deleted", 10).await.unwrap();
     consumer.next().await.unwrap();
     groups.delete("a", "deleted").await.unwrap();
-    assert_eq!(told(&consumer.end().await, "exception"), dropped);
+    assert_eq!(
+        code_and_trailer(&consumer.end().await, "exception"),
+        dropped
+    );
     // Another group of that name begins anew.
     groups.create("a", "deleted", defaults()).await.unwrap();
     let mut consumer = groups.join(Some("a"), "deleted", 10).await.unwrap();
     assert_eq!(consumer.next().await.unwrap().revision, 0);
     groups.0.clone().restart_subsystem(Empty {}).await.unwrap();
-    assert_eq!(told(&consumer.end().await, "exception"), dropped);
+    assert_eq!(
+        code_and_trailer(&consumer.end().await, "exception"),
+        dropped
+    );
     let mut consumer = groups.join(Some("a"), "restarted", 10).await.unwrap();
     let event = consumer.next().await.unwrap();
     consumer.nack(&event, Action::Stop, "enough");
-    assert_eq!(told(&consumer.end().await, "exception"), dropped);
+    assert_eq!(
+        code_and_trailer(&consumer.end().await, "exception"),
+        dropped
+    );
     let consumer = groups.join(Some("a"), "stopped", 10).await.unwrap();
     let (end, ()) = tokio::join!(consumer.end(), server.stop());
     assert_eq!(end.code(), Code::Unavailable);
@@ -389,9 +407,9 @@ async fn a_server_that_does_not_own_a_group_names_the_one_that_does() {
         there.join(Some("a"), "g", 10).await.map(drop).unwrap_err(),
         there.info_of_leader("a", "g").await.unwrap_err(),
     ] {
-        assert_eq!(told(&elsewhere, "exception"), not_leader);
+        assert_eq!(code_and_trailer(&elsewhere, "exception"), not_leader);
         assert_eq!(elsewhere.message(), "Leader info available");
-        assert_eq!(told(&elsewhere, "leader-endpoint-port").1, port);
+        assert_eq!(code_and_trailer(&elsewhere, "leader-endpoint-port").1, port);
     }
     assert!(here.info_of_leader("a", "g").await.is_ok());
     // A client that takes any server learns what is in the store.

@@ -15,7 +15,7 @@ use leftfold_proto::event_store::client::{
 use tonic::Code;
 
 use crate::{
-    client::{TestClient, told},
+    client::{TestClient, code_and_trailer},
     test_server::TestServer,
 };
 
@@ -75,13 +75,13 @@ async fn monitoring_tells_figures_of_the_store() {
         use_metadata: false,
         refresh_time_period_in_ms: 1_000,
     };
-    let mut told = client.stats(request).await.unwrap().into_inner();
-    let stats = told.message().await.unwrap().unwrap().stats;
+    let mut reports = client.stats(request).await.unwrap().into_inner();
+    let stats = reports.message().await.unwrap().unwrap().stats;
     assert!(
         stats.keys().all(|key| key.starts_with("leftfold-")),
         "{stats:?}"
     );
-    drop(told);
+    drop(reports);
     server.stop().await;
 }
 
@@ -101,10 +101,10 @@ async fn a_scavenge_is_started_and_an_unknown_one_is_not_found() {
     };
     let refused = client.stop_scavenge(stop).await.unwrap_err();
     assert_eq!(
-        told(&refused, "exception"),
+        code_and_trailer(&refused, "exception"),
         (Code::NotFound, Some("scavenge-not-found"))
     );
-    assert!(told(&refused, "scavenge-id").1.is_some());
+    assert!(code_and_trailer(&refused, "scavenge-id").1.is_some());
     let refused = client.shutdown(Empty {}).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
     server.stop().await;

@@ -22,7 +22,10 @@ use leftfold_store::Scavenge;
 use tonic::Code;
 
 use crate::{
-    client::{TestClient, any, backwards, event, name, of_stream, read, subscribed, success, told},
+    client::{
+        TestClient, any, backwards, code_and_trailer, event, name, of_stream, read, subscribed,
+        success,
+    },
     test_server::TestServer,
 };
 
@@ -253,7 +256,7 @@ async fn system_projections_are_told_as_they_are_and_those_of_users_are_refused_
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("$by_category"));
     let missing = client.clone().disable(disable("mine")).await.unwrap_err();
-    assert_eq!(told(&missing, "exception").0, Code::NotFound);
+    assert_eq!(code_and_trailer(&missing, "exception").0, Code::NotFound);
     let create = CreateReq {
         options: Some(create_req::Options {
             mode: Some(create_req::options::Mode::Continuous(

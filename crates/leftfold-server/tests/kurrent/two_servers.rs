@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use tonic::{Code, Status};
 
 use crate::{
-    client::{TestClient, told},
+    client::{TestClient, code_and_trailer},
     group_client::{Consumer, Got, Groups, defaults},
     test_server::TestServer,
 };
@@ -80,10 +80,17 @@ fn ack_late(consumer: &Consumer, event: &Got) {
 #[track_caller]
 fn assert_sent_to(refused: &Status, server: &TestServer) {
     let not_leader = (Code::NotFound, Some("not-leader"));
-    assert_eq!(told(refused, "exception"), not_leader, "{refused:?}");
+    assert_eq!(
+        code_and_trailer(refused, "exception"),
+        not_leader,
+        "{refused:?}"
+    );
     let port = server.address().rsplit(':').next();
-    assert_eq!(told(refused, "leader-endpoint-port").1, port);
-    assert_eq!(told(refused, "leader-endpoint-host").1, Some("127.0.0.1"));
+    assert_eq!(code_and_trailer(refused, "leader-endpoint-port").1, port);
+    assert_eq!(
+        code_and_trailer(refused, "leader-endpoint-host").1,
+        Some("127.0.0.1")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -157,7 +164,7 @@ async fn a_server_that_loses_its_group_writes_nothing_more_and_sends_its_consume
     }
     let ended = consumer.end().await;
     let dropped = (Code::Cancelled, Some("persistent-subscription-dropped"));
-    assert_eq!(told(&ended, "exception"), dropped, "{ended:?}");
+    assert_eq!(code_and_trailer(&ended, "exception"), dropped, "{ended:?}");
     let refused = here.join(Some("a"), "g", 5).await.map(drop).unwrap_err();
     assert_sent_to(&refused, &other);
     // What the loser was told after it had lost the group comes again.

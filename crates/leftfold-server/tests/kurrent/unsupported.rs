@@ -20,7 +20,8 @@ use tonic::{Code, Status};
 
 use crate::{
     client::{
-        TestClient, any, backwards, event, of_all, of_stream, subscribed, success, told, types,
+        TestClient, any, backwards, code_and_trailer, event, of_all, of_stream, subscribed,
+        success, types,
     },
     group_client::{Groups, defaults},
     test_server::TestServer,
@@ -63,7 +64,10 @@ async fn an_index_that_is_read_by_a_filter_is_refused_as_a_stream_in_every_way_t
         subscribed(of_stream("$idx-ce-account")),
     ] {
         let refused = refused(&client, options).await;
-        assert_eq!(told(&refused, "exception").1, Some("index-not-found"));
+        assert_eq!(
+            code_and_trailer(&refused, "exception").1,
+            Some("index-not-found")
+        );
         assert!(refused.message().contains("$idx-ce-account"), "{refused:?}");
     }
     // Other names that nothing was written to are streams that do not exist.
@@ -127,11 +131,11 @@ async fn an_index_that_is_not_there_is_refused_by_name() {
         for options in [of_index(index), subscribed(of_index(index))] {
             let refused = refused(&client, options).await;
             assert_eq!(
-                told(&refused, "exception"),
+                code_and_trailer(&refused, "exception"),
                 (Code::NotFound, Some("index-not-found")),
                 "{refused:?}"
             );
-            assert_eq!(told(&refused, "index-name").1, Some(index));
+            assert_eq!(code_and_trailer(&refused, "index-name").1, Some(index));
         }
         let refused = refused(&client, of_stream(index)).await;
         assert_eq!(refused.code(), Code::NotFound, "{refused:?}");

@@ -151,9 +151,9 @@ pub(crate) fn reading(items: &[Item<'_>]) -> ReadRequest {
 /// Fails unless the status is what clients take for this kind of error.
 pub(crate) fn assert_is(status: &Status, code: Code, kind: ErrorType, says: &str) {
     assert_eq!(status.code(), code, "{status:?}");
-    let told = ErrorResponse::decode(status.details()).unwrap();
-    assert_eq!(told.error_type(), kind, "{told:?}");
-    assert!(told.message.contains(says), "{told:?}");
+    let response = ErrorResponse::decode(status.details()).unwrap();
+    assert_eq!(response.error_type(), kind, "{response:?}");
+    assert!(response.message.contains(says), "{response:?}");
 }
 
 pub(crate) fn assert_is_integrity_error(status: &Status) {

@@ -45,10 +45,10 @@ async fn progress_is_noted_with_the_events_and_shown_with_each_of_them() {
     client.put(&[("D", &[])]).await;
 
     let events = client.read(ReadRequest::default()).await;
-    let told: Vec<_> = events.iter().map(|e| e.tracking_info.clone()).collect();
+    let tracked: Vec<_> = events.iter().map(|e| e.tracking_info.clone()).collect();
     let upstream = progress("upstream", 5);
     assert_eq!(
-        told,
+        tracked,
         [upstream.clone(), upstream, progress("other", 1), None]
     );
     assert_eq!(events[1].position, position);
@@ -210,13 +210,13 @@ async fn of_many_who_track_the_same_source_each_advances_it_or_is_refused() {
     let mut client = TestClient::new(&server).await;
     assert_eq!(client.tracked("s").await, Some(24));
     let events = client.read(ReadRequest::default()).await;
-    let told: Vec<_> = events
+    let tracked: Vec<_> = events
         .iter()
         .map(|event| event.tracking_info.as_ref().unwrap().position)
         .collect();
-    assert!(told.is_sorted_by(|a, b| a < b), "{told:?}");
+    assert!(tracked.is_sorted_by(|a, b| a < b), "{tracked:?}");
     let won = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    assert_eq!(told.len(), won);
+    assert_eq!(tracked.len(), won);
     for refused in outcomes.into_iter().filter_map(Result::err) {
         assert_is_integrity_error(&refused);
     }

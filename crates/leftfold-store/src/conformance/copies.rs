@@ -29,7 +29,7 @@ async fn entries(storage: &Arc<dyn Backend>, after: u64) -> Vec<LogEntry> {
 }
 
 async fn copy(from: &[LogEntry], to: &Arc<dyn Backend>) -> Result<RestoreProgress, RestoreError> {
-    let mut restore = Restore::into_storage(Arc::clone(to)).await?;
+    let mut restore = Restore::begin(Arc::clone(to)).await?;
     for entry in from {
         restore.push(entry.clone()).await?;
     }

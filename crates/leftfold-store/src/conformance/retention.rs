@@ -249,13 +249,13 @@ pub async fn metadata_brings_a_deleted_stream_back_without_its_old_events(fixtur
         StreamMetadata::default().with_property("owner", "till"),
     )
     .await;
-    let told = state(&store).await;
+    let reports = state(&store).await;
     assert_eq!(
-        (told.status, told.first),
+        (reports.status, reports.first),
         (StreamStatus::Present, Revision::new(5))
     );
     assert_eq!(
-        told.metadata.properties().get("owner"),
+        reports.metadata.properties().get("owner"),
         Some(&"till".into())
     );
     assert!(read(&store, of_a()).await.is_empty());
@@ -434,12 +434,15 @@ pub async fn reclaiming_takes_only_what_no_stream_read_gives(fixture: &impl Fixt
     }
     let whole = read(&store, Read::all()).await;
     for _ in 0..2 {
-        let told: Vec<_> = store
+        let reports: Vec<_> = store
             .scavenge(Scavenge::default())
             .try_collect()
             .await
             .unwrap();
-        assert!(told.last().is_some_and(|last| last.finished), "{told:?}");
+        assert!(
+            reports.last().is_some_and(|last| last.finished),
+            "{reports:?}"
+        );
     }
     assert_eq!(revisions(&store, of_a()).await, [3, 4]);
     assert_eq!(
@@ -498,12 +501,12 @@ pub async fn what_was_reclaimed_still_fails_conditions_and_is_known_by_its_id(
     ok(store.append(to("b-1", Any, events(1))).await);
     let metadata = StreamMetadata::default().with_truncate_before(Revision::new(2));
     describe(&store, metadata).await;
-    let told: Vec<_> = store
+    let reports: Vec<_> = store
         .scavenge(Scavenge::default())
         .try_collect()
         .await
         .unwrap();
-    assert!(told.last().is_some_and(|last| last.finished));
+    assert!(reports.last().is_some_and(|last| last.finished));
     let kind = QueryItem::types([event("Taken").event_type().clone()]).unwrap();
     let tag = |tag: &str| QueryItem::tags([Tag::new(tag).unwrap()]).unwrap();
     for (item, after, place) in [

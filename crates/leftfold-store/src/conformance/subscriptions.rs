@@ -78,8 +78,11 @@ pub async fn a_checkpoint_behind_the_end_is_refused_by_both_positions(fixture: &
         let refused = store.subscribe(beyond).next().await;
         let refused = refused.expect("an answer").expect_err("an error");
         assert!(matches!(refused, ReadError::Invalid { .. }), "{refused:?}");
-        let told = refused.to_string();
-        assert!(told.contains("71") && told.contains("position 3"), "{told}");
+        let message = refused.to_string();
+        assert!(
+            message.contains("71") && message.contains("position 3"),
+            "{message}"
+        );
     }
 }
 

@@ -31,9 +31,9 @@ use self::{
     subscribe::SubscriptionStream,
 };
 use crate::{
-    AppendError, Backend, Capabilities, Delivery, ListStreams, LogEntry, MemorySnapshotStore,
-    ReadBatch, ReadError, RetentionStore, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
-    Subscription, Truncation,
+    AppendError, Backend, BackendStore, Capabilities, Delivery, ListStreams, LogEntry,
+    MemorySnapshotStore, ReadBatch, ReadError, ScavengeProgress, SnapshotStore, StoreStats,
+    StreamInfo, Subscription, Truncation,
     consumers::{Consumers, FileConsumers, MemoryConsumers},
     snapshot_file::FileSnapshotStore,
 };
@@ -45,7 +45,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(1);
 ///
 /// Must be opened inside a tokio runtime with time enabled, which must live as long; any task or thread may then
 /// use it. The directory belongs to one store at a time; clones share it.
-pub type EmbeddedStore = RetentionStore<EmbeddedBackend>;
+pub type EmbeddedStore = BackendStore<EmbeddedBackend>;
 
 /// The storage of an [`EmbeddedStore`].
 #[derive(Clone, Debug)]
@@ -304,13 +304,13 @@ impl Backend for EmbeddedBackend {
     ) -> BoxStream<'static, Result<ScavengeProgress, ReadError>> {
         let (log, runtime) = (self.log.clone(), self.runtime.clone());
         let begin = async move {
-            let (tell, told) = mpsc::channel(PROGRESS_BUFFERED);
+            let (sender, receiver) = mpsc::channel(PROGRESS_BUFFERED);
             let options = erase_options(bytes_per_second);
             // The task ends by itself when the stream is dropped.
-            drop(runtime.spawn_blocking(move || erase(&log, &truncations, options, &tell)));
-            stream::unfold(told, |mut told| async move {
-                let next = told.recv().await?;
-                Some((next, told))
+            drop(runtime.spawn_blocking(move || erase(&log, &truncations, options, &sender)));
+            stream::unfold(receiver, |mut receiver| async move {
+                let next = receiver.recv().await?;
+                Some((next, receiver))
             })
         };
         Box::pin(stream::once(begin).flatten())

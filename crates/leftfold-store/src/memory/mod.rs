@@ -17,9 +17,9 @@ use tokio::sync::watch;
 
 use self::state::{BATCH_EVENTS_MAX, RECENT_IDS, State, deliver, list_streams};
 use crate::{
-    AppendError, Backend, Capabilities, Delivery, ListStreams, LogEntry, MemorySnapshotStore,
-    ReadBatch, ReadError, RetentionStore, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
-    Subscription, Truncation, clock,
+    AppendError, Backend, BackendStore, Capabilities, Delivery, ListStreams, LogEntry,
+    MemorySnapshotStore, ReadBatch, ReadError, ScavengeProgress, SnapshotStore, StoreStats,
+    StreamInfo, Subscription, Truncation, clock,
     consumers::{Consumers, MemoryConsumers},
 };
 
@@ -27,7 +27,7 @@ use crate::{
 const BATCH_STREAMS_MAX: usize = 512;
 
 /// A store in memory, for tests and experiments. Its events are gone when it is dropped.
-pub type MemoryStore = RetentionStore<MemoryBackend>;
+pub type MemoryStore = BackendStore<MemoryBackend>;
 
 /// The storage of a [`MemoryStore`].
 #[derive(Clone)]

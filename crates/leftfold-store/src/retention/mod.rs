@@ -1,11 +1,11 @@
 //! The lifecycle of streams over any back end: metadata, retention, deletion, tombstones, scavenging.
 //!
-//! **Owns:** [`RetentionStore`], the one place that applies the rules of a stream's lifecycle.
+//! **Owns:** [`BackendStore`], the one place that applies the rules of a stream's lifecycle.
 //! **Does not know:** how a back end stores; wire protocols and their words for these rules.
 //! **Invariants:** the newest event of its metadata stream defines a stream's lifecycle; every append checks, atomically
 //! with its commit, the lifecycle state it was planned against; retention limits reads of one stream only, and reads of the
 //! log return every event until it is erased.
-//! **Reading order:** [`RetentionStore`], `lifecycle`, `plan`, `write`, `read`, `sweep`.
+//! **Reading order:** [`BackendStore`], `lifecycle`, `plan`, `write`, `read`, `sweep`.
 
 mod lifecycle;
 mod plan;
@@ -30,7 +30,7 @@ use crate::{
 /// A store: a back end with the rules of stream lifecycles.
 ///
 /// Clones share the back end.
-pub struct RetentionStore<B: ?Sized> {
+pub struct BackendStore<B: ?Sized> {
     lifecycles: Arc<LifecycleCache>,
     clock: Clock,
     backend: Arc<B>,
@@ -39,7 +39,7 @@ pub struct RetentionStore<B: ?Sized> {
 /// The clock by which events age.
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-impl<B: ?Sized> Clone for RetentionStore<B> {
+impl<B: ?Sized> Clone for BackendStore<B> {
     fn clone(&self) -> Self {
         Self {
             lifecycles: Arc::clone(&self.lifecycles),
@@ -49,13 +49,13 @@ impl<B: ?Sized> Clone for RetentionStore<B> {
     }
 }
 
-impl<B: fmt::Debug> fmt::Debug for RetentionStore<B> {
+impl<B: fmt::Debug> fmt::Debug for BackendStore<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.backend.fmt(f)
     }
 }
 
-impl<B: Backend> RetentionStore<B> {
+impl<B: Backend> BackendStore<B> {
     /// Creates the store over this back end, in which events age by the system's clock.
     #[must_use]
     pub fn from_backend(backend: B) -> Self {
@@ -157,7 +157,7 @@ impl<B: Backend> RetentionStore<B> {
     }
 }
 
-impl<B: Backend> EventStore for RetentionStore<B> {
+impl<B: Backend> EventStore for BackendStore<B> {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(self.write(append))
     }

@@ -14,7 +14,7 @@ use leftfold_model::{
 };
 
 use super::{
-    RetentionStore,
+    BackendStore,
     lifecycle::{Phase, StreamLifecycle},
 };
 use crate::{
@@ -44,7 +44,7 @@ impl ReadableRange {
     }
 }
 
-impl<B: Backend> RetentionStore<B> {
+impl<B: Backend> BackendStore<B> {
     /// What can be read of this stream now.
     pub(super) async fn window(&self, stream: &StreamName) -> Result<ReadableRange, ReadError> {
         // A metadata stream ends with the stream it describes, and only its newest event counts.

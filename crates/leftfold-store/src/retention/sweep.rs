@@ -8,10 +8,10 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold_model::{CurrentRevision, Revision, StreamName};
 
-use super::{RetentionStore, lifecycle::Phase};
+use super::{BackendStore, lifecycle::Phase};
 use crate::{Backend, ListStreams, ReadError, Scavenge, ScavengeProgress, backend::Truncation};
 
-impl<B: Backend> RetentionStore<B> {
+impl<B: Backend> BackendStore<B> {
     pub(super) fn sweep(
         self,
         scavenge: Scavenge,

@@ -13,7 +13,7 @@ use leftfold_model::{
 };
 
 use super::{
-    RetentionStore,
+    BackendStore,
     lifecycle::{Phase, StreamLifecycle},
     plan::{AppendContext, Plan, Recreation, deleted, exactly, invalid, marked, unread},
 };
@@ -87,7 +87,7 @@ async fn repeated(
     }
 }
 
-impl<B: Backend> RetentionStore<B> {
+impl<B: Backend> BackendStore<B> {
     pub(super) async fn write(&self, append: Append) -> Result<Appended, AppendError> {
         let mut refused = None;
         if !self.backend.is_exclusive() {
@@ -187,7 +187,7 @@ impl<B: Backend> RetentionStore<B> {
 
 /// The store itself.
 struct StoreContext<'a, B> {
-    store: &'a RetentionStore<B>,
+    store: &'a BackendStore<B>,
     /// Whether lives are taken as they were seen last, and never asked for.
     from_memory: bool,
 }

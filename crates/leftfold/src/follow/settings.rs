@@ -150,13 +150,13 @@ impl<L: Listener> Follow<L> {
     }
 
     /// Parks an event whose attempts all failed, and later events of its key. This is the default.
-    pub fn then_park(mut self) -> Self {
+    pub fn park_on_failure(mut self) -> Self {
         self.settings.park = true;
         self
     }
 
     /// Ends the listener with [`FollowError::Failed`](crate::FollowError::Failed) when all attempts of an event failed.
-    pub fn then_stop(mut self) -> Self {
+    pub fn stop_on_failure(mut self) -> Self {
         self.settings.park = false;
         self
     }

@@ -68,6 +68,7 @@ impl<P: Process, H: CommandHandler<P::Command>> ProcessListener<P, H> {
         let repository = self.store.repository::<P>();
         let context = CommandContext::of(self.store.clone());
         let reacted = react(&repository, &context, id, &stimulus).await?;
+        reacted.reaction.check()?;
         let changes = self
             .timer_changes(&repository.stream(id)?, id, &reacted)
             .await?;

@@ -58,8 +58,22 @@ pub struct Reaction<E, C> {
     pub(crate) timers: Vec<(String, Option<When>)>,
 }
 
+/// A reaction that acts without remembering it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "reaction has no event: {commands} commands and {timers} timers; expected Reaction::remember with an event, by which a \
+     repetition is recognized"
+)]
+pub(crate) struct ReactionError {
+    commands: usize,
+    timers: usize,
+}
+
 impl<E, C> Reaction<E, C> {
     /// Creates a reaction that does nothing. After a crash, a timer that was ignored may fire again.
+    ///
+    /// Add nothing but events to it. By its first event a process recognizes that it has reacted before, so a reaction with
+    /// commands or timers and without an event fails, and is retried and parked as other failures are.
     pub fn ignore() -> Self {
         Self {
             events: Vec::new(),
@@ -78,19 +92,15 @@ impl<E, C> Reaction<E, C> {
 }
 
 impl<E, C> Reaction<E, C> {
-    /// Adds an event. Like the methods below it needs [`Self::remember`] first: [`Self::ignore`] stays empty.
+    /// Adds an event.
     pub fn and(mut self, event: E) -> Self {
-        if !self.is_ignored() {
-            self.events.push(event);
-        }
+        self.events.push(event);
         self
     }
 
     /// Sends a command, after those added before.
     pub fn send(mut self, command: C) -> Self {
-        if !self.is_ignored() {
-            self.commands.push(command);
-        }
+        self.commands.push(command);
         self
     }
 
@@ -110,14 +120,23 @@ impl<E, C> Reaction<E, C> {
     }
 
     fn timer(mut self, name: String, when: Option<When>) -> Self {
-        if !self.is_ignored() {
-            self.timers.retain(|(known, _)| *known != name);
-            self.timers.push((name, when));
-        }
+        self.timers.retain(|(known, _)| *known != name);
+        self.timers.push((name, when));
         self
     }
 
     pub(crate) fn is_ignored(&self) -> bool {
         self.events.is_empty()
+    }
+
+    /// Fails if commands or timers are there and no event, by which a repetition would be recognized.
+    pub(crate) fn check(&self) -> Result<(), ReactionError> {
+        if !self.events.is_empty() || (self.commands.is_empty() && self.timers.is_empty()) {
+            return Ok(());
+        }
+        Err(ReactionError {
+            commands: self.commands.len(),
+            timers: self.timers.len(),
+        })
     }
 }

@@ -371,8 +371,8 @@ impl<P: Projection> Runner<P> {
             return;
         }
         for event in projected {
-            let told = AssertUnwindSafe(|| self.projection.committed(event));
-            if let Err(panic) = std::panic::catch_unwind(told) {
+            let notified = AssertUnwindSafe(|| self.projection.committed(event));
+            if let Err(panic) = std::panic::catch_unwind(notified) {
                 let message = panic_message::message(panic.as_ref());
                 tracing::error!(projection = P::NAME, message, "`committed` panicked");
             }

@@ -82,14 +82,14 @@ impl<P: Projection> Project<P> {
 
     /// Ends the projection with [`ProjectionError::Failed`](crate::ProjectionError::Failed) when all attempts of an event
     /// failed; this is so unless said.
-    pub fn then_stop(mut self) -> Self {
+    pub fn stop_on_failure(mut self) -> Self {
         self.settings.park = false;
         self
     }
 
     /// Parks an event whose attempts all failed, with what follows of its key. Parked events are tried again whenever the
     /// projection is spawned, as after a deploy.
-    pub fn then_park(mut self) -> Self {
+    pub fn park_on_failure(mut self) -> Self {
         self.settings.park = true;
         self
     }

@@ -8,8 +8,8 @@ use std::fmt::Debug;
 use leftfold_model::{ErrorChain, Timestamp};
 
 use super::{
-    Decided,
-    decided::{fail, same},
+    DecisionResult,
+    decision_result::{fail, same},
     stored_with,
 };
 use crate::{Aggregate, EventContext, IntoDecision, Metadata, load::fold};
@@ -130,7 +130,7 @@ impl<A: Aggregate> Given<A> {
         let outcome = decide(&self.state).into_decision();
         When {
             given: self,
-            decided: Decided { outcome },
+            decided: DecisionResult { outcome },
         }
     }
 
@@ -151,7 +151,7 @@ impl<A: Aggregate> Given<A> {
 #[derive(Debug)]
 pub struct When<A: Aggregate, E> {
     given: Given<A>,
-    decided: Decided<A::Event, E>,
+    decided: DecisionResult<A::Event, E>,
 }
 
 impl<A: Aggregate, E: Debug> When<A, E>

@@ -6,7 +6,7 @@
 
 use leftfold_model::ErrorChain;
 
-use super::{Decided, decided::fail, stored};
+use super::{DecisionResult, decision_result::fail, stored};
 use crate::{Event, EventContext, IntoDecision, Models, load::fold};
 
 /// The events before a decision, in the whole store.
@@ -63,7 +63,7 @@ impl<V: Event> GivenEvents<V> {
         self,
         mut models: M,
         decide: impl FnOnce(&M) -> D,
-    ) -> Decided<V, D::Refusal> {
+    ) -> DecisionResult<V, D::Refusal> {
         let boundaries = models.boundaries();
         for boundary in &boundaries {
             if let Err(error) = boundary.query::<V>() {
@@ -80,7 +80,7 @@ impl<V: Event> GivenEvents<V> {
                 fail(&ErrorChain(&error).to_string());
             }
         }
-        Decided {
+        DecisionResult {
             outcome: decide(&models).into_decision(),
         }
     }

@@ -9,7 +9,7 @@ use std::{fmt::Debug, time::Duration};
 use leftfold_model::{ErrorChain, RecordedEvent, StreamName, Timestamp};
 
 use super::{
-    decided::{fail, same},
+    decision_result::{fail, same},
     stored,
 };
 use crate::{
@@ -101,8 +101,9 @@ impl<P: Process> GivenProcess<P> {
 
     /// When this timer is due.
     #[must_use = "say what is expected: then, then_sends, then_timer, then_cancels, then_nothing"]
+    #[track_caller]
     pub fn when_due(self, timer: &str) -> WhenProcess<P> {
-        let reaction = self.state.react(Seen::Timer(timer));
+        let reaction = checked(self.state.react(Seen::Timer(timer)));
         WhenProcess { reaction }
     }
 
@@ -130,7 +131,7 @@ impl<P: Process> GivenProcess<P> {
                 event.event_type()
             ));
         }
-        self.state.react(Seen::Event(value))
+        checked(self.state.react(Seen::Event(value)))
     }
 
     #[track_caller]
@@ -147,6 +148,15 @@ impl<P: Process> GivenProcess<P> {
             self.remembered += 1;
         }
     }
+}
+
+/// Panics on a reaction that a running process would fail on.
+#[track_caller]
+fn checked<E, C>(reaction: Reaction<E, C>) -> Reaction<E, C> {
+    if let Err(error) = reaction.check() {
+        fail(&error.to_string());
+    }
+    reaction
 }
 
 /// What a process decided.

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use leftfold_model::{ErrorChain, Position, RecordedEvent, StreamName, Timestamp};
 
 use super::{
-    decided::{fail, same},
+    decision_result::{fail, same},
     stored,
 };
 use crate::{

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::decided::fail;
+use super::decision_result::fail;
 use crate::Event;
 
 /// When this is set to `update`, new shapes are written down.

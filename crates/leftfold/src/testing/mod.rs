@@ -7,7 +7,7 @@
 //! nothing depends on the time of day or on chance.
 
 mod clock;
-mod decided;
+mod decision_result;
 mod given;
 mod given_events;
 mod given_process;
@@ -15,7 +15,7 @@ mod given_projection;
 mod lock;
 
 pub use clock::{TestClock, sequential_ids, store};
-pub use decided::Decided;
+pub use decision_result::DecisionResult;
 pub use given::{Given, When};
 pub use given_events::GivenEvents;
 pub use given_process::{GivenProcess, WhenProcess};

@@ -426,8 +426,8 @@ async fn a_pseudonym_stands_for_a_name_until_it_is_forgotten() {
     book(&store, "101", &ann, NAME).await;
     assert!(store.forget("guest", "ann@example.org").await.unwrap());
     assert!(names(&store, "101").await.is_empty());
-    let told = store.events::<ErasureEvent>().collect().await.unwrap();
-    let ErasureEvent::SubjectForgotten { subject, id } = &told.last().unwrap().event;
+    let erasures = store.events::<ErasureEvent>().collect().await.unwrap();
+    let ErasureEvent::SubjectForgotten { subject, id } = &erasures.last().unwrap().event;
     assert_eq!((subject.as_str(), id), ("guest", &ann));
     for event in stored(store.event_store().as_ref()).await {
         let text = String::from_utf8_lossy(&event.data);

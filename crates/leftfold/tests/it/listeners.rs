@@ -375,7 +375,7 @@ async fn a_listener_that_is_to_stop_names_the_event_and_goes_on_there_next_time(
         "bad" => refused(),
         _ => Box::pin(ready(Ok(()))),
     });
-    let listener = follow.then_stop().spawn();
+    let listener = follow.stop_on_failure().spawn();
     let ended = listener.wait_for(last).await.unwrap_err();
     let FollowError::Failed {
         stream,
@@ -398,7 +398,7 @@ async fn a_listener_that_is_to_stop_names_the_event_and_goes_on_there_next_time(
     );
     // As after a deploy that mends the handler.
     let (follow, log) = recorder(&store, fine);
-    let listener = follow.then_stop().spawn();
+    let listener = follow.stop_on_failure().spawn();
     caught_up(&listener, last).await;
     assert_eq!(log.of("bad"), [0]);
     listener.stop().await.unwrap();
@@ -547,12 +547,12 @@ async fn a_closed_store_ends_its_listeners_with_an_error() {
 async fn a_stopped_listener_waits_for_handlers_and_not_for_pauses() {
     let store = Store::memory();
     deposits(&store, ["bad", "slow", "bad"]).await;
-    let (tell, mut told) = tokio::sync::mpsc::channel(9);
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(9);
     let (follow, log) = recorder(&store, move |event| {
         let bad = event.aggregate_id() == "bad";
-        let tell = tell.clone();
+        let sender = sender.clone();
         Box::pin(async move {
-            tell.send(()).await.unwrap();
+            sender.send(()).await.unwrap();
             if bad {
                 return Err("not now".into());
             }
@@ -564,8 +564,8 @@ async fn a_stopped_listener_waits_for_handlers_and_not_for_pauses() {
         .initial(Duration::from_secs(3_600))
         .max(Duration::from_secs(3_600));
     let listener = follow.parallel(2).retry(endless).spawn();
-    told.recv().await.unwrap();
-    told.recv().await.unwrap();
+    receiver.recv().await.unwrap();
+    receiver.recv().await.unwrap();
     timeout(Duration::from_secs(60), listener.stop())
         .await
         .unwrap()

@@ -37,7 +37,7 @@ fn on_one_thread(work: impl Future<Output = ()>) {
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// The spans and events that a command records which meets one conflict.
-fn told() -> String {
+fn rendered_metrics() -> String {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -65,8 +65,12 @@ fn spans_tell_of_loads_and_commands() {
     // A span that a test beside this one meets for the first time just then, without a subscriber, is off until the next
     // subscriber comes: `tracing` decides once for all threads. So it is another subscriber that has to be told.
     let all = |text: &str| EXPECTED.iter().all(|part| text.contains(part));
-    let text = (0..10).map(|_| told()).find(|text| all(text));
-    assert!(text.is_some(), "{EXPECTED:?} are not all in\n{}", told());
+    let text = (0..10).map(|_| rendered_metrics()).find(|text| all(text));
+    assert!(
+        text.is_some(),
+        "{EXPECTED:?} are not all in\n{}",
+        rendered_metrics()
+    );
 }
 
 const EXPECTED: [&str; 8] = [

@@ -91,6 +91,8 @@ impl Process for Care {
                 .after("remind", HOUR * 2)
                 .send(Command::Thank { total: 5 }),
             6 => noted.at("remind", Timestamp::from_micros(1)),
+            // A mistake: nothing is remembered by which a repetition would be recognized.
+            99 => Reaction::ignore().send(Command::Thank { total: 99 }),
             _ => noted,
         }
     }
@@ -439,6 +441,28 @@ async fn a_command_that_fails_is_sent_again_and_in_the_end_parks_its_process_alo
     assert_eq!(world.thanked("ann").await, 1);
     assert_eq!(world.care("ann").await, noted(&[4], 0));
     process.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reaction_that_sends_a_command_and_remembers_nothing_fails_by_name() {
+    let world = World::new();
+    let process = world.spawn();
+    let position = world.deposit("ann", 99).await;
+    reach(&process, position).await;
+    let parked = process.parked(Position::START).await.unwrap();
+    assert!(
+        parked[0]
+            .reason
+            .contains("reaction has no event: 1 commands and 0 timers"),
+        "{parked:?}"
+    );
+    assert_eq!(world.thanked("ann").await, 0);
+    process.stop().await.unwrap();
+    let failed = std::panic::catch_unwind(|| {
+        GivenProcess::<Care>::nothing()
+            .when_seeing("account-ann", AccountEvent::DepositMade { amount: 99 })
+    });
+    assert!(failed.is_err(), "the fixture fails as the process does");
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ impl Totals for KeyValueView {
 /// Another program's version counts each amount `VERSION` times.
 struct Sums<V, const VERSION: u32> {
     poison: Arc<Mutex<Vec<String>>>,
-    told: Arc<AtomicU64>,
+    reports: Arc<AtomicU64>,
     permits: Arc<Semaphore>,
     of: PhantomData<fn() -> V>,
 }
@@ -120,14 +120,14 @@ impl<V: Totals, const VERSION: u32> Projection for Sums<V, VERSION> {
     }
 
     fn committed(&self, _: &Recorded<AccountEvent>) {
-        self.told.fetch_add(1, Ordering::Relaxed);
+        self.reports.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// A program that runs the projection.
 struct Program<V> {
     poison: Arc<Mutex<Vec<String>>>,
-    told: Arc<AtomicU64>,
+    reports: Arc<AtomicU64>,
     /// How many events it projects before it waits.
     permits: Arc<Semaphore>,
     view: V,
@@ -137,7 +137,7 @@ impl<V: Totals> Program<V> {
     fn of(view: &V) -> Self {
         Self {
             poison: Arc::default(),
-            told: Arc::default(),
+            reports: Arc::default(),
             permits: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             view: view.clone(),
         }
@@ -152,7 +152,7 @@ impl<V: Totals> Program<V> {
     fn project<const VERSION: u32>(&self, store: &Store) -> Project<Sums<V, VERSION>> {
         let sums = Sums {
             poison: Arc::clone(&self.poison),
-            told: Arc::clone(&self.told),
+            reports: Arc::clone(&self.reports),
             permits: Arc::clone(&self.permits),
             of: PhantomData,
         };
@@ -253,7 +253,7 @@ pub(crate) async fn a_poison_event_parks_its_key_alone_until_it_is_repaired<V: T
         deposit(&store, id, amount).await;
     }
     let program = Program::poisoned(&view, "bad");
-    let projection = program.project::<1>(&store).then_park().spawn();
+    let projection = program.project::<1>(&store).park_on_failure().spawn();
     reach(&projection, Position::new(4)).await;
     let last = deposit(&store, "bad", 40).await;
     reach(&projection, last).await;
@@ -269,7 +269,7 @@ pub(crate) async fn a_poison_event_parks_its_key_alone_until_it_is_repaired<V: T
     projection.stop().await.unwrap();
 
     // A deploy that mends nothing changes nothing.
-    let projection = program.project::<1>(&store).then_park().spawn();
+    let projection = program.project::<1>(&store).park_on_failure().spawn();
     reach(&projection, last).await;
     assert_eq!(projection.parked(Position::START).await.unwrap().len(), 3);
     assert_eq!(view.totals().await, sums([("ann", 1), ("bob", 1)]));
@@ -299,13 +299,13 @@ pub(crate) async fn a_raised_version_is_built_beside_and_takes_over_when_it_caug
     let before = old.project::<1>(&store).spawn();
     before.ready().await.unwrap();
     assert_eq!(
-        old.told.load(Ordering::Relaxed),
+        old.reports.load(Ordering::Relaxed),
         0,
-        "told while catching up"
+        "reports while catching up"
     );
     let last = deposit(&store, "bob", 1).await;
     reach(&before, last).await;
-    assert_eq!(old.told.load(Ordering::Relaxed), 1);
+    assert_eq!(old.reports.load(Ordering::Relaxed), 1);
 
     // A version that stops in front of an event does not take over.
     let broken = Program::poisoned(&view, "bob").project::<2>(&store).spawn();
@@ -314,8 +314,8 @@ pub(crate) async fn a_raised_version_is_built_beside_and_takes_over_when_it_caug
     drop(broken);
 
     let new = Program::of(&view);
-    let told: Arc<Mutex<Vec<CatchUp>>> = Arc::default();
-    let telling = Arc::clone(&told);
+    let reports: Arc<Mutex<Vec<CatchUp>>> = Arc::default();
+    let telling = Arc::clone(&reports);
     let after = new
         .project::<2>(&store)
         .batch(1)
@@ -324,11 +324,11 @@ pub(crate) async fn a_raised_version_is_built_beside_and_takes_over_when_it_caug
     after.ready().await.unwrap();
     assert_eq!(view.totals().await, sums([("ann", 4), ("bob", 4)]));
     assert_eq!(
-        new.told.load(Ordering::Relaxed),
+        new.reports.load(Ordering::Relaxed),
         0,
-        "told while catching up"
+        "reports while catching up"
     );
-    let said = told.lock().unwrap().clone();
+    let said = reports.lock().unwrap().clone();
     assert!(
         said.last()
             .is_some_and(|last| last.done && last.position == last.head),

@@ -124,15 +124,15 @@ async fn check(directory: &Path) {
     }
     assert_eq!(ends.len() as u64, ORDERS, "orders that ended");
     let messages = std::fs::read_to_string(directory.join("messages.txt")).unwrap();
-    let told: BTreeSet<&str> = messages
+    let sent: BTreeSet<&str> = messages
         .lines()
         .filter_map(|line| line.split(' ').next())
         .collect();
     for (order, ended) in &ends {
         assert_eq!(ended.len(), 1, "{order} ended {ended:?}");
         assert!(
-            told.contains(ended[0].0.as_str()),
-            "{order} was not told of"
+            sent.contains(ended[0].0.as_str()),
+            "{order} was not sent of"
         );
     }
     let mut overdue: BTreeMap<String, u32> = BTreeMap::new();

@@ -42,12 +42,20 @@ fn stream(group: usize) -> StreamName {
 }
 
 /// Takes and acknowledges whatever comes.
-async fn consume(mut connection: Connection, (group, number): (usize, usize), told: Sender<Taken>) {
+async fn consume(
+    mut connection: Connection,
+    (group, number): (usize, usize),
+    taken_sender: Sender<Taken>,
+) {
     while let Some(Ok(delivered)) = connection.deliveries.recv().await {
         let event = &delivered.message.original;
         connection.membership.ack(vec![event.id]).await;
         // The test is over.
-        if told.send((group, number, event.revision)).await.is_err() {
+        if taken_sender
+            .send((group, number, event.revision))
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -60,7 +68,7 @@ impl Crowd {
         let ends = (TaskTracker::new(), CancellationToken::new());
         let manager = GroupManager::new(Arc::clone(&store), "127.0.0.1:1".into(), ends);
         let catalog = GroupCatalog::new(Arc::clone(&store));
-        let (told, taken) = channel(1_024);
+        let (taken_sender, taken) = channel(1_024);
         let mut definitions = Vec::with_capacity(GROUPS);
         for group in 0..GROUPS {
             let id = GroupId {
@@ -84,7 +92,7 @@ impl Crowd {
                     window: 2,
                 };
                 let joined = manager.connect(definition, input).await.unwrap();
-                tokio::spawn(consume(joined, (group, number), told.clone()));
+                tokio::spawn(consume(joined, (group, number), taken_sender.clone()));
             }
         }
         Self {

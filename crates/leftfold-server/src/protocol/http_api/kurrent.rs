@@ -102,9 +102,9 @@ fn now() -> Timestamp {
 /// Returns where clients connect: the advertised host, or the address they used.
 fn end_point(shared: &ServerState, uri: &Uri, headers: &HeaderMap) -> (String, u16) {
     let own = shared.address.port();
-    let told = &shared.settings.advertised_host;
-    if !told.is_empty() {
-        return (told.clone(), own);
+    let advertised = &shared.settings.advertised_host;
+    if !advertised.is_empty() {
+        return (advertised.clone(), own);
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = host.and_then(|host| host.parse::<Authority>().ok());

@@ -225,7 +225,7 @@ impl SseStream {
 
     fn deliver(&mut self, delivery: &Delivery) -> Result<(), Problem> {
         let through = delivery.through;
-        let mut told = None;
+        let mut sent = None;
         for event in &delivery.events {
             let position = event.position;
             let shown =
@@ -234,7 +234,7 @@ impl SseStream {
                         format!("the event at position {position} cannot be shown: {error}");
                     Problem::new(ProblemKind::CORRUPT, detail)
                 })?;
-            told = Some(position);
+            sent = Some(position);
             // In JSON it is white space. It would be a line's end of its own, which not every client knows.
             let shown = shown.replace('\r', " ");
             let message = Event::default().id(position.to_string());
@@ -246,7 +246,7 @@ impl SseStream {
             let message = Event::default().event("caught-up").id(through.to_string());
             self.ready
                 .push_back(message.data(format!("{{\"position\":{through}}}")));
-        } else if told < Some(through) {
+        } else if sent < Some(through) {
             self.ready
                 .push_back(Event::default().id(through.to_string()));
         }

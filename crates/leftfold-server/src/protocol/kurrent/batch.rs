@@ -288,7 +288,7 @@ impl PendingBatch {
                     RejectedEvent::Append(_) => too_large(),
                     RejectedEvent::Crowded(full) => {
                         let text = status::too_busy(full).message().to_owned();
-                        told(Code::Unavailable, text, &Unknown {})
+                        refusal_with_detail(Code::Unavailable, text, &Unknown {})
                     }
                 });
             }
@@ -351,7 +351,7 @@ async fn answer(shared: Arc<ServerState>, begun: PendingBatch) -> BatchAppendRes
         Ok(Ok(Outcome::Wrong(actual))) => head.refused(wrong_version(expected, actual)),
         Ok(Ok(Outcome::Deleted)) => {
             let stream_identifier = head.stream.clone();
-            head.refused(told(
+            head.refused(refusal_with_detail(
                 Code::NotFound,
                 "Event stream is deleted.",
                 &StreamDeleted { stream_identifier },
@@ -397,7 +397,11 @@ impl BatchHeader {
 }
 
 /// Returns an error within a response.
-fn told<M: Message + Name>(code: Code, message: impl Into<String>, detail: &M) -> Refusal {
+fn refusal_with_detail<M: Message + Name>(
+    code: Code,
+    message: impl Into<String>,
+    detail: &M,
+) -> Refusal {
     let name = M::full_name();
     Refusal {
         code: code as i32,
@@ -414,11 +418,11 @@ fn bad_request(message: impl Into<String>) -> Refusal {
     let detail = BadRequest {
         message: message.clone(),
     };
-    told(Code::InvalidArgument, message, &detail)
+    refusal_with_detail(Code::InvalidArgument, message, &detail)
 }
 
 fn late() -> Refusal {
-    told(Code::DeadlineExceeded, "Timeout", &Timeout {})
+    refusal_with_detail(Code::DeadlineExceeded, "Timeout", &Timeout {})
 }
 
 fn too_large() -> Refusal {
@@ -426,7 +430,7 @@ fn too_large() -> Refusal {
     let detail = MaximumAppendSizeExceeded {
         max_append_size: u32::try_from(max).unwrap_or(u32::MAX),
     };
-    told(
+    refusal_with_detail(
         Code::InvalidArgument,
         status::append_too_large(max).message(),
         &detail,
@@ -451,7 +455,7 @@ fn refusal(status: &Status) -> Refusal {
                 proposed_event_size: number("proposed-append-event-size"),
                 max_append_event_size: number("maximum-append-event-size"),
             };
-            told(Code::InvalidArgument, status.message(), &detail)
+            refusal_with_detail(Code::InvalidArgument, status.message(), &detail)
         }
         None => bad_request(status.message()),
     }
@@ -463,9 +467,9 @@ fn failed(error: &AppendError) -> Refusal {
         // Whether it happened is not known: that is what a timeout means to clients.
         AppendError::OutcomeUnknown { .. } => late(),
         AppendError::AccessDenied { reason } => {
-            told(Code::PermissionDenied, reason.clone(), &AccessDenied {})
+            refusal_with_detail(Code::PermissionDenied, reason.clone(), &AccessDenied {})
         }
-        error => told(Code::Unknown, error.to_string(), &Unknown {}),
+        error => refusal_with_detail(Code::Unknown, error.to_string(), &Unknown {}),
     }
 }
 
@@ -485,7 +489,7 @@ fn wrong_version(expected: ExpectedRevision, actual: CurrentRevision) -> Refusal
         current_stream_revision_option: Some(current),
         expected_stream_position_option: Some(expected),
     };
-    told(Code::AlreadyExists, "WrongExpectedVersion", &detail)
+    refusal_with_detail(Code::AlreadyExists, "WrongExpectedVersion", &detail)
 }
 
 #[cfg(test)]

@@ -43,11 +43,11 @@ impl Gossip {
     fn end_point<T>(&self, request: &Request<T>) -> EndPoint {
         let shared = &self.0;
         let own = (shared.address.ip().to_string(), shared.address.port());
-        let told = &shared.settings.advertised_host;
-        let (address, port) = if told.is_empty() {
+        let advertised = &shared.settings.advertised_host;
+        let (address, port) = if advertised.is_empty() {
             came_by(request).unwrap_or(own)
         } else {
-            (told.clone(), own.1)
+            (advertised.clone(), own.1)
         };
         EndPoint {
             address,

@@ -29,8 +29,8 @@ pub(super) fn not_found(name: &StreamName) -> Answers {
     let not_found = StreamNotFound {
         stream_identifier: Some(event::identifier(name)),
     };
-    let told = event::content(Answer::StreamNotFound(not_found));
-    stream::once(future::ready(Ok(told))).boxed()
+    let content = event::content(Answer::StreamNotFound(not_found));
+    stream::once(future::ready(Ok(content))).boxed()
 }
 
 /// Answers a read of an index.

@@ -132,11 +132,11 @@ impl projections_server::Projections for Projections {
             Some(Mode::Transient(_) | Mode::OneTime(_)) => Vec::new(),
             None => return Err(status::missing("mode")),
         };
-        let mut told = Vec::with_capacity(names.len());
+        let mut details = Vec::with_capacity(names.len());
         for name in names {
-            told.push(Ok(self.details(&name).await?));
+            details.push(Ok(self.details(&name).await?));
         }
-        Ok(Response::new(stream::iter(told).boxed()))
+        Ok(Response::new(stream::iter(details).boxed()))
     }
 
     async fn disable(&self, request: Request<DisableReq>) -> Result<Response<DisableResp>, Status> {

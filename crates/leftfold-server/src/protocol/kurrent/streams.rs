@@ -87,12 +87,12 @@ fn until_shutdown(
 ) -> impl Stream<Item = Answer> + Send + use<> {
     let stopping = shared.stopping.clone();
     let stop = async move { stopping.cancelled().await };
-    let told = stream::once(future::ready(Err(status::stopping())));
+    let stopping = stream::once(future::ready(Err(status::stopping())));
     let ended = answers.map(Some).chain(stream::once(future::ready(None)));
     // The end of the answers is the end, not a reason to say that the server stops.
     ended
         .take_until(stop)
-        .chain(told.map(Some))
+        .chain(stopping.map(Some))
         .take_while(|answer| future::ready(answer.is_some()))
         .filter_map(future::ready)
 }

@@ -66,7 +66,7 @@ pub(super) async fn stream(
         delivery
     });
     let following = SubscriptionStream {
-        told: CaughtUpScope::Stream(state.last),
+        scope: CaughtUpScope::Stream(state.last),
         ..SubscriptionStream::new(shared, form)
     };
     Ok(following.answers(deliveries.boxed(), None))
@@ -94,7 +94,7 @@ async fn follow_index(
         .matching(index.query());
     let deliveries = store.subscribe(subscription);
     let following = SubscriptionStream {
-        told: CaughtUpScope::Stream(newest.map(|newest| newest.link.revision)),
+        scope: CaughtUpScope::Stream(newest.map(|newest| newest.link.revision)),
         index: Some((Arc::clone(store), index)),
         ..SubscriptionStream::new(shared, form)
     };
@@ -138,7 +138,7 @@ pub(super) async fn all(
         StartFrom::At(_) | StartFrom::End => None,
     };
     let following = SubscriptionStream {
-        told: CaughtUpScope::All,
+        scope: CaughtUpScope::All,
         checkpointed: checkpoint,
         filter,
         ..SubscriptionStream::new(shared, form)
@@ -152,7 +152,7 @@ struct SubscriptionStream {
     filter: Option<Filter>,
     /// What is followed instead of the events themselves.
     index: Option<(Arc<dyn EventStore>, Arc<SystemIndex>)>,
-    told: CaughtUpScope,
+    scope: CaughtUpScope,
     live: bool,
     /// The newest checkpoint sent, or the start of the subscription.
     checkpointed: Position,
@@ -171,7 +171,7 @@ impl SubscriptionStream {
             showing: LinkResolver::new(&shared.store(), form),
             filter: None,
             index: None,
-            told: CaughtUpScope::All,
+            scope: CaughtUpScope::All,
             live: false,
             checkpointed: Position::START,
         }
@@ -223,7 +223,7 @@ impl SubscriptionStream {
         events.retain(|event| index.holds(event));
         let entries = index.entries(&**store, events).await;
         for entry in entries.map_err(status::of_read)? {
-            if let CaughtUpScope::Stream(last) = &mut self.told {
+            if let CaughtUpScope::Stream(last) = &mut self.scope {
                 *last = Some(entry.link.revision);
             }
             messages.push(self.showing.entry(&entry));
@@ -244,7 +244,7 @@ impl SubscriptionStream {
             if let Some(filter) = &self.filter {
                 filter.pause(index).await;
             }
-            if let CaughtUpScope::Stream(last) = &mut self.told {
+            if let CaughtUpScope::Stream(last) = &mut self.scope {
                 *last = Some(event.revision);
             }
             let passes = match &self.filter {
@@ -288,7 +288,7 @@ impl SubscriptionStream {
     }
 
     fn caught_up(&self, through: Position) -> Content {
-        let (stream_revision, position) = match self.told {
+        let (stream_revision, position) = match self.scope {
             CaughtUpScope::All => (None, Some(event::read_position(through))),
             CaughtUpScope::Stream(last) => {
                 let revision = last.map(|last| i64::try_from(last.get()).unwrap_or(i64::MAX));

@@ -101,11 +101,11 @@ impl Native {
         E: Into<ErrorResponse> + Send + 'static,
     {
         let each = items.flat_map(move |item| {
-            let told: Vec<Result<M, Status>> = match item {
+            let messages: Vec<Result<M, Status>> = match item {
                 Ok(item) => messages(&item).into_iter().map(Ok).collect(),
                 Err(error) => vec![Err(error.into().into())],
             };
-            stream::iter(told)
+            stream::iter(messages)
         });
         Response::new(each.boxed())
     }
@@ -221,13 +221,13 @@ impl Store for Native {
         request: Request<wire::ScavengeRequest>,
     ) -> Answer<Self::ScavengeStream> {
         let asked = request.into_inner().bytes_per_second;
-        let told = self
+        let messages = self
             .shared
             .scavenges
             .run(asked)
             .map_err(ErrorResponse::from)?;
-        let told = self.followed(told, |progress| vec![encode::progress(progress)]);
-        Ok(Response::new(told))
+        let messages = self.followed(messages, |progress| vec![encode::progress(progress)]);
+        Ok(Response::new(messages))
     }
 
     async fn load_snapshot(

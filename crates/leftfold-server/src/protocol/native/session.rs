@@ -33,20 +33,20 @@ pub(super) fn run(
     shared: &Arc<ServerState>,
     incoming: Streaming<AppendsRequest>,
 ) -> BoxStream<'static, Answers> {
-    let (tell, told) = mpsc::channel(1);
+    let (sender, receiver) = mpsc::channel(1);
     let session = Session {
         shared: Arc::clone(shared),
         memory: call::connection_memory(shared),
-        tell,
+        sender,
         waiting: VecDeque::new(),
         begun: 0,
         under_way: FuturesUnordered::new(),
         answers: Vec::new(),
     };
     shared.tasks.spawn(session.serve(incoming));
-    Box::pin(stream::unfold(told, |mut told| async move {
-        let next = told.recv().await?;
-        Some((next, told))
+    Box::pin(stream::unfold(receiver, |mut receiver| async move {
+        let next = receiver.recv().await?;
+        Some((next, receiver))
     }))
 }
 
@@ -61,7 +61,7 @@ enum End {
 struct Session {
     shared: Arc<ServerState>,
     memory: ConnectionMemory,
-    tell: mpsc::Sender<Answers>,
+    sender: mpsc::Sender<Answers>,
     /// Appends received and not begun.
     waiting: VecDeque<NumberedAppend>,
     /// The number of the newest append that was begun.
@@ -82,13 +82,13 @@ impl Session {
             accepted_through,
         };
         // A client that is gone cannot be told.
-        let _ = self.tell.send(Ok(last)).await;
+        let _ = self.sender.send(Ok(last)).await;
         let refusal = match end {
             End::Client => return,
             End::Stopping => ErrorResponse::stopping(),
             End::Broken(refusal) => refusal,
         };
-        let _ = self.tell.send(Err(refusal.into())).await;
+        let _ = self.sender.send(Err(refusal.into())).await;
     }
 
     /// Reads and answers appends until there are no more.
@@ -102,7 +102,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return End::Stopping,
-                permit = self.tell.reserve(), if !self.answers.is_empty() => match permit {
+                permit = self.sender.reserve(), if !self.answers.is_empty() => match permit {
                     Ok(permit) => permit.send(Ok(AppendsResponse {
                         answers: std::mem::take(&mut self.answers),
                         accepted_through: None,

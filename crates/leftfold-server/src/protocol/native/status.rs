@@ -156,7 +156,7 @@ impl From<ModelError> for ErrorResponse {
 
 impl From<AppendError> for ErrorResponse {
     fn from(error: AppendError) -> Self {
-        let told = match &error {
+        let response = match &error {
             AppendError::Conflict(conflict) => Self::of_conflict(conflict),
             AppendError::Invalid { reason } => Some(Self::invalid(reason)),
             AppendError::AccessDenied { reason } => Some(Self::access_denied(reason)),
@@ -175,7 +175,7 @@ impl From<AppendError> for ErrorResponse {
             _ => None,
         };
         // Of an error that this protocol has no word for, the client must expect the worst.
-        told.unwrap_or_else(|| {
+        response.unwrap_or_else(|| {
             let text = bounded(&error.to_string());
             Self {
                 code: Code::Unknown,

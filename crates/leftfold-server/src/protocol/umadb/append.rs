@@ -44,7 +44,7 @@ pub(super) struct AppendCommand {
 
 #[derive(Debug)]
 struct Progress {
-    told: wire::TrackingInfo,
+    tracking_info: wire::TrackingInfo,
     track: TrackingStream,
     /// The id of the event that stores it.
     id: EventId,
@@ -52,21 +52,22 @@ struct Progress {
 
 impl AppendCommand {
     pub(super) fn from_proto(request: wire::AppendRequest) -> Result<Self, Status> {
-        let told = request.tracking_info;
+        let tracking_info = request.tracking_info;
         let (mut names, mut used) = (NameInterner::default(), HashSet::new());
         let decoded = request.events.into_iter();
-        let decoded = decoded.map(|it| event::decode(it, told.as_ref(), &mut names, &mut used));
+        let decoded =
+            decoded.map(|it| event::decode(it, tracking_info.as_ref(), &mut names, &mut used));
         let (events, ids): (Vec<_>, Vec<_>) =
             decoded.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let given = |id: Option<EventId>| id.filter(|id| !id.is_nil());
         let ids: Option<Vec<_>> = ids.into_iter().map(given).collect();
         let condition = request.condition.map(query::condition).transpose();
         let condition = condition.map_err(|error| status::of_model(&error))?;
-        let progress = told.map(|told| {
+        let progress = tracking_info.map(|tracking_info| {
             Ok::<_, Status>(Progress {
-                track: TrackingStream::of(&told.source)?,
-                id: tracking::id_for(&told, ids.as_deref().unwrap_or_default()),
-                told,
+                track: TrackingStream::of(&tracking_info.source)?,
+                id: tracking::id_for(&tracking_info, ids.as_deref().unwrap_or_default()),
+                tracking_info,
             })
         });
         let progress = progress.transpose()?;
@@ -92,7 +93,7 @@ impl AppendCommand {
                 None => None,
             };
             if let Some((progress, newest)) = self.progress.as_ref().zip(newest.as_ref())
-                && progress.told.position <= newest.position
+                && progress.tracking_info.position <= newest.position
             {
                 return Box::pin(self.behind(store, progress, newest)).await;
             }
@@ -126,7 +127,12 @@ impl AppendCommand {
         newest: Option<&TrackingRecord>,
         condition: Option<&AppendCondition>,
     ) -> Result<Append, Status> {
-        let Some(Progress { told, track, id }) = &self.progress else {
+        let Some(Progress {
+            tracking_info,
+            track,
+            id,
+        }) = &self.progress
+        else {
             let plain = self.plain.clone();
             return plain.ok_or_else(|| Status::internal("there is nothing to append"));
         };
@@ -137,7 +143,7 @@ impl AppendCommand {
             .cloned()
             .collect();
         // Behind the events, so that it moves none of them.
-        writes.push(track.write(told, newest, *id)?);
+        writes.push(track.write(tracking_info, newest, *id)?);
         let append = Append::new(writes, condition.into_iter().cloned().collect());
         append.map_err(|error| status::of_model(&error))
     }
@@ -185,7 +191,7 @@ impl AppendCommand {
         if let Some(before) = self.repeated(store).await? {
             return Ok(before);
         }
-        let wire::TrackingInfo { source, position } = &progress.told;
+        let wire::TrackingInfo { source, position } = &progress.tracking_info;
         let newest = newest.position;
         Err(status::integrity(format!(
             "tracking position of source {source:?} does not advance: {position} after {newest}"

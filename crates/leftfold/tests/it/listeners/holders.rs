@@ -63,10 +63,10 @@ async fn what_had_an_effect_without_a_checkpoint_is_handled_again_and_nothing_is
             .enable_all()
             .build()
             .unwrap();
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let (follow, log) = recorder(&store, move |event| {
             let hangs = event.position.get() == killed_at;
-            tell.send(event.position.get()).unwrap();
+            sender.send(event.position.get()).unwrap();
             match hangs {
                 true => Box::pin(pending()),
                 false => Box::pin(ready(Ok(()))),
@@ -78,7 +78,7 @@ async fn what_had_an_effect_without_a_checkpoint_is_handled_again_and_nothing_is
             follow.spawn()
         };
         let reached =
-            tokio::task::spawn_blocking(move || while told.recv().unwrap() != killed_at {});
+            tokio::task::spawn_blocking(move || while receiver.recv().unwrap() != killed_at {});
         timeout(Duration::from_secs(60), reached)
             .await
             .unwrap()
@@ -107,12 +107,12 @@ async fn a_holder_that_slept_past_its_lease_handles_nothing_more() {
     let store = Store::memory();
     let last = deposits(&store, ["a", "b", "c"]).await;
     let (wake, asleep) = mpsc::channel::<()>();
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let asleep = Mutex::new(asleep);
     let (follow, slept_log) = recorder(&store, move |event| {
         // Blocks the only thread of its runtime, so that nothing is renewed.
         if event.position == Position::FIRST {
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
             asleep.lock().unwrap().recv().unwrap();
         }
         Box::pin(ready(Ok(())))
@@ -135,7 +135,7 @@ async fn a_holder_that_slept_past_its_lease_handles_nothing_more() {
                 listener.ended().await
             })
         });
-    tokio::task::spawn_blocking(move || (handle.recv().unwrap(), told.recv().unwrap()))
+    tokio::task::spawn_blocking(move || (handle.recv().unwrap(), receiver.recv().unwrap()))
         .await
         .unwrap();
 
@@ -172,17 +172,17 @@ async fn a_holder_that_slept_past_its_lease_begins_nothing_that_waited_for_its_t
     let store = Store::memory();
     let last = deposits(&store, ["a", "b", "c"]).await;
     let (wake, asleep) = mpsc::channel::<()>();
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let asleep = Arc::new(Mutex::new(asleep));
     let begun = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&begun);
     let (follow, _) = recorder(&store, move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
-        let (asleep, tell) = (Arc::clone(&asleep), tell.clone());
+        let (asleep, sender) = (Arc::clone(&asleep), sender.clone());
         Box::pin(async move {
             // The other two wait for the one slot when this thread, the only one of its runtime, stands still.
             sleep(Duration::from_millis(1)).await;
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
             asleep.lock().unwrap().recv().unwrap();
             Ok(())
         })
@@ -199,7 +199,7 @@ async fn a_holder_that_slept_past_its_lease_begins_nothing_that_waited_for_its_t
             .unwrap();
         runtime.block_on(async { follow.spawn().ended().await })
     });
-    let slept = tokio::task::spawn_blocking(move || told.recv().unwrap());
+    let slept = tokio::task::spawn_blocking(move || receiver.recv().unwrap());
     slept.await.unwrap();
 
     let (follow, log) = recorder(&store, fine);

@@ -204,7 +204,7 @@ impl<'a> IncomingEvent<'a> {
         };
         serde_json::from_str(value.get()).map(Some).map_err(|_| {
             self.problem(name, "not text")
-                .with_value_and_limit(told(value), "text")
+                .with_value_and_limit(as_value(value), "text")
         })
     }
 
@@ -288,7 +288,7 @@ impl<'a> IncomingEvent<'a> {
             let Some(plain) = plain.filter(metadata::is_value) else {
                 let problem = self.problem(&name, "not a value of an attribute");
                 let limit = "text, a boolean or an integer of 32 bits";
-                return Err(problem.with_value_and_limit(told(value), limit));
+                return Err(problem.with_value_and_limit(as_value(value), limit));
             };
             others.insert(name.into_owned(), plain);
         }
@@ -301,7 +301,7 @@ fn is_null(value: &RawValue) -> bool {
 }
 
 /// Converts a value for a problem.
-fn told(value: &RawValue) -> Value {
+fn as_value(value: &RawValue) -> Value {
     let json = value.get();
     if json.len() > TOLD_BYTES_MAX {
         return json.into();

@@ -125,15 +125,15 @@ fn number(number: f64) -> Option<Number> {
 /// Decodes the tags of a property: a list of texts; or a text that is a JSON list of texts, or one tag, for clients whose
 /// properties are texts.
 fn tags(property: Option<&Value>) -> Result<Vec<Tag>, String> {
-    let told = |list: &[Value]| {
+    let texts_of = |list: &[Value]| {
         let texts: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
         texts.map(|texts| texts.into_iter().map(str::to_owned).collect::<Vec<_>>())
     };
     let texts = match property {
         None => return Ok(Vec::new()),
-        Some(Value::Array(list)) => told(list),
+        Some(Value::Array(list)) => texts_of(list),
         Some(Value::String(text)) => match serde_json::from_str(text) {
-            Ok(Value::Array(list)) => told(&list),
+            Ok(Value::Array(list)) => texts_of(&list),
             _ => Some(vec![text.clone()]),
         },
         Some(_) => None,
@@ -153,13 +153,13 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_people_write_them() {
-        let told = |number| self::number(number).map(|number| number.to_string());
-        assert_eq!(told(5.0).as_deref(), Some("5"));
-        assert_eq!(told(-0.0).as_deref(), Some("0"));
-        assert_eq!(told(-7.25).as_deref(), Some("-7.25"));
-        assert_eq!(told(1e300).as_deref(), Some("1e+300"));
-        assert_eq!(told(f64::NAN), None);
-        assert_eq!(told(f64::INFINITY), None);
+        let texts_of = |number| self::number(number).map(|number| number.to_string());
+        assert_eq!(texts_of(5.0).as_deref(), Some("5"));
+        assert_eq!(texts_of(-0.0).as_deref(), Some("0"));
+        assert_eq!(texts_of(-7.25).as_deref(), Some("-7.25"));
+        assert_eq!(texts_of(1e300).as_deref(), Some("1e+300"));
+        assert_eq!(texts_of(f64::NAN), None);
+        assert_eq!(texts_of(f64::INFINITY), None);
     }
 
     #[test]

@@ -167,15 +167,19 @@ mod tests {
         bound_bytes(&mut bytes, &event, &stream).unwrap();
         let refused = bound_bytes(&mut bytes, &event, &stream).unwrap_err();
         assert_eq!(refused.code(), Code::Aborted);
-        let told = rpc::Status::decode(refused.details()).unwrap();
+        let detail = rpc::Status::decode(refused.details()).unwrap();
         assert!(
-            told.details[0]
+            detail.details[0]
                 .type_url
                 .ends_with(".AppendTransactionSizeExceededErrorDetails")
         );
-        let told =
-            AppendTransactionSizeExceededErrorDetails::decode(&told.details[0].value[..]).unwrap();
-        assert_eq!(usize::try_from(told.max_size), Ok(limits::APPEND_BYTES_MAX));
-        assert!(told.size > told.max_size);
+        let detail =
+            AppendTransactionSizeExceededErrorDetails::decode(&detail.details[0].value[..])
+                .unwrap();
+        assert_eq!(
+            usize::try_from(detail.max_size),
+            Ok(limits::APPEND_BYTES_MAX)
+        );
+        assert!(detail.size > detail.max_size);
     }
 }

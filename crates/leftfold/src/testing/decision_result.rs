@@ -1,6 +1,6 @@
 //! The result of a command under test, and its assertions.
 //!
-//! **Owns:** [`Decided`] and the messages of failed assertions. **Does not know:** how the result came about.
+//! **Owns:** [`DecisionResult`] and the messages of failed assertions. **Does not know:** how the result came about.
 //! **Invariants:** a failure shows both sides line by line, with the differences marked.
 
 use std::fmt::Debug;
@@ -9,11 +9,11 @@ use similar::{ChangeTag, TextDiff};
 
 /// The result of a command: events, or an error.
 #[derive(Debug)]
-pub struct Decided<V, E> {
+pub struct DecisionResult<V, E> {
     pub(super) outcome: Result<Vec<V>, E>,
 }
 
-impl<V: Debug + PartialEq, E: Debug> Decided<V, E> {
+impl<V: Debug + PartialEq, E: Debug> DecisionResult<V, E> {
     /// Asserts exactly these events, in this order.
     ///
     /// # Panics
