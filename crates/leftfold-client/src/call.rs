@@ -152,7 +152,7 @@ impl ConnectionPool {
     pub(crate) async fn check_log(&self, seen: Position) -> Result<(), ReadError> {
         let head = self.head().await?;
         if head < seen {
-            return Err(status::unreadable(RpcError::LogMismatch { head, seen }));
+            return Err(status::log_went_back(head, seen));
         }
         Ok(())
     }

@@ -5,7 +5,6 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use leftfold_model::Position;
 use leftfold_store::Cause;
 
 /// Why a client could not connect.
@@ -95,16 +94,6 @@ pub enum RpcError {
     InvalidResponse {
         /// What is wrong with it.
         what: String,
-    },
-    /// After a reconnection, the server's log is shorter than what this client has read of it.
-    #[error(
-        "the server's log ends at {head}, but events up to {seen} were seen: it is not the log it was"
-    )]
-    LogMismatch {
-        /// The head of the log.
-        head: Position,
-        /// The newest position that was read.
-        seen: Position,
     },
     /// The client was closed.
     #[error("the client is closed")]

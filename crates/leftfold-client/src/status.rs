@@ -173,6 +173,14 @@ pub(crate) fn unreadable(error: RpcError) -> ReadError {
     }
 }
 
+/// Returns the error of a read or subscription whose server has a shorter log than was read of it, as after a restore.
+pub(crate) fn log_went_back(head: Position, seen: Position) -> ReadError {
+    let reason = format!(
+        "the server's log ends at {head}, but events up to {seen} were seen: it is not the log it was"
+    );
+    ReadError::Invalid { reason }
+}
+
 /// Returns the error of a read that ends with this status.
 pub(crate) fn to_read_error(said: StatusKind) -> ReadError {
     match said {

@@ -118,10 +118,7 @@ impl SubscriptionStream {
     fn check(&self, head: u64) -> Result<(), ReadError> {
         let (head, seen) = (leftfold_model::Position::new(head), self.subscription.after);
         if head < seen {
-            return Err(status::unreadable(crate::RpcError::LogMismatch {
-                head,
-                seen,
-            }));
+            return Err(status::log_went_back(head, seen));
         }
         Ok(())
     }

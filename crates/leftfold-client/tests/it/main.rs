@@ -15,5 +15,6 @@ mod model;
 mod outcomes;
 mod proxy;
 mod restarts;
+mod restored;
 mod running;
 mod strangers;

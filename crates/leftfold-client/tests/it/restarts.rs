@@ -128,38 +128,3 @@ async fn an_append_and_a_read_wait_for_the_server_to_come_back() {
     ledger.check(&in_time(all(&client, Read::all())).await);
     assert_eq!(ledger.acknowledged(), 1);
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscription_of_a_server_that_was_restored_to_an_earlier_head_is_an_error_that_names_both()
- {
-    let mut running = Running::start().await;
-    let client = running.client().await;
-    let append = async |client: &Client, count: usize| {
-        let stream = StreamName::new("a").unwrap();
-        let events = (0..count).map(|_| event()).collect();
-        let append = Append::to(stream, ExpectedRevision::Any, events).unwrap();
-        in_time(client.append(append)).await.unwrap();
-    };
-    append(&client, 3).await;
-    running.stop().await;
-    let backup = running.back_up();
-    running.go_on().await;
-    append(&client, 4).await;
-    let mut deliveries = client.subscribe(Subscription::after(Position::START));
-    let mut through = Position::START;
-    while through < Position::new(7) {
-        through = in_time(deliveries.next()).await.unwrap().unwrap().through;
-    }
-    running.stop().await;
-    running.restore(backup);
-    running.go_on().await;
-    let error = in_time(deliveries.next()).await.unwrap().unwrap_err();
-    let text = format!("{error:?}");
-    assert!(text.contains('7') && text.contains('3'), "{text}");
-    // From a checkpoint that the restored log has, a new client goes on.
-    let client = running.client().await;
-    append(&client, 1).await;
-    let mut deliveries = client.subscribe(Subscription::after(Position::new(3)));
-    let delivery = in_time(deliveries.next()).await.unwrap().unwrap();
-    assert_eq!(delivery.through, Position::new(4));
-}

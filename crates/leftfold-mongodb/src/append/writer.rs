@@ -68,6 +68,10 @@ pub(crate) struct Writer {
     newest: Option<Option<Newest>>,
     /// Whether another writer may have committed since then.
     behind: bool,
+    /// When that commit was last known to be in the log.
+    confirmed: Instant,
+    /// Since when the server does not have it.
+    missing_since: Option<Instant>,
     known: Known,
 }
 
@@ -100,6 +104,8 @@ impl Writer {
             sequence: 0,
             newest: None,
             behind: true,
+            confirmed: Instant::now(),
+            missing_since: None,
             known: Known::default(),
         };
         (sender, tokio::spawn(writer.run(queue)))
@@ -178,6 +184,9 @@ impl Writer {
         appends: &[Append],
         payloads: &mut [Option<HashMap<usize, PayloadReference>>],
     ) -> Attempt {
+        if let Err(failure) = self.confirm().await {
+            return retry_if_transient(failure);
+        }
         let up_to_date = self.behind || self.newest.is_none();
         if up_to_date && let Err(failure) = self.catch_up().await {
             return retry_if_transient(failure);
@@ -291,9 +300,45 @@ impl Writer {
             self.known.clear();
         }
         self.newest = Some(Some(Newest::of(&commit)));
+        self.is_confirmed();
         self.behind = false;
         self.tail.push(commit);
         Attempt::Done(outcomes)
+    }
+
+    /// Looks whether the newest known commit is still in the log, unless that was known a moment ago. It is not if the database
+    /// was restored to an earlier state; an append behind it would leave a gap.
+    async fn confirm(&mut self) -> Result<(), Failure> {
+        let Some(Some(newest)) = &self.newest else {
+            return Ok(());
+        };
+        let options = self.log.options();
+        if self.confirmed.elapsed() < options.poll_interval {
+            return Ok(());
+        }
+        let (number, found) = (newest.number, self.log.identity(newest.number).await?);
+        if found.as_ref() == Some(&newest.identity) {
+            self.is_confirmed();
+            return Ok(());
+        }
+        if found.is_none() {
+            // A server that lags behind looks like one that lost commits, for some time.
+            let since = *self.missing_since.get_or_insert_with(Instant::now);
+            if since.elapsed() < options.reconnect_timeout / 2 {
+                return Err(Failure::Stale(number));
+            }
+        }
+        tracing::warn!(
+            commit = number,
+            "newest known commit not found; the log is read again"
+        );
+        self.forget();
+        Ok(())
+    }
+
+    fn is_confirmed(&mut self) {
+        self.confirmed = Instant::now();
+        self.missing_since = None;
     }
 
     /// Reads the commits of other writers.
@@ -317,6 +362,7 @@ impl Writer {
         for commit in page.commits {
             self.known.apply(&commit)?;
             self.newest = Some(Some(Newest::of(&commit)));
+            self.is_confirmed();
             self.tail.push(commit);
         }
         Ok(())
@@ -324,6 +370,7 @@ impl Writer {
 
     fn forget(&mut self) {
         self.newest = None;
+        self.is_confirmed();
         self.known.clear();
     }
 

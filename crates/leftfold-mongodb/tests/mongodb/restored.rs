@@ -1,61 +1,65 @@
-//! A database that was restored to an earlier state under live subscriptions.
+//! A database that was restored to an earlier state under open stores.
+//!
+//! **Owns:** the fixture. **Does not know:** the rules.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
-use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, Position, StreamName};
 use leftfold_mongodb::MongoStore;
-use leftfold_store::{EventStore, ReadError, Subscription};
+use leftfold_store::{
+    EventStore,
+    conformance::restored::{Restorable, RestorableFixture},
+};
 use mongodb::{
-    Client,
+    Client, Collection,
     bson::{Document, doc},
 };
 
 use crate::server::{address, fresh};
 
-async fn append(store: &MongoStore) {
-    let event = NewEvent::json(EventType::new("T").unwrap(), "{}");
-    let stream = StreamName::new("a").unwrap();
-    let append = Append::to(stream, ExpectedRevision::Any, vec![event]).unwrap();
-    store.append(append).await.unwrap();
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A store that stays open while its commits are taken away.
+struct Database {
+    commits: Collection<Document>,
+    /// The number of the last commit of the backup.
+    backed_up: i64,
+    store: MongoStore,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_of_a_log_that_was_restored_to_an_earlier_head_is_an_error_and_skips_nothing()
- {
-    let options = fresh()
-        .with_poll_interval(Duration::from_millis(20))
-        .with_reconnect_timeout(Duration::from_millis(300));
-    let client = Client::with_uri_str(address()).await.unwrap();
-    let database = client.database(options.database());
-    let commits = database.collection::<Document>("commits");
-    let store = MongoStore::open_with(options.clone()).await.unwrap();
-    for _ in 0..10 {
-        append(&store).await;
+impl Restorable for Database {
+    fn store(&self) -> Arc<dyn EventStore> {
+        Arc::new(self.store.clone())
     }
-    let mut deliveries = store.subscribe(Subscription::default());
-    let mut through = Position::START;
-    while through < Position::new(10) {
-        through = deliveries.next().await.unwrap().unwrap().through;
+
+    async fn back_up(&mut self) {
+        let newest = self.commits.find_one(doc! {}).sort(doc! { "_id": -1 });
+        let newest = newest.await.unwrap().unwrap();
+        self.backed_up = newest.get_i64("_id").unwrap();
     }
-    append(&store).await;
-    through = deliveries.next().await.unwrap().unwrap().through;
-    assert_eq!(through, Position::new(11));
-    let later = doc! { "_id": { "$gt": 5 } };
-    commits.delete_many(later).await.unwrap();
-    let restored = MongoStore::open_with(options).await.unwrap();
-    for _ in 0..2 {
-        append(&restored).await;
+
+    async fn restore(&mut self) {
+        let later = doc! { "_id": { "$gt": self.backed_up } };
+        self.commits.delete_many(later).await.unwrap();
+        // A restore takes longer than the store believes that its newest commit is still there.
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
-    let answer = tokio::time::timeout(Duration::from_secs(60), deliveries.next()).await;
-    let error = answer
-        .expect("in time")
-        .expect("an answer")
-        .expect_err("no delivery");
-    assert!(matches!(error, ReadError::Invalid { .. }), "{error:?}");
-    assert!(error.to_string().contains("11"), "{error}");
-    // A subscription from a position that the restored log has goes on.
-    let mut deliveries = store.subscribe(Subscription::after(Position::new(5)));
-    let delivery = deliveries.next().await.unwrap().unwrap();
-    assert_eq!(delivery.events[0].position, Position::new(6));
 }
+
+struct Databases;
+
+impl RestorableFixture for Databases {
+    async fn open(&self) -> impl Restorable {
+        let options = fresh()
+            .with_poll_interval(POLL_INTERVAL)
+            .with_reconnect_timeout(Duration::from_millis(300));
+        let client = Client::with_uri_str(address()).await.unwrap();
+        let commits = client.database(options.database()).collection("commits");
+        Database {
+            commits,
+            backed_up: 0,
+            store: MongoStore::open_with(options).await.unwrap(),
+        }
+    }
+}
+
+leftfold_store::restored_conformance!(database, Databases);

@@ -18,6 +18,7 @@ mod pooler;
 mod privileges;
 mod rarest_term;
 mod relay;
+mod restored;
 mod retention;
 mod scavenge;
 mod schema;

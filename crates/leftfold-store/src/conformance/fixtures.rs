@@ -120,6 +120,12 @@ pub(super) async fn revisions(store: &Store, wanted: Read) -> Vec<u64> {
         .collect()
 }
 
+/// Waits no longer than a deadline.
+pub(super) async fn within<T>(work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(Duration::from_secs(60), work).await;
+    done.expect("an answer in time")
+}
+
 /// Follows until `enough` deliveries say so; no longer than a deadline.
 pub(super) async fn follow(
     store: &Store,

@@ -34,6 +34,7 @@ pub mod listing;
 pub mod parking;
 pub mod queries;
 pub mod reads;
+pub mod restored;
 pub mod retention;
 pub mod revisions;
 pub mod snapshots;
@@ -277,6 +278,26 @@ macro_rules! tenants_conformance {
             );
             $crate::__conformance_group!($fixture, tenants_model:
                 two_tenants_get_what_stores_of_their_own_would_give,
+            );
+        }
+    };
+}
+
+/// Expands into one test per rule of restored storages, in a module of the given name, over a
+/// [`RestorableFixture`](crate::conformance::restored::RestorableFixture).
+///
+/// Needs what [`conformance!`](crate::conformance!) needs.
+#[macro_export]
+macro_rules! restored_conformance {
+    ($module:ident, $fixture:expr) => {
+        mod $module {
+            use super::*;
+            $crate::__conformance_group!($fixture, restored:
+                an_open_subscription_ends_after_a_restore_and_delivers_no_position_twice,
+                a_checkpoint_behind_the_restored_head_is_refused_by_both_positions,
+                a_checkpoint_that_the_restored_log_has_goes_on,
+                an_append_that_the_restore_took_away_is_stored_again,
+                a_revision_that_the_restore_took_away_no_longer_holds,
             );
         }
     };

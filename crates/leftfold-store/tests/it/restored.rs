@@ -1,50 +1,66 @@
-//! A directory that was restored to an earlier state while subscriptions were open.
+//! A directory in whose place an earlier copy was put.
 //!
-//! **Owns:** what they see of it. **Does not know:** stores of other kinds: one in memory cannot be restored, and each of the
-//! others has this test beside its own suite.
+//! **Owns:** the fixture. **Does not know:** the rules.
 
-use futures_util::StreamExt;
-use leftfold_model::{Append, EventType, ExpectedRevision::Any, NewEvent, Position, StreamName};
-use leftfold_store::{EmbeddedStore, EventStore, LogOptions, ReadError, Subscription};
+use std::{path::Path, sync::Arc};
 
-async fn append(store: &EmbeddedStore, count: usize) {
-    let event = || NewEvent::json(EventType::new("Noted").unwrap(), "{}");
-    let events = (0..count).map(|_| event()).collect();
-    let append = Append::to(StreamName::new("a").unwrap(), Any, events).unwrap();
-    store.append(append).await.unwrap();
-}
+use leftfold_store::{
+    EmbeddedStore, EventStore, LogOptions,
+    conformance::restored::{Restorable, RestorableFixture},
+};
+use tempfile::TempDir;
 
-async fn open(directory: &std::path::Path) -> EmbeddedStore {
+async fn open(directory: &Path) -> Arc<EmbeddedStore> {
     let store = EmbeddedStore::open(directory, LogOptions::default()).await;
-    store.unwrap()
+    Arc::new(store.unwrap())
 }
 
-#[tokio::test]
-async fn a_subscription_of_a_directory_that_was_restored_to_an_earlier_head_ends_and_is_refused_by_both_positions()
- {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path()).await;
-    append(&store, 3).await;
-    store.close().await.unwrap();
-    let backup = tempfile::tempdir().unwrap();
+fn copy_of(directory: &TempDir) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(directory.path()).unwrap() {
         let entry = entry.unwrap();
-        std::fs::copy(entry.path(), backup.path().join(entry.file_name())).unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
-    let store = open(directory.path()).await;
-    append(&store, 4).await;
-    let mut deliveries = store.subscribe(Subscription::after(Position::START));
-    let mut through = Position::START;
-    while through < Position::new(7) {
-        through = deliveries.next().await.unwrap().unwrap().through;
-    }
-    // The directory is locked as long as the store is open, so it is closed for the restore.
-    store.close().await.unwrap();
-    assert!(deliveries.next().await.is_none());
-    let store = open(backup.path()).await;
-    let refused = store.subscribe(Subscription::after(through)).next().await;
-    let error = refused.unwrap().unwrap_err();
-    assert!(matches!(error, ReadError::Invalid { .. }), "{error:?}");
-    let text = error.to_string();
-    assert!(text.contains('7') && text.contains("position 3"), "{text}");
+    copy
 }
+
+/// A store in a directory. The directory is locked as long as the store is open, so it is closed for each copy.
+struct Directory {
+    directory: TempDir,
+    copy: Option<TempDir>,
+    store: Arc<EmbeddedStore>,
+}
+
+impl Restorable for Directory {
+    fn store(&self) -> Arc<dyn EventStore> {
+        Arc::clone(&self.store) as Arc<dyn EventStore>
+    }
+
+    async fn back_up(&mut self) {
+        self.store.close().await.unwrap();
+        self.copy = Some(copy_of(&self.directory));
+        self.store = open(self.directory.path()).await;
+    }
+
+    async fn restore(&mut self) {
+        self.store.close().await.unwrap();
+        self.directory = self.copy.take().unwrap();
+        self.store = open(self.directory.path()).await;
+    }
+}
+
+struct Directories;
+
+impl RestorableFixture for Directories {
+    async fn open(&self) -> impl Restorable {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path()).await;
+        Directory {
+            directory,
+            copy: None,
+            store,
+        }
+    }
+}
+
+leftfold_store::restored_conformance!(directory, Directories);

@@ -447,8 +447,11 @@ async fn a_command_that_fails_is_sent_again_and_in_the_end_parks_its_process_alo
 async fn a_reaction_that_sends_a_command_and_remembers_nothing_fails_by_name() {
     let world = World::new();
     let process = world.spawn();
-    let position = world.deposit("ann", 99).await;
-    reach(&process, position).await;
+    world.deposit("ann", 99).await;
+    until("the event is parked", async || {
+        process.parked(Position::START).await.unwrap().len() == 1
+    })
+    .await;
     let parked = process.parked(Position::START).await.unwrap();
     assert!(
         parked[0]
