@@ -62,7 +62,7 @@ struct AttemptLog {
 impl Writer {
     pub(crate) async fn append(&self, append: Append) -> Result<Appended, AppendError> {
         let mut log = AttemptLog::default();
-        let after = self.pool.options.append_timeout;
+        let after = self.pool.options.write_timeout;
         match timeout(after, self.attempts(&append, &mut log)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(log.out_of_time(after)),
@@ -143,7 +143,7 @@ impl Writer {
         let options = &self.pool.options;
         let all = u32::try_from(options.in_flight_appends_max).unwrap_or(u32::MAX);
         // Bounded, because an append that is no longer polled may never return its permit.
-        let _all = timeout(options.append_timeout, self.in_flight.acquire_many(all)).await;
+        let _all = timeout(options.write_timeout, self.in_flight.acquire_many(all)).await;
         self.in_flight.close();
         self.pool.closed.cancel();
     }
@@ -183,7 +183,7 @@ impl Writer {
     /// just responded.
     pub(crate) async fn delete(&self, delete: Delete) -> Result<Appended, AppendError> {
         let unavailable = |cause| AppendError::Unavailable { cause };
-        let after = self.pool.options.append_timeout;
+        let after = self.pool.options.write_timeout;
         let permit = match timeout(after, self.in_flight()).await {
             Ok(permit) => permit.ok_or_else(|| unavailable(RpcError::Closed.cause()))?,
             Err(_) => {

@@ -144,7 +144,7 @@ impl Client {
 
 fn calls(channel: Channel, authorize: &Authorize, options: &ClientOptions) -> StoreStub {
     StoreClient::with_interceptor(channel, authorize.clone())
-        .max_decoding_message_size(options.message_bytes_max)
+        .max_decoding_message_size(options.received_message_bytes_max)
         .max_encoding_message_size(usize::MAX)
 }
 

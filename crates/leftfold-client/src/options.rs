@@ -11,8 +11,8 @@ use crate::Credentials;
 /// ```
 /// use std::time::Duration;
 /// use leftfold_client::ClientOptions;
-/// let patient = ClientOptions::default().with_append_timeout(Duration::from_secs(120));
-/// assert_eq!(patient.append_timeout.as_secs(), 120);
+/// let patient = ClientOptions::default().with_write_timeout(Duration::from_secs(120));
+/// assert_eq!(patient.write_timeout.as_secs(), 120);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,7 +23,7 @@ pub struct ClientOptions {
     /// Timeout for connecting; default 5 s.
     pub connect_timeout: Duration,
     /// Timeout for an append or a deletion, retries and new connections included; default 30 s.
-    pub append_timeout: Duration,
+    pub write_timeout: Duration,
     /// Timeout for any other call that is answered once, and for a read to find a new connection; default 30 s.
     pub call_timeout: Duration,
     /// Interval between keep-alive pings on an idle connection; default 10 s.
@@ -38,7 +38,7 @@ pub struct ClientOptions {
     /// Maximum number of appends in flight; default 4,096. Further appends wait.
     pub in_flight_appends_max: usize,
     /// Maximum size of a message from the server in bytes; default 64 MiB. Only a large event comes close.
-    pub message_bytes_max: usize,
+    pub received_message_bytes_max: usize,
     /// Bytes that the server may send ahead on each read and each subscription; default 1 MiB.
     pub stream_window_bytes: u32,
     /// Who the client is; default nobody.
@@ -50,14 +50,14 @@ impl Default for ClientOptions {
         Self {
             connections: 1,
             connect_timeout: Duration::from_secs(5),
-            append_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             call_timeout: Duration::from_secs(30),
             keepalive_interval: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(10),
             backoff_initial: Duration::from_millis(50),
             backoff_max: Duration::from_secs(2),
             in_flight_appends_max: 4096,
-            message_bytes_max: 64 * 1024 * 1024,
+            received_message_bytes_max: 64 * 1024 * 1024,
             stream_window_bytes: 1024 * 1024,
             credentials: None,
         }
@@ -85,8 +85,8 @@ impl ClientOptions {
     }
     /// Sets the timeout for an append or a deletion.
     #[must_use]
-    pub fn with_append_timeout(mut self, timeout: Duration) -> Self {
-        self.append_timeout = timeout;
+    pub fn with_write_timeout(mut self, timeout: Duration) -> Self {
+        self.write_timeout = timeout;
         self
     }
     /// Sets the timeout for any other call that is answered once.
@@ -117,8 +117,8 @@ impl ClientOptions {
     }
     /// Sets the maximum size of a message from the server.
     #[must_use]
-    pub fn with_message_bytes_max(mut self, bytes: usize) -> Self {
-        self.message_bytes_max = bytes;
+    pub fn with_received_message_bytes_max(mut self, bytes: usize) -> Self {
+        self.received_message_bytes_max = bytes;
         self
     }
     /// Sets the bytes that the server may send ahead on each read, from 64 KiB to 1 GiB.

@@ -59,7 +59,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
             fn shape(kind: usize) -> ::std::string::String {
                 #[allow(unused_imports, reason = "which one is used depends on the fields")]
                 use ::leftfold::__private::{DescribeByName as _, DescribeByShape as _};
-                let mut shapes = ::leftfold::__private::Shapes::new();
+                let mut shapes = ::leftfold::__private::ShapeWriter::new();
                 match kind {
                     #(#shapes)*
                     _ => {}
@@ -111,7 +111,7 @@ fn read_variants(data: &DataEnum) -> Result<(Vec<Kind<'_>>, Option<&Variant>), E
                 if !matches!(&variant.fields, Fields::Unnamed(fields) if fields.unnamed.len() == 1)
                 {
                     let message = format!(
-                        "the variant for unknown events holds one: {}(leftfold::RawEvent)",
+                        "the variant for unknown events holds one: {}(leftfold::UnknownEvent)",
                         variant.ident
                     );
                     return Err(Error::new(variant.span(), message));
@@ -258,7 +258,7 @@ fn codec(kinds: &[Kind<'_>], other: Option<&Variant>, says: &EnumAttributes) -> 
         ) -> ::core::result::Result<Self, ::leftfold::DecodeError> {
             ::leftfold::__private::decode(kind, data)
         }
-        #(fn other(raw: ::leftfold::RawEvent) -> ::core::option::Option<Self> {
+        #(fn other(raw: ::leftfold::UnknownEvent) -> ::core::option::Option<Self> {
             ::core::option::Option::Some(Self::#other(raw))
         })*
     }

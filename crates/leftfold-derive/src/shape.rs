@@ -20,7 +20,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     let (implementation, types, conditions) = input.generics.split_for_impl();
     Ok(quote! {
         impl #implementation ::leftfold::Shape for #ident #types #conditions {
-            fn describe(shapes: &mut ::leftfold::__private::Shapes) {
+            fn describe(shapes: &mut ::leftfold::__private::ShapeWriter) {
                 #[allow(unused_imports, reason = "which one is used depends on the fields")]
                 use ::leftfold::__private::{DescribeByName as _, DescribeByShape as _};
                 if shapes.begin(::core::any::type_name::<Self>(), ::core::concat!(#serde, #name)) {

@@ -1,6 +1,6 @@
 //! Exact copies of a log: the same positions and revisions, the same places erased.
 //!
-//! **Owns:** [`Restore`], which writes the entries of one storage into another. **Does not know:** where entries come from;
+//! **Owns:** [`LogRestore`], which writes the entries of one storage into another. **Does not know:** where entries come from;
 //! retention, which follows from the entries, because metadata is among them.
 //! **Invariants:** an entry is written at its own position or not at all; what the storage holds already is compared and
 //! kept; memory is a batch, and one number for each stream with erased events.
@@ -93,18 +93,18 @@ pub struct RestoreProgress {
 
 /// A copy in progress, into a storage that nothing else writes to.
 ///
-/// Places of erased events are written as events without content, and erased by [`Restore::finish`]. If the process ends
+/// Places of erased events are written as events without content, and erased by [`LogRestore::finish`]. If the process ends
 /// before that, they can be read as such events until the copy is repeated, which does the rest.
 ///
 /// ```
 /// use futures_util::TryStreamExt;
 /// use leftfold_model::Position;
-/// use leftfold_store::{EventStore, MemoryStore, restore::Restore};
+/// use leftfold_store::{EventStore, MemoryStore, restore::LogRestore};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (source, target) = (MemoryStore::new(), MemoryStore::new());
 /// let (source, target) = (source.storage().ok_or("no storage")?, target.storage().ok_or("no storage")?);
-/// let mut restore = Restore::begin(target).await?;
+/// let mut restore = LogRestore::begin(target).await?;
 /// let mut entries = source.entries(Position::START);
 /// while let Some(batch) = entries.try_next().await? {
 ///     for entry in batch {
@@ -115,7 +115,7 @@ pub struct RestoreProgress {
 /// # Ok(())
 /// # }
 /// ```
-pub struct Restore {
+pub struct LogRestore {
     storage: Arc<dyn Backend>,
     /// What the storage held at the beginning, and the part of it that was read ahead.
     held: BoxStream<'static, Result<Vec<LogEntry>, ReadError>>,
@@ -131,9 +131,9 @@ pub struct Restore {
     progress: RestoreProgress,
 }
 
-impl fmt::Debug for Restore {
+impl fmt::Debug for LogRestore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Restore")
+        f.debug_struct("LogRestore")
             .field("storage", &self.storage)
             .field("next", &self.next)
             .finish_non_exhaustive()
@@ -146,7 +146,7 @@ struct ErasedPrefix {
     is_due: bool,
 }
 
-impl Restore {
+impl LogRestore {
     /// Begins a copy into `storage`, which is empty or holds the beginning of the same log.
     ///
     /// # Errors

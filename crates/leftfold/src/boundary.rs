@@ -109,7 +109,7 @@ impl Boundary {
     /// Returns the query for the stored events within.
     pub(crate) fn query<V: Event>(&self) -> Result<Query, BoundaryError> {
         if let Some(error) = &self.wrong {
-            return Err(BoundaryError::Tag(error.clone()));
+            return Err(BoundaryError::InvalidQuery(error.clone()));
         }
         let known: Vec<_> = V::KINDS.iter().map(|kind| kind.name).collect();
         let old: Vec<_> = V::upcasts()
@@ -150,5 +150,5 @@ pub enum BoundaryError {
     },
     /// A tag or the query breaks a limit.
     #[error("boundary breaks a limit")]
-    Tag(#[from] ModelError),
+    InvalidQuery(#[from] ModelError),
 }

@@ -75,7 +75,7 @@ impl<E: Event> EventReader<E> {
     }
 
     /// Selects the events of one stream. Events of unknown types follow the policy of `E`.
-    pub fn with_stream(mut self, stream: StreamName) -> Self {
+    pub fn stream(mut self, stream: StreamName) -> Self {
         self.scope = Scope::Stream(stream);
         self
     }

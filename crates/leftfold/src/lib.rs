@@ -154,8 +154,8 @@ pub use erasure::{
 };
 pub use error::{DecodeError, EncodeError, UpcastError};
 pub use event::{
-    Data, Encoded, Event, EventContext, EventKind, Format, RawEvent, Recorded, UnknownEventPolicy,
-    UpcastEvent, Upcasters,
+    Data, Encoded, Event, EventContext, EventKind, Format, Recorded, UnknownEvent,
+    UnknownEventPolicy, UpcastEvent, Upcasters,
 };
 pub use event_reader::EventReader;
 pub use execute::{Committed, ExecuteError};
@@ -208,7 +208,7 @@ pub mod __private {
     pub use crate::command::{CommandContext, IdempotencyKey};
     pub use crate::event::concat_kinds;
     pub use crate::load::Ground;
-    pub use crate::shape::{DescribeByName, DescribeByShape, Probe, Shapes};
+    pub use crate::shape::{DescribeByName, DescribeByShape, Probe, ShapeWriter};
 
     /// Encodes an event's data.
     ///

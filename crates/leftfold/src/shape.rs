@@ -1,4 +1,4 @@
-//! Shapes: the names and types of the fields of a stored value, as text.
+//! ShapeWriter: the names and types of the fields of a stored value, as text.
 //!
 //! **Owns:** the trait [`Shape`] and the text it makes. **Does not know:** what shapes are compared with.
 //! **Invariants:** serde's derived code encodes two types of one shape alike; a recursive type is named once.
@@ -30,20 +30,20 @@ use crate::Personal;
 )]
 pub trait Shape {
     /// Describes the type.
-    fn describe(shapes: &mut Shapes);
+    fn describe(shapes: &mut ShapeWriter);
 }
 
 /// Returns the shape of a type.
 #[must_use]
 pub fn shape_of<T: Shape + ?Sized>() -> String {
-    let mut shapes = Shapes::new();
+    let mut shapes = ShapeWriter::new();
     T::describe(&mut shapes);
     shapes.into_text()
 }
 
 /// The text that describes a type, as it grows. Written by derived code.
 #[derive(Debug, Default)]
-pub struct Shapes {
+pub struct ShapeWriter {
     text: String,
     /// Types that are being described.
     within: Vec<&'static str>,
@@ -51,7 +51,7 @@ pub struct Shapes {
     open: Vec<(&'static str, bool)>,
 }
 
-impl Shapes {
+impl ShapeWriter {
     /// Creates an empty description.
     #[must_use]
     pub fn new() -> Self {
@@ -138,10 +138,10 @@ impl<T: ?Sized> Probe<T> {
 /// See [`Probe`].
 pub trait DescribeByShape {
     /// Describes the type by its shape.
-    fn describe(&self, shapes: &mut Shapes);
+    fn describe(&self, shapes: &mut ShapeWriter);
 }
 impl<T: Shape + ?Sized> DescribeByShape for Probe<T> {
-    fn describe(&self, shapes: &mut Shapes) {
+    fn describe(&self, shapes: &mut ShapeWriter) {
         T::describe(shapes);
     }
 }
@@ -149,10 +149,10 @@ impl<T: Shape + ?Sized> DescribeByShape for Probe<T> {
 /// See [`Probe`].
 pub trait DescribeByName {
     /// Describes the type by its name.
-    fn describe(&self, shapes: &mut Shapes);
+    fn describe(&self, shapes: &mut ShapeWriter);
 }
 impl<T: ?Sized> DescribeByName for &Probe<T> {
-    fn describe(&self, shapes: &mut Shapes) {
+    fn describe(&self, shapes: &mut ShapeWriter) {
         shapes.text.push_str(self.0);
     }
 }
@@ -160,7 +160,7 @@ impl<T: ?Sized> DescribeByName for &Probe<T> {
 macro_rules! named {
     ($($kind:ty),* $(,)?) => {
         $(impl Shape for $kind {
-            fn describe(shapes: &mut Shapes) {
+            fn describe(shapes: &mut ShapeWriter) {
                 shapes.text.push_str(stringify!($kind));
             }
         })*
@@ -174,7 +174,7 @@ named! {
 macro_rules! wrapped {
     ($($kind:ident $before:literal $after:literal),* $(,)?) => {
         $(impl<T: Shape> Shape for $kind<T> {
-            fn describe(shapes: &mut Shapes) {
+            fn describe(shapes: &mut ShapeWriter) {
                 shapes.around::<T>($before, $after);
             }
         })*
@@ -186,7 +186,7 @@ wrapped! { Personal "Personal<" ">", Option "Option<" ">", Vec "[" "]", VecDeque
 macro_rules! transparent {
     ($($kind:ident),*) => {
         $(impl<T: Shape + ?Sized> Shape for $kind<T> {
-            fn describe(shapes: &mut Shapes) {
+            fn describe(shapes: &mut ShapeWriter) {
                 T::describe(shapes);
             }
         })*
@@ -195,28 +195,28 @@ macro_rules! transparent {
 transparent! { Box, Rc, Arc }
 
 impl<T: Shape> Shape for [T] {
-    fn describe(shapes: &mut Shapes) {
+    fn describe(shapes: &mut ShapeWriter) {
         shapes.around::<T>("[", "]");
     }
 }
 impl<T: Shape, const N: usize> Shape for [T; N] {
-    fn describe(shapes: &mut Shapes) {
+    fn describe(shapes: &mut ShapeWriter) {
         shapes.around::<T>("[", &format!(";{N}]"));
     }
 }
 impl<T: Shape, S> Shape for HashSet<T, S> {
-    fn describe(shapes: &mut Shapes) {
+    fn describe(shapes: &mut ShapeWriter) {
         shapes.around::<T>("set<", ">");
     }
 }
 impl<K: Shape, V: Shape> Shape for BTreeMap<K, V> {
-    fn describe(shapes: &mut Shapes) {
+    fn describe(shapes: &mut ShapeWriter) {
         shapes.around::<K>("map<", "=>");
         shapes.around::<V>("", ">");
     }
 }
 impl<K: Shape, V: Shape, S> Shape for HashMap<K, V, S> {
-    fn describe(shapes: &mut Shapes) {
+    fn describe(shapes: &mut ShapeWriter) {
         <BTreeMap<K, V>>::describe(shapes);
     }
 }
@@ -224,7 +224,7 @@ impl<K: Shape, V: Shape, S> Shape for HashMap<K, V, S> {
 macro_rules! tuples {
     ($(($($part:ident),+)),* $(,)?) => {
         $(impl<$($part: Shape),+> Shape for ($($part,)+) {
-            fn describe(shapes: &mut Shapes) {
+            fn describe(shapes: &mut ShapeWriter) {
                 shapes.text.push('(');
                 $(shapes.around::<$part>("", ";");)+
                 shapes.text.push(')');

@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn words_types_and_commands_are_no_tests() {
         assert_eq!(
-            broken("none: by construction, `Restore`, `telemetry::span`"),
+            broken("none: by construction, `LogRestore`, `telemetry::span`"),
             [""; 0]
         );
         assert_eq!(

@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use leftfold_model::limits;
 use leftfold_server::json::ExportReader;
-use leftfold_store::{EventStore, restore::Restore};
+use leftfold_store::{EventStore, restore::LogRestore};
 
 use super::{decompress::decompressed, import_lines::PlainImport, output};
 use crate::{cli, exit_code::InvalidLine, open};
@@ -118,7 +118,7 @@ async fn exact(
     let storage = store.storage().context(
         "an exact export is not imported over a server; stop the server and import with --data, or export with --plain",
     )?;
-    let mut restore = Restore::begin(storage).await?;
+    let mut restore = LogRestore::begin(storage).await?;
     let read = exact_lines(&mut restore, &mut reader, lines).await;
     let before = restore.progress();
     let finished = restore.finish().await;
@@ -136,7 +136,7 @@ async fn exact(
 }
 
 async fn exact_lines(
-    restore: &mut Restore,
+    restore: &mut LogRestore,
     reader: &mut ExportReader,
     lines: &mut Lines,
 ) -> anyhow::Result<()> {

@@ -107,7 +107,7 @@ async fn a_deletion_takes_the_connection_that_just_answered() {
     let address = forward_the_first(serve(Arc::new(MemoryStore::new()), &[]).await).await;
     let options = ClientOptions::default()
         .with_connections(2)
-        .with_append_timeout(Duration::from_secs(10));
+        .with_write_timeout(Duration::from_secs(10));
     let client = Client::connect_with(&address, options).await.unwrap();
     let stream: StreamName = "account-1".parse().unwrap();
     // It is refused, because there is no such stream: it arrived.
@@ -123,7 +123,7 @@ async fn closing_ends_beside_an_append_that_is_polled_no_more() {
     let address = serve(Arc::new(MemoryStore::new()), &[]).await;
     let options = ClientOptions::default()
         .with_in_flight_appends_max(1)
-        .with_append_timeout(Duration::from_millis(500));
+        .with_write_timeout(Duration::from_millis(500));
     let client = Client::connect_with(&address, options).await.unwrap();
     let append = || {
         let event = NewEvent::new("Noted".parse().unwrap(), ContentType::Binary, Vec::new());

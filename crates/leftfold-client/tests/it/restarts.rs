@@ -99,7 +99,7 @@ async fn a_killed_server_loses_and_doubles_nothing_acknowledged() {
 async fn without_a_server_an_append_is_certainly_not_written() {
     let mut running = Running::start().await;
     let address = format!("leftfold://{}", running.place());
-    let impatient = quick().with_append_timeout(Duration::from_millis(50));
+    let impatient = quick().with_write_timeout(Duration::from_millis(50));
     let client = Client::connect_with(&address, impatient).await.unwrap();
     running.stop().await;
     let stream = StreamName::new("a").unwrap();

@@ -44,7 +44,7 @@ async fn bind(
 pub(crate) fn quick() -> ClientOptions {
     ClientOptions::default()
         .with_backoff(Duration::from_millis(1), Duration::from_millis(20))
-        .with_append_timeout(PATIENCE)
+        .with_write_timeout(PATIENCE)
         .with_call_timeout(PATIENCE)
 }
 

@@ -1,12 +1,12 @@
 //! A mistake.
 
-use leftfold::{Event, RawEvent};
+use leftfold::{Event, UnknownEvent};
 use serde::{Deserialize, Serialize};
 
 #[derive(Event, Serialize, Deserialize)]
 enum AccountEvent {
     #[event(other)]
-    Other(RawEvent),
+    Other(UnknownEvent),
     #[event("DepositMade")]
     DepositMade { amount: u64 },
 }

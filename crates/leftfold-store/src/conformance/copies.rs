@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Backend, Delete, LogEntry, MemoryStore, Scavenge, StreamMetadata,
-    restore::{Restore, RestoreError, RestoreProgress},
+    restore::{LogRestore, RestoreError, RestoreProgress},
 };
 
 async fn entries(storage: &Arc<dyn Backend>, after: u64) -> Vec<LogEntry> {
@@ -29,7 +29,7 @@ async fn entries(storage: &Arc<dyn Backend>, after: u64) -> Vec<LogEntry> {
 }
 
 async fn copy(from: &[LogEntry], to: &Arc<dyn Backend>) -> Result<RestoreProgress, RestoreError> {
-    let mut restore = Restore::begin(Arc::clone(to)).await?;
+    let mut restore = LogRestore::begin(Arc::clone(to)).await?;
     for entry in from {
         restore.push(entry.clone()).await?;
     }

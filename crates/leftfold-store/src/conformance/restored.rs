@@ -1,4 +1,4 @@
-//! Rules of a store whose storage goes back to an earlier state, as by a backup that an operator puts back.
+//! Rules of a storage that goes back to an earlier state, as when a backup is put back.
 //!
 //! **Owns:** the rules of this group, [`RestorableFixture`] and [`Restorable`]. **Does not know:** how a storage is restored.
 //! A store in memory cannot be. **Invariants:** each backup has three events, and each restore takes four away.

@@ -205,10 +205,7 @@ pub async fn an_append_brings_a_deleted_stream_back_behind_its_old_events(fixtur
             (state.status, state.first),
             (StreamStatus::Present, Revision::new(5))
         );
-        assert_eq!(
-            state.metadata.properties().get("owner"),
-            Some(&"till".into())
-        );
+        assert_eq!(state.metadata.entries().get("owner"), Some(&"till".into()));
         ok(store.append(to("a-1", exact(6), events(1))).await);
     }
 }
@@ -255,7 +252,7 @@ pub async fn metadata_brings_a_deleted_stream_back_without_its_old_events(fixtur
         (StreamStatus::Present, Revision::new(5))
     );
     assert_eq!(
-        reports.metadata.properties().get("owner"),
+        reports.metadata.entries().get("owner"),
         Some(&"till".into())
     );
     assert!(read(&store, of_a()).await.is_empty());

@@ -84,7 +84,7 @@ pub async fn tenants_of_names_that_begin_alike_see_nothing_of_each_other(fixture
         assert_eq!(listed(&tenant).await, ["$$room-1", "room-1"], "{name}");
         let state = tenant.stream_state(stream("room-1")).await.unwrap();
         assert_eq!(state.last, Some(Revision::new(0)));
-        assert_eq!(state.metadata.properties()["owner"], name);
+        assert_eq!(state.metadata.entries()["owner"], name);
         let delivered = follow(&tenant, Subscription::default(), |d| d.caught_up).await;
         assert_eq!(delivered.len(), 2, "{name}");
         let stats = tenant.stats().await.unwrap();

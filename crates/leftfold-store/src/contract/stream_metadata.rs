@@ -52,7 +52,7 @@ pub struct StreamMetadata {
 
 impl PartialEq for StreamMetadata {
     fn eq(&self, other: &Self) -> bool {
-        self.properties() == other.properties()
+        self.entries() == other.entries()
     }
 }
 
@@ -130,7 +130,7 @@ impl StreamMetadata {
 
     /// Returns all keys with their values, those of users included.
     #[must_use]
-    pub fn properties(&self) -> Map<String, Value> {
+    pub fn entries(&self) -> Map<String, Value> {
         let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or_default();
         let entries = self.entries.iter();
         entries
@@ -266,7 +266,7 @@ mod tests {
         let changed = metadata.with_max_age(Duration::from_secs(60));
         let again = StreamMetadata::from_json(&changed.to_json());
         assert_eq!(again, changed);
-        assert_eq!(again.properties().get("owner"), Some(&"till".into()));
+        assert_eq!(again.entries().get("owner"), Some(&"till".into()));
     }
 
     #[test]

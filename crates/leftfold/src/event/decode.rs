@@ -6,7 +6,7 @@
 
 use leftfold_model::{EventId, Position, RecordedEvent, Revision, StreamName, Tag, Timestamp};
 
-use super::{Data, Event, EventContext, RawEvent, UnknownEventPolicy, UpcastEvent, codec};
+use super::{Data, Event, EventContext, UnknownEvent, UnknownEventPolicy, UpcastEvent, codec};
 use crate::{
     DecodeError,
     metadata::{self, Metadata},
@@ -112,7 +112,7 @@ pub(crate) fn restore<E: Event>(
         let old = UpcastEvent::new(name, version, data);
         return upcast(old, &EventContext::of(stored), each).map_err(broken);
     }
-    unknown(name, version, || RawEvent::of(stored, version), each).map_err(broken)
+    unknown(name, version, || UnknownEvent::of(stored, version), each).map_err(broken)
 }
 
 /// Returns the index of the kind of this name and version, if the program writes it.
@@ -138,7 +138,7 @@ fn upcast<E: Event>(
         match E::upcasts().step(old, context, &mut steps)? {
             Ok(newer) => pending.extend(newer.into_iter().rev()),
             Err(old) => {
-                let raw = || RawEvent::from_upcast(&old);
+                let raw = || UnknownEvent::from_upcast(&old);
                 unknown(&old.name, old.version, raw, each)?;
             }
         }
@@ -150,7 +150,7 @@ fn upcast<E: Event>(
 fn unknown<E: Event>(
     name: &str,
     version: u32,
-    raw: impl FnOnce() -> RawEvent,
+    raw: impl FnOnce() -> UnknownEvent,
     each: &mut dyn FnMut(E),
 ) -> Result<(), DecodeError> {
     let kinds = E::KINDS.iter().map(|kind| (kind.name, kind.version));

@@ -16,7 +16,7 @@ use leftfold_model::{ModelError, Tag};
 pub use codec::{Data, Encoded, Format};
 pub use context::EventContext;
 pub use decode::Recorded;
-pub use raw::RawEvent;
+pub use raw::UnknownEvent;
 pub use upcast::{UpcastEvent, Upcasters};
 
 use crate::{DecodeError, EncodeError, PersonalField};
@@ -49,7 +49,7 @@ use crate::{DecodeError, EncodeError, PersonalField};
 /// |---|---|---|
 /// | `#[event("Name")]` | a variant | its type on the wire; must never change |
 /// | `#[event("Name", version = 2)]` | a variant | the version of its shape; 1 unless said |
-/// | `#[event(other)]` | the last variant, of one [`RawEvent`] | takes events of types that no variant names |
+/// | `#[event(other)]` | the last variant, of one [`UnknownEvent`] | takes events of types that no variant names |
 /// | `#[event(transparent)]` | every variant, each of one enum of events | has the events of all these enums |
 /// | `#[tag("owner")]` | a field | the event carries the tag `owner:` followed by the field's text |
 /// | `#[personal(subject = "guest")]` | a field of type [`crate::Personal`] | sealed for the subject that field `guest` names |
@@ -123,7 +123,7 @@ pub trait Event: Sized + Send + Sync + 'static {
     fn decode(kind: usize, data: Data<'_>) -> Result<Self, DecodeError>;
 
     /// Wraps an event of an unknown type, if the enum has a variant for those; otherwise `None`.
-    fn other(_raw: RawEvent) -> Option<Self> {
+    fn other(_raw: UnknownEvent) -> Option<Self> {
         None
     }
 

@@ -1,6 +1,6 @@
 //! Stored events of a type that the program does not know.
 //!
-//! **Owns:** [`RawEvent`]. **Does not know:** why they are unknown.
+//! **Owns:** [`UnknownEvent`]. **Does not know:** why they are unknown.
 //! **Invariants:** holds exactly the stored event, so that it can be stored again.
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use super::{Encoded, UpcastEvent};
 
 /// An event of a type the program does not know, for the variant marked `#[event(other)]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RawEvent {
+pub struct UnknownEvent {
     /// Its type on the wire.
     pub event_type: String,
     /// The version of its shape.
@@ -22,7 +22,7 @@ pub struct RawEvent {
     pub data: Vec<u8>,
 }
 
-impl RawEvent {
+impl UnknownEvent {
     pub(crate) fn of(recorded: &RecordedEvent, version: u32) -> Self {
         Self {
             event_type: recorded.event_type.to_string(),

@@ -162,7 +162,7 @@ impl<L: Listener> Dispatcher<L> {
     fn may_take(&mut self) -> bool {
         let settings = &self.handler.settings;
         let events = self.parked.events();
-        let is_full = events >= settings.parked_events_max;
+        let is_full = events >= settings.pause_at_parked_events;
         if is_full != self.is_full {
             self.is_full = is_full;
             let state = match is_full {
@@ -182,7 +182,7 @@ impl<L: Listener> Dispatcher<L> {
         }
         // A key that is about to be free makes room for one that fails.
         let waits_for_room =
-            self.parked.keys() >= settings.parked_keys_max && !self.retrying.is_empty();
+            self.parked.keys() >= settings.stop_at_parked_keys && !self.retrying.is_empty();
         !is_full
             && !waits_for_room
             && self.under_way.len() < UNDER_WAY_MAX
@@ -225,7 +225,7 @@ impl<L: Listener> Dispatcher<L> {
                     consumer: consumer(),
                 });
             }
-            Some(delivery) => delivery.map_err(|source| FollowError::Read {
+            Some(delivery) => delivery.map_err(|source| FollowError::CannotResume {
                 consumer: consumer(),
                 checkpoint: self.claim.position,
                 source,
@@ -393,7 +393,7 @@ impl<L: Listener> Dispatcher<L> {
             });
         }
         let keys = self.parked.keys();
-        if keys >= self.handler.settings.parked_keys_max {
+        if keys >= self.handler.settings.stop_at_parked_keys {
             return Err(FollowError::TooManyParked {
                 consumer: consumer(),
                 keys,

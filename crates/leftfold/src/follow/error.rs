@@ -55,7 +55,7 @@ pub enum FollowError {
     /// The log cannot be followed from the checkpoint. A checkpoint beyond the end of the log is that of another log, or of
     /// one that was restored to an earlier state: reset the consumer.
     #[error("listener {consumer} cannot follow the log from checkpoint {checkpoint}")]
-    Read {
+    CannotResume {
         /// The consumer.
         consumer: String,
         /// Its checkpoint.
@@ -87,7 +87,7 @@ impl FollowError {
                         | ConsumerError::Moved { .. }
                 )
             }
-            Self::Read { source, .. } => matches!(source, ReadError::Unavailable { .. }),
+            Self::CannotResume { source, .. } => matches!(source, ReadError::Unavailable { .. }),
             _ => false,
         }
     }

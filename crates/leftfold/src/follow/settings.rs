@@ -93,8 +93,8 @@ pub(super) struct Settings {
     pub(super) timeout: Duration,
     pub(super) lease: Duration,
     pub(super) park: bool,
-    pub(super) parked_keys_max: usize,
-    pub(super) parked_events_max: usize,
+    pub(super) stop_at_parked_keys: usize,
+    pub(super) pause_at_parked_events: usize,
     pub(super) holder: String,
     pub(super) clock: Clock,
 }
@@ -118,8 +118,8 @@ impl<L: Listener> Follow<L> {
             timeout: Duration::from_secs(30),
             lease: Duration::from_secs(10),
             park: true,
-            parked_keys_max: 100,
-            parked_events_max: 100_000,
+            stop_at_parked_keys: 100,
+            pause_at_parked_events: 100_000,
             holder: format!("{}/{}", std::process::id(), EventId::fresh()),
             clock: Clock(Arc::new(system_time)),
         };
@@ -162,14 +162,14 @@ impl<L: Listener> Follow<L> {
     }
 
     /// Ends the listener when `keys` keys are parked and one more fails. Default: 100.
-    pub fn parked_keys_max(mut self, keys: usize) -> Self {
-        self.settings.parked_keys_max = keys;
+    pub fn stop_at_parked_keys(mut self, keys: usize) -> Self {
+        self.settings.stop_at_parked_keys = keys;
         self
     }
 
     /// Reads no more of the log while about `events` events are parked, those that wait behind others included. Default: 100,000.
-    pub fn parked_events_max(mut self, events: usize) -> Self {
-        self.settings.parked_events_max = events.max(1);
+    pub fn pause_at_parked_events(mut self, events: usize) -> Self {
+        self.settings.pause_at_parked_events = events.max(1);
         self
     }
 
@@ -195,7 +195,7 @@ impl<L: Listener> Follow<L> {
     }
 
     /// Takes the time that timers are compared with from here; the system's clock unless said. For tests.
-    pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+    pub fn timer_clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.settings.clock = Clock(Arc::new(clock));
         self
     }

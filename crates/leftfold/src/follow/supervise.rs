@@ -125,15 +125,17 @@ async fn claim(
     let start = match settings.start {
         Start::Beginning => Position::START,
         Start::After(position) => position,
-        Start::Now => store
-            .event_store()
-            .head()
-            .await
-            .map_err(|source| FollowError::Read {
-                consumer: name.to_string(),
-                checkpoint: Position::START,
-                source,
-            })?,
+        Start::Now => {
+            store
+                .event_store()
+                .head()
+                .await
+                .map_err(|source| FollowError::CannotResume {
+                    consumer: name.to_string(),
+                    checkpoint: Position::START,
+                    source,
+                })?
+        }
     };
     let request = ClaimRequest::new(name.clone(), &settings.holder, settings.lease).start(start);
     loop {

@@ -26,7 +26,7 @@ pub enum ProjectionError {
     },
     /// A live projection met an event that cannot be decoded, or projecting it panicked. The model has everything before it.
     #[error("projection stopped behind position {position}")]
-    Stopped {
+    Faulted {
         /// Where it stopped.
         position: Position,
         /// Which event, and what is wrong with it.
@@ -89,7 +89,7 @@ pub enum ProjectionError {
     /// The log cannot be followed from the checkpoint. A checkpoint behind the end of the log is that of another log, or of
     /// one that was restored to an earlier state: raise the version to build the view anew.
     #[error("projection {projection} cannot follow the log from checkpoint {checkpoint}")]
-    Read {
+    CannotResume {
         /// The projection.
         projection: &'static str,
         /// Where it is.

@@ -182,7 +182,7 @@ impl<P: LiveProjection> Shared<P> {
         let mut pause = PAUSE;
         loop {
             let position = self.reached.borrow().position;
-            let stopped = |source| ProjectionError::Stopped { position, source };
+            let stopped = |source| ProjectionError::Faulted { position, source };
             let events = store.events::<P::Event>().after(position);
             let subscription = match events.subscription() {
                 Ok(subscription) => subscription,
@@ -205,7 +205,7 @@ impl<P: LiveProjection> Shared<P> {
                     Some(Err(error)) => {
                         let position = self.reached.borrow().position;
                         let source = LoadError::Store(error);
-                        return ProjectionError::Stopped { position, source };
+                        return ProjectionError::Faulted { position, source };
                     }
                 }
             }
@@ -235,7 +235,7 @@ impl<P: LiveProjection> Shared<P> {
             reached.position = position;
             moved
         });
-        taken.map_err(|source| ProjectionError::Stopped { position, source })
+        taken.map_err(|source| ProjectionError::Faulted { position, source })
     }
 }
 

@@ -177,7 +177,7 @@ impl<P: Projection> Runner<P> {
         let stopped = progress.stopped();
         tokio::pin!(stopped);
         loop {
-            let is_full = self.parked.events() >= self.settings.parked_events_max;
+            let is_full = self.parked.events() >= self.settings.pause_at_parked_events;
             if is_full {
                 self.report_full();
             }
@@ -210,7 +210,7 @@ impl<P: Projection> Runner<P> {
     fn unreadable(&self, source: ReadError) -> Interrupted {
         match source {
             ReadError::Unavailable { .. } => Interrupted::Retryable(chain(&source)),
-            source => Interrupted::Ended(ProjectionError::Read {
+            source => Interrupted::Ended(ProjectionError::CannotResume {
                 projection: P::NAME,
                 checkpoint: self.checkpoint,
                 source,

@@ -41,8 +41,8 @@ pub(super) struct Settings {
     pub(super) timeout: Duration,
     pub(super) batch: usize,
     pub(super) park: bool,
-    pub(super) parked_keys_max: usize,
-    pub(super) parked_events_max: usize,
+    pub(super) stop_at_parked_keys: usize,
+    pub(super) pause_at_parked_events: usize,
     pub(super) on_catch_up: Option<OnCatchUp>,
 }
 
@@ -62,8 +62,8 @@ impl<P: Projection> Project<P> {
             timeout: Duration::from_secs(30),
             batch: 512,
             park: false,
-            parked_keys_max: 100,
-            parked_events_max: 100_000,
+            stop_at_parked_keys: 100,
+            pause_at_parked_events: 100_000,
             on_catch_up: None,
         };
         Self {
@@ -95,15 +95,15 @@ impl<P: Projection> Project<P> {
     }
 
     /// Ends the projection when so many keys are parked and one more fails; 100 unless said.
-    pub fn parked_keys_max(mut self, keys: usize) -> Self {
-        self.settings.parked_keys_max = keys;
+    pub fn stop_at_parked_keys(mut self, keys: usize) -> Self {
+        self.settings.stop_at_parked_keys = keys;
         self
     }
 
     /// Reads no more of the log while about so many events are parked, those that wait behind others included; 100,000 unless
     /// said.
-    pub fn parked_events_max(mut self, events: usize) -> Self {
-        self.settings.parked_events_max = events.max(1);
+    pub fn pause_at_parked_events(mut self, events: usize) -> Self {
+        self.settings.pause_at_parked_events = events.max(1);
         self
     }
 

@@ -119,7 +119,7 @@ impl EventsLock {
         std::fs::write(&self.path, text).map_err(|error| format!("{path}: {error}"))
     }
 
-    /// Shapes that changed, and old ones that nothing reads any more.
+    /// ShapeWriter that changed, and old ones that nothing reads any more.
     fn problems(&self, locked: &BTreeMap<(String, u32), String>) -> Vec<String> {
         let mut problems = Vec::new();
         for ((name, version), was) in locked {

@@ -1,7 +1,7 @@
 //! More about events: the chapter on events.
 
 use leftfold::{
-    Aggregate, Event, EventContext, Metadata, RawEvent, model::Timestamp, testing::Given,
+    Aggregate, Event, EventContext, Metadata, UnknownEvent, model::Timestamp, testing::Given,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ enum CardEvent {
     #[event("CardBlocked")]
     Blocked,
     #[event(other)]
-    Other(RawEvent),
+    Other(UnknownEvent),
 }
 
 #[test]

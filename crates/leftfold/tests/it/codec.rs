@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use leftfold::{
-    Data, DecodeError, Event, RawEvent, Recorded, Store,
+    Data, DecodeError, Event, Recorded, Store, UnknownEvent,
     model::{
         Append, ContentType, EventType, ExpectedRevision, NewEvent, Read, RecordedEvent, StreamName,
     },
@@ -175,7 +175,7 @@ enum Keeps {
     #[event("known")]
     Known,
     #[event(other)]
-    Other(RawEvent),
+    Other(UnknownEvent),
 }
 
 #[derive(Event, Serialize, Deserialize, Debug, PartialEq)]

@@ -410,7 +410,7 @@ async fn a_listener_with_too_many_parked_keys_stops_before_it_parks_another() {
     let last = deposits(&store, ["a", "b", "c", "d"]).await;
     let (follow, _) = recorder(&store, |_| refused());
     let once = Backoff::default().attempts(1);
-    let listener = follow.retry(once).parked_keys_max(2).spawn();
+    let listener = follow.retry(once).stop_at_parked_keys(2).spawn();
     let ended = listener.wait_for(last).await.unwrap_err();
     let FollowError::TooManyParked { keys, position, .. } = ended else {
         panic!("{ended}");
@@ -425,7 +425,7 @@ async fn a_listener_with_too_many_parked_keys_makes_room_as_operators_say_before
     let once = || Backoff::default().attempts(1);
     let run = async || {
         let (follow, _) = recorder(&store, |_| refused());
-        let listener = follow.retry(once()).parked_keys_max(2).spawn();
+        let listener = follow.retry(once()).stop_at_parked_keys(2).spawn();
         let ended = listener.wait_for(last).await.unwrap_err();
         let FollowError::TooManyParked { position, .. } = ended else {
             panic!("{ended}");
@@ -461,7 +461,7 @@ async fn a_poison_event_in_front_of_many_of_its_key_stops_reading_and_nothing_is
         true => Box::pin(ready(Ok(()))),
         false => refused(),
     });
-    let listener = follow.parked_events_max(10).spawn();
+    let listener = follow.pause_at_parked_events(10).spawn();
     until("it says that it waits", || async {
         let state = listener.status().await.unwrap().state;
         matches!(state, ListenerState::Waiting { reason } if reason.contains("events are parked"))

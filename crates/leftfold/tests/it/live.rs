@@ -84,7 +84,7 @@ async fn an_event_that_cannot_be_projected_stops_it_and_is_named() {
     let last = deposit(&store, "ann", 1).await;
     let balances = store.live::<Balances>();
     let stopped = balances.wait_for(last, LONG).await.unwrap_err();
-    let ProjectionError::Stopped { position, source } = &stopped else {
+    let ProjectionError::Faulted { position, source } = &stopped else {
         panic!("{stopped}");
     };
     assert_eq!(position.get(), 1);
@@ -114,7 +114,7 @@ async fn an_event_that_cannot_be_decoded_stops_it_and_is_named() {
     let appended = store.event_store().append(append).await.unwrap();
     let balances = store.live::<Balances>();
     let stopped = balances.wait_for(appended.last, LONG).await.unwrap_err();
-    let ProjectionError::Stopped {
+    let ProjectionError::Faulted {
         source: LoadError::Undecodable { stream, .. },
         ..
     } = stopped

@@ -178,7 +178,7 @@ impl World {
             .attempts(2);
         self.store
             .process::<Care, _>(self.thanker.clone())
-            .clock(now)
+            .timer_clock(now)
             .retry(quick)
             .parallel(16)
             .spawn()

@@ -425,8 +425,7 @@ pub(crate) async fn a_log_that_ends_before_the_checkpoint_is_an_error_that_says_
     let restored = Store::memory();
     let projection = Program::of(&view).project::<1>(&restored).spawn();
     let ended = timeout(SOON, projection.ended()).await.unwrap();
-    let named =
-        matches!(&ended, Some(ProjectionError::Read { checkpoint, .. }) if *checkpoint == last);
+    let named = matches!(&ended, Some(ProjectionError::CannotResume { checkpoint, .. }) if *checkpoint == last);
     assert!(named, "{ended:?}");
     assert_eq!(view.totals().await, sums([("ann", 1)]));
 }

@@ -87,13 +87,10 @@ async fn typed_events_are_selected_by_stream_aggregate_position_and_order() {
         [10, 20, 30]
     );
     let ann = StreamName::new("account-ann").unwrap();
-    assert_eq!(read(all().with_stream(ann.clone())).await, [10, 30]);
+    assert_eq!(read(all().stream(ann.clone())).await, [10, 30]);
     assert_eq!(read(all().after(Position::new(2))).await, [30, 40]);
     assert_eq!(read(all().newest_first().limit(2)).await, [40, 30]);
-    let newer = all()
-        .with_stream(ann)
-        .after(Position::new(1))
-        .newest_first();
+    let newer = all().stream(ann).after(Position::new(1)).newest_first();
     assert_eq!(read(newer).await, [30]);
     let tagged = all().with_boundary(Boundary::tag("payer", "ann"));
     assert_eq!(read(tagged).await, [40]);

@@ -39,7 +39,7 @@ impl<P: Projection> Runner<P> {
             }));
         }
         let keys = self.parked.keys();
-        if keys >= self.settings.parked_keys_max {
+        if keys >= self.settings.stop_at_parked_keys {
             return Err(Interrupted::Ended(ProjectionError::TooManyParked {
                 projection: P::NAME,
                 keys,
