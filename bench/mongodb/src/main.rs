@@ -1,10 +1,12 @@
-//! The store over MongoDB beside the bare driver, on one server, in one run.
+//! The store over MongoDB beside the bare driver and Emmett's store, on one server, in one run.
 //!
 //! **Owns:** the rows and their medians. **Does not know:** how the store works.
 //! **Invariants:** both sides of a row alternate, run by run, on one server, in databases of their own, with one write
 //! concern: a majority, journaled.
 
-use std::{future::Future, sync::Arc, time::Instant};
+mod bank;
+
+use std::{future::Future, path::PathBuf, sync::Arc, time::Instant};
 
 use clap::Parser;
 use futures_util::TryStreamExt;
@@ -29,6 +31,9 @@ struct Arguments {
     /// Events of the catch-up read.
     #[arg(long, default_value_t = 200_000)]
     events: u64,
+    /// The directory with Emmett's bank and what it depends on; without it its rows are left out.
+    #[arg(long)]
+    emmett: Option<PathBuf>,
     /// Only rows whose name holds this text.
     #[arg(long)]
     only: Option<String>,
@@ -114,6 +119,15 @@ async fn main() -> anyhow::Result<()> {
         let row = catch_up(&server, &arguments).await?;
         row.show(&name, "bare cursor over the commits");
     }
+    if let Some(emmett) = &arguments.emmett {
+        for callers in [1, 8] {
+            let name = format!("bank, {callers} callers");
+            if wants(&name) {
+                let row = banks(&server, &arguments, emmett, callers).await?;
+                row.show(&name, "Emmett's MongoDB store");
+            }
+        }
+    }
     Ok(())
 }
 
@@ -140,6 +154,23 @@ async fn appends(server: &Server, arguments: &Arguments, callers: u64) -> anyhow
             .push(append_rate(&store, run, callers, arguments.seconds).await?);
         row.peer
             .push(insert_rate(&plain, run, callers, arguments.seconds).await?);
+    }
+    Ok(row)
+}
+
+async fn banks(
+    server: &Server,
+    arguments: &Arguments,
+    emmett: &std::path::Path,
+    callers: u64,
+) -> anyhow::Result<Row> {
+    let store = leftfold::Store::mongodb(&server.database()).await?;
+    let mut peer = bank::Emmett::start(emmett, &server.database())?;
+    let mut row = Row::default();
+    for run in 0..arguments.runs {
+        row.leftfold
+            .push(bank::commands(&store, run, callers, arguments.seconds).await?);
+        row.peer.push(peer.commands(callers, arguments.seconds)?);
     }
     Ok(row)
 }
