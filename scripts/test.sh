@@ -134,12 +134,15 @@ step "foreign conformance" tests cargo test --locked --ignore-rust-version --man
 step "node for payloads" need npm nodejs npm
 step "newer postgres" newer_postgres
 step "real payloads" bash scripts/real-payloads.sh
+step "chromium" need chromium chromium
+step "web example in a browser" bash scripts/web-example.sh
 step "java" need mvn default-jdk-headless maven
 step "python" need python3 python3 python3-venv
 step "clients of others" bash scripts/interop.sh
 step "acceptance" env LEFTFOLD_EVENTS="${LEFTFOLD_EVENTS:-300000}" bash scripts/acceptance.sh
 step "bench beside peers" bench scripts/bench.sh --quick --runs 1 --only "128 B, 8 writers"
 step "framework beside peers" bench scripts/bench-framework.sh --runs 1
+step "reacting, measured" bench scripts/bench-reacting.sh --quick
 step "server, measured" bench scripts/bench-server.sh --quick --peers none
 step "postgres beside peers" bench scripts/bench-postgres.sh --runs 1 --seconds 1 --events 50000
 step "mongodb beside the bare driver" bench scripts/bench-mongodb.sh --runs 1 --seconds 1 --events 5000

@@ -1,14 +1,24 @@
-//! Listeners, projections and process managers beside what one would write by hand, in one run.
+//! Listeners, projections and process managers beside what one would write by hand, and beside other frameworks, in one run.
 //!
 //! **Owns:** the rows and their medians. **Does not know:** how a side of a row works.
-//! **Invariants:** both sides of a row alternate, run by run, on the same events of an embedded store.
+//! **Invariants:** both sides of a row alternate, run by run, on the same events.
 
 mod account;
 mod listeners;
 mod orders;
+mod peers;
+mod postgres;
 mod views;
 
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
 use clap::Parser;
+use leftfold::Store;
+use leftfold_postgres::testing::Server;
 
 /// Measures listeners, projections and process managers.
 #[derive(Parser, Debug)]
@@ -16,29 +26,69 @@ struct Arguments {
     /// How often each row is measured on each side.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Events of the log that listeners and projections read.
-    #[arg(long, default_value_t = 200_000)]
+    /// Events of the log that listeners and projections in memory read.
+    #[arg(long, default_value_t = 1_000_000)]
     events: u64,
+    /// Events of the log that is projected into SQLite.
+    #[arg(long, default_value_t = 200_000)]
+    rows: u64,
     /// Processes that run at the same time.
     #[arg(long, default_value_t = 2_000)]
     processes: u64,
+    /// Seconds of each measurement over PostgreSQL.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Each row once, on little: to see that every side works.
+    #[arg(long)]
+    quick: bool,
     /// Only rows whose name holds this text.
     #[arg(long)]
     only: Option<String>,
+    /// A Python that has `eventsourcing` 9.5; without it, its row is left out.
+    #[arg(long)]
+    python: Option<PathBuf>,
 }
 
-/// What both sides of a row measured.
-#[derive(Debug, Default)]
-struct Row {
-    leftfold: Vec<f64>,
-    beside: Vec<f64>,
-}
+impl Arguments {
+    fn parsed() -> Self {
+        let arguments = Self::parse();
+        if !arguments.quick {
+            return arguments;
+        }
+        Self {
+            runs: 1,
+            events: 20_000,
+            rows: 5_000,
+            processes: 100,
+            seconds: 0.5,
+            ..arguments
+        }
+    }
 
-impl Row {
-    fn show(&self, name: &str, unit: &str, beside: &str) {
-        let (leftfold, other) = (median(&self.leftfold), median(&self.beside));
+    fn wants(&self, name: &str) -> bool {
+        let only = self.only.as_ref();
+        only.is_none_or(|only| name.contains(only.as_str()))
+    }
+
+    /// Measures a row, whose sides `measure` gives: ours, and the other one.
+    async fn row<F: Future<Output = anyhow::Result<(f64, f64)>>>(
+        &self,
+        (name, unit, beside): (&str, &str, &str),
+        mut measure: impl FnMut(usize) -> F,
+    ) -> anyhow::Result<()> {
+        if !self.wants(name) {
+            return Ok(());
+        }
+        let (mut leftfold, mut other) = (Vec::new(), Vec::new());
+        for run in 0..self.runs {
+            let (ours, theirs) = measure(run).await?;
+            leftfold.push(ours);
+            other.push(theirs);
+        }
+        let (leftfold, other) = (median(&leftfold), median(&other));
         let ratio = leftfold / other;
-        println!("| {name} | {leftfold:.1} | {unit} | {beside} | {other:.1} | {ratio:.2} |");
+        eprintln!("| {name} | {leftfold:.1} | {unit} | {beside} | {other:.1} | {ratio:.2} |");
+        Ok(())
     }
 }
 
@@ -50,91 +100,134 @@ fn median(values: &[f64]) -> f64 {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    let wants = |name: &str| {
-        let only = arguments.only.as_ref();
-        only.is_none_or(|only| name.contains(only.as_str()))
-    };
-    println!("| row | leftfold | unit | beside | that | ratio |");
-    println!("|---|---|---|---|---|---|");
+    let arguments = Arguments::parsed();
+    // A peer writes a line for each command to the standard output, so the table goes to the other one.
+    eprintln!("| row | leftfold | unit | beside | that | ratio |");
+    eprintln!("|---|---|---|---|---|---|");
     let directory = tempfile::tempdir()?;
-    let store = account::filled(&directory.path().join("data"), arguments.events).await?;
-    let runs = arguments.runs;
-    if wants("listener that does nothing") {
-        let mut row = Row::default();
-        for _ in 0..runs {
-            row.beside.push(listeners::subscription(&store).await?);
-            row.leftfold.push(listeners::does_nothing(&store).await?);
-        }
-        row.show(
-            "listener that does nothing",
-            "events/s",
-            "bare subscription",
-        );
+    in_memory(&arguments, directory.path()).await?;
+    into_sqlite(&arguments, directory.path()).await?;
+    let name = (
+        "process of three steps and a timer",
+        "steps/s",
+        "commands alone",
+    );
+    let measure = async |run| {
+        let place = directory.path().join(format!("orders-{run}"));
+        orders::run(&place, arguments.processes).await
+    };
+    arguments.row(name, measure).await?;
+    over_postgres(&arguments).await
+}
+
+async fn in_memory(arguments: &Arguments, directory: &Path) -> anyhow::Result<()> {
+    let nothing = (
+        "listener that does nothing",
+        "events/s",
+        "bare subscription",
+    );
+    let live = (
+        "catch-up of a live projection",
+        "events/s",
+        "bare subscription",
+    );
+    if arguments.wants(nothing.0) || arguments.wants(live.0) {
+        let store = account::filled(&directory.join("events"), arguments.events).await?;
+        let measure = async |_| {
+            let beside = listeners::subscription(&store).await?;
+            Ok((listeners::does_nothing(&store).await?, beside))
+        };
+        arguments.row(nothing, measure).await?;
+        let measure = async |_| {
+            let beside = listeners::subscription(&store).await?;
+            Ok((views::live(&store).await?, beside))
+        };
+        arguments.row(live, measure).await?;
+        store.close().await?;
     }
-    if wants("8 keyed workers on handlers of 1 ms") {
-        let mut row = Row::default();
-        for _ in 0..runs {
-            row.beside.push(listeners::waits(1).await?);
-            row.leftfold.push(listeners::waits(8).await?);
+    let name = (
+        "8 keyed workers on handlers of 1 ms",
+        "events/s",
+        "one worker",
+    );
+    let measure = async |_| {
+        let beside = listeners::waits(1).await?;
+        Ok((listeners::waits(8).await?, beside))
+    };
+    arguments.row(name, measure).await?;
+    let name = (
+        "commands, each in a view in memory",
+        "commands/s",
+        "cqrs-es with a query",
+    );
+    let commands = arguments.rows / 10;
+    let measure = async |_| {
+        let beside = peers::commands_with_query(commands, VIEW_ACCOUNTS).await?;
+        Ok((views::commands(commands, VIEW_ACCOUNTS).await?, beside))
+    };
+    arguments.row(name, measure).await
+}
+
+/// Accounts of the commands that are compared with `cqrs-es`.
+const VIEW_ACCOUNTS: u64 = 100;
+
+async fn into_sqlite(arguments: &Arguments, directory: &Path) -> anyhow::Result<()> {
+    let bare = (
+        "projection into SQLite",
+        "events/s",
+        "batched inserts by hand",
+    );
+    let once = (
+        "exactly once into SQLite",
+        "events/s",
+        "eventsourcing, process application",
+    );
+    let store: Store = account::filled(&directory.join("rows"), arguments.rows).await?;
+    let file = |side: &str, run: usize| directory.join(format!("{side}-{run}.sqlite"));
+    let measure = async |run| {
+        let beside = views::inserts(&store, &file("bare", run)).await?;
+        Ok((views::projection(&store, &file("view", run)).await?, beside))
+    };
+    arguments.row(bare, measure).await?;
+    if let Some(python) = &arguments.python
+        && arguments.wants(once.0)
+    {
+        let events = (arguments.rows / 100).next_multiple_of(100);
+        let mut peer = peers::ProcessApplication::start(python, directory, events)?;
+        let mut beside = Vec::new();
+        for _ in 0..arguments.runs {
+            beside.push(peer.run()?);
         }
-        row.show(
-            "8 keyed workers on handlers of 1 ms",
-            "events/s",
-            "one worker",
-        );
-    }
-    if wants("catch-up of a live projection") {
-        let mut row = Row::default();
-        for _ in 0..runs {
-            row.beside.push(listeners::subscription(&store).await?);
-            row.leftfold.push(views::live(&store).await?);
-        }
-        row.show(
-            "catch-up of a live projection",
-            "events/s",
-            "bare subscription",
-        );
-    }
-    if wants("projection into SQLite") {
-        let mut row = Row::default();
-        for run in 0..runs {
-            let file = |side: &str| directory.path().join(format!("{side}-{run}.sqlite"));
-            row.beside
-                .push(views::inserts(&store, &file("bare")).await?);
-            row.leftfold
-                .push(views::projection(&store, &file("view")).await?);
-        }
-        row.show(
-            "projection into SQLite",
-            "events/s",
-            "batched inserts by hand",
-        );
-    }
-    if wants("append to seen in SQLite, p50") {
-        let mut row = Row::default();
-        for run in 0..runs {
-            let file = directory.path().join(format!("seen-{run}.sqlite"));
-            let (seen, appended) = views::append_to_seen(&file).await?;
-            row.leftfold.push(seen);
-            row.beside.push(appended);
-        }
-        row.show("append to seen in SQLite, p50", "ms", "the append alone");
-    }
-    if wants("process of three steps and a timer") {
-        let mut row = Row::default();
-        for run in 0..runs {
-            let place = directory.path().join(format!("orders-{run}"));
-            let (steps, commands) = orders::run(&place, arguments.processes).await?;
-            row.leftfold.push(steps);
-            row.beside.push(commands);
-        }
-        row.show(
-            "process of three steps and a timer",
-            "steps/s",
-            "commands alone",
-        );
+        let measure = async |run: usize| {
+            let ours = views::projection(&store, &file("once", run)).await?;
+            Ok((ours, beside.get(run).copied().unwrap_or(f64::NAN)))
+        };
+        arguments.row(once, measure).await?;
     }
     store.close().await?;
-    Ok(())
+    let name = ("append to seen in SQLite, p50", "ms", "the append alone");
+    let measure = async |run| views::append_to_seen(&file("seen", run)).await;
+    arguments.row(name, measure).await
+}
+
+async fn over_postgres(arguments: &Arguments) -> anyhow::Result<()> {
+    let listeners = (
+        "one writer beside 20 listeners, PostgreSQL",
+        "events/s",
+        "no listener",
+    );
+    let inline = (
+        "commands, each in an inline view, PostgreSQL",
+        "commands/s",
+        "waiting for the projection's task",
+    );
+    if !arguments.wants(listeners.0) && !arguments.wants(inline.0) {
+        return Ok(());
+    }
+    let server = Server::start();
+    let time = Duration::from_secs_f64(arguments.seconds);
+    let measure = async |_| postgres::listeners(&server, time).await;
+    arguments.row(listeners, measure).await?;
+    let measure = async |_| postgres::inline(&server, time).await;
+    arguments.row(inline, measure).await
 }

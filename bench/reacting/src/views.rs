@@ -19,10 +19,7 @@ use leftfold::{
     },
 };
 
-use crate::{
-    Row,
-    account::{Account, AccountEvent},
-};
+use crate::account::{Account, AccountEvent};
 
 const LONG: Duration = Duration::from_secs(3_600);
 
@@ -132,18 +129,18 @@ pub(crate) async fn append_to_seen(file: &Path) -> anyhow::Result<(f64, f64)> {
     let projection = store.project(Deposits, view).spawn();
     projection.ready().await?;
     let accounts = store.repository::<Account>();
-    let mut row = Row::default();
+    let (mut seen, mut appended) = (Vec::new(), Vec::new());
     for _ in 0..300 {
         let begun = Instant::now();
         let done = accounts.execute("1", |_| AccountEvent::Deposited { cents: 1 });
         let position = done.await?.position.unwrap_or_default();
-        row.beside.push(begun.elapsed().as_secs_f64() * 1_000.0);
+        appended.push(begun.elapsed().as_secs_f64() * 1_000.0);
         projection.wait_for(position, LONG).await?;
-        row.leftfold.push(begun.elapsed().as_secs_f64() * 1_000.0);
+        seen.push(begun.elapsed().as_secs_f64() * 1_000.0);
     }
     projection.stop().await?;
     store.close().await?;
-    Ok((crate::median(&row.leftfold), crate::median(&row.beside)))
+    Ok((crate::median(&seen), crate::median(&appended)))
 }
 
 #[derive(Default)]
@@ -169,4 +166,22 @@ pub(crate) async fn live(store: &Store) -> anyhow::Result<f64> {
     let elapsed = begun.elapsed().as_secs_f64();
     anyhow::ensure!(total.read(|total| total.cents) > 0);
     Ok(head.get() as f64 / elapsed)
+}
+
+/// Executes commands by one caller on a store in memory, each of which waits for the view; commands per second.
+pub(crate) async fn commands(commands: u64, accounts: u64) -> anyhow::Result<f64> {
+    let store = Store::memory();
+    let total = store.live::<Total>();
+    let repository = store.repository::<Account>();
+    let begun = Instant::now();
+    for command in 0..commands {
+        let account = (command % accounts).to_string();
+        let deposit = |_: &Account| AccountEvent::Deposited { cents: 1 };
+        let done = repository.execute(&account, deposit).await?;
+        let position = done.position.unwrap_or_default();
+        total.wait_for(position, LONG).await?;
+    }
+    let elapsed = begun.elapsed().as_secs_f64();
+    anyhow::ensure!(total.read(|total| total.cents.cast_unsigned()) == commands);
+    Ok(commands as f64 / elapsed)
 }

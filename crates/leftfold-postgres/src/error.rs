@@ -8,7 +8,7 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
 use leftfold_model::Position;
-use leftfold_store::{AppendError, ReadError};
+use leftfold_store::{AppendError, ReadError, StatementError};
 use tokio_postgres::error::SqlState;
 
 /// Why a store over PostgreSQL could not be opened.
@@ -127,6 +127,11 @@ pub(crate) enum Failure {
     /// The log ends before a position that was read from it: the server was restored or failed over, and lost events.
     #[error("head of the log went back from {known} to {found}: the server lost events")]
     HeadWentBack { known: Position, found: Position },
+    /// The application's driver executed the statement.
+    #[error(transparent)]
+    Driven(#[from] StatementError),
+    #[error("parameter cannot be encoded: {0}")]
+    Parameter(String),
     #[error("unexpected response from the database: {0}")]
     UnexpectedResponse(String),
     #[error("stored data is damaged")]
@@ -176,18 +181,19 @@ impl Failure {
 
     /// Returns the message of the server if it refused an append for its data, so that repeating it cannot help.
     pub(crate) fn data_error(&self) -> Option<String> {
-        let Self::Statement(error) = self else {
-            return None;
+        let (code, message) = match self {
+            Self::Statement(error) => {
+                let answer = error.as_db_error();
+                let answer = answer.filter(|answer| answer.severity() == "ERROR")?;
+                (answer.code().code(), answer.message())
+            }
+            Self::Driven(error) => (error.code.as_deref()?, error.message.as_str()),
+            _ => return None,
         };
-        let answer = error
-            .as_db_error()
-            .filter(|answer| answer.severity() == "ERROR")?;
         // Data exceptions, violated constraints, exceptions of triggers, and exceeded limits of the program.
         let classes = ["22", "23", "P0", "54"];
-        let refused = classes
-            .iter()
-            .any(|class| answer.code().code().starts_with(class));
-        refused.then(|| answer.message().to_owned())
+        let refused = classes.iter().any(|class| code.starts_with(class));
+        refused.then(|| message.to_owned())
     }
 
     /// Returns whether the same statement may succeed on another connection.

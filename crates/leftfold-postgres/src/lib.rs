@@ -22,6 +22,7 @@ mod read;
 mod schema;
 mod session;
 mod snapshots;
+mod statements;
 mod store;
 mod subscribe;
 #[cfg(feature = "testing")]

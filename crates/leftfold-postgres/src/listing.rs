@@ -10,7 +10,7 @@ use futures_core::stream::BoxStream;
 use futures_util::stream;
 use leftfold_model::{CurrentRevision, Position, Revision, StreamName};
 use leftfold_store::{ListStreams, ReadError, StoreStats, StreamInfo};
-use tokio_postgres::{GenericClient, Row, types::Type};
+use tokio_postgres::{Row, types::Type};
 
 use crate::{
     PostgresOptions,
@@ -20,6 +20,7 @@ use crate::{
     read::with_retry,
     schema::quoted,
     session::Session,
+    statements::{ResultRow, Statements},
     value::{PgTimestamp, number, to_bigint},
 };
 
@@ -97,7 +98,7 @@ fn info(row: &Row) -> Result<StreamInfo, Failure> {
 
 /// Returns the revision of a stream's newest event, erased or not, as the session sees it.
 pub(crate) async fn current(
-    client: &impl GenericClient,
+    statements: &impl Statements,
     options: &PostgresOptions,
     stream: &StreamName,
 ) -> Result<CurrentRevision, Failure> {
@@ -106,8 +107,9 @@ pub(crate) async fn current(
         quoted(options.schema())
     );
     let name = escaped(stream.as_str());
-    let rows = client.query_typed(&sql, &[(&name, Type::TEXT)]).await?;
-    let last = rows.first().map(|row| row.try_get(0)).transpose()?;
+    let rows = statements.rows(&sql, &[(&name, Type::TEXT)]).await?;
+    let last = rows.first().map(|row| row.value(0)).transpose();
+    let last = last.map_err(Failure::UnexpectedResponse)?;
     Ok(CurrentRevision(
         last.map(|last| Revision::new(number(last))),
     ))

@@ -10,7 +10,7 @@ use leftfold_model::{Append, Appended, Position, Read, StreamName};
 use leftfold_store::{
     AppendError, Backend, BackendStore, Capabilities, Delete, Delivery, EventStore, ListStreams,
     ReadBatch, ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
-    StreamState, Subscription,
+    StreamState, Subscription, TransactionAppender,
     consumers::{Claim, ConsumerChange, ConsumerError, Consumers},
 };
 use tokio_postgres::Transaction;
@@ -223,6 +223,11 @@ impl EventStore for PostgresStore {
 
     fn storage(&self) -> Option<Arc<dyn Backend>> {
         self.inner.storage()
+    }
+
+    fn transaction_appender(&self) -> Option<Arc<dyn TransactionAppender>> {
+        let pool = Arc::clone(self.pool());
+        Some(Arc::new(append::PostgresTransactionAppender::new(pool)))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {

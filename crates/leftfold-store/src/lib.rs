@@ -13,6 +13,7 @@ mod clock;
 pub mod conformance;
 pub mod consumers;
 mod contract;
+mod database_transaction;
 #[cfg(feature = "engine")]
 mod embedded;
 mod error;
@@ -29,6 +30,9 @@ pub use contract::{
     Capabilities, DELETED_STREAM_TRUNCATE_BEFORE, Delete, Delivery, EventStore, ListStreams,
     METADATA_EVENT_TYPE, ReadBatch, Scavenge, ScavengeProgress, StoreStats, StreamInfo,
     StreamMetadata, StreamState, StreamStatus, Subscription, TOMBSTONE_EVENT_TYPE,
+};
+pub use database_transaction::{
+    DatabaseRows, DatabaseTransaction, DatabaseValue, LogEnd, StatementError, TransactionAppender,
 };
 #[cfg(feature = "engine")]
 pub use embedded::{EmbeddedBackend, EmbeddedStore};

@@ -1,7 +1,7 @@
 //! A web application: a reading model in SQLite, and a page that shows each change at once.
 //!
 //! In memory: `cargo run -p leftfold --features sqlx-sqlite --example web`, then open <http://127.0.0.1:8080>. In a directory:
-//! add `-- data`.
+//! add `-- data`. Another port: set `PORT`.
 
 use std::{convert::Infallible, env, error::Error, path::Path};
 
@@ -224,7 +224,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         None => (Store::memory(), Path::new(":memory:").to_owned()),
     };
     let (router, projection) = application(&store, &database).await?;
-    let listener = TcpListener::bind("127.0.0.1:8080").await?;
+    let port = env::var("PORT").map_or(Ok(8080), |port| port.parse::<u16>())?;
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("open http://{}", listener.local_addr()?);
     tokio::select! {
         served = axum::serve(listener, router) => served?,
@@ -243,7 +244,9 @@ const PAGE: &str = r#"<!doctype html>
   table { width: 100%; border-collapse: collapse; }
   td, th { text-align: left; padding: .4rem; border-bottom: 1px solid #ddd; }
   td:last-child, th:last-child { text-align: right; }
-  output { color: #a00; }
+  form { display: flex; flex-wrap: wrap; gap: .4rem; margin-bottom: 1rem; }
+  input { flex: 1; min-width: 0; }
+  output { color: #a00; flex-basis: 100%; }
 </style>
 <h1>Bank</h1>
 <form>

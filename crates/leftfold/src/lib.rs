@@ -176,8 +176,6 @@ pub use outgoing::{CloudEvent, Deliver, Outgoing, Transport};
 #[cfg(feature = "webhook")]
 pub use outgoing::{InvalidWebhook, Webhook};
 pub use process::{CommandHandler, Process, ProcessListener, Reaction, Seen, Sent};
-#[cfg(feature = "sqlx-postgres")]
-pub use project::PostgresView;
 #[cfg(feature = "sqlx-sqlite")]
 pub use project::SqliteView;
 pub use project::{
@@ -186,6 +184,8 @@ pub use project::{
     ProjectionId, ProjectionState, ProjectionStatus, VersionStatus, View, ViewChanges,
     ViewCheckpoint, ViewError,
 };
+#[cfg(feature = "sqlx-postgres")]
+pub use project::{InlineError, PostgresView};
 #[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
 pub use project::{SqlDatabase, SqlTransaction, SqlView};
 pub use redb;

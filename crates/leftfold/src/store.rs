@@ -11,6 +11,8 @@ use leftfold_store::{
     TenantName, TenantStore,
 };
 
+#[cfg(feature = "sqlx-postgres")]
+use crate::project::InlineStore;
 use crate::{
     Aggregate, Committed, Decision, Event, EventReader, ExecuteError, Follow, IntoDecision,
     KeyStore, Listener, Live, LiveProjection, ModelRef, Models, Participants, Project, Projection,
@@ -33,6 +35,9 @@ pub struct Store {
     tenants: Vec<Arc<TenantStore>>,
     /// What seals and opens personal fields; `inner` is then within it.
     erasure: Option<Arc<Erasure>>,
+    /// The projections that appends through this store write; `base` is then that.
+    #[cfg(feature = "sqlx-postgres")]
+    inline: Option<InlineStore>,
 }
 
 impl fmt::Debug for Store {
@@ -274,7 +279,7 @@ impl Store {
         self.with_shared_keys(Arc::new(keys))
     }
 
-    fn with_shared_keys(self, keys: Arc<dyn KeyStore>) -> Self {
+    pub(crate) fn with_shared_keys(self, keys: Arc<dyn KeyStore>) -> Self {
         let erasure = Arc::new(Erasure::new(keys, Arc::clone(&self.tenant)));
         let unsealed: Arc<dyn EventStore> = match self.tenants.last() {
             Some(tenant) => Arc::clone(tenant) as _,
@@ -289,6 +294,36 @@ impl Store {
             erasure: Some(erasure),
             ..self
         }
+    }
+
+    /// Returns this store with appends that write projections.
+    #[cfg(feature = "sqlx-postgres")]
+    pub(crate) fn with_inline(&self, inline: InlineStore) -> Self {
+        let store: Arc<dyn EventStore> = Arc::new(inline.clone());
+        Self {
+            base: Arc::clone(&store),
+            inner: store,
+            inline: Some(inline),
+            ..self.clone()
+        }
+    }
+
+    /// Returns what writes projections with the appends through this store.
+    #[cfg(feature = "sqlx-postgres")]
+    pub(crate) fn inline(&self) -> Option<&InlineStore> {
+        self.inline.as_ref()
+    }
+
+    /// Returns the store below tenants and sealing.
+    #[cfg(feature = "sqlx-postgres")]
+    pub(crate) fn unsealed(&self) -> &Arc<dyn EventStore> {
+        &self.base
+    }
+
+    /// Returns whether this is the store of a tenant.
+    #[cfg(feature = "sqlx-postgres")]
+    pub(crate) fn has_tenant(&self) -> bool {
+        !self.tenants.is_empty()
     }
 
     pub(crate) fn erasure(&self) -> Option<&Arc<Erasure>> {
@@ -345,6 +380,8 @@ impl From<Arc<dyn EventStore>> for Store {
             tenant: Arc::default(),
             tenants: Vec::new(),
             erasure: None,
+            #[cfg(feature = "sqlx-postgres")]
+            inline: None,
         }
     }
 }

@@ -65,7 +65,7 @@ const TABLES: &[Layers] = &[
             &["retention"],          // the lifecycle of streams, over any backend
             &["backend", "tenant"],  // what a kind of storage implements; the store of one tenant
             &["contract"],           // what callers use
-            &["consumers", "snapshot_file"],
+            &["consumers", "database_transaction", "snapshot_file"],
             &["snapshots"],
             &["error", "clock"],
         ],
@@ -99,7 +99,7 @@ const TABLES: &[Layers] = &[
             &["read"],
             &["schema", "pool"],
             &["session"],
-            &["options", "tls"],
+            &["options", "statements", "tls"],
             &["error", "name", "value"],
         ],
     },

@@ -58,6 +58,14 @@ pub(crate) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
+    /// The parameters of a call for no append.
+    pub(crate) fn none(durable: bool) -> Self {
+        Self {
+            durable,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn of(
         group: &'a Group,
         cache: &RevisionCache,

@@ -5,11 +5,13 @@
 //! **Reading order:** `writer`, `group`, `columns`, `response`, then `schema/sql/0002_append.sql`.
 
 mod columns;
+mod driven;
 mod group;
 mod response;
 mod revision_cache;
 mod transaction;
 mod writer;
 
+pub(crate) use driven::PostgresTransactionAppender;
 pub(crate) use transaction::append_in;
 pub(crate) use writer::{Pending, Writer};

@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 
 use leftfold_model::{Append, Appended, Conflict, CurrentRevision, EventId, Position, Revision};
-use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
 use uuid::Uuid;
 
-use crate::{error::Failure, name::unescaped, value::number};
+use crate::{error::Failure, name::unescaped, statements::ResultRow, value::number};
 
 /// The place of an event that was stored before the append.
 struct StoredEvent {
@@ -29,21 +29,21 @@ struct Response {
 }
 
 /// Returns the head of the log before the group.
-pub(crate) fn head_before(row: &Row) -> Result<Position, Failure> {
-    Ok(Position::new(number(row.try_get(0)?)))
+pub(crate) fn head_before(row: &impl ResultRow) -> Result<Position, Failure> {
+    Ok(Position::new(number(column(row, 0)?)))
 }
 
 /// Returns the outcome of each append, in their order.
 pub(crate) fn outcomes(
-    row: &Row,
+    row: &impl ResultRow,
     appends: &[Append],
 ) -> Result<Vec<Result<Appended, Conflict>>, Failure> {
     let response = Response {
-        firsts: row.try_get(1)?,
-        revisions: row.try_get(2)?,
-        refusals: row.try_get(3)?,
-        places: row.try_get(4)?,
-        details: row.try_get(5)?,
+        firsts: column(row, 1)?,
+        revisions: column(row, 2)?,
+        refusals: column(row, 3)?,
+        places: column(row, 4)?,
+        details: column(row, 5)?,
         stored: escaped(row)?,
     };
     let mut write = 0;
@@ -59,13 +59,17 @@ pub(crate) fn outcomes(
     Ok(outcomes)
 }
 
-fn escaped(row: &Row) -> Result<HashMap<EventId, StoredEvent>, Failure> {
-    let Some(ids) = row.try_get::<_, Option<Vec<Uuid>>>(6)? else {
+fn column<'a, T: FromSql<'a>>(row: &'a impl ResultRow, index: usize) -> Result<T, Failure> {
+    row.value(index).map_err(Failure::UnexpectedResponse)
+}
+
+fn escaped(row: &impl ResultRow) -> Result<HashMap<EventId, StoredEvent>, Failure> {
+    let Some(ids) = column::<Option<Vec<Uuid>>>(row, 6)? else {
         return Ok(HashMap::new());
     };
-    let positions: Vec<i64> = row.try_get(7)?;
-    let streams: Vec<&str> = row.try_get(8)?;
-    let revisions: Vec<i64> = row.try_get(9)?;
+    let positions: Vec<i64> = column(row, 7)?;
+    let streams: Vec<&str> = column(row, 8)?;
+    let revisions: Vec<i64> = column(row, 9)?;
     let places = positions.into_iter().zip(streams).zip(revisions);
     let entries = ids
         .into_iter()

@@ -1,6 +1,7 @@
 //! Appending as a part of an application's transaction.
 //!
-//! **Owns:** [`append_in`]. **Does not know:** what else the transaction does; the rules of stream lifecycles.
+//! **Owns:** [`append_in`], and where the log ends as a transaction sees it. **Does not know:** what else the transaction does;
+//! the rules of stream lifecycles.
 //! **Invariants:** nothing is committed here. All queries run in the same transaction, which sees its own writes. The server
 //! ends a transaction that holds the lock of appends and stays idle.
 
@@ -8,10 +9,10 @@ use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
 use leftfold_model::{
-    Append, Appended, CurrentRevision, Direction, Query, RecordedEvent, Scope, StreamName,
+    Append, Appended, CurrentRevision, Direction, Position, Query, RecordedEvent, Scope, StreamName,
 };
-use leftfold_store::{AppendError, AppendTransaction, ReadError, append_in_transaction};
-use tokio_postgres::{Transaction, types::Type};
+use leftfold_store::{AppendError, AppendTransaction, LogEnd, ReadError, append_in_transaction};
+use tokio_postgres::types::Type;
 
 use super::{
     columns::{Columns, call},
@@ -25,29 +26,66 @@ use crate::{
     listing,
     read::{Bounds, PageRequest, Select, events},
     schema::quoted,
+    statements::{ResultRow, Statements},
     subscribe,
+    value::{PgTimestamp, number},
 };
 
-/// Decides and writes one append as a part of `transaction`, under the rules of stream lifecycles.
+/// Decides and writes one append as a part of a transaction, under the rules of stream lifecycles.
 pub(crate) async fn append_in(
-    transaction: &Transaction<'_>,
+    statements: &impl Statements,
     append: Append,
     options: &PostgresOptions,
 ) -> Result<Appended, AppendError> {
-    let appender = TransactionAppender {
-        transaction,
+    let appender = TransactionAppends {
+        statements,
         options,
     };
     append_in_transaction(&appender, append).await
 }
 
+/// Returns where the log and some streams end. With `lock` no other session appends before the end of the transaction.
+pub(crate) async fn log_end(
+    statements: &impl Statements,
+    streams: &[StreamName],
+    lock: bool,
+    options: &PostgresOptions,
+) -> Result<LogEnd, Failure> {
+    if lock {
+        // A call for no append takes the lock and decides nothing.
+        let columns = Columns::none(!options.allow_lost_commits);
+        let call = call(&quoted(options.schema()));
+        bounded(options, statements.rows(&call, &columns.params())).await?;
+    }
+    let end = format!(
+        "select coalesce(max(e.position), 0), clock_timestamp() from {}.events e",
+        quoted(options.schema())
+    );
+    let rows = bounded(options, statements.rows(&end, &[])).await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Failure::UnexpectedResponse("no row".to_owned()))?;
+    let head = row.value(0).map_err(Failure::UnexpectedResponse)?;
+    let time = row.value::<PgTimestamp>(1);
+    let mut revisions = Vec::with_capacity(streams.len());
+    for stream in streams {
+        let current = listing::current(statements, options, stream);
+        revisions.push(bounded(options, current).await?);
+    }
+    Ok(LogEnd {
+        head: Position::new(number(head)),
+        time: time.map_err(Failure::UnexpectedResponse)?.0,
+        revisions,
+    })
+}
+
 /// An application's transaction, and the options of the store it appends to.
-struct TransactionAppender<'a> {
-    transaction: &'a Transaction<'a>,
+struct TransactionAppends<'a, S> {
+    statements: &'a S,
     options: &'a PostgresOptions,
 }
 
-impl AppendTransaction for TransactionAppender<'_> {
+impl<S: Statements> AppendTransaction for TransactionAppends<'_, S> {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
             let error = |failure: Failure| match failure {
@@ -60,7 +98,7 @@ impl AppendTransaction for TransactionAppender<'_> {
                 },
             };
             let group = Group::of(append);
-            let outcome = bounded(self.options, write(self.transaction, &group, self.options));
+            let outcome = bounded(self.options, write(self.statements, &group, self.options));
             Ok(outcome.await.map_err(error)??)
         })
     }
@@ -77,14 +115,14 @@ impl AppendTransaction for TransactionAppender<'_> {
 
     fn current(&self, stream: StreamName) -> BoxFuture<'_, Result<CurrentRevision, ReadError>> {
         Box::pin(async move {
-            let current = listing::current(self.transaction, self.options, &stream);
+            let current = listing::current(self.statements, self.options, &stream);
             let current = bounded(self.options, current).await;
             current.map_err(Failure::into_read_error)
         })
     }
 }
 
-impl TransactionAppender<'_> {
+impl<S: Statements> TransactionAppends<'_, S> {
     async fn newest(&self, stream: StreamName) -> Result<Option<RecordedEvent>, Failure> {
         let request = PageRequest {
             scope: Scope::Stream(stream),
@@ -98,7 +136,7 @@ impl TransactionAppender<'_> {
         let select = Select::of(&quoted(self.options.schema()), &request);
         let rows = bounded(self.options, async {
             let params = select.params();
-            Ok(self.transaction.query_typed(&select.sql, &params).await?)
+            self.statements.rows(&select.sql, &params).await
         });
         Ok(events(&rows.await?)?.pop())
     }
@@ -115,7 +153,7 @@ async fn bounded<T>(
 }
 
 async fn write(
-    transaction: &Transaction<'_>,
+    statements: &impl Statements,
     group: &Group,
     options: &PostgresOptions,
 ) -> Result<Result<Appended, leftfold_model::Conflict>, Failure> {
@@ -130,8 +168,8 @@ async fn write(
     let limit = options.idle_timeout.as_millis().to_string();
     let limits = "select set_config('idle_in_transaction_session_timeout', $1, true)";
     let (limited, response) = futures_util::future::join(
-        transaction.query_typed(limits, &[(&limit, Type::TEXT)]),
-        transaction.query_typed(&call, &params),
+        statements.rows(limits, &[(&limit, Type::TEXT)]),
+        statements.rows(&call, &params),
     )
     .await;
     limited?;
@@ -142,9 +180,7 @@ async fn write(
     let outcome = outcomes(row, group.appends())?.pop();
     let outcome = outcome.ok_or_else(|| Failure::UnexpectedResponse("no outcome".to_owned()))?;
     if outcome.as_ref().is_ok_and(|appended| !appended.repeated) {
-        transaction
-            .query_typed(&subscribe::notify(options), &[])
-            .await?;
+        statements.rows(&subscribe::notify(options), &[]).await?;
     }
     Ok(outcome)
 }

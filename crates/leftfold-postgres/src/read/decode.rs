@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     name::unescaped,
+    statements::ResultRow,
     value::{PgTimestamp, number},
 };
 
@@ -38,7 +39,10 @@ pub(crate) struct NameInterner {
 }
 
 /// Decodes a row.
-pub(crate) fn event(row: &Row, names: &mut NameInterner) -> Result<RecordedEvent, CorruptRow> {
+pub(crate) fn event(
+    row: &impl ResultRow,
+    names: &mut NameInterner,
+) -> Result<RecordedEvent, CorruptRow> {
     let position = position(row)?;
     decode(row, position, names).map_err(|reason| CorruptRow { position, reason })
 }
@@ -65,21 +69,29 @@ pub(crate) fn tags(
     tags_of(row, index, names).map_err(|reason| CorruptRow { position, reason })
 }
 
-fn position(row: &Row) -> Result<i64, CorruptRow> {
-    row.try_get(0).map_err(|error| CorruptRow {
+fn position(row: &impl ResultRow) -> Result<i64, CorruptRow> {
+    row.value(0).map_err(|reason| CorruptRow {
         position: 0,
-        reason: error.to_string(),
+        reason,
     })
 }
 
-fn tags_of(row: &Row, index: usize, names: &mut NameInterner) -> Result<Vec<Tag>, String> {
+fn tags_of(
+    row: &impl ResultRow,
+    index: usize,
+    names: &mut NameInterner,
+) -> Result<Vec<Tag>, String> {
     let texts = column::<Option<Vec<&str>>>(row, index)?.unwrap_or_default();
     let tag = |text| intern(&mut names.tags, text, |name| Tag::new(name));
     texts.into_iter().map(tag).collect()
 }
 
 /// Decodes what an event keeps when it is erased.
-fn erased(row: &Row, position: i64, names: &mut NameInterner) -> Result<ErasedEvent, String> {
+fn erased(
+    row: &impl ResultRow,
+    position: i64,
+    names: &mut NameInterner,
+) -> Result<ErasedEvent, String> {
     Ok(ErasedEvent {
         position: Position::new(number(position)),
         stream: intern(&mut names.streams, column(row, 5)?, |name| {
@@ -94,7 +106,11 @@ fn erased(row: &Row, position: i64, names: &mut NameInterner) -> Result<ErasedEv
     })
 }
 
-fn decode(row: &Row, position: i64, names: &mut NameInterner) -> Result<RecordedEvent, String> {
+fn decode(
+    row: &impl ResultRow,
+    position: i64,
+    names: &mut NameInterner,
+) -> Result<RecordedEvent, String> {
     let code: i16 = column(row, 4)?;
     let content_type = u8::try_from(code).ok().and_then(ContentType::from_code);
     let tags = tags_of(row, 9, names)?;
@@ -114,10 +130,10 @@ fn decode(row: &Row, position: i64, names: &mut NameInterner) -> Result<Recorded
 }
 
 fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
-    row: &'a Row,
+    row: &'a impl ResultRow,
     index: usize,
 ) -> Result<T, String> {
-    row.try_get(index).map_err(|error| error.to_string())
+    row.value(index)
 }
 
 fn intern<T: Clone>(

@@ -12,7 +12,7 @@ use futures_util::TryStreamExt;
 use leftfold_model::{EventId, Position, RecordedEvent};
 use leftfold_store::ReadError;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::{
@@ -25,6 +25,7 @@ use crate::{
     pool::Pool,
     schema::quoted,
     session::Session,
+    statements::ResultRow,
     value::{number, to_bigint},
 };
 
@@ -149,7 +150,7 @@ pub(crate) async fn newest(
 }
 
 /// Decodes rows into events.
-pub(crate) fn events(rows: &[Row]) -> Result<Vec<RecordedEvent>, Failure> {
+pub(crate) fn events(rows: &[impl ResultRow]) -> Result<Vec<RecordedEvent>, Failure> {
     let mut names = NameInterner::default();
     let event =
         |row| decode::event(row, &mut names).map_err(|corrupt| Failure::Corrupt(Arc::new(corrupt)));

@@ -24,7 +24,7 @@ pub use self::{
     stream_state::{Delete, Scavenge, ScavengeProgress, StreamState, StreamStatus},
 };
 use crate::{
-    AppendError, Backend, ReadError, SnapshotStore,
+    AppendError, Backend, ReadError, SnapshotStore, TransactionAppender,
     consumers::{Consumers, UnsupportedConsumers},
 };
 
@@ -184,6 +184,12 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     ///
     /// What is appended through it heeds no metadata, and this value may remember the state of streams from before.
     fn storage(&self) -> Option<Arc<dyn Backend>> {
+        None
+    }
+
+    /// Returns what appends in transactions of the store's database that the application drives; `None` if the store is in no
+    /// such database.
+    fn transaction_appender(&self) -> Option<Arc<dyn TransactionAppender>> {
         None
     }
 

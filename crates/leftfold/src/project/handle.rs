@@ -68,6 +68,10 @@ pub(super) struct Progress {
     pub(super) position: watch::Sender<Position>,
     pub(super) stopping: watch::Sender<bool>,
     pub(super) retry: Notify,
+    /// Notified when the checkpoint was found to have moved backwards.
+    pub(super) moved: Notify,
+    /// Everything up to here is in the view, written with the appends themselves; 0 unless the projection is inline.
+    inline: AtomicU64,
     projected: AtomicU64,
     retries: AtomicU64,
     parked: AtomicU64,
@@ -82,6 +86,8 @@ impl Progress {
             position: watch::Sender::new(Position::START),
             stopping: watch::Sender::new(false),
             retry: Notify::new(),
+            moved: Notify::new(),
+            inline: AtomicU64::new(0),
             projected: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             parked: AtomicU64::new(0),
@@ -113,6 +119,44 @@ impl Progress {
             *reached = position;
             moved
         });
+    }
+
+    /// Returns the position up to which appends wrote the view.
+    pub(super) fn inline(&self) -> Position {
+        Position::new(self.inline.load(Ordering::Acquire))
+    }
+
+    /// Everything up to `position` is in the view, which an append wrote.
+    #[cfg(feature = "sqlx-postgres")]
+    pub(super) fn reached_inline(&self, position: Position) {
+        self.inline.fetch_max(position.get(), Ordering::AcqRel);
+        self.position.send_if_modified(|reached| {
+            let moved = *reached < position;
+            *reached = position.max(*reached);
+            moved
+        });
+    }
+
+    /// Waits until everything up to `position` is in the view; `false` if the projection ended before.
+    #[cfg(feature = "sqlx-postgres")]
+    pub(super) async fn caught_up(&self, position: Position) -> bool {
+        let mut positions = self.position.subscribe();
+        let mut states = self.state.subscribe();
+        let ended = |state: &ProjectionState| {
+            matches!(state, ProjectionState::Stopped | ProjectionState::Failed(_))
+        };
+        tokio::select! {
+            biased;
+            _ = positions.wait_for(|reached| *reached >= position) => true,
+            _ = states.wait_for(ended) => false,
+        }
+    }
+
+    /// The checkpoint moved backwards: what is in the view has to be read from it.
+    #[cfg(feature = "sqlx-postgres")]
+    pub(super) fn moved_back(&self) {
+        self.inline.store(0, Ordering::Release);
+        self.moved.notify_one();
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -184,6 +184,7 @@ impl<P: Projection> Runner<P> {
             tokio::select! {
                 biased;
                 () = &mut stopped => return Ok(()),
+                () = progress.moved.notified() => return Err(Interrupted::Moved),
                 () = progress.retry.notified() => self.retry_parked().await?,
                 delivery = deliveries.next(), if !is_full => match delivery {
                     None => return Err(ProjectionError::Closed.into()),
@@ -234,11 +235,15 @@ impl<P: Projection> Runner<P> {
         Ok(())
     }
 
-    /// Begins a transaction; `None` if other processes already wrote everything up to `last`.
+    /// Begins a transaction; `None` if other processes, or appends of this one, already wrote everything up to `last`.
     async fn begin(
         &mut self,
         last: Position,
     ) -> Result<Option<(Transaction<P>, ViewCheckpoint)>, Interrupted> {
+        if last <= self.progress.inline() {
+            self.checkpoint = self.checkpoint.max(last);
+            return Ok(None);
+        }
         loop {
             let (transaction, checkpoint) = self.view.begin(Self::ID).await?;
             let refused = match checkpoint.superseded_by {
@@ -419,7 +424,7 @@ impl<P: Projection> Runner<P> {
 
     /// Publishes the position and the state, and reports how far the version has caught up.
     fn publish(&mut self, reached: Position) {
-        let reached = reached.max(self.checkpoint);
+        let reached = reached.max(self.checkpoint).max(self.progress.inline());
         self.progress.parked(self.parked.events());
         self.progress.reached(reached);
         let caught_up = self.caught_up;

@@ -40,6 +40,8 @@ pub(super) struct Settings {
     pub(super) backoff: Backoff,
     pub(super) timeout: Duration,
     pub(super) batch: usize,
+    #[cfg(feature = "sqlx-postgres")]
+    pub(super) inline_budget: Duration,
     pub(super) park: bool,
     pub(super) stop_at_parked_keys: usize,
     pub(super) pause_at_parked_events: usize,
@@ -61,6 +63,8 @@ impl<P: Projection> Project<P> {
             backoff: Backoff::default(),
             timeout: Duration::from_secs(30),
             batch: 512,
+            #[cfg(feature = "sqlx-postgres")]
+            inline_budget: Duration::from_secs(2),
             park: false,
             stop_at_parked_keys: 100,
             pause_at_parked_events: 100_000,
@@ -116,6 +120,14 @@ impl<P: Projection> Project<P> {
     /// Writes up to so many events in one transaction where that many are there; 512 unless said, 1 to 10,000.
     pub fn batch(mut self, events: usize) -> Self {
         self.settings.batch = events.clamp(1, 10_000);
+        self
+    }
+
+    /// Refuses an append that takes longer than this with its views, if the projection is inline. Default: 2 seconds, at least
+    /// 10 ms. Meanwhile all other appends that write the view wait.
+    #[cfg(feature = "sqlx-postgres")]
+    pub fn inline_budget(mut self, budget: Duration) -> Self {
+        self.settings.inline_budget = budget.max(Duration::from_millis(10));
         self
     }
 

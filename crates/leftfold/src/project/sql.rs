@@ -92,6 +92,27 @@ impl<D: SqlDatabase> DerefMut for SqlTransaction<D> {
 }
 
 impl<D: SqlDatabase> SqlTransaction<D> {
+    /// Goes on with what [`Self::suspended`] returned, in the same transaction of the database.
+    #[cfg(feature = "sqlx-postgres")]
+    pub(super) fn resumed(
+        of: ProjectionId,
+        transaction: Transaction<'static, D>,
+        tables: BTreeSet<String>,
+    ) -> Self {
+        Self {
+            of,
+            transaction,
+            tables,
+            named: false,
+        }
+    }
+
+    /// Gives the transaction of the database to another projection, and returns the tables that were named.
+    #[cfg(feature = "sqlx-postgres")]
+    pub(super) fn suspended(self) -> (Transaction<'static, D>, BTreeSet<String>) {
+        (self.transaction, self.tables)
+    }
+
     /// Puts the names of this version's tables into a statement: `{nights}` becomes `nights_v2`. A name is of lower case
     /// letters, digits and `_`, and begins with a letter. Other braces stay. Values belong into parameters.
     pub fn sql(&mut self, statement: &'static str) -> AssertSqlSafe<String> {
@@ -149,109 +170,7 @@ impl<D: SqlDatabase> SqlView<D> {
         &self,
         of: ProjectionId,
     ) -> Result<(SqlTransaction<D>, ViewCheckpoint), sqlx::Error> {
-        let mut transaction = D::begin(&self.pool).await?;
-        let noted = D::execute(
-            &mut transaction,
-            "insert into leftfold_projections (name, version, position, event, active, caught_up, tables) \
-             values ($1, $2, 0, '', 0, 0, '') on conflict do nothing"
-                .to_owned(),
-            id(of),
-        );
-        let is_new = noted.await? == 1;
-        let lock = format!(
-            "select position, event, caught_up, tables from leftfold_projections where name = $1 and version = $2{}",
-            D::LOCK_ROW
-        );
-        let own = D::rows(&mut transaction, lock, id(of), "itit").await?;
-        let (mut position, mut event, mut caught_up, mut tables) = (0, None, 0, BTreeSet::new());
-        if let Some([Int(at), Text(last), Int(caught), Text(named)]) =
-            own.first().map(Vec::as_slice)
-        {
-            (position, caught_up, tables) = (*at, *caught, split(named));
-            event = last.parse().ok();
-        }
-        let active = "select version from leftfold_projections where name = $1 and active = 1";
-        let name = vec![Text(of.name.to_owned())];
-        let active = D::rows(&mut transaction, active.to_owned(), name, "i").await?;
-        let newer = active.iter().find_map(|row| match row.as_slice() {
-            [Int(version)] => u32::try_from(*version).ok().filter(|v| *v > of.version),
-            _ => None,
-        });
-        let count = "select count(*) from leftfold_parked_events where name = $1 and version = $2";
-        let count = D::rows(&mut transaction, count.to_owned(), id(of), "i").await?;
-        let parked = match count.first().map(Vec::as_slice) {
-            Some([Int(count)]) => u64::try_from(*count).unwrap_or(0),
-            _ => 0,
-        };
-        if is_new && active.is_empty() {
-            let first =
-                "update leftfold_projections set active = 1 where name = $1 and version = $2";
-            D::execute(&mut transaction, first.to_owned(), id(of)).await?;
-        }
-        let checkpoint = ViewCheckpoint {
-            position: position_of(position),
-            event,
-            is_new,
-            caught_up: caught_up == 1,
-            parked,
-            superseded_by: newer,
-        };
-        let transaction = SqlTransaction {
-            of,
-            transaction,
-            tables,
-            named: false,
-        };
-        Ok((transaction, checkpoint))
-    }
-
-    async fn committed(
-        &self,
-        written: SqlTransaction<D>,
-        changes: ViewChanges,
-    ) -> Result<(), sqlx::Error> {
-        let SqlTransaction {
-            of,
-            mut transaction,
-            tables,
-            named,
-        } = written;
-        for position in &changes.unpark {
-            let mut args = id(of);
-            args.push(int(position.get()));
-            let remove = "delete from leftfold_parked_events where name = $1 and version = $2 and position = $3";
-            D::execute(&mut transaction, remove.to_owned(), args).await?;
-        }
-        for event in changes.park {
-            park(&mut transaction, of, event).await?;
-        }
-        let mut args = id(of);
-        args.push(int(changes.position.get()));
-        args.push(Text(joined(&tables)));
-        let event = changes.event.map(|event| event.to_string());
-        args.push(Text(event.unwrap_or_default()));
-        let move_to = "update leftfold_projections set position = $3, tables = $4, event = $5 \
-                       where name = $1 and version = $2";
-        D::execute(&mut transaction, move_to.to_owned(), args).await?;
-        let rows = D::rows(
-            &mut transaction,
-            "select active from leftfold_projections where name = $1 and version = $2".to_owned(),
-            id(of),
-            "i",
-        );
-        let is_active = rows.await?.first() == Some(&vec![Int(1)]);
-        if changes.activate {
-            activate(&mut transaction, of).await?;
-        }
-        if changes.activate || is_active && named {
-            for table in &tables {
-                let drop = format!("drop view if exists {table}");
-                D::execute(&mut transaction, drop, Vec::new()).await?;
-                let make = format!("create view {table} as select * from {}", of.table(table));
-                D::execute(&mut transaction, make, Vec::new()).await?;
-            }
-        }
-        transaction.commit().await
+        begun_in(D::begin(&self.pool).await?, of).await
     }
 
     async fn parked_events(
@@ -342,6 +261,113 @@ impl<D: SqlDatabase> SqlView<D> {
     }
 }
 
+/// Begins to write a version in a transaction that is under way: notes the version if it is not known yet, and locks its row.
+pub(super) async fn begun_in<D: SqlDatabase>(
+    mut transaction: Transaction<'static, D>,
+    of: ProjectionId,
+) -> Result<(SqlTransaction<D>, ViewCheckpoint), sqlx::Error> {
+    let noted = D::execute(
+        &mut transaction,
+        "insert into leftfold_projections (name, version, position, event, active, caught_up, tables) \
+         values ($1, $2, 0, '', 0, 0, '') on conflict do nothing"
+            .to_owned(),
+        id(of),
+    );
+    let is_new = noted.await? == 1;
+    let lock = format!(
+        "select position, event, caught_up, tables from leftfold_projections where name = $1 and version = $2{}",
+        D::LOCK_ROW
+    );
+    let own = D::rows(&mut transaction, lock, id(of), "itit").await?;
+    let (mut position, mut event, mut caught_up, mut tables) = (0, None, 0, BTreeSet::new());
+    if let Some([Int(at), Text(last), Int(caught), Text(named)]) = own.first().map(Vec::as_slice) {
+        (position, caught_up, tables) = (*at, *caught, split(named));
+        event = last.parse().ok();
+    }
+    let active = "select version from leftfold_projections where name = $1 and active = 1";
+    let name = vec![Text(of.name.to_owned())];
+    let active = D::rows(&mut transaction, active.to_owned(), name, "i").await?;
+    let newer = active.iter().find_map(|row| match row.as_slice() {
+        [Int(version)] => u32::try_from(*version).ok().filter(|v| *v > of.version),
+        _ => None,
+    });
+    let count = "select count(*) from leftfold_parked_events where name = $1 and version = $2";
+    let count = D::rows(&mut transaction, count.to_owned(), id(of), "i").await?;
+    let parked = match count.first().map(Vec::as_slice) {
+        Some([Int(count)]) => u64::try_from(*count).unwrap_or(0),
+        _ => 0,
+    };
+    if is_new && active.is_empty() {
+        let first = "update leftfold_projections set active = 1 where name = $1 and version = $2";
+        D::execute(&mut transaction, first.to_owned(), id(of)).await?;
+    }
+    let checkpoint = ViewCheckpoint {
+        position: position_of(position),
+        event,
+        is_new,
+        caught_up: caught_up == 1,
+        parked,
+        superseded_by: newer,
+    };
+    let transaction = SqlTransaction {
+        of,
+        transaction,
+        tables,
+        named: false,
+    };
+    Ok((transaction, checkpoint))
+}
+
+/// Writes the changes that belong to what a projection wrote, and gives the transaction back, which is not committed.
+pub(super) async fn written<D: SqlDatabase>(
+    written: SqlTransaction<D>,
+    changes: ViewChanges,
+) -> Result<Transaction<'static, D>, sqlx::Error> {
+    let SqlTransaction {
+        of,
+        mut transaction,
+        tables,
+        named,
+    } = written;
+    for position in &changes.unpark {
+        let mut args = id(of);
+        args.push(int(position.get()));
+        let remove =
+            "delete from leftfold_parked_events where name = $1 and version = $2 and position = $3";
+        D::execute(&mut transaction, remove.to_owned(), args).await?;
+    }
+    for event in changes.park {
+        park(&mut transaction, of, event).await?;
+    }
+    let mut args = id(of);
+    args.push(int(changes.position.get()));
+    args.push(Text(joined(&tables)));
+    let event = changes.event.map(|event| event.to_string());
+    args.push(Text(event.unwrap_or_default()));
+    let move_to = "update leftfold_projections set position = $3, tables = $4, event = $5 \
+                   where name = $1 and version = $2";
+    D::execute(&mut transaction, move_to.to_owned(), args).await?;
+    let rows = D::rows(
+        &mut transaction,
+        "select active from leftfold_projections where name = $1 and version = $2".to_owned(),
+        id(of),
+        "i",
+    );
+    let is_active = rows.await?.first() == Some(&vec![Int(1)]);
+    if changes.activate {
+        activate(&mut transaction, of).await?;
+    }
+    if changes.activate || is_active && named {
+        for table in &tables {
+            let drop = format!("drop view if exists {table}");
+            D::execute(&mut transaction, drop, Vec::new()).await?;
+            let make = format!("create view {table} as select * from {}", of.table(table));
+            D::execute(&mut transaction, make, Vec::new()).await?;
+        }
+    }
+    Ok(transaction)
+}
+
 /// Parks an event, or replaces what is known of a parked one.
 async fn park<D: SqlDatabase>(
     transaction: &mut Transaction<'static, D>,
@@ -398,8 +424,10 @@ impl<D: SqlDatabase> View for SqlView<D> {
         transaction: SqlTransaction<D>,
         changes: ViewChanges,
     ) -> Result<(), ViewError> {
-        let committed = self.committed(transaction, changes).await;
-        committed.map_err(|error| ViewError::new(of.name, error))
+        let committed = async { written(transaction, changes).await?.commit().await };
+        committed
+            .await
+            .map_err(|error| ViewError::new(of.name, error))
     }
 
     async fn roll_back(&self, transaction: SqlTransaction<D>) {

@@ -1,9 +1,66 @@
-//! A table that changes in the transaction of an append: the chapter on projections.
+//! A projection, and a table by hand, that change in the transaction of an append: the chapter on projections.
 
-use leftfold::{Repository, Store};
+use leftfold::{
+    HandlerError, PostgresView, Projection, Recorded, Repository, SqlTransaction, Store,
+    sqlx::{self, PgPool, Postgres},
+};
 use leftfold_postgres::{PostgresStore, testing::Server};
 
-use crate::account::BankAccount;
+use crate::account::{AccountEvent, BankAccount};
+
+struct Balances;
+
+impl Projection for Balances {
+    type Event = AccountEvent;
+    type View = PostgresView;
+    const NAME: &'static str = "balances";
+    const VERSION: u32 = 1;
+
+    async fn set_up(&self, tx: &mut SqlTransaction<Postgres>) -> Result<(), HandlerError> {
+        let table = tx.sql("create table {balances} (account text primary key, cents bigint)");
+        sqlx::query(table).execute(&mut **tx).await?;
+        Ok(())
+    }
+
+    async fn project(
+        &self,
+        tx: &mut SqlTransaction<Postgres>,
+        event: &Recorded<AccountEvent>,
+    ) -> Result<(), HandlerError> {
+        let cents = match event.event {
+            AccountEvent::Deposited { cents } => i64::try_from(cents)?,
+            AccountEvent::Withdrawn { cents } => -i64::try_from(cents)?,
+        };
+        let add = tx.sql(
+            "insert into {balances} as b values ($1, $2)
+             on conflict (account) do update set cents = b.cents + excluded.cents",
+        );
+        let add = sqlx::query(add).bind(event.aggregate_id()).bind(cents);
+        add.execute(&mut **tx).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_inline_projection_has_an_event_when_its_command_is_done()
+-> Result<(), Box<dyn std::error::Error>> {
+    let server = Server::start();
+    let address = server.database();
+    let store = Store::postgres(&address).await?;
+    let pool = PgPool::connect(&address).await?;
+    let view = PostgresView::open(pool.clone()).await?;
+
+    let (store, balances) = store.project(Balances, view).inline().await?;
+
+    let accounts = store.repository::<BankAccount>();
+    accounts.execute("7f3", |a| a.deposit(100)).await?;
+    let cents: i64 = sqlx::query_scalar("select cents from balances where account = '7f3'")
+        .fetch_one(&pool)
+        .await?;
+    assert_eq!(cents, 100);
+    balances.stop().await?;
+    Ok(())
+}
 
 async fn deposit(
     postgres: &PostgresStore,

@@ -27,6 +27,7 @@ use tokio::{
 
 use crate::account::{AccountEvent, BankAccount};
 
+mod inline;
 mod lost_views;
 mod memory_views;
 mod sql_views;

@@ -1,6 +1,6 @@
 //! Programs that are killed at random moments, and started again.
 //!
-//! **Owns:** the example `order_fulfilment` under `kill -9`, and `holders`.
+//! **Owns:** the example `order_fulfilment` under `kill -9`, `holders` and `inline`.
 //! **Does not know:** where it is killed; the seed is printed.
 //! **Invariants:** each order comes to exactly one end, each end is told of at least once with its id, each timer fires at
 //! most once, and what was reserved for cancelled orders is given back.
@@ -26,6 +26,7 @@ use std::{
 use leftfold::Store;
 
 mod holders;
+mod inline;
 
 #[path = "../../examples/order_fulfilment.rs"]
 #[expect(dead_code, reason = "the example has a main of its own")]
@@ -56,6 +57,9 @@ fn main() {
     if let Some([address, name, file]) = holders::arguments() {
         return holders::child(&address, name, Path::new(&file));
     }
+    if let Some(address) = inline::argument() {
+        return inline::child(&address);
+    }
     let number = |name: &str| {
         env::var(name)
             .ok()
@@ -75,6 +79,7 @@ fn main() {
     }
     println!("order_fulfilment: {killed} kills, {stores} stores of {ORDERS} orders: ok");
     runtime.block_on(holders::run(kills));
+    runtime.block_on(inline::run(&mut pauses, kills));
 }
 
 /// Kills the program again and again until it ends by itself, or was killed so often; returns how often it was killed.
