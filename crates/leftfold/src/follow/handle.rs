@@ -3,9 +3,12 @@
 //! **Owns:** [`ListenerHandle`], and the figures that the running task publishes. **Does not know:** how events are handled.
 //! **Invariants:** the published position never precedes the work it stands for; every change wakes all waiters.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use leftfold_model::Position;
@@ -14,6 +17,9 @@ use tokio::sync::{Notify, watch};
 
 use super::error::FollowError;
 use crate::Store;
+
+/// Interval between two looks at the outcome of a retry.
+const RETRY_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The state of a listener.
 #[derive(Debug, Clone)]
@@ -201,12 +207,45 @@ impl ListenerHandle {
         consumers.parked(&self.consumer.clone()?, &list).await
     }
 
-    /// Requests that the events of a parked event's key are handled again, in order, from the first parked one.
+    /// Requests that the events of a parked event's key are handled again, in order, from the first parked one. Returns at
+    /// once; [`Self::retry_and_wait`] waits for the outcome.
     ///
     /// # Errors
     /// [`ConsumerError::NotParked`] and others.
     pub async fn retry(&self, position: Position) -> Result<(), ConsumerError> {
         self.resolve(position, Resolution::Retry).await
+    }
+
+    /// Requests what [`Self::retry`] does, and waits until all parked events of the key are handled: `None`. Returns the first
+    /// event that failed again. If the future is dropped, the request stays.
+    ///
+    /// Looks ten times a second, so that it also sees what another process handles. As long as no process runs the listener, it
+    /// waits.
+    ///
+    /// # Errors
+    /// [`FollowError::Consumer`] with [`ConsumerError::NotParked`] and others; the listener's own if it ended.
+    pub async fn retry_and_wait(
+        &self,
+        position: Position,
+    ) -> Result<Option<ParkedEvent>, FollowError> {
+        let before = self.parked_at(position).await?;
+        self.retry(position).await?;
+        let Some(before) = before else {
+            return Ok(None);
+        };
+        loop {
+            match self.first_parked_of(&before.key).await? {
+                None => return Ok(None),
+                Some(first) if first.attempts > 0 && first.time > before.time => {
+                    return Ok(Some(first));
+                }
+                Some(_) => {}
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY_POLL_INTERVAL) => {}
+                ended = self.ended() => return Err(ended.unwrap_or_else(|| self.closed())),
+            }
+        }
     }
 
     /// Requests that a parked event is skipped permanently, and that the later ones of its key are handled.
@@ -224,6 +263,25 @@ impl ListenerHandle {
     pub async fn stop(self) -> Result<(), FollowError> {
         self.progress.stopping.send_replace(true);
         self.ended().await.map_or(Ok(()), Err)
+    }
+
+    async fn parked_at(&self, position: Position) -> Result<Option<ParkedEvent>, ConsumerError> {
+        let mut parked = self.parked(position.previous()).await?.into_iter();
+        Ok(parked.next().filter(|event| event.position == position))
+    }
+
+    async fn first_parked_of(&self, key: &str) -> Result<Option<ParkedEvent>, ConsumerError> {
+        let mut after = Position::START;
+        loop {
+            let parked = self.parked(after).await?;
+            let Some(last) = parked.last() else {
+                return Ok(None);
+            };
+            after = last.position;
+            if let Some(first) = parked.into_iter().find(|event| event.key == key) {
+                return Ok(Some(first));
+            }
+        }
     }
 
     async fn resolve(

@@ -63,11 +63,11 @@ async fn a_mailer_sends_what_happened() -> Result<(), Box<dyn std::error::Error>
         .execute("no-address", |account| account.deposit(5))
         .await?;
     mailer.wait_for(done.position.unwrap_or_default()).await?;
-    while mailer.parked(Position::START).await?.is_empty() {
-        tokio::task::yield_now().await; // parked events are written down with the next checkpoint
-    }
     let parked = mailer.parked(Position::START).await?.remove(0);
     assert_eq!(parked.reason, "mail address is missing");
+
+    let failed_again = mailer.retry_and_wait(parked.position).await?;
+    assert_eq!(failed_again.unwrap().attempts, 5);
     mailer.skip(parked.position).await?;
     mailer.stop().await?;
     Ok(())
