@@ -1,7 +1,7 @@
 //! Who a client is.
 //!
 //! **Owns:** [`Credentials`], and putting them on each call. **Does not know:** connections.
-//! **Invariants:** no debug output and no error holds a password or a key.
+//! **Invariants:** no debug output and no error holds a password, a key or a token.
 
 use std::fmt;
 
@@ -26,6 +26,7 @@ pub struct Credentials(Kind);
 enum Kind {
     Password { login: String, password: String },
     ApiKey(String),
+    Token(String),
 }
 
 impl Credentials {
@@ -43,6 +44,19 @@ impl Credentials {
     pub fn api_key(key: impl Into<String>) -> Self {
         Self(Kind::ApiKey(key.into()))
     }
+
+    /// A JSON Web Token of the issuer that the server trusts. Calls fail and subscriptions end when it does, so connect again
+    /// with a new one before that.
+    ///
+    /// ```
+    /// use leftfold_client::Credentials;
+    /// let token = Credentials::token("eyJhbGciOiJFUzI1NiJ9.e30.c2ln");
+    /// assert_eq!(format!("{token:?}"), "Token");
+    /// ```
+    #[must_use]
+    pub fn token(token: impl Into<String>) -> Self {
+        Self(Kind::Token(token.into()))
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -52,6 +66,7 @@ impl fmt::Debug for Credentials {
                 f.debug_struct("Password").field("login", login).finish()
             }
             Kind::ApiKey(_) => f.write_str("ApiKey"),
+            Kind::Token(_) => f.write_str("Token"),
         }
     }
 }
@@ -68,7 +83,7 @@ impl Authorize {
             Some(Kind::Password { login, password }) => {
                 format!("Basic {}", STANDARD.encode(format!("{login}:{password}")))
             }
-            Some(Kind::ApiKey(key)) => format!("Bearer {key}"),
+            Some(Kind::ApiKey(secret) | Kind::Token(secret)) => format!("Bearer {secret}"),
         };
         let mut value: MetadataValue<Ascii> = text.parse().ok()?;
         value.set_sensitive(true);

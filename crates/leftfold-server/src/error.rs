@@ -8,7 +8,7 @@ use leftfold_store::{AppendError, ReadError};
 
 use crate::{
     SettingError,
-    access::AccessError,
+    access::{AccessError, TokenSettingsError},
     connection::{DescriptorError, TlsError},
 };
 
@@ -37,6 +37,9 @@ pub enum BindError {
     /// Certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Tokens cannot be validated with these settings.
+    #[error(transparent)]
+    Tokens(#[from] TokenSettingsError),
     /// Users, keys and access control lists cannot be read.
     #[error("users and access control lists not read")]
     Access(#[from] ReadError),

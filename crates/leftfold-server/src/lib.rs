@@ -32,6 +32,6 @@ pub use connection::{CertificateInfo, DescriptorError, TlsError};
 pub use error::{BindError, ServeError};
 pub use server::{ReloadHandle, Server, StartingServer};
 pub use settings::{
-    AuthenticationMode, ByteSize, HostList, LogFormat, RestrictedReads, Setting, SettingError,
-    Settings,
+    AuthenticationMode, ByteSize, GroupNames, HostList, LogFormat, RestrictedReads, Setting,
+    SettingError, Settings,
 };

@@ -100,7 +100,11 @@ fn keep_alive(idle: Duration) -> Option<HeaderValue> {
 
 impl Protocols {
     /// Begins a request: finds out who it is from, before its body is read and memory is reserved.
-    fn begin(self: &Arc<Self>, request: Request<Incoming>, is_grpc: bool) -> Answer {
+    fn begin(self: &Arc<Self>, mut request: Request<Incoming>, is_grpc: bool) -> Answer {
+        let ticket = match is_grpc {
+            true => None,
+            false => http_api::take_ticket(&mut request),
+        };
         let required = if is_grpc {
             // A method that is not there is told to those who may ask.
             let method = methods::at(request.uri().path());
@@ -120,10 +124,13 @@ impl Protocols {
             required,
             is_grpc,
         };
-        match access
-            .authenticator
-            .authenticate(request.headers(), &admission.peer)
-        {
+        let authenticator = &access.authenticator;
+        if let Some(ticket) = ticket {
+            let found = self.shared.tickets.redeem(&ticket);
+            let outcome = authenticator.admit_by_ticket(found, &admission.peer);
+            return self.admit(request, &admission, outcome);
+        }
+        match authenticator.authenticate(request.headers(), &admission.peer) {
             Authentication::Done(outcome) => self.admit(request, &admission, outcome),
             Authentication::Verifying(verifying) => Answer::Verifying(Box::new(Verifying {
                 protocols: Arc::clone(self),
@@ -190,9 +197,12 @@ impl Protocols {
         Answer::refused(match error {
             AuthenticationError::Missing
             | AuthenticationError::Malformed
-            | AuthenticationError::Wrong => Status::unauthenticated(text),
+            | AuthenticationError::Wrong
+            | AuthenticationError::Token(_) => Status::unauthenticated(text),
             AuthenticationError::TooManyFailures(_) => Status::resource_exhausted(text),
-            AuthenticationError::Busy => Status::unavailable(text),
+            AuthenticationError::Busy | AuthenticationError::KeysMissing => {
+                Status::unavailable(text)
+            }
         })
     }
 

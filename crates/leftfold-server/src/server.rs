@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     BindError, ServeError, Settings,
-    access::AccessControl,
+    access::{AccessControl, TokenVerifier},
     background::{metered_store::MeteredStore, metrics::Metrics},
     connection::{self, StartingListener, TlsServer},
     multiplex::{self, ProtocolMux},
@@ -75,6 +75,7 @@ pub struct StartingServer {
     address: SocketAddr,
     settings: Settings,
     tls: Option<Arc<TlsServer>>,
+    tokens: Option<TokenVerifier>,
 }
 
 impl StartingServer {
@@ -94,6 +95,7 @@ impl StartingServer {
             address,
             settings,
             tls,
+            tokens,
         } = self;
         let metrics = Arc::new(Metrics::new());
         let metered = MeteredStore::new(Arc::clone(&store), Arc::clone(&metrics));
@@ -101,7 +103,7 @@ impl StartingServer {
             true => {
                 let denials = metrics.access_denied.clone();
                 let guarded = (Arc::clone(&metered), denials);
-                let (access, password) = open_access(store, guarded, &settings).await?;
+                let (access, password) = open_access(store, guarded, &settings, tokens).await?;
                 (Some(access), password)
             }
             false => (None, None),
@@ -128,6 +130,7 @@ impl Server {
         settings.check()?;
         let address = settings.listen;
         let tls = TlsServer::from_settings(&settings)?.map(Arc::new);
+        let tokens = TokenVerifier::from_settings(&settings)?;
         if !address.ip().is_loopback() && !settings.insecure {
             if tls.is_none() {
                 return Err(BindError::Exposed { address });
@@ -146,6 +149,7 @@ impl Server {
             address: actual,
             settings,
             tls,
+            tokens,
         })
     }
 
@@ -243,8 +247,9 @@ async fn open_access(
     store: Arc<dyn EventStore>,
     (metered, denials): (Arc<MeteredStore>, Counter),
     settings: &Settings,
+    tokens: Option<TokenVerifier>,
 ) -> Result<(Arc<AccessControl>, Option<String>), BindError> {
-    let access = AccessControl::open(store, metered, settings, denials).await?;
+    let access = AccessControl::open(store, metered, settings, denials, tokens).await?;
     let password = match settings.admin_password_file.as_str() {
         "" => None,
         file => {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     Settings,
-    access::AccessControl,
+    access::{AccessControl, Tickets},
     background::metered_store::MeteredStore,
     background::metrics::Metrics,
     background::scavenger::ScavengeManager,
@@ -47,6 +47,9 @@ pub(crate) struct ServerState {
     pub(crate) tls: Option<Arc<TlsServer>>,
     /// `None`: nobody has to say who they are, and everyone may do everything.
     pub(crate) access: Option<Arc<AccessControl>>,
+    /// Tickets that clients may show instead of a header. A server that does not authenticate issues them as well, so that a
+    /// page works with both.
+    pub(crate) tickets: Tickets,
 }
 
 /// What keeps others out.
@@ -111,6 +114,7 @@ impl ServerState {
             metrics,
             tls: security.tls,
             access: security.access,
+            tickets: Tickets::default(),
         })
     }
 

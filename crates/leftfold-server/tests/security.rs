@@ -13,12 +13,18 @@
 
 #[path = "security/certificates.rs"]
 mod certificates;
+#[path = "security/issuer.rs"]
+mod issuer;
 #[path = "security/rights.rs"]
 mod rights;
 #[path = "security/starting.rs"]
 mod starting;
 mod test_server;
+#[path = "security/tickets.rs"]
+mod tickets;
 #[path = "security/tls.rs"]
 mod tls;
+#[path = "security/tokens.rs"]
+mod tokens;
 #[path = "security/users.rs"]
 mod users;

@@ -156,6 +156,25 @@ fn certificates_that_clients_refuse_are_problems() {
 }
 
 #[test]
+fn keys_of_tokens_that_cannot_be_had_are_a_problem() {
+    let installation = Installation::new();
+    let keys = installation.path("keys.json");
+    let key =
+        r#"{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    fs::write(&keys, format!("{{\"keys\": [{key}]}}")).unwrap();
+    let issuer = ["--jwt-issuer", "http://127.0.0.1:1", "--jwt-audience", "a"];
+    let found = installation.problem("token-keys", &issuer);
+    assert!(found.contains("jwt_issuer"), "{found}");
+    let flags = [&issuer[..], &["--jwt-keys-file", text(&keys)]].concat();
+    let (findings, _) = installation.doctor(&flags);
+    let found = findings
+        .iter()
+        .find(|it| it["check"] == "token-keys")
+        .unwrap();
+    assert_eq!(found["verdict"], "ok", "{found}");
+}
+
+#[test]
 fn contradicting_settings_and_exposed_addresses_are_problems() {
     let installation = Installation::new();
     let flags = ["--listen", "10.0.0.7:2113", "--authentication", "off"];

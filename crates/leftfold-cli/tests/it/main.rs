@@ -19,6 +19,8 @@ mod postgres;
 mod salvage;
 #[cfg(unix)]
 mod security;
+#[cfg(unix)]
+mod security_page;
 mod serve;
 mod served;
 mod stalled;

@@ -1,7 +1,7 @@
 //! From the headers of a request to its principal.
 //!
 //! **Owns:** [`Authenticator`]: reading credentials, verifying them, remembering what was verified, limiting failures.
-//! **Does not know:** rights; how a wire tells that a request is rejected.
+//! **Does not know:** rights; how a token is validated; how a wire tells that a request is rejected.
 //! **Invariants:** a password is verified on a thread that may take its time, and few at a time; what fails is not
 //! remembered as verified; no error and no log line holds a credential; a wrong login and a wrong password look alike.
 
@@ -20,6 +20,7 @@ use super::{
     failure_limit::FailureLimiter,
     password,
     principal::Principal,
+    token::{self, TokenRejection, TokenVerifier, Validated},
 };
 use crate::connection::{Peer, address_block};
 
@@ -27,7 +28,7 @@ use crate::connection::{Peer, address_block};
 const VERIFIED_MAX: usize = 4096;
 /// Passwords that are verified at a time; each takes a core and 19 MiB.
 const VERIFYING_MAX: usize = 2;
-/// Requests whose passwords wait to be verified, at most.
+/// Requests whose passwords wait to be verified, and requests whose tokens wait for keys, at most.
 const WAITING_MAX: usize = 128;
 /// Failures that an address may have at once, and the time for one more.
 const ADDRESS_FAILURES: (u32, Duration) = (10, Duration::from_secs(6));
@@ -39,7 +40,7 @@ const LOGIN_FAILURES: (u32, Duration) = (50, Duration::from_secs(2));
 pub(crate) enum AuthenticationError {
     /// It names nobody.
     #[error(
-        "credentials missing; expected a user by Basic, an API key by Bearer, or a client certificate"
+        "credentials missing; expected a user by Basic, an API key or a token by Bearer, or a client certificate"
     )]
     Missing,
     /// The header is not understood.
@@ -48,10 +49,16 @@ pub(crate) enum AuthenticationError {
     /// They are of nobody.
     #[error("credentials wrong, expired or revoked")]
     Wrong,
+    /// The token does not count.
+    #[error("token rejected: {0}")]
+    Token(TokenRejection),
+    /// The keys of the issuer of tokens could not be had yet.
+    #[error("keys of the issuer of tokens not loaded; retry later")]
+    KeysMissing,
     /// The address or the login failed too often.
     #[error("too many failed authentications; retry in {} s", .0.as_secs().max(1))]
     TooManyFailures(Duration),
-    /// Too many requests wait for the verification of their passwords.
+    /// Too many requests wait for the verification of their credentials.
     #[error("too many authentications under way; retry later")]
     Busy,
 }
@@ -60,7 +67,7 @@ pub(crate) enum AuthenticationError {
 pub(crate) enum Authentication {
     /// It is over.
     Done(Result<Principal, AuthenticationError>),
-    /// A password has to be verified.
+    /// A password has to be verified, or the keys of tokens have to be fetched.
     Verifying(BoxFuture<'static, Result<Principal, AuthenticationError>>),
 }
 
@@ -87,18 +94,26 @@ struct Verifier {
     waiting: Semaphore,
     address_failures: FailureLimiter<IpAddr>,
     login_failures: FailureLimiter<String>,
+    /// `None`: no issuer of tokens is named.
+    tokens: Option<TokenVerifier>,
+    /// Apart from `waiting`, so that an issuer that is slow holds up no password.
+    waiting_for_keys: Semaphore,
 }
 
 /// What a request says about who it is from.
 enum Credentials {
     None,
     Malformed,
-    Password { login: String, password: String },
-    Key(String),
+    Password {
+        login: String,
+        password: String,
+    },
+    /// An API key or a token.
+    Bearer(String),
 }
 
 impl Credentials {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &HeaderMap, takes_tokens: bool) -> Self {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
             return if headers.contains_key(AUTHORIZATION) {
@@ -110,16 +125,18 @@ impl Credentials {
         let parsed = value.to_str().ok().and_then(|text| {
             let (scheme, rest) = text.split_once(' ')?;
             if scheme.eq_ignore_ascii_case("bearer") {
-                return Some(Self::Key(rest.trim().to_owned()));
+                return Some(Self::Bearer(rest.trim().to_owned()));
             }
             if !scheme.eq_ignore_ascii_case("basic") {
                 return None;
             }
             let decoded = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
             let (login, password) = decoded.split_once(':')?;
-            // Clients that know Basic only give a key as the password.
-            Some(if password.starts_with(PREFIX) {
-                Self::Key(password.to_owned())
+            // Clients that know Basic only give a key or a token as the password.
+            let is_bearer =
+                password.starts_with(PREFIX) || takes_tokens && token::is_token(password);
+            Some(if is_bearer {
+                Self::Bearer(password.to_owned())
             } else {
                 Self::Password {
                     login: login.to_owned(),
@@ -132,7 +149,7 @@ impl Credentials {
 }
 
 impl Authenticator {
-    pub(super) fn new(directory: Arc<Directory>) -> Self {
+    pub(super) fn new(directory: Arc<Directory>, tokens: Option<TokenVerifier>) -> Self {
         let random = SystemRandom::new();
         Self(Arc::new(Verifier {
             directory,
@@ -142,6 +159,8 @@ impl Authenticator {
             waiting: Semaphore::new(WAITING_MAX),
             address_failures: FailureLimiter::new(ADDRESS_FAILURES.0, ADDRESS_FAILURES.1),
             login_failures: FailureLimiter::new(LOGIN_FAILURES.0, LOGIN_FAILURES.1),
+            tokens,
+            waiting_for_keys: Semaphore::new(WAITING_MAX),
         }))
     }
 
@@ -149,10 +168,20 @@ impl Authenticator {
     pub(crate) fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Authentication {
         let verifier = &self.0;
         let address = address_block(peer.address.ip());
-        match Credentials::of(headers) {
+        match Credentials::of(headers, verifier.tokens.is_some()) {
             Credentials::Malformed => Authentication::Done(Err(AuthenticationError::Malformed)),
             Credentials::None => Authentication::Done(verifier.by_certificate(peer)),
-            Credentials::Key(key) => Authentication::Done(verifier.by_key(&key, address)),
+            Credentials::Bearer(text) => match &verifier.tokens {
+                Some(tokens) if !text.starts_with(PREFIX) => {
+                    match verifier.by_token(tokens, &text, address) {
+                        Some(outcome) => Authentication::Done(outcome),
+                        None => Authentication::Verifying(Box::pin(
+                            Arc::clone(verifier).by_token_and_new_keys(text, address),
+                        )),
+                    }
+                }
+                _ => Authentication::Done(verifier.by_key(&text, address)),
+            },
             Credentials::Password { login, password } => {
                 let digest = verifier.digest(&login, &password);
                 if let Some(principal) = verifier.remembered(digest.as_ref()) {
@@ -164,6 +193,30 @@ impl Authenticator {
                 }))
             }
         }
+    }
+}
+
+impl Authenticator {
+    /// The principal that a ticket was issued to, if its credential still counts. A ticket without one is a failure of its
+    /// address.
+    pub(crate) fn admit_by_ticket(
+        &self,
+        found: Option<Principal>,
+        peer: &Peer,
+    ) -> Result<Principal, AuthenticationError> {
+        self.0.by_secret(found, address_block(peer.address.ip()))
+    }
+
+    /// Verifies the password that a user names as the current one, under the limits of logins. It is not remembered.
+    pub(crate) async fn verify_password(
+        &self,
+        login: &str,
+        password: &str,
+        peer: &Peer,
+    ) -> Result<Principal, AuthenticationError> {
+        let address = address_block(peer.address.ip());
+        let (login, password) = (login.to_owned(), password.to_owned());
+        self.0.by_password(login, password, None, address).await
     }
 }
 
@@ -201,14 +254,94 @@ impl Verifier {
     fn by_key(&self, text: &str, address: IpAddr) -> Result<Principal, AuthenticationError> {
         let found = PresentedKey::parse(text)
             .and_then(|presented| self.directory.read().principal_of_key(&presented));
-        if let Some(principal) = found {
+        self.by_secret(found, address)
+    }
+
+    /// The principal of a secret that cannot be guessed, if it was found and still counts.
+    fn by_secret(
+        &self,
+        found: Option<Principal>,
+        address: IpAddr,
+    ) -> Result<Principal, AuthenticationError> {
+        let current = found.filter(|principal| self.directory.read().is_current(principal));
+        if let Some(principal) = current {
             return Ok(principal);
         }
-        if let Some(wait) = self.address_failures.wait(&address) {
-            return Err(AuthenticationError::TooManyFailures(wait));
-        }
+        self.check_failures(&address)?;
         self.address_failures.note(&address);
         Err(AuthenticationError::Wrong)
+    }
+
+    fn check_failures(&self, address: &IpAddr) -> Result<(), AuthenticationError> {
+        match self.address_failures.wait(address) {
+            Some(wait) => Err(AuthenticationError::TooManyFailures(wait)),
+            None => Ok(()),
+        }
+    }
+
+    /// `None`: the key that the token names has to be looked for.
+    ///
+    /// A token is validated in place: that takes less than the way to another thread and back would be worth, once for each
+    /// token, and an address that failed too often has none validated.
+    fn by_token(
+        &self,
+        tokens: &TokenVerifier,
+        text: &str,
+        address: IpAddr,
+    ) -> Option<Result<Principal, AuthenticationError>> {
+        if let Some(principal) = tokens.remembered(text) {
+            return Some(self.admit(Ok(principal), address));
+        }
+        if let Err(limited) = self.check_failures(&address) {
+            return Some(Err(limited));
+        }
+        match tokens.validate(text) {
+            Validated::Done(outcome) => Some(self.admit(outcome, address)),
+            Validated::KeyMissing => None,
+        }
+    }
+
+    async fn by_token_and_new_keys(
+        self: Arc<Self>,
+        text: String,
+        address: IpAddr,
+    ) -> Result<Principal, AuthenticationError> {
+        let busy = AuthenticationError::Busy;
+        let tokens = self.tokens.as_ref().ok_or(AuthenticationError::Wrong)?;
+        let _waits = self.waiting_for_keys.try_acquire().map_err(|_| busy)?;
+        tokens.refresh_keys().await;
+        // Looked at again, so that requests sent all at once do not get past it.
+        self.check_failures(&address)?;
+        match tokens.validate(&text) {
+            Validated::Done(outcome) => self.admit(outcome, address),
+            Validated::KeyMissing if tokens.has_keys() => {
+                self.admit(Err(TokenRejection::UnknownKey), address)
+            }
+            Validated::KeyMissing => Err(AuthenticationError::KeysMissing),
+        }
+    }
+
+    /// The principal of a token, if it counts at this moment; else a failure of its address.
+    fn admit(
+        &self,
+        validated: Result<Principal, TokenRejection>,
+        address: IpAddr,
+    ) -> Result<Principal, AuthenticationError> {
+        let admitted = validated.and_then(|principal| {
+            let rights = self.directory.read();
+            if rights.is_current(&principal) {
+                return Ok(principal);
+            }
+            let taken = principal.login().and_then(|login| rights.user(login));
+            Err(match taken {
+                Some(_) => TokenRejection::UserOfStore,
+                None => TokenRejection::Expired,
+            })
+        });
+        admitted.map_err(|rejection| {
+            self.address_failures.note(&address);
+            AuthenticationError::Token(rejection)
+        })
     }
 
     async fn by_password(

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     acl::ADMINS, audit::AuditLog, authenticator::Authenticator, directory::Directory,
     error::AccessError, follower, password, principal::Principal, registry::Registry,
+    token::TokenVerifier,
 };
 use crate::{RestrictedReads, Settings};
 
@@ -30,22 +31,26 @@ pub(crate) struct AccessControl {
     denials: Counter,
     pub(super) restricted_reads: RestrictedReads,
     _follows: AbortOnDropHandle<()>,
+    /// `None`: no issuer of tokens is named.
+    _keeps_keys_current: Option<AbortOnDropHandle<()>>,
 }
 
 impl AccessControl {
     /// Reads users, keys and access control lists of a store, and follows their changes from now on. Principals get
-    /// `guarded`, which is the store too.
+    /// `guarded`, which is the store too; users may also come by tokens.
     pub(crate) async fn open(
         store: Arc<dyn EventStore>,
         guarded: Arc<dyn EventStore>,
         settings: &Settings,
         denials: Counter,
+        tokens: Option<TokenVerifier>,
     ) -> Result<Arc<Self>, ReadError> {
         let directory = Arc::new(Directory::default());
         let follows = follower::start(Arc::clone(&store), Arc::clone(&directory)).await?;
         Ok(Arc::new(Self {
             registry: Registry::new(Arc::clone(&store), Arc::clone(&directory)),
-            authenticator: Authenticator::new(Arc::clone(&directory)),
+            _keeps_keys_current: tokens.as_ref().map(TokenVerifier::keep_keys_current),
+            authenticator: Authenticator::new(Arc::clone(&directory), tokens),
             audit: AuditLog::start(store),
             store: guarded,
             directory,

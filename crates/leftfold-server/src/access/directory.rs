@@ -279,7 +279,9 @@ impl Rights {
     pub(super) fn is_current(&self, principal: &Principal) -> bool {
         match principal {
             Principal::Anonymous => true,
-            Principal::User { .. } => self.current_user(principal).is_some(),
+            Principal::User { .. } | Principal::Token { .. } => {
+                self.current_user(principal).is_some()
+            }
             Principal::Key { id, .. } => self.current_key(id).is_some(),
         }
     }
@@ -288,18 +290,28 @@ impl Rights {
     pub(super) fn expiry(&self, principal: &Principal) -> Option<Timestamp> {
         match principal {
             Principal::Key { id, .. } => self.keys.get(&**id)?.value.record.expires,
+            Principal::Token { expires, .. } => Some(*expires),
             Principal::Anonymous | Principal::User { .. } => None,
         }
     }
 
-    fn current_user(&self, principal: &Principal) -> Option<(&str, &UserRecord)> {
-        let Principal::User { login, credential } = principal else {
-            return None;
-        };
-        let (login, user) = self.users.get_key_value(&**login)?;
-        let user = &user.value;
-        let counts = !user.deleted && !user.disabled && *user.credential == **credential;
-        counts.then_some((login.as_str(), user))
+    /// The login and the groups of a principal that is a user, while its credential counts.
+    fn current_user<'a>(&'a self, principal: &'a Principal) -> Option<(&'a str, &'a [String])> {
+        match principal {
+            Principal::User { login, credential } => {
+                let (login, user) = self.users.get_key_value(&**login)?;
+                let user = &user.value;
+                let counts = !user.deleted && !user.disabled && *user.credential == **credential;
+                counts.then_some((login.as_str(), user.groups.as_slice()))
+            }
+            // The store's own user of the login, even a disabled one, leaves no place for another.
+            Principal::Token {
+                login,
+                groups,
+                expires,
+            } => (now() < *expires && self.user(login).is_none()).then_some((login, groups)),
+            Principal::Anonymous | Principal::Key { .. } => None,
+        }
     }
 
     fn current_key(&self, id: &str) -> Option<&KnownKey> {
@@ -318,9 +330,9 @@ impl Rights {
     fn is_member(&self, principal: &Principal, of: &[&str]) -> bool {
         match principal {
             Principal::Anonymous => false,
-            Principal::User { .. } => self.current_user(principal).is_some_and(|(_, user)| {
-                user.groups.iter().any(|group| of.contains(&group.as_str()))
-            }),
+            Principal::User { .. } | Principal::Token { .. } => self
+                .current_user(principal)
+                .is_some_and(|(_, groups)| groups.iter().any(|group| of.contains(&group.as_str()))),
             Principal::Key { id, .. } => self
                 .current_key(id)
                 .is_some_and(|key| key.grants.iter().any(Grant::is_administrator)),
@@ -349,11 +361,12 @@ impl Rights {
         }
         match principal {
             Principal::Anonymous => false,
-            Principal::User { .. } => self.current_user(principal).is_some_and(|(login, user)| {
-                let groups = user.groups.as_slice();
-                groups.iter().any(|group| group == ADMINS)
-                    || self.gives(right, stream, login, groups)
-            }),
+            Principal::User { .. } | Principal::Token { .. } => {
+                self.current_user(principal).is_some_and(|(login, groups)| {
+                    groups.iter().any(|group| group == ADMINS)
+                        || self.gives(right, stream, login, groups)
+                })
+            }
             Principal::Key { id, .. } => self.current_key(id).is_some_and(|key| {
                 let category = stream.category_str();
                 let mut grants = key.grants.iter();
@@ -414,18 +427,19 @@ impl Rights {
     pub(super) fn reads_all_user_streams(&self, principal: &Principal) -> bool {
         match principal {
             Principal::Anonymous => false,
-            Principal::User { .. } => self.current_user(principal).is_some_and(|(login, user)| {
-                let groups = user.groups.as_slice();
-                let defaults = self.defaults.as_ref().map(|defaults| &defaults.value);
-                let by_default = defaults
-                    .is_none_or(|defaults| defaults.gives(Right::Read, false, login, groups));
-                let hidden = |(stream, acl): (&StreamName, &Versioned<Acl>)| {
-                    !is_system_stream(stream.as_str())
-                        && acl.value.gives(Right::Read, login, groups) == Some(false)
-                };
-                groups.iter().any(|group| group == ADMINS)
-                    || (by_default && !self.acls.iter().any(hidden))
-            }),
+            Principal::User { .. } | Principal::Token { .. } => {
+                self.current_user(principal).is_some_and(|(login, groups)| {
+                    let defaults = self.defaults.as_ref().map(|defaults| &defaults.value);
+                    let by_default = defaults
+                        .is_none_or(|defaults| defaults.gives(Right::Read, false, login, groups));
+                    let hidden = |(stream, acl): (&StreamName, &Versioned<Acl>)| {
+                        !is_system_stream(stream.as_str())
+                            && acl.value.gives(Right::Read, login, groups) == Some(false)
+                    };
+                    groups.iter().any(|group| group == ADMINS)
+                        || (by_default && !self.acls.iter().any(hidden))
+                })
+            }
             Principal::Key { id, .. } => self.current_key(id).is_some_and(|key| {
                 let mut grants = key.grants.iter();
                 grants.any(|grant| grant.covers_user_streams(Right::Read))
@@ -458,9 +472,13 @@ impl Rights {
 impl KnownKey {
     /// Whether it was neither revoked nor has ended by itself.
     fn is_usable(&self) -> bool {
-        let now = || Timestamp::try_from(clock::now()).unwrap_or(Timestamp::MAX);
         !self.record.revoked && self.record.expires.is_none_or(|expires| now() < expires)
     }
+}
+
+/// The current time; the end of all times if the clock cannot be used, so that credentials that end have ended.
+fn now() -> Timestamp {
+    Timestamp::try_from(clock::now()).unwrap_or(Timestamp::MAX)
 }
 
 /// Logs a record that cannot be read, and changes nothing.

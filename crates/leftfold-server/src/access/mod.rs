@@ -5,7 +5,7 @@
 //! **Invariants:** users and keys are kept as events of the store they guard, so that every back end has them; a handler
 //! gets the store of a principal only, from `guard`; rights are looked up when they are used, so that a change
 //! counts for calls that are under way.
-//! **Reading order:** `record`, `directory`, `follower`, `registry`, then `authenticator`, `control`, `guard`.
+//! **Reading order:** `record`, `directory`, `follower`, `registry`, `token`, then `authenticator`, `control`, `guard`.
 
 mod acl;
 mod api_key;
@@ -23,6 +23,8 @@ mod password;
 mod principal;
 mod record;
 mod registry;
+mod ticket;
+mod token;
 
 pub use self::{
     api_key::NewApiKey,
@@ -32,6 +34,7 @@ pub use self::{
     grant::{Grant, InvalidGrant},
     offline::AccessAdmin,
     record::{ApiKeyInfo, UserInfo},
+    token::{TokenSettingsError, count_token_keys},
 };
 pub(crate) use self::{
     authenticator::{Authentication, AuthenticationError},
@@ -39,4 +42,6 @@ pub(crate) use self::{
     guard::GroupReader,
     principal::Principal,
     registry::GROUPS_MAX,
+    ticket::{TicketError, Tickets},
+    token::TokenVerifier,
 };

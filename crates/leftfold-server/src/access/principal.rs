@@ -5,6 +5,8 @@
 
 use std::{fmt, sync::Arc};
 
+use jiff::Timestamp;
+
 /// Who a request is from. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Principal {
@@ -22,13 +24,20 @@ pub(crate) enum Principal {
         /// The name of the key, for people.
         name: Arc<str>,
     },
+    /// A user whom a token names. The store keeps no record of it.
+    Token {
+        login: Arc<str>,
+        groups: Arc<[String]>,
+        /// When the token ends.
+        expires: Timestamp,
+    },
 }
 
 impl Principal {
     /// The login, if it is a user.
     pub(crate) fn login(&self) -> Option<&str> {
         match self {
-            Self::User { login, .. } => Some(login),
+            Self::User { login, .. } | Self::Token { login, .. } => Some(login),
             Self::Anonymous | Self::Key { .. } => None,
         }
     }
@@ -40,6 +49,7 @@ impl fmt::Display for Principal {
             Self::Anonymous => f.write_str("anonymous"),
             Self::User { login, .. } => write!(f, "user {login}"),
             Self::Key { id, name } => write!(f, "key {id} ({name})"),
+            Self::Token { login, .. } => write!(f, "user {login} (by token)"),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{
     error::AccessError,
     grant::Grant,
     password,
+    principal::Principal,
     record::{
         ApiKeyInfo, KEY_CHANGED, KeyRecord, USER_CHANGED, UserInfo, UserRecord, key_stream,
         user_stream,
@@ -161,20 +162,25 @@ impl Registry {
         .await
     }
 
-    /// Sets the password of a user who knows the one before.
-    pub(crate) async fn change_password(
+    /// Sets the password of a user whose current one was verified. Fails if that one has changed since.
+    pub(crate) async fn replace_password(
         &self,
-        login: &str,
-        current: &str,
+        verified: &Principal,
         password: &str,
     ) -> Result<(), AccessError> {
-        let known = self.known_user(login)?.value.password_hash;
-        let current = current.to_owned();
-        let verify = move || password::verify(&current, Some(&known));
-        if !self.on_hashing_thread(verify).await? {
+        let Principal::User { login, credential } = verified else {
+            return Err(AccessError::WrongPassword);
+        };
+        let known = self.known_user(login)?;
+        if *known.value.credential != **credential {
             return Err(AccessError::WrongPassword);
         }
-        self.set_password(login, password).await
+        let (hash, credential) = (self.hashed(password).await?, fresh_credential()?);
+        self.change_known(login, known, |record| {
+            record.password_hash = hash;
+            record.credential = credential;
+        })
+        .await
     }
 
     async fn hashed(&self, password: &str) -> Result<String, AccessError> {
@@ -213,10 +219,20 @@ impl Registry {
         login: &str,
         change: impl FnOnce(&mut UserRecord),
     ) -> Result<(), AccessError> {
+        self.change_known(login, self.known_user(login)?, change)
+            .await
+    }
+
+    async fn change_known(
+        &self,
+        login: &str,
+        known: Versioned<UserRecord>,
+        change: impl FnOnce(&mut UserRecord),
+    ) -> Result<(), AccessError> {
         let Versioned {
             revision,
             value: mut record,
-        } = self.known_user(login)?;
+        } = known;
         change(&mut record);
         record.updated = now();
         let expected = ExpectedRevision::Exact(revision);
@@ -358,5 +374,41 @@ fn too_many(what: &'static str) -> AccessError {
         what,
         value: RECORDS_MAX.to_string(),
         expected: format!("fewer than {RECORDS_MAX} before another is created"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leftfold_store::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_that_was_changed_since_it_was_verified_is_not_replaced() {
+        let directory = Arc::new(Directory::default());
+        let registry = Registry::new(Arc::new(MemoryStore::new()), Arc::clone(&directory));
+        let created = registry.create_user("ann", "correct horse", "Ann", vec![]);
+        created.await.unwrap();
+        let verified = |registry: &Registry| Principal::User {
+            login: "ann".into(),
+            credential: registry
+                .known_user("ann")
+                .unwrap()
+                .value
+                .credential
+                .as_str()
+                .into(),
+        };
+        let before = verified(&registry);
+        registry.set_password("ann", "by an admin").await.unwrap();
+        let late = registry.replace_password(&before, "by a thief").await;
+        assert!(matches!(late, Err(AccessError::WrongPassword)), "{late:?}");
+        let current = verified(&registry);
+        let in_time = registry.replace_password(&current, "by herself").await;
+        in_time.unwrap();
+        assert!(
+            !directory.read().is_current(&current),
+            "it ends what was begun"
+        );
     }
 }

@@ -16,7 +16,12 @@ use leftfold_store::{EventStore, MemoryStore};
 use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle};
 use tonic::Code;
 
+use self::issuer::{TestIssuer, claims, seconds_from_now, with};
 use crate::{Server, Settings, access::AccessAdmin, protocol::methods::SERVICES};
+
+#[path = "../../tests/security/issuer.rs"]
+mod issuer;
+mod tokens;
 
 /// Who may call a method at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +185,7 @@ const HTTP: &[(Row, &str)] = &[
     (Known, "GET /api/v1/events"),
     (Known, "POST /api/v1/query"),
     (Known, "GET /api/v1/subscribe"),
+    (Known, "POST /api/v1/tickets"),
     (Known, "GET /api/v1/streams"),
     (Known, "GET /api/v1/streams/{stream}"),
     (Known, "DELETE /api/v1/streams/{stream}"),
@@ -222,6 +228,7 @@ struct Guarded {
     headers: BTreeMap<&'static str, Option<String>>,
     _stop: oneshot::Sender<()>,
     _served: JoinHandle<()>,
+    _keys: tempfile::TempDir,
 }
 
 impl Guarded {
@@ -245,7 +252,11 @@ impl Guarded {
         admin.revoke_key(&revoked.id).await.unwrap();
         let basic = |text: &str| Some(format!("Basic {}", STANDARD.encode(text)));
         let bearer = |key: &str| Some(format!("Bearer {key}"));
-        let headers = BTreeMap::from([
+        let issuer = TestIssuer::new("a");
+        let keys = tempfile::tempdir().unwrap();
+        let keys_file = keys.path().join("keys.json");
+        std::fs::write(&keys_file, issuer.keys()).unwrap();
+        let mut headers = BTreeMap::from([
             ("none", None),
             ("malformed", Some("Digest x".to_owned())),
             ("wrong password", basic("ann:wrong horse")),
@@ -261,9 +272,13 @@ impl Guarded {
                 basic(&format!("key:{}", all.key)),
             ),
         ]);
-        let mut settings = Settings::default();
-        settings.set("listen", "127.0.0.1:0").unwrap();
-        settings.set("authentication", "on").unwrap();
+        let tokens = tokens_of(&issuer);
+        headers.insert(
+            "right token as a password",
+            basic(&format!("tom:{}", tokens[0].1)),
+        );
+        headers.extend(tokens.map(|(name, token)| (name, bearer(&token))));
+        let settings = settings_with(keys_file.to_str().unwrap());
         let server = Server::bind(store, settings).await.unwrap();
         let address = server.address();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -278,6 +293,15 @@ impl Guarded {
             headers,
             _stop: stop,
             _served: served,
+            _keys: keys,
+        }
+    }
+
+    /// Sends what must be verified before so much is wrong that nothing of this address is verified.
+    async fn verify_good_ones(&self, sender: &mut SendRequest<Full<Bytes>>) {
+        for credentials in ["right user", "right token"] {
+            let code = self.call(sender, "/leftfold.v1.Store/Head", credentials);
+            assert_eq!(code.await, None, "{credentials}");
         }
     }
 
@@ -320,6 +344,52 @@ impl Guarded {
     }
 }
 
+/// Settings of a server that takes tokens by the keys in a file.
+fn settings_with(keys_file: &str) -> Settings {
+    let mut settings = Settings::default();
+    for (name, value) in [
+        ("listen", "127.0.0.1:0"),
+        ("authentication", "on"),
+        ("jwt_issuer", issuer::ISSUER),
+        ("jwt_audience", issuer::AUDIENCE),
+        ("jwt_keys_file", keys_file),
+        ("jwt_group_names", "platform=$admins"),
+    ] {
+        settings.set(name, value).unwrap();
+    }
+    settings
+}
+
+/// The right token of an administrator, and tokens that are wrong in one way each.
+fn tokens_of(issuer: &TestIssuer) -> [(&'static str, String); 9] {
+    let right = claims("tom", &["platform"]);
+    let but =
+        |name: &str, value: serde_json::Value| issuer.token(&with(right.clone(), &[(name, value)]));
+    let token = issuer.token(&right);
+    let cut = token.rsplit_once('.').unwrap().0.to_owned();
+    [
+        ("right token", token),
+        (
+            "token of another issuer",
+            but("iss", "https://other.example".into()),
+        ),
+        ("token for another audience", but("aud", "shop".into())),
+        // Beyond the skew that clocks may have.
+        ("expired token", but("exp", seconds_from_now(-3600).into())),
+        (
+            "token of the future",
+            but("nbf", seconds_from_now(600).into()),
+        ),
+        ("token by another key", TestIssuer::new("a").token(&right)),
+        ("token without signature", issuer.unsigned(&right)),
+        (
+            "token by HS256 with the public key",
+            issuer.by_public_key(&right),
+        ),
+        ("token that is cut", cut),
+    ]
+}
+
 /// The key with a secret that differs in its middle.
 fn other_secret(key: &str) -> String {
     let at = key.len() - 10;
@@ -327,7 +397,7 @@ fn other_secret(key: &str) -> String {
     format!("{}{other}{}", &key[..at], &key[at + 1..])
 }
 
-const BAD: [&str; 7] = [
+const BAD: [&str; 15] = [
     "none",
     "malformed",
     "wrong password",
@@ -335,8 +405,22 @@ const BAD: [&str; 7] = [
     "wrong key",
     "expired",
     "revoked",
+    "token of another issuer",
+    "token for another audience",
+    "expired token",
+    "token of the future",
+    "token by another key",
+    "token without signature",
+    "token by HS256 with the public key",
+    "token that is cut",
 ];
-const GOOD: [&str; 3] = ["right user", "right key", "right key as a password"];
+const GOOD: [&str; 5] = [
+    "right user",
+    "right key",
+    "right key as a password",
+    "right token",
+    "right token as a password",
+];
 
 /// Wrong credentials are limited to so many for an address, so these are few; the limit has a test of its own.
 fn is_rejected(code: Option<Code>) -> bool {
@@ -347,13 +431,7 @@ fn is_rejected(code: Option<Code>) -> bool {
 async fn every_method_of_grpc_takes_the_credentials_that_its_row_says() {
     let server = Guarded::start().await;
     let mut sender = server.connect().await;
-    // Verified before so many are wrong that no password of this address is looked at.
-    assert_eq!(
-        server
-            .call(&mut sender, "/leftfold.v1.Store/Head", "right user")
-            .await,
-        None
-    );
+    server.verify_good_ones(&mut sender).await;
     let row = |service: &str, method: &str| {
         let (_, rows) = GRPC.iter().find(|(name, _)| *name == service)?;
         let (row, _) = rows.iter().find(|(_, methods)| methods.contains(&method))?;
@@ -400,6 +478,7 @@ async fn every_method_of_grpc_takes_the_credentials_that_its_row_says() {
 async fn every_address_of_http_takes_the_credentials_that_its_row_says() {
     let server = Guarded::start().await;
     let mut sender = server.connect().await;
+    server.verify_good_ones(&mut sender).await;
     let get = server.request(Method::GET, "/api/v1/openapi.json", "right user");
     let response = sender
         .send_request(get.body(Full::default()).unwrap())

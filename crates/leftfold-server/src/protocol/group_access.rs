@@ -28,7 +28,7 @@ pub(super) fn consumer_info(peer: Option<&Peer>, connection_name: Option<&str>) 
         from: peer.map_or_else(String::new, |peer| peer.address.to_string()),
         username: match call::principal() {
             Principal::Anonymous => "anonymous".to_owned(),
-            Principal::User { login, .. } => login.to_string(),
+            Principal::User { login, .. } | Principal::Token { login, .. } => login.to_string(),
             Principal::Key { name, .. } => name.to_string(),
         },
         connection_name: name.take(CONNECTION_NAME_CHARS_MAX).collect(),

@@ -10,7 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use self::value::SettingValue;
 pub use self::value::{
-    AuthenticationMode, ByteSize, HostList, LogFormat, RestrictedReads, SettingError,
+    AuthenticationMode, ByteSize, GroupNames, HostList, LogFormat, RestrictedReads, SettingError,
 };
 
 /// A setting, with its documentation.
@@ -100,11 +100,29 @@ settings! {
     tls_handshakes_max: usize = "64",
     /// Timeout for a TLS handshake.
     tls_handshake_timeout: Duration = "10s",
-    /// Whether every request must name a user or an API key: on, off, or auto, which is on if TLS is.
+    /// Whether every request needs credentials of a user or a key: on, off, or auto, which is on if TLS is.
     authentication: AuthenticationMode = "auto",
     /// File with the password of the first administrator, `admin`, who is created if the store has no user. Empty: the
     /// password is made at random and printed once.
     admin_password_file: String = "",
+    /// Issuer whose JSON Web Tokens are taken as bearer credentials: the `iss` of a token, and the address below which the issuer
+    /// describes itself (OpenID Connect Discovery). Empty: no tokens are taken.
+    jwt_issuer: String = "",
+    /// Audience that a token must be meant for: one of its `aud`. Needed with `jwt_issuer`.
+    jwt_audience: String = "",
+    /// File with the public keys of the issuer, a JSON Web Key Set; read again when it changes. Empty: the keys are fetched.
+    jwt_keys_file: String = "",
+    /// Address of the public keys of the issuer: https, or http on a loopback address. Empty: the `jwks_uri` of the issuer.
+    jwt_keys_url: String = "",
+    /// Claim with the name of the user, or a JSON pointer to it. Choose one that users cannot change.
+    jwt_user_claim: String = "sub",
+    /// Claim with the groups of the user, a list or a text with spaces between them, or a JSON pointer to it.
+    jwt_groups_claim: String = "groups",
+    /// Groups of tokens that have another name in this server, as in `platform=$admins,sre=$ops`. A token gives no other group
+    /// that begins with `$`.
+    jwt_group_names: GroupNames = "",
+    /// Difference between the clocks of issuer and server at which tokens are still taken, 5 minutes at most.
+    jwt_clock_skew: Duration = "30s",
     /// What a read of the log, a category or a query gives of events that the caller may not read: filter leaves them out,
     /// refuse denies the read unless the caller may read every stream.
     restricted_reads: RestrictedReads = "filter",

@@ -1,6 +1,6 @@
 //! Types of settings, and the text form of their values.
 //!
-//! **Owns:** [`SettingValue`], [`ByteSize`], [`HostList`], [`LogFormat`], [`SettingError`].
+//! **Owns:** [`SettingValue`], [`ByteSize`], [`HostList`], [`GroupNames`], [`LogFormat`], [`SettingError`].
 //! **Does not know:** which settings exist.
 
 use std::{net::SocketAddr, time::Duration};
@@ -194,6 +194,34 @@ impl SettingValue for HostList {
     }
 }
 
+/// Names of groups, as an issuer of tokens has them and as this server has them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupNames(Vec<(String, String)>);
+
+impl GroupNames {
+    /// Returns the name in this server of a group of the issuer, if the settings give it one.
+    #[must_use]
+    pub fn group(&self, of_issuer: &str) -> Option<&str> {
+        let pair = self.0.iter().find(|(theirs, _)| theirs == of_issuer);
+        pair.map(|(_, ours)| ours.as_str())
+    }
+}
+
+impl SettingValue for GroupNames {
+    const NAME: &'static str = "pairs GROUP_OF_ISSUER=GROUP separated by commas";
+    fn read(text: &str) -> Option<Self> {
+        let pairs = text.split(',').map(str::trim);
+        let pairs = pairs.filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| {
+            // The name of the issuer may be a path or an address; ours has no equals sign.
+            let (theirs, ours) = pair.rsplit_once('=')?;
+            let (theirs, ours) = (theirs.trim(), ours.trim());
+            (!theirs.is_empty() && !ours.is_empty()).then(|| (theirs.to_owned(), ours.to_owned()))
+        });
+        pairs.collect::<Option<_>>().map(Self)
+    }
+}
+
 impl SettingValue for LogFormat {
     const NAME: &'static str = "text or json";
     fn read(text: &str) -> Option<Self> {
@@ -253,6 +281,18 @@ impl SettingValue for Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_of_an_issuer_get_the_names_that_are_given() {
+        let names = GroupNames::read("platform=$admins, /eu/a=b = $ops").unwrap();
+        assert_eq!(names.group("platform"), Some("$admins"));
+        assert_eq!(names.group("/eu/a=b"), Some("$ops"));
+        assert_eq!(names.group("shop"), None);
+        for wrong in ["platform", "=a", "a=", "a=b,c"] {
+            assert_eq!(GroupNames::read(wrong), None, "{wrong}");
+        }
+        assert_eq!(GroupNames::read(""), Some(GroupNames::default()));
+    }
 
     #[test]
     fn a_host_is_allowed_by_its_name_or_by_a_domain_above_it() {

@@ -154,6 +154,38 @@ async fn an_administrator_makes_users_who_change_their_passwords_and_are_disable
 }
 
 #[tokio::test]
+async fn guessing_at_the_current_password_is_limited_as_guessing_at_a_login_is() {
+    let authority = Authority::new();
+    authority.issue("server", "leftfold");
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let server = TlsTestServer::start(store, &authority, &[]).await;
+    let password = server.first_password.clone().unwrap();
+    let channel = server.connect(&authority, None).await.unwrap();
+    create(&channel, ("admin", &password), "bob", &[])
+        .await
+        .unwrap();
+    assert_eq!(head(&channel, "bob", "correct horse").await, Ok(()));
+    let mut users = UsersClient::new(channel.clone());
+    let mut limited = 0;
+    for _ in 0..40 {
+        match change_password(&mut users, "correct horse", "wrong horse").await {
+            Err(Code::PermissionDenied) => {}
+            Err(Code::ResourceExhausted) => limited += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        limited > 0,
+        "of 40 failures ten are taken at once, and one in six seconds"
+    );
+    assert_eq!(
+        head(&channel, "bob", "correct horse").await,
+        Ok(()),
+        "what was verified before goes on"
+    );
+}
+
+#[tokio::test]
 async fn the_audit_is_chained_and_holds_no_password() {
     let authority = Authority::new();
     authority.issue("server", "leftfold");

@@ -12,7 +12,7 @@ use std::{
 
 use leftfold_log::{LogOptions, OpenError, StorageError};
 use leftfold_model::ErrorChain;
-use leftfold_server::{CertificateInfo, Settings};
+use leftfold_server::{CertificateInfo, Settings, access::count_token_keys};
 use leftfold_store::{EmbeddedStore, EventStore};
 use rustix::fs::{Access, access};
 
@@ -109,6 +109,23 @@ pub(super) fn certificates(settings: &Settings) -> Vec<Finding> {
         findings.push(Finding::problem(check, found, remedy));
     }
     findings
+}
+
+/// The keys of the issuer whose tokens the settings take: whether they can be had.
+pub(super) async fn token_keys(settings: &Settings) -> Option<Finding> {
+    let check = "token-keys";
+    match count_token_keys(settings).await {
+        Ok(None) => None,
+        Ok(Some(keys)) => {
+            let found = format!("{keys} keys verify tokens of {}", settings.jwt_issuer);
+            Some(Finding::ok(check, found))
+        }
+        Err(error) => Some(Finding::problem(
+            check,
+            ErrorChain(&error).to_string(),
+            "correct the settings that begin with jwt_, or let this machine reach the issuer",
+        )),
+    }
 }
 
 fn validity(info: &CertificateInfo, now: i64) -> Finding {

@@ -46,6 +46,7 @@ async fn findings(
     findings.push(machine::descriptors(settings));
     findings.extend(files::secrets(settings));
     findings.extend(files::certificates(settings));
+    findings.extend(files::token_keys(settings).await);
     findings.extend(config.map(files::config));
     match location {
         Some(StoreLocation::Directory(directory)) => {

@@ -7,7 +7,7 @@ mod filtering;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use leftfold_model::{
     AppendCondition, ConflictToken, EventType, ExpectedRevision, NewEvent, Query, QueryItem,
     Revision, Tag,
@@ -20,12 +20,19 @@ use super::*;
 use crate::{
     Settings,
     access::record::{KEY_CHANGED, KeyRecord, USER_CHANGED, UserRecord, key_stream, user_stream},
+    clock,
 };
 
 async fn access(store: Arc<dyn EventStore>, settings: &Settings) -> Arc<AccessControl> {
-    AccessControl::open(Arc::clone(&store), store, settings, Counter::default())
-        .await
-        .unwrap()
+    AccessControl::open(
+        Arc::clone(&store),
+        store,
+        settings,
+        Counter::default(),
+        None,
+    )
+    .await
+    .unwrap()
 }
 
 /// A user who is known without an event in the store.
@@ -68,6 +75,16 @@ fn key(access: &AccessControl, id: &str, grants: &[&str]) -> Principal {
     Principal::Key {
         id: id.into(),
         name: id.into(),
+    }
+}
+
+/// A user whom a token names that ends so many seconds from now.
+fn token(login: &str, groups: &[&str], seconds: i64) -> Principal {
+    let now = Timestamp::try_from(clock::now()).unwrap();
+    Principal::Token {
+        login: login.into(),
+        groups: groups.iter().map(ToString::to_string).collect(),
+        expires: now + SignedDuration::from_secs(seconds),
     }
 }
 
@@ -151,15 +168,15 @@ async fn listed() -> (Arc<dyn EventStore>, Arc<AccessControl>) {
 /// Written by hand, from what docs/security.md promises.
 fn expected(who: &str, stream: &str) -> &'static str {
     match (who, stream) {
-        ("ann", _) => "rwdmM",
+        ("ann" | "token of an admin", _) => "rwdmM",
         ("bob" | "ops", "secret-1" | "$settings") => "",
         ("bob" | "ops", "$report-1") => "r",
         ("bob" | "ops", "order-2") => "rdmM",
         ("bob" | "ops", _) => "rwdmM",
-        ("kit", "secret-1") => "rwdmM",
-        ("kit", "$report-1") => "r",
-        ("kit", "$settings") => "",
-        ("kit", _) => "rwdmM",
+        ("kit" | "token of a keeper", "secret-1") => "rwdmM",
+        ("kit" | "token of a keeper", "$report-1") => "r",
+        ("kit" | "token of a keeper", "$settings") => "",
+        ("kit" | "token of a keeper", _) => "rwdmM",
         ("reader", "$settings" | "$report-1") => "",
         ("reader", _) => "rm",
         ("orders", "order-1" | "order-2") => "rwm",
@@ -168,8 +185,11 @@ fn expected(who: &str, stream: &str) -> &'static str {
     }
 }
 
-fn principals(access: &AccessControl) -> Vec<(&'static str, Principal)> {
-    vec![
+/// How many principals the model has.
+const PRINCIPALS: usize = 13;
+
+fn principals(access: &AccessControl) -> [(&'static str, Principal); PRINCIPALS] {
+    [
         ("ann", user(access, "ann", &["$admins"])),
         ("bob", user(access, "bob", &[])),
         ("kit", user(access, "kit", &["keepers", "writers"])),
@@ -193,6 +213,14 @@ fn principals(access: &AccessControl) -> Vec<(&'static str, Principal)> {
             ),
         ),
         ("nobody", Principal::Anonymous),
+        ("token of an admin", token("tad", &["$admins"], 60)),
+        (
+            "token of a keeper",
+            token("tia", &["keepers", "writers"], 60),
+        ),
+        ("token that ended", token("tex", &["$admins"], -60)),
+        // The store's own user of that name has the place.
+        ("token of bob", token("bob", &["$admins"], 60)),
     ]
 }
 
@@ -308,10 +336,10 @@ async fn calls_do_what_rights_allow_and_nothing_else() {
 #[tokio::test]
 async fn deletions_need_the_right_to_delete() {
     for stream in STREAMS {
-        for who in 0..9 {
+        for who in 0..PRINCIPALS {
             let (store, access) = listed().await;
             store.append(append(stream, None)).await.unwrap();
-            let (who, principal) = principals(&access).swap_remove(who);
+            let (who, principal) = principals(&access)[who].clone();
             let delete = Delete::stream(name(stream), ExpectedRevision::Any);
             let deleted = access.guard(principal).delete(delete).await;
             assert_eq!(

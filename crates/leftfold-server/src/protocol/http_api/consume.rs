@@ -73,7 +73,10 @@ struct Delivered<'a> {
 /// data and, as its id, the id by which the event is acknowledged. `problem` says why the stream ends.
 #[utoipa::path(
     get, path = "/subscriptions/{stream}/{group}/events", tag = "subscriptions",
-    params(("stream" = String, Path), ("group" = String, Path), ConsumeParams),
+    params(
+        ("stream" = String, Path), ("group" = String, Path), ConsumeParams,
+        ("ticket" = Option<String>, Query, description = "a ticket of `POST /api/v1/tickets`, instead of a header"),
+    ),
     responses(
         (status = OK, content_type = "text/event-stream", body = String),
         (status = "default", body = Details, content_type = "application/problem+json"),

@@ -18,6 +18,7 @@ mod read;
 mod status;
 mod streams;
 mod subscribe;
+mod tickets;
 
 use std::{fmt::Write, sync::Arc};
 
@@ -44,6 +45,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use self::problem::{Problem, ProblemKind};
+pub(crate) use self::tickets::take_ticket;
 use crate::{access::AuthenticationError, protocol::methods::MethodAccess, state::ServerState};
 
 /// The path of the routes for events.
@@ -133,11 +135,14 @@ pub(crate) fn unauthenticated(error: AuthenticationError) -> Response {
     let (kind, retry_after) = match error {
         AuthenticationError::Missing
         | AuthenticationError::Malformed
-        | AuthenticationError::Wrong => (ProblemKind::UNAUTHENTICATED, None),
+        | AuthenticationError::Wrong
+        | AuthenticationError::Token(_) => (ProblemKind::UNAUTHENTICATED, None),
         AuthenticationError::TooManyFailures(wait) => {
             (ProblemKind::TOO_MANY_FAILURES, Some(wait.as_secs().max(1)))
         }
-        AuthenticationError::Busy => (ProblemKind::UNAVAILABLE, Some(1)),
+        AuthenticationError::Busy | AuthenticationError::KeysMissing => {
+            (ProblemKind::UNAVAILABLE, Some(1))
+        }
     };
     let mut response = Problem::new(kind, error.to_string()).into_response();
     let headers = response.headers_mut();
@@ -180,6 +185,7 @@ fn described() -> (Router<Arc<ServerState>>, openapi::OpenApi) {
         .routes(routes!(read::events))
         .routes(routes!(read::query))
         .routes(routes!(subscribe::subscribe))
+        .routes(routes!(tickets::issue))
         .routes(routes!(streams::list))
         .routes(routes!(streams::state, streams::delete))
         .routes(routes!(streams::metadata, streams::set_metadata))

@@ -80,7 +80,11 @@ pub(super) struct SubscribeParams {
 /// `problem` says why the stream ends.
 #[utoipa::path(
     get, path = "/subscribe", tag = "events",
-    params(SubscribeParams, ("last-event-id" = Option<u64>, Header, description = "the position after which to go on")),
+    params(
+        SubscribeParams,
+        ("ticket" = Option<String>, Query, description = "a ticket of `POST /api/v1/tickets`, instead of a header"),
+        ("last-event-id" = Option<u64>, Header, description = "the position after which to go on"),
+    ),
     responses(
         (status = OK, content_type = "text/event-stream", body = String),
         (status = GONE, body = Details, content_type = "application/problem+json"),

@@ -18,8 +18,9 @@ use tonic::{Code, Request, Response, Status, async_trait};
 
 use super::status;
 use crate::{
-    access::{AccessControl, AccessError, AuditAction, UserInfo},
+    access::{AccessControl, AccessError, AuditAction, AuthenticationError, UserInfo},
     call,
+    connection::Peer,
     state::ServerState,
 };
 
@@ -71,6 +72,21 @@ fn of_access(error: AccessError) -> Status {
         AccessError::Append(failed) => status::of_append(failed),
         AccessError::Hashing(_) => Status::internal(error.to_string()),
         _ => Status::invalid_argument(error.to_string()),
+    }
+}
+
+fn of_authentication(error: AuthenticationError) -> Status {
+    match error {
+        AuthenticationError::TooManyFailures(_) => Status::resource_exhausted(error.to_string()),
+        AuthenticationError::Busy | AuthenticationError::KeysMissing => {
+            Status::unavailable(error.to_string())
+        }
+        AuthenticationError::Missing
+        | AuthenticationError::Malformed
+        | AuthenticationError::Wrong
+        | AuthenticationError::Token(_) => {
+            status::access_denied(&AccessError::WrongPassword.to_string())
+        }
     }
 }
 
@@ -189,6 +205,7 @@ impl users_server::Users for Users {
         &self,
         request: Request<ChangePasswordReq>,
     ) -> Result<Response<ChangePasswordResp>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
         let change = required(request.into_inner().options)?;
         let access = self.access()?;
         let principal = call::principal();
@@ -198,12 +215,19 @@ impl users_server::Users for Users {
             );
             return Err(status::access_denied(&reason));
         }
-        let changed = access.registry.change_password(
-            &change.login_name,
-            &change.current_password,
-            &change.new_password,
-        );
-        changed.await.map_err(of_access)?;
+        let peer =
+            peer.ok_or_else(|| Status::unauthenticated("the address of the caller is unknown"))?;
+        let (login, current) = (&change.login_name, &change.current_password);
+        let verifying = access.authenticator.verify_password(login, current, &peer);
+        let verified = verifying.await.map_err(|error| {
+            self.0.metrics.authentications_failed.inc();
+            access.audit.rejected(peer.address, &error.to_string());
+            of_authentication(error)
+        })?;
+        let changing = access
+            .registry
+            .replace_password(&verified, &change.new_password);
+        changing.await.map_err(of_access)?;
         let subject = format!("change password of {}", change.login_name);
         access
             .audit
