@@ -1,4 +1,4 @@
-//! Listeners, projections, process managers, messages, sealed fields and tenants beside what one would write by hand, in one run.
+//! What reacts to events, sealed fields and tenants beside what one would write by hand.
 //!
 //! **Owns:** the rows and their medians. **Does not know:** how a side of a row works.
 //! **Invariants:** both sides of a row alternate, run by run, on the same events of an embedded store.

@@ -152,9 +152,7 @@ pub use async_nats;
 pub use boundary::{Boundary, BoundaryError};
 pub use causes::{CausedEvent, Causes};
 pub use decide::{Decision, Model, Models};
-pub use erasure::{
-    FileKeys, KeyError, KeyId, KeyStore, MemoryKeys, Personal, PersonalField, Subject, SubjectKey,
-};
+pub use erasure::{Personal, PersonalField};
 pub use error::{DecodeError, EncodeError, UpcastError};
 pub use event::{
     Data, Encoded, Event, EventContext, EventKind, Format, RawEvent, Recorded, UnknownEventPolicy,
@@ -172,7 +170,12 @@ pub use history::{FieldChange, HistoryError, HistoryStep};
 pub use inspect::Inspect;
 pub use leftfold_derive::{Event, Shape, Snapshot};
 pub use leftfold_model as model;
+#[cfg(feature = "postgres")]
+pub use leftfold_postgres::PostgresKeys;
 pub use leftfold_store as stores;
+pub use leftfold_store::keys::{
+    FileKeys, KeyError, KeyId, KeyStore, MemoryKeys, Subject, SubjectKey,
+};
 pub use load::{AsOf, LoadError, Loaded};
 pub use metadata::Metadata;
 pub use outgoing::{CloudEvent, Deliver, Outgoing, Transport};

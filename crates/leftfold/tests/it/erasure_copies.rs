@@ -10,7 +10,7 @@ use futures_util::TryStreamExt;
 use leftfold::{
     Aggregate, Event, FileKeys, Personal, Recorded, Store,
     model::{Position, Read},
-    stores::{Backend, EventStore, restore::Restore},
+    stores::{Backend, restore::Restore},
 };
 use serde::{Deserialize, Serialize};
 

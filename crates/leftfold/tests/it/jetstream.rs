@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use leftfold::{
     Backoff, Follow, InvalidJetStream, JetStream, ListenerHandle, Outgoing, Recorded, Store,
     async_nats::{
-        self, ConnectOptions,
+        ConnectOptions,
         jetstream::{self, consumer::pull, context::Context, stream},
     },
     model::Position,
