@@ -1,13 +1,17 @@
-//! Listeners, projections and process managers beside what one would write by hand, and beside other frameworks, in one run.
+//! What reacts to events, sealed fields and tenants beside what one would write by hand, and beside other frameworks, in one run.
 //!
 //! **Owns:** the rows and their medians. **Does not know:** how a side of a row works.
 //! **Invariants:** both sides of a row alternate, run by run, on the same events.
 
 mod account;
 mod listeners;
+mod messages;
 mod orders;
 mod peers;
+mod personal;
 mod postgres;
+mod tenants;
+mod timers;
 mod views;
 
 use std::{
@@ -20,7 +24,7 @@ use clap::Parser;
 use leftfold::Store;
 use leftfold_postgres::testing::Server;
 
-/// Measures listeners, projections and process managers.
+/// Measures listeners, projections, process managers, messages, sealed fields and tenants.
 #[derive(Parser, Debug)]
 struct Arguments {
     /// How often each row is measured on each side.
@@ -33,8 +37,17 @@ struct Arguments {
     #[arg(long, default_value_t = 200_000)]
     rows: u64,
     /// Processes that run at the same time.
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 10_000)]
     processes: u64,
+    /// Timers that are set and fired.
+    #[arg(long, default_value_t = 100_000)]
+    timers: u64,
+    /// Timers that are due in each second.
+    #[arg(long, default_value_t = 5_000)]
+    timers_per_second: u64,
+    /// Messages that are delivered by webhook.
+    #[arg(long, default_value_t = 20_000)]
+    messages: u64,
     /// Seconds of each measurement over PostgreSQL.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -60,6 +73,8 @@ impl Arguments {
             events: 20_000,
             rows: 5_000,
             processes: 100,
+            timers: 500,
+            messages: 200,
             seconds: 0.5,
             ..arguments
         }
@@ -87,7 +102,7 @@ impl Arguments {
         }
         let (leftfold, other) = (median(&leftfold), median(&other));
         let ratio = leftfold / other;
-        eprintln!("| {name} | {leftfold:.1} | {unit} | {beside} | {other:.1} | {ratio:.2} |");
+        eprintln!("| {name} | {leftfold:.3} | {unit} | {beside} | {other:.3} | {ratio:.3} |");
         Ok(())
     }
 }
@@ -107,16 +122,9 @@ async fn main() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     in_memory(&arguments, directory.path()).await?;
     into_sqlite(&arguments, directory.path()).await?;
-    let name = (
-        "process of three steps and a timer",
-        "steps/s",
-        "commands alone",
-    );
-    let measure = async |run| {
-        let place = directory.path().join(format!("orders-{run}"));
-        orders::run(&place, arguments.processes).await
-    };
-    arguments.row(name, measure).await?;
+    processes(&arguments, directory.path()).await?;
+    personal(&arguments, directory.path()).await?;
+    tenants(&arguments, directory.path()).await?;
     over_postgres(&arguments).await
 }
 
@@ -230,4 +238,44 @@ async fn over_postgres(arguments: &Arguments) -> anyhow::Result<()> {
     arguments.row(listeners, measure).await?;
     let measure = async |_| postgres::inline(&server, time).await;
     arguments.row(inline, measure).await
+}
+
+async fn processes(arguments: &Arguments, directory: &Path) -> anyhow::Result<()> {
+    let name = "process of three steps and a timer";
+    let steps = async |run| {
+        let place = directory.join(format!("orders-{run}"));
+        orders::run(&place, arguments.processes).await
+    };
+    arguments.row((name, "steps/s", "commands alone"), steps)
+        .await?;
+    let name = "lateness of a timer, p99";
+    let timers = async |run| {
+        let place = directory.join(format!("timers-{run}"));
+        timers::lateness(&place, arguments.timers, arguments.timers_per_second).await
+    };
+    arguments.row((name, "ms", "p50"), timers).await?;
+    let name = "messages by webhook, in order per key";
+    let messages = async |_| messages::run(arguments.messages).await;
+    arguments.row((name, "messages/s", "bare requests"), messages)
+        .await
+}
+
+async fn personal(arguments: &Arguments, directory: &Path) -> anyhow::Result<()> {
+    let name = "append of an event with a sealed field";
+    let place = |name: &str, run: usize| directory.join(format!("{name}-{run}"));
+    let append = async |run| personal::append(&place("sealed-append", run)).await;
+    arguments.row((name, "us", "in clear"), append).await?;
+    let name = "load of 1,000 events with a sealed field";
+    let load = async |run| personal::load(&place("sealed-load", run)).await;
+    arguments.row((name, "us", "in clear"), load).await
+}
+
+async fn tenants(arguments: &Arguments, directory: &Path) -> anyhow::Result<()> {
+    let place = |name: &str, run: usize| directory.join(format!("{name}-{run}"));
+    let name = "command of a tenant";
+    let commands = async |run| tenants::commands(&place("tenant-commands", run)).await;
+    arguments.row((name, "us", "bare store"), commands).await?;
+    let name = "load of 1,000 events of a tenant";
+    let loads = async |run| tenants::loads(&place("tenant-loads", run)).await;
+    arguments.row((name, "us", "bare store"), loads).await
 }

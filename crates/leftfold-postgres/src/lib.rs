@@ -1,7 +1,7 @@
 //! The event store over PostgreSQL 13 and newer.
 //!
 //! **Owns:** [`PostgresStore`]: the contract [`EventStore`](leftfold_store::EventStore) in SQL, its schema, and appends
-//! in an application's own transactions.
+//! in an application's own transactions; [`PostgresKeys`].
 //! **Does not know:** aggregates, protocols, other stores.
 //! **Invariants:** positions are dense and follow commits, because an append takes one lock and holds it to the end of its
 //! transaction. One database function is the only way to write events. No session state is required, so connections may
@@ -14,6 +14,7 @@ mod backend;
 mod consumers;
 mod erase;
 mod error;
+mod keys;
 mod listing;
 mod name;
 mod options;
@@ -32,6 +33,7 @@ mod value;
 mod verify;
 
 pub use error::{DatabaseError, OpenError};
+pub use keys::PostgresKeys;
 pub use options::PostgresOptions;
 pub use pool::Connection;
 pub use schema::{Migration, SCHEMA_VERSION};

@@ -1,6 +1,6 @@
 //! The contract every Leftfold store fulfils, two stores that fulfil it, and the suite that checks it.
 //!
-//! **Owns:** [`EventStore`], its errors, [`MemoryStore`], storing snapshots and [`consumers`], and
+//! **Owns:** [`EventStore`], its errors, [`MemoryStore`], storing snapshots, [`consumers`] and [`keys`], and
 //! [`TenantStore`].
 //! **Does not know:** wire protocols, SQL, aggregates, runtimes beyond tokio's channels and blocking pool.
 //! **Invariants:** a rule about streams is decided below this trait, once per store, and checked by the
@@ -17,6 +17,7 @@ mod database_transaction;
 #[cfg(feature = "engine")]
 mod embedded;
 mod error;
+pub mod keys;
 mod memory;
 pub mod restore;
 mod retention;

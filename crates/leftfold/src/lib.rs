@@ -98,6 +98,7 @@
 //! | `messagepack`, `cbor` | more formats of event data |
 //! | `inspect` | answers about a running application as JSON: an `axum` router |
 //! | `webhook` | messages to other systems by HTTP |
+//! | `nats` | messages to other systems by NATS JetStream |
 //! | `sqlx-sqlite`, `sqlx-postgres` | projections into SQLite, which is a C library, and PostgreSQL |
 //!
 //! # For those who read the code
@@ -146,12 +147,12 @@ pub mod testing;
 mod unit_of_work;
 
 pub use aggregate::{Aggregate, Created, IntoDecision, IntoEvents};
+#[cfg(feature = "nats")]
+pub use async_nats;
 pub use boundary::{Boundary, BoundaryError};
 pub use causes::{CausedEvent, Causes};
 pub use decide::{Decision, Model, Models};
-pub use erasure::{
-    FileKeys, KeyError, KeyId, KeyStore, MemoryKeys, Personal, PersonalField, Subject, SubjectKey,
-};
+pub use erasure::{Personal, PersonalField};
 pub use error::{DecodeError, EncodeError, UpcastError};
 pub use event::{
     Data, Encoded, Event, EventContext, EventKind, Format, Recorded, UnknownEvent,
@@ -169,10 +170,17 @@ pub use history::{FieldChange, HistoryError, HistoryStep};
 pub use inspect::Inspect;
 pub use leftfold_derive::{Event, Shape, Snapshot};
 pub use leftfold_model as model;
+#[cfg(feature = "postgres")]
+pub use leftfold_postgres::PostgresKeys;
 pub use leftfold_store as stores;
+pub use leftfold_store::keys::{
+    FileKeys, KeyError, KeyId, KeyStore, MemoryKeys, Subject, SubjectKey,
+};
 pub use load::{AsOf, LoadError, Loaded};
 pub use metadata::Metadata;
 pub use outgoing::{CloudEvent, Deliver, Outgoing, Transport};
+#[cfg(feature = "nats")]
+pub use outgoing::{InvalidJetStream, JetStream};
 #[cfg(feature = "webhook")]
 pub use outgoing::{InvalidWebhook, Webhook};
 pub use process::{CommandHandler, Process, ProcessListener, Reaction, Seen, Sent};

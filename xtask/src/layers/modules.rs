@@ -65,7 +65,7 @@ const TABLES: &[Layers] = &[
             &["retention"],          // the lifecycle of streams, over any backend
             &["backend", "tenant"],  // what a kind of storage implements; the store of one tenant
             &["contract"],           // what callers use
-            &["consumers", "database_transaction", "snapshot_file"],
+            &["consumers", "database_transaction", "keys", "snapshot_file"],
             &["snapshots"],
             &["error", "clock"],
         ],
@@ -93,7 +93,7 @@ const TABLES: &[Layers] = &[
         layers: &[
             &["store", "testing"],
             &["backend", "verify"],
-            &["append", "consumers", "erase", "snapshots"], // one question or table each
+            &["append", "consumers", "erase", "keys", "snapshots"], // one question or table each
             &["subscribe"],
             &["listing"],
             &["read"],

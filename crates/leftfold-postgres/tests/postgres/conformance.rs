@@ -4,8 +4,12 @@
 
 use std::sync::Arc;
 
-use leftfold_postgres::PostgresStore;
-use leftfold_store::{EventStore, conformance::Fixture};
+use leftfold_postgres::{PostgresKeys, PostgresOptions, PostgresStore};
+use leftfold_store::{
+    EventStore,
+    conformance::{Fixture, keys::KeysFixture},
+    keys::KeyStore,
+};
 
 use crate::{pooler, server::fresh};
 
@@ -27,6 +31,30 @@ impl Fixture for Pooled {
     }
 }
 
+/// Keys in a schema of their own, behind a pooler in transaction mode or not.
+struct Keys {
+    options: fn() -> PostgresOptions,
+}
+
+impl KeysFixture for Keys {
+    type Place = PostgresOptions;
+
+    async fn place(&self) -> PostgresOptions {
+        (self.options)()
+    }
+
+    async fn open(&self, place: &PostgresOptions) -> Arc<dyn KeyStore> {
+        Arc::new(PostgresKeys::open_with(place.clone()).await.unwrap())
+    }
+}
+
+leftfold_store::keys_conformance!(postgres_keys, Keys { options: fresh });
+leftfold_store::keys_conformance!(
+    postgres_keys_behind_a_pooler,
+    Keys {
+        options: pooler::fresh
+    }
+);
 leftfold_store::conformance!(postgres, Plain);
 leftfold_store::conformance!(postgres_behind_a_pooler, Pooled);
 leftfold_store::consumers_conformance!(postgres_consumers, Plain);

@@ -14,6 +14,7 @@ mod crashes;
 mod disconnects;
 mod example;
 mod fixtures;
+mod keys;
 mod pooler;
 mod privileges;
 mod rarest_term;

@@ -28,6 +28,7 @@ pub mod copies;
 mod fixtures;
 pub mod history;
 pub mod idempotency;
+pub mod keys;
 pub mod lifecycle;
 pub mod limits;
 pub mod listing;
@@ -318,6 +319,28 @@ macro_rules! restored_conformance {
                 a_checkpoint_that_the_restored_log_has_goes_on,
                 an_append_that_the_restore_took_away_is_stored_again,
                 a_revision_that_the_restore_took_away_no_longer_holds,
+            );
+        }
+    };
+}
+
+/// Expands into one test per rule about keys of subjects, over the stores of keys of a [`KeysFixture`](keys::KeysFixture).
+#[macro_export]
+macro_rules! keys_conformance {
+    ($module:ident, $fixture:expr) => {
+        mod $module {
+            use super::*;
+            $crate::__conformance_group!($fixture, keys:
+                a_key_is_created_once_and_comes_back_by_subject_and_by_name,
+                subjects_that_differ_in_any_part_have_keys_of_their_own,
+                a_subject_may_have_any_text,
+                looking_for_a_key_creates_none,
+                many_names_are_found_at_once_those_that_exist,
+                a_destroyed_key_is_gone_and_the_next_one_is_another,
+                destroying_no_key_is_no_error,
+                keys_outlive_who_opened_them_and_destroyed_ones_do_not,
+                of_many_that_create_a_key_at_once_all_get_one,
+                keys_that_are_created_and_destroyed_at_once_leave_at_most_one,
             );
         }
     };

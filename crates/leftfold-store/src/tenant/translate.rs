@@ -116,20 +116,34 @@ impl Names {
 
     /// Keeps the tenant's events, in the tenant's form. All others are those that a writer without a tenant put under the
     /// tenant's tags.
-    pub(super) fn own_events(&self, events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
-        let own = events.into_iter().filter_map(|event| {
-            let stream = self.own_stream(&event.stream)?;
-            let tags = event.tags.iter();
-            let tags = tags.filter_map(|tag| self.own_tag_of(tag)).collect();
-            let id = self.id(event.id);
-            Some(RecordedEvent {
-                stream,
-                tags,
-                id,
-                ..event
-            })
+    pub(super) fn own_events(&self, mut events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+        // Neighbours are mostly of one stream, whose name is translated once.
+        let mut last: Option<(StreamName, Option<StreamName>)> = None;
+        events.retain_mut(|event| {
+            let known = last.as_ref().filter(|(stored, _)| *stored == event.stream);
+            let own = match known {
+                Some((_, own)) => own.clone(),
+                None => {
+                    let own = self.own_stream(&event.stream);
+                    last = Some((event.stream.clone(), own.clone()));
+                    own
+                }
+            };
+            let Some(own) = own else {
+                return false;
+            };
+            event.stream = own;
+            event.tags.retain_mut(|tag| match self.own_tag_of(tag) {
+                Some(own) => {
+                    *tag = own;
+                    true
+                }
+                None => false,
+            });
+            event.id = self.id(event.id);
+            true
         });
-        own.collect()
+        events
     }
 
     pub(super) fn appended(&self, mut appended: Appended) -> Appended {

@@ -3,13 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 mod in_place;
+mod key_files;
 mod one_tenant;
 mod polled_once;
 mod restored;
 
 use std::sync::{Arc, Mutex};
 
-use leftfold_store::{EmbeddedStore, EventStore, LogOptions, MemoryStore, conformance::Fixture};
+use leftfold_store::{
+    EmbeddedStore, EventStore, LogOptions, MemoryStore,
+    conformance::{Fixture, keys::KeysFixture},
+    keys::{FileKeys, KeyStore, MemoryKeys},
+};
 use tempfile::TempDir;
 
 /// Stores in memory.
@@ -47,6 +52,35 @@ impl Fixture for Engine {
     }
 }
 
+impl KeysFixture for Memory {
+    type Place = Arc<MemoryKeys>;
+
+    async fn place(&self) -> Arc<MemoryKeys> {
+        Arc::new(MemoryKeys::new())
+    }
+
+    async fn open(&self, place: &Arc<MemoryKeys>) -> Arc<dyn KeyStore> {
+        Arc::clone(place) as _
+    }
+}
+
+/// Keys in files, each in a directory of its own.
+struct Files;
+
+impl KeysFixture for Files {
+    type Place = TempDir;
+
+    async fn place(&self) -> TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    async fn open(&self, place: &TempDir) -> Arc<dyn KeyStore> {
+        Arc::new(FileKeys::open(place.path().join("keys")).await.unwrap())
+    }
+}
+
+leftfold_store::keys_conformance!(memory_keys, Memory);
+leftfold_store::keys_conformance!(file_keys, Files);
 leftfold_store::conformance!(memory, Memory);
 leftfold_store::conformance!(engine, Engine::with(LogOptions::default()));
 leftfold_store::consumers_conformance!(memory_consumers, Memory);

@@ -1,23 +1,16 @@
 //! Erasure of personal data: fields that are sealed with a key of their subject.
 //!
-//! **Owns:** [`Personal`], keys, and sealing. **Does not know:** how a store works, what an application
-//! keeps elsewhere.
+//! **Owns:** [`Personal`], and sealing. **Does not know:** how a store works, where keys are, what an application keeps
+//! elsewhere.
 //! **Invariants:** no personal value is stored in clear; keys are apart from the log; after a key is destroyed nothing
 //! opens what it sealed.
-//! **Reading order:** `personal`, `keys`, `seal`, `sealing_store`.
+//! **Reading order:** `personal`, `seal`, `sealing_store`.
 
-mod key_file;
-mod keys;
 mod personal;
 mod seal;
 mod sealing_store;
 
-pub use self::{
-    key_file::FileKeys,
-    keys::{KeyError, KeyId, KeyStore, MemoryKeys, Subject, SubjectKey},
-    personal::Personal,
-    seal::PersonalField,
-};
+pub use self::{personal::Personal, seal::PersonalField};
 pub(crate) use self::{
     personal::revealed,
     sealing_store::{Erasure, SealingStore, open_state, seal_state},
@@ -52,13 +45,13 @@ pub(crate) fn mark(
         event_type: event_type.to_owned(),
         source,
     };
-    let parsed: Result<seal::Fields, _> = serde_json::from_slice(&data);
+    let parsed: Result<seal::Fields<'_>, _> = serde_json::from_slice(&data);
     let mut parsed = parsed.map_err(|error| invalid(error.into()))?;
     let marked = parsed.mark(&own);
     marked.map_err(|field| {
         invalid(format!("field {field} names no subject: expected a text or a number").into())
     })?;
-    let data = parsed.to_json();
+    let data = parsed.to_json().map_err(|error| invalid(error.into()))?;
     if seal::holds_plain(&data) {
         let message = "a personal value stands in a field that is not marked #[personal]";
         return Err(invalid(message.into()));

@@ -162,6 +162,20 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Personal<T> {
     }
 }
 
+/// The key under which a value stands; read without a text of its own.
+#[derive(Deserialize)]
+#[serde(field_identifier)]
+enum StateName {
+    #[serde(rename = "$personal")]
+    Known,
+    #[serde(rename = "$forgotten")]
+    Forgotten,
+    #[serde(rename = "$sealed")]
+    Sealed,
+    #[serde(other)]
+    Other,
+}
+
 struct PersonalVisitor<T>(PhantomData<fn() -> T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for PersonalVisitor<T> {
@@ -172,17 +186,19 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for PersonalVisitor<T> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Personal<T>, A::Error> {
-        let state = match map.next_key::<String>()?.as_deref() {
-            Some(PLAIN) => State::Known(map.next_value()?),
-            Some(FORGOTTEN) => {
+        let state = match map.next_key::<StateName>()? {
+            Some(StateName::Known) => State::Known(map.next_value()?),
+            Some(StateName::Forgotten) => {
                 map.next_value::<de::IgnoredAny>()?;
                 State::Forgotten
             }
-            Some(SEALED) => {
+            Some(StateName::Sealed) => {
                 map.next_value::<de::IgnoredAny>()?;
                 State::Sealed
             }
-            _ => return Err(de::Error::custom("expected a sealed value")),
+            Some(StateName::Other) | None => {
+                return Err(de::Error::custom("expected a sealed value"));
+            }
         };
         match map.next_key::<de::IgnoredAny>()? {
             None => Ok(Personal(state)),

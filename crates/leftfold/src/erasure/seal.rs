@@ -5,7 +5,7 @@
 //! **Invariants:** a nonce is random and of 24 bytes, so none repeats under a key; the event's type, the field, and the subject
 //! are authenticated with the value, so it opens nowhere else; all other fields keep their bytes.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use chacha20poly1305::{
@@ -18,10 +18,9 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{
-    keys::{KeyError, KeyId, SubjectKey, fill},
-    personal::{FORGOTTEN, PLAIN, SEALED},
-};
+use leftfold_store::keys::{KeyError, KeyId, SubjectKey};
+
+use super::personal::{FORGOTTEN, PLAIN, SEALED};
 
 /// The key under which a value stands on its way to being sealed, with kind and id of its subject.
 const TO_SEAL: &str = "$seal";
@@ -49,21 +48,25 @@ pub(super) struct NotAuthentic {
     field: String,
 }
 
-/// The entries of a JSON object in their order, each value as its text.
-pub(super) struct Fields(Vec<(String, Box<RawValue>)>);
+/// The entries of a JSON object in their order, each value as its text: borrowed as it stood there, or replaced.
+pub(super) struct Fields<'a>(Vec<(Name<'a>, Cow<'a, str>)>);
 
-impl<'de> Deserialize<'de> for Fields {
+/// The name of an entry.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ObjectVisitor;
         impl<'de> Visitor<'de> for ObjectVisitor {
-            type Value = Fields;
+            type Value = Fields<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Vec::with_capacity(8);
+                while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+                    fields.push((name, Cow::Borrowed(value.get())));
                 }
                 Ok(Fields(fields))
             }
@@ -79,48 +82,93 @@ struct Marked<'a> {
     plain: Option<&'a RawValue>,
     #[serde(rename = "$seal", borrow)]
     to_seal: Option<(String, String, &'a RawValue)>,
-    #[serde(rename = "$sealed")]
-    sealed: Option<String>,
+    #[serde(rename = "$sealed", borrow)]
+    sealed: Option<Cow<'a, str>>,
 }
 
-fn marked<'a>(value: &'a RawValue, key: &str) -> Option<Marked<'a>> {
-    let text = value.get();
+fn marked<'a>(text: &'a str, key: &str) -> Option<Marked<'a>> {
     let begins = text.strip_prefix("{\"").and_then(|t| t.strip_prefix(key));
     begins?.strip_prefix('"')?;
     serde_json::from_str(text).ok()
 }
 
-impl Fields {
+/// Whether a text stands in JSON as it is.
+fn is_plain(text: &str) -> bool {
+    // All bytes are looked at, without a branch for each.
+    let special = text.bytes().map(|byte| byte == b'"' || byte == b'\\');
+    !special.fold(false, |any, one| any | one)
+}
+
+/// The text of a sealed value.
+fn sealed_text(value: &str) -> Option<Cow<'_, str>> {
+    let text = value.strip_prefix("{\"$sealed\":\"");
+    let text = text.and_then(|text| text.strip_suffix("\"}"));
+    match text {
+        // As this version writes it.
+        Some(text) if is_plain(text) => Some(Cow::Borrowed(text)),
+        _ => marked(value, SEALED)?.sealed,
+    }
+}
+
+/// Returns the names of the keys that the sealed fields of an event need, and of those that any other text in it names
+/// in that form.
+pub(super) fn key_ids(data: &[u8]) -> impl Iterator<Item = KeyId> {
+    let text = std::str::from_utf8(data).unwrap_or_default();
+    text.match_indices(SEALED).filter_map(move |(at, key)| {
+        let behind = text.get(at + key.len()..)?.strip_prefix('"')?;
+        let value = behind.trim_start().strip_prefix(':')?.trim_start();
+        let sealed = value.strip_prefix('"')?.split('"').next()?;
+        Sealed::key_id(sealed.splitn(4, ':').nth(3)?)
+    })
+}
+
+impl<'a> Fields<'a> {
     /// Reads the fields of an event if one of them may be marked by `key`.
-    fn of(data: &[u8], key: &str) -> Option<Self> {
+    fn of(data: &'a [u8], key: &str) -> Option<Self> {
         let text = std::str::from_utf8(data).ok()?;
         text.contains(key)
             .then(|| serde_json::from_str(text).ok())?
     }
 
-    pub(super) fn to_seal(data: &[u8]) -> Option<Self> {
+    pub(super) fn to_seal(data: &'a [u8]) -> Option<Self> {
         Self::of(data, TO_SEAL)
     }
 
-    pub(super) fn sealed(data: &[u8]) -> Option<Self> {
+    pub(super) fn sealed(data: &'a [u8]) -> Option<Self> {
         Self::of(data, SEALED)
     }
 
-    pub(super) fn to_json(&self) -> Vec<u8> {
-        let entries = self
+    pub(super) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let bytes = self
             .0
             .iter()
-            .map(|(name, value)| format!("{}:{value}", serde_json::Value::String(name.clone())));
-        let entries: Vec<_> = entries.collect();
-        format!("{{{}}}", entries.join(",")).into_bytes()
+            .map(|(name, value)| name.0.len() + value.len() + 4);
+        let mut json = Vec::with_capacity(bytes.sum::<usize>() + 2);
+        json.push(b'{');
+        for (nth, (name, value)) in self.0.iter().enumerate() {
+            if nth > 0 {
+                json.push(b',');
+            }
+            serde_json::to_writer(&mut json, &name.0)?;
+            json.push(b':');
+            json.extend_from_slice(value.as_bytes());
+        }
+        json.push(b'}');
+        Ok(json)
     }
 
     /// The text of a field that names a subject: a text or a number.
     fn id(&self, field: &str) -> Option<String> {
-        let (_, value) = self.0.iter().find(|(name, _)| name == field)?;
-        match serde_json::from_str(value.get()).ok()? {
+        let (_, value) = self.0.iter().find(|(name, _)| name.0 == field)?;
+        let plain = value
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'));
+        if let Some(text) = plain.filter(|text| is_plain(text)) {
+            return Some(text.to_owned());
+        }
+        match serde_json::from_str(value).ok()? {
             serde_json::Value::String(text) => Some(text),
-            serde_json::Value::Number(_) => Some(value.get().to_owned()),
+            serde_json::Value::Number(_) => Some(value.clone().into_owned()),
             _ => None,
         }
     }
@@ -131,7 +179,7 @@ impl Fields {
             let id = self.id(personal.id_field).ok_or(personal.id_field)?;
             for (name, value) in &mut self.0 {
                 let plain = marked(value, PLAIN).and_then(|marked| marked.plain);
-                if name.as_str() == personal.field
+                if name.0 == personal.field
                     && let Some(plain) = plain
                 {
                     let kind = serde_json::Value::from(format!(
@@ -140,7 +188,7 @@ impl Fields {
                     ));
                     let id = serde_json::Value::from(id.clone());
                     let text = format!("{{\"{TO_SEAL}\":[{kind},{id},{plain}]}}");
-                    *value = RawValue::from_string(text).map_err(|_| personal.field)?;
+                    *value = Cow::Owned(text);
                 }
             }
         }
@@ -168,65 +216,59 @@ impl Fields {
                 continue;
             };
             let unsealed = || KeyError::Unavailable {
-                reason: format!("field {name:?} has no key"),
+                reason: format!("field {:?} has no key", name.0),
             };
             let (subject, id_field) = kind.split_once(':').ok_or_else(unsealed)?;
             let key = key_of(subject, &id).ok_or_else(unsealed)?;
-            let bound = bound(event_type, name, subject, &id);
+            let bound = bound(event_type, &name.0, subject, &id);
             let bytes = encrypt(&key, plain.get().as_bytes(), &bound)?;
             let text = format!(
                 "{VERSION}:{subject}:{id_field}:{}",
                 STANDARD_NO_PAD.encode(bytes)
             );
             let sealed = serde_json::Value::String(text);
-            let sealed = RawValue::from_string(format!("{{\"{SEALED}\":{sealed}}}"));
-            *value = sealed.map_err(|_| unsealed())?;
+            *value = Cow::Owned(format!("{{\"{SEALED}\":{sealed}}}"));
         }
         Ok(())
     }
 
-    /// Returns the names of the keys that sealed fields need.
-    pub(super) fn key_ids(&self) -> Vec<KeyId> {
-        let fields = self.0.iter();
-        let texts = fields.filter_map(|(_, value)| marked(value, SEALED)?.sealed);
-        texts
-            .filter_map(|text| Some(Sealed::parse(&text)?.key()))
-            .flatten()
-            .collect()
-    }
-
     /// Opens the sealed fields, and notes of those without a key that they were forgotten.
-    pub(super) fn open(
+    pub(super) fn open<'k>(
         &mut self,
         event_type: &str,
-        key_of: impl Fn(&KeyId) -> Option<SubjectKey>,
+        key_of: impl Fn(&KeyId) -> Option<&'k SubjectKey>,
     ) -> Result<(), NotAuthentic> {
-        let ids: Vec<_> = self
-            .0
-            .iter()
-            .map(|(_, value)| {
-                let text = marked(value, SEALED)?.sealed?;
-                let sealed = Sealed::parse(&text)?;
-                let id = self.id(&sealed.id_field)?;
-                Some((sealed, id))
-            })
-            .collect();
-        for ((name, value), sealed) in self.0.iter_mut().zip(ids) {
-            let Some((sealed, id)) = sealed else { continue };
-            let not_authentic = || NotAuthentic {
-                field: name.clone(),
+        // Subjects are named by fields of the event as it is stored, so all are looked up before any is opened.
+        let mut sealed = Vec::new();
+        for (nth, (_, value)) in self.0.iter().enumerate() {
+            if let Cow::Borrowed(value) = *value
+                && let Some(text) = sealed_text(value)
+                && let Some(found) = Sealed::parse(&text)
+                && let Some(id) = self.id(found.id_field)
+            {
+                sealed.push((nth, text, id));
+            }
+        }
+        for (nth, text, id) in sealed {
+            let (Some((name, value)), Some(sealed)) = (self.0.get_mut(nth), Sealed::parse(&text))
+            else {
+                continue;
             };
-            let key_id = sealed.key().ok_or_else(not_authentic)?;
-            let text = match key_of(&key_id) {
+            let not_authentic = || NotAuthentic {
+                field: name.0.clone().into_owned(),
+            };
+            let key_id = Sealed::key_id(sealed.encoded).ok_or_else(not_authentic)?;
+            *value = Cow::Owned(match key_of(&key_id) {
                 None => format!("{{\"{FORGOTTEN}\":true}}"),
                 Some(key) => {
-                    let bound = bound(event_type, name, &sealed.subject, &id);
-                    let plain = decrypt(&key, &sealed.bytes, &bound).ok_or_else(not_authentic)?;
-                    let plain = String::from_utf8(plain).map_err(|_| not_authentic())?;
+                    let bound = bound(event_type, &name.0, sealed.subject, &id);
+                    let bytes = STANDARD_NO_PAD.decode(sealed.encoded).ok();
+                    let plain = bytes.and_then(|bytes| decrypt(key, &bytes, &bound));
+                    let plain = plain.and_then(|plain| String::from_utf8(plain).ok());
+                    let plain = plain.ok_or_else(not_authentic)?;
                     format!("{{\"{PLAIN}\":{plain}}}")
                 }
-            };
-            *value = RawValue::from_string(text).map_err(|_| not_authentic())?;
+            });
         }
         Ok(())
     }
@@ -240,27 +282,31 @@ pub(super) fn holds_plain(json: &[u8]) -> bool {
 }
 
 /// A sealed value, taken apart.
-struct Sealed {
-    subject: String,
-    id_field: String,
+struct Sealed<'a> {
+    subject: &'a str,
+    id_field: &'a str,
     /// The name of the key, the nonce, and what was encrypted.
-    bytes: Vec<u8>,
+    encoded: &'a str,
 }
 
-impl Sealed {
-    fn parse(text: &str) -> Option<Self> {
+impl<'a> Sealed<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.splitn(4, ':');
         let (version, subject, id_field) = (parts.next()?, parts.next()?, parts.next()?);
-        let bytes = STANDARD_NO_PAD.decode(parts.next()?).ok()?;
-        (version == VERSION).then(|| Self {
-            subject: subject.to_owned(),
-            id_field: id_field.to_owned(),
-            bytes,
+        let encoded = parts.next()?;
+        (version == VERSION).then_some(Self {
+            subject,
+            id_field,
+            encoded,
         })
     }
 
-    fn key(&self) -> Option<KeyId> {
-        self.bytes.first_chunk().copied()
+    /// Decodes the beginning of what is encoded, without the rest.
+    fn key_id(encoded: &str) -> Option<KeyId> {
+        let mut beginning = [0; 18];
+        let bytes = STANDARD_NO_PAD.decode_slice(encoded.get(..24)?, &mut beginning);
+        bytes.ok()?;
+        beginning.first_chunk().copied()
     }
 }
 
@@ -277,7 +323,9 @@ fn bound(event_type: &str, field: &str, subject: &str, id: &str) -> Vec<u8> {
 /// Encrypts: the name of the key, a nonce, and the value.
 pub(super) fn encrypt(key: &SubjectKey, value: &[u8], bound: &[u8]) -> Result<Vec<u8>, KeyError> {
     let mut nonce = [0; NONCE_BYTES];
-    fill(&mut nonce)?;
+    getrandom::fill(&mut nonce).map_err(|error| KeyError::Random {
+        reason: error.to_string(),
+    })?;
     let cipher = XChaCha20Poly1305::new(&Key::from(key.secret));
     let payload = Payload {
         msg: value,
@@ -301,4 +349,123 @@ pub(super) fn decrypt(key: &SubjectKey, bytes: &[u8], bound: &[u8]) -> Option<Ve
     };
     let opened = cipher.decrypt(&XNonce::from(*nonce), payload).ok()?;
     (*id == key.id).then_some(opened)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELDS: [PersonalField; 1] = [PersonalField {
+        event_type: "Booked",
+        field: "name",
+        subject: "guest",
+        id_field: "guest",
+    }];
+
+    fn key() -> SubjectKey {
+        SubjectKey::random().unwrap()
+    }
+
+    fn text(fields: &Fields<'_>) -> String {
+        String::from_utf8(fields.to_json().unwrap()).unwrap()
+    }
+
+    /// Marks and seals an event's JSON.
+    fn sealed(json: &str, key: &SubjectKey) -> String {
+        let mut fields = serde_json::from_str::<Fields<'_>>(json).unwrap();
+        fields.mark(&FIELDS).unwrap();
+        let marked = fields.to_json().unwrap();
+        let mut fields = Fields::to_seal(&marked).unwrap();
+        fields.seal("Booked", |_, _| Some(key.clone())).unwrap();
+        text(&fields)
+    }
+
+    #[test]
+    fn whatever_stands_around_a_sealed_value_keeps_its_bytes() {
+        let key = key();
+        for (id, value, rest) in [
+            (r#""g1""#, r#""Ann""#, r#""nights":2"#),
+            (
+                r#""a\"\u0000b""#,
+                r#"{"first":"A \"n\" n","age":[1,2.50]}"#,
+                r#""a\nb": [ 1 , {"$sealed":1} ]"#,
+            ),
+            (
+                "17",
+                r#""{\"$personal\":1}""#,
+                r#""note":"{\"$sealed\":\"1:a:b:AAAA\"}""#,
+            ),
+            (
+                r#""\u00e9""#,
+                "null",
+                r#""big":123456789012345678901234567890"#,
+            ),
+        ] {
+            let json = format!(r#"{{"guest":{id},"name":{{"$personal":{value}}},{rest}}}"#);
+            let sealed = sealed(&json, &key);
+            assert!(
+                !sealed.contains("$personal\":\"A") && sealed.contains("$sealed"),
+                "{sealed}"
+            );
+            assert!(
+                key_ids(sealed.as_bytes()).any(|id| id == key.id),
+                "{sealed}"
+            );
+            let mut fields = Fields::sealed(sealed.as_bytes()).unwrap();
+            fields
+                .open("Booked", |id| (*id == key.id).then_some(&key))
+                .unwrap();
+            let opened = text(&fields);
+            let compact = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+            assert_eq!(compact(&opened), compact(&json));
+            let (_, behind) = rest.split_once(':').unwrap();
+            assert!(
+                opened.ends_with(&format!("{}}}", behind.trim())),
+                "{opened}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sealed_value_that_another_program_wrote_with_spaces_opens_too() {
+        let key = key();
+        let sealed = sealed(r#"{"guest":"g1","name":{"$personal":"Ann"}}"#, &key);
+        let spaced = sealed.replace("\"$sealed\":", "\"$sealed\" : ");
+        assert_eq!(key_ids(spaced.as_bytes()).collect::<Vec<_>>(), [key.id]);
+        let mut fields = Fields::sealed(spaced.as_bytes()).unwrap();
+        fields.open("Booked", |_| Some(&key)).unwrap();
+        assert_eq!(
+            text(&fields),
+            r#"{"guest":"g1","name":{"$personal":"Ann"}}"#
+        );
+    }
+
+    #[test]
+    fn text_that_only_looks_sealed_is_left_and_never_panics() {
+        for json in [
+            r#"{"$sealed":"1:guest:guest:AAAA"}"#,
+            r#"{"guest":"g1","name":{"$sealed":""}}"#,
+            r#"{"guest":"g1","name":{"$sealed":"1:guest"}}"#,
+            r#"{"guest":"g1","name":{"$sealed":"2:guest:guest:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}"#,
+            r#"{"guest":"g1","name":{"$sealed":7}}"#,
+            r#"{"name":{"$sealed":"1:guest:guest:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}"#,
+        ] {
+            assert!(key_ids(json.as_bytes()).count() <= 1, "{json}");
+            let mut fields = Fields::sealed(json.as_bytes()).unwrap();
+            fields.open("Booked", |_| None).unwrap();
+            assert_eq!(text(&fields), json);
+        }
+        for bytes in [
+            &b"\xff$sealed"[..],
+            b"$sealed",
+            b"\"$sealed\":\"\xc3",
+            b"\"$sealed\":\"1:a:b:\xc3\xa9\"",
+        ] {
+            assert_eq!(key_ids(bytes).count(), 0);
+            assert!(Fields::sealed(bytes).is_none());
+        }
+        let short = r#"{"guest":"g1","name":{"$sealed":"1:guest:guest:AAAA"}}"#;
+        let mut fields = Fields::sealed(short.as_bytes()).unwrap();
+        assert!(fields.open("Booked", |_| None).is_err(), "it names no key");
+    }
 }

@@ -2,28 +2,27 @@
 //!
 //! **Owns:** [`SealingStore`], and the keys of a store's subjects. **Does not know:** event types of the application.
 //! **Invariants:** what is marked as personal reaches the inner store sealed or not at all; a value whose key is gone
-//! is read as
-//! forgotten, at once and by every reader, because keys are looked up for each batch and kept nowhere.
+//! is read as forgotten, at once and by every reader, because keys are looked up for each batch and kept nowhere.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
 use futures_util::{TryStreamExt, future::BoxFuture, stream, stream::BoxStream};
 use leftfold_model::{
-    Append, Appended, ContentType, Position, Read, RecordedEvent, StreamName, StreamWrite,
+    Append, Appended, ContentType, NewEvent, Position, Read, RecordedEvent, StreamName, StreamWrite,
 };
 use leftfold_store::{
     AppendError, Backend, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch,
     ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState,
-    Subscription, consumers::Consumers,
+    Subscription,
+    consumers::Consumers,
+    keys::{KeyError, KeyId, KeyStore, Subject, SubjectKey},
 };
 
-use super::{
-    keys::{KeyError, KeyId, KeyStore, Subject, SubjectKey},
-    seal::{Fields, decrypt, encrypt},
-};
+use super::seal::{Fields, decrypt, encrypt, key_ids};
 
 /// The kind of the subject whose key seals snapshots. It is destroyed whenever any subject is forgotten.
 const SNAPSHOTS: &str = "$snapshots";
@@ -58,77 +57,85 @@ impl Erasure {
     }
 
     /// Returns the key for snapshots of states that are read from now on: if a subject is forgotten meanwhile, nothing
-    /// can open what
-    /// it seals.
+    /// can open what it seals.
     pub(crate) async fn snapshot_key(&self) -> Result<SubjectKey, KeyError> {
         self.keys.key(&self.snapshots()).await
     }
 
     /// Seals the marked fields of an append's events.
     pub(crate) async fn seal(&self, append: Append) -> Result<Append, KeyError> {
-        let mut marked = Vec::new();
-        for (nth, event) in append.events().enumerate() {
-            if event.content_type() == ContentType::Json
-                && let Some(fields) = Fields::to_seal(event.data())
-            {
-                marked.push((nth, fields));
+        let mut subjects = BTreeSet::new();
+        for event in append.events() {
+            if let Some(fields) = to_seal(event) {
+                subjects.extend(fields.subjects());
             }
         }
-        if marked.is_empty() {
+        if subjects.is_empty() {
             return Ok(append);
         }
-        let subjects = marked.iter().flat_map(|(_, fields)| fields.subjects());
         let mut keys = BTreeMap::new();
-        for (kind, id) in subjects.collect::<BTreeSet<_>>() {
+        for (kind, id) in subjects {
             let key = self.keys.key(&self.subject(&kind, &id)).await?;
             keys.insert((kind, id), key);
         }
         let key_of = |kind: &str, id: &str| keys.get(&(kind.to_owned(), id.to_owned())).cloned();
+        let unsealed = |error: &dyn fmt::Display| KeyError::Unavailable {
+            reason: format!("sealed, the append is not valid: {error}"),
+        };
         let (mut writes, checks, conditions) = append.into_parts();
         let events = writes
             .iter_mut()
             .flat_map(|StreamWrite { events, .. }| events);
-        let mut marked = marked.into_iter().peekable();
-        for (nth, event) in events.enumerate() {
-            if let Some((_, mut fields)) = marked.next_if(|(of, _)| *of == nth) {
-                fields.seal(event.event_type().as_str(), key_of)?;
-                *event = event.clone().with_data(fields.to_json());
-            }
+        for event in events {
+            let Some(mut fields) = to_seal(event) else {
+                continue;
+            };
+            fields.seal(event.event_type().as_str(), key_of)?;
+            let sealed = fields.to_json().map_err(|error| unsealed(&error))?;
+            *event = event.clone().with_data(sealed);
         }
         let sealed = Append::new(writes, conditions).and_then(|append| append.with_checks(checks));
-        sealed.map_err(|error| KeyError::Unavailable {
-            reason: format!("sealed, the append is not valid: {error}"),
-        })
+        sealed.map_err(|error| unsealed(&error))
     }
 
     async fn open(&self, events: &mut [RecordedEvent]) -> Result<(), ReadError> {
-        let mut sealed = Vec::new();
-        for event in events.iter_mut() {
-            if event.content_type == ContentType::Json
-                && let Some(fields) = Fields::sealed(&event.data)
-            {
-                sealed.push((event, fields));
-            }
-        }
-        let ids = sealed.iter().flat_map(|(_, fields)| fields.key_ids());
-        let ids: Vec<KeyId> = ids.collect::<BTreeSet<_>>().into_iter().collect();
+        let is_json = |event: &&RecordedEvent| event.content_type == ContentType::Json;
+        let sealed = events.iter().filter(is_json);
+        let ids: BTreeSet<KeyId> = sealed.flat_map(|event| key_ids(&event.data)).collect();
         if ids.is_empty() {
             return Ok(());
         }
+        let ids: Vec<KeyId> = ids.into_iter().collect();
         let found = self.keys.find(&ids).await;
         let found = found.map_err(|error| ReadError::Unavailable {
             cause: Arc::new(error),
         })?;
         let keys: BTreeMap<_, _> = found.into_iter().map(|key| (key.id, key)).collect();
-        for (event, mut fields) in sealed {
-            let opened = fields.open(event.event_type.as_str(), |id| keys.get(id).cloned());
-            opened.map_err(|error| ReadError::Corrupt {
-                cause: Arc::new(error),
-            })?;
-            event.data = fields.to_json().into();
+        for event in events {
+            if event.content_type != ContentType::Json {
+                continue;
+            }
+            let Some(mut fields) = Fields::sealed(&event.data) else {
+                continue;
+            };
+            let opened = fields.open(event.event_type.as_str(), |id| keys.get(id));
+            opened.map_err(corrupt)?;
+            event.data = fields.to_json().map_err(corrupt)?.into();
         }
         Ok(())
     }
+}
+
+fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> ReadError {
+    ReadError::Corrupt {
+        cause: Arc::new(error),
+    }
+}
+
+/// Returns the fields of an event if one of them may be marked for being sealed.
+fn to_seal(event: &NewEvent) -> Option<Fields<'_>> {
+    let is_json = event.content_type() == ContentType::Json;
+    is_json.then(|| Fields::to_seal(event.data()))?
 }
 
 /// Seals the state of a snapshot, bound to its stream and place.

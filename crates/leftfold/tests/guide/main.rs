@@ -14,6 +14,9 @@ mod listeners;
 mod messages;
 mod more_events;
 mod more_tests;
+#[path = "../it/nats_server.rs"]
+#[expect(dead_code, reason = "no chapter kills the server")]
+mod nats_server;
 mod processes;
 mod projections;
 mod reading;

@@ -1,13 +1,20 @@
 //! Messages about deposits to another system: the chapter on messages.
 
-use leftfold::{Outgoing, Recorded, Store, Webhook, model::Position};
+use leftfold::{
+    JetStream, Outgoing, Recorded, Store, Webhook,
+    async_nats::{self, jetstream},
+    model::Position,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
 
-use crate::account::{AccountEvent, BankAccount};
+use crate::{
+    account::{AccountEvent, BankAccount},
+    nats_server::NatsServer,
+};
 
 struct Deposits;
 
@@ -50,6 +57,32 @@ async fn a_deposit_is_told_to_another_system() -> Result<(), Box<dyn std::error:
     deliveries.wait_for(Position::new(1)).await?;
     let request = received.await??;
     assert!(request.starts_with("POST /deposits"), "{request}");
+    deliveries.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deposit_is_stored_by_a_broker() -> Result<(), Box<dyn std::error::Error>> {
+    let server = NatsServer::start();
+    let address = server.address();
+    let context = jetstream::new(async_nats::connect(&address).await?);
+    let mut stream = context
+        .create_stream(jetstream::stream::Config {
+            name: "BANK".into(),
+            subjects: vec!["bank.>".into()],
+            ..Default::default()
+        })
+        .await?;
+    let store = Store::memory();
+    let accounts = store.repository::<BankAccount>();
+
+    let client = async_nats::connect(&address).await?;
+    let broker = JetStream::open(jetstream::new(client), "BANK", "bank").await?;
+    let deliveries = store.deliver(Deposits, broker).parallel(8).spawn();
+
+    accounts.execute("7f3", |a| a.deposit(100)).await?;
+    deliveries.wait_for(Position::new(1)).await?;
+    assert_eq!(stream.info().await?.state.messages, 1);
     deliveries.stop().await?;
     Ok(())
 }

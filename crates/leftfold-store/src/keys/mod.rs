@@ -1,17 +1,21 @@
 //! The keys of subjects.
 //!
-//! **Owns:** the contract [`KeyStore`], its values, and keys in memory. **Does not know:** what a key seals.
+//! **Owns:** the contract [`KeyStore`] and its values. **Does not know:** what a key seals.
 //! **Invariants:** a key is random and belongs to one subject; a destroyed key never comes back: the subject's next one
-//! is another;
-//! keys are never in the log, and no debug output shows one.
+//! is another; keys are never in the log, and no debug output shows one.
+//! **Reading order:** [`Subject`], [`SubjectKey`], [`KeyStore`], `memory`, `file`.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+#[cfg(feature = "engine")]
+mod file;
+mod memory;
 
-use futures_util::future::BoxFuture;
+use std::fmt;
+
+use futures_core::future::BoxFuture;
+
+#[cfg(feature = "engine")]
+pub use file::FileKeys;
+pub use memory::MemoryKeys;
 
 /// A person, or whatever else is to be forgotten as one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,7 +67,7 @@ impl SubjectKey {
 }
 
 /// Fills bytes from the system's source of randomness.
-pub(super) fn fill(bytes: &mut [u8]) -> Result<(), KeyError> {
+fn fill(bytes: &mut [u8]) -> Result<(), KeyError> {
     getrandom::fill(bytes).map_err(|error| KeyError::Random {
         reason: error.to_string(),
     })
@@ -90,8 +94,7 @@ pub enum KeyError {
 /// Keeps the keys of subjects, apart from the log: with a copy of the log and of the keys, everything can be read.
 ///
 /// Back keys up apart from the log, and keep those backups for as short a time as the law gives for an erasure: a key
-/// that is restored
-/// from a backup brings back what it sealed.
+/// that is restored from a backup brings back what it sealed.
 ///
 /// # Cancel safety
 /// Dropping a future does not cancel a change. Each call may be repeated.
@@ -117,74 +120,10 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// [`KeyError`].
     fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<SubjectKey>, KeyError>>;
 
-    /// Destroys the key of a subject; none is no error. After `Ok` no call returns it, and storage holds no copy of it.
+    /// Destroys the key of a subject; none is no error. After `Ok` no call returns it. What storage keeps of its bytes, and
+    /// for how long, is said by each store of keys.
     ///
     /// # Errors
     /// [`KeyError`].
     fn destroy<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<(), KeyError>>;
-}
-
-/// Keys in memory: for tests, and beside a store in memory. When it is dropped, everything that its keys sealed is forgotten.
-#[derive(Debug, Default)]
-pub struct MemoryKeys {
-    keys: Mutex<Keys>,
-}
-
-#[derive(Debug, Default)]
-struct Keys {
-    by_subject: HashMap<Subject, SubjectKey>,
-    subjects: HashMap<KeyId, Subject>,
-}
-
-impl MemoryKeys {
-    /// Creates an empty store of keys.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    fn keys(&self) -> MutexGuard<'_, Keys> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl KeyStore for MemoryKeys {
-    fn key<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<SubjectKey, KeyError>> {
-        Box::pin(async move {
-            let mut keys = self.keys();
-            if let Some(key) = keys.by_subject.get(subject) {
-                return Ok(key.clone());
-            }
-            let key = SubjectKey::random()?;
-            keys.by_subject.insert(subject.clone(), key.clone());
-            keys.subjects.insert(key.id, subject.clone());
-            Ok(key)
-        })
-    }
-
-    fn existing<'a>(
-        &'a self,
-        subject: &'a Subject,
-    ) -> BoxFuture<'a, Result<Option<SubjectKey>, KeyError>> {
-        Box::pin(async move { Ok(self.keys().by_subject.get(subject).cloned()) })
-    }
-
-    fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<SubjectKey>, KeyError>> {
-        Box::pin(async move {
-            let keys = self.keys();
-            let known = ids.iter().filter_map(|id| keys.subjects.get(id));
-            let found = known.filter_map(|subject| keys.by_subject.get(subject).cloned());
-            Ok(found.collect())
-        })
-    }
-
-    fn destroy<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<(), KeyError>> {
-        Box::pin(async move {
-            let mut keys = self.keys();
-            if let Some(key) = keys.by_subject.remove(subject) {
-                keys.subjects.remove(&key.id);
-            }
-            Ok(())
-        })
-    }
 }

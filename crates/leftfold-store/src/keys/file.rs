@@ -3,7 +3,8 @@
 //! **Owns:** [`FileKeys`]: the file, and replacing it so that no copy of a destroyed key stays in it.
 //! **Does not know:** what a key seals.
 //! **Invariants:** a key is durable before it is returned; `destroy` returns after the file was replaced by one that never held
-//! the key; the old file is overwritten before it is removed; the file is readable by its owner alone.
+//! the key; the old file is overwritten before it is removed, by the next `open` if the process ends in between; the file is
+//! readable by its owner alone; a process changes no file while another has the keys open.
 
 use std::{
     fmt,
@@ -12,10 +13,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures_util::future::BoxFuture;
+use futures_core::future::BoxFuture;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 
-use super::keys::{KeyError, KeyId, KeyStore, Subject, SubjectKey};
+use super::{KeyError, KeyId, KeyStore, Subject, SubjectKey};
 
 type SubjectRow<'a> = (&'a str, &'a str, &'a str);
 
@@ -25,6 +26,8 @@ const KEYS: TableDefinition<'_, SubjectRow<'_>, (KeyId, [u8; 32])> = TableDefini
 const SECRETS: TableDefinition<'_, KeyId, [u8; 32]> = TableDefinition::new("secrets");
 
 /// Keys in a file of their own, on a disk or in a directory apart from the log's. One process at a time can have it open.
+///
+/// After a key was destroyed, neither the file nor its free space holds it.
 ///
 /// # Cost
 /// The first event of a subject costs a durable write. `destroy` writes the file again: about 150 bytes for each subject.
@@ -59,8 +62,7 @@ impl FileKeys {
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, KeyError> {
         let path = path.into();
         let opened = tokio::task::spawn_blocking(move || {
-            remove_if_exists(&replacement(&path))?;
-            let database = create(&path)?;
+            let database = open_after_crash(&path)?;
             let database = Mutex::new(Some(database));
             Ok(Self {
                 shared: Arc::new(Shared { path, database }),
@@ -91,10 +93,45 @@ fn opened(database: &Option<Database>) -> Result<&Database, KeyError> {
     database.as_ref().ok_or_else(|| unavailable(lost))
 }
 
+/// The file without a key that is destroyed, until it is in place.
 fn replacement(path: &Path) -> PathBuf {
+    with_suffix(path, ".new")
+}
+
+/// The file with a key that is destroyed, until it is overwritten.
+fn replaced(path: &Path) -> PathBuf {
+    with_suffix(path, ".old")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".new");
+    name.push(suffix);
     name.into()
+}
+
+/// Opens the file, and does what a process that ended within `destroy` left to do.
+///
+/// Nothing is touched before the file's lock is acquired, because another process may be within `destroy`.
+fn open_after_crash(path: &Path) -> Result<Database, KeyError> {
+    let old = replaced(path);
+    if !exists(path)? && exists(&old)? {
+        // It ended before the new file was in place: the key is not destroyed.
+        let locked = open_private(&old, false)?;
+        locked.try_lock().map_err(unavailable)?;
+        rename(&old, path)?;
+        drop(locked);
+    }
+    let is_new = !exists(path)?;
+    let database = create(path, is_new)?;
+    if exists(&old)? {
+        erase(&old)?;
+    }
+    remove_if_exists(&replacement(path))?;
+    Ok(database)
+}
+
+fn exists(path: &Path) -> Result<bool, KeyError> {
+    path.try_exists().map_err(unavailable)
 }
 
 /// Opens the file for its owner alone.
@@ -102,16 +139,17 @@ fn replacement(path: &Path) -> PathBuf {
     clippy::disallowed_methods,
     reason = "keys are apart from the log, and not part of what is simulated"
 )]
-fn open_private(path: &Path) -> Result<std::fs::File, KeyError> {
+fn open_private(path: &Path, is_new: bool) -> Result<std::fs::File, KeyError> {
     let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+    options.read(true).write(true).truncate(false);
+    options.create(is_new);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map_err(unavailable)
 }
 
-fn create(path: &Path) -> Result<Database, KeyError> {
-    let file = open_private(path)?;
+fn create(path: &Path, is_new: bool) -> Result<Database, KeyError> {
+    let file = open_private(path, is_new)?;
     let file = FileBackend::new(file).map_err(unavailable)?;
     let database = Database::builder()
         .create_with_backend(file)
@@ -149,6 +187,12 @@ fn rename(from: &Path, to: &Path) -> Result<(), KeyError> {
             .map_err(unavailable)?;
     }
     Ok(())
+}
+
+/// Overwrites a file, and removes it.
+fn erase(path: &Path) -> Result<(), KeyError> {
+    overwrite(open_private(path, false)?).map_err(unavailable)?;
+    remove_if_exists(path)
 }
 
 /// Overwrites what the file held.
@@ -194,7 +238,7 @@ fn add(database: &Database, subject: &Subject, key: &SubjectKey) -> Result<(), K
 /// Writes all keys but one to a new file.
 fn copy_without(database: &Database, subject: &Subject, to: &Path) -> Result<Database, KeyError> {
     remove_if_exists(to)?;
-    let copy = create(to)?;
+    let copy = create(to, true)?;
     let read = database.begin_read().map_err(unavailable)?;
     let from = read.open_table(KEYS).map_err(unavailable)?;
     let write = copy.begin_write().map_err(unavailable)?;
@@ -255,17 +299,18 @@ impl KeyStore for FileKeys {
     fn destroy<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<(), KeyError>> {
         let subject = subject.clone();
         Box::pin(self.with(move |path, database| {
-            let old = opened(database)?;
-            if existing(old, &subject)?.is_none() {
+            if existing(opened(database)?, &subject)?.is_none() {
                 return Ok(());
             }
-            let beside = replacement(path);
-            let copy = copy_without(old, &subject, &beside)?;
-            let bytes = open_private(path)?;
-            // From here on the old file is no longer the one to use, whatever fails.
-            *database = None;
-            rename(&beside, path)?;
-            overwrite(bytes).map_err(unavailable)?;
+            let (new, old) = (replacement(path), replaced(path));
+            let copy = copy_without(opened(database)?, &subject, &new)?;
+            // From here on the old file is no longer the one to use, whatever fails. It stays locked until the new one, which
+            // is locked too, has its name, so that no other process opens either.
+            let locked = database.take();
+            rename(path, &old)?;
+            rename(&new, path)?;
+            drop(locked);
+            erase(&old)?;
             *database = Some(copy);
             Ok(())
         }))

@@ -1,0 +1,15 @@
+//! A mistake.
+
+use leftfold::{Event, Personal};
+use serde::{Deserialize, Serialize};
+
+#[derive(Event, Serialize, Deserialize)]
+enum RoomEvent {
+    #[event("RoomBooked")]
+    Booked {
+        guest: String,
+        name: Personal<String>,
+    },
+}
+
+fn main() {}

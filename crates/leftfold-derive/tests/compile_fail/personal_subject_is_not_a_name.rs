@@ -1,0 +1,16 @@
+//! A mistake.
+
+use leftfold::{Event, Personal};
+use serde::{Deserialize, Serialize};
+
+#[derive(Event, Serialize, Deserialize)]
+enum RoomEvent {
+    #[event("RoomBooked")]
+    Booked {
+        guest: String,
+        #[personal(subject = "the guest", id = "guest")]
+        name: Personal<String>,
+    },
+}
+
+fn main() {}

@@ -1,0 +1,96 @@
+//! Files of keys that a process left behind in the middle of destroying a key.
+//!
+//! **Owns:** each state in which it can end. **Does not know:** keys in other places.
+//! **Invariants:** a state is made of files, as the process would leave them.
+
+use std::{fs, path::PathBuf};
+
+use leftfold_store::keys::{FileKeys, KeyStore, Subject, SubjectKey};
+use tempfile::TempDir;
+
+fn guest(id: &str) -> Subject {
+    Subject {
+        tenant: String::new(),
+        kind: "guest".to_owned(),
+        id: id.to_owned(),
+    }
+}
+
+/// Keys of one guest, closed.
+async fn with_key(directory: &TempDir) -> (PathBuf, SubjectKey) {
+    let path = directory.path().join("keys");
+    let keys = FileKeys::open(&path).await.unwrap();
+    let key = keys.key(&guest("g1")).await.unwrap();
+    (path, key)
+}
+
+fn names(directory: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(directory.path()).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn a_file_that_was_replaced_and_not_yet_overwritten_is_overwritten_by_the_next_open() {
+    let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (path, key) = with_key(&directory).await;
+    let old = directory.path().join("keys.old");
+    fs::copy(&path, &old).unwrap();
+    // Another name of the same bytes, to see what becomes of them.
+    let bytes = elsewhere.path().join("bytes");
+    fs::hard_link(&old, &bytes).unwrap();
+    fs::write(directory.path().join("keys.new"), b"half of it").unwrap();
+    let keys = FileKeys::open(&path).await.unwrap();
+    assert_eq!(keys.existing(&guest("g1")).await.unwrap(), Some(key));
+    assert_eq!(names(&directory), ["keys"]);
+    assert!(fs::read(&bytes).unwrap().iter().all(|byte| *byte == 0));
+}
+
+#[tokio::test]
+async fn a_file_whose_replacement_is_not_in_place_is_used_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, key) = with_key(&directory).await;
+    fs::rename(&path, directory.path().join("keys.old")).unwrap();
+    fs::write(directory.path().join("keys.new"), b"whatever it is").unwrap();
+    let keys = FileKeys::open(&path).await.unwrap();
+    assert_eq!(keys.existing(&guest("g1")).await.unwrap(), Some(key));
+    assert_eq!(names(&directory), ["keys"]);
+    keys.destroy(&guest("g1")).await.unwrap();
+    assert_eq!(keys.existing(&guest("g1")).await.unwrap(), None);
+    assert_eq!(names(&directory), ["keys"]);
+}
+
+#[tokio::test]
+async fn keys_that_another_process_has_open_are_refused_and_none_of_its_files_is_touched() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, key) = with_key(&directory).await;
+    let open = FileKeys::open(&path).await.unwrap();
+    let other = |name: &str| directory.path().join(name);
+    fs::write(other("keys.new"), b"in the making").unwrap();
+    fs::write(other("keys.old"), b"being overwritten").unwrap();
+    let refused = FileKeys::open(&path).await.unwrap_err();
+    assert!(
+        refused.to_string().starts_with("keys are unavailable"),
+        "{refused}"
+    );
+    assert_eq!(fs::read(other("keys.new")).unwrap(), b"in the making");
+    assert_eq!(fs::read(other("keys.old")).unwrap(), b"being overwritten");
+    assert_eq!(open.existing(&guest("g1")).await.unwrap(), Some(key));
+}
+
+#[tokio::test]
+async fn keys_that_another_process_is_replacing_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _) = with_key(&directory).await;
+    let open = FileKeys::open(&path).await.unwrap();
+    // As between the two renames of `destroy`: the old file is locked, and the new one has no name yet.
+    fs::rename(&path, directory.path().join("keys.old")).unwrap();
+    assert!(FileKeys::open(&path).await.is_err());
+    assert_eq!(names(&directory), ["keys.old"]);
+    drop(open);
+    assert!(FileKeys::open(&path).await.is_ok());
+    assert_eq!(names(&directory), ["keys"]);
+}
