@@ -246,7 +246,8 @@ async fn processes(arguments: &Arguments, directory: &Path) -> anyhow::Result<()
         let place = directory.join(format!("orders-{run}"));
         orders::run(&place, arguments.processes).await
     };
-    arguments.row((name, "steps/s", "commands alone"), steps)
+    arguments
+        .row((name, "steps/s", "commands alone"), steps)
         .await?;
     let name = "lateness of a timer, p99";
     let timers = async |run| {
@@ -256,7 +257,8 @@ async fn processes(arguments: &Arguments, directory: &Path) -> anyhow::Result<()
     arguments.row((name, "ms", "p50"), timers).await?;
     let name = "messages by webhook, in order per key";
     let messages = async |_| messages::run(arguments.messages).await;
-    arguments.row((name, "messages/s", "bare requests"), messages)
+    arguments
+        .row((name, "messages/s", "bare requests"), messages)
         .await
 }
 
