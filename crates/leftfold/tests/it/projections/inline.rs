@@ -90,7 +90,7 @@ async fn an_acknowledged_event_is_in_the_view_at_once() {
         bank.totals([("ann", total)]).await;
         assert!(totals.position() >= position, "readers need not wait");
     }
-    assert_eq!(program.told.load(Ordering::Relaxed), 2);
+    assert_eq!(program.reports.load(Ordering::Relaxed), 2);
     assert_eq!(totals.status().await.unwrap().projected, 2);
     totals.stop().await.unwrap();
 }
