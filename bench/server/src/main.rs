@@ -93,5 +93,6 @@ async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     rows::own_wires(plan, report).await?;
     rows::kurrentdb_wire(plan, report).await?;
     rows::subscribers(plan, report).await?;
-    rows::groups(plan, report).await
+    rows::groups(plan, report).await?;
+    rows::security(plan, report).await
 }

@@ -72,7 +72,7 @@ impl Plan {
     /// Whether this server is to be measured at all.
     pub(crate) fn has(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Leftfold => true,
+            Kind::Leftfold | Kind::LeftfoldGuarded | Kind::LeftfoldSecured => true,
             Kind::Umadb => self.peers.contains(&Peer::Umadb),
             Kind::Tephra => self.peers.contains(&Peer::Tephra),
         }

@@ -1,10 +1,11 @@
 //! A server as a process of its own, from its start to its end.
 //!
 //! **Owns:** the child process, its port and its directory. **Does not know:** requests.
-//! **Invariants:** servers run with their defaults; each has an empty directory of its own; process and directory are gone
-//! when the value is dropped.
+//! **Invariants:** servers run with their defaults, unless their kind says what is set; each has an empty directory of its own;
+//! process and directory are gone when the value is dropped.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
@@ -23,6 +24,10 @@ const START: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Leftfold,
+    /// Leftfold with users and keys.
+    LeftfoldGuarded,
+    /// Leftfold with TLS, users and keys.
+    LeftfoldSecured,
     Umadb,
     Tephra,
 }
@@ -31,6 +36,8 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Leftfold => "leftfold",
+            Self::LeftfoldGuarded => "leftfold, keys",
+            Self::LeftfoldSecured => "leftfold, TLS and keys",
             Self::Umadb => "umadb",
             Self::Tephra => "tephra",
         }
@@ -48,7 +55,7 @@ pub(crate) struct Programs {
 impl Programs {
     fn of(&self, kind: Kind) -> anyhow::Result<&Path> {
         let program = match kind {
-            Kind::Leftfold => &self.leftfold,
+            Kind::Leftfold | Kind::LeftfoldGuarded | Kind::LeftfoldSecured => &self.leftfold,
             Kind::Umadb => &self.umadb,
             Kind::Tephra => &self.tephra,
         };
@@ -78,8 +85,62 @@ fn free_port() -> anyhow::Result<u16> {
 pub(crate) struct Server {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
+    /// What a client needs to be let in; `None`: nothing.
+    pub(crate) access: Option<Access>,
     child: Child,
     directory: TempDir,
+}
+
+/// How a client is let in.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    pub(crate) key: String,
+    /// The certificate of the authority, if connections are encrypted.
+    pub(crate) authority: Option<PathBuf>,
+}
+
+impl Access {
+    /// Makes a key that may do everything, and the certificates of an encrypted server.
+    fn create(
+        kind: Kind,
+        program: &Path,
+        data: &Path,
+        directory: &Path,
+    ) -> anyhow::Result<Option<Self>> {
+        if !matches!(kind, Kind::LeftfoldGuarded | Kind::LeftfoldSecured) {
+            return Ok(None);
+        }
+        let run = |command: &mut Command| {
+            let output = command.output()?;
+            anyhow::ensure!(output.status.success(), "{output:?}");
+            Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+        };
+        let create = ["keys", "create", "bench", "--grant", "admin", "--data"];
+        let key = run(Command::new(program).args(create).arg(data))?;
+        let certs = directory.join("certs");
+        let authority = match kind {
+            Kind::LeftfoldSecured => {
+                run(Command::new(program).arg("certs").arg(&certs))?;
+                Some(certs.join("ca.crt"))
+            }
+            _ => None,
+        };
+        Ok(Some(Self { key, authority }))
+    }
+
+    /// The flags of the server.
+    fn flags(&self, directory: &Path) -> Vec<OsString> {
+        let mut flags = vec!["--authentication".into(), "on".into()];
+        if self.authority.is_some() {
+            for (flag, file) in [
+                ("--tls-certificate-file", "certs/server.crt"),
+                ("--tls-key-file", "certs/server.key"),
+            ] {
+                flags.extend([flag.into(), directory.join(file).into_os_string()]);
+            }
+        }
+        flags
+    }
 }
 
 impl Server {
@@ -89,21 +150,29 @@ impl Server {
         parent: &Path,
     ) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
-            .prefix(kind.name())
+            .prefix("server-")
             .tempdir_in(parent)?;
         let port = free_port()?;
         let address = format!("127.0.0.1:{port}");
         let data = directory.path().join("data");
         let program = programs.of(kind)?;
+        let access = Access::create(kind, program, &data, directory.path())?;
         let mut command = Command::new(program);
         match kind {
-            Kind::Leftfold => command.args(["serve", "--listen", &address, "--data"]),
+            Kind::Leftfold | Kind::LeftfoldGuarded | Kind::LeftfoldSecured => {
+                command.args(["serve", "--listen", &address, "--data"])
+            }
             Kind::Umadb => command.args(["--listen", &address, "--db-path"]),
             Kind::Tephra => command.args(["--bind", &address, "--data-dir"]),
         };
         let log = File::create(directory.path().join("log"))?;
         let child = command
             .arg(&data)
+            .args(
+                access
+                    .iter()
+                    .flat_map(|access| access.flags(directory.path())),
+            )
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -112,6 +181,7 @@ impl Server {
         let mut server = Self {
             kind,
             port,
+            access,
             child,
             directory,
         };

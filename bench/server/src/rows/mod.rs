@@ -7,12 +7,14 @@ mod beside;
 mod big_log;
 mod groups;
 mod kurrentdb;
+mod security;
 mod subscribers;
 mod work;
 
 pub(crate) use beside::{own_wires, umadb_wire};
 pub(crate) use groups::groups;
 pub(crate) use kurrentdb::kurrentdb_wire;
+pub(crate) use security::security;
 pub(crate) use subscribers::subscribers;
 
 use anyhow::Context;

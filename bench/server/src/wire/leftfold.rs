@@ -3,8 +3,10 @@
 //! **Owns:** events and conditions in its words. **Does not know:** the other clients.
 //! **Invariants:** all events stand in one stream without an expected revision: the peer beside it has no streams.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream};
-use leftfold_client::Client;
+use leftfold_client::{Client, ClientOptions, Credentials};
 use leftfold_model::{
     Append, AppendCondition, ContentType, EventType, ExpectedRevision, NewEvent, Position, Query,
     QueryItem, Read, StreamName, Tag,
@@ -12,7 +14,10 @@ use leftfold_model::{
 use leftfold_store::{EventStore, Subscription};
 
 use super::{Connection, Moments};
-use crate::event::{Batch, Condition, Selection, moment_of};
+use crate::{
+    event::{Batch, Condition, Selection, moment_of},
+    server::Access,
+};
 
 /// The stream of all events that this client appends.
 pub(crate) const STREAM: &str = "everything";
@@ -21,6 +26,27 @@ struct Leftfold(Client);
 
 pub(super) async fn connect(port: u16) -> anyhow::Result<impl Connection> {
     Ok(Leftfold(client(port).await?))
+}
+
+/// Connects to a server that may demand a key, and may be encrypted.
+pub(crate) async fn connect_to(
+    port: u16,
+    access: Option<&Access>,
+) -> anyhow::Result<Arc<dyn Connection>> {
+    let Some(access) = access else {
+        return Ok(Arc::new(connect(port).await?));
+    };
+    let address = match &access.authority {
+        Some(file) => format!(
+            "leftfold://localhost:{port}?tls=true&tlsCaFile={}",
+            file.display()
+        ),
+        None => format!("leftfold://127.0.0.1:{port}"),
+    };
+    let options = ClientOptions::default().with_credentials(Credentials::api_key(&access.key));
+    Ok(Arc::new(Leftfold(
+        Client::connect_with(&address, options).await?,
+    )))
 }
 
 pub(crate) async fn client(port: u16) -> anyhow::Result<Client> {

@@ -307,6 +307,8 @@ impl Guarded {
 
     async fn connect(&self) -> SendRequest<Full<Bytes>> {
         let socket = TcpStream::connect(self.address).await.unwrap();
+        // Else each message waits for the acknowledgement of the headers before it.
+        socket.set_nodelay(true).unwrap();
         let handshake =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket));
         let (sender, connection) = handshake.await.unwrap();

@@ -193,8 +193,8 @@ async fn no_log_holds_a_ticket() {
         .with_max_level(tracing::Level::DEBUG)
         .with_writer(move || writer.clone())
         .finish();
-    // The server of this test runs on this thread.
-    let _logs = tracing::subscriber::set_default(subscriber);
+    // For all threads: what a thread without a subscriber logs first may never be logged for another.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
     let rig = Rig::new().await;
     let ticket = rig.ticket(&rig.all).await;
     let path = format!("/api/v1/subscribe?ticket={ticket}");

@@ -172,7 +172,9 @@ async fn rsa_key() -> RsaKeyPair {
         .await
         .unwrap();
     assert!(made.status.success(), "{made:?}");
-    RsaKeyPair::from_pkcs8(&made.stdout).unwrap()
+    // Which of its two forms a key has depends on the version.
+    let key = RsaKeyPair::from_pkcs8(&made.stdout);
+    key.or_else(|_| RsaKeyPair::from_der(&made.stdout)).unwrap()
 }
 
 /// An issuer with a key of each family of algorithms.

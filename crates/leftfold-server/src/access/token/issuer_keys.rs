@@ -319,7 +319,7 @@ mod tests {
     {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("keys.json");
-        std::fs::write(&file, document("a")).unwrap();
+        fs::write(&file, document("a")).unwrap();
         let mut settings = Settings::default();
         settings
             .set("jwt_keys_file", file.to_str().unwrap())
@@ -328,7 +328,7 @@ mod tests {
         assert!(has(&keys, "a"));
         keys.refresh_if_due().await;
         let generation = keys.current().unwrap().generation;
-        std::fs::write(&file, document("b")).unwrap();
+        fs::write(&file, document("b")).unwrap();
         keys.refresh_if_due().await;
         assert!(!has(&keys, "b"), "that was done a moment ago");
         tokio::time::advance(REFETCH_AFTER).await;
@@ -340,7 +340,7 @@ mod tests {
             "{\"keys\": []}",
             &" ".repeat(key_set::BYTES_MAX + 1),
         ] {
-            std::fs::write(&file, bad).unwrap();
+            fs::write(&file, bad).unwrap();
             tokio::time::advance(REFETCH_AFTER).await;
             keys.refresh_if_due().await;
             assert!(has(&keys, "b"), "the last good keys stay");
