@@ -7,7 +7,9 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Attribute, DeriveInput, Error, Field, Ident, LitStr, Type, Variant, spanned::Spanned};
+use syn::{
+    Attribute, DeriveInput, Error, Field, Ident, LitStr, Meta, Type, Variant, spanned::Spanned,
+};
 
 use crate::{attributes::only, serde_attributes};
 
@@ -56,6 +58,9 @@ pub(crate) fn constant<'a>(
 
 /// The kind of the subject, and the field that names it.
 fn parse(attribute: &Attribute) -> Result<(LitStr, LitStr), Error> {
+    if !matches!(attribute.meta, Meta::List(_)) {
+        return Err(Error::new(attribute.span(), GRAMMAR));
+    }
     let (mut subject, mut id) = (None, None);
     attribute.parse_nested_meta(|meta| {
         let place = if meta.path.is_ident("subject") {
@@ -110,7 +115,7 @@ fn checked<'a>(
             false => serde_attributes::text(attributes),
         };
         if !text.is_empty() {
-            return Err(Error::new(field.span(), SERDE));
+            return Err(Error::new(name.span(), SERDE));
         }
     }
     Ok(name)

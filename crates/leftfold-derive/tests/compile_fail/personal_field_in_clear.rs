@@ -10,7 +10,8 @@ enum RoomEvent {
         guest: String,
         #[personal(subject = "guest")]
         name: String,
-        card: Option<u64>,
+        #[personal(subject = "guest")]
+        card: Personal<Option<u64>>,
     },
 }
 

@@ -11,12 +11,6 @@ enum RoomEvent {
         #[personal]
         name: Personal<String>,
     },
-    #[event("RoomPaid")]
-    Paid {
-        guest: String,
-        #[personal(of = "guest")]
-        card: Personal<u64>,
-    },
 }
 
 fn main() {}

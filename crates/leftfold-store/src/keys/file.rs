@@ -116,8 +116,7 @@ fn open_after_crash(path: &Path) -> Result<Database, KeyError> {
     let old = replaced(path);
     if !exists(path)? && exists(&old)? {
         // It ended before the new file was in place: the key is not destroyed.
-        let locked = open_private(&old, false)?;
-        locked.try_lock().map_err(unavailable)?;
+        let locked = create(&old, false)?;
         rename(&old, path)?;
         drop(locked);
     }

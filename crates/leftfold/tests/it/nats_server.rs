@@ -4,6 +4,13 @@
 //! **Invariants:** the server listens on the loopback address only; it ends with the process that started it, because it stops
 //! when its standard input closes.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test without its server stops at once and says why"
+)]
+
 use std::{
     env, fs,
     net::{TcpListener, TcpStream},
