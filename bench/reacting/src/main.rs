@@ -1,4 +1,4 @@
-//! Listeners, projections and process managers beside what one would write by hand, and beside other frameworks, in one run.
+//! Listeners, projections and process managers beside code by hand and other frameworks, in one run.
 //!
 //! **Owns:** the rows and their medians. **Does not know:** how a side of a row works.
 //! **Invariants:** both sides of a row alternate, run by run, on the same events.

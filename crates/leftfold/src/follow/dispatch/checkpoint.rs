@@ -1,6 +1,7 @@
 //! Moving the checkpoint of a listener behind what was handled.
 //!
-//! **Owns:** when checkpoint and changes are written, and that handlers go on meanwhile. **Does not know:** how events are handled.
+//! **Owns:** when checkpoint and changes are written, and that handlers go on meanwhile. **Does not know:** how
+//! events are handled.
 //! **Invariants:** one write at a time; what is written is below every event that was neither handled nor parked when the write
 //! began; after [`Dispatcher::checkpoint`] nothing is left to write.
 
