@@ -1,4 +1,4 @@
-//! A store over PostgreSQL with and without listeners, and with and without a view that its appends write.
+//! A store over PostgreSQL, beside listeners, and with a view that its appends write.
 //!
 //! **Owns:** the rows over PostgreSQL. **Does not know:** the other rows.
 //! **Invariants:** both sides of a row use one server, in databases of their own.

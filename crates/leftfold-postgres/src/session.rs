@@ -26,10 +26,9 @@ use tokio::{
 use tokio_postgres::{
     AsyncMessage, CancelToken, Client, Connection, NoTls, Row, RowStream, Statement,
     error::{DbError, SqlState},
-    types::{ToSql, Type},
 };
 
-use crate::{OpenError, PostgresOptions, error::Failure, tls::Tls};
+use crate::{OpenError, PostgresOptions, error::Failure, statements::Params, tls::Tls};
 
 /// Maximum number of prepared statements per connection, because queries have any number of shapes.
 const STATEMENTS_MAX: usize = 64;
@@ -38,9 +37,6 @@ const SERVER_VERSION_MIN: i32 = 130_000;
 
 /// Time limit of a statement that may read or rewrite the whole log: migrations, verification and vacuuming.
 pub(crate) const MAINTENANCE_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Parameters with their types, so that no round trip is spent on inferring them.
-pub(crate) type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 /// A function that is called for each notification.
 pub(crate) type OnNotification = Box<dyn Fn() + Send + Sync>;

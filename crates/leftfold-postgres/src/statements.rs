@@ -9,10 +9,13 @@ use leftfold_store::{DatabaseTransaction, DatabaseValue};
 use tokio::sync::Mutex;
 use tokio_postgres::{
     Client, Row, Transaction,
-    types::{FromSql, IsNull, Type},
+    types::{FromSql, IsNull, ToSql, Type},
 };
 
-use crate::{error::Failure, session::Params};
+use crate::error::Failure;
+
+/// Parameters with their types, so that no round trip is spent on inferring them.
+pub(crate) type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 /// What executes statements of one session, in the order in which they were first polled.
 pub(crate) trait Statements: Send + Sync {

@@ -27,7 +27,7 @@ use crate::{
     pool::Pool,
     read::retry,
     schema::quoted,
-    session::Params,
+    statements::Params,
     value::{PgTimestamp, micros, number, to_bigint},
 };
 

@@ -5,11 +5,11 @@
 //! handled is not handled again because a later part of the same event failed; only an attempt occupies a slot, a pause does not;
 //! a listener that stops does not wait for pauses.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll};
 
 use futures_util::FutureExt;
 use leftfold_model::RecordedEvent;
-use leftfold_store::consumers::Timer;
+use leftfold_store::consumers::{KEY_BYTES_MAX, Timer};
 use tokio::{
     sync::{Semaphore, watch},
     time::{self, Instant},
@@ -36,7 +36,6 @@ pub(super) struct Handler<L> {
 
 /// An event or a timer, ready to be handled.
 pub(super) struct Prepared<E> {
-    pub(super) key: String,
     work: Work<E>,
     /// What commands of the handler are caused by.
     cause: Option<Cause>,
@@ -93,9 +92,25 @@ enum AttemptError {
 impl<L: Listener> Handler<L> {
     /// Decodes an event, and turns an error or a panic into a failure.
     pub(super) fn prepare(&self, stored: &RecordedEvent) -> Prepared<L::Event> {
+        self.prepare_with(stored, |_| ()).1
+    }
+
+    /// Decodes an event, as [`Self::prepare`], and returns its key too.
+    pub(super) fn prepare_keyed(&self, stored: &RecordedEvent) -> (String, Prepared<L::Event>) {
+        let (key, prepared) = self.prepare_with(stored, L::key);
+        let mut key = key.unwrap_or_else(|| stored.stream.as_str().to_owned());
+        key.truncate(key.floor_char_boundary(KEY_BYTES_MAX));
+        (key, prepared)
+    }
+
+    fn prepare_with<K>(
+        &self,
+        stored: &RecordedEvent,
+        key: impl FnOnce(&Recorded<L::Event>) -> K,
+    ) -> (Option<K>, Prepared<L::Event>) {
         let prepared = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let values = typed::<L::Event>(stored).map_err(|error| chain(&error))?;
-            let key = values.first().map(L::key);
+            let key = values.first().map(key);
             Ok((key, values))
         }));
         let (key, values) = match prepared {
@@ -106,42 +121,52 @@ impl<L: Listener> Handler<L> {
                 (None, Err(format!("decoding panicked: {message}")))
             }
         };
-        Prepared {
-            key: key.unwrap_or_else(|| stored.stream.to_string()),
+        let prepared = Prepared {
             work: Work::Event(values),
             cause: Some(Cause::of(stored)),
-        }
+        };
+        (key, prepared)
     }
 
-    /// Prepares a timer that is due.
-    pub(super) fn prepare_timer(&self, timer: Timer) -> Prepared<L::Event> {
-        Prepared {
-            key: L::timer_key(&timer),
+    /// Prepares a timer that is due. Returns its key too.
+    pub(super) fn prepare_timer(&self, timer: Timer) -> (String, Prepared<L::Event>) {
+        let key = L::timer_key(&timer);
+        let prepared = Prepared {
             work: Work::Timer(timer),
             cause: None,
-        }
+        };
+        (key, prepared)
     }
 
     /// Handles an event or a timer, with retries as the settings say.
-    pub(super) async fn handle(&self, prepared: Prepared<L::Event>) -> Result<(), Failure> {
+    pub(super) async fn handle(
+        self: Arc<Self>,
+        prepared: Prepared<L::Event>,
+    ) -> Result<(), Failure> {
         let values = match prepared.work {
             Work::Event(values) => values.map_err(|reason| Failure::new(1, &reason))?,
             Work::Timer(timer) => {
                 let attempt = || self.attempt(async { self.listener.on_timer(&timer).await });
-                return self.attempts(attempt, &format!("timer {}", timer.id)).await;
+                return self
+                    .attempts(attempt, || format!("timer {}", timer.id))
+                    .await;
             }
         };
         for value in &values {
             let cause = || prepared.cause.clone();
             let attempt =
                 || self.attempt(async { causation::scope(cause(), self.listener.on(value)).await });
-            let event = format!("event {} of stream {}", value.revision, value.stream);
-            self.attempts(attempt, &event).await?;
+            let event = || format!("event {} of stream {}", value.revision, value.stream);
+            self.attempts(attempt, event).await?;
         }
         Ok(())
     }
 
-    async fn attempts<A>(&self, mut attempt: impl FnMut() -> A, of: &str) -> Result<(), Failure>
+    async fn attempts<A>(
+        &self,
+        mut attempt: impl FnMut() -> A,
+        of: impl Fn() -> String,
+    ) -> Result<(), Failure>
     where
         A: Future<Output = Result<(), AttemptError>>,
     {
@@ -156,24 +181,30 @@ impl<L: Listener> Handler<L> {
                     return Err(Failure::interrupted(attempts, Interrupted::Expired, reason));
                 }
             };
-            if attempts >= self.settings.backoff.attempts {
-                return Err(Failure::new(attempts, &reason));
+            // In memory of its own, so that events that do not fail need less.
+            Box::pin(self.pause(attempts, &reason, &of())).await?;
+        }
+    }
+
+    /// Waits for the next attempt, if there is to be one.
+    async fn pause(&self, attempts: u32, reason: &str, of: &str) -> Result<(), Failure> {
+        if attempts >= self.settings.backoff.attempts {
+            return Err(Failure::new(attempts, reason));
+        }
+        self.progress.retried();
+        tracing::warn!(
+            consumer = L::NAME,
+            of,
+            attempts,
+            reason,
+            "attempt failed, will be retried"
+        );
+        tokio::select! {
+            biased;
+            () = self.progress.stopped() => {
+                Err(Failure::interrupted(attempts, Interrupted::Stopped, reason))
             }
-            self.progress.retried();
-            tracing::warn!(
-                consumer = L::NAME,
-                of,
-                attempts,
-                reason,
-                "attempt failed, will be retried"
-            );
-            tokio::select! {
-                biased;
-                () = self.progress.stopped() => {
-                    return Err(Failure::interrupted(attempts, Interrupted::Stopped, &reason));
-                }
-                () = time::sleep(self.settings.backoff.pause(attempts)) => {}
-            }
+            () = time::sleep(self.settings.backoff.pause(attempts)) => Ok(()),
         }
     }
 
@@ -181,17 +212,27 @@ impl<L: Listener> Handler<L> {
         &self,
         work: impl Future<Output = Result<(), HandlerError>>,
     ) -> Result<(), AttemptError> {
-        let _slot = match self.slots.try_acquire() {
-            Ok(slot) => Some(slot),
+        // Attempts of a listener are polled by one task, so a slot that is free now stays free until this one waits.
+        let mut slot = match self.slots.available_permits() {
             // Never closed.
-            Err(_) => self.slots.acquire().await.ok(),
+            0 => self.slots.acquire().await.ok(),
+            _ => None,
         };
         // The process may have stood still for longer than the claim lasts, while this waited for a slot or for its next attempt.
         if Instant::now() >= *self.deadline.borrow() {
             return Err(AttemptError::Expired);
         }
-        let handled = AssertUnwindSafe(work).catch_unwind();
-        let reason = match time::timeout(self.settings.timeout, handled).await {
+        let mut handled = pin!(AssertUnwindSafe(work).catch_unwind());
+        // A handler that waits for nothing needs neither slot nor timeout.
+        let ended = match poll_fn(|cx| Poll::Ready(handled.as_mut().poll(cx))).await {
+            Poll::Ready(ended) => Ok(ended),
+            Poll::Pending => {
+                slot = slot.or_else(|| self.slots.try_acquire().ok());
+                time::timeout(self.settings.timeout, handled).await
+            }
+        };
+        drop(slot);
+        let reason = match ended {
             Ok(Ok(Ok(()))) => return Ok(()),
             Ok(Ok(Err(error))) => chain(error.as_ref()),
             Ok(Err(panic)) => {

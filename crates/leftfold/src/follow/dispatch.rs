@@ -7,34 +7,37 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    future::{Future, poll_fn},
-    pin::Pin,
+    future::poll_fn,
     sync::Arc,
     task::Poll,
     time::Duration,
 };
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use leftfold_model::{Position, RecordedEvent, Revision, StreamName, Timestamp};
+use leftfold_model::{Position, RecordedEvent, Timestamp};
 use leftfold_store::{
     Delivery, ReadError, Subscription,
     consumers::{
-        Claim, ConsumerChange, ConsumerError, Consumers, KEY_BYTES_MAX, LIST_MAX, ListParked,
-        ParkedEvent, Resolution,
+        Claim, ConsumerChange, ConsumerError, Consumers, LIST_MAX, ListParked, ParkedEvent,
+        Resolution,
     },
 };
 use tokio::time;
 
+use self::checkpoint::Writing;
 use super::{
-    attempt::{Failure, Handler, Interrupted, Prepared},
+    attempt::{Failure, Handler, Interrupted},
     error::FollowError,
     handle::ListenerState,
+    item::{Finished, Item, Place, Running, finished},
     keeper::ClaimKeeper,
     listener::Listener,
     parking::ParkedKeys,
     timers::{DueTimers, LOOK_EVERY},
 };
 use crate::{Store, clock::system_time, event_reader::stored_event};
+
+mod checkpoint;
 
 /// Maximum events in flight or waiting behind another of their key; then no more are read from the log.
 const UNDER_WAY_MAX: usize = 4_096;
@@ -44,8 +47,6 @@ const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
 const RESOLVED_EVERY: u32 = 5;
 /// Maximum changes that wait for the next checkpoint.
 const CHANGES_WAIT: usize = 1_000;
-
-type Running = Pin<Box<dyn Future<Output = Finished> + Send>>;
 
 /// See the module.
 pub(super) struct Dispatcher<L: Listener> {
@@ -65,29 +66,11 @@ pub(super) struct Dispatcher<L: Listener> {
     /// Too many events are parked to read more.
     is_full: bool,
     changes: Vec<ConsumerChange>,
+    /// The checkpoint that is being written, and the changes with it.
+    writing: Option<Writing>,
     timers: DueTimers,
-}
-
-struct Item<E> {
-    place: Place,
-    prepared: Prepared<E>,
-}
-
-#[derive(Clone)]
-struct Place {
-    position: Position,
-    stream: StreamName,
-    revision: Revision,
-    /// It is a timer of this id, and no event.
-    timer: Option<String>,
-}
-
-struct Finished {
-    key: String,
-    place: Place,
-    /// Whether it was parked before.
-    retried: bool,
-    ended: Result<(), Failure>,
+    /// Events that were handled and are not published yet.
+    handled: u64,
 }
 
 impl<L: Listener> Dispatcher<L> {
@@ -110,7 +93,9 @@ impl<L: Listener> Dispatcher<L> {
             retrying: BTreeSet::new(),
             is_full: false,
             changes: Vec::new(),
+            writing: None,
             timers: DueTimers::new(),
+            handled: 0,
         }
     }
 
@@ -140,10 +125,12 @@ impl<L: Listener> Dispatcher<L> {
                 lost = keeper.lost() => return Err(lost.into()),
                 () = &mut stopped => break,
                 Some(finished) = self.running.next(), if !self.running.is_empty() => self.finish(finished).await?,
+                written = checkpoint::written(&mut self.writing) => self.note_written(written)?,
                 _ = checkpoints.tick() => {
-                    self.checkpoint().await?;
+                    self.begin_checkpoint().await?;
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(RESOLVED_EVERY) && self.parked.events() > 0 {
+                        self.checkpoint().await?;
                         self.resolve().await?;
                     }
                 }
@@ -243,30 +230,86 @@ impl<L: Listener> Dispatcher<L> {
         if self.parked.contains(event.position) {
             return Ok(());
         }
-        let mut prepared = self.handler.prepare(event);
-        let bytes = prepared.key.floor_char_boundary(KEY_BYTES_MAX);
-        prepared.key.truncate(bytes);
+        if self.waiting.is_empty() && self.parked.keys() == 0 {
+            return self.dispatch_alone(event).await;
+        }
+        let (key, prepared) = self.handler.prepare_keyed(event);
         let item = Item {
             place: Place::of(event),
+            key,
             prepared,
         };
-        if self.parked.first_of(&item.prepared.key).is_some() {
+        if self.parked.first_of(&item.key).is_some() {
             self.park_behind(item);
             return Ok(());
         }
-        self.under_way.insert(event.position);
         self.enqueue(item).await
+    }
+
+    /// Handles an event while no key is under way or parked: whatever its key is, the event waits for no other.
+    async fn dispatch_alone(&mut self, event: &RecordedEvent) -> Result<(), FollowError> {
+        let prepared = self.handler.prepare(event);
+        let mut handling = Box::pin(Arc::clone(&self.handler).handle(prepared));
+        let ended = poll_fn(|cx| Poll::Ready(handling.poll_unpin(cx))).await;
+        if matches!(ended, Poll::Ready(Ok(()))) {
+            self.handled += 1;
+            return Ok(());
+        }
+        // The event itself is in use by its handler.
+        let (key, _) = self.handler.prepare_keyed(event);
+        self.begun(Place::of(event), key, handling, ended).await
     }
 
     /// Handles an item, behind what is under way of its key.
     async fn enqueue(&mut self, item: Item<L::Event>) -> Result<(), FollowError> {
-        if let Some(waiting) = self.waiting.get_mut(&item.prepared.key) {
+        if let Some(waiting) = self.waiting.get_mut(&item.key) {
+            if item.place.timer.is_none() {
+                self.under_way.insert(item.place.position);
+            }
             waiting.push_back(item);
             return Ok(());
         }
-        self.waiting
-            .insert(item.prepared.key.clone(), VecDeque::new());
-        self.start(item).await
+        let Item {
+            place,
+            key,
+            prepared,
+        } = item;
+        let mut handling = Box::pin(Arc::clone(&self.handler).handle(prepared));
+        let ended = poll_fn(|cx| Poll::Ready(handling.poll_unpin(cx))).await;
+        if matches!(ended, Poll::Ready(Ok(()))) && place.timer.is_none() {
+            self.handled += 1;
+            return Ok(());
+        }
+        self.begun(place, key, handling, ended).await
+    }
+
+    /// Notes what is under way, or how it ended.
+    async fn begun(
+        &mut self,
+        place: Place,
+        key: String,
+        handling: impl Future<Output = Result<(), Failure>> + Send + 'static,
+        ended: Poll<Result<(), Failure>>,
+    ) -> Result<(), FollowError> {
+        if place.timer.is_none() {
+            self.under_way.insert(place.position);
+        }
+        self.waiting.insert(key.clone(), VecDeque::new());
+        match ended {
+            Poll::Pending => {
+                self.running.push(Box::pin(finished(place, key, handling)));
+                Ok(())
+            }
+            Poll::Ready(ended) => {
+                let finished = Finished {
+                    key,
+                    place,
+                    retried: false,
+                    ended,
+                };
+                self.finish(finished).await
+            }
+        }
     }
 
     /// Starts the timers that are due, in order with the events of their keys.
@@ -282,11 +325,13 @@ impl<L: Listener> Dispatcher<L> {
         let earliest = self.consumers.due_timers(consumer, all, limit).await?;
         for timer in self.timers.take_due(earliest, now) {
             let id = timer.id.clone();
+            let (key, prepared) = self.handler.prepare_timer(timer);
             let item = Item {
                 place: Place::timer(id.clone()),
-                prepared: self.handler.prepare_timer(timer),
+                key,
+                prepared,
             };
-            if self.parked.first_of(&item.prepared.key).is_some() {
+            if self.parked.first_of(&item.key).is_some() {
                 self.timers.end(&id, true);
                 continue;
             }
@@ -300,15 +345,8 @@ impl<L: Listener> Dispatcher<L> {
     async fn start(&mut self, item: Item<L::Event>) -> Result<(), FollowError> {
         let mut next = Some(item);
         while let Some(item) = next.take() {
-            let handler = Arc::clone(&self.handler);
-            let mut running: Running = Box::pin(async move {
-                Finished {
-                    key: item.prepared.key.clone(),
-                    place: item.place,
-                    retried: false,
-                    ended: handler.handle(item.prepared).await,
-                }
-            });
+            let handling = Arc::clone(&self.handler).handle(item.prepared);
+            let mut running: Running = Box::pin(finished(item.place, item.key, handling));
             match poll_fn(|cx| Poll::Ready(running.poll_unpin(cx))).await {
                 Poll::Pending => self.running.push(running),
                 Poll::Ready(finished) => next = self.settle(finished)?,
@@ -334,7 +372,7 @@ impl<L: Listener> Dispatcher<L> {
         } = finished;
         match &ended {
             Ok(()) if place.timer.is_some() => {}
-            Ok(()) => self.handler.progress.handled(1),
+            Ok(()) => self.handled += 1,
             // It is still under way, or parked: the next run handles it.
             Err(failure) => match failure.interrupted {
                 Some(Interrupted::Stopped) => return Ok(None),
@@ -416,7 +454,7 @@ impl<L: Listener> Dispatcher<L> {
     }
 
     fn park_behind(&mut self, item: Item<L::Event>) {
-        let key = item.prepared.key;
+        let key = item.key;
         let first = self.parked.first_of(&key).unwrap_or_default();
         let reason = format!("waits behind event {first} of its key");
         self.note_parked(item.place.position, key, reason, 0);
@@ -520,80 +558,11 @@ impl<L: Listener> Dispatcher<L> {
         }
     }
 
-    /// Returns the position up to which everything is handled or parked.
-    fn reached(&self) -> Position {
-        self.under_way
-            .first()
-            .map_or(self.taken, |first| first.previous())
-    }
-
-    fn publish(&self) {
-        self.handler.progress.parked(self.parked.events());
-        self.handler.progress.reached(self.reached());
-    }
-
-    /// Writes the checkpoint and the parked events, if there are changes.
-    pub(super) async fn checkpoint(&mut self) -> Result<(), FollowError> {
-        let to = self.reached();
-        for change in self.handler.listener.take_changes() {
-            if let ConsumerChange::SetTimer(timer) = &change {
-                self.timers.set(timer.due);
-            }
-            self.changes.push(change);
-        }
-        if to == self.claim.position && self.changes.is_empty() {
-            return Ok(());
-        }
-        loop {
-            let fit = ConsumerChange::count_within_limits(&self.changes);
-            if fit == self.changes.len() {
-                break;
-            }
-            let rest = self.changes.split_off(fit);
-            let changes = std::mem::replace(&mut self.changes, rest);
-            let stay = self.claim.position;
-            self.consumers
-                .advance(&mut self.claim, stay, changes)
-                .await?;
-        }
-        let changes = std::mem::take(&mut self.changes);
-        self.consumers.advance(&mut self.claim, to, changes).await?;
-        Ok(())
-    }
-
     fn expired(&self) -> FollowError {
         FollowError::Consumer(ConsumerError::Lost {
             consumer: self.claim.consumer.clone(),
             term: self.claim.term,
             newest: self.claim.term,
         })
-    }
-}
-
-impl Place {
-    fn of(event: &RecordedEvent) -> Self {
-        Self {
-            position: event.position,
-            stream: event.stream.clone(),
-            revision: event.revision,
-            timer: None,
-        }
-    }
-
-    fn timer(id: String) -> Self {
-        Self {
-            timer: Some(id),
-            ..Self::gone(Position::START)
-        }
-    }
-
-    /// The place of an event that cannot be read: only its position is known.
-    fn gone(position: Position) -> Self {
-        Self {
-            position,
-            stream: StreamName::default_stream(),
-            revision: Revision::FIRST,
-            timer: None,
-        }
     }
 }

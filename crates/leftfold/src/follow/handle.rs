@@ -86,6 +86,9 @@ impl Progress {
     }
 
     pub(super) fn handled(&self, events: u64) {
+        if events == 0 {
+            return;
+        }
         self.handled.fetch_add(events, Ordering::Relaxed);
         metrics::counter!("leftfold_listener_events_total", "consumer" => self.consumer)
             .increment(events);

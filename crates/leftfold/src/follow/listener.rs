@@ -87,7 +87,7 @@ pub trait Listener: Send + Sync + 'static {
     ///
     /// An event that cannot be decoded has the name of its stream as its key.
     fn key(event: &Recorded<Self::Event>) -> String {
-        event.stream.to_string()
+        event.stream.as_str().to_owned()
     }
 
     /// Whether it has timers. Those who have any are processes: the rest is between them and those who run them.

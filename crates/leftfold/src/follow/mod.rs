@@ -10,6 +10,7 @@ mod attempt;
 mod dispatch;
 mod error;
 mod handle;
+mod item;
 mod keeper;
 mod listener;
 mod parking;

@@ -109,6 +109,6 @@ pub trait Projection: Send + Sync + 'static {
 
     /// What has to be projected in order: the stream, unless said. Behind a parked event, only events of its key wait.
     fn key(event: &Recorded<Self::Event>) -> String {
-        event.stream.to_string()
+        event.stream.as_str().to_owned()
     }
 }

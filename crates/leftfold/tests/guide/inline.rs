@@ -1,4 +1,4 @@
-//! A projection, and a table by hand, that change in the transaction of an append: the chapter on projections.
+//! A projection and a table that change in the transaction of an append: the chapter on projections.
 
 use leftfold::{
     HandlerError, PostgresView, Projection, Recorded, Repository, SqlTransaction, Store,

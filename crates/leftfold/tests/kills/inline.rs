@@ -120,8 +120,8 @@ impl Drop for Seller {
 /// The number of events, and of those that only the log or only the view has, in one snapshot.
 async fn compared(pool: &PgPool) -> (i64, i64) {
     let compare = "with log as (select position, id, revision from leftfold.events), \
-                   only as ((table log except table sales_v1) union all (table sales_v1 except table log)) \
-                   select (select count(*) from log), (select count(*) from only)";
+                   difference as ((table log except table sales_v1) union all (table sales_v1 except table log)) \
+                   select (select count(*) from log), (select count(*) from difference)";
     sqlx::query_as(compare).fetch_one(pool).await.unwrap()
 }
 
@@ -145,9 +145,9 @@ pub(crate) async fn run(pauses: &mut Pauses, kills: u32) {
         let (begun, pause) = (events, pauses.next());
         let selling = async {
             loop {
-                let (count, only) = compared(&pool).await;
+                let (count, different) = compared(&pool).await;
                 assert_eq!(
-                    only, 0,
+                    different, 0,
                     "events that only one of log and view has, of {count}"
                 );
                 comparisons += 1;
@@ -162,8 +162,8 @@ pub(crate) async fn run(pauses: &mut Pauses, kills: u32) {
         sleep(pause).await;
     }
     drop(sellers);
-    let (events, only) = compared(&pool).await;
-    assert_eq!(only, 0);
+    let (events, different) = compared(&pool).await;
+    assert_eq!(different, 0);
     println!("inline: {kills} killed, {events} events, {comparisons} comparisons: ok");
     store.close().await.unwrap();
 }
