@@ -90,6 +90,30 @@ fn an_append_that_meets_a_damaged_block_is_never_decided_without_it() {
 }
 
 #[test]
+fn a_merge_that_meets_a_damaged_block_goes_on_once_it_is_rebuilt() {
+    for part in [1, 4, 7] {
+        let directory = directory();
+        several_segments(&directory, 400);
+        damage(&directory, ".idx", part);
+        let log = open(&directory);
+        for n in 400..1_000 {
+            decided(&log, &append(&format!("s-{}", n % 5), Any, [n])).unwrap();
+        }
+        eventually("maintenance goes on", || {
+            log.maintenance_error().is_none() && names(&directory, ".idx").len() < 8
+        });
+        for name in 0..5 {
+            eventually("a stream is read", || {
+                let of_stream = Read::stream(stream(&format!("s-{name}")));
+                try_read(&log, &of_stream).is_ok_and(|events| events.len() == 200)
+            });
+        }
+        log.close().unwrap();
+        assert_eq!(open(&directory).report().indexes_rebuilt, 0);
+    }
+}
+
+#[test]
 fn no_passing_error_of_an_index_or_locations_file_is_taken_for_damage() {
     let is_index: fn(&FileName) -> bool = |name| matches!(name.kind(), FileKind::Index { .. });
     let is_locations: fn(&FileName) -> bool =
