@@ -12,6 +12,7 @@ mod group_args;
 mod open;
 #[cfg(test)]
 mod reference;
+mod runtime;
 mod setting_args;
 mod signals;
 
@@ -24,13 +25,7 @@ use crate::{cli::Cli, exit_code::Exit};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(command::run(cli.command)),
-        Err(error) => Err(error.into()),
-    };
+    let result = runtime::start().and_then(|runtime| runtime.block_on(command::run(cli.command)));
     match result {
         Ok(exit) => exit.into(),
         Err(error) if exit_code::is_closed_pipe(&error) => Exit::Ok.into(),

@@ -44,18 +44,45 @@ pub(crate) fn check_environment() -> anyhow::Result<()> {
     let others = OTHER_VARIABLES.iter().map(ToString::to_string);
     let known: Vec<String> = Settings::ALL.iter().map(variable).chain(others).collect();
     for (name, _) in env::vars_os() {
-        let Some(name) = name.to_str().filter(|name| name.starts_with("LEFTFOLD_")) else {
+        let Some(name) = name.to_str() else {
             continue;
         };
-        let distance = |known: &String| strsim::damerau_levenshtein(known, name);
-        let nearest = known.iter().map(|known| (distance(known), known)).min();
-        if let Some((1..=LETTERS_MAX, meant)) = nearest {
+        if let Some(meant) = meant(&known, name) {
             let name = name.to_owned();
             return Err(SettingError::Unknown { name })
                 .with_context(|| format!("in the environment, where {meant} may be meant"));
         }
     }
     Ok(())
+}
+
+/// Returns the known variable that this one is a mistyped form of: other letters, small letters, dashes, another order of its
+/// words, or too few of them.
+fn meant<'a>(known: &'a [String], name: &str) -> Option<&'a str> {
+    if known.iter().any(|known| known == name) {
+        return None;
+    }
+    let written = name.to_uppercase().replace(['-', '.'], "_");
+    let words = |name: &str| {
+        let mut words: Vec<_> = name.split('_').map(str::to_owned).collect();
+        words.sort();
+        words
+    };
+    // The word of the program and two more: fewer say too little.
+    let begins = |known: &&String| {
+        words(&written).len() > 2
+            && known
+                .strip_prefix(&written)
+                .is_some_and(|rest| rest.starts_with('_'))
+    };
+    let of_words = |known: &&String| words(known) == words(&written) || begins(known);
+    let distance = |known: &String| strsim::damerau_levenshtein(known, &written);
+    let nearest = known.iter().map(|known| (distance(known), known)).min();
+    let by_letters = nearest.filter(|(letters, _)| *letters <= LETTERS_MAX);
+    let found = by_letters.map(|(_, known)| known);
+    found
+        .or_else(|| known.iter().find(of_words))
+        .map(String::as_str)
 }
 
 /// Returns the environment variable of a setting.
@@ -114,5 +141,38 @@ impl FromArgMatches for SettingArgs {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_looks_like_a_mistyped_one_is_found_and_those_of_others_are_not() {
+        let known: Vec<String> = Settings::ALL.iter().map(variable).collect();
+        for (name, expected) in [
+            ("LEFTFOLD_LISTN", "LEFTFOLD_LISTEN"),
+            ("leftfold_listen", "LEFTFOLD_LISTEN"),
+            ("LEFTFOLD-LISTEN", "LEFTFOLD_LISTEN"),
+            ("LEFTFLOD_LISTEN", "LEFTFOLD_LISTEN"),
+            ("LEFT_FOLD_LISTEN", "LEFTFOLD_LISTEN"),
+            ("LEFTFOLD_MAX_CONNECTIONS", "LEFTFOLD_CONNECTIONS_MAX"),
+            ("LEFTFOLD_TLS_CERTIFICATE", "LEFTFOLD_TLS_CERTIFICATE_FILE"),
+        ] {
+            assert_eq!(meant(&known, name), Some(expected), "{name}");
+        }
+        for name in [
+            "LEFTFOLD_LISTEN",
+            "LEFTFOLD_PORT",
+            "LEFTFOLD_SERVICE_HOST",
+            "LEFTFOLD_SERVICE_PORT_HTTP",
+            "LEFTFOLD_PORT_2113_TCP_ADDR",
+            "LEFTFOLD_TLS",
+            "LISTEN",
+            "PATH",
+        ] {
+            assert_eq!(meant(&known, name), None, "{name}");
+        }
     }
 }

@@ -57,6 +57,15 @@ fn refuse(attributes: &[Attribute], names: &[&str], message: &str) -> Result<(),
     Ok(())
 }
 
+/// Returns whether a field is decoded by code of the program's own.
+pub(crate) fn has_decoder(attributes: &[Attribute]) -> Result<bool, Error> {
+    let is_own = |meta: &Meta| {
+        let path = meta.path();
+        path.is_ident("with") || path.is_ident("deserialize_with")
+    };
+    Ok(metas(attributes)?.iter().any(is_own))
+}
+
 /// Returns the text of the attributes that change how the fields of all variants are written.
 pub(crate) fn text_for_fields(attributes: &[Attribute]) -> Result<String, Error> {
     let mut text = String::new();

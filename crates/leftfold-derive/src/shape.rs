@@ -73,10 +73,11 @@ pub(crate) fn fields(fields: &Fields, strict: bool) -> Result<TokenStream, Error
         let text = without_spaces(ty);
         if strict {
             serde_attributes::check_state_field(&field.attrs)?;
-            if is_option_of_option(ty) {
-                let message = "an Option of an Option comes back as None where it was Some(None); use an enum";
-                return Err(Error::new(ty.span(), message));
-            }
+        }
+        if holds_option_of_option(ty) && (strict || !serde_attributes::has_decoder(&field.attrs)?) {
+            let message =
+                "an Option of an Option comes back as None where it was Some(None); use an enum";
+            return Err(Error::new(ty.span(), message));
         }
         Ok(if is_opaque(field)? {
             quote!(shapes.field(#label, #text);)
@@ -120,22 +121,73 @@ fn tags_text(attributes: &[Attribute]) -> String {
     tags.map(|a| without_spaces(&a.meta) + " ").collect()
 }
 
-/// Whether a type is an `Option` of an `Option`: many formats write both kinds of nothing alike.
-fn is_option_of_option(ty: &Type) -> bool {
-    let inner = |ty: &Type| -> Option<Type> {
-        let Type::Path(path) = ty else { return None };
-        let last = path
-            .path
-            .segments
-            .last()
-            .filter(|last| last.ident == "Option")?;
-        match &last.arguments {
-            PathArguments::AngleBracketed(arguments) => match arguments.args.first() {
-                Some(GenericArgument::Type(ty)) => Some(ty.clone()),
-                _ => None,
-            },
-            _ => None,
+/// Whether a type is or holds an `Option` of an `Option`: all formats write both kinds of nothing alike.
+fn holds_option_of_option(ty: &Type) -> bool {
+    let of_option = is_option(ty);
+    parts(ty)
+        .into_iter()
+        .any(|part| of_option && is_option(part) || holds_option_of_option(part))
+}
+
+fn is_option(ty: &Type) -> bool {
+    let Type::Path(path) = ty else { return false };
+    let last = path.path.segments.last();
+    last.is_some_and(|last| last.ident == "Option")
+}
+
+/// The types that a type names as its parts.
+fn parts(ty: &Type) -> Vec<&Type> {
+    match ty {
+        Type::Path(path) => match path.path.segments.last().map(|last| &last.arguments) {
+            Some(PathArguments::AngleBracketed(arguments)) => {
+                let of_types = arguments.args.iter().filter_map(|argument| match argument {
+                    GenericArgument::Type(ty) => Some(ty),
+                    _ => None,
+                });
+                of_types.collect()
+            }
+            _ => Vec::new(),
+        },
+        Type::Tuple(tuple) => tuple.elems.iter().collect(),
+        Type::Array(array) => vec![&array.elem],
+        Type::Paren(paren) => vec![&paren.elem],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syn::parse_quote;
+
+    use crate::event::expand;
+
+    #[test]
+    fn fields_of_events_that_would_come_back_as_others_are_refused() {
+        let refused: [syn::Type; 4] = [
+            parse_quote!(Option<Option<String>>),
+            parse_quote!(Vec<Option<std::option::Option<u8>>>),
+            parse_quote!(HashMap<String, (u8, Option<Option<u8>>)>),
+            parse_quote!([Option<Option<u8>>; 2]),
+        ];
+        for ty in refused {
+            let event = parse_quote! { enum E { #[event("E")] A { field: #ty } } };
+            let error = expand(&event).unwrap_err().to_string();
+            assert!(error.contains("Option of an Option"), "{error}");
         }
-    };
-    inner(ty).and_then(|ty| inner(&ty)).is_some()
+        let taken: [syn::Type; 3] = [
+            parse_quote!(Option<Vec<Option<u8>>>),
+            parse_quote!(Option<Patch<Option<u8>>>),
+            parse_quote!((Option<u8>, Option<u8>)),
+        ];
+        for ty in taken {
+            let event = parse_quote! { enum E { #[event("E")] A { field: #ty } } };
+            expand(&event).unwrap();
+        }
+        // A decoder of the program's own may tell them apart.
+        let event = parse_quote! { enum E { #[event("E")] A {
+            #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+            field: Option<Option<u8>>,
+        } } };
+        expand(&event).unwrap();
+    }
 }

@@ -33,7 +33,11 @@ impl Name {
 }
 
 /// The names, and what to use instead.
-const NOT_KEPT: [(Name, &str); 13] = [
+const NOT_KEPT: [(Name, &str); 14] = [
+    (
+        Name::Exact("$all"),
+        "a read of everything: GET /api/v1/events, or the option all of a read",
+    ),
     (
         Name::OfGroup("-parked"),
         "GET /api/v1/subscriptions/STREAM/GROUP/parked, or leftfold groups parked",
@@ -99,7 +103,7 @@ pub(crate) fn instead_of(stream: &StreamName) -> Option<&'static str> {
 /// Returns why there is no stream of this name on a wire that has no computed streams.
 fn reason(stream: &StreamName) -> Option<String> {
     let text = stream.as_str();
-    if !text.starts_with('$') || text.starts_with(GROUP_PREFIX) {
+    if !text.starts_with('$') {
         return None;
     }
     let is_computed = text.starts_with(INDEX_PREFIX) || SystemIndex::named(stream).is_some();
@@ -148,6 +152,7 @@ mod tests {
             "$scavenges-7d1f",
             "$stats-127.0.0.1:2113",
             "$mem-node-state",
+            "$all",
         ] {
             assert!(instead(name).is_some(), "{name}");
         }

@@ -5,13 +5,13 @@
 //! time, however long the stream is.
 
 use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
-use leftfold_model::{EventId, EventType, Position, Read, Revision, Timestamp};
+use leftfold_model::{EventId, EventType, Position, Revision, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
     Aggregate, AsOf, EventContext, LoadError, Metadata, Recorded, Repository,
-    load::{fold, typed},
+    load::{fold, read_whole, typed},
 };
 
 /// One event of an aggregate, with the state before and after it as JSON.
@@ -100,7 +100,8 @@ impl<A: Aggregate + Serialize> Repository<A> {
     /// ```
     ///
     /// # Errors
-    /// Each item may be a [`HistoryError`], which ends the stream.
+    /// Each item may be a [`HistoryError`], which ends the stream. [`LoadError::Truncated`]: the stream does not show all events
+    /// since its beginning or its newest deletion, so the states would be wrong.
     /// # Cost
     /// Reads the whole stream, without snapshots, and serializes the state after each event.
     pub fn history(
@@ -115,12 +116,9 @@ impl<A: Aggregate + Serialize> Repository<A> {
             Ok(begin) => begin,
             Err(error) => return stream::iter([Err(error)]).boxed(),
         };
-        let events = self
-            .store()
-            .read(Read::stream(stream))
-            .map_err(|error| HistoryError::Load(LoadError::Store(error)))
-            .map_ok(|batch| stream::iter(batch.events.into_iter().map(Ok::<_, HistoryError>)))
+        let events = stream::once(read_whole(self.shared_store(), stream))
             .try_flatten()
+            .map_err(HistoryError::Load)
             .boxed();
         let begin = (events, A::default(), empty);
         stream::try_unfold(begin, |(mut events, mut state, before)| async move {

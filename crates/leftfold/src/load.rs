@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::{StreamExt, future};
+use futures_util::{Stream, StreamExt, TryStreamExt, future, stream, stream::BoxStream};
 use leftfold_model::{
     AppendCondition, ErrorChain, EventId, EventType, ExpectedRevision, ModelError, Position, Read,
     RecordedEvent, Revision, StreamCheck, StreamName, Timestamp,
@@ -102,6 +102,12 @@ impl<A> Loaded<A> {
         self.state
     }
 
+    /// Whether this event is the next one of the stream, so that none was erased in between.
+    fn is_followed_by(&self, event: &RecordedEvent) -> bool {
+        self.last
+            .is_none_or(|last| event.revision == last.revision.next())
+    }
+
     /// What the stream must be for a decision on this state to hold.
     pub(crate) fn expected(&self) -> ExpectedRevision {
         let deleted = self.life.first.get().checked_sub(1).map(Revision::new);
@@ -164,6 +170,17 @@ impl Life {
     fn moved(&self, begins: Option<Revision>) -> bool {
         let behind = |last: Revision| begins.is_none_or(|begins| begins > last);
         self.last.is_none_or(behind)
+    }
+
+    /// Returns the error that events of this life are missing; `begins`: where those begin that are left.
+    fn truncated(&self, stream: &StreamName, begins: Option<Revision>) -> LoadError {
+        LoadError::Truncated {
+            stream: stream.clone(),
+            first: self.first,
+            found: begins
+                .or(self.last.map(Revision::next))
+                .unwrap_or(Revision::FIRST),
+        }
     }
 
     /// Whether events that begin at this revision are all of this life; `None`: there were none to be read.
@@ -280,7 +297,8 @@ pub enum LoadError {
 
 impl fmt::Debug for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        ErrorChain(self).fmt(f)
+        // `fmt` without its trait would be that of `Debug`, which would come back here forever.
+        fmt::Display::fmt(&ErrorChain(self), f)
     }
 }
 
@@ -312,16 +330,10 @@ pub(crate) async fn replay<A: Aggregate>(
     let (life, read) = future::join(Life::of(store, stream), read_all(store, stream, at)).await;
     let (mut life, mut read) = (life?, read?);
     let mut loads = 1;
-    while !life.is_whole(read.begins) {
-        if loads >= LOADS_MAX || loads > 1 && !life.moved(read.begins) {
-            return Err(LoadError::Truncated {
-                stream: stream.clone(),
-                first: life.first,
-                found: read
-                    .begins
-                    .or(life.last.map(Revision::next))
-                    .unwrap_or(Revision::FIRST),
-            });
+    while read.is_interrupted || !life.is_whole(read.begins) {
+        let may_have_moved = read.is_interrupted || life.moved(read.begins);
+        if loads >= LOADS_MAX || loads > 1 && !may_have_moved {
+            return Err(life.truncated(stream, read.begins));
         }
         loads += 1;
         life = Life::of(store, stream).await?;
@@ -336,6 +348,8 @@ struct ReadAll<A> {
     loaded: Loaded<A>,
     /// The revision of the first event.
     begins: Option<Revision>,
+    /// Whether events were erased between one batch and the next. The state is that before them.
+    is_interrupted: bool,
 }
 
 async fn read_all<A: Aggregate>(
@@ -343,18 +357,72 @@ async fn read_all<A: Aggregate>(
     stream: &StreamName,
     at: Option<AsOf>,
 ) -> Result<ReadAll<A>, LoadError> {
-    let (mut loaded, mut begins) = (Loaded::empty(), None);
+    let mut read = ReadAll {
+        loaded: Loaded::empty(),
+        begins: None,
+        is_interrupted: false,
+    };
     let mut batches = store.read(Read::stream(stream.clone()));
     while let Some(batch) = batches.next().await {
         for event in &batch?.events {
-            begins = begins.or(Some(event.revision));
-            if at.is_some_and(|at| !at.includes(event)) {
-                return Ok(ReadAll { loaded, begins });
+            read.begins = read.begins.or(Some(event.revision));
+            read.is_interrupted = !read.loaded.is_followed_by(event);
+            if read.is_interrupted || at.is_some_and(|at| !at.includes(event)) {
+                return Ok(read);
             }
-            apply(&mut loaded, event)?;
+            apply(&mut read.loaded, event)?;
         }
     }
-    Ok(ReadAll { loaded, begins })
+    Ok(read)
+}
+
+/// Reads the events of a stream's present life, all of them or an error.
+pub(crate) async fn read_whole(
+    store: Arc<dyn EventStore>,
+    stream: StreamName,
+) -> Result<BoxStream<'static, Result<RecordedEvent, LoadError>>, LoadError> {
+    let mut loads = 1;
+    loop {
+        let life = Life::of(store.as_ref(), &stream).await?;
+        let events = store
+            .read(Read::stream(stream.clone()))
+            .map_err(LoadError::Store)
+            .map_ok(|batch| stream::iter(batch.events.into_iter().map(Ok::<_, LoadError>)))
+            .try_flatten();
+        let mut events = Box::pin(events.peekable());
+        let begins = match events.as_mut().peek().await {
+            Some(Ok(first)) => Ok(Some(first.revision)),
+            Some(Err(_)) => Err(()),
+            None => Ok(None),
+        };
+        let Ok(begins) = begins else {
+            return Ok(events);
+        };
+        if life.is_whole(begins) {
+            return Ok(Box::pin(without_gaps(events, life, stream)));
+        }
+        if loads >= LOADS_MAX || loads > 1 && !life.moved(begins) {
+            return Err(life.truncated(&stream, begins));
+        }
+        loads += 1;
+    }
+}
+
+/// Ends a read with an error where events were erased between one batch and the next.
+fn without_gaps(
+    events: impl Stream<Item = Result<RecordedEvent, LoadError>>,
+    life: Life,
+    stream: StreamName,
+) -> impl Stream<Item = Result<RecordedEvent, LoadError>> {
+    let mut next = life.first;
+    events.map(move |event| {
+        let event = event?;
+        if event.revision != next {
+            return Err(life.truncated(&stream, Some(event.revision)));
+        }
+        next = next.next();
+        Ok(event)
+    })
 }
 
 /// Replays what follows the event `last`, onto the state as it was after it. `None`: that event is none of this life.
@@ -390,6 +458,9 @@ pub(crate) async fn replay_after<A: Aggregate>(
                     return Ok(None);
                 }
                 loaded.last = Some(last);
+            }
+            if !loaded.is_followed_by(event) {
+                return Ok(None);
             }
             apply(&mut loaded, event)?;
         }

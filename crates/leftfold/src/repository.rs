@@ -283,6 +283,9 @@ impl<A: Aggregate> Repository<A> {
         stream_of::<A>(id)
     }
 
+    pub(crate) fn shared_store(&self) -> Arc<dyn leftfold_store::EventStore> {
+        Arc::clone(self.context.store.event_store())
+    }
     pub(crate) fn store(&self) -> &dyn leftfold_store::EventStore {
         self.context.store.event_store().as_ref()
     }

@@ -20,6 +20,8 @@ use tokio::runtime::Handle;
 use crate::{
     Aggregate, Event, LoadError, Loaded, Shape, Store, SubjectKey,
     erasure::{Erasure, open_state, revealed, seal_state},
+    error::Cause,
+    event::codec,
     load::{LastEvent, replay, replay_after},
     shape_of,
 };
@@ -62,7 +64,7 @@ pub(crate) struct Snapshotter<A> {
     kept: Arc<dyn SnapshotStore>,
     fingerprint: [u8; 16],
     every: u64,
-    encode: fn(&A) -> Result<Vec<u8>, serde_json::Error>,
+    encode: fn(&A) -> Result<Vec<u8>, Cause>,
     decode: fn(&[u8]) -> Result<A, serde_json::Error>,
     under_way: Mutex<HashSet<StreamName>>,
     /// Whether states may hold what is personal; they are then sealed.
@@ -109,7 +111,7 @@ impl<A: Aggregate> Snapshotter<A> {
             erasure: store.erasure().cloned(),
             fingerprint: fingerprint::<A>(),
             every: u64::from(A::EVERY),
-            encode: serde_json::to_vec::<A>,
+            encode: codec::encode_json::<A>,
             decode: |bytes| serde_json::from_slice(bytes),
             under_way: Mutex::default(),
         }

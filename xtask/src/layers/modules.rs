@@ -209,7 +209,7 @@ const TABLES: &[Layers] = &[
             &["display", "exit_code", "signals"],
             &["open"],
             &["cli"],
-            &["group_args", "setting_args"],
+            &["group_args", "runtime", "setting_args"],
         ],
     },
     Layers {

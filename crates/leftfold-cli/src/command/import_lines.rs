@@ -8,10 +8,12 @@
 //! truncated, deleted and erased events. If the stream holds the id of that line, the file was imported before, at least in
 //! part. The import then remembers the ids from there on, 16 bytes each, and skips the lines that carry them in this order. It
 //! appends every other line at the exact revision that follows. So a killed run, a longer version of the file and a second
-//! run all end with every line stored once. A concurrent writer to one of the streams causes a conflict.
+//! run all end with every line stored once. A concurrent writer to one of the streams causes a conflict. A stream that
+//! has no ids left to compare costs two numbers.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
 };
 
@@ -31,7 +33,12 @@ pub(super) struct PlainImport {
     store: Arc<dyn EventStore>,
     was_empty: bool,
     batch_lines: usize,
-    streams: HashMap<StreamName, ImportedStream>,
+    /// Streams whose stored ids are still compared with lines.
+    compared: HashMap<StreamName, ImportedStream>,
+    /// The next revision of every other stream that the file has named, by the hash of its name: a file may name millions of
+    /// streams. If two names had one hash, an append at the wrong revision would be refused.
+    next: HashMap<u64, u64>,
+    hasher: RandomState,
     /// The ids of erased events, by stream; read when the first stream with erased events is met.
     erased: Option<HashMap<StreamName, Vec<EventId>>>,
     writes: Vec<StreamWrite>,
@@ -47,8 +54,8 @@ pub(super) struct PlainImport {
 struct ImportedStream {
     /// Stored ids at the revisions of the stream's next lines.
     stored: VecDeque<EventId>,
-    /// The expected revision of the stream after the current batch.
-    then: ExpectedRevision,
+    /// The revision behind all of the stream, after the current batch.
+    next: u64,
 }
 
 impl PlainImport {
@@ -61,7 +68,9 @@ impl PlainImport {
             store,
             was_empty,
             batch_lines,
-            streams: HashMap::new(),
+            compared: HashMap::new(),
+            next: HashMap::new(),
+            hasher: RandomState::new(),
             erased: None,
             writes: Vec::new(),
             lines: 0,
@@ -86,24 +95,22 @@ impl PlainImport {
     }
 
     async fn add(&mut self, stream: StreamName, event: NewEvent) -> anyhow::Result<()> {
-        if !self.streams.contains_key(&stream) {
-            let met = self.meet(&stream, event.id()).await?;
-            self.streams.insert(stream.clone(), met);
-        }
-        let Entry::Occupied(met) = self.streams.entry(stream.clone()) else {
-            bail!("stream {stream} was not looked up");
+        let hash = self.hasher.hash_one(&stream);
+        let next = match self.next.get(&hash) {
+            Some(next) => *next,
+            None => match self.compare(&stream, hash, event.id()).await? {
+                Some(next) => next,
+                None => {
+                    self.repeated += 1;
+                    return Ok(());
+                }
+            },
         };
-        let met = met.into_mut();
-        match met.stored.pop_front() {
-            Some(id) if id == event.id() => {
-                self.repeated += 1;
-                return Ok(());
-            }
-            Some(id) => bail!("stream {stream} holds event {id} where this one should stand"),
-            None => {}
-        }
-        let expected = met.then;
-        met.then = ExpectedRevision::Exact(expected.next_revision().unwrap_or_default());
+        self.next.insert(hash, next + 1);
+        let expected = match next.checked_sub(1) {
+            Some(last) => ExpectedRevision::Exact(Revision::new(last)),
+            None => ExpectedRevision::NoStream,
+        };
         self.lines += 1;
         self.bytes += event.size();
         match self.writes.last_mut() {
@@ -117,6 +124,31 @@ impl PlainImport {
         Ok(())
     }
 
+    /// Compares a line with what is stored of its stream. Returns the line's revision; `None`: it is stored already.
+    async fn compare(
+        &mut self,
+        stream: &StreamName,
+        hash: u64,
+        id: EventId,
+    ) -> anyhow::Result<Option<u64>> {
+        let mut met = match self.compared.remove(stream) {
+            Some(met) => met,
+            None => self.meet(stream, id).await?,
+        };
+        match met.stored.pop_front() {
+            Some(stored) if stored == id => {}
+            Some(stored) => {
+                bail!("stream {stream} holds event {stored} where this one should stand")
+            }
+            None => return Ok(Some(met.next)),
+        }
+        match met.stored.is_empty() {
+            true => self.next.insert(hash, met.next).map(drop),
+            false => self.compared.insert(stream.clone(), met).map(drop),
+        };
+        Ok(None)
+    }
+
     /// Looks up which ids of a stream are stored where the file's lines would be, if the first one is.
     async fn meet(
         &mut self,
@@ -125,7 +157,7 @@ impl PlainImport {
     ) -> anyhow::Result<ImportedStream> {
         let mut met = ImportedStream {
             stored: VecDeque::new(),
-            then: ExpectedRevision::NoStream,
+            next: 0,
         };
         if self.was_empty {
             return Ok(met);
@@ -154,7 +186,7 @@ impl PlainImport {
             }
         }
         if let Some(last) = last {
-            met.then = ExpectedRevision::Exact(last);
+            met.next = last.get() + 1;
         }
         Ok(met)
     }

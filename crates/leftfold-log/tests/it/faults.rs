@@ -25,12 +25,12 @@ use crate::{
 
 use ExpectedRevision::{Any, NoStream};
 
-fn open_on(disk: &FaultyDisk, options: LogOptions) -> Result<Log, OpenError> {
+pub(crate) fn open_on(disk: &FaultyDisk, options: LogOptions) -> Result<Log, OpenError> {
     Log::open_on(Arc::new(disk.clone()), options, Arc::new(SystemClock))
 }
 
 /// Names in the directory with this ending.
-fn names(directory: &TempDir, ending: &str) -> Vec<String> {
+pub(crate) fn names(directory: &TempDir, ending: &str) -> Vec<String> {
     let names = fs::read_dir(directory.path()).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.filter(|name| name.ends_with(ending)).collect();
@@ -40,7 +40,7 @@ fn names(directory: &TempDir, ending: &str) -> Vec<String> {
 
 /// Waits until `holds`, ten seconds at most.
 #[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < Duration::from_secs(10), "not yet: {what}");
@@ -49,7 +49,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Fills several segments, with an index file for all but the newest.
-fn several_segments(directory: &TempDir, events: u64) {
+pub(crate) fn several_segments(directory: &TempDir, events: u64) {
     let log = open(directory);
     for n in 0..events {
         log.append(append(&format!("s-{}", n % 5), Any, [n]))

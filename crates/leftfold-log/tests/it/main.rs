@@ -8,6 +8,7 @@
 
 mod conditions;
 mod damage;
+mod derived_files;
 mod faults;
 mod faulty_disk;
 mod in_place;

@@ -2,12 +2,13 @@
 //!
 //! **Owns:** these tests. **Does not know:** events.
 
-use leftfold_model::ExpectedRevision::Any;
+use futures_util::{StreamExt, TryStreamExt};
+use leftfold_model::{ExpectedRevision::Any, Position};
 use leftfold_postgres::{OpenError, PostgresStore, SCHEMA_VERSION};
-use leftfold_store::EventStore;
+use leftfold_store::{Delete, EventStore, Scavenge, Subscription};
 
 use crate::{
-    fixtures::to,
+    fixtures::{stream, to},
     server::{fresh, server},
 };
 
@@ -175,4 +176,54 @@ async fn a_schema_name_that_postgresql_would_truncate_is_refused_wherever_it_com
         .unwrap();
     transaction.commit().await.unwrap();
     store.append(to("a", Any, "Written")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_schema_name_that_needs_quotes_is_taken_everywhere_or_refused_when_the_store_is_opened() {
+    for name in [
+        "a b", "A-Schema", "select", "a.b", ":schema", "$1", "a;b", "{0}", "%s", "a--b", "\u{1}",
+        "pg_mine", "a\"b", "a'b", " ",
+    ] {
+        let options = fresh().with_schema(format!("{name}{}", fresh().schema()));
+        let options = match name {
+            "pg_mine" | " " => options.with_schema(name),
+            _ => options,
+        };
+        let store = match PostgresStore::open_with(options.clone()).await {
+            Ok(store) => store,
+            Err(refused) => {
+                assert!(
+                    ["pg_mine", "a\"b", "a'b"].contains(&name),
+                    "{name}: {refused}"
+                );
+                continue;
+            }
+        };
+        let mut deliveries = store.subscribe(Subscription::default());
+        let mut client = store.connection().await.unwrap();
+        let transaction = client.transaction().await.unwrap();
+        let append = to("a-1", Any, "Written");
+        store.append_in(&transaction, append).await.unwrap();
+        transaction.commit().await.unwrap();
+        store.append(to("a-1", Any, "Written")).await.unwrap();
+        let mut delivered = 0;
+        while delivered < 2 {
+            delivered += deliveries.next().await.unwrap().unwrap().events.len();
+        }
+        store
+            .delete(Delete::stream(stream("a-1"), Any))
+            .await
+            .unwrap();
+        let steps: Vec<_> = store
+            .scavenge(Scavenge::default())
+            .try_collect()
+            .await
+            .unwrap();
+        assert!(steps.last().unwrap().finished, "{name}");
+        assert_eq!(store.snapshots().load(&stream("a-1")).await.unwrap(), None);
+        assert!(store.verify().await.unwrap().findings.is_empty(), "{name}");
+        // Another store beside it has none of this.
+        let beside = PostgresStore::open_with(fresh()).await.unwrap();
+        assert_eq!(beside.head().await.unwrap(), Position::START);
+    }
 }

@@ -234,6 +234,23 @@ async fn a_body_that_its_headers_rule_out_is_not_waited_for() {
             "415",
         ),
         (append, "content-length: 7\r\nce-id: 1", "400"),
+        (append, "content-length: 7\r\ncontent-encoding: gzip", "415"),
+        (
+            append,
+            "content-length: 7\r\ncontent-encoding: identity\r\ncontent-encoding: br",
+            "415",
+        ),
+        (
+            PATH,
+            "content-length: 7\r\ncontent-encoding: zstd\r\nce-id: 1\r\nce-source: a\r\nce-type: T\r\n\
+             ce-specversion: 1.0\r\ncontent-type: application/octet-stream",
+            "415",
+        ),
+        (
+            append,
+            "content-length: 7\r\ncontent-encoding: Identity",
+            "100",
+        ),
     ] {
         let mut socket = tokio::net::TcpStream::connect(server.address())
             .await

@@ -252,6 +252,9 @@ async fn streams_that_are_computed_or_kept_elsewhere_are_refused_by_name_and_nev
         "$scavenges",
         "$stats-127.0.0.1:2113",
         "$projections-$all",
+        "$persistentsubscription-a::g-parked",
+        "$persistentsubscription-a::g-checkpoint",
+        "$all",
     ] {
         for path in [
             format!("/api/v1/streams/{name}/events"),

@@ -187,6 +187,11 @@ async fn streams_that_other_servers_write_are_refused_by_name_in_every_way_to_re
         assert_eq!(refused.code(), Code::InvalidArgument, "{name}: {refused:?}");
         assert!(refused.message().contains(name), "{refused:?}");
     }
+    // Clients have an option for everything. A group of this name is one of everything.
+    for options in [of_stream("$all"), subscribed(of_stream("$all"))] {
+        let refused = refused(&client, options).await;
+        assert_eq!(refused.code(), Code::Unimplemented, "{refused:?}");
+    }
     // A stream of such a name that has events is that stream.
     client.put("$scavenges", &["Noted"]).await;
     assert_eq!(types(&client.all(of_stream("$scavenges")).await), ["Noted"]);
@@ -207,8 +212,8 @@ async fn computed_streams_are_never_empty_and_wires_that_have_none_refuse_them()
         assert_eq!(types(&client.all(of_stream(name)).await), ["$>"], "{name}");
     }
     let mut own = StoreClient::new(server.connect().await);
-    let names = COMPUTED.iter().chain(&NOT_KEPT[3..]);
-    for &name in names.chain(&["$idx-all", "$idx-ce-account", "$ce-nothing"]) {
+    let names = COMPUTED.iter().chain(&NOT_KEPT);
+    for &name in names.chain(&["$idx-all", "$idx-ce-account", "$ce-nothing", "$all"]) {
         let scope = Some(Scope {
             kind: Some(scope::Kind::Stream(name.to_owned())),
         });

@@ -188,6 +188,28 @@ pub async fn a_longer_log_is_copied_over_an_earlier_copy(fixture: &impl Fixture)
     assert_eq!(entries(&to_target, 0).await, later);
 }
 
+pub async fn a_copy_into_a_store_in_use_gives_the_same_reads(fixture: &impl Fixture) {
+    let (store, target): (Store, Store) = (fixture.open().await, fixture.open().await);
+    let (Some(storage), Some(to_target)) = (store.storage(), target.storage()) else {
+        return;
+    };
+    fill(&store).await;
+    let original = entries(&storage, 0).await;
+    // The target looks its streams up before the copy, in the middle of it, and at its end.
+    let first = reads(&target).await;
+    copy(&original[..original.len() - 5], &to_target)
+        .await
+        .unwrap();
+    assert_ne!(reads(&target).await, first);
+    copy(&original, &to_target).await.unwrap();
+    assert_eq!(reads(&target).await, reads(&store).await);
+    ok(target.append(to("back", exact(5), events(1))).await);
+    assert_eq!(
+        super::fixtures::revisions(&target, Read::stream(stream("back"))).await,
+        [4, 5, 6]
+    );
+}
+
 pub async fn a_copy_over_another_log_is_refused_at_the_first_position_that_differs(
     fixture: &impl Fixture,
 ) {

@@ -4,7 +4,11 @@
 //!
 //! **Owns:** the rules of this group. **Does not know:** the store under test.
 
-use std::{future::poll_fn, task::Poll, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    task::Poll,
+    time::Duration,
+};
 
 use futures_core::future::BoxFuture;
 use futures_util::StreamExt;
@@ -95,6 +99,67 @@ pub async fn metadata_that_names_a_truncation_decides_what_is_shown(fixture: &im
     assert_eq!(shown(&store, "a").await, [2, 3]);
     set_metadata(&store, "a", "{}").await;
     assert_eq!(shown(&store, "a").await, [0, 1, 2, 3]);
+}
+
+pub async fn the_point_of_a_deletion_is_the_stores_own_whatever_callers_write(
+    fixture: &impl Fixture,
+) {
+    let store = fixture.open().await;
+    ok(store.append(to("a", Any, events(3))).await);
+    delete(&store, "a").await;
+    ok(store.append(to("a", Any, events(2))).await);
+    let copy = store.stream_state(stream("a")).await.unwrap().metadata;
+    for point in ["0", "1", "4", "99", "null"] {
+        set_metadata(&store, "a", &format!("{{\"$deletedBefore\":{point}}}")).await;
+        assert_eq!(shown(&store, "a").await, [3, 4], "{point}");
+    }
+    // A copy of metadata from before a second deletion.
+    delete(&store, "a").await;
+    ok(store.append(to("a", Any, events(1))).await);
+    let copy = copy.with_property("owner", "ann");
+    ok(store
+        .append(copy.append_for(&stream("a"), Any).unwrap())
+        .await);
+    assert_eq!(shown(&store, "a").await, [5]);
+    // Of a stream that was never deleted no point hides anything, and a copy of another's metadata begins no life.
+    ok(store.append(to("b", Any, events(3))).await);
+    set_metadata(&store, "b", r#"{"$deletedBefore":2}"#).await;
+    assert_eq!(shown(&store, "b").await, [0, 1, 2]);
+    set_metadata(&store, "b", r#"{"$tb":2,"$deletedBefore":2}"#).await;
+    assert_eq!(shown(&store, "b").await, [2]);
+    let state = store.stream_state(stream("b")).await.unwrap();
+    assert_eq!(state.metadata.deleted_before(), None);
+}
+
+pub async fn an_event_of_another_type_in_the_metadata_stream_shows_nothing_deleted(
+    fixture: &impl Fixture,
+) {
+    let store = fixture.open().await;
+    ok(store.append(to("a", Any, events(3))).await);
+    delete(&store, "a").await;
+    let noted = to("$$a", Any, vec![event("Noted")]);
+    let first = ok(store.append(noted.clone()).await);
+    assert_eq!(shown(&store, "a").await, [0; 0]);
+    ok(store.append(to("a", Any, events(2))).await);
+    assert_eq!(shown(&store, "a").await, [3, 4]);
+    ok(store.append(to("$$a", Any, events(2))).await);
+    assert_eq!(shown(&store, "a").await, [3, 4]);
+    let again = ok(store.append(noted).await);
+    assert_eq!((again.repeated, again.first), (true, first.first));
+    // Within one append, in either order.
+    delete(&store, "a").await;
+    let (described, written) = (
+        || write("$$a", Any, events(1)),
+        || write("a", Any, events(1)),
+    );
+    ok(store.append(whole(vec![described(), written()])).await);
+    assert_eq!(shown(&store, "a").await, [5]);
+    ok(store
+        .append(whole(vec![deletion("a"), written(), described()]))
+        .await);
+    assert_eq!(shown(&store, "a").await, [6]);
+    set_metadata(&store, "a", "{}").await;
+    assert_eq!(shown(&store, "a").await, [6]);
 }
 
 pub async fn a_write_behind_a_deletion_in_one_append_recreates_the_stream(fixture: &impl Fixture) {
@@ -289,13 +354,64 @@ pub async fn every_call_ends_while_any_other_is_polled_once_and_left(fixture: &i
                 ("scavenge", "scavenge") => second_scavenge,
                 _ => call,
             };
-            tokio::time::timeout(HANG, call(store.clone()))
-                .await
-                .unwrap_or_else(|_| panic!("{other} waited for {left}, which was left alone"));
+            end(left, other, call(store.clone())).await;
         }
         if ready.is_pending() {
-            let ended = tokio::time::timeout(HANG, polled_once).await;
-            ended.unwrap_or_else(|_| panic!("{left} did not end"));
+            end(left, left, polled_once).await;
         }
+    }
+}
+
+/// Awaits a call to its end, beside another that was left alone.
+async fn end<T>(left: &str, other: &str, call: impl Future<Output = T>) -> T {
+    tokio::time::timeout(HANG, call)
+        .await
+        .unwrap_or_else(|_| panic!("{other} waited for {left}, which was left alone"))
+}
+
+pub async fn readers_that_stand_still_hold_up_no_call(fixture: &impl Fixture) {
+    let store = fixture.open().await;
+    for _ in 0..4 {
+        ok(store.append(to("long", Any, events(1_500))).await);
+    }
+    let (mut reads, mut subscriptions) = (Vec::new(), Vec::new());
+    for nth in 0..48 {
+        let of_stream = Read::stream(stream("long"));
+        let mut begun = store.read(match nth % 3 {
+            0 => Read::all(),
+            1 => of_stream,
+            _ => of_stream.backwards(),
+        });
+        assert!(!begun.next().await.unwrap().unwrap().events.is_empty());
+        reads.push(begun);
+        let mut begun = store.subscribe(Subscription::after(Position::START));
+        assert!(!begun.next().await.unwrap().unwrap().events.is_empty());
+        subscriptions.push(begun);
+    }
+    for (other, call) in calls() {
+        end("a reader", other, call(store.clone())).await;
+    }
+    // Those that stood still go on to the end of what they began to read.
+    for mut begun in reads.into_iter().take(3) {
+        while let Some(batch) = end("a reader", "a read", begun.next()).await {
+            batch.unwrap();
+        }
+    }
+    drop(subscriptions);
+    end("a reader", "close", store.close()).await.unwrap();
+}
+
+pub async fn closing_ends_while_any_call_is_polled_once_and_left(fixture: &impl Fixture) {
+    for (left, begin) in calls() {
+        let store = fixture.open().await;
+        for _ in 0..24 {
+            ok(store.append(to("a", Any, events(3))).await);
+        }
+        set_metadata(&store, "a", r#"{"$tb":70}"#).await;
+        let mut polled_once = begin(store.clone());
+        let _ = poll_fn(|context| Poll::Ready(polled_once.as_mut().poll(context))).await;
+        end(left, "close", store.close()).await.unwrap();
+        end(left, "a second close", store.close()).await.unwrap();
+        drop(polled_once);
     }
 }

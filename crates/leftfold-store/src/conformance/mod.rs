@@ -73,11 +73,14 @@ macro_rules! conformance {
             );
             $crate::__conformance_group!($fixture, lifecycle:
                 every_call_ends_while_any_other_is_polled_once_and_left,
+                closing_ends_while_any_call_is_polled_once_and_left,
+                readers_that_stand_still_hold_up_no_call,
             );
             $crate::__conformance_group!($fixture, copies:
                 every_position_is_an_entry_and_says_whether_it_is_erased,
                 a_copy_of_a_scavenged_store_has_the_same_entries_and_gives_the_same_reads,
                 a_longer_log_is_copied_over_an_earlier_copy,
+                a_copy_into_a_store_in_use_gives_the_same_reads,
                 a_copy_over_another_log_is_refused_at_the_first_position_that_differs,
             );
         }
@@ -221,6 +224,8 @@ macro_rules! partial_conformance {
             $crate::__conformance_group!($fixture, lifecycle:
                 metadata_without_a_truncation_leaves_deleted_events_hidden,
                 metadata_that_names_a_truncation_decides_what_is_shown,
+                the_point_of_a_deletion_is_the_stores_own_whatever_callers_write,
+                an_event_of_another_type_in_the_metadata_stream_shows_nothing_deleted,
                 a_write_behind_a_deletion_in_one_append_recreates_the_stream,
                 a_write_behind_a_tombstone_in_one_append_is_refused,
                 metadata_of_users_is_kept_byte_for_byte,

@@ -109,10 +109,35 @@ impl StreamMetadata {
         self.number(DELETED_BEFORE).map(Revision::new)
     }
 
-    /// Returns whether the metadata names a `$tb`. A value that is no revision, such as null, names none: many serializers
-    /// write null for what was not set.
-    pub(crate) fn names_truncate_before(&self) -> bool {
-        self.number(TRUNCATE_BEFORE).is_some()
+    /// Returns the `$tb` that the metadata names. A value that is no revision, such as null, names none: many serializers
+    /// write null for what was not set. Beside an equal `$deletedBefore` it is what a recreation stored, copied by a caller.
+    fn named_truncation(&self) -> Option<Revision> {
+        let named = self.number(TRUNCATE_BEFORE);
+        let named = named.filter(|_| named != self.number(DELETED_BEFORE));
+        named.map(Revision::new)
+    }
+
+    /// Returns what is stored if a caller sets this metadata for a stream with this point of deletion; `None`: its own text.
+    ///
+    /// The point is the store's, so that no copy of older metadata moves it. A `$tb` that the caller names shows what it shows.
+    pub(crate) fn after_deletion(&self, deleted_before: Option<Revision>) -> Option<Self> {
+        let own = self.deleted_before();
+        let kept = match self.named_truncation() {
+            Some(named) => deleted_before.filter(|before| own == Some(*before) && named >= *before),
+            None => deleted_before,
+        };
+        if kept == own {
+            return None;
+        }
+        let copied = own.is_some() && own == self.number(TRUNCATE_BEFORE).map(Revision::new);
+        Some(match kept {
+            Some(before) if copied => self
+                .clone()
+                .with_truncate_before(before)
+                .with_deleted_before(before),
+            Some(before) => self.clone().with_deleted_before(before),
+            None => self.clone().without(DELETED_BEFORE),
+        })
     }
 
     /// Returns how long readers may cache the stream.
@@ -175,9 +200,16 @@ impl StreamMetadata {
     }
 
     /// Marks the stream as deleted. The deletion point of an earlier deletion is superseded.
-    pub(crate) fn deleted(mut self) -> Self {
-        self.entries.retain(|(key, _)| key != DELETED_BEFORE);
-        self.with_property(TRUNCATE_BEFORE, DELETED_STREAM_TRUNCATE_BEFORE)
+    pub(crate) fn deleted(self) -> Self {
+        self.without(DELETED_BEFORE)
+            .with_property(TRUNCATE_BEFORE, DELETED_STREAM_TRUNCATE_BEFORE)
+    }
+
+    /// Removes a key.
+    fn without(mut self, key: &str) -> Self {
+        self.text = None;
+        self.entries.retain(|(known, _)| known != key);
+        self
     }
 
     /// Hides the events below `before` because they were deleted. Later metadata keeps this point unless it names `$tb`.

@@ -5,11 +5,13 @@
 //! **Invariants:** the newest event of its metadata stream defines a stream's lifecycle; every append checks, atomically
 //! with its commit, the lifecycle state it was planned against; retention limits reads of one stream only, and reads of the
 //! log return every event until it is erased.
-//! **Reading order:** [`BackendStore`], `lifecycle`, `plan`, `write`, `read`, `sweep`.
+//! **Reading order:** [`BackendStore`], `lifecycle`, `plan`, `write`, `read`, `sweep`,
+//! `storage`.
 
 mod lifecycle;
 mod plan;
 mod read;
+mod storage;
 mod sweep;
 mod write;
 
@@ -19,8 +21,11 @@ use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use leftfold_model::{Append, Appended, Position, Read, Revision, Scope, StreamName, Timestamp};
 
-use self::lifecycle::{LifecycleCache, Phase};
 pub use self::write::append_in_transaction;
+use self::{
+    lifecycle::{LifecycleCache, Phase},
+    storage::Storage,
+};
 use crate::{
     AppendError, Backend, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch,
     ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState,
@@ -280,8 +285,10 @@ impl<B: Backend> EventStore for BackendStore<B> {
     }
 
     fn storage(&self) -> Option<Arc<dyn Backend>> {
-        let backend = Arc::clone(&self.backend);
-        Some(backend)
+        Some(Arc::new(Storage {
+            backend: Arc::clone(&self.backend),
+            lifecycles: Arc::clone(&self.lifecycles),
+        }))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), AppendError>> {

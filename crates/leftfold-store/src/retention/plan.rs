@@ -131,7 +131,7 @@ struct PlannedStream {
     events: u64,
     /// Its newest revision before the append, once that was looked up.
     last: Option<Option<Revision>>,
-    /// The metadata event that recreates it, unless a later write of the append brings metadata.
+    /// The metadata event that notes the point of its deletion, unless a later write of the append brings metadata.
     recreation: Option<NewEvent>,
     /// Whether the append writes to its metadata stream.
     is_described: bool,
@@ -169,8 +169,11 @@ impl PlannedStream {
     }
 
     /// Adds an event for the metadata stream; returns the data that must replace its own.
+    ///
+    /// An event of another type is metadata without keys. It cannot hold the point of a deletion, so one that can follows it.
     fn take_metadata(&mut self, event: &NewEvent, last: Option<Revision>) -> Option<Bytes> {
         self.after_tombstone = None;
+        self.recreation = None;
         if is_tombstone(event.event_type()) {
             self.phase = Phase::Tombstoned;
             return None;
@@ -179,35 +182,32 @@ impl PlannedStream {
             self.after_tombstone = Some(event.id());
             return None;
         }
-        if !is_metadata(event.event_type()) {
-            (self.phase, self.deleted_before) = (Phase::Live, None);
-            return None;
-        }
-        let metadata = StreamMetadata::from_json(event.data());
+        let is_metadata = is_metadata(event.event_type());
+        let metadata = match is_metadata {
+            true => StreamMetadata::from_json(event.data()),
+            false => StreamMetadata::default(),
+        };
         if metadata.is_deleted() {
             (self.phase, self.deleted_before) = (Phase::Deleted, None);
             return None;
         }
         let changed = if self.phase == Phase::Deleted {
             let before = last.map_or(Revision::FIRST, Revision::next);
-            metadata
-                .with_truncate_before(before)
-                .with_deleted_before(before)
+            let shown = metadata.clone().with_truncate_before(before);
+            Some(shown.with_deleted_before(before))
         } else {
-            match self.deleted_before {
-                Some(before)
-                    if !metadata.names_truncate_before() && metadata.deleted_before().is_none() =>
-                {
-                    metadata.with_deleted_before(before)
-                }
-                _ => {
-                    (self.phase, self.deleted_before) = (Phase::Live, metadata.deleted_before());
-                    return None;
-                }
-            }
+            metadata.after_deletion(self.deleted_before)
         };
-        (self.phase, self.deleted_before) = (Phase::Live, changed.deleted_before());
-        Some(changed.to_json())
+        self.phase = Phase::Live;
+        self.deleted_before = changed.as_ref().unwrap_or(&metadata).deleted_before();
+        let json = changed?.to_json();
+        if is_metadata {
+            return Some(json);
+        }
+        self.recreation = metadata_type()
+            .ok()
+            .map(|metadata_type| NewEvent::json(metadata_type, json).with_id(follows(event.id())));
+        None
     }
 }
 
@@ -359,9 +359,13 @@ impl<'a> Planning<'a> {
             if let Some(data) = data.clone() {
                 self.replace_data(nth, at, data);
             }
-            planned.newest_metadata = data.unwrap_or_else(|| event.data().clone());
-            // Metadata that comes later takes the place of what a recreation would add.
-            planned.recreation = None;
+            planned.newest_metadata = match &planned.recreation {
+                Some(note) => note.data().clone(),
+                None if is_metadata(event.event_type()) => {
+                    data.unwrap_or_else(|| event.data().clone())
+                }
+                None => Bytes::new(),
+            };
         }
         self.put(&described, &write.stream, planned);
         self.changed.push(described);

@@ -58,10 +58,7 @@ pub enum Data<'a> {
 pub(crate) fn encode<E: Serialize>(format: Format, event: &E) -> Result<Encoded, Cause> {
     let fields = Fields(event);
     let (content_type, data) = match format {
-        Format::Json => {
-            finite::check(&fields)?;
-            (ContentType::Json, serde_json::to_vec(&fields)?)
-        }
+        Format::Json => (ContentType::Json, encode_json(&fields)?),
         #[cfg(feature = "messagepack")]
         Format::MessagePack => (ContentType::MessagePack, rmp_serde::to_vec_named(&fields)?),
         #[cfg(feature = "cbor")]
@@ -71,6 +68,15 @@ pub(crate) fn encode<E: Serialize>(format: Format, event: &E) -> Result<Encoded,
         ),
     };
     Ok(Encoded { content_type, data })
+}
+
+/// Encodes a value as JSON.
+///
+/// # Errors
+/// If it cannot be encoded, or holds a number that would come back as nothing.
+pub(crate) fn encode_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause> {
+    finite::check(value)?;
+    Ok(serde_json::to_vec(value)?)
 }
 
 /// Decodes the event whose variant has this index among those serde reads.

@@ -1,12 +1,16 @@
 //! What deleting and truncating a stream means for the aggregate in it.
 
+use futures_util::TryStreamExt;
 use leftfold::{
-    ExecuteError, LoadError, Repository, Store,
-    model::{ExpectedRevision, Revision, StreamName},
-    stores::{Delete, StreamMetadata},
+    ExecuteError, HistoryError, LoadError, Repository, Store,
+    model::{Append, ExpectedRevision, NewEvent, Revision, StreamName},
+    stores::{Delete, EventStore, StreamMetadata},
 };
 
-use crate::account::{BankAccount, InsufficientFunds};
+use crate::{
+    account::{BankAccount, InsufficientFunds},
+    faulty::{Fault, Faulty},
+};
 
 fn stream() -> StreamName {
     StreamName::new("account-1").unwrap()
@@ -52,6 +56,90 @@ async fn a_truncated_stream_is_an_error_and_not_a_smaller_state() {
             panic!("{executed}")
         };
         assert_eq!(named, stream());
+    }
+}
+
+#[tokio::test]
+async fn the_history_of_a_truncated_stream_is_an_error_and_not_a_shorter_one() {
+    for metadata in [
+        StreamMetadata::default().with_truncate_before(Revision::new(2)),
+        StreamMetadata::default().with_truncate_before(Revision::new(9)),
+        StreamMetadata::default().with_max_count(1),
+    ] {
+        let store = Store::memory();
+        let accounts = store.repository::<BankAccount>();
+        deposited(&accounts, 3).await;
+        describe(&store, metadata.clone()).await;
+        let told = accounts.history("1").try_collect::<Vec<_>>().await;
+        let is_refused = matches!(told, Err(HistoryError::Load(LoadError::Truncated { .. })));
+        assert!(is_refused, "{told:?} {metadata:?}");
+        let changed = accounts.last_change("1", "/balance").await;
+        assert!(changed.is_err(), "{changed:?} {metadata:?}");
+    }
+    // A deletion ends a life, and the next one has a history of its own.
+    let store = Store::memory();
+    let accounts = store.repository::<BankAccount>();
+    deposited(&accounts, 3).await;
+    delete(&store).await;
+    assert_eq!(
+        accounts.history("1").try_collect::<Vec<_>>().await.unwrap(),
+        []
+    );
+    deposited(&accounts, 1).await;
+    let told: Vec<_> = accounts.history("1").try_collect().await.unwrap();
+    let revisions: Vec<_> = told.iter().map(|step| step.revision.get()).collect();
+    assert_eq!(
+        (revisions, &told[0].before["balance"]),
+        (vec![3], &0.into())
+    );
+}
+
+/// An account of many deposits, half of which are erased during the first read.
+async fn filled() -> Repository<BankAccount> {
+    let faulty = Faulty::new(Fault::Erased, 1);
+    let deposit = |_| NewEvent::json("DepositMade".try_into().unwrap(), r#"{"amount":1}"#);
+    let deposits = (0..8_000).map(deposit).collect();
+    let append = Append::to(stream(), ExpectedRevision::Any, deposits).unwrap();
+    faulty.inner.append(append).await.unwrap();
+    Store::new(faulty).repository::<BankAccount>()
+}
+
+#[tokio::test]
+async fn events_that_are_erased_while_they_are_read_are_missed_and_not_left_out() {
+    let loaded = filled().await.load("1").await;
+    let is_refused = matches!(loaded, Err(LoadError::Truncated { .. }));
+    assert!(
+        is_refused,
+        "{:?}",
+        loaded.map(|loaded| loaded.state().balance)
+    );
+    let executed = filled().await.execute("1", |a| a.withdraw(1)).await;
+    let is_refused = matches!(
+        executed,
+        Err(ExecuteError::Load(LoadError::Truncated { .. }))
+    );
+    assert!(is_refused, "{executed:?}");
+    let told = filled().await.history("1").try_collect::<Vec<_>>().await;
+    let is_refused = matches!(told, Err(HistoryError::Load(LoadError::Truncated { .. })));
+    assert!(is_refused, "{:?}", told.map(|steps| steps.len()));
+}
+
+#[tokio::test]
+async fn metadata_that_names_a_point_of_deletion_gives_no_smaller_state() {
+    for json in [
+        r#"{"$deletedBefore":2}"#,
+        r#"{"$tb":2,"$deletedBefore":2}"#,
+        r#"{"$tb":0,"$deletedBefore":2}"#,
+    ] {
+        let store = Store::memory();
+        let accounts = store.repository::<BankAccount>();
+        deposited(&accounts, 3).await;
+        describe(&store, StreamMetadata::from_json(json.as_bytes())).await;
+        match accounts.load("1").await {
+            Ok(loaded) => assert_eq!(loaded.state().balance, 30, "{json}"),
+            Err(LoadError::Truncated { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 

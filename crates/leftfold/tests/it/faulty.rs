@@ -5,13 +5,20 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use futures_util::{future::BoxFuture, stream::BoxStream};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    future::{self, BoxFuture},
+    stream::BoxStream,
+};
 use leftfold::{
-    model::{Append, Appended, EventType, ExpectedRevision, NewEvent, Position, Read, StreamName},
+    model::{
+        Append, Appended, EventType, ExpectedRevision, NewEvent, Position, Read, Revision, Scope,
+        StreamName,
+    },
     stores::{
         AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, MemoryStore,
         ReadBatch, ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
-        StreamState, Subscription,
+        StreamMetadata, StreamState, Subscription,
     },
 };
 
@@ -26,6 +33,8 @@ pub(crate) enum Fault {
     Raced,
     /// The store refuses.
     Refused,
+    /// The older half of a stream is truncated and erased while it is read.
+    Erased,
 }
 
 /// A store in memory whose first appends meet a fault.
@@ -56,6 +65,17 @@ impl std::fmt::Display for Injected {
     }
 }
 impl std::error::Error for Injected {}
+
+/// Truncates a stream in the middle and erases what is below.
+async fn erase_half(store: &MemoryStore, stream: &StreamName) {
+    let state = store.stream_state(stream.clone()).await.unwrap();
+    let middle = Revision::new(state.last.unwrap().get() / 2);
+    let metadata = StreamMetadata::default().with_truncate_before(middle);
+    let append = metadata.append_for(stream, ExpectedRevision::Any).unwrap();
+    store.append(append).await.unwrap();
+    let steps = store.scavenge(Scavenge::default());
+    steps.try_for_each(|_| future::ok(())).await.unwrap();
+}
 
 fn rival(stream: StreamName) -> Append {
     let deposit = NewEvent::json(EventType::new("DepositMade").unwrap(), r#"{"amount":1000}"#);
@@ -94,7 +114,24 @@ impl EventStore for Faulty {
         })
     }
     fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
-        self.inner.read(read)
+        let (scope, batches) = (read.scope.clone(), self.inner.read(read));
+        let (Fault::Erased, Scope::Stream(stream)) = (self.fault, scope) else {
+            return batches;
+        };
+        let (store, left) = (self.inner.clone(), Arc::clone(&self.left));
+        let meanwhile = batches.then(move |batch| {
+            let (store, stream, left) = (store.clone(), stream.clone(), Arc::clone(&left));
+            async move {
+                let due = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                    left.checked_sub(1)
+                });
+                if due.is_ok() {
+                    erase_half(&store, &stream).await;
+                }
+                batch
+            }
+        });
+        Box::pin(meanwhile)
     }
     fn subscribe(
         &self,

@@ -1,6 +1,10 @@
 //! What a command on several participants rests on still holds when its events are written.
 
-use leftfold::{Aggregate, Boundary, Event, ExecuteError, Model, Store};
+use leftfold::{
+    Aggregate, Boundary, Event, ExecuteError, Model, Store,
+    model::{Append, ExpectedRevision::Any, NewEvent, Revision, StreamName},
+    stores::{Delete, StreamMetadata},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::account::{AccountEvent, BankAccount};
@@ -114,13 +118,9 @@ async fn an_aggregate_that_gets_no_events_is_guarded_too() {
     let overdrawn = both.execute(|(ann, _)| {
         decisions += 1;
         if decisions == 1 {
-            let spent = leftfold::model::NewEvent::json(
-                "WithdrawalMade".try_into().unwrap(),
-                r#"{"amount":100}"#,
-            );
-            let stream = leftfold::model::StreamName::new("account-ann").unwrap();
-            let any = leftfold::model::ExpectedRevision::Any;
-            let append = leftfold::model::Append::to(stream, any, vec![spent]).unwrap();
+            let spent = NewEvent::json("WithdrawalMade".try_into().unwrap(), r#"{"amount":100}"#);
+            let stream = StreamName::new("account-ann").unwrap();
+            let append = Append::to(stream, Any, vec![spent]).unwrap();
             futures_util::FutureExt::now_or_never(rival.append(append))
                 .unwrap()
                 .unwrap();
@@ -136,6 +136,82 @@ async fn an_aggregate_that_gets_no_events_is_guarded_too() {
         "{refused}"
     );
     assert_eq!(accounts.load("bob").await.unwrap().event_count(), 0);
+}
+
+/// What happens to Ann's account between the decision and its append.
+async fn meanwhile(store: &Store, what: &str) {
+    let stream = StreamName::new("account-ann").unwrap();
+    let events = store.event_store();
+    let deposit = || {
+        let deposit = NewEvent::json("DepositMade".try_into().unwrap(), r#"{"amount":1}"#);
+        Append::to(stream.clone(), Any, vec![deposit]).unwrap()
+    };
+    let delete = || Delete::stream(stream.clone(), Any);
+    let metadata = StreamMetadata::default().with_truncate_before(Revision::new(1));
+    match what {
+        "created" => drop(events.append(deposit()).await.unwrap()),
+        "truncated" => {
+            let append = metadata.append_for(&stream, Any).unwrap();
+            events.append(append).await.unwrap();
+        }
+        "tombstoned" => {
+            let tombstone = Delete::tombstone(stream.clone(), Any);
+            events.delete(tombstone).await.unwrap();
+        }
+        _ => drop(events.delete(delete()).await.unwrap()),
+    }
+    if what == "deleted and recreated" {
+        events.append(deposit()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_aggregate_that_gets_no_events_is_guarded_against_every_end_of_its_life() {
+    for what in [
+        "created",
+        "truncated",
+        "tombstoned",
+        "deleted",
+        "deleted and recreated",
+    ] {
+        for cached in [0, 10] {
+            let store = Store::memory();
+            let accounts = store.repository::<BankAccount>();
+            let accounts = match cached {
+                0 => accounts.with_snapshots(),
+                states => accounts.with_state_cache(states),
+            };
+            if what != "created" {
+                accounts.execute("ann", |a| a.deposit(100)).await.unwrap();
+                accounts.execute("ann", |a| a.deposit(100)).await.unwrap();
+            }
+            let both = store.unit_of_work((accounts.aggregate("ann"), accounts.aggregate("bob")));
+            let mut seen = Vec::new();
+            let decided = both.execute(|(ann, _)| {
+                if seen.is_empty() {
+                    futures_util::FutureExt::now_or_never(meanwhile(&store, what)).unwrap();
+                }
+                seen.push(ann.balance);
+                match seen.len() {
+                    1 => Ok(((), AccountEvent::DepositMade { amount: 1 })),
+                    _ => Err("decided again"),
+                }
+            });
+            let refused = decided.await;
+            assert!(refused.is_err(), "{what}: {refused:?}");
+            let again = match what {
+                "created" | "deleted and recreated" => vec![1],
+                "deleted" => vec![0],
+                _ => vec![],
+            };
+            assert_eq!(seen[1..], again, "{what}: {refused:?}");
+            assert_eq!(
+                accounts.load("bob").await.unwrap().event_count(),
+                0,
+                "{what}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! What is stored can be read again, and comes back as it was.
 
-use leftfold::{Aggregate, Event, ExecuteError, Store, model::Position};
+use leftfold::{
+    Aggregate, Event, ExecuteError, Snapshot, Store,
+    model::{Append, ErrorChain, ExpectedRevision::Any, NewEvent, Position},
+};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +68,37 @@ async fn events_that_could_not_be_read_again_are_not_stored() {
     assert_eq!(scales.load("1").await.unwrap().event_count(), 0);
 }
 
+#[derive(Event, Serialize, Deserialize, Clone)]
+enum Sampled {
+    #[event("Sampled")]
+    Sampled { sum: f64, count: f64 },
+}
+
+#[derive(Default, Debug, Serialize, Deserialize, Snapshot)]
+#[snapshot(every = 1000)]
+struct Average {
+    average: Option<f64>,
+}
+
+impl Aggregate for Average {
+    const CATEGORY: &'static str = "average";
+    type Event = Sampled;
+
+    fn apply(&mut self, Sampled::Sampled { sum, count }: &Sampled) {
+        self.average = Some(sum / count);
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_would_come_back_as_another_is_not_kept_as_a_snapshot() {
+    let averages = Store::memory().repository::<Average>().with_snapshots();
+    let sample = |sum| move |_: &Average| Ok::<_, String>(Sampled::Sampled { sum, count: 0.0 });
+    averages.execute("1", sample(0.0)).await.unwrap();
+    assert!(!averages.snapshot("1").await.unwrap());
+    let average = averages.load("1").await.unwrap().into_state().average;
+    assert!(average.is_some_and(f64::is_nan), "{average:?}");
+}
+
 #[derive(Event, Serialize, Deserialize)]
 #[serde(rename_all_fields = "camelCase")]
 enum Renamed {
@@ -109,19 +143,35 @@ async fn an_error_of_a_command_prints_its_reason() {
     assert!(invalid.to_string().contains("bytes"), "{invalid}");
 }
 
+#[tokio::test]
+async fn an_error_of_a_load_prints_its_reason_in_both_forms() {
+    let store = Store::memory();
+    let scales = store.repository::<Scale>();
+    let invalid = scales.load("").await.unwrap_err();
+    let odd = NewEvent::json("Weighed".try_into().unwrap(), "7");
+    let append = Append::to(scales.stream("1").unwrap(), Any, vec![odd]);
+    store.event_store().append(append.unwrap()).await.unwrap();
+    let undecodable = scales.load("1").await.unwrap_err();
+    for (error, reason) in [(invalid, "bytes"), (undecodable, "Weighed")] {
+        let chain = ErrorChain(&error).to_string();
+        assert!(chain.contains(reason), "{chain}");
+        assert_eq!(format!("{error:?}"), chain);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn every_finite_number_comes_back_as_it_was(bits in any::<u64>()) {
-        let value = f64::from_bits(bits);
-        prop_assume!(value.is_finite());
-        let event = Reading::Measured { value, perhaps: None };
+    fn every_finite_number_comes_back_as_it_was(bits in any::<u64>(), short in any::<u32>()) {
+        let (value, perhaps) = (f64::from_bits(bits), f32::from_bits(short));
+        prop_assume!(value.is_finite() && perhaps.is_finite());
+        let event = Reading::Measured { value, perhaps: Some(perhaps) };
         let encoded = event.encode().unwrap();
         let data = leftfold::Data::Stored(encoded.content_type, &encoded.data);
-        let Ok(Reading::Measured { value: back, .. }) = Reading::decode(0, data) else {
+        let Ok(Reading::Measured { value: back, perhaps: Some(back_short) }) = Reading::decode(0, data) else {
             panic!("{event:?}")
         };
-        prop_assert_eq!(back.to_bits(), bits);
+        prop_assert_eq!((back.to_bits(), back_short.to_bits()), (bits, short));
     }
 }

@@ -12,7 +12,7 @@ use axum::{
     extract::{FromRequest, Request},
     http::{
         HeaderMap,
-        header::{CONTENT_TYPE, HeaderName},
+        header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName},
     },
 };
 use http_body::Body as _;
@@ -61,6 +61,9 @@ impl RequestBody {
         shared: &Arc<ServerState>,
     ) -> Result<Self, Problem> {
         let limit = shared.settings.message_bytes_max;
+        if let Some(coding) = content_coding(request.headers()) {
+            return Err(unknown_coding(&coding));
+        }
         let (parts, body) = request.into_parts();
         if body.size_hint().lower() > limit.0 {
             return Err(too_large(body.size_hint().lower().to_string(), limit.0));
@@ -82,6 +85,24 @@ pub(in super::super) const CLOUD_EVENTS_PREFIX: &str = "ce-";
 pub(in super::super) fn cloud_events_header(headers: &HeaderMap) -> Option<&str> {
     let mut names = headers.keys().map(HeaderName::as_str);
     names.find(|name| name.starts_with(CLOUD_EVENTS_PREFIX))
+}
+
+/// Returns the coding of the body, such as gzip, unless it is none.
+fn content_coding(headers: &HeaderMap) -> Option<String> {
+    let named = headers.get_all(CONTENT_ENCODING).iter();
+    let named = named.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
+    let mut named = named.filter(|coding| !coding.eq_ignore_ascii_case("identity"));
+    named.find(|coding| !coding.is_empty())
+}
+
+/// Creates the problem of a body that would have to be decoded: its bytes would be taken for the events.
+fn unknown_coding(given: &str) -> Problem {
+    Problem::new(
+        ProblemKind::MEDIA,
+        format!("content-encoding: {given} is not understood here, identity is"),
+    )
+    .of("content-encoding")
+    .with_value_and_limit(given, "identity")
 }
 
 /// Returns the media type, in lower case and without parameters; JSON by default.

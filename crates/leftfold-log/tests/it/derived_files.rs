@@ -1,0 +1,327 @@
+//! Index and locations files that are damaged or refused, as appends, merges and opens meet them.
+
+use std::{
+    fs, io,
+    ops::ControlFlow,
+    sync::{Arc, Barrier},
+};
+
+use leftfold_log::{
+    AppendError, Log, LogOptions, OpenError, ScavengeOptions, Truncation,
+    disk::{FileKind, FileName, LockError},
+};
+use leftfold_model::{
+    Append, AppendCondition, Conflict, EventType, ExpectedRevision, Position, Query, QueryItem,
+    Read, Revision, Tag,
+};
+use tempfile::TempDir;
+
+use crate::{
+    faults::{eventually, names, open_on, several_segments},
+    faulty_disk::FaultyDisk,
+    story::{append, directory, open, read, stream, tiny, try_read},
+};
+
+use ExpectedRevision::{Any, Exact};
+
+/// Flips a bit within a block of every file with this ending, this part of the way through the file.
+fn damage(directory: &TempDir, ending: &str, part: usize) {
+    for name in names(directory, ending) {
+        let path = directory.path().join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = 64 + (bytes.len() - 128) * part / 8;
+        bytes[at] ^= 0x10;
+        fs::write(&path, bytes).unwrap();
+    }
+}
+
+/// An append that fails if there is an event of this type with this tag.
+fn unless(n: u64, event_type: &str, tag: &str) -> Append {
+    let types = [EventType::new(event_type).unwrap()];
+    let item = QueryItem::new(types, [Tag::new(tag).unwrap()]).unwrap();
+    let query = Query::items([item]).unwrap();
+    let condition = AppendCondition::new(query, Position::START);
+    append("new", Any, [n]).with_condition(condition).unwrap()
+}
+
+/// Decides an append until an index can be read; whatever was decided is a decision on the whole log.
+#[track_caller]
+fn decided(log: &Log, append: &Append) -> Result<(), Conflict> {
+    let mut decided = None;
+    eventually("the index is read", || {
+        decided = match log.append(append.clone()) {
+            Ok(_) => Some(Ok(())),
+            Err(AppendError::Conflict(conflict)) => Some(Err(conflict)),
+            Err(unreadable) => {
+                assert!(unreadable.is_definitely_not_written(), "{unreadable:?}");
+                None
+            }
+        };
+        decided.is_some()
+    });
+    decided.unwrap()
+}
+
+#[test]
+fn an_append_that_meets_a_damaged_block_is_never_decided_without_it() {
+    let parts = [1, 3, 5, 7];
+    for (ending, part) in parts.map(|part| [(".idx", part), (".loc", part)]).concat() {
+        let directory = directory();
+        several_segments(&directory, 400);
+        damage(&directory, ending, part);
+        let log = open(&directory);
+        let failed = decided(&log, &unless(1_000, "T0", "n:3"));
+        let is_failed = matches!(failed, Err(Conflict::ConditionFailed { .. }));
+        assert!(is_failed, "{ending} {part}: {failed:?}");
+        decided(&log, &unless(1_001, "T9", "n:3")).unwrap();
+        let stale = decided(&log, &append("s-2", Exact(Revision::new(78)), [1_002]));
+        let is_stale = matches!(stale, Err(Conflict::WrongRevision { .. }));
+        assert!(is_stale, "{ending} {part}: {stale:?}");
+        decided(&log, &append("s-2", Exact(Revision::new(79)), [1_003])).unwrap();
+        eventually("streams are listed", || {
+            let listed = log.streams("", None).and_then(|mut all| all.next_batch(9));
+            listed.is_ok_and(|listed| listed.iter().map(|entry| entry.events).sum::<u64>() == 402)
+        });
+        eventually("everything is read", || {
+            try_read(&log, &Read::all()).is_ok_and(|events| events.len() == 402)
+        });
+        log.close().unwrap();
+    }
+}
+
+#[test]
+fn a_merge_that_meets_a_damaged_block_goes_on_once_it_is_rebuilt() {
+    for part in [1, 4, 7] {
+        let directory = directory();
+        several_segments(&directory, 400);
+        damage(&directory, ".idx", part);
+        let log = open(&directory);
+        for n in 400..1_000 {
+            decided(&log, &append(&format!("s-{}", n % 5), Any, [n])).unwrap();
+        }
+        eventually("maintenance goes on", || {
+            log.maintenance_error().is_none() && names(&directory, ".idx").len() < 8
+        });
+        for name in 0..5 {
+            eventually("a stream is read", || {
+                let of_stream = Read::stream(stream(&format!("s-{name}")));
+                try_read(&log, &of_stream).is_ok_and(|events| events.len() == 200)
+            });
+        }
+        log.close().unwrap();
+        assert_eq!(open(&directory).report().indexes_rebuilt, 0);
+    }
+}
+
+#[test]
+fn no_passing_error_of_an_index_or_locations_file_is_taken_for_damage() {
+    let is_index: fn(&FileName) -> bool = |name| matches!(name.kind(), FileKind::Index { .. });
+    let is_locations: fn(&FileName) -> bool =
+        |name| matches!(name.kind(), FileKind::Locations { .. });
+    for operation in ["open", "read"] {
+        // No descriptor, no memory, no permission, an I/O error.
+        for (code, is_refused) in [24, 12, 13, 5]
+            .into_iter()
+            .zip([is_index, is_locations].into_iter().cycle())
+        {
+            let directory = directory();
+            several_segments(&directory, 400);
+            let disk = FaultyDisk::at(&directory);
+            disk.refuse(move |asked, name| {
+                (asked == operation && is_refused(name)).then(|| io::Error::from_raw_os_error(code))
+            });
+            let what = format!("{operation} {code}");
+            match open_on(&disk, tiny()) {
+                Ok(log) => {
+                    assert_eq!(log.report().indexes_rebuilt, 0, "{what}");
+                    // A read that fails now is not wrong, and no reason to refuse appends.
+                    if let Ok(events) = try_read(&log, &Read::stream(stream("s-3"))) {
+                        assert_eq!(events.len(), 80, "{what}");
+                    }
+                    disk.refuse_nothing();
+                    assert_eq!(read(&log, &Read::stream(stream("s-3"))).len(), 80, "{what}");
+                    log.append(append("s-3", Any, [1_000])).unwrap();
+                    log.close().unwrap();
+                }
+                Err(OpenError::Storage(error)) => {
+                    assert!(!error.is_corruption(), "{what}: {error:?}")
+                }
+                Err(error) => panic!("{what}: {error:?}"),
+            }
+            disk.refuse_nothing();
+            let log = open_on(&disk, tiny()).unwrap();
+            assert_eq!(log.report().indexes_rebuilt, 0, "{what}");
+            assert!(read(&log, &Read::all()).len() >= 400, "{what}");
+        }
+    }
+}
+
+#[test]
+fn whatever_cannot_be_opened_or_created_for_a_while_latches_nothing() {
+    // No descriptor in the process, none in the system, no memory.
+    for code in [24, 23, 12] {
+        let directory = directory();
+        let disk = FaultyDisk::at(&directory);
+        let log = open_on(&disk, tiny()).unwrap();
+        let mut stored = 0;
+        for round in 0..4 {
+            disk.refuse(move |operation, _| {
+                let is_refused = operation == "create" || operation == "open";
+                is_refused.then(|| io::Error::from_raw_os_error(code))
+            });
+            for n in 0..90 {
+                match log.append(append("a", Any, [1_000 * round + n])) {
+                    Ok(_) => stored += 1,
+                    Err(refused) => assert!(
+                        refused.is_definitely_not_written() && refused.is_transient(),
+                        "{code}: {refused:?}"
+                    ),
+                }
+            }
+            if let Ok(events) = try_read(&log, &Read::all()) {
+                assert_eq!(events.len(), stored, "{code}");
+            }
+            disk.refuse_nothing();
+            for n in 100..190 {
+                log.append(append("a", Any, [1_000 * round + n])).unwrap();
+                stored += 1;
+            }
+            assert_eq!(read(&log, &Read::all()).len(), stored, "{code}");
+        }
+        eventually("maintenance goes on", || log.maintenance_error().is_none());
+        log.close().unwrap();
+        drop(log);
+        let log = open(&directory);
+        assert_eq!(
+            read(&log, &Read::stream(stream("a"))).len(),
+            stored,
+            "{code}"
+        );
+        assert_eq!(log.report().indexes_rebuilt, 0);
+    }
+}
+
+#[test]
+fn a_scavenge_that_outlives_its_log_changes_nothing_of_the_next_owner() {
+    let directory = directory();
+    several_segments(&directory, 400);
+    let log = open(&directory);
+    let (begun, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let scavenging = {
+        let (log, begun, go_on) = (log.clone(), Arc::clone(&begun), Arc::clone(&go_on));
+        std::thread::spawn(move || {
+            let all = [0, 1, 2].map(|name| Truncation {
+                stream: stream(&format!("s-{name}")),
+                before: Revision::new(70),
+            });
+            let mut is_first = true;
+            log.scavenge(&all, ScavengeOptions::default(), &mut |_| {
+                if std::mem::take(&mut is_first) {
+                    begun.wait();
+                    go_on.wait();
+                }
+                ControlFlow::Continue(())
+            })
+        })
+    };
+    begun.wait();
+    log.close().unwrap();
+    let next = open(&directory);
+    for n in 400..500 {
+        next.append(append("s-1", Any, [n])).unwrap();
+    }
+    let (before, files) = (read(&next, &Read::all()), names(&directory, ".seg"));
+    go_on.wait();
+    assert!(scavenging.join().unwrap().is_err());
+    assert_eq!(names(&directory, ".seg"), files);
+    assert_eq!(read(&next, &Read::all()), before);
+    next.close().unwrap();
+    assert_eq!(read(&open(&directory), &Read::all()), before);
+}
+
+#[test]
+fn a_cursor_that_outlives_its_log_gives_what_was_stored_or_an_error() {
+    let directory = directory();
+    several_segments(&directory, 400);
+    let log = open(&directory);
+    let stored = read(&log, &Read::all());
+    let cursor = |read: &Read| log.read(read).unwrap().with_batch_bytes(1);
+    let mut cursors = [cursor(&Read::all()), cursor(&Read::all().backwards())];
+    for cursor in &mut cursors {
+        cursor.next_batch().unwrap().unwrap();
+    }
+    log.close().unwrap();
+    drop(log);
+    let next = open(&directory);
+    let all = [Truncation {
+        stream: stream("s-2"),
+        before: Revision::new(75),
+    }];
+    let options = ScavengeOptions::default().with_seal_newest();
+    next.scavenge(&all, options, &mut |_| ControlFlow::Continue(()))
+        .unwrap();
+    for n in 400..900 {
+        next.append(append("s-2", Any, [n])).unwrap();
+    }
+    for mut cursor in cursors {
+        while let Ok(Some(events)) = cursor.next_batch() {
+            for event in events {
+                assert!(stored.contains(&event), "{event:?}");
+            }
+        }
+    }
+    assert_eq!(read(&next, &Read::stream(stream("s-2"))).len(), 505);
+}
+
+#[test]
+fn options_at_their_ends_keep_every_event() {
+    // Of the largest segments one is enough: each of them takes its room when it begins.
+    for (bytes, events) in [
+        (0, 0),
+        (0, 3),
+        (0, u32::MAX),
+        (5_000, 0),
+        (5_000, u32::MAX),
+        (u64::MAX, u32::MAX),
+    ] {
+        for cache in [0, 1, usize::MAX] {
+            let directory = directory();
+            let options = LogOptions::default()
+                .with_segment_bytes(bytes)
+                .with_segment_events(events)
+                .with_cache_bytes(cache);
+            let log = Log::open(directory.path(), options.clone()).unwrap();
+            for n in 0..40 {
+                log.append(append("a", Any, [n])).unwrap();
+            }
+            log.close().unwrap();
+            drop(log);
+            let log = Log::open(directory.path(), options).unwrap();
+            let mut cursor = log.read(&Read::all()).unwrap().with_batch_bytes(u64::MAX);
+            let first = cursor.next_batch().unwrap().unwrap();
+            let found = read(&log, &Read::stream(stream("a"))).len();
+            assert_eq!((found, first[0].position), (40, Position::FIRST));
+        }
+    }
+}
+
+#[test]
+fn a_directory_is_locked_for_every_way_to_open_it() {
+    let directory = directory();
+    let log = open(&directory);
+    log.append(append("a", Any, [1])).unwrap();
+    let other = Log::open_read_only(directory.path(), tiny());
+    assert!(
+        matches!(other, Err(OpenError::Lock(LockError::Held))),
+        "{other:?}"
+    );
+    drop(log);
+    let readers = [(); 2].map(|()| Log::open_read_only(directory.path(), tiny()).unwrap());
+    let writer = Log::open(directory.path(), tiny());
+    assert!(
+        matches!(writer, Err(OpenError::Lock(LockError::Held))),
+        "{writer:?}"
+    );
+    drop(readers);
+    assert_eq!(read(&open(&directory), &Read::all()).len(), 1);
+}
