@@ -66,6 +66,8 @@ pub(super) struct Dispatcher<L: Listener> {
     /// Too many events are parked to read more.
     is_full: bool,
     changes: Vec<ConsumerChange>,
+    /// An event was parked since the last checkpoint.
+    has_parked: bool,
     /// The checkpoint that is being written, and the changes with it.
     writing: Option<Writing>,
     timers: DueTimers,
@@ -93,6 +95,7 @@ impl<L: Listener> Dispatcher<L> {
             retrying: BTreeSet::new(),
             is_full: false,
             changes: Vec::new(),
+            has_parked: false,
             writing: None,
             timers: DueTimers::new(),
             handled: 0,
@@ -118,6 +121,10 @@ impl<L: Listener> Dispatcher<L> {
         let stopped = progress.stopped();
         tokio::pin!(stopped);
         loop {
+            // A caller that waits for an event finds it in the list of parked ones then.
+            if std::mem::take(&mut self.has_parked) {
+                self.checkpoint().await?;
+            }
             self.publish();
             let may_take = self.may_take();
             tokio::select! {
@@ -462,6 +469,7 @@ impl<L: Listener> Dispatcher<L> {
 
     fn note_parked(&mut self, position: Position, key: String, reason: String, attempts: u32) {
         self.parked.insert(position, key.clone());
+        self.has_parked = true;
         self.changes.push(ConsumerChange::Park(ParkedEvent {
             position,
             key,

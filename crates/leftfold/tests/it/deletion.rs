@@ -70,9 +70,12 @@ async fn the_history_of_a_truncated_stream_is_an_error_and_not_a_shorter_one() {
         let accounts = store.repository::<BankAccount>();
         deposited(&accounts, 3).await;
         describe(&store, metadata.clone()).await;
-        let told = accounts.history("1").try_collect::<Vec<_>>().await;
-        let is_refused = matches!(told, Err(HistoryError::Load(LoadError::Truncated { .. })));
-        assert!(is_refused, "{told:?} {metadata:?}");
+        let history = accounts.history("1").try_collect::<Vec<_>>().await;
+        let is_refused = matches!(
+            history,
+            Err(HistoryError::Load(LoadError::Truncated { .. }))
+        );
+        assert!(is_refused, "{history:?} {metadata:?}");
         let changed = accounts.last_change("1", "/balance").await;
         assert!(changed.is_err(), "{changed:?} {metadata:?}");
     }
@@ -86,10 +89,10 @@ async fn the_history_of_a_truncated_stream_is_an_error_and_not_a_shorter_one() {
         []
     );
     deposited(&accounts, 1).await;
-    let told: Vec<_> = accounts.history("1").try_collect().await.unwrap();
-    let revisions: Vec<_> = told.iter().map(|step| step.revision.get()).collect();
+    let history: Vec<_> = accounts.history("1").try_collect().await.unwrap();
+    let revisions: Vec<_> = history.iter().map(|step| step.revision.get()).collect();
     assert_eq!(
-        (revisions, &told[0].before["balance"]),
+        (revisions, &history[0].before["balance"]),
         (vec![3], &0.into())
     );
 }
@@ -119,9 +122,12 @@ async fn events_that_are_erased_while_they_are_read_are_missed_and_not_left_out(
         Err(ExecuteError::Load(LoadError::Truncated { .. }))
     );
     assert!(is_refused, "{executed:?}");
-    let told = filled().await.history("1").try_collect::<Vec<_>>().await;
-    let is_refused = matches!(told, Err(HistoryError::Load(LoadError::Truncated { .. })));
-    assert!(is_refused, "{:?}", told.map(|steps| steps.len()));
+    let history = filled().await.history("1").try_collect::<Vec<_>>().await;
+    let is_refused = matches!(
+        history,
+        Err(HistoryError::Load(LoadError::Truncated { .. }))
+    );
+    assert!(is_refused, "{:?}", history.map(|steps| steps.len()));
 }
 
 #[tokio::test]

@@ -111,7 +111,10 @@ fn holds(directory: &Path, bytes: &[u8]) -> bool {
 
 #[tokio::test]
 async fn a_backup_that_runs_while_a_subject_is_forgotten_holds_no_value_that_opens() {
-    let (place, half) = (tempfile::tempdir().unwrap(), EVENTS as usize / 2);
+    let (place, half) = (
+        tempfile::tempdir().unwrap(),
+        usize::try_from(EVENTS / 2).unwrap(),
+    );
     let at = |name: &str| place.path().join(name);
     let keys = FileKeys::open(at("keys")).await.unwrap();
     let store = filled(&at("log"), keys.clone()).await;
@@ -136,7 +139,10 @@ async fn a_backup_that_runs_while_a_subject_is_forgotten_holds_no_value_that_ope
 
 #[tokio::test]
 async fn a_backup_of_keys_from_before_opens_what_was_forgotten() {
-    let (place, half) = (tempfile::tempdir().unwrap(), EVENTS as usize / 2);
+    let (place, half) = (
+        tempfile::tempdir().unwrap(),
+        usize::try_from(EVENTS / 2).unwrap(),
+    );
     let at = |name: &str| place.path().join(name);
     let keys = FileKeys::open(at("keys")).await.unwrap();
     let store = filled(&at("log"), keys).await;

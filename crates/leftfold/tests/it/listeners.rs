@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::account::{AccountEvent, BankAccount};
 
 mod holders;
+mod retries;
 
 pub(crate) type Handled = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
 type Act = dyn Fn(&Recorded<AccountEvent>) -> Handled + Send + Sync;
