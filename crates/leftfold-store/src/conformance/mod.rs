@@ -186,6 +186,7 @@ macro_rules! conformance {
                 what_is_appended_behind_a_deletion_is_always_read,
                 metadata_of_a_deleted_stream_is_still_there,
                 reclaiming_takes_only_what_no_stream_read_gives,
+                a_read_that_a_scavenge_overtakes_gives_whole_events_or_none,
                 a_subscription_goes_on_over_what_was_reclaimed,
                 what_was_reclaimed_still_fails_conditions_and_is_known_by_its_id,
             );
