@@ -30,7 +30,7 @@ fn damage(directory: &TempDir, ending: &str, part: usize) {
         let path = directory.path().join(name);
         let mut bytes = fs::read(&path).unwrap();
         let at = 64 + (bytes.len() - 128) * part / 8;
-        bytes[at] ^= 0x10;
+        *bytes.get_mut(at).unwrap() ^= 0x10;
         fs::write(&path, bytes).unwrap();
     }
 }

@@ -68,6 +68,7 @@ macro_rules! conformance {
             );
             $crate::__conformance_group!($fixture, retention:
                 reclaiming_takes_only_what_no_stream_read_gives,
+                a_read_that_a_scavenge_overtakes_gives_whole_events_or_none,
                 a_subscription_goes_on_over_what_was_reclaimed,
                 what_was_reclaimed_still_fails_conditions_and_is_known_by_its_id,
             );

@@ -466,6 +466,33 @@ pub async fn reclaiming_takes_only_what_no_stream_read_gives(fixture: &impl Fixt
     assert_eq!(revisions(&store, Read::stream(stream("b-1"))).await, [20]);
 }
 
+pub async fn a_read_that_a_scavenge_overtakes_gives_whole_events_or_none(fixture: &impl Fixture) {
+    let store = fixture.open().await;
+    for _ in 0..3 {
+        ok(store.append(to("a-1", Any, events(1_500))).await);
+    }
+    let stored = read(&store, of_a()).await;
+    let mut begun = [of_a(), Read::all(), of_a().backwards()].map(|read| store.read(read));
+    for reading in &mut begun {
+        assert!(!reading.next().await.unwrap().unwrap().events.is_empty());
+    }
+    let metadata = StreamMetadata::default().with_truncate_before(Revision::new(4_400));
+    describe(&store, metadata).await;
+    let told: Vec<_> = store
+        .scavenge(Scavenge::default())
+        .try_collect()
+        .await
+        .unwrap();
+    assert!(told.last().is_some_and(|last| last.finished));
+    for reading in begun {
+        let rest: Vec<_> = reading.try_collect().await.unwrap();
+        for event in rest.into_iter().flat_map(|batch| batch.events) {
+            let place = usize::try_from(event.revision.get()).unwrap();
+            assert_eq!(event, stored[place]);
+        }
+    }
+}
+
 pub async fn a_subscription_goes_on_over_what_was_reclaimed(fixture: &impl Fixture) {
     let store = stored(fixture).await;
     delete(&store).await;

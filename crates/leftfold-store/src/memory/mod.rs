@@ -128,7 +128,10 @@ impl Backend for MemoryBackend {
                     }
                     let mut events = Vec::with_capacity(positions.len().min(BATCH_EVENTS_MAX));
                     let next = positions.by_ref().take(BATCH_EVENTS_MAX);
-                    events.extend(next.filter_map(|position| state.event(position)).cloned());
+                    // Events may have been erased since they were selected.
+                    let shown = next.filter_map(|position| state.event(position));
+                    let shown = shown.filter(|event| !state.is_erased(event));
+                    events.extend(shown.cloned());
                     let batch = ReadBatch {
                         events,
                         token: token.into(),
