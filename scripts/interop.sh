@@ -98,6 +98,7 @@ rust() {
     cargo build --quiet --locked --manifest-path interop/rust/Cargo.toml
   flow rust "$built/rust/debug/flow"
   flow umadb-rust "$built/rust/debug/umadb_flow"
+  secured_flow rust-secured "$built/rust/debug/secured_flow"
 }
 
 go() {
