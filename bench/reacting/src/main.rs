@@ -164,7 +164,7 @@ async fn in_memory(arguments: &Arguments, directory: &Path) -> anyhow::Result<()
     };
     arguments.row(name, measure).await?;
     let name = (
-        "commands, each in a view in memory",
+        "commands, states kept, each in a view in memory",
         "commands/s",
         "cqrs-es with a query",
     );

@@ -172,7 +172,7 @@ pub(crate) async fn live(store: &Store) -> anyhow::Result<f64> {
 pub(crate) async fn commands(commands: u64, accounts: u64) -> anyhow::Result<f64> {
     let store = Store::memory();
     let total = store.live::<Total>();
-    let repository = store.repository::<Account>();
+    let repository = store.repository::<Account>().with_state_cache(1_000);
     let begun = Instant::now();
     for command in 0..commands {
         let account = (command % accounts).to_string();
