@@ -15,7 +15,7 @@ use leftfold::{
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "Ann Q. Example-7341";
-const EVENTS: u64 = 3_000;
+const EVENTS: usize = 3_000;
 
 #[derive(Event, Serialize, Deserialize, Debug)]
 enum StayEvent {
@@ -47,7 +47,7 @@ fn stayed(guest: &str, name: &str) -> StayEvent {
 /// A log of stays, of two guests in turn.
 async fn filled(log: &Path, keys: FileKeys) -> Store {
     let store = Store::open(log).await.unwrap().with_keys(keys);
-    let stay = |nth: u64| match nth % 2 {
+    let stay = |nth: usize| match nth % 2 {
         0 => stayed("g1", NAME),
         _ => stayed("g2", "Bob"),
     };
@@ -111,7 +111,7 @@ fn holds(directory: &Path, bytes: &[u8]) -> bool {
 
 #[tokio::test]
 async fn a_backup_that_runs_while_a_subject_is_forgotten_holds_no_value_that_opens() {
-    let (place, half) = (tempfile::tempdir().unwrap(), EVENTS as usize / 2);
+    let (place, half) = (tempfile::tempdir().unwrap(), EVENTS / 2);
     let at = |name: &str| place.path().join(name);
     let keys = FileKeys::open(at("keys")).await.unwrap();
     let store = filled(&at("log"), keys.clone()).await;
@@ -136,7 +136,7 @@ async fn a_backup_that_runs_while_a_subject_is_forgotten_holds_no_value_that_ope
 
 #[tokio::test]
 async fn a_backup_of_keys_from_before_opens_what_was_forgotten() {
-    let (place, half) = (tempfile::tempdir().unwrap(), EVENTS as usize / 2);
+    let (place, half) = (tempfile::tempdir().unwrap(), EVENTS / 2);
     let at = |name: &str| place.path().join(name);
     let keys = FileKeys::open(at("keys")).await.unwrap();
     let store = filled(&at("log"), keys).await;
