@@ -78,12 +78,17 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 /// An object with one key, of those that stand for personal values.
 #[derive(Deserialize)]
 struct Marked<'a> {
-    #[serde(rename = "$personal", borrow)]
+    #[serde(rename = "$personal", borrow, default, deserialize_with = "present")]
     plain: Option<&'a RawValue>,
     #[serde(rename = "$seal", borrow)]
     to_seal: Option<(String, String, &'a RawValue)>,
     #[serde(rename = "$sealed", borrow)]
     sealed: Option<Cow<'a, str>>,
+}
+
+/// Reads a value that is there, even if it is null.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 fn marked<'a>(text: &'a str, key: &str) -> Option<Marked<'a>> {

@@ -394,6 +394,29 @@ async fn equal_values_are_sealed_differently_each_time() {
 }
 
 #[tokio::test]
+async fn a_personal_value_that_is_none_is_sealed_and_read_as_none() {
+    let below = Arc::new(MemoryStore::new());
+    let plain = Store::from(below as Arc<dyn EventStore>);
+    let store = plain.clone().with_keys(MemoryKeys::new());
+    let booked = RoomEvent::Booked {
+        guest: "g1".into(),
+        name: Personal::new(NAME.into()),
+        card: Personal::new(None),
+        payer: "g1".into(),
+        nights: 1,
+    };
+    let rooms = store.repository::<Room>();
+    rooms.execute("101", |_| booked.clone()).await.unwrap();
+    let text = stored(plain.event_store().as_ref()).await[0].data.clone();
+    assert!(
+        !String::from_utf8_lossy(&text).contains(":null"),
+        "{text:?}"
+    );
+    let read = store.events::<RoomEvent>().collect().await.unwrap();
+    assert_eq!(read[0].event, booked);
+}
+
+#[tokio::test]
 async fn tenants_have_keys_of_their_own() {
     let store = Store::memory().with_keys(MemoryKeys::new());
     let (acme, other) = (

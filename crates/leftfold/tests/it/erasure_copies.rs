@@ -10,12 +10,12 @@ use futures_util::TryStreamExt;
 use leftfold::{
     Aggregate, Event, FileKeys, Personal, Recorded, Store,
     model::{Position, Read},
-    stores::{Backend, restore::LogRestore},
+    stores::{Backend, restore::Restore},
 };
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "Ann Q. Example-7341";
-const EVENTS: u64 = 3_000;
+const EVENTS: usize = 3_000;
 
 #[derive(Event, Serialize, Deserialize, Debug)]
 enum StayEvent {
@@ -47,7 +47,7 @@ fn stayed(guest: &str, name: &str) -> StayEvent {
 /// A log of stays, of two guests in turn.
 async fn filled(log: &Path, keys: FileKeys) -> Store {
     let store = Store::open(log).await.unwrap().with_keys(keys);
-    let stay = |nth: u64| match nth % 2 {
+    let stay = |nth: usize| match nth % 2 {
         0 => stayed("g1", NAME),
         _ => stayed("g2", "Bob"),
     };
@@ -59,7 +59,7 @@ async fn filled(log: &Path, keys: FileKeys) -> Store {
 
 /// Copies a log entry by entry, and forgets the guest `g1` when half of it is copied.
 async fn copy_while_forgetting(store: &Store, to: Arc<dyn Backend>) {
-    let mut restore = LogRestore::begin(to).await.unwrap();
+    let mut restore = Restore::into_storage(to).await.unwrap();
     let from = store.event_store().storage().unwrap();
     let mut entries = from.entries(Position::START);
     let mut copied = 0;
@@ -111,10 +111,7 @@ fn holds(directory: &Path, bytes: &[u8]) -> bool {
 
 #[tokio::test]
 async fn a_backup_that_runs_while_a_subject_is_forgotten_holds_no_value_that_opens() {
-    let (place, half) = (
-        tempfile::tempdir().unwrap(),
-        usize::try_from(EVENTS / 2).unwrap(),
-    );
+    let (place, half) = (tempfile::tempdir().unwrap(), EVENTS / 2);
     let at = |name: &str| place.path().join(name);
     let keys = FileKeys::open(at("keys")).await.unwrap();
     let store = filled(&at("log"), keys.clone()).await;
@@ -139,10 +136,7 @@ async fn a_backup_that_runs_while_a_subject_is_forgotten_holds_no_value_that_ope
 
 #[tokio::test]
 async fn a_backup_of_keys_from_before_opens_what_was_forgotten() {
-    let (place, half) = (
-        tempfile::tempdir().unwrap(),
-        usize::try_from(EVENTS / 2).unwrap(),
-    );
+    let (place, half) = (tempfile::tempdir().unwrap(), EVENTS / 2);
     let at = |name: &str| place.path().join(name);
     let keys = FileKeys::open(at("keys")).await.unwrap();
     let store = filled(&at("log"), keys).await;
