@@ -10,7 +10,7 @@ use futures_util::TryStreamExt;
 use leftfold::{
     Aggregate, Event, FileKeys, Personal, Recorded, Store,
     model::{Position, Read},
-    stores::{Backend, restore::Restore},
+    stores::{Backend, restore::LogRestore},
 };
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +59,7 @@ async fn filled(log: &Path, keys: FileKeys) -> Store {
 
 /// Copies a log entry by entry, and forgets the guest `g1` when half of it is copied.
 async fn copy_while_forgetting(store: &Store, to: Arc<dyn Backend>) {
-    let mut restore = Restore::into_storage(to).await.unwrap();
+    let mut restore = LogRestore::begin(to).await.unwrap();
     let from = store.event_store().storage().unwrap();
     let mut entries = from.entries(Position::START);
     let mut copied = 0;
