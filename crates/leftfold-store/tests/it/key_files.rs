@@ -3,6 +3,11 @@
 //! **Owns:** each state in which it can end. **Does not know:** keys in other places.
 //! **Invariants:** a state is made of files, as the process would leave them.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the test makes files as a process leaves them"
+)]
+
 use std::{fs, path::PathBuf};
 
 use leftfold_store::keys::{FileKeys, KeyStore, Subject, SubjectKey};
