@@ -189,12 +189,10 @@ impl Server {
         Ok(server)
     }
 
+    /// Waits until the server takes calls.
     async fn listening(&mut self) -> anyhow::Result<()> {
         let begun = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))
-            .await
-            .is_err()
-        {
+        while !self.is_ready().await {
             let ended = self.child.try_wait()?;
             if ended.is_some() || begun.elapsed() > START {
                 anyhow::bail!("does not listen: {}", self.state());
@@ -202,6 +200,19 @@ impl Server {
             sleep(Duration::from_millis(10)).await;
         }
         Ok(())
+    }
+
+    /// Ours answers probes while it opens its store, and prints its addresses when it takes calls.
+    async fn is_ready(&self) -> bool {
+        let listens = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await;
+        let said = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        let is_open = match self.kind {
+            Kind::Leftfold | Kind::LeftfoldGuarded | Kind::LeftfoldSecured => {
+                said.contains("leftfold serves")
+            }
+            Kind::Umadb | Kind::Tephra => true,
+        };
+        listens.is_ok() && is_open
     }
 
     /// What became of it, with the end of what it said: for errors of those who asked it.

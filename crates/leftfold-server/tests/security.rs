@@ -17,6 +17,8 @@ mod certificates;
 mod issuer;
 #[path = "security/rights.rs"]
 mod rights;
+#[path = "security/session.rs"]
+mod session;
 #[path = "security/starting.rs"]
 mod starting;
 mod test_server;

@@ -14,6 +14,7 @@ use leftfold_proto::{
     },
     prost::Message,
 };
+use leftfold_store::EventStore;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
@@ -36,6 +37,7 @@ pub(super) fn run(
     let (sender, receiver) = mpsc::channel(1);
     let session = Session {
         shared: Arc::clone(shared),
+        store: shared.store(),
         memory: call::connection_memory(shared),
         sender,
         waiting: VecDeque::new(),
@@ -60,6 +62,8 @@ enum End {
 
 struct Session {
     shared: Arc<ServerState>,
+    /// That of the principal who began the session: the session is a task of its own, which has no principal.
+    store: Arc<dyn EventStore>,
     memory: ConnectionMemory,
     sender: mpsc::Sender<Answers>,
     /// Appends received and not begun.
@@ -153,7 +157,7 @@ impl Session {
             .map_err(ErrorResponse::overloaded);
         match fits.and_then(|()| decode::append(next.append.unwrap_or_default())) {
             Ok(append) => {
-                let store = self.shared.store();
+                let store = Arc::clone(&self.store);
                 for write in append.writes() {
                     // Those that come later must not overtake it.
                     store.prepare(&write.stream).await;
