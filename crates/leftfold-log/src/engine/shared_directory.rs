@@ -166,7 +166,7 @@ mod tests {
             rename(directory);
             let failed = directory.sync_dir().unwrap_err();
             assert_eq!(failed.kind(), StorageFull);
-            // It knows: what it makes anew is made durable by its next sync.
+            // This thread has seen the failure. Its next sync makes durable the names that it creates from here on.
             rename(directory);
             directory.sync_dir().unwrap();
         });

@@ -2,8 +2,8 @@
 //!
 //! **Owns:** the example `order_fulfilment` under `kill -9`, `holders` and `inline`.
 //! **Does not know:** where it is killed; the seed is printed.
-//! **Invariants:** each order comes to exactly one end, each end is told of at least once with its id, the timer of each order
-//! that the bank forgot fires exactly once and any other at most once, and what was reserved for cancelled orders is given back.
+//! **Invariants:** each order ends in exactly one state, and the program sends a message with the order's id for each end at
+//! least once; the timer of an unpaid order fires exactly once, any other at most once; a cancelled order releases its stock.
 
 #![expect(
     clippy::disallowed_methods,

@@ -16,7 +16,7 @@ use ring::signature::{
     UnparsedPublicKey, VerificationAlgorithm,
 };
 
-/// The algorithms that a token may be signed by. All are asymmetric: whoever verifies a token cannot make one.
+/// The algorithms that a token may be signed by. All are asymmetric: the key that verifies a token cannot sign one.
 pub(super) const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,
