@@ -11,6 +11,8 @@ cd "$(dirname "$0")/.."
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 # Everything is built once, so what a second build could reuse is only disk space: a third of all that is written.
 export CARGO_INCREMENTAL=0
+# Panics name their lines without it.
+export CARGO_PROFILE_DEV_DEBUG=false
 
 # After so many seconds a step counts as hanging: it is ended, and fails by its name.
 limit=1800

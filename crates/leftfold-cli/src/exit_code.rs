@@ -136,6 +136,7 @@ fn opening_code(cause: &(dyn Error + 'static)) -> Option<ErrorCode> {
             leftfold_mongodb::OpenError::Connect { .. } => Some(ErrorCode::Unreachable),
             leftfold_mongodb::OpenError::Unsafe { .. } => Some(ErrorCode::UnsafeDatabase),
             leftfold_mongodb::OpenError::Newer { .. } => Some(ErrorCode::NewerFormat),
+            leftfold_mongodb::OpenError::Older { .. } => Some(ErrorCode::NotMigrated),
             _ => None,
         };
     }

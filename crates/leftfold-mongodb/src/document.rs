@@ -11,10 +11,10 @@ use leftfold_model::{
 use mongodb::bson::{Binary, Bson, spec::BinarySubtype};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Failure;
+use crate::{error::Failure, keys::Keys};
 
 /// The version of the documents that this program writes.
-pub(crate) const FORMAT_VERSION: i64 = 1;
+pub(crate) const FORMAT_VERSION: i64 = 2;
 
 /// The identity of a commit: its writer and a number. Unique over all commits ever tried.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub(crate) struct CommitDocument {
     /// How often a scavenge rewrote the document.
     pub(crate) generation: i64,
     pub(crate) checksum: i64,
+    /// What the index finds the commit by; derived from the events.
+    pub(crate) keys: Vec<String>,
     pub(crate) events: Vec<EventDocument>,
 }
 
@@ -47,11 +49,7 @@ pub(crate) struct CommitDocument {
 pub(crate) struct EventDocument {
     pub(crate) position: i64,
     pub(crate) stream: String,
-    /// The stream's name up to its first `-`, for the index.
-    pub(crate) category: String,
     pub(crate) revision: i64,
-    /// Stream and revision in one text, for the index: see [`place`].
-    pub(crate) place: String,
     pub(crate) id: Binary,
     #[serde(rename = "type")]
     pub(crate) event_type: String,
@@ -61,6 +59,7 @@ pub(crate) struct EventDocument {
     /// The code of the content type, as in all formats of Leftfold.
     pub(crate) content_type: i32,
     pub(crate) data: Binary,
+    #[serde(default = "no_bytes", skip_serializing_if = "is_empty")]
     pub(crate) metadata: Binary,
     /// A copy of the data, if it is JSON and the store's options say so: for people's own queries, never read by the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,18 +101,20 @@ pub(crate) fn binary(bytes: impl Into<Vec<u8>>) -> Binary {
     }
 }
 
+fn no_bytes() -> Binary {
+    binary([])
+}
+
+fn is_empty(binary: &Binary) -> bool {
+    binary.bytes.is_empty()
+}
+
 /// Converts an id to BSON, as other programs write UUIDs.
 pub(crate) fn uuid(id: [u8; 16]) -> Binary {
     Binary {
         subtype: BinarySubtype::Uuid,
         bytes: id.to_vec(),
     }
-}
-
-/// Returns the key of an event by stream and revision: one text, since an index over two fields of an array's elements cannot
-/// be asked for both of one element on every server.
-pub(crate) fn place(stream: &str, revision: u64) -> String {
-    format!("{stream}@{revision:016x}")
 }
 
 /// Converts an id from BSON.
@@ -124,7 +125,23 @@ pub(crate) fn event_id(binary: &Binary) -> Result<EventId, Failure> {
 }
 
 impl CommitDocument {
-    /// Computes the checksum over everything but the number of rewrites and copies of data.
+    /// Derives the keys from the events.
+    pub(crate) fn derive_keys(&self) -> Result<Vec<String>, Failure> {
+        let mut keys = Keys::default();
+        for event in &self.events {
+            let event = event.names().decode()?;
+            keys.add(
+                &event.stream,
+                event.revision,
+                event.id,
+                &event.event_type,
+                &event.tags,
+            );
+        }
+        Ok(keys.into_vec())
+    }
+
+    /// Computes the checksum over everything but keys, the number of rewrites, and copies of data.
     pub(crate) fn checksum(&self) -> i64 {
         let mut sum = Checksum::default();
         sum.number(self.number);
@@ -186,9 +203,7 @@ impl EventDocument {
         Self {
             position: self.position,
             stream: self.stream.clone(),
-            category: String::new(),
             revision: self.revision,
-            place: String::new(),
             id: self.id.clone(),
             event_type: self.event_type.clone(),
             tags: self.tags.clone(),

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     document::{CommitDocument, binary, to_i64, to_u64},
     error::Failure,
+    keys,
     log::{Log, Order},
     payload::Payloads,
     read::{place_of, with_retry},
@@ -116,7 +117,7 @@ impl Erasure {
             self.after = self.erased_through(stream).await?;
         }
         let mut filter = doc! {
-            "events.stream": stream.as_str(),
+            "keys": keys::stream(stream.as_str()),
             "last": { "$gt": to_i64(self.after.get()) },
         };
         if let Some(end) = end {

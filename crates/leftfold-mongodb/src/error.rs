@@ -56,6 +56,19 @@ pub enum OpenError {
         /// The newest version known here.
         known: i64,
     },
+    /// The collections were made by an older Leftfold whose format is no longer read.
+    #[error(
+        "store {store} has format version {found}; this program reads version {known}: \
+         export it with the program that wrote it, and import it into another database"
+    )]
+    Older {
+        /// Database and prefix of the collections.
+        store: String,
+        /// The version found.
+        found: i64,
+        /// The version known here.
+        known: i64,
+    },
 }
 
 impl OpenError {

@@ -15,6 +15,7 @@ mod document;
 mod entries;
 mod erase;
 mod error;
+mod keys;
 mod listing;
 mod log;
 mod options;

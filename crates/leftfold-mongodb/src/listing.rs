@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     document::to_u64,
     error::Failure,
+    keys,
     log::{CommitPart, Log},
     read::with_retry,
 };
@@ -189,7 +190,7 @@ async fn write(log: &Log, lines: &Collection<Line>, line: &Line) -> Result<(), F
 pub(crate) async fn current(log: &Log, stream: &StreamName) -> Result<Option<Revision>, Failure> {
     let commits = log.collection::<CommitPart>("commits");
     let finding = commits
-        .find_one(doc! { "events.stream": stream.as_str() })
+        .find_one(doc! { "keys": keys::stream(stream.as_str()) })
         .sort(doc! { "last": -1 })
         .projection(doc! { "events.stream": 1, "events.revision": 1 })
         .into_future();

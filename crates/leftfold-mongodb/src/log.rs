@@ -4,7 +4,7 @@
 //! **Invariants:** every operation has a time limit on this side; a page holds a bounded number of bytes; a response that
 //! decides an append comes from a server that has the newest known commit, or it is discarded as stale.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use futures_util::TryStreamExt;
 use leftfold_model::Position;
@@ -141,7 +141,7 @@ impl Log {
             .await
     }
 
-    /// Refuses a store that a newer program made, and marks a new one.
+    /// Refuses a store of another format, and marks a new one.
     async fn check_format(&self) -> Result<(), OpenError> {
         #[derive(Serialize, Deserialize)]
         struct Format {
@@ -164,14 +164,21 @@ impl Log {
                 Err(failure) => return Err(OpenError::connect(failure)),
             },
         };
-        if found.version > FORMAT_VERSION {
-            return Err(OpenError::Newer {
-                store: format!("{}/{}", self.options.database, self.options.prefix),
-                found: found.version,
-                known: FORMAT_VERSION,
-            });
+        let store = || format!("{}/{}", self.options.database, self.options.prefix);
+        let (found, known) = (found.version, FORMAT_VERSION);
+        match found.cmp(&known) {
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(OpenError::Newer {
+                store: store(),
+                found,
+                known,
+            }),
+            Ordering::Less => Err(OpenError::Older {
+                store: store(),
+                found,
+                known,
+            }),
         }
-        Ok(())
     }
 
     /// Creates the indexes that are missing, by their names.
@@ -184,22 +191,12 @@ impl Log {
             Err(failure) if failure.is_missing_collection() => Vec::new(),
             Err(failure) => return Err(failure),
         };
-        let by_events = ["stream", "category", "type", "tags"].map(|field| {
-            index(
-                &format!("events_{field}"),
-                &[&format!("events.{field}"), "last"],
-            )
-        });
-        let others = [
-            index("events_place", &["events.place"]),
-            index("events_id", &["events.id"]),
-        ];
         let mut by_last = index("last", &["last"]);
         if let Some(options) = &mut by_last.options {
             options.unique = Some(true);
         }
-        let all = [by_last].into_iter().chain(others).chain(by_events);
-        let missing: Vec<IndexModel> = all
+        let missing: Vec<IndexModel> = [by_last, index("keys", &["keys", "last"])]
+            .into_iter()
             .filter(|model| {
                 let name = model
                     .options

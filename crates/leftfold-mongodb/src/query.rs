@@ -7,11 +7,13 @@
 use leftfold_model::{Query, QueryItem, RecordedEvent, Scope};
 use mongodb::bson::{Bson, Document, doc};
 
+use crate::keys;
+
 /// Returns the filter for commits with an event of this part of the log.
 pub(crate) fn scope_filter(scope: &Scope) -> Option<Document> {
     match scope {
-        Scope::Stream(stream) => Some(doc! { "events.stream": stream.as_str() }),
-        Scope::Category(category) => Some(doc! { "events.category": category.as_str() }),
+        Scope::Stream(stream) => Some(doc! { "keys": keys::stream(stream.as_str()) }),
+        Scope::Category(category) => Some(doc! { "keys": keys::category(category.as_str()) }),
         _ => None,
     }
 }
@@ -26,21 +28,13 @@ pub(crate) fn query_filter(query: &Query) -> Option<Document> {
 }
 
 fn item_filter(item: &QueryItem) -> Document {
-    let mut filter = Document::new();
-    let types: Vec<&str> = item.type_list().iter().map(|name| name.as_str()).collect();
-    let tags: Vec<&str> = item.tag_list().iter().map(|tag| tag.as_str()).collect();
-    if !types.is_empty() {
-        filter.insert("events.type", doc! { "$in": types });
-    }
-    if !tags.is_empty() {
-        // All tags, maybe of different events of the commit: an index finds them, the model's rules choose among them.
-        let each: Vec<Bson> = tags
-            .into_iter()
-            .map(|tag| doc! { "events.tags": tag }.into())
-            .collect();
-        filter.insert("$and", each);
-    }
-    filter
+    let types = item.type_list().iter();
+    let types: Vec<String> = types.map(|name| keys::event_type(name.as_str())).collect();
+    let tags = item.tag_list().iter();
+    // Type and tags are maybe those of different events of the commit: the index finds them, the model's rules choose among them.
+    let tags = tags.map(|tag| doc! { "keys": keys::tag(tag.as_str()) });
+    let types = (!types.is_empty()).then(|| doc! { "keys": { "$in": types } });
+    all_of(tags.chain(types))
 }
 
 /// Joins conditions, all of which must hold.

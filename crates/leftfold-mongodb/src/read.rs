@@ -17,8 +17,9 @@ use tokio::time::{Instant, sleep};
 use std::{collections::VecDeque, time::Duration};
 
 use crate::{
-    document::{CommitDocument, EventDocument, place, to_i64, to_u64},
+    document::{CommitDocument, EventDocument, to_i64, to_u64},
     error::Failure,
+    keys,
     log::{Log, Order},
     payload::Payloads,
     query::{all_of, query_filter, scope_filter, selects},
@@ -289,13 +290,11 @@ pub(crate) async fn place_of(
     stream: &StreamName,
     revision: Revision,
 ) -> Result<Option<Position>, Failure> {
-    let place = place(stream.as_str(), revision.get());
-    let page = log
-        .page(doc! { "events.place": &place }, Order::OldestFirst)
-        .await?;
+    let filter = doc! { "keys": keys::place(stream.as_str(), revision) };
+    let page = log.page(filter, Order::OldestFirst).await?;
     let mut events = page.commits.into_iter().flat_map(|commit| commit.events);
     events
-        .find(|event| event.place == place)
+        .find(|event| event.stream == stream.as_str() && event.revision == to_i64(revision.get()))
         .map(|event| to_u64(event.position).map(Position::new))
         .transpose()
 }

@@ -54,6 +54,9 @@ pub(crate) async fn verify(log: &Log) -> Result<Report, Failure> {
                     "it was made behind another commit than the one before it",
                 ));
             }
+            if commit.keys != commit.derive_keys()? {
+                return Err(damaged("its keys are not those of its events"));
+            }
             (number, last) = (commit.number, commit.last);
             previous = Some(commit.identity);
             report.commits += 1;

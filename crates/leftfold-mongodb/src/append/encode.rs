@@ -3,25 +3,26 @@
 //! **Owns:** [`encode`]: which data is inline, and the document. **Does not know:** whether the commit succeeds.
 //! **Invariants:** no document exceeds the server's limit; an append that fits no document is refused with that limit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use leftfold_model::{Append, Appended, NewEvent, Timestamp};
+use leftfold_model::{Append, Appended, NewEvent, Revision, Timestamp};
 use mongodb::bson::Binary;
 
 use super::json_copy;
 use crate::{
-    document::{
-        CommitDocument, EventDocument, Identity, PayloadReference, binary, place, to_i64, uuid,
-    },
+    document::{CommitDocument, EventDocument, Identity, PayloadReference, binary, to_i64, uuid},
     error::Failure,
+    keys::Keys,
     log::Newest,
     payload::Payloads,
 };
 
 /// Maximum bytes of a document. The server accepts 16 MiB; the difference is for what is not counted here.
 pub(super) const DOCUMENT_BYTES_MAX: usize = 15 * 1024 * 1024;
-/// Bytes that an event takes in a document beside its names and contents.
-const EVENT_OVERHEAD: usize = 320;
+/// Bytes that an event takes in a document, with its two keys, beside its names and contents.
+const EVENT_OVERHEAD: usize = 400;
+/// Bytes that a key takes in a document beside the name it is made of.
+const KEY_OVERHEAD: usize = 24;
 /// Bytes that a tag takes in a document beside its text.
 const TAG_OVERHEAD: usize = 12;
 /// Bytes of data and metadata from which on an event's payload is stored apart.
@@ -30,7 +31,8 @@ const PAYLOAD_FROM: usize = 256 * 1024;
 /// Returns the bytes of an append's events in a document without data and metadata.
 pub(super) fn names_size(append: &Append) -> usize {
     let of_write = |write: &leftfold_model::StreamWrite| {
-        let stream = 3 * write.stream.as_str().len();
+        // In the event, and in the key of its place.
+        let stream = 2 * write.stream.as_str().len();
         let events = write.events.iter().map(move |event| {
             let tags = event
                 .tags()
@@ -40,7 +42,25 @@ pub(super) fn names_size(append: &Append) -> usize {
         });
         events.sum::<usize>()
     };
-    append.writes().iter().map(of_write).sum()
+    append.writes().iter().map(of_write).sum::<usize>() + keys_size(append)
+}
+
+/// Returns the bytes of the keys that an append's events share.
+fn keys_size(append: &Append) -> usize {
+    let (mut types, mut tags) = (HashSet::new(), HashSet::new());
+    for event in append.events() {
+        types.insert(event.event_type().as_str());
+        tags.extend(event.tags().iter().map(|tag| tag.as_str()));
+    }
+    let names = types.into_iter().chain(tags).map(str::len);
+    let streams = append.writes().iter().flat_map(|write| {
+        let stream = &write.stream;
+        [stream.as_str().len(), stream.category_str().len()]
+    });
+    names
+        .chain(streams)
+        .map(|length| length + KEY_OVERHEAD)
+        .sum()
 }
 
 /// Returns the bytes of an append's events in a document, as [`inline_limit`] chooses what is inline.
@@ -117,9 +137,9 @@ pub(super) fn encode(
     now: Timestamp,
     json_documents: bool,
 ) -> CommitDocument {
-    let mut events = Vec::new();
+    let (mut events, mut keys) = (Vec::new(), Keys::default());
     for one in placed {
-        add_events(&mut events, one, now);
+        add_events(&mut events, &mut keys, one, now);
     }
     if json_documents {
         let inline = placed.iter().map(|one| inline_size(one.append));
@@ -138,13 +158,19 @@ pub(super) fn encode(
         previous: newest.map(|newest| newest.identity.clone()),
         generation: 0,
         checksum: 0,
+        keys: keys.into_vec(),
         events,
     };
     commit.checksum = commit.checksum();
     commit
 }
 
-fn add_events(events: &mut Vec<EventDocument>, placed: &Placed<'_>, now: Timestamp) {
+fn add_events(
+    events: &mut Vec<EventDocument>,
+    keys: &mut Keys,
+    placed: &Placed<'_>,
+    now: Timestamp,
+) {
     let mut position = placed.appended.first;
     let mut number = 0;
     let last_revisions = revisions(placed);
@@ -158,12 +184,17 @@ fn add_events(events: &mut Vec<EventDocument>, placed: &Placed<'_>, now: Timesta
                     bytes.to_vec()
                 })
             };
+            keys.add(
+                &write.stream,
+                Revision::new(revision),
+                event.id(),
+                event.event_type(),
+                event.tags(),
+            );
             events.push(EventDocument {
                 position: to_i64(position.get()),
                 stream: write.stream.as_str().to_owned(),
-                category: write.stream.category_str().to_owned(),
                 revision: to_i64(revision),
-                place: place(write.stream.as_str(), revision),
                 id: uuid(*event.id().as_bytes()),
                 event_type: event.event_type().as_str().to_owned(),
                 tags: event

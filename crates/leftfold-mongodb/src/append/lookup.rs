@@ -7,12 +7,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold_model::{Append, EventId, EventType, Position, Query, Revision, StreamName, Tag};
-use mongodb::bson::{Binary, Document, doc};
+use mongodb::bson::{Document, doc};
 
 use super::known::{Known, RECENT_IDS, Stored};
 use crate::{
-    document::{event_id, to_i64, to_u64, uuid},
+    document::{event_id, to_i64, to_u64},
     error::Failure,
+    keys,
     log::{CommitPart, EventPart, Log, Newest, Order},
     query::{all_of, query_filter},
 };
@@ -92,10 +93,10 @@ fn streams<'a>(appends: &[&'a Append]) -> BTreeSet<&'a StreamName> {
     appends.iter().flat_map(of).collect()
 }
 
-/// Returns the ids that an older event than the recent ones may have, so that the append is a repetition of it.
+/// Returns the keys of the ids that an older event than the recent ones may have, so that the append is a repetition of it.
 ///
 /// Events at a fixed revision that the stream does not have yet repeat nothing.
-fn open_ids(appends: &[&Append], known: &Known) -> Vec<Binary> {
+fn open_ids(appends: &[&Append], known: &Known) -> Vec<String> {
     let writes = appends.iter().flat_map(|append| append.writes());
     let open = writes.filter(|write| {
         let last = known.revision(&write.stream).flatten();
@@ -105,7 +106,7 @@ fn open_ids(appends: &[&Append], known: &Known) -> Vec<Binary> {
     let events = open.flat_map(|write| &write.events);
     events
         .filter(|event| known.ids.find(event.id()).is_none())
-        .map(|event| uuid(*event.id().as_bytes()))
+        .map(|event| keys::id(event.id()))
         .collect()
 }
 
@@ -119,7 +120,7 @@ async fn older_ids(
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
-    let filter = doc! { "events.id": { "$in": &wanted } };
+    let filter = doc! { "keys": { "$in": wanted } };
     Ok(places(log, newest, filter, usize::MAX)
         .await?
         .into_iter()
@@ -197,7 +198,7 @@ async fn last_revision(
     newest: &Newest,
     stream: &StreamName,
 ) -> Result<Option<Revision>, Failure> {
-    let filter = doc! { "events.stream": stream.as_str() };
+    let filter = doc! { "keys": keys::stream(stream.as_str()) };
     let projection = doc! { "events.stream": 1, "events.revision": 1 };
     let mut last = None;
     log.look_up(

@@ -8,6 +8,7 @@
 
 mod conformance;
 mod crashes;
+mod format;
 mod json;
 mod large;
 mod restored;

@@ -1,6 +1,4 @@
 //! The likeliest mistakes of people who use Leftfold, and what the compiler says about them.
-//!
-//! The tests are in this crate because it needs few dependencies, which each run compiles once more.
 
 #[test]
 fn mistakes_are_explained_where_they_are_made() {
