@@ -1,9 +1,9 @@
 //! The disk of the operating system.
 //!
 //! **Owns:** [`RealDisk`], the only place of the engine that touches `std::fs`. **Does not know:** what files hold.
-//! **Invariants:** files are named relative to the open directory, so that a directory that is moved stays the one in use, and one
-//! that is put in its place is not touched; links are refused; new files and the directory are for their owner only (0600, 0700);
-//! the directory itself is locked, so that removing the file `lock` does not free it.
+//! **Invariants:** files are named relative to the open directory, so that a directory that is moved stays the one in use,
+//! and one that is put in its place is not touched; links are refused; new files and the directory are for their owner only
+//! (0600, 0700); the directory itself is locked, so that removing the file `lock` does not free it.
 
 use std::{
     fs::{self, File, TryLockError},
