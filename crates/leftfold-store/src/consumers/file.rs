@@ -2,8 +2,8 @@
 //!
 //! **Owns:** [`FileConsumers`]: the file, when it is opened, and mapping the contract's calls to transactions of `tables`.
 //! **Does not know:** the log. **Invariants:** a change is durable before its call returns; a damaged file is an error that names
-//! it, and is never replaced, because it records which effects happened; after a full disk the file is opened again; claims end with their process, because the log
-//! belongs to one process at a time; nothing blocks the runtime's threads.
+//! it, and is never replaced, because it records which effects happened; after a full disk the file is opened again; claims
+//! end with their process, because the log belongs to one process at a time; nothing blocks the runtime's threads.
 
 use std::{
     fmt,
