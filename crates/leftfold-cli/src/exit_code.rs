@@ -32,7 +32,7 @@ pub(crate) enum Exit {
 pub(crate) struct UsageError(pub(crate) String);
 
 /// A line of an import that is not an event of this store.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("line {0} is refused")]
 pub(crate) struct InvalidLine(pub(crate) u64);
 
@@ -164,7 +164,9 @@ fn serving_code(error: &BindError) -> Option<ErrorCode> {
 
 fn location_code(error: &StoreLocationError) -> ErrorCode {
     match error {
-        StoreLocationError::UnknownScheme(_) => ErrorCode::InvalidAddress,
+        StoreLocationError::UnknownScheme(_) | StoreLocationError::Incomplete(_) => {
+            ErrorCode::InvalidAddress
+        }
         StoreLocationError::NoDirectory(_) => ErrorCode::StoreNotFound,
         _ => ErrorCode::Usage,
     }

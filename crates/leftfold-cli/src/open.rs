@@ -8,6 +8,7 @@ use std::{env, fmt, fs, path::Path, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use leftfold_client::{Client, ClientOptions, Credentials};
+use leftfold_log::disk::{Disk, FileKind, FileName, read_only::ReadOnlyDisk};
 use leftfold_mongodb::{MongoOptions, MongoStore};
 use leftfold_postgres::{PostgresOptions, PostgresStore};
 use leftfold_store::{EmbeddedStore, EventStore, LogOptions, OpenError};
@@ -43,6 +44,10 @@ pub(crate) enum StoreLocationError {
         "unknown scheme: {0:?}; expected a directory, postgres://... or mongodb://... for --data, leftfold://host:port for --url"
     )]
     UnknownScheme(String),
+    #[error(
+        "address incomplete: {0}: without //; expected {0}://..., or ./ in front of the name of a directory"
+    )]
+    Incomplete(String),
     #[error("--data and --memory contradict each other; give one of them")]
     DataAndMemory,
     #[error("no directory at {}; expected the directory of a store", .0.display())]
@@ -77,7 +82,10 @@ impl StoreLocation {
             .to_str()
             .and_then(|text| Some((text, text.split_once("://")?.0)));
         match address {
-            None => Ok(Self::Directory(data.to_owned())),
+            None => match incomplete_address(data) {
+                Some(scheme) => Err(StoreLocationError::Incomplete(scheme.to_owned()).into()),
+                None => Ok(Self::Directory(data.to_owned())),
+            },
             Some((address, "postgres" | "postgresql")) => {
                 let options: PostgresOptions = address.parse()?;
                 let name = format!("the schema {} of the database", options.schema());
@@ -91,6 +99,27 @@ impl StoreLocation {
             Some((_, scheme)) => Err(StoreLocationError::UnknownScheme(scheme.to_owned()).into()),
         }
     }
+}
+
+/// The scheme of a place that begins as an address does and has no `//`. The rest may hold a password.
+fn incomplete_address(data: &Path) -> Option<&str> {
+    const SCHEMES: [&str; 8] = [
+        "postgres",
+        "postgresql",
+        "mongodb",
+        "mongodb+srv",
+        "leftfold",
+        "http",
+        "https",
+        "file",
+    ];
+    let text = data.to_str()?;
+    let (scheme, _) = text.split_once(':')?;
+    let is_known = |known: &&str| known.eq_ignore_ascii_case(scheme.trim());
+    SCHEMES
+        .iter()
+        .any(|known| is_known(&known))
+        .then_some(scheme)
 }
 
 impl fmt::Display for StoreLocation {
@@ -124,7 +153,7 @@ pub(crate) async fn existing(data: &Data) -> anyhow::Result<Arc<dyn EventStore>>
 pub(crate) async fn existing_for_writing(data: &Data) -> anyhow::Result<Arc<dyn EventStore>> {
     let place = match StoreLocation::of(data)? {
         StoreLocation::Directory(directory) => {
-            must_exist(&directory)?;
+            must_hold_log(&directory)?;
             StoreLocation::Directory(directory)
         }
         StoreLocation::Postgres(options, name) => {
@@ -141,6 +170,27 @@ pub(crate) fn must_exist(directory: &Path) -> anyhow::Result<()> {
         return Err(StoreLocationError::NoDirectory(directory.to_owned()).into());
     }
     Ok(())
+}
+
+/// Refuses a directory without a log: a command that needs a store must not make one of an empty directory.
+fn must_hold_log(directory: &Path) -> anyhow::Result<()> {
+    must_exist(directory)?;
+    let cannot = || format!("cannot open {}", directory.display());
+    let disk = ReadOnlyDisk::at(directory).with_context(cannot)?;
+    let is_of_log = |name: &FileName| {
+        use FileKind::{CleanStop, Index, Locations, Segment};
+        let kind = name.kind();
+        let holds_log = matches!(
+            kind,
+            Segment { .. } | Locations { .. } | Index { .. } | CleanStop
+        );
+        holds_log && !name.is_temporary()
+    };
+    let names = disk.list().with_context(cannot)?;
+    match names.iter().flatten().any(is_of_log) {
+        true => Ok(()),
+        false => Err(cannot_open(directory, OpenError::NoLog)),
+    }
 }
 
 /// Builds the error for a directory that cannot be opened, with the remedies if it is damaged.

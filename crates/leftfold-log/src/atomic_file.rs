@@ -5,12 +5,15 @@
 //! **Invariants:** a file gets its final name only by [`AtomicFile::rename`] or [`AtomicFile::persist`]; a temporary file
 //! that was not renamed is removed when its value is dropped, so a failed attempt keeps no space.
 
-use std::{io, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
 use crate::{
     disk::{Disk, DiskFile, FileKind, FileName},
     error::StorageError,
 };
+
+/// Bytes that are copied at once.
+const PIECE_BYTES: usize = 1024 * 1024;
 
 /// A file under construction.
 #[derive(Debug)]
@@ -45,6 +48,31 @@ impl<'a> AtomicFile<'a> {
     pub(crate) fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), StorageError> {
         let written = self.file.write_all_at(bytes, at);
         written.map_err(|e| StorageError::io("write", &self.temporary, e))
+    }
+
+    /// Copies the bytes `range` of another file to byte `at` on, piece by piece. Pieces of zeros are not written, but the last
+    /// one: a file that was extended without being written is as small when it is copied.
+    pub(crate) fn copy_from(
+        &self,
+        file: &dyn DiskFile,
+        name: &FileName,
+        range: Range<u64>,
+        at: u64,
+    ) -> Result<(), StorageError> {
+        let mut piece = Vec::new();
+        let mut from = range.start;
+        while from < range.end {
+            let count = usize::try_from(range.end - from).unwrap_or(usize::MAX);
+            piece.resize(count.min(PIECE_BYTES), 0);
+            let read = file.read_exact_at(&mut piece, from);
+            read.map_err(|e| StorageError::io("read", name, e))?;
+            let is_last = count <= PIECE_BYTES;
+            if is_last || piece.iter().any(|&byte| byte != 0) {
+                self.write_at(&piece, at + (from - range.start))?;
+            }
+            from += piece.len() as u64;
+        }
+        Ok(())
     }
 
     /// Makes the file at least `bytes` long and reserves the space for that.

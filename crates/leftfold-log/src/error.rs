@@ -7,7 +7,7 @@
 use std::io;
 
 use crate::{
-    disk::FileName,
+    disk::{FileKind, FileName},
     planted::{self, Planted},
 };
 
@@ -99,6 +99,25 @@ impl StorageError {
             if source.raw_os_error().is_some_and(|number| EXHAUSTED.contains(&number)))
     }
 
+    /// Returns whether this is about a file that is rebuilt from segments.
+    pub(crate) fn is_of_derived_file(&self) -> bool {
+        let name = match self {
+            Self::Io { file, .. } => FileName::parse(file),
+            Self::NewerFormat { file, .. } | Self::Corrupt { file, .. } => Some(*file),
+        };
+        name.is_some_and(|name| {
+            matches!(
+                name.kind(),
+                FileKind::Index { .. } | FileKind::Locations { .. }
+            )
+        })
+    }
+
+    /// Returns whether the system did not return bytes of a file that was opened.
+    pub(crate) fn is_failed_read(&self) -> bool {
+        matches!(self, Self::Io { operation, .. } if *operation == "read")
+    }
+
     /// Returns whether this is damage, not an error of the system.
     #[must_use]
     pub fn is_corruption(&self) -> bool {
@@ -109,7 +128,6 @@ impl StorageError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::FileKind;
 
     #[test]
     fn only_a_file_without_room_counts_as_a_full_disk() {

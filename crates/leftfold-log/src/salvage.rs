@@ -1,22 +1,29 @@
 //! Getting out of a damaged log what is sound.
 //!
-//! **Owns:** [`salvage`] and its report. **Does not know:** indexes; how to mend a log; it changes nothing.
+//! **Owns:** [`salvage`] and its report; reading on behind bytes that the disk does not return. **Does not know:** postings of
+//! indexes; how to mend a log; it changes nothing.
 //! **Invariants:** what is given out matched its checksum at its position; every position that is not given out is named,
-//! with the place where reading failed; memory is one frame.
+//! with the place where reading failed; bytes that cannot be read are damage, and no end; memory is one frame.
 
-use std::sync::Arc;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use leftfold_model::Position;
 
 use crate::{
     cache::FileCache,
-    disk::{Disk, FileKind, FileName},
+    disk::{Disk, DiskFile, FileKind, FileName},
     error::StorageError,
     read::LogEntry,
     record::{Checksum, LogId, event, frame::FrameHeader, names::NameResolver},
     recover::{Inventory, Marker, OpenError, read_header},
-    segment::scan::Scan,
+    segment::scan::{SEGMENT_BYTES_MAX, Scan},
 };
 
 /// Bytes of blocks that are kept: nothing is read through them.
@@ -68,13 +75,15 @@ pub struct SalvageReport {
     pub missing: u64,
     /// Bytes at the end of the log without a sound event: what is left of an append that was never acknowledged, or damage.
     pub torn_bytes: u64,
+    /// Bytes that the disk did not return, in blocks of 4 KiB. They count as damaged.
+    pub unreadable_bytes: u64,
 }
 
 /// Reads every sound event of the log on this disk.
 ///
 /// # Errors
-/// [`OpenError`]: the log is in use, of a newer format, or cannot be read; damage only if no file tells which log it is. An
-/// error of `each` ends the salvage.
+/// [`OpenError`]: the log is in use, of a newer format, or its files cannot be opened; damage only if no segment is there, or no
+/// file tells which log it is. [`OpenError::NoLog`]: the directory holds no file of a log. An error of `each` ends the salvage.
 /// # Cost
 /// Reads every segment once; where one is damaged, looks for the next sound frame byte by byte.
 pub fn salvage<E: From<OpenError>>(
@@ -83,11 +92,13 @@ pub fn salvage<E: From<OpenError>>(
 ) -> Result<SalvageReport, E> {
     let _lock = disk.lock().map_err(OpenError::from)?;
     let inventory = Inventory::of(disk.as_ref())?;
-    let handles = FileCache::over(Arc::clone(disk), CACHE_BYTES);
-    let Some(log) = log_id(&handles, &inventory)? else {
-        return Ok(SalvageReport::default());
-    };
-    let marker = Marker::read_if(inventory.marker, disk.as_ref(), log).map_err(OpenError::from)?;
+    if inventory.is_empty() {
+        return Err(OpenError::NoLog.into());
+    }
+    let handles = Arc::new(FileCache::over(Arc::clone(disk), CACHE_BYTES));
+    let log = log_id(&handles, &inventory)?;
+    // A marker that cannot be read says nothing.
+    let marker = Marker::read_if(inventory.marker, disk.as_ref(), log).unwrap_or_default();
     let mut salvage = Salvage {
         handles: &handles,
         seal: Checksum::of(log),
@@ -114,26 +125,96 @@ pub fn salvage<E: From<OpenError>>(
         let reason = "the log ended later when it was stopped";
         salvage.missing(marker.next, newest, marker.end, reason)?;
     }
+    let indexed = inventory.indexed_past(&handles, log, salvage.next);
+    // An index file that cannot be read says nothing either.
+    if let Some((last, index)) = indexed.unwrap_or_default() {
+        let (first, generation) = (salvage.next, 0);
+        let segment = FileName::of(FileKind::Segment { first, generation });
+        let reason = format!("the segment is missing, although {index} tells of it");
+        salvage.missing(last.next(), segment, 0, &reason)?;
+    }
     Ok(salvage.report)
 }
 
-/// Which log it is, as the first sound header or the clean-stop marker says; `None` for a directory without segments.
-fn log_id(handles: &FileCache, inventory: &Inventory) -> Result<Option<LogId>, OpenError> {
+/// Which log it is, as the first sound header or the clean-stop marker says.
+fn log_id(handles: &FileCache, inventory: &Inventory) -> Result<LogId, OpenError> {
     let mut damage = None;
     for (&first, &generation) in &inventory.segments {
         match read_header(handles, first, generation) {
-            Ok(header) => return Ok(Some(header.log)),
-            Err(OpenError::Storage(error)) if error.is_corruption() => {
+            Ok(header) => return Ok(header.log),
+            Err(OpenError::Storage(error)) if error.is_corruption() || error.is_failed_read() => {
                 damage.get_or_insert(error);
             }
             Err(error) => return Err(error),
         }
     }
-    let marked = Marker::log_id(inventory.marker, handles.disk().as_ref())?;
+    let marked = Marker::log_id(inventory.marker, handles.disk().as_ref());
+    let segment = FileName::of(FileKind::Segment {
+        first: Position::FIRST,
+        generation: 0,
+    });
+    let missing = || StorageError::corrupt(&segment, 0, "the log's segments are missing");
     match (marked, damage) {
-        (Some(log), Some(_)) => Ok(Some(log)),
-        (None, Some(error)) => Err(error.into()),
-        (_, None) => Ok(None),
+        (Ok(Some(log)), _) => Ok(log),
+        (_, damage) => Err(damage.unwrap_or_else(missing).into()),
+    }
+}
+
+/// Bytes that are read at once where a larger read failed: the unit in which disks fail.
+const BLOCK_BYTES: usize = 4_096;
+
+/// A file of which every readable block is read; others read as zeros, which no checksum fits.
+#[derive(Debug)]
+struct ReadableBlocks {
+    file: Arc<dyn DiskFile>,
+    unreadable_bytes: AtomicU64,
+    /// Offset behind the last block that was counted: a scan goes forwards, and reads some blocks twice.
+    counted_to: AtomicU64,
+}
+
+impl DiskFile for ReadableBlocks {
+    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        if self.file.read_exact_at(buf, at).is_ok() {
+            return Ok(());
+        }
+        let mut at = at;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let within = usize::try_from(at % BLOCK_BYTES as u64).unwrap_or(0);
+            let count = rest.len().min(BLOCK_BYTES - within);
+            let (block, behind) = rest.split_at_mut(count);
+            if self.file.read_exact_at(block, at).is_err() {
+                block.fill(0);
+                let end = at + count as u64;
+                let counted = self.counted_to.fetch_max(end, Ordering::Relaxed);
+                let new = end.saturating_sub(counted.max(at));
+                self.unreadable_bytes.fetch_add(new, Ordering::Relaxed);
+            }
+            at += count as u64;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// What lies behind the greatest length of a segment is none of its frames.
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.size()?.min(SEGMENT_BYTES_MAX))
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn reserve(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -169,8 +250,12 @@ impl<E: From<OpenError>> Salvage<'_, E> {
 
     fn segment(&mut self, name: &FileName, first: Position) -> Result<(), E> {
         let storage = |error: StorageError| E::from(OpenError::from(error));
-        let file = self.handles.get(name).map_err(storage)?;
-        let mut scan = Scan::of(file.as_ref(), *name, self.seal, first).map_err(storage)?;
+        let file = ReadableBlocks {
+            file: self.handles.get(name).map_err(storage)?,
+            unreadable_bytes: AtomicU64::new(0),
+            counted_to: AtomicU64::new(0),
+        };
+        let mut scan = Scan::of(&file, *name, self.seal, first).map_err(storage)?;
         let mut names = NameResolver::default();
         let mut end = scan.offset();
         loop {
@@ -187,6 +272,7 @@ impl<E: From<OpenError>> Salvage<'_, E> {
         }
         let data_end = scan.end_of_data(end).map_err(storage)?;
         self.report.torn_bytes = data_end.saturating_sub(end);
+        self.report.unreadable_bytes += file.unreadable_bytes.into_inner();
         Ok(())
     }
 

@@ -14,7 +14,9 @@ use crate::{
     error::StorageError,
     index::{IndexFile, IndexSnapshot, MemIndex, Scan as IndexScan, Term},
     record::{Checksum, LogId, header::SegmentHeader},
-    recover::{Inventory, Marker, OpenError, ScannedSegment, read_header, scan_segment},
+    recover::{
+        Inventory, Marker, OpenError, ScannedSegment, missing_segment, read_header, scan_segment,
+    },
     segment::{Locations, Segment, locations, scan::Scan},
 };
 
@@ -86,6 +88,9 @@ pub fn verify(
         }
         next = checker.segment(&name, &header, &mut report)?;
         progress(report.events);
+    }
+    if let Some((last, index)) = inventory.indexed_past(&handles, log, next)? {
+        return Err(missing_segment(next, last, index).into());
     }
     checker.finish(&mut report)?;
     Ok(report)

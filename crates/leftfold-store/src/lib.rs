@@ -17,6 +17,8 @@ mod database_transaction;
 #[cfg(feature = "engine")]
 mod embedded;
 mod error;
+#[cfg(feature = "engine")]
+mod full_disk;
 pub mod keys;
 mod memory;
 pub mod restore;

@@ -279,7 +279,10 @@ impl LogRestore {
         self.events += 1;
         self.bytes += event.size();
         match self.writes.last_mut() {
-            Some(write) if write.stream == stream => write.events.push(event),
+            Some(write) if write.stream == stream && follows(write, revision) => {
+                write.events.push(event);
+            }
+            // The storage refuses a revision that is not the stream's next one.
             _ => self.writes.push(StreamWrite {
                 stream,
                 expected: match revision.get().checked_sub(1) {
@@ -323,6 +326,13 @@ impl LogRestore {
         self.progress.written += events;
         Ok(())
     }
+}
+
+/// Whether the revision is the one behind the write's last event.
+fn follows(write: &StreamWrite, revision: Revision) -> bool {
+    let first = write.expected.next_revision();
+    let next = first.map(|first| first.saturating_add(write.events.len() as u64));
+    next == Some(revision)
 }
 
 /// Whether what stands at a position is the entry: whole, or erased on either side.

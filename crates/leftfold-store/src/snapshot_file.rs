@@ -22,7 +22,7 @@ use redb::{
 };
 use tokio::runtime::Handle;
 
-use crate::{SavedSnapshot, SnapshotError, SnapshotStore};
+use crate::{SavedSnapshot, SnapshotError, SnapshotStore, full_disk::is_full};
 
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots-1");
 /// Bytes of snapshots in memory, and of the file's pages.
@@ -122,6 +122,12 @@ impl FileSnapshotStore {
             work(&shared)
         };
         match self.runtime.spawn_blocking(using).await {
+            Ok(Err(SnapshotError::Unavailable { cause })) if is_full(&*cause) => {
+                let shared = Arc::clone(&self.shared);
+                let reopened = self.runtime.spawn_blocking(move || shared.reopen()).await;
+                reopened.map_err(unavailable)?;
+                Err(SnapshotError::Unavailable { cause })
+            }
             Ok(done) => done,
             // The library that reads the file panics on some damage that no checksum told of before.
             Err(panicked) => {
@@ -149,6 +155,15 @@ impl Shared {
             remove_file(&self.path)?;
         }
         Ok(())
+    }
+
+    /// Has the next call open the file again, which a full disk made unusable.
+    fn reopen(&self) {
+        let _alone = self.alone();
+        let mut file = self.file();
+        if matches!(*file, File::Open(_)) {
+            *file = File::NotYet;
+        }
     }
 
     fn file(&self) -> std::sync::MutexGuard<'_, File> {
@@ -359,6 +374,34 @@ mod tests {
             fingerprint: [print; 16],
             state: Bytes::from(format!("state {revision}")),
         }
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_was_full_has_room_again_and_snapshots_are_kept_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("snapshots");
+        let stream = StreamName::new("s").unwrap();
+        let is_full = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let store = FileSnapshotStore::at(path.clone(), Handle::current());
+        let database = crate::full_disk::testing::open(open_private(&path).unwrap(), &is_full);
+        *store.shared.file() = File::Open(Arc::new(database));
+        store.save(&stream, saved(5, 1)).await.unwrap();
+        is_full.store(true, Ordering::SeqCst);
+        // Some saves are written with a later one.
+        let mut refused = Ok(());
+        for revision in 6..600 {
+            refused = store.save(&stream, saved(revision, 1)).await;
+            if refused.is_err() {
+                break;
+            }
+        }
+        assert!(refused.is_err());
+        is_full.store(false, Ordering::SeqCst);
+        let last = saved(700, 1);
+        store.save(&stream, last.clone()).await.unwrap();
+        store.close();
+        let store = FileSnapshotStore::at(path, Handle::current());
+        assert_eq!(store.load(&stream).await.unwrap(), Some(last));
     }
 
     #[tokio::test]

@@ -67,7 +67,7 @@ const TABLES: &[Layers] = &[
             &["contract"],           // what callers use
             &["consumers", "database_transaction", "keys", "snapshot_file"],
             &["snapshots"],
-            &["error", "clock"],
+            &["error", "clock", "full_disk"],
         ],
     },
     Layers {

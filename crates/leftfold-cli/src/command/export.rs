@@ -16,7 +16,7 @@ use leftfold_model::{Position, Read};
 use leftfold_server::json;
 use leftfold_store::{EventStore, LogEntry};
 
-use super::output;
+use super::{output, sync_directory_of};
 use crate::{cli, open};
 
 pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
@@ -69,16 +69,22 @@ async fn to_file(
     form: Form,
 ) -> anyhow::Result<()> {
     let file = fs::File::create(beside)?;
-    let mut out = std::io::BufWriter::with_capacity(256 * 1024, file);
-    let written = write(store, &mut out, form).await;
-    if written.is_err() {
-        fs::remove_file(beside)?;
-        return written;
+    let written = write_durably(store, file, form).await;
+    let placed = written.and_then(|()| Ok(fs::rename(beside, path)?));
+    if placed.is_err() {
+        // What cannot be removed now is replaced by the next export to this file.
+        let _ = fs::remove_file(beside);
+        return placed;
     }
-    out.into_inner()
-        .map_err(std::io::IntoInnerError::into_error)?
+    Ok(sync_directory_of(path)?)
+}
+
+async fn write_durably(store: &dyn EventStore, file: fs::File, form: Form) -> anyhow::Result<()> {
+    let mut out = std::io::BufWriter::with_capacity(256 * 1024, file);
+    write(store, &mut out, form).await?;
+    let file = out.into_inner();
+    file.map_err(std::io::IntoInnerError::into_error)?
         .sync_all()?;
-    fs::rename(beside, path)?;
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! Importing lines of events.
 //!
 //! **Owns:** making such an import safe to repeat. **Does not know:** the format of a line; see `leftfold_server::json`.
-//! **Invariants:** lines keep their order; each line is stored once, however often the file is imported.
+//! **Invariants:** lines keep their order; each line is stored once, however often the file is imported; a line that the store
+//! refuses is named, and those before it are stored.
 //!
 //! **How the import recognises a repetition.** An event without an id gets one derived from its line and line number, so it
 //! has the same id in each run. The first line of each stream makes the import read that stream from the storage, including
@@ -23,7 +24,9 @@ use leftfold_model::{
     Append, EventId, ExpectedRevision, NewEvent, Position, Read, Revision, StreamName, StreamWrite,
 };
 use leftfold_server::json;
-use leftfold_store::{Backend, EventStore, LogEntry, ReadError};
+use leftfold_store::{AppendError, Backend, EventStore, LogEntry, ReadError};
+
+use crate::exit_code::InvalidLine;
 
 /// Approximate bytes of a batch; far below the limit of an append.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
@@ -42,12 +45,11 @@ pub(super) struct PlainImport {
     /// The ids of erased events, by stream; read when the first stream with erased events is met.
     erased: Option<HashMap<StreamName, Vec<EventId>>>,
     writes: Vec<StreamWrite>,
-    lines: usize,
+    /// The number of the line of each event of the batch.
+    lines: Vec<u64>,
     bytes: usize,
     pub(super) imported: u64,
     pub(super) repeated: u64,
-    /// The number of the last line of the batch.
-    batch_ends: u64,
 }
 
 /// A stream that the file has named.
@@ -73,28 +75,30 @@ impl PlainImport {
             hasher: RandomState::new(),
             erased: None,
             writes: Vec::new(),
-            lines: 0,
+            lines: Vec::new(),
             bytes: 0,
             imported: 0,
             repeated: 0,
-            batch_ends: 0,
         })
     }
 
     /// Adds one line to the batch. An error leaves the earlier lines.
     pub(super) async fn line(&mut self, line: &str, number: u64) -> anyhow::Result<()> {
         let (stream, event) = json::parse_line(line, number)?;
-        self.add(stream, event).await?;
-        self.batch_ends = number;
-        Ok(())
+        self.add(stream, event, number).await
     }
 
     /// Returns whether the batch is large enough for an append.
     pub(super) fn is_full(&self) -> bool {
-        self.lines >= self.batch_lines || self.bytes >= BATCH_BYTES
+        self.lines.len() >= self.batch_lines || self.bytes >= BATCH_BYTES
     }
 
-    async fn add(&mut self, stream: StreamName, event: NewEvent) -> anyhow::Result<()> {
+    async fn add(
+        &mut self,
+        stream: StreamName,
+        event: NewEvent,
+        number: u64,
+    ) -> anyhow::Result<()> {
         let hash = self.hasher.hash_one(&stream);
         let next = match self.next.get(&hash) {
             Some(next) => *next,
@@ -111,7 +115,7 @@ impl PlainImport {
             Some(last) => ExpectedRevision::Exact(Revision::new(last)),
             None => ExpectedRevision::NoStream,
         };
-        self.lines += 1;
+        self.lines.push(number);
         self.bytes += event.size();
         match self.writes.last_mut() {
             Some(write) if write.stream == stream => write.events.push(event),
@@ -164,6 +168,7 @@ impl PlainImport {
         }
         let read = Read::stream(stream.clone());
         let (storage, mut last) = (self.store.storage(), None);
+        let mut is_whole = false;
         let mut batches = match &storage {
             // Truncated and deleted events are stored, too.
             Some(storage) => storage.read(read),
@@ -171,12 +176,16 @@ impl PlainImport {
         };
         while let Some(batch) = batches.next().await {
             for event in batch?.events {
-                if last.is_none() && event.revision > Revision::FIRST {
+                is_whole |= event.revision == Revision::FIRST;
+                if last.is_none() && !is_whole {
                     met.note_all(self.erased_ids(stream).await?, first);
                 }
                 last = Some(event.revision);
                 met.note(event.id, first);
             }
+        }
+        if storage.is_none() && !is_whole {
+            self.refuse_hidden(stream).await?;
         }
         if let (Some(storage), None) = (&storage, last) {
             // All of the stream is erased, or it was never there.
@@ -189,6 +198,17 @@ impl PlainImport {
             met.next = last.get() + 1;
         }
         Ok(met)
+    }
+
+    /// Refuses a stream of which a server returns a part: the other part may be lines of an earlier import.
+    async fn refuse_hidden(&self, stream: &StreamName) -> anyhow::Result<()> {
+        match self.store.stream_state(stream.clone()).await?.last {
+            None => Ok(()),
+            Some(_) => bail!(
+                "stream {stream} was truncated or deleted, and a server does not return what it held; stop the server and import \
+                 with --data"
+            ),
+        }
     }
 
     /// The ids of the erased events of a stream, oldest first.
@@ -205,19 +225,62 @@ impl PlainImport {
         Ok(ids)
     }
 
+    /// Appends the batch. If it is refused, appends its lines one by one: those before the refused one are stored, and the
+    /// error names it. A line may also be stored already, as the metadata is that the store itself adds to a stream that is
+    /// recreated by the last line of a batch.
     pub(super) async fn flush(&mut self) -> anyhow::Result<()> {
-        if self.writes.is_empty() {
+        let writes = std::mem::take(&mut self.writes);
+        let lines = std::mem::take(&mut self.lines);
+        self.bytes = 0;
+        let (Some(&first), Some(&last)) = (lines.first(), lines.last()) else {
             return Ok(());
+        };
+        let appended = match Append::new(writes.clone(), Vec::new()) {
+            Ok(append) => self.store.append(append).await,
+            Err(rule) => Err(AppendError::Invalid {
+                reason: rule.to_string(),
+            }),
+        };
+        match appended {
+            Ok(_) => {
+                self.imported += lines.len() as u64;
+                Ok(())
+            }
+            // Of one of the lines, and nothing of the batch is stored.
+            Err(
+                AppendError::Conflict(_)
+                | AppendError::Invalid { .. }
+                | AppendError::AccessDenied { .. },
+            ) => self.append_each(writes, &lines).await,
+            Err(error) => {
+                Err(error).with_context(|| format!("lines {first} to {last} not imported"))
+            }
         }
-        let append = Append::new(std::mem::take(&mut self.writes), Vec::new())?;
-        let events = append.event_count() as u64;
-        let appended = self.store.append(append).await;
-        appended.with_context(|| {
-            let last = self.batch_ends;
-            format!("append of {events} events that end with line {last} failed")
-        })?;
-        self.imported += events;
-        (self.lines, self.bytes) = (0, 0);
+    }
+
+    /// Appends the events of a batch one by one, up to the first that is refused.
+    async fn append_each(&mut self, writes: Vec<StreamWrite>, lines: &[u64]) -> anyhow::Result<()> {
+        let mut lines = lines.iter().copied();
+        for write in writes {
+            let mut expected = write.expected;
+            for event in write.events {
+                let line = InvalidLine(lines.next().unwrap_or_default());
+                let next = expected.next_revision();
+                let append = Append::to(write.stream.clone(), expected, vec![event]);
+                let append = append.with_context(|| line)?;
+                match self
+                    .store
+                    .append(append)
+                    .await
+                    .with_context(|| line)?
+                    .repeated
+                {
+                    true => self.repeated += 1,
+                    false => self.imported += 1,
+                }
+                expected = next.map_or(expected, ExpectedRevision::Exact);
+            }
+        }
         Ok(())
     }
 }

@@ -32,7 +32,11 @@ mod tail;
 mod users;
 mod verify;
 
-use std::io::{BufWriter, Stdout, stdout};
+use std::{
+    fs::File,
+    io::{self, BufWriter, Stdout, stdout},
+    path::Path,
+};
 
 use clap::CommandFactory;
 
@@ -81,4 +85,19 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
 /// Standard output, buffered: results are printed in few writes.
 fn output() -> BufWriter<Stdout> {
     BufWriter::with_capacity(64 * 1024, stdout())
+}
+
+/// Makes the name of a file durable.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the file is the user's, not the store's"
+)]
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -1,11 +1,12 @@
 //! `leftfold salvage`: what is sound of a damaged store.
 //!
 //! **Owns:** writing the sound events to a file, and printing which positions are missing. **Does not know:** checksums.
-//! **Invariants:** the store is not changed; a file that exists is not replaced; every missing position is named on standard
+//! **Invariants:** the store is not changed; a file that exists is not replaced; a file that is not complete is removed; every
+//! missing position is named on standard
 //! error, and missing positions end with the exit code of damage.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufWriter, Write, stderr},
     path::Path,
     sync::Arc,
@@ -19,7 +20,7 @@ use leftfold_log::{
 };
 use leftfold_server::json;
 
-use super::output;
+use super::{output, sync_directory_of};
 use crate::{
     cli::{self, Data},
     display,
@@ -58,6 +59,7 @@ pub(crate) fn run(arguments: &cli::Salvage) -> anyhow::Result<Exit> {
         erased,
         missing,
         torn_bytes,
+        unreadable_bytes,
         ..
     } = report;
     let mut messages = stderr();
@@ -71,6 +73,12 @@ pub(crate) fn run(arguments: &cli::Salvage) -> anyhow::Result<Exit> {
             "{torn_bytes} bytes at the end hold no sound event: of an append that was never acknowledged, or damaged"
         )?;
     }
+    if unreadable_bytes > 0 {
+        writeln!(
+            messages,
+            "{unreadable_bytes} bytes were not returned by the disk, and count as damaged"
+        )?;
+    }
     Ok(match missing {
         0 => Exit::Ok,
         _ => Exit::Corruption,
@@ -80,10 +88,21 @@ pub(crate) fn run(arguments: &cli::Salvage) -> anyhow::Result<Exit> {
 fn to_file(disk: &Arc<dyn Disk>, path: &Path) -> anyhow::Result<SalvageReport> {
     let file =
         File::create_new(path).with_context(|| format!("cannot create {}", path.display()))?;
+    let saved = write_durably(disk, file);
+    if saved.is_err() {
+        // A part of the events must not look like all of them, nor be in the way of the next attempt.
+        let _ = fs::remove_file(path);
+        return saved;
+    }
+    sync_directory_of(path)?;
+    saved
+}
+
+fn write_durably(disk: &Arc<dyn Disk>, file: File) -> anyhow::Result<SalvageReport> {
     let mut out = BufWriter::with_capacity(256 * 1024, file);
     let report = write(disk, &mut out)?;
-    out.into_inner()
-        .map_err(std::io::IntoInnerError::into_error)?
+    let file = out.into_inner();
+    file.map_err(std::io::IntoInnerError::into_error)?
         .sync_all()?;
     Ok(report)
 }

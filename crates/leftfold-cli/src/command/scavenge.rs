@@ -24,12 +24,17 @@ pub(crate) async fn run(arguments: cli::Scavenge) -> anyhow::Result<()> {
     )?);
     let mut last = ScavengeProgress::default();
     let mut reports = store.scavenge(scavenge);
-    while let Some(progress) = reports.try_next().await? {
+    let ended = loop {
+        let progress = match reports.try_next().await {
+            Ok(Some(progress)) => progress,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        };
         bar.set_length(progress.parts);
         bar.set_position(progress.parts_done);
         bar.set_message(format!("{} bytes", progress.bytes));
         last = progress;
-    }
+    };
     bar.finish_and_clear();
     let mut out = output();
     if arguments.json {
@@ -44,5 +49,6 @@ pub(crate) async fn run(arguments: cli::Scavenge) -> anyhow::Result<()> {
         )?;
     }
     out.flush()?;
+    ended?;
     Ok(store.close().await?)
 }

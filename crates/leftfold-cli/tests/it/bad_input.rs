@@ -147,6 +147,30 @@ fn an_address_of_an_unknown_scheme_is_refused_and_makes_no_directory() {
 }
 
 #[test]
+fn an_address_without_its_slashes_is_refused_and_makes_no_directory() {
+    let parent = tempfile::tempdir().unwrap();
+    for address in [
+        "postgres:/ann:secret@host/db",
+        "mongodb:host/db",
+        "Postgresql:host",
+    ] {
+        for command in [
+            &["append", "--stream", "s", "--type", "T"][..],
+            &["read"],
+            &["serve"],
+            &["demo"],
+        ] {
+            let mut leftfold = Command::cargo_bin("leftfold").unwrap();
+            let run = leftfold.current_dir(parent.path()).args(command);
+            let refused = said(run.args(["--data", address]).assert(), 2);
+            assert!(refused.contains("address incomplete"), "{refused}");
+            assert!(!refused.contains("secret"), "{refused}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn flags_that_contradict_each_other_are_refused() {
     let data = tempfile::tempdir().unwrap();
     for arguments in [

@@ -129,6 +129,32 @@ fn whatever_is_wrong_with_a_line_what_stands_before_it_is_stored_and_it_is_named
 }
 
 #[test]
+fn a_line_that_the_store_refuses_is_named_and_what_stands_before_it_is_stored() {
+    let id = "019a0000-0000-7000-8000-000000000001";
+    let line = |stream: &str, id: Option<&str>| {
+        let id = id.map(|id| format!(",\"id\":\"{id}\"")).unwrap_or_default();
+        format!("{{\"stream\":\"{stream}\",\"type\":\"T\"{id}}}\n")
+    };
+    let twice = line("a-1", Some(id)) + &line("a-1", None) + &line("a-2", Some(id));
+    let deleted = line("a-1", None) + &line("a-1", None) + &line("gone-1", None);
+    for (what, input, code) in [("019a0000", twice, 3), ("gone-1 is deleted", deleted, 3)] {
+        let data = tempfile::tempdir().unwrap();
+        let run = |arguments: &[&str]| printed(leftfold(data.path(), arguments));
+        run(&["append", "--stream", "gone-1", "--type", "T"]);
+        run(&["delete", "--stream", "gone-1", "--permanent"]);
+        let input = input + &line("a-9", None);
+        let assert = import(data.path(), input, &[]).code(code);
+        let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+        let counted = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
+        assert!(said.contains("line 3 is refused"), "{said}");
+        assert!(said.contains(what), "{said}");
+        assert!(counted.starts_with("2 events imported"), "{counted}");
+        let streams = run(&["read", "--category", "a"]);
+        assert_eq!(streams.lines().count(), 2, "{streams}");
+    }
+}
+
+#[test]
 fn files_of_other_systems_and_compressed_files_are_the_same_events() {
     let plain = lines(0..20);
     let marked = [b"\xef\xbb\xbf", plain.replace('\n', "\r\n").as_bytes()].concat();
@@ -141,6 +167,12 @@ fn files_of_other_systems_and_compressed_files_are_the_same_events() {
         let level = ruzstd::encoding::CompressionLevel::Fastest;
         ruzstd::encoding::compress_to_vec(text.as_bytes(), level)
     };
+    let skippable = |bytes: u32| {
+        let header = [0x50, 0x2a, 0x4d, 0x18]
+            .into_iter()
+            .chain(bytes.to_le_bytes());
+        header.chain((0..bytes).map(|_| b'x')).collect::<Vec<u8>>()
+    };
     let data = tempfile::tempdir().unwrap();
     printed(import(data.path(), plain.as_str(), &[]));
     let (one, two) = plain.split_at(plain.find("\n{").unwrap() + 1);
@@ -150,6 +182,15 @@ fn files_of_other_systems_and_compressed_files_are_the_same_events() {
         zstd(&plain),
         [gzip(one), gzip(two)].concat(),
         [zstd(one), zstd(two)].concat(),
+        // As programs write them that compress with several threads.
+        [
+            skippable(4),
+            zstd(one),
+            skippable(0),
+            zstd(two),
+            skippable(70_000),
+        ]
+        .concat(),
     ] {
         let again = printed(import(data.path(), other, &[]));
         assert!(again.starts_with("0 events imported, 20 were"), "{again}");
@@ -285,6 +326,53 @@ fn lines_of_a_stream_that_was_deleted_or_erased_since_are_not_imported_again() {
         !streams.lines().any(|line| line.starts_with("s-3")),
         "{streams}"
     );
+}
+
+#[test]
+fn a_plain_export_of_a_recreated_stream_is_imported_whatever_lines_go_together() {
+    let source = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| printed(leftfold(source.path(), arguments));
+    let append = ["append", "--stream", "s-1", "--type", "T"];
+    run(&append);
+    run(&append);
+    run(&["delete", "--stream", "s-1"]);
+    run(&append);
+    run(&["metadata", "--stream", "s-1", r#"{"owner":"x"}"#]);
+    run(&append);
+    let exported = run(&["export", "--plain"]);
+    let shown = run(&["read", "--stream", "s-1", "--json"]);
+    let lines = exported.lines().count();
+    assert_eq!(lines, 7, "{exported}");
+    for batch in 1..=lines {
+        let copy = tempfile::tempdir().unwrap();
+        let batch = batch.to_string();
+        let imported = printed(import(copy.path(), exported.as_str(), &["--batch", &batch]));
+        let counts: Vec<usize> = imported
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|number| number.parse().ok())
+            .collect();
+        assert_eq!(counts.iter().sum::<usize>(), lines, "{batch}: {imported}");
+        let read = ["read", "--stream", "s-1", "--json"];
+        assert_eq!(printed(leftfold(copy.path(), &read)), shown, "{batch}");
+    }
+}
+
+#[test]
+fn an_export_that_fails_at_its_end_leaves_no_file() {
+    let data = tempfile::tempdir().unwrap();
+    printed(import(data.path(), lines(0..14), &[]));
+    let target = tempfile::tempdir().unwrap();
+    let (file, part) = (
+        target.path().join("x.jsonl"),
+        target.path().join("x.jsonl.part"),
+    );
+    std::os::unix::fs::symlink("/dev/full", &part).unwrap();
+    let refused = said(
+        leftfold(data.path(), &["export", file.to_str().unwrap()]),
+        1,
+    );
+    assert!(refused.contains("cannot export to"), "{refused}");
+    assert_eq!(std::fs::read_dir(target.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -104,6 +104,66 @@ fn commands_that_read_leave_the_directory_as_it_is() {
 }
 
 #[test]
+fn a_salvage_that_fails_leaves_no_file_in_the_way_of_the_next() {
+    let (data, segment) = stored();
+    let target = tempfile::tempdir().unwrap();
+    let file = target.path().join("events.jsonl");
+    let path = file.to_str().unwrap();
+    let hidden = segment.with_extension("tmp");
+    let (marker, aside) = (
+        data.path().join("clean-stop"),
+        data.path().join("lost+found"),
+    );
+    fs::rename(&segment, &hidden).unwrap();
+    fs::rename(&marker, &aside).unwrap();
+    let refused = said(leftfold(data.path(), &["salvage", path]), 1);
+    assert!(
+        refused.contains("foreign") || refused.contains("not a file of a log"),
+        "{refused}"
+    );
+    assert!(!file.exists());
+    fs::rename(&hidden, &segment).unwrap();
+    fs::rename(&aside, &marker).unwrap();
+    printed(leftfold(data.path(), &["salvage", path]));
+    assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 3);
+}
+
+#[test]
+fn a_salvage_of_a_store_whose_segments_are_gone_names_what_is_missing() {
+    let (data, segment) = stored();
+    fs::remove_file(segment).unwrap();
+    let message = said(leftfold(data.path(), &["salvage", "-"]), 4);
+    assert!(
+        message.contains("positions 1 to 3 are missing"),
+        "{message}"
+    );
+    let empty = tempfile::tempdir().unwrap();
+    let refused = said(leftfold(empty.path(), &["salvage", "-"]), 1);
+    assert!(refused.contains("holds no log"), "{refused}");
+}
+
+#[test]
+fn commands_that_need_a_store_make_none_of_an_empty_directory() {
+    let data = tempfile::tempdir().unwrap();
+    for command in [
+        &["scavenge"][..],
+        &["delete", "--stream", "a-1"],
+        &["consumers", "list"],
+        &["groups", "list"],
+        &["users", "list"],
+        &["keys", "list"],
+        &["salvage", "-"],
+        &["audit"],
+        &["tail", "--until-caught-up"],
+        &["metadata", "--stream", "a-1"],
+    ] {
+        let refused = said(leftfold(data.path(), command), 1);
+        assert!(refused.contains("holds no log"), "{command:?}: {refused}");
+        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0, "{command:?}");
+    }
+}
+
+#[test]
 fn commands_that_read_make_no_store_of_an_empty_directory() {
     let data = tempfile::tempdir().unwrap();
     for command in [

@@ -103,6 +103,40 @@ fn a_store_moves_from_server_to_server_unchanged() {
 }
 
 #[test]
+fn lines_of_a_stream_that_a_server_no_longer_shows_whole_are_not_imported_again() {
+    let served = Served::start();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("events.jsonl");
+    let lines: String = (0..15)
+        .map(|n| {
+            format!(
+                "{{\"stream\":\"a-{}\",\"type\":\"T\",\"data\":{n}}}\n",
+                n % 3
+            )
+        })
+        .collect();
+    std::fs::write(&file, lines).unwrap();
+    let path = file.to_str().unwrap();
+    printed(served.run(&["import", path]));
+    for hidden in [
+        &["metadata", "--stream", "a-1", r#"{"$tb":2}"#][..],
+        &["delete", "--stream", "a-1"],
+        &["scavenge"],
+    ] {
+        printed(served.run(hidden));
+        let refused = said(served.run(&["import", path]), 1);
+        assert!(refused.contains("line 2 is refused"), "{refused}");
+        assert!(
+            refused.contains("stream a-1 was truncated or deleted"),
+            "{refused}"
+        );
+    }
+    let stats = printed(served.run(&["stats", "--json"]));
+    // The events, and metadata twice.
+    assert!(stats.contains(r#""head":17"#), "{stats}");
+}
+
+#[test]
 fn an_exact_export_of_a_server_goes_into_a_directory_and_over_no_server() {
     let served = Served::start();
     let directory = tempfile::tempdir().unwrap();

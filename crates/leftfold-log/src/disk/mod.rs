@@ -10,7 +10,7 @@ mod name;
 pub mod read_only;
 pub mod real;
 
-use std::{fmt::Debug, io, sync::Arc};
+use std::{fmt::Debug, io, path::Path, sync::Arc};
 
 pub use name::{FileKind, FileName};
 
@@ -143,4 +143,20 @@ pub enum LockError {
     /// The system reported an error.
     #[error("cannot lock the directory")]
     Io(#[from] io::Error),
+}
+
+/// Refuses an address, such as that of a database: it would become a directory named after its scheme.
+fn refuse_address(path: &Path) -> io::Result<()> {
+    let scheme = path.to_str().and_then(|text| text.split_once("://"));
+    let is_of_scheme = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+    match scheme {
+        Some((scheme, _)) if !scheme.is_empty() && scheme.chars().all(is_of_scheme) => {
+            // The rest may hold a password.
+            let what = format!(
+                "the path begins with {scheme}:// as an address does; expected a directory"
+            );
+            Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+        }
+        _ => Ok(()),
+    }
 }

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Disk, DiskFile, DiskLock, FileKind, FileName, LockError};
+use super::{Disk, DiskFile, DiskLock, FileKind, FileName, LockError, real::open_directory};
 
 /// A directory whose files are read, with an overlay in memory for what is written meanwhile.
 ///
@@ -29,9 +29,10 @@ impl ReadOnlyDisk {
     /// The directory at `path`.
     ///
     /// # Errors
-    /// `NotFound` or `NotADirectory`; else what the system reports.
+    /// `NotFound`, `NotADirectory`, or `InvalidInput` for an address such as `scheme://host`; else what the system reports.
     pub fn at(path: impl Into<PathBuf>) -> io::Result<Self> {
         let directory = path.into();
+        super::refuse_address(&directory)?;
         if !fs::metadata(&directory)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
@@ -127,15 +128,23 @@ impl Disk for ReadOnlyDisk {
         Ok(())
     }
 
-    /// Shares the directory with others that only read it. Without a lock file nothing has it open.
+    /// Shares the directory with others that only read it.
     fn lock(&self) -> Result<DiskLock, LockError> {
+        let directory = open_directory(&self.directory)?;
+        match directory.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => return Err(LockError::Held),
+            // Not every file system locks directories.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
         let file = match self.open_stored(&FileName::of(FileKind::Lock)) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DiskLock::new(())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(DiskLock::new(directory));
+            }
             Err(error) => return Err(error.into()),
         };
         match file.try_lock_shared() {
-            Ok(()) => Ok(DiskLock::new(file)),
+            Ok(()) => Ok(DiskLock::new((file, directory))),
             Err(TryLockError::WouldBlock) => Err(LockError::Held),
             Err(TryLockError::Error(error)) => Err(error.into()),
         }

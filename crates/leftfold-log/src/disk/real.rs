@@ -1,15 +1,21 @@
 //! The disk of the operating system.
 //!
 //! **Owns:** [`RealDisk`], the only place of the engine that touches `std::fs`. **Does not know:** what files hold.
-//! **Invariants:** files are opened by name below one directory; links are refused; new files and the directory
-//! are for their owner only (0600, 0700).
+//! **Invariants:** files are named relative to the open directory, so that a directory that is moved stays the one in use,
+//! and one that is put in its place is not touched; links are refused; new files and the directory are for their owner only
+//! (0600, 0700); the directory itself is locked, so that removing the file `lock` does not free it.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt},
     path::{Path, PathBuf},
     sync::Arc,
+};
+
+use rustix::{
+    fs::{AtFlags, Dir, Mode, OFlags, openat, renameat, unlinkat},
+    io::Errno,
 };
 
 use super::{Disk, DiskFile, DiskLock, FileKind, FileName, LockError};
@@ -18,7 +24,7 @@ use super::{Disk, DiskFile, DiskLock, FileKind, FileName, LockError};
 #[derive(Debug)]
 pub struct RealDisk {
     directory: PathBuf,
-    /// Kept open, so that syncing the directory never lacks a descriptor.
+    /// What names are relative to. Kept open, so that syncing the directory never lacks a descriptor.
     handle: File,
 }
 
@@ -26,9 +32,10 @@ impl RealDisk {
     /// Opens the directory at `path`, creating it with its parents if it is absent.
     ///
     /// # Errors
-    /// What the system reports, for example that `path` is a file.
+    /// What the system reports, for example that `path` is a file; `InvalidInput` for an address such as `scheme://host`.
     pub fn at(path: impl Into<PathBuf>) -> io::Result<Self> {
         let directory = path.into();
+        super::refuse_address(&directory)?;
         if !directory.is_dir() {
             fs::DirBuilder::new()
                 .recursive(true)
@@ -50,18 +57,29 @@ impl RealDisk {
         &self.directory
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one implementation of Disk on real files"
-    )]
-    fn open_with(&self, name: &FileName, options: &mut OpenOptions) -> io::Result<File> {
-        let path = self.directory.join(name.to_string());
-        match fs::symlink_metadata(&path) {
-            Ok(found) if !found.is_file() => {
-                let what = format!("{} is not a regular file", path.display());
-                Err(io::Error::new(io::ErrorKind::InvalidInput, what))
-            }
-            _ => options.read(true).write(true).mode(0o600).open(path),
+    /// Opens the directory once more: a lock belongs to what was opened.
+    fn reopen(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(openat(&self.handle, ".", flags, Mode::empty())?.into())
+    }
+
+    /// Opens a regular file for reading and writing. Never waits, as for the other end of a pipe.
+    fn open_with(&self, name: &FileName, flags: OFlags) -> io::Result<File> {
+        let flags = flags | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let opened = openat(&self.handle, name.to_string(), flags, mode);
+        let refused = || {
+            let path = self.directory.join(name.to_string());
+            let what = format!("{} is not a regular file", path.display());
+            Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+        };
+        let file = match opened {
+            Err(Errno::LOOP | Errno::MLINK | Errno::ISDIR | Errno::NXIO) => return refused(),
+            opened => File::from(opened?),
+        };
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => refused(),
         }
     }
 }
@@ -70,7 +88,7 @@ impl RealDisk {
     clippy::disallowed_methods,
     reason = "a directory can only be synced through a file"
 )]
-fn open_directory(path: &Path) -> io::Result<File> {
+pub(super) fn open_directory(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
@@ -93,42 +111,34 @@ fn sync_parents(directory: &Path) -> io::Result<()> {
 
 impl Disk for RealDisk {
     fn create(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(
-            self.open_with(name, OpenOptions::new().create_new(true))?,
-        )))
+        let file = self.open_with(name, OFlags::CREATE | OFlags::EXCL)?;
+        Ok(Arc::new(RealFile(file)))
     }
 
     fn open(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(
-            self.open_with(name, &mut OpenOptions::new())?,
-        )))
+        let file = self.open_with(name, OFlags::empty())?;
+        Ok(Arc::new(RealFile(file)))
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one implementation of Disk on real files"
-    )]
     fn rename(&self, from: &FileName, to: &FileName) -> io::Result<()> {
-        fs::rename(
-            self.directory.join(from.to_string()),
-            self.directory.join(to.to_string()),
-        )
+        let (from, to) = (from.to_string(), to.to_string());
+        Ok(renameat(&self.handle, from, &self.handle, to)?)
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one implementation of Disk on real files"
-    )]
     fn remove(&self, name: &FileName) -> io::Result<()> {
-        fs::remove_file(self.directory.join(name.to_string()))
+        Ok(unlinkat(&self.handle, name.to_string(), AtFlags::empty())?)
     }
 
     fn list(&self) -> io::Result<Vec<Result<FileName, String>>> {
-        let name = |entry: io::Result<fs::DirEntry>| {
-            let text = entry?.file_name().to_string_lossy().into_owned();
-            Ok(FileName::parse(&text).ok_or(text))
-        };
-        fs::read_dir(&self.directory)?.map(name).collect()
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.handle)? {
+            let entry = entry?;
+            let text = entry.file_name().to_string_lossy();
+            if text != "." && text != ".." {
+                names.push(FileName::parse(&text).ok_or(text.into_owned()));
+            }
+        }
+        Ok(names)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -137,11 +147,17 @@ impl Disk for RealDisk {
 
     fn lock(&self) -> Result<DiskLock, LockError> {
         let name = FileName::of(FileKind::Lock);
-        let file = self.open_with(&name, OpenOptions::new().create(true).truncate(false))?;
+        let file = self.open_with(&name, OFlags::CREATE)?;
         match file.try_lock() {
-            Ok(()) => Ok(DiskLock::new(file)),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LockError::Held),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        let directory = self.reopen()?;
+        match directory.try_lock() {
             Err(TryLockError::WouldBlock) => Err(LockError::Held),
-            Err(TryLockError::Error(error)) => Err(error.into()),
+            // Not every file system locks directories.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(DiskLock::new((file, directory))),
         }
     }
 }

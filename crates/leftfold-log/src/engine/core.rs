@@ -421,7 +421,8 @@ impl Core {
             return grown.map_err(|error| self.refuse(error));
         }
         while self.shared.should_stall_writes() {
-            self.shared.maintain().map_err(|error| self.refuse(error))?;
+            let maintained = self.shared.maintain();
+            maintained.map_err(|error| self.refuse_behind(error))?;
         }
         self.start_segment(frame_bytes)
             .map_err(|error| self.refuse(error))
@@ -499,6 +500,16 @@ impl Core {
         }
         self.latched = Some(Arc::clone(&cause));
         AppendError::ReadOnly { cause }
+    }
+
+    /// Classifies a failure of the maintenance that an append waits for. One about a derived file changed nothing of the log.
+    fn refuse_behind(&mut self, error: StorageError) -> AppendError {
+        let passes = error.is_full() || error.is_out_of_descriptors();
+        if error.is_of_derived_file() && !passes {
+            let cause = Arc::new(error);
+            return AppendError::IndexesBehind { cause };
+        }
+        self.refuse(error)
     }
 
     /// Does one step of maintenance; `false` if there was nothing to do.

@@ -47,6 +47,14 @@ pub enum AppendError {
         #[source]
         cause: Arc<StorageError>,
     },
+    /// Indexes of earlier events could not be written, and no memory is left for more of them; nothing was written. Later appends
+    /// may succeed.
+    #[error("indexes of earlier events could not be written, and appends wait for them")]
+    IndexesBehind {
+        /// What the disk reported.
+        #[source]
+        cause: Arc<StorageError>,
+    },
     /// What the decision needs could not be read; nothing was written.
     #[error("log could not be read to decide the append")]
     Unreadable {
@@ -78,7 +86,10 @@ impl AppendError {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Busy | Self::DiskFull { .. } | Self::OutOfDescriptors { .. }
+            Self::Busy
+                | Self::DiskFull { .. }
+                | Self::OutOfDescriptors { .. }
+                | Self::IndexesBehind { .. }
         )
     }
 }

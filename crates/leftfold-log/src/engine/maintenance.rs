@@ -74,16 +74,21 @@ impl EngineState {
     /// to do.
     pub(crate) fn maintain(&self) -> Result<bool, StorageError> {
         let _one_at_a_time = self.lock_maintenance();
-        Ok(self.prepare_spare()?
+        // Where there is no room for it, sealing and rebuilding go on: they need little, and sealing frees some.
+        let prepared = self.prepare_spare();
+        Ok(matches!(prepared, Ok(true))
             || self.seal_oldest()?
             || self.rebuild_damaged_locations()?
+            || prepared?
             || self.fill_spare()?)
     }
 
     /// Merges index files if a merge is due, more eagerly while the log is `idle`; `false` if there was nothing to do.
     pub(crate) fn merge_indexes(&self, idle: bool) -> Result<bool, StorageError> {
         let _one_at_a_time = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(self.rebuild_damaged_index()? || self.merge_adjacent(idle)?)
+        // An index that cannot be rebuilt, as that of a damaged segment, does not keep others from being merged.
+        let rebuilt = self.rebuild_damaged_index();
+        Ok(matches!(rebuilt, Ok(true)) || self.merge_adjacent(idle)? || rebuilt?)
     }
 
     /// Seals every segment but the newest.

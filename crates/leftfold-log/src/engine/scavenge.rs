@@ -189,7 +189,7 @@ impl Log {
     /// # Errors
     /// [`ScavengeError`]: the run ended early; rewritten segments stay rewritten. After a disk error the log remains usable,
     /// with one exception: if the next segment cannot be created ([`ScavengeOptions::seal_newest`]) for another reason than
-    /// a full disk, the log accepts no more appends.
+    /// a full disk or a lack of descriptors, the log accepts no more appends.
     /// # Cost
     /// One index lookup for every event below the truncations. Each rewritten segment is read twice; what stays of it is written,
     /// synced and read once.
@@ -216,9 +216,10 @@ impl Log {
 fn not_sealed(error: AppendError) -> ScavengeError {
     match error {
         AppendError::ReadOnly { cause } => ScavengeError::ReadOnly { cause },
-        AppendError::DiskFull { cause } | AppendError::Unreadable { cause } => {
-            ScavengeError::Storage { cause }
-        }
+        AppendError::DiskFull { cause }
+        | AppendError::OutOfDescriptors { cause }
+        | AppendError::IndexesBehind { cause }
+        | AppendError::Unreadable { cause } => ScavengeError::Storage { cause },
         _ => ScavengeError::Closed,
     }
 }

@@ -188,7 +188,7 @@ fn index(tail: &MemIndex, term: &mut Vec<u8>, event: &RecordedEvent) {
 
 /// Opens the newest segment.
 pub(crate) fn open(
-    handles: &FileCache,
+    handles: &Arc<FileCache>,
     header: &SegmentHeader,
     inventory: &Inventory,
     marker: Option<Marker>,
@@ -202,25 +202,30 @@ pub(crate) fn open(
     // Brings to light an error that the system still holds for an earlier, failed write.
     file.sync_data()
         .map_err(|e| StorageError::io("sync", &name, e))?;
-    remove_locations(handles.disk().as_ref(), first, inventory)?;
-    sync_dir(handles.disk().as_ref())?;
     let mut scan = Scan::of(file.as_ref(), name, Checksum::of(header.log), first)?;
     let size = scan.size();
     let scanned = scan_segment(&mut scan, &name, first, &mut |_| Ok(()))?;
     scanned.check_erased(&name, header)?;
     let here = marker.filter(|marker| (marker.first, marker.generation) == (first, generation));
     report.clean = is_clean_stop(&name, &scanned, here)?;
+    if let Some((last, index)) = inventory.indexed_past(handles, header.log, scanned.next)? {
+        return Err(missing_segment(scanned.next, last, index).into());
+    }
+    remove_locations(handles.disk().as_ref(), first, inventory)?;
+    sync_dir(handles.disk().as_ref())?;
     if !report.clean {
         let torn = torn_tail_end(&mut scan, &name, &scanned)?;
         if let Some(to) = torn {
-            let saved = save_torn_tail(handles, file.as_ref(), &name, scanned.end, to)?;
+            let save = || save_torn_tail(handles, file.as_ref(), &name, scanned.end, to);
+            let saved = with_trimmed_room(file.as_ref(), &name, to, save)?;
             report.torn_tail = Some((to - scanned.end, saved));
         }
     }
     let (generation, capacity) = if report.clean || planted::is(Planted::TailNotCopied) {
         (generation, size)
     } else {
-        copy_forward(handles, header, scanned.end, options, inventory)?
+        let copy = || copy_forward(handles, header, scanned.end, options, inventory);
+        with_trimmed_room(file.as_ref(), &name, scanned.end, copy)?
     };
     let locations = Locations::Memory(Arc::new(RwLock::new(scanned.growing)));
     let header = SegmentHeader {
@@ -311,6 +316,34 @@ fn check_marker_is_not_ahead(
     }
 }
 
+/// The damage of a log that ends before `next`, although it was indexed up to `last`.
+pub(crate) fn missing_segment(next: Position, last: Position, index: FileName) -> StorageError {
+    let (first, generation) = (next, 0);
+    let name = FileName::of(FileKind::Segment { first, generation });
+    let what = format!(
+        "the segment is missing: {index} shows that the log held events up to position {last}"
+    );
+    StorageError::corrupt(&name, 0, what)
+}
+
+/// Does a step that needs room. On a full disk it is done again with the room that is preallocated in the segment behind the
+/// bytes to keep: a log that was killed on a full disk opens, if half of its newest segment is not used yet.
+fn with_trimmed_room<T>(
+    file: &dyn DiskFile,
+    name: &FileName,
+    keep: u64,
+    step: impl Fn() -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    match step() {
+        Err(error) if error.is_full() => {
+            let trimmed = file.set_len(keep).and_then(|()| file.sync_data());
+            trimmed.map_err(|e| StorageError::io("shorten", name, e))?;
+            step()
+        }
+        done => done,
+    }
+}
+
 /// Keeps the bytes that are about to be cut, for inspection.
 fn save_torn_tail(
     handles: &FileCache,
@@ -323,11 +356,8 @@ fn save_torn_tail(
         return Ok(*name);
     };
     let kind = FileKind::TornTail { first, generation };
-    let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];
-    file.read_exact_at(&mut bytes, from)
-        .map_err(|e| StorageError::io("read", name, e))?;
     let saved = handles.create(kind)?;
-    saved.write_at(&bytes, 0)?;
+    saved.copy_from(file, name, from..to, 0)?;
     saved.sync()?;
     saved.persist()?;
     Ok(FileName::of(kind))
@@ -343,10 +373,6 @@ fn copy_forward(
 ) -> Result<(u32, u64), StorageError> {
     let (first, generation) = (header.first, header.generation);
     let name = FileName::of(FileKind::Segment { first, generation });
-    let start = SEGMENT_HEADER_BYTES as u64;
-    let mut frames = vec![0; usize::try_from(end - start).unwrap_or(0)];
-    let read = handles.get(&name)?.read_exact_at(&mut frames, start);
-    read.map_err(|e| StorageError::io("read", &name, e))?;
     let capacity = options
         .bytes_of_segment(inventory.segments.len() - 1)
         .max(end);
@@ -355,7 +381,7 @@ fn copy_forward(
         generation: next_generation(&name, generation)?,
         ..*header
     };
-    let capacity = create::copy(handles, &next, &frames, capacity)?;
+    let capacity = create::copy(handles, &next, (&name, end), capacity)?;
     handles.forget(&name);
     disk.remove(&name)
         .map_err(|e| StorageError::io("remove", &name, e))?;

@@ -4,14 +4,20 @@
 //! **Invariants:** a foreign file is an error that names it, before anything is changed, unless an operating system creates
 //! files of that name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use leftfold_model::Position;
 
 use super::error::OpenError;
 use crate::{
+    cache::FileCache,
     disk::{Disk, FileKind, FileName},
     error::StorageError,
+    index::IndexFile,
+    record::LogId,
 };
 
 /// The files of a log, sorted by what they are.
@@ -30,7 +36,7 @@ pub(crate) struct Inventory {
 }
 
 /// Names that operating systems and file servers put into directories by themselves.
-const SYSTEM_NAMES: [&str; 14] = [
+const SYSTEM_NAMES: [&str; 25] = [
     "lost+found",
     ".DS_Store",
     ".fseventsd",
@@ -45,9 +51,21 @@ const SYSTEM_NAMES: [&str; 14] = [
     "Thumbs.db",
     "desktop.ini",
     "System Volume Information",
+    "$RECYCLE.BIN",
+    "#recycle",
+    "#snapshot",
+    "@Recycle",
+    "@Recently-Snapshot",
+    ".AppleDouble",
+    ".apdisk",
+    ".metadata_never_index",
+    ".fscrypt",
+    "aquota.user",
+    "aquota.group",
 ];
-/// What such names begin with if they go on in any way: files that are still open on NFS, attributes of macOS, trash.
-const SYSTEM_PREFIXES: [&str; 3] = [".nfs", "._", ".Trash-"];
+/// What such names begin with if they go on in any way: files that were removed while they are open, on NFS, FUSE and SMB;
+/// attributes of macOS; trash.
+const SYSTEM_PREFIXES: [&str; 5] = [".nfs", ".fuse_hidden", ".smb", "._", ".Trash-"];
 
 /// Whether a name is not a log's, and nothing that a person put there either.
 fn is_of_system(name: &str) -> bool {
@@ -70,6 +88,32 @@ impl Inventory {
     pub(crate) fn locations_of(&self, segment: Position) -> impl Iterator<Item = &FileName> {
         let is_of = move |name: &&FileName| matches!(name.kind(), FileKind::Locations { first, .. } if first == segment);
         self.locations.iter().filter(is_of)
+    }
+
+    /// The last position that a sound index file of this log holds, and that file, if it is `next` or later.
+    ///
+    /// An index file is written when its segments are sealed, and the name of a segment is durable before its first event. So a
+    /// log that ends before such a position has lost segments: no power cut takes a segment and leaves its index.
+    pub(crate) fn indexed_past(
+        &self,
+        files: &Arc<FileCache>,
+        log: LogId,
+        next: Position,
+    ) -> Result<Option<(Position, FileName)>, StorageError> {
+        let mut ahead: Vec<_> = self
+            .indexes
+            .iter()
+            .filter(|(_, last)| *last >= next)
+            .collect();
+        ahead.sort_by_key(|(_, last)| std::cmp::Reverse(*last));
+        for &&(first, last) in &ahead {
+            match IndexFile::open(files, log, (first, last)) {
+                Ok(_) => return Ok(Some((last, FileName::of(FileKind::Index { first, last })))),
+                Err(error) if error.is_corruption() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn of(disk: &dyn Disk) -> Result<Self, OpenError> {

@@ -23,7 +23,7 @@ use std::{
 
 use leftfold_model::{EventId, Position};
 
-pub(crate) use active::{ScannedSegment, scan_segment};
+pub(crate) use active::{ScannedSegment, missing_segment, scan_segment};
 pub use error::OpenError;
 pub(crate) use inventory::Inventory;
 pub(crate) use marker::Marker;

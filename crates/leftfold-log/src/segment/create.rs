@@ -114,7 +114,7 @@ pub(crate) fn segment(
     Ok(file)
 }
 
-/// Writes `frames` (the bytes behind the header) into the generation of a segment with this header, and puts it in place.
+/// Writes the frames of the segment `from`, up to the offset `end`, into the generation with this header, and puts it in place.
 ///
 /// What a failed sync left in the system's cache is not on disk, and a later sync does not bring it there: only
 /// bytes written again are known to be durable (docs/durability.md). On a full disk it reserves no more than it writes.
@@ -122,7 +122,7 @@ pub(crate) fn segment(
 pub(crate) fn copy(
     files: &FileCache,
     header: &SegmentHeader,
-    frames: &[u8],
+    (from, end): (&FileName, u64),
     bytes: u64,
 ) -> Result<u64, StorageError> {
     let kind = FileKind::Segment {
@@ -131,8 +131,9 @@ pub(crate) fn copy(
     };
     let segment = files.create(kind)?;
     segment.write_at(&header.encode(), 0)?;
-    segment.write_at(frames, SEGMENT_HEADER_BYTES as u64)?;
-    let written = (SEGMENT_HEADER_BYTES + frames.len()) as u64;
+    let start = SEGMENT_HEADER_BYTES as u64;
+    segment.copy_from(files.get(from)?.as_ref(), from, start..end, start)?;
+    let written = end.max(start);
     let mut capacity = bytes.max(written);
     if !planted::is(Planted::CopyNotSynced) {
         match segment.reserve(capacity) {

@@ -21,6 +21,9 @@ use crate::{
 /// Bytes read ahead, so that small frames do not cost a call each.
 const WINDOW_BYTES: u64 = 1024 * 1024;
 
+/// Bytes of a segment file, at most: locations are offsets of 32 bits.
+pub(crate) const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;
+
 /// A walk over the frames of one segment.
 #[derive(Debug)]
 pub(crate) struct Scan<'a> {
@@ -53,6 +56,11 @@ impl<'a> Scan<'a> {
         let size = file
             .size()
             .map_err(|e| StorageError::io("measure", &name, e))?;
+        if size > SEGMENT_BYTES_MAX {
+            let what =
+                format!("the file has {size} bytes; a segment has {SEGMENT_BYTES_MAX} at most");
+            return Err(StorageError::corrupt(&name, SEGMENT_BYTES_MAX, what));
+        }
         let offset = SEGMENT_HEADER_BYTES as u64;
         Ok(Self {
             file,

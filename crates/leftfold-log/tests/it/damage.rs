@@ -1,8 +1,12 @@
 //! Missing and exchanged files on a real disk; bits and lengths are the simulation's.
 
-use std::{error::Error, fs, path::Path};
+use std::{error::Error, fs, path::Path, sync::Arc};
 
-use leftfold_log::{Log, LogOptions};
+use leftfold_log::{
+    Log, LogOptions, OpenError,
+    disk::{Disk, read_only::ReadOnlyDisk},
+    verify,
+};
 use leftfold_model::{ExpectedRevision, Read, RecordedEvent};
 
 use crate::story::{append, directory, files, stream, try_read};
@@ -91,4 +95,102 @@ fn two_segments_that_changed_places_are_refused() {
     )
     .unwrap();
     assert!(everything(scratch.path()).is_err());
+}
+
+#[test]
+fn a_log_without_its_newest_segments_is_refused_where_an_index_tells_of_them() {
+    let (golden, scratch) = (directory(), directory());
+    let expected = small_log(golden.path());
+    // The next open writes what indexes were missing.
+    assert_eq!(everything(golden.path()).unwrap(), expected);
+    let of = |ending: &str| {
+        let all = files(golden.path()).into_iter();
+        let names = all.map(|file| file.file_name().unwrap().to_str().unwrap().to_owned());
+        let names = names.filter(|name| name.ends_with(ending));
+        names.collect::<Vec<_>>()
+    };
+    let number = |hex: &str| u64::from_str_radix(hex, 16).unwrap();
+    let segments = of(".seg");
+    let indexed = of(".idx").iter().map(|name| number(&name[17..33])).max();
+    assert!(segments.len() > 2, "{segments:?}");
+    let mut refused = 0;
+    for kept in 1..segments.len() {
+        copy(golden.path(), scratch.path());
+        // As after an unclean stop: no marker.
+        fs::remove_file(scratch.path().join("clean-stop")).unwrap();
+        for name in &segments[kept..] {
+            fs::remove_file(scratch.path().join(name)).unwrap();
+        }
+        if indexed < Some(number(&segments[kept][..16])) {
+            continue;
+        }
+        refused += 1;
+        let before = files(scratch.path());
+        for opened in [
+            Log::open(scratch.path(), options()).map(drop),
+            Log::open_read_only(scratch.path(), options()).map(drop),
+        ] {
+            let error = opened.unwrap_err();
+            assert!(
+                matches!(&error, OpenError::Storage(e) if e.is_corruption()),
+                "{error:?}"
+            );
+        }
+        let mut after = files(scratch.path());
+        after.retain(|file| file.file_name().unwrap() != "lock");
+        let before: Vec<_> = before
+            .into_iter()
+            .filter(|file| file.file_name().unwrap() != "lock")
+            .collect();
+        assert_eq!(after, before);
+        let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk::at(scratch.path()).unwrap());
+        assert!(verify(&disk, &mut |_| {}).is_err());
+    }
+    assert!(refused > 0, "{indexed:?} of {segments:?}");
+}
+
+#[test]
+fn a_segment_file_that_is_longer_than_any_segment_is_refused_by_its_length() {
+    let directory = directory();
+    let expected = small_log(directory.path());
+    let newest = files(directory.path())
+        .into_iter()
+        .rfind(|file| file.extension().is_some_and(|e| e == "seg"))
+        .unwrap();
+    let length = fs::metadata(&newest).unwrap().len();
+    let file = fs::OpenOptions::new().write(true).open(&newest).unwrap();
+    for long in [1 << 32, 1 << 40] {
+        file.set_len(long).unwrap();
+        let refused = Log::open(directory.path(), options()).unwrap_err();
+        let OpenError::Storage(error) = refused else {
+            panic!("{refused}")
+        };
+        assert!(error.to_string().contains(&long.to_string()), "{error}");
+    }
+    file.set_len(length).unwrap();
+    assert_eq!(everything(directory.path()).unwrap(), expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_torn_tail_of_zeros_takes_no_room_when_it_is_saved() {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+    let directory = directory();
+    let expected = small_log(directory.path());
+    fs::remove_file(directory.path().join("clean-stop")).unwrap();
+    let newest = files(directory.path())
+        .into_iter()
+        .rfind(|file| file.extension().is_some_and(|e| e == "seg"))
+        .unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&newest).unwrap();
+    file.write_all_at(b"x", 24 * 1024 * 1024).unwrap();
+    assert_eq!(everything(directory.path()).unwrap(), expected);
+    let saved = files(directory.path())
+        .into_iter()
+        .find(|file| file.extension().is_some_and(|e| e == "cut"))
+        .unwrap();
+    let saved = fs::metadata(saved).unwrap();
+    assert!(saved.len() > 20 * 1024 * 1024, "{} bytes", saved.len());
+    let room = saved.blocks() * 512;
+    assert!(room < 4 * 1024 * 1024, "{room} bytes of room");
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -12,10 +13,10 @@ use std::{
 };
 
 use leftfold_log::{
-    Log, LogOptions, OpenError, SystemClock,
+    Log, LogOptions, OpenError, ScavengeError, ScavengeOptions, SystemClock, Truncation,
     disk::{FileKind, LockError},
 };
-use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, Read};
+use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, Read, Revision};
 use tempfile::TempDir;
 
 use crate::{
@@ -217,6 +218,123 @@ fn a_segment_that_cannot_be_created_for_lack_of_descriptors_latches_nothing() {
     log.close().unwrap();
     drop(log);
     assert_eq!(read(&open(&directory), &Read::all()), events);
+}
+
+#[test]
+fn a_log_that_was_killed_on_a_full_disk_opens_in_the_room_of_its_newest_segment() {
+    let (golden, copied) = (directory(), directory());
+    let log = open(&golden);
+    log.append(append("a", NoStream, 0..20)).unwrap();
+    let expected = read(&log, &Read::all());
+    // The files as a killed process leaves them.
+    for name in names(&golden, ".seg") {
+        fs::copy(golden.path().join(&name), copied.path().join(&name)).unwrap();
+    }
+    let disk = FaultyDisk::at(&copied);
+    let mut has_room = false;
+    disk.refuse(move |operation, name| {
+        let is_segment = matches!(name.kind(), FileKind::Segment { .. });
+        has_room |= is_segment && operation == "shorten" && !name.is_temporary();
+        let is_copy = is_segment && name.is_temporary() && operation == "write";
+        (is_copy && !has_room).then(|| io::ErrorKind::StorageFull.into())
+    });
+    let log = open_on(&disk, tiny()).unwrap();
+    assert_eq!(read(&log, &Read::all()), expected);
+    log.append(append("a", Any, [100])).unwrap();
+    log.close().unwrap();
+    drop(log);
+    assert_eq!(read(&open(&copied), &Read::all()).len(), 21);
+}
+
+#[test]
+fn segments_are_sealed_although_there_is_no_room_for_a_spare() {
+    let directory = directory();
+    let disk = FaultyDisk::at(&directory);
+    disk.refuse(|operation, name| {
+        let is_spare = matches!(name.kind(), FileKind::Spare) && operation == "create";
+        is_spare.then(|| io::ErrorKind::StorageFull.into())
+    });
+    let log = open_on(&disk, tiny()).unwrap();
+    // More segments than may wait to be sealed.
+    for n in 0..2_000 {
+        log.append(append("a", Any, [n])).unwrap();
+    }
+    eventually("segments are sealed", || {
+        names(&directory, ".loc").len() > 30
+    });
+    assert_eq!(read(&log, &Read::all()).len(), 2_000);
+    log.close().unwrap();
+}
+
+#[test]
+fn indexes_that_cannot_be_written_hold_appends_up_and_latch_nothing() {
+    let directory = directory();
+    let disk = FaultyDisk::at(&directory);
+    disk.refuse(|operation, name| {
+        let is_derived = matches!(
+            name.kind(),
+            FileKind::Index { .. } | FileKind::Locations { .. }
+        );
+        (is_derived && operation == "write").then(|| io::Error::other("simulated I/O error"))
+    });
+    let log = open_on(&disk, tiny()).unwrap();
+    let refused = (0..100_000).find_map(|n| log.append(append("a", Any, [n])).err());
+    let refused = refused.unwrap();
+    assert!(
+        refused.is_definitely_not_written() && refused.is_transient(),
+        "{refused:?}"
+    );
+    let stored = read(&log, &Read::all()).len();
+    disk.refuse_nothing();
+    log.append(append("a", Any, [200_000])).unwrap();
+    assert_eq!(read(&log, &Read::all()).len(), stored + 1);
+    log.close().unwrap();
+}
+
+#[test]
+fn a_scavenge_that_cannot_start_a_segment_says_why_and_may_be_repeated() {
+    let directory = directory();
+    let disk = FaultyDisk::at(&directory);
+    disk.refuse(|operation, name| {
+        let is_new = matches!(name.kind(), FileKind::Spare)
+            || matches!(name.kind(), FileKind::Segment { first, .. } if first.get() > 1);
+        (is_new && (operation == "create" || operation == "open")).then(too_many_files)
+    });
+    let log = open_on(&disk, tiny()).unwrap();
+    log.append(append("a", NoStream, 0..10)).unwrap();
+    let truncations = [Truncation {
+        stream: stream("a"),
+        before: Revision::new(5),
+    }];
+    let scavenge = || {
+        let options = ScavengeOptions::default().with_seal_newest();
+        log.scavenge(&truncations, options, &mut |_| ControlFlow::Continue(()))
+    };
+    let refused = scavenge();
+    assert!(
+        matches!(refused, Err(ScavengeError::Storage { .. })),
+        "{refused:?}"
+    );
+    log.append(append("a", Any, [10])).unwrap();
+    disk.refuse_nothing();
+    assert_eq!(scavenge().unwrap().events_erased, 5);
+}
+
+#[test]
+fn an_address_is_no_directory() {
+    let parent = directory();
+    let address = parent.path().join("x");
+    assert!(Log::open(&address, tiny()).is_ok());
+    for address in ["postgres://ann:secret@host/db", "mongodb+srv://host/db"] {
+        for opened in [
+            Log::open(address, tiny()),
+            Log::open_read_only(address, tiny()),
+        ] {
+            let refused = format!("{:?}", opened.unwrap_err());
+            assert!(refused.contains("expected a directory"), "{refused}");
+            assert!(!refused.contains("secret"), "{refused}");
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::Range,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -20,6 +21,7 @@ struct Shared {
     read_bytes: AtomicU64,
     open_files: AtomicUsize,
     open_files_max: Mutex<Option<usize>>,
+    unreadable: Mutex<Option<Range<u64>>>,
     gate: Mutex<Option<Arc<Gate>>>,
 }
 
@@ -101,7 +103,7 @@ impl FaultyDisk {
         }
     }
 
-    /// Asks `refusal` before each operation: `create`, `open`, `read`, `write`, `sync`.
+    /// Asks `refusal` before each operation: `create`, `open`, `read`, `write`, `shorten`, `sync`.
     pub(crate) fn refuse(
         &self,
         refusal: impl FnMut(&'static str, &FileName) -> Option<io::Error> + Send + 'static,
@@ -126,6 +128,11 @@ impl FaultyDisk {
         let gate = Arc::<Gate>::default();
         *self.shared.gate.lock().unwrap() = Some(Arc::clone(&gate));
         gate
+    }
+
+    /// Fails reads of these bytes of every segment, as a disk with a damaged sector does.
+    pub(crate) fn fail_reads_of(&self, bytes: Range<u64>) {
+        *self.shared.unreadable.lock().unwrap() = Some(bytes);
     }
 
     /// Bytes that were read so far.
@@ -220,6 +227,14 @@ impl DiskFile for FaultyFile {
             gate.inspect(|gate| gate.pass());
         }
         self.shared.allow("read", &self.name)?;
+        let unreadable = self.shared.unreadable.lock().unwrap().clone();
+        let is_segment = matches!(self.name.kind(), FileKind::Segment { .. });
+        if let Some(bytes) = unreadable.filter(|_| is_segment)
+            && at < bytes.end
+            && at + buf.len() as u64 > bytes.start
+        {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         self.shared
             .read_bytes
             .fetch_add(buf.len() as u64, Ordering::SeqCst);
@@ -233,6 +248,7 @@ impl DiskFile for FaultyFile {
         self.file.size()
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.shared.allow("shorten", &self.name)?;
         self.file.set_len(len)
     }
     fn reserve(&self, len: u64) -> io::Result<()> {

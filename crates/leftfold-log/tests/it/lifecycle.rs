@@ -142,6 +142,69 @@ fn a_second_log_on_one_directory_fails_at_once() {
 }
 
 #[test]
+fn a_directory_whose_lock_file_was_removed_is_still_in_use() {
+    let directory = directory();
+    let log = open(&directory);
+    std::fs::remove_file(directory.path().join("lock")).unwrap();
+    for second in [
+        Log::open(directory.path(), tiny()),
+        Log::open_read_only(directory.path(), tiny()),
+    ] {
+        let refused = second.unwrap_err();
+        assert!(matches!(refused, OpenError::Lock(_)), "{refused}");
+    }
+    log.append(append("a", NoStream, [1])).unwrap();
+    log.close().unwrap();
+    std::fs::remove_file(directory.path().join("lock")).unwrap();
+    let reader = Log::open_read_only(directory.path(), tiny()).unwrap();
+    assert!(!directory.path().join("lock").exists());
+    assert!(Log::open(directory.path(), tiny()).is_err(), "it is read");
+    drop(reader);
+    open(&directory);
+}
+
+#[test]
+fn a_directory_that_is_moved_stays_the_logs_and_another_in_its_place_is_not_touched() {
+    let parent = directory();
+    let (here, moved) = (parent.path().join("data"), parent.path().join("moved"));
+    let log = Log::open(&here, tiny()).unwrap();
+    log.append(append("a", Any, 0..40)).unwrap();
+    std::fs::rename(&here, &moved).unwrap();
+    std::fs::create_dir(&here).unwrap();
+    for n in 100..400 {
+        log.append(append("a", Any, [n])).unwrap();
+    }
+    let events = read(&log, &Read::all());
+    log.close().unwrap();
+    drop(log);
+    assert_eq!(std::fs::read_dir(&here).unwrap().count(), 0);
+    let log = Log::open(&moved, tiny()).unwrap();
+    assert!(log.report().clean);
+    assert_eq!(read(&log, &Read::all()), events);
+    assert_eq!(events.len(), 340);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_name_of_the_log_that_is_a_link_or_a_directory_is_refused() {
+    let (golden, elsewhere) = (directory(), directory());
+    open(&golden).append(append("a", NoStream, [1])).unwrap();
+    let segment = golden.path().join("0000000000000001-00000000.seg");
+    let aside = elsewhere.path().join("segment");
+    std::fs::rename(&segment, &aside).unwrap();
+    std::os::unix::fs::symlink(&aside, &segment).unwrap();
+    let refused = format!("{:?}", Log::open(golden.path(), tiny()).unwrap_err());
+    assert!(refused.contains("is not a regular file"), "{refused}");
+    std::fs::remove_file(&segment).unwrap();
+    std::fs::create_dir(&segment).unwrap();
+    let refused = format!("{:?}", Log::open(golden.path(), tiny()).unwrap_err());
+    assert!(refused.contains("is not a regular file"), "{refused}");
+    std::fs::remove_dir(&segment).unwrap();
+    std::fs::rename(&aside, &segment).unwrap();
+    assert_eq!(read(&open(&golden), &Read::all()).len(), 1);
+}
+
+#[test]
 fn a_foreign_file_is_refused_by_name_and_nothing_is_changed() {
     let directory = directory();
     std::fs::write(directory.path().join("notes.txt"), "mine").unwrap();

@@ -14,7 +14,10 @@ use leftfold_log::{
 };
 use leftfold_model::{ExpectedRevision, Position, Read, RecordedEvent};
 
-use crate::story::{append, directory, files, read};
+use crate::{
+    faulty_disk::FaultyDisk,
+    story::{append, directory, files, read},
+};
 
 fn options() -> LogOptions {
     LogOptions::default()
@@ -30,7 +33,10 @@ type Found = (
 );
 
 fn salvaged(directory: &Path) -> Result<Found, OpenError> {
-    let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk::at(directory).unwrap());
+    salvaged_from(Arc::new(ReadOnlyDisk::at(directory).unwrap()))
+}
+
+fn salvaged_from(disk: Arc<dyn Disk>) -> Result<Found, OpenError> {
     let (mut events, mut missing, mut next) = (BTreeMap::new(), Vec::new(), Position::FIRST);
     let report = salvage(&disk, &mut |found| {
         match found {
@@ -147,6 +153,81 @@ fn a_missing_segment_is_named_by_its_positions_and_the_others_are_salvaged() {
 }
 
 #[test]
+fn bytes_that_a_disk_does_not_return_cost_what_they_hold_and_are_named() {
+    let directory = directory();
+    let options = LogOptions::default();
+    let log = Log::open(directory.path(), options).unwrap();
+    for n in 0..400 {
+        let name = format!("a-{}", n % 3);
+        log.append(append(&name, ExpectedRevision::Any, [n]))
+            .unwrap();
+    }
+    let expected = read(&log, &Read::all());
+    log.close().unwrap();
+    drop(log);
+    for start in [0_u64, 8_192, 16_384, 24_576] {
+        let disk = FaultyDisk::at(&directory);
+        // A part of a block, of the header where it is the first: the disk fails for the whole of it.
+        disk.fail_reads_of(start + 10..start + 110);
+        let (events, missing, report) = salvaged_from(Arc::new(disk)).unwrap();
+        let lost: u64 = missing.iter().map(MissingRange::positions).sum();
+        // Later events have their names from the first block.
+        let most = if start == 0 { 400 } else { 120 };
+        assert!((1..=most).contains(&lost), "byte {start}: {lost} lost");
+        assert_eq!(events.len() as u64 + lost, expected.len() as u64);
+        // The scan begins behind the header.
+        let unreadable = 4_096 - if start == 0 { 64 } else { 0 };
+        assert_eq!(report.unreadable_bytes, unreadable, "byte {start}");
+        for (position, event) in &events {
+            assert_eq!(event, &expected[usize::try_from(position - 1).unwrap()]);
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_at_the_end_is_named_as_far_as_any_file_tells() {
+    let (golden, scratch) = (directory(), directory());
+    let expected = stored(golden.path(), true);
+    Log::open(golden.path(), options())
+        .unwrap()
+        .close()
+        .unwrap();
+    let is = |file: &PathBuf, ending: &str| file.extension().is_some_and(|e| e == ending);
+    copy(golden.path(), scratch.path());
+    let indexed = files(golden.path())
+        .iter()
+        .filter(|file| is(file, "idx"))
+        .map(|file| file.file_stem().unwrap().to_str().unwrap()[17..].to_owned())
+        .map(|last| u64::from_str_radix(&last, 16).unwrap())
+        .max();
+    let segments: Vec<_> = files(scratch.path())
+        .into_iter()
+        .filter(|file| is(file, "seg"))
+        .collect();
+    // Without the newest segments and the marker, the indexes tell how far the log went.
+    fs::remove_file(scratch.path().join("clean-stop")).unwrap();
+    for segment in &segments[1..] {
+        fs::remove_file(segment).unwrap();
+    }
+    let (events, missing, _) = salvaged(scratch.path()).unwrap();
+    assert!(!events.is_empty());
+    assert_eq!(missing.last().map(|range| range.last.get()), indexed);
+    // Without any segment there is nothing to salvage, which is no success.
+    copy(golden.path(), scratch.path());
+    for segment in &segments {
+        fs::remove_file(segment).unwrap();
+    }
+    let (events, missing, report) = salvaged(scratch.path()).unwrap();
+    assert_eq!((events.len(), missing.len()), (0, 1));
+    assert_eq!(report.missing, expected.len() as u64);
+    fs::remove_file(scratch.path().join("clean-stop")).unwrap();
+    let refused = salvaged(scratch.path());
+    assert!(matches!(&refused, Err(OpenError::Storage(error)) if error.is_corruption()));
+    let empty = directory();
+    assert!(matches!(salvaged(empty.path()), Err(OpenError::NoLog)));
+}
+
+#[test]
 fn a_log_is_read_without_making_or_changing_anything() {
     for stops in [true, false] {
         let (golden, scratch) = (directory(), directory());
@@ -206,7 +287,16 @@ fn what_operating_systems_put_into_a_directory_is_left_alone_and_other_things_ar
     for name in ["lost+found", ".Trash-1000"] {
         fs::create_dir(data.path().join(name)).unwrap();
     }
-    for name in [".DS_Store", ".nfs000000000012", "._x", "Thumbs.db"] {
+    for name in [
+        ".DS_Store",
+        ".nfs000000000012",
+        ".fuse_hidden0000000300000001",
+        ".smb0004",
+        "._x",
+        "Thumbs.db",
+        "aquota.user",
+        "#recycle",
+    ] {
         fs::write(data.path().join(name), "x").unwrap();
     }
     let expected = stored(data.path(), true);

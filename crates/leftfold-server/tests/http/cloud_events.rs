@@ -235,6 +235,14 @@ async fn a_body_that_its_headers_rule_out_is_not_waited_for() {
         ),
         (append, "content-length: 7\r\nce-id: 1", "400"),
         (append, "content-length: 7\r\ncontent-encoding: gzip", "415"),
+        (append, "transfer-encoding: gzip, chunked", "415"),
+        (
+            PATH,
+            "transfer-encoding: deflate\r\ntransfer-encoding: chunked\r\nce-id: 1\r\nce-source: a\r\nce-type: T\r\n\
+             ce-specversion: 1.0\r\ncontent-type: application/octet-stream",
+            "415",
+        ),
+        (append, "transfer-encoding: Chunked", "100"),
         (
             append,
             "content-length: 7\r\ncontent-encoding: identity\r\ncontent-encoding: br",

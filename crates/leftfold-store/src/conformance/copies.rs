@@ -232,4 +232,15 @@ pub async fn a_copy_over_another_log_is_refused_at_the_first_position_that_diffe
         "{refused}"
     );
     assert_eq!(entries(&to_target, 0).await.len(), 3);
+    // A revision that is not the next one is refused, and not written as another one.
+    let other: Store = fixture.open().await;
+    let Some(to_other) = other.storage() else {
+        return;
+    };
+    let mut skipping = first;
+    if let Some(LogEntry::Event(event)) = skipping.last_mut() {
+        event.revision = Revision::new(7);
+    }
+    let refused = copy(&skipping, &to_other).await.unwrap_err();
+    assert!(matches!(refused, RestoreError::Append { .. }), "{refused}");
 }

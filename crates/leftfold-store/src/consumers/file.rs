@@ -2,8 +2,8 @@
 //!
 //! **Owns:** [`FileConsumers`]: the file, when it is opened, and mapping the contract's calls to transactions of `tables`.
 //! **Does not know:** the log. **Invariants:** a change is durable before its call returns; a damaged file is an error that names
-//! it, and is never replaced, because it records which effects happened; claims end with their process, because the log
-//! belongs to one process at a time; nothing blocks the runtime's threads.
+//! it, and is never replaced, because it records which effects happened; after a full disk the file is opened again; claims
+//! end with their process, because the log belongs to one process at a time; nothing blocks the runtime's threads.
 
 use std::{
     fmt,
@@ -21,7 +21,7 @@ use super::{
     Claim, ClaimRequest, ConsumerChange, ConsumerError, ConsumerName, ConsumerStatus, Consumers,
     LIST_MAX, ListParked, ParkedEvent, Resolution, Timer, lease::Leases, value::check_ttl,
 };
-use crate::clock::system_time;
+use crate::{clock::system_time, full_disk::is_full};
 
 mod tables;
 
@@ -54,6 +54,17 @@ enum File {
     Open(Database),
     /// For good: what comes later is refused.
     Closed,
+}
+
+impl File {
+    /// Has the next call open the file again if the disk was full: the library takes nothing more after an error.
+    fn reopen_after(&mut self, error: &ConsumerError) {
+        if let (Self::Open(_), ConsumerError::Unavailable { cause }) = (&*self, error)
+            && is_full(&**cause)
+        {
+            *self = Self::NotYet;
+        }
+    }
 }
 
 /// The store was closed.
@@ -96,10 +107,11 @@ impl FileConsumers {
             let mut state = shared.lock();
             shared.open(&mut state.file, true)?;
             let State { file, leases } = &mut *state;
-            match file {
+            let done = match file {
                 File::Open(database) => step(database, leases),
                 File::NotYet | File::Closed => Err(closed()),
-            }
+            };
+            done.inspect_err(|error| file.reopen_after(error))
         })
     }
 
@@ -112,11 +124,13 @@ impl FileConsumers {
         self.blocking(move |shared| {
             let mut state = shared.lock();
             shared.open(&mut state.file, false)?;
-            match &state.file {
-                File::Open(database) => step(database, &state.leases),
+            let State { file, leases } = &mut *state;
+            let done = match file {
+                File::Open(database) => step(database, leases),
                 File::NotYet => Ok(nothing),
                 File::Closed => Err(closed()),
-            }
+            };
+            done.inspect_err(|error| file.reopen_after(error))
         })
     }
 

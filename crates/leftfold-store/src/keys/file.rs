@@ -7,16 +7,21 @@
 //! readable by its owner alone; a process changes no file while another has the keys open.
 
 use std::{
+    error::Error,
     fmt,
     io::{Seek, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_core::future::BoxFuture;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 
 use super::{KeyError, KeyId, KeyStore, Subject, SubjectKey};
+use crate::full_disk::is_full;
 
 type SubjectRow<'a> = (&'a str, &'a str, &'a str);
 
@@ -40,6 +45,8 @@ struct Shared {
     path: PathBuf,
     /// `None` after the file could not be replaced: what stands there is then uncertain.
     database: Mutex<Option<Database>>,
+    /// Whether the disk was full: the library takes nothing more until the file is opened again.
+    has_failed: AtomicBool,
 }
 
 impl fmt::Debug for FileKeys {
@@ -48,10 +55,17 @@ impl fmt::Debug for FileKeys {
     }
 }
 
-fn unavailable(error: impl fmt::Display) -> KeyError {
-    KeyError::Unavailable {
-        reason: error.to_string(),
+fn unavailable(error: impl Error + 'static) -> KeyError {
+    let reason = error.to_string();
+    match is_full(&error) {
+        true => KeyError::DiskFull { reason },
+        false => KeyError::Unavailable { reason },
     }
+}
+
+fn refused(reason: &str) -> KeyError {
+    let reason = reason.to_owned();
+    KeyError::Unavailable { reason }
 }
 
 impl FileKeys {
@@ -63,12 +77,20 @@ impl FileKeys {
         let path = path.into();
         let opened = tokio::task::spawn_blocking(move || {
             let database = open_after_crash(&path)?;
-            let database = Mutex::new(Some(database));
-            Ok(Self {
-                shared: Arc::new(Shared { path, database }),
-            })
+            Ok(Self::over(path, database))
         });
         opened.await.map_err(unavailable)?
+    }
+
+    fn over(path: PathBuf, database: Database) -> Self {
+        let shared = Shared {
+            path,
+            database: Mutex::new(Some(database)),
+            has_failed: AtomicBool::new(false),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Runs `work` on the file, on a thread that may wait for the disk.
@@ -79,10 +101,18 @@ impl FileKeys {
         let shared = Arc::clone(&self.shared);
         let done = tokio::task::spawn_blocking(move || {
             let database = shared.database.lock();
-            work(
-                &shared.path,
-                &mut database.unwrap_or_else(PoisonError::into_inner),
-            )
+            let mut database = database.unwrap_or_else(PoisonError::into_inner);
+            if shared.has_failed.load(Ordering::Relaxed) {
+                drop(database.take());
+                *database = Some(create(&shared.path, false)?);
+                shared.has_failed.store(false, Ordering::Relaxed);
+            }
+            let done = work(&shared.path, &mut database);
+            let was_full = matches!(done, Err(KeyError::DiskFull { .. }));
+            if was_full && database.is_some() {
+                shared.has_failed.store(true, Ordering::Relaxed);
+            }
+            done
         });
         done.await.map_err(unavailable)?
     }
@@ -90,12 +120,17 @@ impl FileKeys {
 
 fn opened(database: &Option<Database>) -> Result<&Database, KeyError> {
     let lost = "the file could not be replaced; open it again";
-    database.as_ref().ok_or_else(|| unavailable(lost))
+    database.as_ref().ok_or_else(|| refused(lost))
 }
 
 /// The file without a key that is destroyed, until it is in place.
 fn replacement(path: &Path) -> PathBuf {
     with_suffix(path, ".new")
+}
+
+/// A file that is being made, until it is whole.
+fn unfinished(path: &Path) -> PathBuf {
+    with_suffix(path, ".tmp")
 }
 
 /// The file with a key that is destroyed, until it is overwritten.
@@ -120,12 +155,40 @@ fn open_after_crash(path: &Path) -> Result<Database, KeyError> {
         rename(&old, path)?;
         drop(locked);
     }
-    let is_new = !exists(path)?;
-    let database = create(path, is_new)?;
+    let database = match exists(path)? {
+        true => create(path, false)?,
+        false => make(path)?,
+    };
+    remove_if_exists(&unfinished(path))?;
     if exists(&old)? {
         erase(&old)?;
     }
     remove_if_exists(&replacement(path))?;
+    Ok(database)
+}
+
+/// Makes the file under a temporary name until it is whole: a process that is killed meanwhile leaves no file that cannot be
+/// opened. It gets its name only where there is none, because another process may have made it meanwhile.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "keys are apart from the log, and not part of what is simulated"
+)]
+fn make(path: &Path) -> Result<Database, KeyError> {
+    let temporary = unfinished(path);
+    let file = open_private(&temporary, true)?;
+    let locked = FileBackend::new(file.try_clone().map_err(unavailable)?).map_err(unavailable)?;
+    // What an earlier process left is not whole.
+    file.set_len(0).map_err(unavailable)?;
+    let database = with_tables(locked)?;
+    match std::fs::hard_link(&temporary, path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(refused("another process makes the file"));
+        }
+        // Not every file system has links.
+        Err(_) => std::fs::rename(&temporary, path).map_err(unavailable)?,
+    }
+    sync_directory_of(path)?;
     Ok(database)
 }
 
@@ -149,7 +212,10 @@ fn open_private(path: &Path, is_new: bool) -> Result<std::fs::File, KeyError> {
 
 fn create(path: &Path, is_new: bool) -> Result<Database, KeyError> {
     let file = open_private(path, is_new)?;
-    let file = FileBackend::new(file).map_err(unavailable)?;
+    with_tables(FileBackend::new(file).map_err(unavailable)?)
+}
+
+fn with_tables(file: FileBackend) -> Result<Database, KeyError> {
     let database = Database::builder()
         .create_with_backend(file)
         .map_err(unavailable)?;
@@ -177,9 +243,23 @@ fn remove_if_exists(path: &Path) -> Result<(), KeyError> {
 )]
 fn rename(from: &Path, to: &Path) -> Result<(), KeyError> {
     std::fs::rename(from, to).map_err(unavailable)?;
+    sync_directory_of(to)
+}
+
+/// Makes the name of a file durable.
+#[cfg_attr(
+    unix,
+    expect(
+        clippy::disallowed_methods,
+        reason = "keys are apart from the log, and not part of what is simulated"
+    )
+)]
+fn sync_directory_of(file: &Path) -> Result<(), KeyError> {
     #[cfg(unix)]
     {
-        let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = file
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         let directory = std::fs::File::open(directory.unwrap_or(Path::new(".")));
         directory
             .and_then(|open| open.sync_all())
@@ -313,5 +393,37 @@ impl KeyStore for FileKeys {
             *database = Some(copy);
             Ok(())
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_was_full_has_room_again_and_keys_are_created_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let guest = |n: u32| Subject {
+            tenant: String::new(),
+            kind: "guest".to_owned(),
+            id: format!("g{n}"),
+        };
+        let keys = FileKeys::open(&path).await.unwrap();
+        let first = keys.key(&guest(0)).await.unwrap();
+        drop(keys);
+        let is_full = Arc::new(AtomicBool::new(false));
+        let file = open_private(&path, false).unwrap();
+        let database = crate::full_disk::testing::open(file, &is_full);
+        let keys = FileKeys::over(path.clone(), database);
+        is_full.store(true, Ordering::SeqCst);
+        let refused = keys.key(&guest(1)).await.unwrap_err();
+        assert!(matches!(refused, KeyError::DiskFull { .. }), "{refused}");
+        is_full.store(false, Ordering::SeqCst);
+        let second = keys.key(&guest(1)).await.unwrap();
+        assert_eq!(keys.existing(&guest(0)).await.unwrap(), Some(first));
+        drop(keys);
+        let keys = FileKeys::open(&path).await.unwrap();
+        assert_eq!(keys.existing(&guest(1)).await.unwrap(), Some(second));
     }
 }

@@ -83,6 +83,12 @@ pub enum KeyError {
         /// What is wrong, without any key.
         reason: String,
     },
+    /// The disk has no room for the change. The same call may succeed later.
+    #[error("keys cannot be changed: the disk is full: {reason}")]
+    DiskFull {
+        /// The system's error.
+        reason: String,
+    },
     /// The system gives no random bytes.
     #[error("no key can be created: the system gives no random bytes: {reason}")]
     Random {

@@ -99,3 +99,44 @@ async fn keys_that_another_process_is_replacing_are_refused() {
     assert!(FileKeys::open(&path).await.is_ok());
     assert_eq!(names(&directory), ["keys"]);
 }
+
+/// Each reader finds the file whole, so a process may be killed at any moment while it is made.
+#[tokio::test]
+async fn the_file_is_never_seen_half_made_and_what_was_left_of_an_earlier_one_is_replaced() {
+    for _ in 0..20 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        fs::write(directory.path().join("keys.tmp"), [0; 5_000]).unwrap();
+        let (done, making) = std::sync::mpsc::channel::<()>();
+        let seen = path.clone();
+        let watching = std::thread::Builder::new().name("watching".into());
+        let watching = watching.spawn(move || {
+            while making.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                if let Ok(bytes) = fs::read(&seen) {
+                    assert_eq!(bytes.get(..4), Some(&b"redb"[..]), "{} bytes", bytes.len());
+                }
+            }
+        });
+        let keys = FileKeys::open(&path).await.unwrap();
+        let key = keys.key(&guest("g1")).await.unwrap();
+        done.send(()).unwrap();
+        watching.unwrap().join().unwrap();
+        drop(keys);
+        let keys = FileKeys::open(&path).await.unwrap();
+        assert_eq!(keys.existing(&guest("g1")).await.unwrap(), Some(key));
+        assert_eq!(names(&directory), ["keys"]);
+    }
+}
+
+#[tokio::test]
+async fn keys_that_another_process_is_making_are_refused_and_not_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, key) = with_key(&directory).await;
+    let open = FileKeys::open(&path).await.unwrap();
+    // As before the file has its name: it is locked under the temporary one.
+    let unfinished = directory.path().join("keys.tmp");
+    fs::rename(&path, &unfinished).unwrap();
+    assert!(FileKeys::open(&path).await.is_err());
+    assert_eq!(names(&directory), ["keys.tmp"]);
+    assert_eq!(open.existing(&guest("g1")).await.unwrap(), Some(key));
+}

@@ -360,3 +360,50 @@ async fn maps_with_any_keys_and_byte_strings_are_upcast_as_json_whatever_they_we
         assert_eq!(read[0].event, expected, "{:?}", stored.content_type);
     }
 }
+
+/// A measurement as an older program wrote it.
+#[derive(Event, Serialize, Deserialize, Debug)]
+#[event(format = "cbor")]
+enum OlderMeasurement {
+    #[event("Measured")]
+    Measured { value: Option<f64> },
+}
+
+#[derive(Event, Serialize, Deserialize, Debug, PartialEq)]
+#[event(upcast = measured_in_metres)]
+enum Measurement {
+    #[event("Measured", version = 2)]
+    Measured { value: Option<f64>, unit: String },
+}
+
+fn measured_in_metres() -> Upcasters {
+    Upcasters::new().change("Measured", 1, |data| data["unit"] = "m".into())
+}
+
+#[tokio::test]
+async fn a_number_that_json_does_not_have_is_an_error_of_an_upcast_and_not_another_value() {
+    let store = Store::memory();
+    let older = [f64::NAN, f64::INFINITY, 0.5].map(|value| {
+        let event = OlderMeasurement::Measured { value: Some(value) };
+        let encoded = event.encode().unwrap();
+        let event_type = EventType::new("Measured").unwrap();
+        NewEvent::new(event_type, encoded.content_type, encoded.data)
+    });
+    let stream = StreamName::new("readings-1").unwrap();
+    let append = Append::to(stream, ExpectedRevision::Any, older.to_vec()).unwrap();
+    store.event_store().append(append).await.unwrap();
+    let mut batches = store.event_store().read(Read::all());
+    let batch = futures_util::StreamExt::next(&mut batches).await;
+    let events = batch.unwrap().unwrap().events;
+    for stored in &events[..2] {
+        let refused = Recorded::<Measurement>::of(stored).unwrap_err();
+        let reasons = format!("{refused:?}");
+        assert!(reasons.contains("JSON, which has no number"), "{reasons}");
+    }
+    let read = Recorded::<Measurement>::of(&events[2]).unwrap();
+    let expected = Measurement::Measured {
+        value: Some(0.5),
+        unit: "m".into(),
+    };
+    assert_eq!(read[0].event, expected);
+}

@@ -180,3 +180,28 @@ async fn the_file_is_never_seen_half_made_and_what_was_left_of_an_earlier_one_is
         assert!(!path.with_extension("tmp").exists());
     }
 }
+
+#[tokio::test]
+async fn a_disk_that_was_full_has_room_again_and_consumers_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("consumers");
+    let before = filled(&path).await;
+    let is_full = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let kept = FileConsumers::at(path.clone(), Handle::current());
+    let database = crate::full_disk::testing::open(open_private(&path).unwrap(), &is_full);
+    kept.shared.lock().file = File::Open(database);
+    let mut claim = kept.claim(&request()).await.unwrap();
+    is_full.store(true, std::sync::atomic::Ordering::SeqCst);
+    let refused = kept.advance(&mut claim, Position::new(10), Vec::new());
+    let refused = refused.await.unwrap_err();
+    assert!(
+        matches!(refused, ConsumerError::Unavailable { .. }),
+        "{refused:?}"
+    );
+    is_full.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert!(!before.is_empty());
+    let advanced = kept.advance(&mut claim, Position::new(10), vec![parked(10)]);
+    advanced.await.unwrap();
+    let all = kept.parked(&name(), &ListParked::default()).await.unwrap();
+    assert_eq!(all.len(), 3);
+}

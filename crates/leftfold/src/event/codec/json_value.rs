@@ -2,7 +2,8 @@
 //!
 //! **Owns:** [`JsonValue`]: how each value of CBOR or MessagePack looks in JSON. **Does not know:** events, upcasters.
 //! **Invariants:** a value becomes what serde would have written as JSON: keys of maps become text, byte strings arrays of
-//! numbers. So data can be upcast whatever it was stored as.
+//! numbers. So data can be upcast whatever it was stored as. `NaN` and infinities are errors: as `null` they would be read as
+//! another value.
 
 use std::fmt;
 
@@ -60,7 +61,12 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+        let number = Number::from_f64(value).map(Value::Number);
+        number.ok_or_else(|| {
+            E::custom(format_args!(
+                "upcasters work on JSON, which has no number {value}"
+            ))
+        })
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {

@@ -12,7 +12,7 @@ use axum::{
     extract::{FromRequest, Request},
     http::{
         HeaderMap,
-        header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName},
+        header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING},
     },
 };
 use http_body::Body as _;
@@ -62,7 +62,10 @@ impl RequestBody {
     ) -> Result<Self, Problem> {
         let limit = shared.settings.message_bytes_max;
         if let Some(coding) = content_coding(request.headers()) {
-            return Err(unknown_coding(&coding));
+            return Err(unknown_coding("content-encoding", &coding, "identity"));
+        }
+        if let Some(coding) = transfer_coding(request.headers()) {
+            return Err(unknown_coding("transfer-encoding", &coding, "chunked"));
         }
         let (parts, body) = request.into_parts();
         if body.size_hint().lower() > limit.0 {
@@ -95,14 +98,29 @@ fn content_coding(headers: &HeaderMap) -> Option<String> {
     named.find(|coding| !coding.is_empty())
 }
 
+/// Returns the coding in which the body is sent, unless it is one that the connection removes.
+fn transfer_coding(headers: &HeaderMap) -> Option<String> {
+    let named = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut named = named.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    named.find_map(|codings| {
+        let mut codings = codings.split(',').map(str::trim);
+        let other = codings.find(|coding| {
+            !coding.is_empty()
+                && !coding.eq_ignore_ascii_case("chunked")
+                && !coding.eq_ignore_ascii_case("identity")
+        });
+        other.map(str::to_owned)
+    })
+}
+
 /// Creates the problem of a body that would have to be decoded: its bytes would be taken for the events.
-fn unknown_coding(given: &str) -> Problem {
+fn unknown_coding(header: &'static str, given: &str, understood: &'static str) -> Problem {
     Problem::new(
         ProblemKind::MEDIA,
-        format!("content-encoding: {given} is not understood here, identity is"),
+        format!("{header}: {given} is not understood here, {understood} is"),
     )
-    .of("content-encoding")
-    .with_value_and_limit(given, "identity")
+    .of(header)
+    .with_value_and_limit(given, understood)
 }
 
 /// Returns the media type, in lower case and without parameters; JSON by default.
