@@ -39,47 +39,41 @@ begin
 end
 $body$;
 
--- Returns how many events `find_first` looks at, about, or `most` if they may be more.
+-- Returns how many events `find_first` looks at, about, or `most` if they may be more. For `search`, whose settings it needs.
 --
--- The events of one demand bound the search. So demands are counted until one has few events, and none beyond `most`.
+-- The events of one demand bound the search. So a few of each are counted, and more only if no demand has few.
 create function :schema.search_cost(of_tags text[], of_types text[], lower bigint, upper bigint, most int) returns int
     language plpgsql stable
-    set search_path = pg_catalog, pg_temp
-    set plan_cache_mode = force_generic_plan
-    set enable_seqscan = off
-    set enable_bitmapscan = off
-    set enable_sort = off
 as $body$
 declare
     tag_count constant int := coalesce(cardinality(of_tags), 0);
     few constant int := 16;
-    cost int := most;
+    budget int := least(few + 1, most);
+    cost int;
     cost_erased int := most;
     n int;
 begin
-    if tag_count + (of_types is not null)::int < 2 then
-        -- The first event of the only demand is the answer.
-        return least(1, most);
-    end if;
-    if upper - lower < few then
-        return least(upper - lower + 1, most);
-    end if;
-    for demand in 1 .. tag_count loop
-        select count(*) into n from (
-            select from :schema.event_tags g
-            where g.tag = of_tags[demand] and g.position between lower and upper
-            order by g.position limit most) c;
-        cost := least(cost, n);
-        exit when cost <= few;
+    loop
+        cost := budget;
+        for demand in 1 .. tag_count loop
+            select count(*) into n from (
+                select from :schema.event_tags g
+                where g.tag = of_tags[demand] and g.position between lower and upper
+                order by g.position limit budget) c;
+            cost := least(cost, n);
+            exit when cost <= few;
+        end loop;
+        if cost > few and of_types is not null then
+            select count(*) into n from (
+                select from unnest(of_types) t(type), lateral (
+                    select from :schema.events e
+                    where (e.type, e.position) >= (t.type, lower) and (e.type, e.position) <= (t.type, upper)
+                    order by e.type, e.position limit budget) o limit budget) c;
+            cost := least(cost, n);
+        end if;
+        exit when cost < budget or budget = most;
+        budget := most;
     end loop;
-    if cost > few and of_types is not null then
-        select count(*) into n from (
-            select from unnest(of_types) t(type), lateral (
-                select from :schema.events e
-                where (e.type, e.position) >= (t.type, lower) and (e.type, e.position) <= (t.type, upper)
-                order by e.type, e.position limit most) o limit most) c;
-        cost := least(cost, n);
-    end if;
     if cost < most and exists (select from :schema.erased_tags) then
         for demand in 1 .. tag_count loop
             select count(*) into n from (
@@ -125,12 +119,17 @@ create function :schema.search(
     out through bigint, out through_id uuid, out matches bigint[]
 ) language plpgsql security definer
     set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_sort = off
 as $body$
 declare
     budget int := cost_max;
     cost int;
+    of_tags text[];
+    of_types text[];
+    lower bigint;
     settled_append int;
     settled_condition int;
 begin
@@ -142,15 +141,20 @@ begin
             matches[j] := 0;
             continue;
         end if;
+        of_tags := item_tags[j];
+        of_types := item_types[j];
         -- Whether there is an event at all needs no search.
-        continue when item_after[j] >= through or (item_types[j] is null and item_tags[j] is null);
+        continue when item_after[j] >= through or (of_types is null and of_tags is null);
+        lower := item_after[j] + 1;
         if budget is not null then
-            cost := :schema.search_cost(
-                item_tags[j]::text[], item_types[j]::text[], item_after[j] + 1, through, budget);
+            -- The first event of a single demand is the answer.
+            cost := 1;
+            if coalesce(cardinality(of_tags), 0) + (of_types is not null)::int > 1 then
+                cost := :schema.search_cost(of_tags, of_types, lower, through, budget);
+            end if;
             if cost >= budget then
                 -- This one begins with what an earlier search found.
-                matches[j] := case when :schema.is_match(
-                    item_tags[j]::text[], item_types[j]::text[], item_after[j] + 1) then item_after[j] + 1 else 0 end;
+                matches[j] := case when :schema.is_match(of_tags, of_types, lower) then lower else 0 end;
                 settled_append := item_append[j];
                 settled_condition := case when matches[j] = 0 then -1 else item_condition[j] end;
                 budget := budget - (budget + 15) / 16;
@@ -158,7 +162,7 @@ begin
             end if;
             budget := budget - cost;
         end if;
-        matches[j] := :schema.find_first(item_tags[j]::text[], item_types[j]::text[], item_after[j] + 1, through);
+        matches[j] := :schema.find_first(of_tags, of_types, lower, through);
         if matches[j] is not null then
             settled_append := item_append[j];
             settled_condition := item_condition[j];
