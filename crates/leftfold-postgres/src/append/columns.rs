@@ -5,14 +5,14 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use leftfold_model::{Append, ContentType, ExpectedRevision, QueryItem, StreamName};
+use leftfold_model::{Append, ContentType, ExpectedRevision, StreamName};
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::{
-    group::{Group, items},
+    group::Group,
+    items::{ItemColumns, count, items, list},
     revision_cache::RevisionCache,
-    search::Searched,
 };
 use crate::{
     name::escaped,
@@ -214,48 +214,6 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The items of append conditions.
-#[derive(Debug, Default)]
-pub(crate) struct ItemColumns {
-    pub(crate) append: Vec<i32>,
-    pub(crate) condition: Vec<i32>,
-    pub(crate) after: Vec<i64>,
-    pub(crate) types: Vec<Option<String>>,
-    pub(crate) tags: Vec<Option<String>>,
-}
-
-impl ItemColumns {
-    /// The items of one append, to be searched for behind what was searched already.
-    pub(crate) fn of(append: &Append, searched: Option<&Searched>) -> Self {
-        let mut items = Self::default();
-        items.push_append(0, append, searched);
-        items
-    }
-
-    fn push_append(&mut self, index: usize, append: &Append, searched: Option<&Searched>) {
-        let mut afters = searched.map(|searched| searched.afters.iter());
-        for (number, condition) in append.conditions().iter().enumerate() {
-            for item in items(&condition.fail_if_match) {
-                let after = afters.as_mut().and_then(Iterator::next).copied();
-                self.append.push(count(index + 1));
-                self.condition.push(count(number));
-                self.after
-                    .push(after.unwrap_or_else(|| to_bigint(condition.after.seen_through().get())));
-                let types = item.map_or(&[][..], QueryItem::type_list);
-                let tags = item.map_or(&[][..], QueryItem::tag_list);
-                self.types
-                    .push(list(types.iter().map(|kind| kind.as_str())));
-                self.tags.push(list(tags.iter().map(|tag| tag.as_str())));
-            }
-        }
-    }
-}
-
-/// Converts a count or index within a group, whose limits are far below `i32::MAX`.
-fn count(number: usize) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
-}
-
 fn expected(revision: ExpectedRevision) -> i64 {
     match revision {
         ExpectedRevision::Any => -3,
@@ -267,41 +225,4 @@ fn expected(revision: ExpectedRevision) -> i64 {
 
 fn content_type(kind: ContentType) -> i16 {
     i16::from(kind.code())
-}
-
-/// Encodes names as an array literal; `None` if there are none.
-///
-/// Arrays of arrays must be rectangular in PostgreSQL, so lists of different lengths are sent as text.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
-    let mut text = String::new();
-    for name in names {
-        text.push(if text.is_empty() { '{' } else { ',' });
-        text.push('"');
-        for character in escaped(name).chars() {
-            if matches!(character, '"' | '\\') {
-                text.push('\\');
-            }
-            text.push(character);
-        }
-        text.push('"');
-    }
-    if text.is_empty() {
-        return None;
-    }
-    text.push('}');
-    Some(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_quotes_what_an_array_would_take_apart() {
-        assert_eq!(
-            list(["a", "b\"c\\d", "e,{}"].into_iter()).unwrap(),
-            r#"{"a","b\"c\\d","e,{}"}"#
-        );
-        assert_eq!(list([].into_iter()), None);
-    }
 }

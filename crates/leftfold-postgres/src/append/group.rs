@@ -6,9 +6,9 @@
 
 use std::collections::HashSet;
 
-use leftfold_model::{Append, EventId, NewEvent, Query, QueryItem};
+use leftfold_model::{Append, EventId, NewEvent, QueryItem};
 
-use super::search::Searched;
+use super::items::Searched;
 
 /// Maximum number of appends of a group. The cost of the commit is shared well enough by then.
 const APPENDS_MAX: usize = 512;
@@ -111,15 +111,6 @@ fn matches(item: &QueryItem, event: &NewEvent) -> bool {
     let types = item.type_list();
     (types.is_empty() || types.contains(event.event_type()))
         && item.tag_list().iter().all(|tag| event.tags().contains(tag))
-}
-
-/// Returns the items of a query; `None` stands for a query for all events.
-pub(crate) fn items(query: &Query) -> impl Iterator<Item = Option<&QueryItem>> {
-    let (all, items) = match query {
-        Query::All => (Some(None), [].as_slice()),
-        Query::Items(items) => (None, items.as_slice()),
-    };
-    all.into_iter().chain(items.iter().map(Some))
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //!
 //! **Owns:** the modules of appending. **Does not know:** reads.
 //! **Invariants:** one group is one transaction; a refused append does not affect the others of its group.
-//! **Reading order:** `writer`, `group`, `columns`, `response`, `search_lane`, `search`, then `schema/sql/0002_append.sql`.
+//! **Reading order:** `writer`, `group`, `items`, `columns`, `response`, `search_lane`, `search`, then the function in
+//! `schema/sql/0002_append.sql`.
 
 mod columns;
 mod driven;
 mod group;
+mod items;
 mod response;
 mod revision_cache;
 mod search;

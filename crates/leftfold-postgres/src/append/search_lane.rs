@@ -1,4 +1,4 @@
-//! Appends that are not decided because their conditions have to be searched for, and those that wait behind them.
+//! Appends that wait until their conditions were searched for, and those that wait behind them.
 //!
 //! **Owns:** [`Pending`] and [`SearchLane`]. **Does not know:** the append function; the queue.
 //! **Invariants:** bounded in appends and bytes; what does not fit is refused. A search that fails proves that nothing was
@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use super::{
-    columns::ItemColumns,
-    search::{Searched, search},
+    items::{ItemColumns, Searched},
+    search::search,
 };
 use crate::{error::Failure, pool::Pool};
 

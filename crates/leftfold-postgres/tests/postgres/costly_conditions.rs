@@ -1,4 +1,4 @@
-//! Conditions whose search takes long: no other append waits for it, and none is decided in another way than without it.
+//! Conditions whose search takes long: no other append waits for it, and none is decided otherwise.
 //!
 //! **Owns:** these tests. **Does not know:** time; a lock in the function that searches stands for a long search.
 
