@@ -119,6 +119,12 @@ await step("everything is read in both directions, from any position", async () 
   const [newest] = await all(client.readAll({ direction: BACKWARDS, fromPosition: END, maxCount: 1 }));
   assert.ok(newest.event.position.commit > second.event.position.commit);
   assert.deepEqual(ids(await all(client.readAll({ fromPosition: newest.event.position }))), [newest.event.id]);
+  // Positions are dense: the next one is invalid until there is an event.
+  const next = { commit: newest.event.position.commit + 1n, prepare: newest.event.position.prepare + 1n };
+  await assert.rejects(all(client.readAll({ fromPosition: next })));
+  await client.appendToStream(stream("next"), [deposited(1)]);
+  const [after] = await all(client.readAll({ fromPosition: next }));
+  assert.deepEqual(after.event.position, next);
 });
 
 await step("filters choose by type and by stream, by prefix and by expression", async () => {

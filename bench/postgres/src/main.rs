@@ -7,6 +7,7 @@ mod bank;
 mod leftfold_rows;
 mod peers;
 mod plain;
+mod searches;
 mod tag_index;
 
 use std::{future::Future, time::Instant};
@@ -23,7 +24,7 @@ struct Arguments {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Events of the catch-up read.
+    /// Events of the catch-up read, and of the log that is searched.
     #[arg(long, default_value_t = 1_000_000)]
     events: u64,
     /// Only rows whose name holds this text.
@@ -122,7 +123,7 @@ async fn main() -> anyhow::Result<()> {
     if wants(name) {
         catch_up(&server, &arguments, name).await?;
     }
-    Ok(())
+    searches::rows(&server, &arguments, &wants).await
 }
 
 async fn appends(server: &Server, arguments: &Arguments, clients: u64) -> anyhow::Result<Row> {

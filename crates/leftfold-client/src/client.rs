@@ -2,22 +2,22 @@
 //!
 //! **Owns:** [`Client`], and which module implements which method. **Does not know:** what an outcome means.
 
-use std::{fmt, sync::Arc};
+use std::{error::Error, fmt, sync::Arc};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use leftfold_model::{Append, Appended, Position, Read, StreamName};
 use leftfold_proto::leftfold::v1::{self as wire, store_client::StoreClient};
 use leftfold_store::{
-    AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
-    Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState, Subscription,
-    consumers::Consumers,
+    AppendError, Capabilities, Cause, Delete, Delivery, EventStore, ListStreams, ReadBatch,
+    ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState,
+    Subscription, consumers::Consumers,
 };
 use tokio::{
     sync::{Semaphore, mpsc},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
+use tonic::{Code, Status, transport::Channel};
 
 use crate::{
     ClientOptions, ConnectError, RpcError,
@@ -75,10 +75,12 @@ impl Client {
     /// With `?tls=true` the connection is encrypted, and the server's certificate must be issued by an authority that the
     /// system trusts; with `?tls=true&tlsCaFile=FILE`, by one in that PEM file.
     ///
-    /// The server must be reachable now. Later it may restart: see the crate's documentation.
+    /// The server must be reachable now. While it is still opening its store, this waits for at most the timeout of
+    /// connecting. Later the server may restart: see the crate's documentation.
     ///
     /// # Errors
-    /// [`ConnectError`]: the address is invalid, no server answers, or the server does not speak the Leftfold protocol.
+    /// [`ConnectError`]: the address is invalid, no server answers, the server does not become ready in time, or it does not
+    /// speak the Leftfold protocol.
     ///
     /// # Panics
     /// If it is called outside of a tokio runtime with time and I/O enabled.
@@ -148,30 +150,61 @@ fn calls(channel: Channel, authorize: &Authorize, options: &ClientOptions) -> St
         .max_encoding_message_size(usize::MAX)
 }
 
+/// Returns what the server says of itself. Waits while it is starting or shutting down, for the timeout of connecting.
 async fn describe(
-    mut calls: StoreStub,
+    calls: StoreStub,
     address: &str,
     options: &ClientOptions,
 ) -> Result<wire::DescribeResponse, ConnectError> {
-    let described = timeout(
-        options.connect_timeout,
-        calls.describe(wire::DescribeRequest {}),
-    );
-    let cause = match described.await {
-        Ok(Ok(described)) => return Ok(described.into_inner()),
-        Ok(Err(status)) => match StatusKind::of(status, address) {
-            StatusKind::Store(failure) => Arc::new(status::read_error(failure)),
-            StatusKind::ShuttingDown => RpcError::ShuttingDown.cause(),
-            StatusKind::Rejected(cause) | StatusKind::NoResponse(cause) => cause,
-        },
-        Err(_) => RpcError::Timeout {
-            after: options.connect_timeout,
-            cause: None,
-        }
-        .cause(),
-    };
+    let after = options.connect_timeout;
+    let mut not_ready = None;
+    let described = timeout(after, describe_when_ready(calls, options, &mut not_ready)).await;
     let address = address.to_owned();
+    let status = match (described, not_ready) {
+        (Ok(Ok(described)), _) => return Ok(described),
+        (Ok(Err(status)), _) => status,
+        (Err(_), Some(status)) => {
+            let cause: Cause = Arc::new(status);
+            return Err(ConnectError::NotReady {
+                address,
+                after,
+                cause,
+            });
+        }
+        (Err(_), None) => {
+            let cause = RpcError::Timeout { after, cause: None }.cause();
+            return Err(ConnectError::ProtocolMismatch { address, cause });
+        }
+    };
+    let cause = match StatusKind::of(status, &address) {
+        StatusKind::Store(failure) => Arc::new(status::read_error(failure)),
+        StatusKind::ShuttingDown => RpcError::ShuttingDown.cause(),
+        StatusKind::Rejected(cause) | StatusKind::NoResponse(cause) => cause,
+    };
     Err(ConnectError::ProtocolMismatch { address, cause })
+}
+
+/// Repeats the call while the server responds that it is unavailable. Keeps the last such response in `not_ready`.
+async fn describe_when_ready(
+    mut calls: StoreStub,
+    options: &ClientOptions,
+    not_ready: &mut Option<Status>,
+) -> Result<wire::DescribeResponse, Status> {
+    let mut backoff = Backoff::of(options);
+    loop {
+        let status = match calls.describe(wire::DescribeRequest {}).await {
+            Ok(described) => return Ok(described.into_inner()),
+            Err(status) => status,
+        };
+        // A status with a source was made here, of a failed connection.
+        let is_connection_error = status.source().is_some();
+        if status.code() == Code::Unavailable && !is_connection_error {
+            *not_ready = Some(status);
+        } else if !(is_connection_error && not_ready.is_some()) {
+            return Err(status);
+        }
+        backoff.wait().await;
+    }
 }
 
 /// Creates a connection, with the task that sends its appends. It ends with the client.

@@ -37,6 +37,17 @@ pub enum ConnectError {
         #[source]
         cause: Cause,
     },
+    /// The server at the address was still opening its store, or shutting down, until the timeout of connecting.
+    #[error("server at {address} is not ready after {after:?}")]
+    NotReady {
+        /// The address.
+        address: String,
+        /// The timeout of connecting.
+        after: Duration,
+        /// What the server reported.
+        #[source]
+        cause: Cause,
+    },
     /// The server at the address does not speak this protocol, or rejects this client.
     #[error("what answers at {address} is no Leftfold server for this client")]
     ProtocolMismatch {

@@ -94,13 +94,7 @@ impl Backend for PostgresBackend {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
             let (sender, outcome) = oneshot::channel();
-            let queued = self
-                .queue()?
-                .send(Pending {
-                    append,
-                    outcome: sender,
-                })
-                .await;
+            let queued = self.queue()?.send(Pending::new(append, sender)).await;
             queued.map_err(|_| Self::closed())?;
             // The writer task ended with its runtime, maybe in the middle of a commit.
             outcome

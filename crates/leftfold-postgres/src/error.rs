@@ -124,6 +124,11 @@ pub(crate) enum Failure {
     /// All connections were in use for too long.
     #[error("no free connection within {0:?}: raise leftfold_connections")]
     PoolTimeout(Duration),
+    /// The search lane is full.
+    #[error(
+        "{0} appends wait for searches of their conditions: give conditions the token of the read they rest on"
+    )]
+    TooManySearches(usize),
     /// The log ends before a position that was read from it: the server was restored or failed over, and lost events.
     #[error("head of the log went back from {known} to {found}: the server lost events")]
     HeadWentBack { known: Position, found: Position },
@@ -158,7 +163,10 @@ impl Failure {
     /// Returns whether the statement certainly changed nothing, provided that it was a transaction of its own.
     pub(crate) fn proves_nothing_written(&self) -> bool {
         match self {
-            Self::NoConnection(_) | Self::PoolTimeout(_) | Self::Closed => true,
+            Self::NoConnection(_)
+            | Self::PoolTimeout(_)
+            | Self::TooManySearches(_)
+            | Self::Closed => true,
             Self::Statement(error) => error.as_db_error().is_some_and(|answer| {
                 let code = answer.code();
                 // ERROR aborts the transaction before its commit. FATAL and PANIC end the session at any moment.

@@ -66,6 +66,8 @@ pub struct PostgresOptions {
     pub(crate) idle_timeout: Duration,
     pub(crate) poll_interval: Duration,
     pub(crate) reconnect_timeout: Duration,
+    /// Whether groups search for cheap conditions. Otherwise each condition that needs a search has one outside of its group.
+    pub(crate) searches_in_groups: bool,
 }
 
 impl PostgresOptions {
@@ -152,6 +154,14 @@ impl PostgresOptions {
     #[must_use]
     pub fn with_reconnect_timeout(mut self, reconnect_timeout: Duration) -> Self {
         self.reconnect_timeout = reconnect_timeout;
+        self
+    }
+
+    /// Searches for each condition as for a costly one: outside of the group of its append. For tests.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn searching_outside_of_groups(mut self) -> Self {
+        self.searches_in_groups = false;
         self
     }
 
@@ -269,6 +279,7 @@ impl PostgresOptions {
             idle_timeout: IDLE_TIMEOUT,
             poll_interval: POLL_INTERVAL,
             reconnect_timeout: RECONNECT_TIMEOUT,
+            searches_in_groups: true,
         }
     }
 

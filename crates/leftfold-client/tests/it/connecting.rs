@@ -6,13 +6,15 @@ use std::{sync::Arc, time::Duration};
 
 use leftfold_client::{Client, ClientOptions, ConnectError};
 use leftfold_model::{Append, ContentType, ExpectedRevision, NewEvent, Position, StreamName};
+use leftfold_server::{Server, Settings, StartingServer};
 use leftfold_store::{AppendError, Delete, EventStore, MemoryStore, ReadError};
 use tokio::{
-    io::{AsyncWriteExt, copy_bidirectional},
+    io::{AsyncReadExt, AsyncWriteExt, copy, copy_bidirectional},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
 };
 
-use crate::running::{in_time, serve};
+use crate::running::{PATIENCE, in_time, quick, serve};
 
 #[tokio::test]
 async fn what_the_store_promises_is_known_at_once() {
@@ -68,6 +70,79 @@ async fn a_server_that_says_nothing_is_not_waited_for() {
         "{error:?}"
     );
     drop(listener);
+}
+
+/// A server that answers and has no store yet.
+async fn starting() -> (StartingServer, String) {
+    let mut settings = Settings::default();
+    settings.set("listen", "127.0.0.1:0").unwrap();
+    let server = Server::start(settings).await.unwrap();
+    let address = format!("leftfold://{}", server.address());
+    (server, address)
+}
+
+/// The type of a frame of HTTP/2 that begins a response.
+const HEADERS: u8 = 1;
+
+/// Forwards connections to a server, and tells of each response that begins.
+async fn forward_and_tell(server: String) -> (String, mpsc::UnboundedReceiver<()>) {
+    let server = server.replace("leftfold://", "");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("leftfold://{}", listener.local_addr().unwrap());
+    let (begun, responses) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (mut from_client, mut to_client) = client.into_split();
+            let server = TcpStream::connect(&server).await.unwrap();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::spawn(async move { copy(&mut from_client, &mut to_server).await });
+            let begun = begun.clone();
+            tokio::spawn(async move {
+                let mut header = [0; 9];
+                while from_server.read_exact(&mut header).await.is_ok() {
+                    let length = header[..3]
+                        .iter()
+                        .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+                    let mut frame = header.to_vec();
+                    let mut rest = (&mut from_server).take(length);
+                    rest.read_to_end(&mut frame).await.unwrap();
+                    if to_client.write_all(&frame).await.is_err() {
+                        return;
+                    }
+                    if header[3] == HEADERS {
+                        let _ = begun.send(());
+                    }
+                }
+            });
+        }
+    });
+    (address, responses)
+}
+
+#[tokio::test]
+async fn a_server_that_opens_its_store_is_waited_for() {
+    let (server, address) = starting().await;
+    let (address, mut responses) = forward_and_tell(address).await;
+    let options = quick().with_connect_timeout(PATIENCE);
+    let connecting = tokio::spawn(async move { Client::connect_with(&address, options).await });
+    // The server has responded twice that it is starting.
+    in_time(responses.recv()).await.unwrap();
+    in_time(responses.recv()).await.unwrap();
+    let server = server.open(Arc::new(MemoryStore::new())).await.unwrap();
+    tokio::spawn(server.run(std::future::pending()));
+    let client = in_time(connecting).await.unwrap().unwrap();
+    assert_eq!(client.head().await.unwrap(), Position::START);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_become_ready_in_time_is_told_apart_from_one_of_another_kind() {
+    let (server, address) = starting().await;
+    let options = quick().with_connect_timeout(Duration::from_millis(300));
+    let error = in_time(Client::connect_with(&address, options)).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, ConnectError::NotReady { .. }), "{error:?}");
+    assert!(error.to_string().contains(&address), "{error}");
+    drop(server);
 }
 
 #[tokio::test]

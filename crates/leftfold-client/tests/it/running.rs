@@ -18,7 +18,7 @@ use tokio::{
 };
 
 /// Long enough for a busy machine; reached only by what hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Serves a store as long as the test runs, and tells where.
 pub(crate) async fn serve(store: Arc<dyn EventStore>, settings: &[(&str, &str)]) -> String {

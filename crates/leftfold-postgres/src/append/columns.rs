@@ -5,12 +5,13 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use leftfold_model::{ConflictToken, ContentType, ExpectedRevision, QueryItem, StreamName};
+use leftfold_model::{Append, ContentType, ExpectedRevision, StreamName};
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::{
-    group::{Group, items},
+    group::Group,
+    items::{ItemColumns, count, items, list},
     revision_cache::RevisionCache,
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 
 /// Returns the statement that calls the append function.
 pub(crate) fn call(schema: &str) -> String {
-    let params: Vec<String> = (1..=28).map(|n| format!("${n}")).collect();
+    let params: Vec<String> = (1..=31).map(|n| format!("${n}")).collect();
     format!("select * from {schema}.append({})", params.join(", "))
 }
 
@@ -43,11 +44,7 @@ pub(crate) struct Columns<'a> {
     event_metadata: Vec<Option<&'a [u8]>>,
     event_tags: Vec<Option<String>>,
     event_times: Vec<Option<PgTimestamp>>,
-    item_append: Vec<i32>,
-    item_condition: Vec<i32>,
-    item_after: Vec<i64>,
-    item_types: Vec<Option<String>>,
-    item_tags: Vec<Option<String>>,
+    items: ItemColumns,
     conflict_item: Vec<i32>,
     conflict_write: Vec<i32>,
     conflict_nth: Vec<i32>,
@@ -55,6 +52,9 @@ pub(crate) struct Columns<'a> {
     known_revisions: Vec<Option<i64>>,
     check_ids: bool,
     durable: bool,
+    search_cost_max: Option<i32>,
+    append_searched: Vec<Option<i64>>,
+    append_searched_ids: Vec<Option<Uuid>>,
 }
 
 impl<'a> Columns<'a> {
@@ -66,13 +66,16 @@ impl<'a> Columns<'a> {
         }
     }
 
+    /// The parameters of a call for a group. Searches beyond the limit, if there is one, leave appends undecided.
     pub(crate) fn of(
         group: &'a Group,
         cache: &RevisionCache,
         check_ids: bool,
         durable: bool,
+        search_cost_max: Option<i32>,
     ) -> Self {
         let mut columns = Self {
+            search_cost_max,
             known_head: cache.head(),
             check_ids,
             durable,
@@ -111,11 +114,7 @@ impl<'a> Columns<'a> {
             for check in append.checks() {
                 columns.push_write(&mut numbers, cache, &check.stream, check.expected, 0);
             }
-            for (number, condition) in append.conditions().iter().enumerate() {
-                for item in items(&condition.fail_if_match) {
-                    columns.push_item(group, index, (number, condition.after), item);
-                }
-            }
+            columns.push_conditions(group, index, append);
         }
         // An array of nulls is sent as an empty array; the function reads a missing element as null.
         if columns.event_tags.iter().all(Option::is_none) {
@@ -126,6 +125,10 @@ impl<'a> Columns<'a> {
         }
         if columns.event_times.iter().all(Option::is_none) {
             columns.event_times.clear();
+        }
+        if columns.append_searched.iter().all(Option::is_none) {
+            columns.append_searched.clear();
+            columns.append_searched_ids.clear();
         }
         columns
     }
@@ -152,34 +155,29 @@ impl<'a> Columns<'a> {
         name
     }
 
-    fn push_item(
-        &mut self,
-        group: &Group,
-        append: usize,
-        (condition, after): (usize, ConflictToken),
-        item: Option<&QueryItem>,
-    ) {
-        self.item_append.push(count(append + 1));
-        self.item_condition.push(count(condition));
-        self.item_after.push(to_bigint(after.seen_through().get()));
-        let types = item.map_or(&[][..], QueryItem::type_list);
-        let tags = item.map_or(&[][..], QueryItem::tag_list);
-        self.item_types
-            .push(list(types.iter().map(|kind| kind.as_str())));
-        self.item_tags
-            .push(list(tags.iter().map(|tag| tag.as_str())));
-        let number = count(self.item_append.len());
-        // A query for all events conflicts with any accepted append; the function needs no list for it.
-        for (write, nth) in
-            item.map_or_else(Vec::new, |item| group.conflicts_within_group(append, item))
-        {
-            self.conflict_item.push(number);
-            self.conflict_write.push(count(write + 1));
-            self.conflict_nth.push(count(nth));
+    /// Adds the items of an append's conditions, what was searched for them, and which events of the group match them.
+    fn push_conditions(&mut self, group: &Group, index: usize, append: &Append) {
+        let searched = group.searched(index);
+        let through = searched.map(|searched| searched.through);
+        self.append_searched.push(through);
+        let id = searched.and_then(|searched| searched.id);
+        self.append_searched_ids.push(id);
+        let first = self.items.append.len() + 1;
+        self.items.push_append(index, append, searched);
+        let conditions = append.conditions().iter();
+        let items = conditions.flat_map(|condition| items(&condition.fail_if_match));
+        for (number, item) in (first..).zip(items) {
+            // A query for all events conflicts with any accepted append; the function needs no list for it.
+            let Some(item) = item else { continue };
+            for (write, nth) in group.conflicts_within_group(index, item) {
+                self.conflict_item.push(count(number));
+                self.conflict_write.push(count(write + 1));
+                self.conflict_nth.push(count(nth));
+            }
         }
     }
 
-    pub(crate) fn params(&self) -> [(&(dyn ToSql + Sync), Type); 28] {
+    pub(crate) fn params(&self) -> [(&(dyn ToSql + Sync), Type); 31] {
         [
             (&self.streams, Type::TEXT_ARRAY),
             (&self.append_writes, Type::INT4_ARRAY),
@@ -197,11 +195,11 @@ impl<'a> Columns<'a> {
             (&self.event_metadata, Type::BYTEA_ARRAY),
             (&self.event_tags, Type::TEXT_ARRAY),
             (&self.event_times, Type::TIMESTAMPTZ_ARRAY),
-            (&self.item_append, Type::INT4_ARRAY),
-            (&self.item_condition, Type::INT4_ARRAY),
-            (&self.item_after, Type::INT8_ARRAY),
-            (&self.item_types, Type::TEXT_ARRAY),
-            (&self.item_tags, Type::TEXT_ARRAY),
+            (&self.items.append, Type::INT4_ARRAY),
+            (&self.items.condition, Type::INT4_ARRAY),
+            (&self.items.after, Type::INT8_ARRAY),
+            (&self.items.types, Type::TEXT_ARRAY),
+            (&self.items.tags, Type::TEXT_ARRAY),
             (&self.conflict_item, Type::INT4_ARRAY),
             (&self.conflict_write, Type::INT4_ARRAY),
             (&self.conflict_nth, Type::INT4_ARRAY),
@@ -209,13 +207,11 @@ impl<'a> Columns<'a> {
             (&self.known_revisions, Type::INT8_ARRAY),
             (&self.check_ids, Type::BOOL),
             (&self.durable, Type::BOOL),
+            (&self.search_cost_max, Type::INT4),
+            (&self.append_searched, Type::INT8_ARRAY),
+            (&self.append_searched_ids, Type::UUID_ARRAY),
         ]
     }
-}
-
-/// Converts a count or index within a group, whose limits are far below `i32::MAX`.
-fn count(number: usize) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 fn expected(revision: ExpectedRevision) -> i64 {
@@ -229,41 +225,4 @@ fn expected(revision: ExpectedRevision) -> i64 {
 
 fn content_type(kind: ContentType) -> i16 {
     i16::from(kind.code())
-}
-
-/// Encodes names as an array literal; `None` if there are none.
-///
-/// Arrays of arrays must be rectangular in PostgreSQL, so lists of different lengths are sent as text.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
-    let mut text = String::new();
-    for name in names {
-        text.push(if text.is_empty() { '{' } else { ',' });
-        text.push('"');
-        for character in escaped(name).chars() {
-            if matches!(character, '"' | '\\') {
-                text.push('\\');
-            }
-            text.push(character);
-        }
-        text.push('"');
-    }
-    if text.is_empty() {
-        return None;
-    }
-    text.push('}');
-    Some(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_quotes_what_an_array_would_take_apart() {
-        assert_eq!(
-            list(["a", "b\"c\\d", "e,{}"].into_iter()).unwrap(),
-            r#"{"a","b\"c\\d","e,{}"}"#
-        );
-        assert_eq!(list([].into_iter()), None);
-    }
 }

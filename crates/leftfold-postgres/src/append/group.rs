@@ -6,7 +6,9 @@
 
 use std::collections::HashSet;
 
-use leftfold_model::{Append, EventId, NewEvent, Query, QueryItem};
+use leftfold_model::{Append, EventId, NewEvent, QueryItem};
+
+use super::items::Searched;
 
 /// Maximum number of appends of a group. The cost of the commit is shared well enough by then.
 const APPENDS_MAX: usize = 512;
@@ -15,23 +17,54 @@ const EVENTS_MAX: usize = 4_096;
 /// Maximum size of a group in bytes. The server holds several copies of it.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// How many events the searches for conditions may look at within a group, about: a millisecond or two. All appends of the
+/// process wait for these searches. The more appends have conditions, the more is shared.
+const SEARCH_COST: i32 = 128;
+/// How many more for each append with conditions.
+const SEARCH_COST_OF_EACH: i32 = 16;
+
 /// Appends of several callers, in the order in which they are decided.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     appends: Vec<Append>,
+    searched: Vec<Option<Searched>>,
     ids: HashSet<EventId>,
     bytes: usize,
 }
 
 impl Group {
     pub(crate) fn of(append: Append) -> Self {
+        Self::of_searched(append, None)
+    }
+
+    /// A group of one append, and what was searched for its conditions before.
+    pub(crate) fn of_searched(append: Append, searched: Option<Searched>) -> Self {
         let mut group = Self::default();
-        group.push(append);
+        group.push(append, searched);
         group
     }
 
     pub(crate) fn appends(&self) -> &[Append] {
         &self.appends
+    }
+
+    /// Returns up to where the conditions of an append were searched before it joined the group.
+    pub(crate) fn searched(&self, index: usize) -> Option<&Searched> {
+        self.searched.get(index)?.as_ref()
+    }
+
+    /// Returns the appends, each with what was searched for it before.
+    pub(crate) fn into_appends(self) -> impl Iterator<Item = (Append, Option<Searched>)> {
+        self.appends.into_iter().zip(self.searched)
+    }
+
+    /// Returns how many events the search for all conditions of the group may look at, about.
+    pub(crate) fn search_cost_max(&self) -> i32 {
+        let with_conditions = |append: &&Append| !append.conditions().is_empty();
+        let appends = self.appends.iter().filter(with_conditions).count();
+        let more = i32::try_from(appends).unwrap_or(i32::MAX);
+        more.saturating_mul(SEARCH_COST_OF_EACH)
+            .saturating_add(SEARCH_COST)
     }
 
     /// Returns whether the append fits into the group.
@@ -42,10 +75,11 @@ impl Group {
             && append.events().all(|event| !self.ids.contains(&event.id()))
     }
 
-    pub(crate) fn push(&mut self, append: Append) {
+    pub(crate) fn push(&mut self, append: Append, searched: Option<Searched>) {
         self.ids.extend(append.events().map(NewEvent::id));
         self.bytes += append.size();
         self.appends.push(append);
+        self.searched.push(searched);
     }
 
     /// Returns the events of earlier appends that match `item`, a part of a condition of append `index`: the last of each.
@@ -79,15 +113,6 @@ fn matches(item: &QueryItem, event: &NewEvent) -> bool {
         && item.tag_list().iter().all(|tag| event.tags().contains(tag))
 }
 
-/// Returns the items of a query; `None` stands for a query for all events.
-pub(crate) fn items(query: &Query) -> impl Iterator<Item = Option<&QueryItem>> {
-    let (all, items) = match query {
-        Query::All => (Some(None), [].as_slice()),
-        Query::Items(items) => (None, items.as_slice()),
-    };
-    all.into_iter().chain(items.iter().map(Some))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +143,7 @@ mod tests {
         assert!(!group.admits(&append(vec![large])));
         assert!(!group.admits(&append((0..EVENTS_MAX).map(|_| event("A", &[])).collect())));
         for _ in 1..APPENDS_MAX {
-            group.push(append(vec![event("A", &[])]));
+            group.push(append(vec![event("A", &[])]), None);
         }
         assert!(!group.admits(&append(vec![event("A", &[])])));
     }
@@ -130,8 +155,8 @@ mod tests {
             event("A", &["x"]),
             event("B", &[]),
         ]));
-        group.push(append(vec![event("B", &["x"])]));
-        group.push(append(vec![event("A", &["x"])]));
+        group.push(append(vec![event("B", &["x"])]), None);
+        group.push(append(vec![event("A", &["x"])]), None);
         let item = QueryItem::tags([Tag::new("x").unwrap()]).unwrap();
         assert_eq!(group.conflicts_within_group(2, &item), [(0, 1), (1, 0)]);
         let tags = [Tag::new("x").unwrap()];

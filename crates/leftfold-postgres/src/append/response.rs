@@ -1,7 +1,7 @@
-//! The response of the append function, decoded into one outcome per append.
+//! The response of the append function, decoded into one decision per append.
 //!
-//! **Owns:** decoding, and recognising repeated appends. **Does not know:** how the function decides.
-//! **Invariants:** every append of the group gets one outcome, or the whole response is an error.
+//! **Owns:** [`Decision`], and recognising repeated appends. **Does not know:** how the function decides.
+//! **Invariants:** there is one decision for every append of the group, or the whole response is an error.
 
 use std::collections::HashMap;
 
@@ -10,6 +10,29 @@ use tokio_postgres::types::FromSql;
 use uuid::Uuid;
 
 use crate::{error::Failure, name::unescaped, statements::ResultRow, value::number};
+
+/// What the function decided about an append.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// The append was written, or is refused.
+    Made(Result<Appended, Conflict>),
+    /// The search for its conditions costs more than a group may. Nothing was written.
+    TooCostly,
+    /// The log is another one than its conditions were searched in. Nothing was written.
+    OtherLog,
+    /// It concerns a stream of an append before it that is not decided. Nothing was written.
+    BehindAnother,
+}
+
+impl Decision {
+    /// Returns the outcome if the append was written.
+    pub(crate) fn appended(&self) -> Option<&Appended> {
+        match self {
+            Self::Made(outcome) => outcome.as_ref().ok(),
+            Self::TooCostly | Self::OtherLog | Self::BehindAnother => None,
+        }
+    }
+}
 
 /// The place of an event that was stored before the append.
 struct StoredEvent {
@@ -33,11 +56,11 @@ pub(crate) fn head_before(row: &impl ResultRow) -> Result<Position, Failure> {
     Ok(Position::new(number(column(row, 0)?)))
 }
 
-/// Returns the outcome of each append, in their order.
-pub(crate) fn outcomes(
+/// Returns the decision about each append, in their order.
+pub(crate) fn decisions(
     row: &impl ResultRow,
     appends: &[Append],
-) -> Result<Vec<Result<Appended, Conflict>>, Failure> {
+) -> Result<Vec<Decision>, Failure> {
     let response = Response {
         firsts: column(row, 1)?,
         revisions: column(row, 2)?,
@@ -47,16 +70,15 @@ pub(crate) fn outcomes(
         stored: escaped(row)?,
     };
     let mut write = 0;
-    let mut outcomes = Vec::with_capacity(appends.len());
+    let mut decisions = Vec::with_capacity(appends.len());
     for (index, append) in appends.iter().enumerate() {
-        let outcome = response.outcome(index, write, append);
-        outcomes
-            .push(outcome.ok_or_else(|| {
-                Failure::UnexpectedResponse(format!("outcome of append {index}"))
-            })?);
+        let decision = response.decision(index, write, append);
+        decisions.push(decision.ok_or_else(|| {
+            Failure::UnexpectedResponse(format!("decision about append {index}"))
+        })?);
         write += append.writes().len() + append.checks().len();
     }
-    Ok(outcomes)
+    Ok(decisions)
 }
 
 fn column<'a, T: FromSql<'a>>(row: &'a impl ResultRow, index: usize) -> Result<T, Failure> {
@@ -88,6 +110,15 @@ fn escaped(row: &impl ResultRow) -> Result<HashMap<EventId, StoredEvent>, Failur
 }
 
 impl Response {
+    fn decision(&self, index: usize, write: usize, append: &Append) -> Option<Decision> {
+        match self.refusals.get(index)? {
+            4 => Some(Decision::TooCostly),
+            5 => Some(Decision::OtherLog),
+            6 => Some(Decision::BehindAnother),
+            _ => self.outcome(index, write, append).map(Decision::Made),
+        }
+    }
+
     fn outcome(
         &self,
         index: usize,

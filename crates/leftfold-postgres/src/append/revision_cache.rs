@@ -8,8 +8,9 @@
 
 use std::collections::HashMap;
 
-use leftfold_model::{Append, Appended, Conflict, ExpectedRevision, Position, StreamName};
+use leftfold_model::{Append, ExpectedRevision, Position, StreamName};
 
+use super::response::Decision;
 use crate::value::to_bigint;
 
 /// Maximum number of streams. A cache that grows larger is cleared.
@@ -31,20 +32,15 @@ impl RevisionCache {
         self.revisions.get(stream).copied()
     }
 
-    /// Records the outcomes of a group on a log whose head was `before`.
-    pub(crate) fn record(
-        &mut self,
-        before: Position,
-        appends: &[Append],
-        outcomes: &[Result<Appended, Conflict>],
-    ) {
+    /// Records what was decided about a group on a log whose head was `before`.
+    pub(crate) fn record(&mut self, before: Position, appends: &[Append], decisions: &[Decision]) {
         if self.head != Some(before) || self.revisions.len() > STREAMS_MAX {
             self.revisions.clear();
         }
         let mut head = before;
-        let decided = appends.iter().zip(outcomes);
+        let decided = appends.iter().zip(decisions);
         let accepted =
-            decided.filter_map(|(append, outcome)| Some((append, outcome.as_ref().ok()?)));
+            decided.filter_map(|(append, decision)| Some((append, decision.appended()?)));
         for (append, appended) in accepted.filter(|(_, appended)| !appended.repeated) {
             head = head.max(appended.last);
             // A check that held proves the revision of its stream before the append.
@@ -72,22 +68,22 @@ impl RevisionCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use leftfold_model::{EventType, NewEvent, Revision};
+    use leftfold_model::{Appended, EventType, NewEvent, Revision};
 
     fn append(stream: &StreamName) -> Append {
         let event = NewEvent::json(EventType::new("T").unwrap(), "{}");
         Append::to(stream.clone(), ExpectedRevision::Any, vec![event]).unwrap()
     }
 
-    fn appended(first: u64, stream: &StreamName, revision: u64) -> Result<Appended, Conflict> {
+    fn appended(first: u64, stream: &StreamName, revision: u64) -> Decision {
         let position = Position::new(first);
         let streams = vec![(stream.clone(), Revision::new(revision))];
-        Ok(Appended {
+        Decision::Made(Ok(Appended {
             first: position,
             last: position,
             streams,
             repeated: false,
-        })
+        }))
     }
 
     #[test]

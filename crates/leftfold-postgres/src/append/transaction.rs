@@ -17,7 +17,7 @@ use tokio_postgres::types::Type;
 use super::{
     columns::{Columns, call},
     group::Group,
-    response::outcomes,
+    response::{Decision, decisions},
     revision_cache::RevisionCache,
 };
 use crate::{
@@ -162,6 +162,7 @@ async fn write(
         &RevisionCache::default(),
         true,
         !options.allow_lost_commits,
+        None,
     );
     let call = call(&quoted(options.schema()));
     let params = columns.params();
@@ -177,8 +178,9 @@ async fn write(
     let row = rows
         .first()
         .ok_or_else(|| Failure::UnexpectedResponse("no row".to_owned()))?;
-    let outcome = outcomes(row, group.appends())?.pop();
-    let outcome = outcome.ok_or_else(|| Failure::UnexpectedResponse("no outcome".to_owned()))?;
+    let Some(Decision::Made(outcome)) = decisions(row, group.appends())?.pop() else {
+        return Err(Failure::UnexpectedResponse("no outcome".to_owned()));
+    };
     if outcome.as_ref().is_ok_and(|appended| !appended.repeated) {
         statements.rows(&subscribe::notify(options), &[]).await?;
     }

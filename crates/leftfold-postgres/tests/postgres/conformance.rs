@@ -31,6 +31,16 @@ impl Fixture for Pooled {
     }
 }
 
+/// Stores that search for every condition outside of the group of its append.
+struct SearchingOutside;
+
+impl Fixture for SearchingOutside {
+    async fn open(&self) -> Arc<dyn EventStore> {
+        let options = fresh().searching_outside_of_groups();
+        Arc::new(PostgresStore::open_with(options).await.unwrap())
+    }
+}
+
 /// Keys in a schema of their own, behind a pooler in transaction mode or not.
 struct Keys {
     options: fn() -> PostgresOptions,
@@ -57,6 +67,7 @@ leftfold_store::keys_conformance!(
 );
 leftfold_store::conformance!(postgres, Plain);
 leftfold_store::conformance!(postgres_behind_a_pooler, Pooled);
+leftfold_store::conformance!(postgres_searching_outside_of_groups, SearchingOutside);
 leftfold_store::consumers_conformance!(postgres_consumers, Plain);
 leftfold_store::tenants_conformance!(postgres_tenants, Plain);
 leftfold_store::consumers_conformance!(postgres_consumers_behind_a_pooler, Pooled);

@@ -10,6 +10,7 @@
 
 mod conformance;
 mod consumers;
+mod costly_conditions;
 mod crashes;
 mod disconnects;
 mod example;

@@ -207,7 +207,7 @@ fn raw_append(schema: &str, stream: &str, content_type: i16, kind: &str) -> Stri
         "select {schema}.append(array['{stream}'], array[1], array[1], array[1], array[-3], array[1], array[1], array[0], \
          array['{stream}'], array[gen_random_uuid()], array['{kind}'], array[{content_type}]::smallint[], array['x'::bytea], \
          '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', \
-         null, array[null]::bigint[], true, true)"
+         null, array[null]::bigint[], true, true, null, '{{}}', '{{}}')"
     )
 }
 

@@ -57,11 +57,16 @@ async fn positions(store: &PostgresStore, read: Read) -> Vec<u64> {
         .collect()
 }
 
-/// How many entries of indexes the function that searches has read in the last call, by the server's own count.
+/// How many entries of indexes the function that searches reads, by the server's own count.
 async fn entries_read(store: &PostgresStore, schema: &str, arguments: &str) -> i64 {
+    counted(store, schema, arguments, "tuples_returned").await
+}
+
+/// What the server counts of indexes in one call of the function that searches.
+async fn counted(store: &PostgresStore, schema: &str, arguments: &str, what: &str) -> i64 {
     let client = store.connection().await.unwrap();
     let count = format!(
-        "select sum(pg_stat_get_xact_tuples_returned(i.indexrelid))::bigint from pg_index i \
+        "select sum(pg_stat_get_xact_{what}(i.indexrelid))::bigint from pg_index i \
          where i.indrelid in ('{schema}.events'::regclass, '{schema}.event_tags'::regclass)"
     );
     client.batch_execute("begin").await.unwrap();
@@ -121,6 +126,17 @@ async fn a_search_reads_in_proportion_to_its_rarest_term_however_often_it_ran() 
                 "{entries} entries for {search}, round {round}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_search_up_to_a_position_reads_nothing_behind_it() {
+    let (store, schema) = filled().await;
+    for descending in [false, true] {
+        let search = format!("array['also', 'common'], null, null, 1, 2, {descending}, true, 8");
+        let blocks = counted(&store, &schema, &search, "blocks_fetched").await;
+        // The entries of one of the tags fill 25 blocks or so.
+        assert!(blocks < 50, "{blocks} blocks for {search}");
     }
 }
 

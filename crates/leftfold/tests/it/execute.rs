@@ -125,7 +125,7 @@ async fn an_append_whose_answer_is_lost_is_stored_once() {
 }
 
 #[tokio::test]
-async fn an_outcome_that_stays_unknown_and_a_refusal_are_told_apart() {
+async fn an_outcome_that_stays_unknown_an_absent_store_and_a_refusal_are_told_apart() {
     let unknown = Store::new(Faulty::new(Fault::AppendLost, 99))
         .repository::<BankAccount>()
         .with_attempts(2);
@@ -146,6 +146,13 @@ async fn an_outcome_that_stays_unknown_and_a_refusal_are_told_apart() {
         matches!(error, ExecuteError::Unavailable { .. }),
         "{error:?}"
     );
+    let invalid = Store::new(Faulty::new(Fault::Invalid, 1)).repository::<BankAccount>();
+    let error = invalid
+        .execute("1", |account| account.deposit(1))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ExecuteError::Refused { .. }), "{error:?}");
+    assert!(error.to_string().contains("a rule of the store"), "{error}");
 }
 
 #[tokio::test]

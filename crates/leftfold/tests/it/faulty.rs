@@ -31,8 +31,10 @@ pub(crate) enum Fault {
     AppendLost,
     /// Someone else appends to the same stream first.
     Raced,
-    /// The store refuses.
+    /// The store is unavailable.
     Refused,
+    /// The store refuses the append, and would again.
+    Invalid,
     /// The older half of a stream is truncated and erased while it is read.
     Erased,
 }
@@ -102,6 +104,9 @@ impl EventStore for Faulty {
                 Fault::AppendLost if due => Err(unknown()),
                 Fault::Refused if due => Err(AppendError::Unavailable {
                     cause: Arc::new(Injected),
+                }),
+                Fault::Invalid if due => Err(AppendError::Invalid {
+                    reason: "a rule of the store".to_owned(),
                 }),
                 Fault::Raced if due => {
                     self.inner

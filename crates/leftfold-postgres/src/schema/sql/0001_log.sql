@@ -79,7 +79,8 @@ create trigger tags_never_change before update or delete or truncate on :schema.
 -- index ordered by position. The rarest demand within the range drives the search, and the others are looked up for each of
 -- its positions, so the cost grows with the rarest. Positions are counted up to a budget. If every demand reaches the
 -- budget, as many positions of the first one are searched, and the budget doubles.
--- Comparing rows, and ordering by both columns, leaves the planner one index, whatever its statistics say.
+-- For events, comparing rows and ordering by both columns leaves the planner one index, whatever its statistics say. Tags have
+-- one index only. There the columns are compared one by one, because a scan does not end at the second column of a row.
 create function :schema.find(
     of_tags text[], of_types text[], of_category text, lower bigint, upper bigint, descending boolean,
     with_emptied boolean, count_max int
@@ -111,8 +112,8 @@ begin
             if demand <= tag_count then
                 select count(*) into n from (
                     select from :schema.event_tags g
-                    where (g.tag, g.position) >= (of_tags[demand], lower) and (g.tag, g.position) <= (of_tags[demand], upper)
-                    order by g.tag, g.position limit budget) c;
+                    where g.tag = of_tags[demand] and g.position between lower and upper
+                    order by g.position limit budget) c;
             elsif demand = tag_count + 1 and of_types is not null then
                 select count(*) into n from (
                     select from unnest(of_types) t(type), lateral (
@@ -138,13 +139,13 @@ begin
         if driver <= tag_count and not descending then
             candidates := array(
                 select g.position from :schema.event_tags g
-                where (g.tag, g.position) >= (of_tags[driver], lower) and (g.tag, g.position) <= (of_tags[driver], upper)
-                order by g.tag, g.position limit budget);
+                where g.tag = of_tags[driver] and g.position between lower and upper
+                order by g.position limit budget);
         elsif driver <= tag_count then
             candidates := array(
                 select g.position from :schema.event_tags g
-                where (g.tag, g.position) >= (of_tags[driver], lower) and (g.tag, g.position) <= (of_tags[driver], upper)
-                order by g.tag desc, g.position desc limit budget);
+                where g.tag = of_tags[driver] and g.position between lower and upper
+                order by g.position desc limit budget);
         elsif driver = tag_count + 1 and of_types is not null and not descending then
             candidates := array(
                 select o.position from unnest(of_types) t(type), lateral (

@@ -39,6 +39,138 @@ begin
 end
 $body$;
 
+-- Returns how many events `find_first` looks at, about, or `most` if they may be more. For `search`, whose settings it needs.
+--
+-- The events of one demand bound the search. So a few of each are counted, and more only if no demand has few.
+create function :schema.search_cost(of_tags text[], of_types text[], lower bigint, upper bigint, most int) returns int
+    language plpgsql stable
+as $body$
+declare
+    tag_count constant int := coalesce(cardinality(of_tags), 0);
+    few constant int := 16;
+    budget int := least(few + 1, most);
+    cost int;
+    cost_erased int := most;
+    n int;
+begin
+    loop
+        cost := budget;
+        for demand in 1 .. tag_count loop
+            select count(*) into n from (
+                select from :schema.event_tags g
+                where g.tag = of_tags[demand] and g.position between lower and upper
+                order by g.position limit budget) c;
+            cost := least(cost, n);
+            exit when cost <= few;
+        end loop;
+        if cost > few and of_types is not null then
+            select count(*) into n from (
+                select from unnest(of_types) t(type), lateral (
+                    select from :schema.events e
+                    where (e.type, e.position) >= (t.type, lower) and (e.type, e.position) <= (t.type, upper)
+                    order by e.type, e.position limit budget) o limit budget) c;
+            cost := least(cost, n);
+        end if;
+        exit when cost < budget or budget = most;
+        budget := most;
+    end loop;
+    if cost < most and exists (select from :schema.erased_tags) then
+        for demand in 1 .. tag_count loop
+            select count(*) into n from (
+                select from :schema.erased_tags g
+                where g.tag = of_tags[demand] and g.position between lower and upper
+                order by g.position limit most) c;
+            cost_erased := least(cost_erased, n);
+            exit when cost_erased <= few;
+        end loop;
+        cost := least(cost + cost_erased, most);
+    end if;
+    return cost;
+end
+$body$;
+
+-- Returns whether the event at a position matches one item of an append condition, erased or not.
+create function :schema.is_match(of_tags text[], of_types text[], at bigint) returns boolean
+    language plpgsql stable
+    set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+as $body$
+begin
+    return not exists (
+            select from unnest(of_tags) o(tag)
+            where not exists (select from :schema.event_tags g where g.tag = o.tag and g.position = at)
+              and not exists (select from :schema.erased_tags g where g.tag = o.tag and g.position = at))
+        and (of_types is null
+            or exists (select from :schema.events e where e.position = at and e.type = any (of_types))
+            or exists (select from :schema.erased e where e.position = at and e.type = any (of_types)));
+end
+$body$;
+
+-- Searches the log for events that match items of append conditions. The lock of appends need not be held.
+--
+-- The items come as those of `append`. through: the head of the log, and through_id: the id of the event there.
+-- matches: for each item the first position beyond item_after that matches; null if none does up to `through`; 0 if that is
+-- not known. It need not be known behind a condition of the same append that fails. Nor is it known of an item whose search
+-- costs more than what is left of cost_max for all items, and of the items behind it in the same append. Without cost_max
+-- there is no limit.
+create function :schema.search(
+    item_append int[], item_condition int[], item_after bigint[], item_types text[], item_tags text[], cost_max int,
+    out through bigint, out through_id uuid, out matches bigint[]
+) language plpgsql security definer
+    set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_sort = off
+as $body$
+declare
+    budget int := cost_max;
+    cost int;
+    of_tags text[];
+    of_types text[];
+    lower bigint;
+    settled_append int;
+    settled_condition int;
+begin
+    select e.position, e.id into through, through_id from :schema.events e order by e.position desc limit 1;
+    through := coalesce(through, 0);
+    matches := array_fill(null::bigint, array[cardinality(item_append)]);
+    for j in 1 .. cardinality(item_append) loop
+        if item_append[j] = settled_append and item_condition[j] > settled_condition then
+            matches[j] := 0;
+            continue;
+        end if;
+        of_tags := item_tags[j];
+        of_types := item_types[j];
+        -- Whether there is an event at all needs no search.
+        continue when item_after[j] >= through or (of_types is null and of_tags is null);
+        lower := item_after[j] + 1;
+        if budget is not null then
+            -- The first event of a single demand is the answer.
+            cost := 1;
+            if coalesce(cardinality(of_tags), 0) + (of_types is not null)::int > 1 then
+                cost := :schema.search_cost(of_tags, of_types, lower, through, budget);
+            end if;
+            if cost >= budget then
+                -- This one begins with what an earlier search found.
+                matches[j] := case when :schema.is_match(of_tags, of_types, lower) then lower else 0 end;
+                settled_append := item_append[j];
+                settled_condition := case when matches[j] = 0 then -1 else item_condition[j] end;
+                budget := budget - (budget + 15) / 16;
+                continue;
+            end if;
+            budget := budget - cost;
+        end if;
+        matches[j] := :schema.find_first(of_tags, of_types, lower, through);
+        if matches[j] is not null then
+            settled_append := item_append[j];
+            settled_condition := item_condition[j];
+        end if;
+    end loop;
+end
+$body$;
+
 -- Decides a group of appends one after the other, and writes those that hold. The only way for events into the log.
 --
 -- Names come escaped (no character U+0000). Positions and revisions beyond bigint come as its maximum.
@@ -48,9 +180,13 @@ $body$;
 -- known_head is the head after the caller's last append, and known_revisions are the revisions of `streams` at that head, or
 -- null. While the log still ends there, no revision is looked up.
 -- check_ids: look ids up before deciding. Without it a stored id raises an error (23505, or LF004) and the caller repeats.
+-- cost_max: the limit of `search` for the items of all appends; null if each append has to be decided.
+-- append_searched, append_searched_ids: null, or up to where the caller searched for the items of an append already, and the
+-- id of the event there. Its item_after say what it found.
 -- Refusals: 0 accepted, 1 an id is stored, 2 wrong revision (places: write, details: revision, -1 none),
--- 3 condition failed (places: condition, details: position).
-
+-- 3 condition failed (places: condition, details: position). Not decided: 4 its items have to be searched for before,
+-- 5 what was searched was another log, which a restored server may have had, 6 its streams are those of an append before it
+-- that is not decided.
 create function :schema.append(
     streams text[],
     append_writes int[], append_events int[],
@@ -61,6 +197,7 @@ create function :schema.append(
     conflict_item int[], conflict_write int[], conflict_nth int[],
     known_head bigint, known_revisions bigint[],
     check_ids boolean, durable boolean,
+    cost_max int, append_searched bigint[], append_searched_ids uuid[],
     out head bigint,
     out firsts bigint[], out revisions bigint[],
     out refusals smallint[], out places int[], out details bigint[],
@@ -79,6 +216,8 @@ declare
     befores bigint[];
     some_erased boolean;
     searched bigint := 0;
+    undecided boolean;
+    held boolean[];
     item_found bigint[] := array_fill(null::bigint, array[items]);
     positions bigint[] := array_fill(null::bigint, array[cardinality(write_stream)]);
     w int := 1;
@@ -106,13 +245,8 @@ begin
 
     -- Conditions that look far back are evaluated before the lock is taken. Under the lock only newer events are searched.
     if items > 0 then
-        searched := coalesce((select max(e.position) from :schema.events e), 0);
-        for j in 1 .. items loop
-            if item_after[j] < searched and (item_types[j] is not null or item_tags[j] is not null) then
-                item_found[j] := :schema.find_first(
-                    item_tags[j]::text[], item_types[j]::text[], item_after[j] + 1, searched);
-            end if;
-        end loop;
+        select s.through, s.matches into searched, item_found
+            from :schema.search(item_append, item_condition, item_after, item_types, item_tags, cost_max) s;
     end if;
 
     -- Held to the end of the transaction, so that positions follow commits.
@@ -154,13 +288,17 @@ begin
         w_first := w;
         refusal := 0;
         is_stored := false;
+        undecided := false;
         befores := heads;
         if stored_ids is not null then
             is_stored := exists (
                 select from unnest(event_ids, event_write) x(id, write)
                 where x.write >= w and x.write < w + append_writes[a] and x.id = any (stored_ids));
         end if;
-        if is_stored then
+        if held is not null and exists (
+                select from generate_series(w, w + append_writes[a] - 1) v(write) where held[write_stream[v.write]]) then
+            refusal := 6;
+        elsif is_stored then
             refusal := 1;
             w := w + append_writes[a];
         else
@@ -185,13 +323,21 @@ begin
             end loop;
         end if;
 
+        if refusal = 0 and append_searched[a] is not null and (append_searched[a] > head or exists (
+                select from :schema.events e
+                where e.position = append_searched[a] and e.id <> append_searched_ids[a])) then
+            refusal := 5;
+        end if;
+
         -- Items of this append, in the order of its conditions. The answer is the earliest event of the first that fails.
         failed := null;
         hit := null;
         while i <= items and item_append[i] = a loop
-            if refusal = 0 and (failed is null or failed = item_condition[i]) then
+            if refusal = 0 and not undecided and (failed is null or failed = item_condition[i]) then
                 found := item_found[i];
-                if item_types[i] is null and item_tags[i] is null then
+                if found = 0 then
+                    undecided := true;
+                elsif item_types[i] is null and item_tags[i] is null then
                     if item_after[i] < next - 1 then
                         found := item_after[i] + 1;
                     end if;
@@ -208,14 +354,16 @@ begin
                     end if;
                     k := k + 1;
                 end loop;
-                if found is not null then
+                if found > 0 then
                     failed := item_condition[i];
                     hit := least(hit, found);
                 end if;
             end if;
             i := i + 1;
         end loop;
-        if failed is not null then
+        if undecided then
+            refusal := 4;
+        elsif failed is not null then
             refusal := 3;
             places[a] := failed;
             details[a] := hit;
@@ -237,6 +385,11 @@ begin
                 end if;
                 heads := befores;
                 w := w_first + append_writes[a];
+            end if;
+            if refusal > 3 then
+                for v in w_first .. w - 1 loop
+                    held[write_stream[v]] := true;
+                end loop;
             end if;
         end if;
     end loop;

@@ -17,9 +17,9 @@ $body$;
 create function :schema.grant_append(role name) returns void language plpgsql as $body$
 begin
     perform :schema.grant_read(role);
-    execute format('grant execute on function %s to %I', (
+    execute format('grant execute on function %s, %s.search(int[], int[], bigint[], text[], text[], int) to %I', (
         select p.oid::regprocedure from pg_catalog.pg_proc p
-        where p.pronamespace = ':schema'::regnamespace and p.proname = 'append'), role);
+        where p.pronamespace = ':schema'::regnamespace and p.proname = 'append'), ':schema', role);
     execute format('grant insert, update, delete on %s.snapshots to %I', ':schema', role);
 end
 $body$;

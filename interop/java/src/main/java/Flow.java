@@ -47,6 +47,7 @@ public class Flow {
     step("a deleted stream comes back with its next event", Flow::deleted);
     step("a tombstone is permanent, and ends subscriptions", Flow::tombstoned);
     step("several streams are appended to at once, or none", Flow::several);
+    step("an append to several streams of which one is deleted is refused, and the client says why", Flow::severalDeleted);
     step("an event id belongs to its stream", Flow::copied);
     step("a group is created once, found, changed and deleted", Groups::managed);
     step("a consumer acknowledges, retries, parks and skips, and gets what is replayed", Groups::settled);
@@ -439,5 +440,31 @@ public class Flow {
     failsWith(WrongExpectedVersionException.class, () -> transfer(event("Withdrawn", 5), deposited(5)));
     equal(revisions(stream("from")), List.of(0L));
     equal(revisions(stream("to")), List.of(0L));
+  }
+
+  private static MultiStreamAppendResponse appendBeside(String name, StreamState state) throws Exception {
+    Iterator<AppendStreamRequest> requests = List.of(
+        new AppendStreamRequest(stream("beside"), List.of(deposited(1)).iterator(), StreamState.any()),
+        new AppendStreamRequest(name, List.of(deposited(3)).iterator(), state)).iterator();
+    return client.multiStreamAppend(requests).get();
+  }
+
+  private static void severalDeleted() throws Exception {
+    String soft = stream("soft");
+    String hard = stream("hard");
+    for (String name : List.of(soft, hard)) {
+      append(name, StreamState.noStream(), deposited(1), deposited(2));
+    }
+    client.deleteStream(soft).get();
+    client.tombstoneStream(hard).get();
+    for (StreamState state : List.of(StreamState.any(), StreamState.noStream(), StreamState.streamExists(), StreamState.streamRevision(1))) {
+      failsWith(StreamTombstonedException.class, () -> appendBeside(hard, state));
+    }
+    failsWith(WrongExpectedVersionException.class, () -> appendBeside(soft, StreamState.streamRevision(7)));
+    failsWith(StreamDeletedException.class, () -> appendBeside(soft, StreamState.streamExists()));
+    failsWith(StreamNotFoundException.class, () -> revisions(stream("beside")));
+    appendBeside(soft, StreamState.noStream());
+    equal(revisions(soft), List.of(2L));
+    equal(revisions(stream("beside")), List.of(0L));
   }
 }
