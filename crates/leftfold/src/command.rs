@@ -20,10 +20,13 @@ use leftfold_store::AppendError;
 use tracing::Instrument;
 
 use crate::{
-    Committed, Data, EncodeError, Encoded, Event, ExecuteError, LoadError, Metadata, Store,
-    causation,
+    Committed, Data, DecodeError, EncodeError, Encoded, Event, ExecuteError, LoadError, Metadata,
+    Store, causation,
     erasure::{mark, revealed},
-    event::decode::{kind_of, restore},
+    event::{
+        codec,
+        decode::{kind_of, restore},
+    },
     load::{Ground, undecodable},
     metadata::derived_id,
     observe::{Ended, command_span, record_outcome},
@@ -321,10 +324,15 @@ pub(crate) fn encode_readable<V: Event>(event: &V) -> Result<Encoded, EncodeErro
     // An event of an unknown type is stored as it was read.
     if let Some(kind) = kind_of::<V>(event.event_type(), event.version()) {
         let data = Data::Stored(encoded.content_type, &encoded.data);
-        V::decode(kind, data).map_err(|source| EncodeError::Undecodable {
+        let undecodable = |source| EncodeError::Undecodable {
             event_type: event.event_type().to_owned(),
             source: Box::new(source),
-        })?;
+        };
+        let read = V::decode(kind, data).map_err(undecodable)?;
+        let expected = event.presences();
+        if expected > 0 && read.presences() != expected {
+            return Err(undecodable(DecodeError::Data(codec::ABSENT.into())));
+        }
     }
     Ok(encoded)
 }
