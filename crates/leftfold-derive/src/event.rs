@@ -258,6 +258,12 @@ fn codec(kinds: &[Kind<'_>], other: Option<&Variant>, says: &EnumAttributes) -> 
         ) -> ::core::result::Result<Self, ::leftfold::DecodeError> {
             ::leftfold::__private::decode(kind, data)
         }
+        fn presences(&self) -> usize {
+            match self {
+                #(Self::#other(_) => 0,)*
+                #(Self::#variants { .. })|* => ::leftfold::__private::presences(self),
+            }
+        }
         #(fn other(raw: ::leftfold::UnknownEvent) -> ::core::option::Option<Self> {
             ::core::option::Option::Some(Self::#other(raw))
         })*

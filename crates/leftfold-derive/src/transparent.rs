@@ -142,5 +142,8 @@ fn by_value(variants: &[&Ident]) -> TokenStream {
         fn encode(&self) -> ::core::result::Result<::leftfold::Encoded, ::leftfold::EncodeError> {
             match self { #(Self::#variants(event) => ::leftfold::Event::encode(event),)* }
         }
+        fn presences(&self) -> usize {
+            match self { #(Self::#variants(event) => ::leftfold::Event::presences(event),)* }
+        }
     }
 }

@@ -13,7 +13,7 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     thread,
     time::Duration,
@@ -32,7 +32,7 @@ use tonic::Status;
 
 use crate::{
     access::Principal,
-    connection::{ConnectionMemory, Reservation},
+    connection::{BudgetExhausted, CallMemory, ConnectionMemory, Reservation},
     state::ServerState,
 };
 
@@ -57,7 +57,9 @@ pub(crate) struct RequestScope(Arc<Request>);
 struct Request {
     deadline: Instant,
     memory: Arc<Mutex<Reservation>>,
-    connection: ConnectionMemory,
+    /// What the call keeps for as long as it is open.
+    open: Mutex<Reservation>,
+    connection: CallMemory,
     principal: Principal,
 }
 
@@ -68,18 +70,25 @@ impl RequestScope {
     /// The client's own timeout is malformed, or over already.
     pub(crate) fn arriving(
         shared: &ServerState,
-        connection: ConnectionMemory,
+        connection: CallMemory,
         principal: Principal,
         headers: &HeaderMap,
     ) -> Result<Self, Status> {
         let deadline = Instant::now() + timeout_of(shared.settings.request_timeout, headers)?;
-        Ok(Self::new(deadline, connection, principal))
+        let open = connection.open_calls.begin();
+        Ok(Self::new(deadline, connection, principal, open))
     }
 
-    fn new(deadline: Instant, connection: ConnectionMemory, principal: Principal) -> Self {
+    fn new(
+        deadline: Instant,
+        connection: CallMemory,
+        principal: Principal,
+        open: Reservation,
+    ) -> Self {
         Self(Arc::new(Request {
             deadline,
-            memory: Arc::new(Mutex::new(connection.begin())),
+            memory: Arc::new(Mutex::new(connection.requests.begin())),
+            open: Mutex::new(open),
             connection,
             principal,
         }))
@@ -100,9 +109,26 @@ impl RequestScope {
         Arc::clone(&self.0.memory)
     }
 
-    /// Returns the scope of a request whose messages are handled: it holds no memory of them.
+    /// Returns the scope of a request whose messages are handled: it holds no memory of them, and what the open call keeps.
     pub(crate) fn for_answers(&self) -> Self {
-        Self::new(self.0.deadline, self.0.connection.clone(), self.principal())
+        let connection = self.0.connection.clone();
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = std::mem::replace(&mut *open, connection.open_calls.begin());
+        Self::new(self.0.deadline, connection, self.principal(), kept)
+    }
+
+    /// Charges bytes that the call keeps until it ends, beyond the execution of its request.
+    pub(crate) fn keep(&self, bytes: usize) -> Result<(), BudgetExhausted> {
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.grow(bytes)
+    }
+
+    /// Charges what the request holds now to what the call keeps until it ends: it is a part of what the call goes on with.
+    pub(crate) fn keep_request(&self) -> Result<(), BudgetExhausted> {
+        let mut memory = self.0.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        self.keep(memory.used())?;
+        memory.clear();
+        Ok(())
     }
 
     /// Runs code within this scope.
@@ -137,10 +163,17 @@ pub(crate) fn deadline(shared: &ServerState) -> Instant {
         .unwrap_or_else(|_| Instant::now() + shared.settings.request_timeout)
 }
 
+/// Charges bytes that the current request's call keeps until it ends; without a request, nothing.
+pub(crate) fn keep_while_open(bytes: usize) -> Result<(), BudgetExhausted> {
+    REQUEST
+        .try_with(|request| request.keep(bytes))
+        .unwrap_or(Ok(()))
+}
+
 /// Returns the memory share of the current request's connection.
 pub(crate) fn connection_memory(shared: &ServerState) -> ConnectionMemory {
     REQUEST
-        .try_with(|request| request.0.connection.clone())
+        .try_with(|request| request.0.connection.requests.clone())
         .unwrap_or_else(|_| shared.request_memory.without_connection())
 }
 
@@ -340,7 +373,7 @@ mod tests {
             if let Some(timeout) = timeout {
                 headers.insert(TIMEOUT, timeout.parse().unwrap());
             }
-            let connection = shared.request_memory.without_connection();
+            let connection = shared.call_memory_without_connection();
             let scope = RequestScope::arriving(&shared, connection, Principal::Anonymous, &headers);
             let deadline = scope.map(|scope| scope.enter(|| deadline(&shared)));
             deadline.map_err(|refused| refused.code())
@@ -403,7 +436,7 @@ mod tests {
         let settings = Settings::default();
         let address = settings.listen;
         let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
-        let connection = shared.request_memory.without_connection();
+        let connection = shared.call_memory_without_connection();
         let principal = Principal::Anonymous;
         let scope =
             RequestScope::arriving(&shared, connection, principal, &HeaderMap::new()).unwrap();

@@ -84,6 +84,11 @@ pub enum FilterError {
         /// What the library for expressions says.
         reason: String,
     },
+    /// The calls that are open hold the memory that it would take.
+    #[error(
+        "memory for open calls exhausted (in_flight_bytes_max); expected a smaller expression, or a later attempt"
+    )]
+    Exhausted,
     /// The expression is none.
     #[error("filter is not a regular expression: {expression:?}: {reason}")]
     Malformed {

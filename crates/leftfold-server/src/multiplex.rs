@@ -5,6 +5,8 @@
 //! **Invariants:** a request over HTTP/2 whose media type is gRPC gets a gRPC response, every other an HTTP response; the
 //! deadline of a request starts when its headers have arrived and its principal is known; nothing of its body is read before.
 
+mod bodies;
+
 use std::{
     convert::Infallible,
     pin::Pin,
@@ -19,14 +21,14 @@ use http::{
     HeaderValue, Request, Response, Version,
     header::{CONNECTION, CONTENT_TYPE},
 };
-use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Either};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
 use tonic::Status;
 use tower::Service;
 use tracing::{Instrument, Span, instrument::Instrumented};
 
+use self::bodies::{KeptBody, ScopedBody};
 use crate::{
     access::{AuditAction, Authentication, AuthenticationError, Principal},
     background::{
@@ -36,7 +38,8 @@ use crate::{
     },
     call::RequestScope,
     connection::{
-        BodyBounds, BoundedBody, ConnectionMemory, Framing, Peer, RequestBodyError, ResetAwareBody,
+        BodyBounds, BoundedBody, BudgetExhausted, CallMemory, Framing, Peer, RequestBodyError,
+        ResetAwareBody,
     },
     protocol::{
         GrpcFuture, GrpcRoutes, MessageScanner, http_api, kurrent,
@@ -46,6 +49,8 @@ use crate::{
     state::ServerState,
 };
 
+/// Memory that a call takes while it is open, beside what it keeps of its request.
+const OPEN_CALL_BYTES: usize = 4 * 1024;
 /// The header with the idle timeout of an HTTP/1.1 connection.
 const KEEP_ALIVE: &str = "keep-alive";
 
@@ -219,9 +224,8 @@ impl Protocols {
         request: &mut Request<B>,
         principal: Principal,
     ) -> Result<RequestScope, Status> {
-        let connection = request.extensions_mut().remove::<ConnectionMemory>();
-        let connection =
-            connection.unwrap_or_else(|| self.shared.request_memory.without_connection());
+        let connection = request.extensions_mut().remove::<CallMemory>();
+        let connection = connection.unwrap_or_else(|| self.shared.call_memory_without_connection());
         RequestScope::arriving(&self.shared, connection, principal, request.headers())
     }
 
@@ -246,6 +250,11 @@ impl Protocols {
             Ok(scope) => scope,
             Err(refused) => return Answer::refused(refused),
         };
+        if method.stays_open
+            && let Err(exhausted) = scope.keep(OPEN_CALL_BYTES)
+        {
+            return Answer::refused(overloaded(exhausted));
+        }
         let scanner = Box::new(MessageScanner::new(method.shape));
         let bounds = self.bounds(&scope, Framing::Grpc(scanner), method.kind);
         let request = request.map(|body| {
@@ -255,6 +264,7 @@ impl Protocols {
         let answer = scope.enter(|| self.grpc.call(request));
         match method.kind {
             CallKind::Session => Answer::Session(answer, scope),
+            CallKind::Single if method.stays_open => Answer::Open(answer, scope),
             CallKind::Single | CallKind::Collected | CallKind::Refused => {
                 Answer::Grpc(answer, scope)
             }
@@ -317,6 +327,11 @@ fn span_name<B>(request: &Request<B>, is_grpc: bool) -> String {
         None if is_grpc => "unknown method".to_owned(),
         None => request.method().to_string(),
     }
+}
+
+/// Returns the gRPC status of a call that may not stay open.
+fn overloaded(exhausted: BudgetExhausted) -> Status {
+    Status::unavailable(exhausted.to_string())
 }
 
 /// Returns the gRPC status for a body that ended early.
@@ -394,6 +409,8 @@ impl Drop for TimedAnswer {
 /// A response in progress.
 pub(crate) enum Answer {
     Grpc(GrpcFuture, RequestScope),
+    /// One whose messages go on coming: the call keeps what was asked for.
+    Open(GrpcFuture, RequestScope),
     /// One whose messages go on being made for the request.
     Session(GrpcFuture, RequestScope),
     /// Much larger, and rarer.
@@ -427,11 +444,33 @@ pub(crate) struct HttpAnswer {
     keep_alive: Option<HeaderValue>,
 }
 
+impl HttpAnswer {
+    /// Returns the response as it is sent: one that stays open keeps what was asked for.
+    fn finished(&mut self, mut response: Response<Body>) -> Response<Body> {
+        if http_api::stays_open(&response) {
+            let kept = self.scope.keep(OPEN_CALL_BYTES);
+            response = match kept.and_then(|()| self.scope.keep_request()) {
+                Ok(()) => response.map(|body| Body::new(KeptBody::new(body, &self.scope))),
+                Err(exhausted) => http_api::overloaded(exhausted),
+            };
+        }
+        let headers = response.headers_mut();
+        if let Some(hint) = self.keep_alive.take()
+            && !headers.contains_key(CONNECTION)
+        {
+            headers.insert(KEEP_ALIVE, hint);
+        }
+        response
+    }
+}
+
 impl Answer {
     /// Who the request is from, once that is known.
     fn principal(&self) -> Option<Principal> {
         match self {
-            Self::Grpc(_, scope) | Self::Session(_, scope) => Some(scope.principal()),
+            Self::Grpc(_, scope) | Self::Open(_, scope) | Self::Session(_, scope) => {
+                Some(scope.principal())
+            }
             Self::Http(http) => Some(http.scope.principal()),
             Self::Verifying(_) | Self::Refused(_) => None,
         }
@@ -461,6 +500,17 @@ impl Future for Answer {
             Self::Grpc(answer, scope) => scope
                 .enter(|| answer.as_mut().poll(context))
                 .map_ok(|response| response.map(Either::Left)),
+            Self::Open(answer, scope) => {
+                scope
+                    .enter(|| answer.as_mut().poll(context))
+                    .map_ok(|response| match scope.keep_request() {
+                        Ok(()) => response.map(|body| {
+                            let body = KeptBody::new(body, scope);
+                            Either::Left(tonic::body::Body::new(body))
+                        }),
+                        Err(exhausted) => overloaded(exhausted).into_http().map(Either::Left),
+                    })
+            }
             Self::Session(answer, scope) => {
                 scope
                     .enter(|| answer.as_mut().poll(context))
@@ -471,22 +521,9 @@ impl Future for Answer {
                     })
             }
             Self::Http(http) => {
-                let HttpAnswer {
-                    answer,
-                    scope,
-                    keep_alive,
-                } = &mut **http;
-                scope
-                    .enter(|| Pin::new(answer).poll(context))
-                    .map_ok(|mut response| {
-                        let headers = response.headers_mut();
-                        if let Some(hint) = keep_alive.take()
-                            && !headers.contains_key(CONNECTION)
-                        {
-                            headers.insert(KEEP_ALIVE, hint);
-                        }
-                        response.map(Either::Right)
-                    })
+                let HttpAnswer { answer, scope, .. } = &mut **http;
+                let response = ready!(scope.enter(|| Pin::new(answer).poll(context)));
+                Poll::Ready(response.map(|response| http.finished(response).map(Either::Right)))
             }
             // Polled again after its end, it has nothing to say any more.
             Self::Refused(response) => match response.take() {
@@ -494,34 +531,6 @@ impl Future for Answer {
                 None => Poll::Pending,
             },
         }
-    }
-}
-
-/// The messages of an answer, made in the scope of their request.
-#[derive(Debug)]
-struct ScopedBody {
-    body: tonic::body::Body,
-    scope: RequestScope,
-}
-
-impl http_body::Body for ScopedBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self { body, scope } = self.get_mut();
-        scope.enter(|| Pin::new(body).poll_frame(context))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -2,7 +2,11 @@
 //!
 //! **Owns:** [`ServerState`]. **Does not know:** protocols.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
 use leftfold_store::EventStore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -14,7 +18,7 @@ use crate::{
     background::metered_store::MeteredStore,
     background::metrics::Metrics,
     background::scavenger::ScavengeManager,
-    connection::{AnswerMemory, MemoryBudget, TlsServer},
+    connection::{AnswerMemory, CallMemory, MemoryBudget, TlsServer},
     groups::GroupManager,
 };
 
@@ -37,6 +41,8 @@ pub(crate) struct ServerState {
     pub(crate) tasks: TaskTracker,
     /// The memory budget of all requests.
     pub(crate) request_memory: MemoryBudget,
+    /// The memory budget of what open calls keep of their requests: queries, filters, compiled expressions.
+    pub(crate) open_call_memory: MemoryBudget,
     /// The memory of all responses until they are sent.
     pub(crate) answer_memory: AnswerMemory,
     pub(crate) scavenges: ScavengeManager,
@@ -104,6 +110,7 @@ impl ServerState {
             store,
             answer_memory: AnswerMemory::new(settings.response_bytes_max.len()),
             request_memory: MemoryBudget::new(settings.in_flight_bytes_max.len()),
+            open_call_memory: MemoryBudget::new(settings.in_flight_bytes_max.len()),
             settings,
             address,
             instance: Uuid::new_v4(),
@@ -116,6 +123,22 @@ impl ServerState {
             access: security.access,
             tickets: Tickets::default(),
         })
+    }
+
+    /// Returns the shares of a connection from this address.
+    pub(crate) fn call_memory(&self, address: IpAddr) -> CallMemory {
+        CallMemory {
+            requests: self.request_memory.connection(address),
+            open_calls: self.open_call_memory.connection(address),
+        }
+    }
+
+    /// Returns shares that only the whole budgets bound.
+    pub(crate) fn call_memory_without_connection(&self) -> CallMemory {
+        CallMemory {
+            requests: self.request_memory.without_connection(),
+            open_calls: self.open_call_memory.without_connection(),
+        }
     }
 
     /// The store without regard to whom a request is from: for what the server does by itself.

@@ -18,13 +18,19 @@ pub(crate) const GROUP_PREFIX: &str = "$persistentsubscription-";
 enum Name {
     Exact(&'static str),
     Prefix(&'static str),
+    /// A computed stream, by how its name begins, of nothing that there can be.
+    Invalid(&'static str),
     /// A stream of a group, by how its name ends.
     OfGroup(&'static str),
 }
 
 impl Name {
-    fn is_of(self, stream: &str) -> bool {
+    fn is_of(self, name: &StreamName) -> bool {
+        let stream = name.as_str();
         match self {
+            Self::Invalid(prefix) => {
+                stream.starts_with(prefix) && SystemIndex::named(name).is_none()
+            }
             Self::Exact(name) => stream == name,
             Self::Prefix(prefix) => stream.starts_with(prefix),
             Self::OfGroup(suffix) => stream.starts_with(GROUP_PREFIX) && stream.ends_with(suffix),
@@ -33,7 +39,7 @@ impl Name {
 }
 
 /// The names, and what to use instead.
-const NOT_KEPT: [(Name, &str); 14] = [
+const NOT_KEPT: [(Name, &str); 18] = [
     (
         Name::Exact("$all"),
         "a read of everything: GET /api/v1/events, or the option all of a read",
@@ -84,6 +90,19 @@ const NOT_KEPT: [(Name, &str); 14] = [
         "$acl of streams, and the grants of keys",
     ),
     (
+        Name::Invalid("$ce-"),
+        "$ce-CATEGORY, with the name of a category",
+    ),
+    (Name::Invalid("$et-"), "$et-TYPE, with a type of events"),
+    (
+        Name::Invalid("$bc-"),
+        "$bc-CORRELATION, with the id of a correlation",
+    ),
+    (
+        Name::Invalid("$category-"),
+        "$category-CATEGORY, with the name of a category",
+    ),
+    (
         Name::Prefix("$connectors"),
         "a listener of a program of your own",
     ),
@@ -96,7 +115,7 @@ pub(crate) fn instead_of(stream: &StreamName) -> Option<&'static str> {
     if !text.starts_with('$') {
         return None;
     }
-    let row = NOT_KEPT.iter().find(|(name, _)| name.is_of(text));
+    let row = NOT_KEPT.iter().find(|(name, _)| name.is_of(stream));
     row.map(|(_, instead)| *instead)
 }
 
@@ -153,6 +172,10 @@ mod tests {
             "$stats-127.0.0.1:2113",
             "$mem-node-state",
             "$all",
+            "$ce-",
+            "$et-",
+            "$bc-",
+            "$category-",
         ] {
             assert!(instead(name).is_some(), "{name}");
         }

@@ -86,16 +86,14 @@ impl Boundary {
 
     /// Returns a text that is the same for equal boundaries, in every version of the program.
     pub(crate) fn canonical(&self) -> String {
-        let mut text = String::new();
-        for item in &self.items {
-            text += &format!("[{}", item.types.join(","));
-            for tag in &item.tags {
-                // Tags may hold any character, so their length stands in front.
-                text += &format!(";{}:{tag}", tag.as_str().len());
-            }
-            text.push(']');
-        }
-        text
+        self.items.iter().map(Item::canonical).collect()
+    }
+
+    /// Returns a text for each of its parts. Decisions that share a part can invalidate each other.
+    pub(crate) fn parts(&self) -> Vec<String> {
+        // No stream that commands wait for begins so, or it costs a wait and nothing else.
+        let part = |item: &Item| format!("\0{}", item.canonical());
+        self.items.iter().map(part).collect()
     }
 
     /// Returns whether the boundary contains an event of this type with these tags.
@@ -133,6 +131,18 @@ impl Boundary {
             items.push(QueryItem::new(types, item.tags.clone())?);
         }
         Ok(Query::items(items)?)
+    }
+}
+
+impl Item {
+    fn canonical(&self) -> String {
+        let mut text = format!("[{}", self.types.join(","));
+        for tag in &self.tags {
+            // Tags may hold any character, so their length stands in front.
+            text += &format!(";{}:{tag}", tag.as_str().len());
+        }
+        text.push(']');
+        text
     }
 }
 

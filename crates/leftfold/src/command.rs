@@ -12,18 +12,21 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use leftfold_model::{
-    Append, AppendCondition, Appended, ConflictToken, EventId, EventType, ExpectedRevision,
-    ModelError, NewEvent, Query, QueryItem, Read, RecordedEvent, StreamCheck, StreamName,
-    StreamWrite, Tag,
+    Append, AppendCondition, Appended, Conflict, ConflictToken, EventId, EventType,
+    ExpectedRevision, ModelError, NewEvent, Position, Query, QueryItem, Read, RecordedEvent,
+    StreamCheck, StreamName, StreamWrite, Tag,
 };
 use leftfold_store::AppendError;
 use tracing::Instrument;
 
 use crate::{
-    Committed, Data, EncodeError, Encoded, Event, ExecuteError, LoadError, Metadata, Store,
-    causation,
+    Committed, Data, DecodeError, EncodeError, Encoded, Event, ExecuteError, LoadError, Metadata,
+    Store, causation,
     erasure::{mark, revealed},
-    event::decode::{kind_of, restore},
+    event::{
+        codec,
+        decode::{kind_of, restore},
+    },
     load::{Ground, undecodable},
     metadata::derived_id,
     observe::{Ended, command_span, record_outcome},
@@ -117,6 +120,11 @@ pub(crate) trait Command: Send {
         key: Option<&IdempotencyKey>,
         attempts: u32,
     ) -> impl Future<Output = Result<Proposal, ExecuteError<Self::Refusal>>> + Send;
+
+    /// Waits until it is this command's turn among those of this process that contend with it, after one of them was faster.
+    fn take_turn(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 
     /// Returns the output after an append, or after there was nothing to append.
     fn finish(&mut self, append: Option<(&Append, Appended)>, attempts: u32) -> Self::Output;
@@ -226,11 +234,12 @@ impl CommandContext {
         key: Option<&IdempotencyKey>,
         mut command: C,
     ) -> Result<(C::Output, Ended), ExecuteError<C::Refusal>> {
-        let mut attempts = 0;
+        let (mut attempts, mut used) = (0, None);
         loop {
             attempts += 1;
-            match self.attempt(key, attempts, &mut command).await {
+            match self.attempt(key, attempts, &mut used, &mut command).await {
                 Err(ExecuteError::Conflict { .. }) if attempts < self.attempts_max => {
+                    command.take_turn().await;
                     backoff(attempts).await;
                 }
                 ended => return ended,
@@ -238,14 +247,26 @@ impl CommandContext {
         }
     }
 
+    /// Makes one attempt; `used`: where the log has an event of the key, if an earlier attempt was refused for it.
     async fn attempt<C: Command>(
         &self,
         key: Option<&IdempotencyKey>,
         attempts: u32,
+        used: &mut Option<Position>,
         command: &mut C,
     ) -> Result<(C::Output, Ended), ExecuteError<C::Refusal>> {
         if let Some(key) = key {
-            let stored = self.stored(key).await?;
+            let mut stored = self.stored(key).await?;
+            if let Some(position) = used.filter(|_| stored.is_empty()) {
+                let head = self.store.event_store().head().await;
+                // What is refused may be told before it can be read.
+                if head.map_err(LoadError::Store)? >= position {
+                    stored = self.stored(key).await?;
+                    if stored.is_empty() {
+                        return Err(ExecuteError::KeyUsed { position });
+                    }
+                }
+            }
             if !stored.is_empty() {
                 let events = stored.len();
                 let output = command.repeat(stored, attempts)?;
@@ -257,7 +278,18 @@ impl CommandContext {
             let output = command.finish(None, attempts);
             return Ok((output, Ended::new(attempts, 0, false)));
         };
-        let appended = self.append(&append, attempts).await?;
+        let appended = self.append(&append, attempts).await;
+        if let (Some(_), Err(ExecuteError::Conflict { conflict, .. })) = (key, &appended)
+            && let Conflict::ConditionFailed {
+                condition,
+                position,
+            } = conflict
+            && condition + 1 == append.conditions().len()
+        {
+            // That of the key is the last one.
+            *used = Some(*position);
+        }
+        let appended = appended?;
         let ended = Ended::new(attempts, append.event_count(), appended.repeated);
         let output = command.finish(Some((&append, appended)), attempts);
         Ok((output, ended))
@@ -321,10 +353,15 @@ pub(crate) fn encode_readable<V: Event>(event: &V) -> Result<Encoded, EncodeErro
     // An event of an unknown type is stored as it was read.
     if let Some(kind) = kind_of::<V>(event.event_type(), event.version()) {
         let data = Data::Stored(encoded.content_type, &encoded.data);
-        V::decode(kind, data).map_err(|source| EncodeError::Undecodable {
+        let undecodable = |source| EncodeError::Undecodable {
             event_type: event.event_type().to_owned(),
             source: Box::new(source),
-        })?;
+        };
+        let read = V::decode(kind, data).map_err(undecodable)?;
+        let expected = event.presences();
+        if expected > 0 && read.presences() != expected {
+            return Err(undecodable(DecodeError::Data(codec::ABSENT.into())));
+        }
     }
     Ok(encoded)
 }

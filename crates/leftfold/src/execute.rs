@@ -45,6 +45,16 @@ pub enum ExecuteError<E> {
         /// The last conflict.
         conflict: Conflict,
     },
+    /// A command with this idempotency key was committed before, and its events cannot be read any more: they were scavenged.
+    /// Nothing was written.
+    #[error(
+        "command with this idempotency key was committed before, at position {position}, and its events cannot be read \
+         any more; expected another key for another command"
+    )]
+    KeyUsed {
+        /// The position of one of its events.
+        position: Position,
+    },
     /// The aggregate to create exists already; nothing was written.
     #[error("stream {stream} has events already, the last of revision {revision}")]
     Exists {

@@ -232,6 +232,11 @@ pub mod __private {
         })
     }
 
+    /// Returns how many values of type `Option` are there in an event.
+    pub fn presences<E: serde::Serialize>(event: &E) -> usize {
+        crate::event::codec::presences(&crate::event::codec::Fields(event))
+    }
+
     /// Decodes an event from its data.
     ///
     /// # Errors

@@ -111,7 +111,7 @@ impl<A: Aggregate> Snapshotter<A> {
             erasure: store.erasure().cloned(),
             fingerprint: fingerprint::<A>(),
             every: u64::from(A::EVERY),
-            encode: codec::encode_json::<A>,
+            encode: codec::encode_state::<A>,
             decode: |bytes| serde_json::from_slice(bytes),
             under_way: Mutex::default(),
         }

@@ -352,13 +352,28 @@ impl Store {
 
     /// Waits for a turn on a stream: commands of this process on one aggregate run one after another.
     pub(crate) async fn turn(&self, stream: &StreamName) -> Turn {
-        self.queues.turn(&self.tenant, stream).await
+        self.queues.turn(&self.tenant, stream.as_str()).await
+    }
+
+    /// Waits for turns on events that decisions rest on, in the order of their texts, so that two commands never wait for each
+    /// other.
+    pub(crate) async fn turns(&self, mut items: Vec<String>) -> Vec<Turn> {
+        items.sort_unstable();
+        items.dedup();
+        let mut turns = Vec::with_capacity(items.len());
+        for item in items.iter().take(TURNS_MAX) {
+            turns.push(self.queues.turn(&self.tenant, item).await);
+        }
+        turns
     }
 
     pub(crate) fn next_id(&self) -> EventId {
         (self.ids)()
     }
 }
+
+/// Turns that a command waits for, at most: one that rests on more may conflict with others.
+const TURNS_MAX: usize = 16;
 
 /// Fails to compile for a category that no stream can have.
 const fn check_category(category: &str) {

@@ -1,4 +1,4 @@
-//! A queue for each stream: commands of one process on one aggregate run one after another.
+//! A queue for each stream, and for events that decisions rest on: commands of one process on one of them take turns.
 //!
 //! **Owns:** [`StreamQueues`] and the state that one command passes to the next. **Does not know:** what commands do.
 //! **Invariants:**
@@ -17,7 +17,6 @@ use std::{
     time::Duration,
 };
 
-use leftfold_model::StreamName;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -33,8 +32,9 @@ pub(crate) struct StreamQueues {
     queues: Mutex<HashMap<Key, Queue>>,
 }
 
-/// A stream of a tenant; the tenant's part is empty for a store without one.
-type Key = (Arc<str>, StreamName);
+/// What commands of a tenant wait for: a stream by its name, or events that decisions rest on. The tenant's part is empty for a
+/// store without one.
+type Key = (Arc<str>, Arc<str>);
 
 struct Queue {
     shared: Arc<Shared>,
@@ -58,12 +58,12 @@ impl fmt::Debug for StreamQueues {
 }
 
 impl StreamQueues {
-    /// Waits for a turn on a stream of a tenant.
+    /// Waits for a turn on a stream of a tenant, or on events that decisions rest on.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the queue.
-    pub(crate) async fn turn(self: &Arc<Self>, tenant: &Arc<str>, stream: &StreamName) -> Turn {
-        let mut turn = self.enter((Arc::clone(tenant), stream.clone()));
+    pub(crate) async fn turn(self: &Arc<Self>, tenant: &Arc<str>, subject: &str) -> Turn {
+        let mut turn = self.enter((Arc::clone(tenant), subject.into()));
         let shared = Arc::clone(&turn.shared);
         if let Ok(permit) = Arc::clone(&shared.turn).try_acquire_owned() {
             turn.permit = Some(permit);

@@ -17,6 +17,7 @@ use crate::{
     command::{Command, CommandContext, IdempotencyKey, Proposal},
     decide::{boundary_of, read_models},
     load::{Ground, stream_of},
+    stream_queue::Turn,
 };
 
 /// An aggregate that takes part in a command on several; made by [`Repository::aggregate`].
@@ -103,6 +104,11 @@ pub trait Participant: Send + Sync {
     /// Returns its boundary, as part of an idempotency key.
     #[doc(hidden)]
     fn boundary(&self) -> Result<String, LoadError>;
+    /// Returns what commands wait for that contend for a model.
+    #[doc(hidden)]
+    fn parts(&self) -> Vec<String> {
+        Vec::new()
+    }
     #[doc(hidden)]
     fn read(
         &self,
@@ -137,6 +143,9 @@ impl<M: Models> Participant for ModelRef<M> {
     }
     fn boundary(&self) -> Result<String, LoadError> {
         Ok(format!("model {}", boundary_of(&self.models).canonical()))
+    }
+    fn parts(&self) -> Vec<String> {
+        boundary_of(&self.models).parts()
     }
     async fn read(&self, store: &Store) -> Result<(M, Ground), LoadError> {
         read_models(store, &self.models, None).await
@@ -183,6 +192,8 @@ pub trait Participants: Send + Sync {
     fn streams(&self) -> Result<Vec<StreamName>, LoadError>;
     #[doc(hidden)]
     fn boundary(&self) -> Result<String, LoadError>;
+    #[doc(hidden)]
+    fn parts(&self) -> Vec<String>;
     #[doc(hidden)]
     fn read(
         &self,
@@ -241,6 +252,9 @@ macro_rules! participants {
                 let mut parts = [$(self.$nth.boundary()?),+];
                 parts.sort();
                 Ok(parts.join("\n"))
+            }
+            fn parts(&self) -> Vec<String> {
+                [$(self.$nth.parts()),+].concat()
             }
             async fn read(
                 &self,
@@ -346,7 +360,11 @@ impl<M: Participants> UnitOfWork<M> {
         let boundary = format!("unit of work {}", self.participants.boundary()?);
         let first = streams.into_iter().next();
         let first = first.unwrap_or_else(StreamName::default_stream);
-        let command = UnitCommand { unit: self, decide };
+        let command = UnitCommand {
+            unit: self,
+            decide,
+            turns: Vec::new(),
+        };
         let ended = self.context.run(&boundary, &first, command).await;
         drop(turns);
         ended
@@ -357,6 +375,8 @@ impl<M: Participants> UnitOfWork<M> {
 struct UnitCommand<'a, M, F> {
     unit: &'a UnitOfWork<M>,
     decide: F,
+    /// Those on what its models rest on, once others were faster; taken after those on its streams.
+    turns: Vec<Turn>,
 }
 
 impl<M, F, D> Command for UnitCommand<'_, M, F>
@@ -387,6 +407,16 @@ where
             proposal.add(ground, events);
         }
         Ok(proposal)
+    }
+
+    async fn take_turn(&mut self) {
+        if self.turns.is_empty() {
+            let UnitOfWork {
+                participants,
+                context,
+            } = self.unit;
+            self.turns = context.store.turns(participants.parts()).await;
+        }
     }
 
     fn finish(

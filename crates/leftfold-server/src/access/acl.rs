@@ -13,6 +13,11 @@ pub(super) const ADMINS: &str = "$admins";
 /// The role that everyone has who is authenticated.
 const ALL: &str = "$all";
 
+/// Users and groups that a list may name for one right. Lists stay in memory while the server runs.
+const ROLES_MAX: usize = 1_024;
+/// Bytes of one of them, at most: a longer name is nobody's.
+const ROLE_BYTES_MAX: usize = 1_024;
+
 /// For each right, the users and groups that have it; `None`: the list does not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Acl {
@@ -25,13 +30,28 @@ pub(super) struct Acl {
 
 impl Acl {
     /// Reads the JSON form: an object with `$r`, `$w`, `$d`, `$mr` and `$mw`, each a text or a list of texts.
+    ///
+    /// Anything else but null, which is no list, names nobody for every right.
     pub(super) fn from_json(value: &Value) -> Self {
+        if !value.is_object() && !value.is_null() {
+            let nobody = || Some(Vec::new());
+            return Self {
+                read: nobody(),
+                write: nobody(),
+                delete: nobody(),
+                read_metadata: nobody(),
+                write_metadata: nobody(),
+            };
+        }
         let roles = |key: &str| {
             let value = value.get(key)?;
             Some(match value {
-                Value::String(role) => vec![role.clone()],
+                Value::String(role) if role.len() <= ROLE_BYTES_MAX => vec![role.clone()],
+                // Who made it did not mean anyone in particular.
+                Value::Array(roles) if roles.len() > ROLES_MAX => Vec::new(),
                 Value::Array(roles) => {
                     let texts = roles.iter().filter_map(Value::as_str);
+                    let texts = texts.filter(|text| text.len() <= ROLE_BYTES_MAX);
                     texts.map(str::to_owned).collect()
                 }
                 _ => Vec::new(),
@@ -129,6 +149,31 @@ mod tests {
         );
         assert_eq!(gives(Right::ReadMetadata, "bob", &[]), Some(true));
         assert_eq!(gives(Right::WriteMetadata, "ann", &[]), None);
+    }
+
+    #[test]
+    fn what_is_no_list_names_nobody_and_null_is_none() {
+        let read = |json| Acl::from_json(&json).gives(Right::Read, "ann", &[]);
+        for mistyped in [json!("ann"), json!(["ann"]), json!(7), json!(true)] {
+            assert_eq!(read(mistyped.clone()), Some(false), "{mistyped}");
+        }
+        assert_eq!(read(json!(null)), None);
+        assert_eq!(read(json!({})), None);
+    }
+
+    #[test]
+    fn a_list_that_names_more_than_it_may_names_nobody() {
+        let read = |roles: usize| {
+            let mut roles: Vec<_> = (1..roles).map(|nth| nth.to_string()).collect();
+            roles.push("ann".to_owned());
+            Acl::from_json(&json!({ "$r": roles })).gives(Right::Read, "ann", &[])
+        };
+        assert_eq!(read(ROLES_MAX), Some(true));
+        assert_eq!(read(ROLES_MAX + 1), Some(false));
+        let long = "x".repeat(ROLE_BYTES_MAX + 1);
+        let kept = Acl::from_json(&json!({ "$r": long, "$w": [long, "ann"] }));
+        assert_eq!(kept.read, Some(Vec::new()));
+        assert_eq!(kept.write, Some(vec!["ann".to_owned()]));
     }
 
     #[test]

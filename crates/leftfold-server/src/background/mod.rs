@@ -6,6 +6,7 @@
 pub(crate) mod health;
 pub(crate) mod metered_store;
 pub(crate) mod metrics;
+mod one_line;
 pub(crate) mod scavenger;
 pub(crate) mod slow_calls;
 pub mod telemetry;

@@ -25,6 +25,7 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
+use super::one_line::OneLine;
 use crate::{LogFormat, Settings};
 
 /// The name under which traces arrive.
@@ -83,9 +84,14 @@ fn traced(tracer: Tracer) -> Traced {
 
 fn logs(settings: &Settings) -> Result<BoxedLayer, TelemetryError> {
     let filter = EnvFilter::builder().parse(&settings.log_filter)?;
+    let colors = std::io::stderr().is_terminal();
+    let writer = move || OneLine {
+        writer: std::io::stderr(),
+        colors,
+    };
     let to_stderr = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_writer(writer)
+        .with_ansi(colors);
     Ok(match settings.log_format {
         LogFormat::Text => to_stderr.with_filter(filter).boxed(),
         LogFormat::Json => to_stderr.json().with_filter(filter).boxed(),

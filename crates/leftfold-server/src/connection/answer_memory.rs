@@ -28,6 +28,8 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// Minimum size of charged frames.
 const CHARGED_FROM: usize = 4 * 1024;
+/// What is charged for a smaller frame, and the call that it belongs to, until the connection asks for the next one.
+const UNSENT_BYTES: usize = 3 * 1024;
 /// Maximum bytes of a frame that the connection gets at once.
 const PIECE: usize = 64 * 1024;
 /// Interval at which bodies that wait for memory, and all connections, are checked.
@@ -245,6 +247,8 @@ pub(crate) struct ChargedBody<B> {
     connection: Arc<ConnectionAnswers>,
     /// Bytes of a body that is whole already. It is not asked for any while its client takes none.
     whole: usize,
+    /// What is charged for a small frame that the connection has. It asks for the next one when its client took this one.
+    unsent: usize,
     /// What is left of a frame.
     rest: Bytes,
     timer: Option<Pin<Box<Sleep>>>,
@@ -253,6 +257,7 @@ pub(crate) struct ChargedBody<B> {
 impl<B> Drop for ChargedBody<B> {
     fn drop(&mut self) {
         self.release_whole();
+        self.release_unsent();
     }
 }
 
@@ -271,6 +276,7 @@ impl<B> ChargedBody<B> {
             body,
             connection,
             whole,
+            unsent: 0,
             rest: Bytes::new(),
             timer: None,
         }
@@ -278,6 +284,13 @@ impl<B> ChargedBody<B> {
 
     fn release_whole(&mut self) {
         match std::mem::take(&mut self.whole) {
+            0 => {}
+            bytes => self.connection.release(bytes),
+        }
+    }
+
+    fn release_unsent(&mut self) {
+        match std::mem::take(&mut self.unsent) {
             0 => {}
             bytes => self.connection.release(bytes),
         }
@@ -298,6 +311,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ChargedBody<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
+        this.release_unsent();
         if !this.rest.is_empty() {
             return Poll::Ready(Some(Ok(this.piece())));
         }
@@ -313,7 +327,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ChargedBody<B> {
             other => return Poll::Ready(other),
         };
         Poll::Ready(Some(Ok(match frame.into_data() {
-            Ok(data) if data.len() < CHARGED_FROM => Frame::data(data),
+            Ok(data) if data.len() < CHARGED_FROM => {
+                this.unsent = UNSENT_BYTES;
+                this.connection.hold(UNSENT_BYTES);
+                Frame::data(data)
+            }
             Ok(data) => {
                 this.release_whole();
                 this.rest = this.connection.charge(data);
@@ -386,6 +404,26 @@ mod tests {
         drop((stalled, piece));
         waiting.frame().await.unwrap().unwrap();
         assert!(!other.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn responses_that_nobody_takes_are_charged_however_small_they_are() {
+        let answers = AnswerMemory::new(MIB);
+        let end = CancellationToken::new();
+        let mut untaken = Vec::new();
+        for _ in 0..4 {
+            let silent = answers.connection(end.clone());
+            while silent.may_grow() {
+                let mut small = body(&silent, 1);
+                drop(small.frame().await.unwrap().unwrap());
+                untaken.push(small);
+            }
+        }
+        assert!(answers.is_short());
+        let _sweeper = answers.sweep(Duration::from_secs(30));
+        end.cancelled().await;
+        drop(untaken);
+        assert_eq!(answers.0.used.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -56,6 +56,13 @@ struct Owner {
     used: AtomicUsize,
 }
 
+/// The shares of one connection: for its requests, and for what its open calls keep.
+#[derive(Debug, Clone)]
+pub(crate) struct CallMemory {
+    pub(crate) requests: ConnectionMemory,
+    pub(crate) open_calls: ConnectionMemory,
+}
+
 /// A request does not fit into the free memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BudgetExhausted;
@@ -191,6 +198,11 @@ impl Reservation {
         }
         self.used = used;
         Ok(())
+    }
+
+    /// Returns the bytes in use.
+    pub(crate) fn used(&self) -> usize {
+        self.used
     }
 
     /// Releases everything.

@@ -20,7 +20,9 @@ pub(crate) use answer_memory::AnswerMemory;
 pub use certificate_info::CertificateInfo;
 pub use descriptors::DescriptorError;
 pub(crate) use descriptors::connections_within_limit;
-pub(crate) use memory_budget::{BudgetExhausted, ConnectionMemory, MemoryBudget, Reservation};
+pub(crate) use memory_budget::{
+    BudgetExhausted, CallMemory, ConnectionMemory, MemoryBudget, Reservation,
+};
 pub(crate) use peer::Peer;
 pub(crate) use request_body::{BodyBounds, BoundedBody, Framing, InspectMessage, RequestBodyError};
 pub(crate) use reset_aware_body::ResetAwareBody;
@@ -145,7 +147,7 @@ pub(crate) async fn serve(
                 let cut = cut.child_token();
                 let service = WithMemory {
                     service: service.clone(),
-                    memory: shared.request_memory.connection(peer.ip()),
+                    memory: shared.call_memory(peer.ip()),
                     answers: shared.answer_memory.connection(cut.clone()),
                     peer: Peer::plain(peer),
                 };
@@ -220,7 +222,7 @@ pub(super) fn address_block(address: IpAddr) -> IpAddr {
 #[derive(Debug, Clone)]
 struct WithMemory<S> {
     service: S,
-    memory: ConnectionMemory,
+    memory: CallMemory,
     answers: Arc<ConnectionAnswers>,
     peer: Peer,
 }

@@ -3,13 +3,14 @@
 //! **Owns:** [`Expression`]: its bounds, where it is compiled, and how it is matched. **Does not know:** what is filtered.
 //! **Invariants:**
 //! - No expression is compiled on a worker of the runtime.
-//! - What an expression compiles to is bounded in bytes.
+//! - What an expression compiles to is bounded in bytes, and charged to the call that keeps it before it is compiled.
 //! - A plain expression is matched in linear time. Any other backtracks a bounded number of times on one name.
 
 use fancy_regex::{CompileError, Error, Regex, RegexBuilder};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{FilterError, shortened};
+use crate::call;
 
 /// Maximum bytes of an expression.
 pub(super) const EXPRESSION_BYTES_MAX: usize = 8 * 1024;
@@ -20,6 +21,49 @@ pub(super) const PLAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(super) const PARTS_MAX: usize = 64;
 /// Maximum bytes of the automaton of a part.
 pub(super) const PART_BYTES_MAX: usize = 256 * 1024;
+
+/// Bounds of one attempt to compile an expression.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// Parts of an expression that is not plain; 0 if it must be plain.
+    parts: usize,
+    /// Bytes of an automaton.
+    automaton_bytes: usize,
+    /// What is charged: an automaton, its reverse, and the states that matching keeps take about four times its bytes.
+    charged: usize,
+}
+
+const fn plain(automaton_bytes: usize) -> Bounds {
+    Bounds {
+        parts: 0,
+        automaton_bytes,
+        charged: 4 * automaton_bytes,
+    }
+}
+
+const fn in_parts(parts: usize, automaton_bytes: usize) -> Bounds {
+    Bounds {
+        parts,
+        automaton_bytes,
+        // Few have all parts of that size.
+        charged: parts * automaton_bytes / 2 * 3,
+    }
+}
+
+/// The attempts, in order. A plain expression that fits a bound in parts fits an earlier one.
+const ATTEMPTS: [Bounds; 10] = [
+    plain(16 * 1024),
+    in_parts(8, 4 * 1024),
+    plain(64 * 1024),
+    in_parts(8, 16 * 1024),
+    plain(256 * 1024),
+    in_parts(8, 64 * 1024),
+    plain(1024 * 1024),
+    in_parts(16, PART_BYTES_MAX),
+    plain(PLAIN_BYTES_MAX),
+    in_parts(PARTS_MAX, PART_BYTES_MAX),
+];
+
 /// Maximum backtracking steps of matching one name.
 const BACKTRACKS_MAX: usize = 10_000;
 /// Maximum expressions that are compiled at once. Others wait, so that hostile ones leave processors to requests.
@@ -50,15 +94,32 @@ impl Expression {
             reason,
         };
         let permit = COMPILERS.acquire().await;
-        let permit = permit.map_err(|closed| malformed(closed.to_string()))?;
-        let owned = text.to_owned();
-        let compiled = spawn_blocking(move || {
-            let compiled = build(&owned);
-            drop(permit);
-            compiled
-        });
-        // It panicked, or the runtime is shutting down.
-        compiled.await.map_err(|lost| malformed(lost.to_string()))?
+        let mut permit = permit.map_err(|closed| malformed(closed.to_string()))?;
+        let (mut charged, mut refused) = (0, None);
+        for bounds in ATTEMPTS {
+            let more = bounds.charged.saturating_sub(charged);
+            call::keep_while_open(more).map_err(|_| FilterError::Exhausted)?;
+            charged = charged.max(bounds.charged);
+            let owned = text.to_owned();
+            let compiled = spawn_blocking(move || (build(&owned, bounds), permit));
+            // It panicked, or the runtime is shutting down.
+            let compiled = compiled.await.map_err(|lost| malformed(lost.to_string()))?;
+            match compiled.0 {
+                Err(error) if is_too_complex(&error) => refused = Some(error),
+                Err(error) => return Err(malformed(shortened(&error.to_string()))),
+                Ok(regex) => {
+                    return Ok(Self {
+                        regex: Box::new(regex),
+                        is_plain: bounds.parts == 0,
+                    });
+                }
+            }
+            permit = compiled.1;
+        }
+        Err(FilterError::TooComplex {
+            expression: shortened(text),
+            reason: refused.map_or_else(String::new, |error| shortened(&error.to_string())),
+        })
     }
 
     /// Returns whether a name matches.
@@ -72,35 +133,13 @@ impl Expression {
     }
 }
 
-fn build(text: &str) -> Result<Expression, FilterError> {
-    // A plain expression needs no instruction, so the first bounds let no other pass.
-    let plain = build_within(text, 0, PLAIN_BYTES_MAX);
-    let is_plain = plain.is_ok();
-    let built = match plain {
-        Err(error) if is_too_complex(&error) => build_within(text, PARTS_MAX, PART_BYTES_MAX),
-        built => built,
-    };
-    let error = match built {
-        Ok(regex) => {
-            let regex = Box::new(regex);
-            return Ok(Expression { regex, is_plain });
-        }
-        Err(error) => error,
-    };
-    let (expression, reason) = (shortened(text), shortened(&error.to_string()));
-    Err(match is_too_complex(&error) {
-        true => FilterError::TooComplex { expression, reason },
-        false => FilterError::Malformed { expression, reason },
-    })
-}
-
-fn build_within(text: &str, instructions: usize, automaton_bytes: usize) -> Result<Regex, Error> {
+fn build(text: &str, bounds: Bounds) -> Result<Regex, Error> {
     RegexBuilder::new(text)
         .backtrack_limit(BACKTRACKS_MAX)
-        .delegate_size_limit(automaton_bytes)
-        .delegate_dfa_size_limit(automaton_bytes)
+        .delegate_size_limit(bounds.automaton_bytes)
+        .delegate_dfa_size_limit(bounds.automaton_bytes)
         .delegate_dfa_skip_cache_capacity_check(false)
-        .max_prog_size(instructions)
+        .max_prog_size(bounds.parts)
         .build()
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Method {
     pub(crate) shape: &'static [Field],
     /// Who may call it, before what it is asked about is looked at.
     pub(crate) access: MethodAccess,
+    /// Whether its responses go on coming, so that the call keeps what was asked for until it ends.
+    pub(crate) stays_open: bool,
 }
 
 impl Method {
@@ -34,6 +36,12 @@ impl Method {
     /// what probes ask.
     const fn anonymous(mut self) -> Self {
         self.access = MethodAccess::Anonymous;
+        self
+    }
+
+    /// The same, with responses that go on coming.
+    const fn open(mut self) -> Self {
+        self.stays_open = true;
         self
     }
 
@@ -74,6 +82,7 @@ const fn method(name: &'static str, kind: CallKind, shape: &'static [Field]) -> 
         kind,
         shape,
         access: MethodAccess::Authenticated,
+        stays_open: matches!(kind, CallKind::Session),
     }
 }
 
@@ -94,8 +103,8 @@ pub(crate) const KURRENT_V2: &str = "kurrentdb.protocol.v2";
 pub(crate) const UMADB_OLDER_NAME: &str = "umadb.UmaDBService";
 
 const UMADB_METHODS: &[Method] = &[
-    method("Read", CallKind::Single, shapes::UMADB_SELECTION),
-    method("Subscribe", CallKind::Single, shapes::UMADB_SELECTION),
+    method("Read", CallKind::Single, shapes::UMADB_SELECTION).open(),
+    method("Subscribe", CallKind::Single, shapes::UMADB_SELECTION).open(),
     method("Append", CallKind::Single, shapes::UMADB_APPEND),
     single("Head"),
     single("GetTrackingInfo"),
@@ -107,7 +116,7 @@ pub(crate) static SERVICES: &[Service] = &[
         name: client::streams::streams_server::SERVICE_NAME,
         contract: KURRENT,
         methods: &[
-            method("Read", CallKind::Single, shapes::KURRENT_READ),
+            method("Read", CallKind::Single, shapes::KURRENT_READ).open(),
             method("Append", CallKind::Collected, shapes::KURRENT_APPEND),
             method("BatchAppend", CallKind::Session, shapes::KURRENT_BATCH),
             single("Delete"),
@@ -130,7 +139,7 @@ pub(crate) static SERVICES: &[Service] = &[
     Service {
         name: client::monitoring::monitoring_server::SERVICE_NAME,
         contract: KURRENT,
-        methods: &[single("Stats").operator()],
+        methods: &[single("Stats").operator().open()],
     },
     Service {
         name: client::operations::operations_server::SERVICE_NAME,
@@ -212,14 +221,14 @@ pub(crate) static SERVICES: &[Service] = &[
             method("Append", CallKind::Single, shapes::APPEND),
             method("AppendChunked", CallKind::Collected, &[]),
             method("Appends", CallKind::Session, shapes::APPENDS),
-            method("Read", CallKind::Single, shapes::SELECTION),
-            method("Subscribe", CallKind::Single, shapes::SELECTION),
+            method("Read", CallKind::Single, shapes::SELECTION).open(),
+            method("Subscribe", CallKind::Single, shapes::SELECTION).open(),
             single("Head"),
             single("State"),
             single("Delete"),
-            single("List"),
+            single("List").open(),
             single("Stats").operator(),
-            single("Scavenge").operator(),
+            single("Scavenge").operator().open(),
             single("LoadSnapshot"),
             single("SaveSnapshot"),
             single("RemoveSnapshot"),
@@ -251,7 +260,10 @@ pub(crate) static SERVICES: &[Service] = &[
     Service {
         name: health_server::SERVICE_NAME,
         contract: "grpc.health.v1",
-        methods: &[single("Check").anonymous(), single("Watch").anonymous()],
+        methods: &[
+            single("Check").anonymous(),
+            single("Watch").anonymous().open(),
+        ],
     },
 ];
 

@@ -7,14 +7,15 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use leftfold_model::{ExpectedRevision, Position};
 use leftfold_proto::kurrentdb::protocol::v2::streams::errors::{
-    StreamAlreadyInAppendSessionErrorDetails, StreamDeletedErrorDetails,
-    StreamRevisionConflictErrorDetails, StreamTombstonedErrorDetails,
+    AppendConsistencyViolationErrorDetails, StreamAlreadyInAppendSessionErrorDetails,
+    StreamDeletedErrorDetails, StreamRevisionConflictErrorDetails, StreamTombstonedErrorDetails,
+    consistency_violation,
 };
 use leftfold_store::{Delete, MemoryStore};
 use tonic::Code;
 
 use crate::{
-    client::{TestClient, all, detail, fill, name, record, request, with_id},
+    client::{TestClient, all, detail, fill, name, record, request, to, with_id},
     test_server::TestServer,
 };
 
@@ -250,4 +251,57 @@ async fn a_session_whose_client_hangs_up_writes_nothing() {
         .await
         .unwrap();
     assert_eq!(store.head().await.unwrap(), Position::START);
+}
+
+#[tokio::test]
+async fn a_request_without_records_ends_the_session_before_more_is_read() {
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
+    let requests = stream::iter([request("a", None, [])]).chain(stream::pending());
+    let answer = client.client.append_session(requests);
+    let refused = tokio::time::timeout(Duration::from_secs(10), answer);
+    let refused = refused.await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("no records"), "{refused:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_tombstone_takes_no_revision_of_the_metadata_that_clients_count() {
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
+    let store = &server.store;
+    fill(&**store, "a", 1).await;
+    let set = |expected| request("$$a", Some(expected), [record("$metadata")]);
+    client.session([set(-1)]).await.unwrap();
+    let tombstone = Delete::tombstone(name("a"), ExpectedRevision::Any);
+    store.delete(tombstone).await.unwrap();
+    // The revision that was read before is still the one to expect.
+    let answer = client.session([set(0)]).await.unwrap();
+    assert_eq!(answer.output[0].stream_revision, 1);
+    let refused = client.session([set(0)]).await.unwrap_err();
+    let reported: StreamRevisionConflictErrorDetails = detail(
+        &refused,
+        Code::FailedPrecondition,
+        "StreamRevisionConflictErrorDetails",
+    );
+    assert_eq!(
+        (reported.expected_revision, reported.actual_revision),
+        (0, 1)
+    );
+    let record = || to("$$a", record("$metadata"));
+    let answer = client.records([record()], &[("$$a", 1)]).await.unwrap();
+    assert_eq!(answer.revisions[0].revision, 2);
+    let refused = client.records([record()], &[("$$a", 1)]).await.unwrap_err();
+    let reported: AppendConsistencyViolationErrorDetails = detail(
+        &refused,
+        Code::FailedPrecondition,
+        "AppendConsistencyViolationErrorDetails",
+    );
+    let Some(consistency_violation::Type::StreamState(state)) = &reported.violations[0].r#type
+    else {
+        panic!("{reported:?}")
+    };
+    assert_eq!((state.expected_state, state.actual_state), (1, 2));
+    server.stop().await;
 }

@@ -14,6 +14,8 @@ struct Source {
     text: String,
     /// The id of the first message: where it begins.
     begin: String,
+    /// Milliseconds before a browser reconnects.
+    retry: u64,
 }
 
 /// What was received, field by field.
@@ -35,6 +37,7 @@ impl Source {
             body: response.into_body(),
             text: String::new(),
             begin: String::new(),
+            retry: 0,
         };
         let first = source.next().await.unwrap();
         assert_eq!((&first.event, &first.data), (&None, &None));
@@ -47,6 +50,8 @@ impl Source {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let message = parse(block);
+                let retry = block.lines().find_map(|line| line.strip_prefix("retry: "));
+                self.retry = retry.map_or(self.retry, |delay| delay.parse().unwrap());
                 self.text = rest.to_owned();
                 if message != Message::default() {
                     return Some(message);
@@ -242,5 +247,20 @@ async fn json_on_several_lines_arrives_as_json() {
     let mut source = Source::open(&http, "", None).await;
     let message = source.next().await.unwrap();
     assert_eq!(message.data.unwrap()["data"], json!({"a": [1, 2]}));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn clients_that_reconnect_do_not_all_come_at_one_moment() {
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
+    let mut delays = std::collections::BTreeSet::new();
+    for _ in 0..16 {
+        let source = Source::open(&http, "", None).await;
+        assert!((1_000..3_000).contains(&source.retry), "{}", source.retry);
+        delays.insert(source.retry);
+    }
+    // Sixteen of two thousand are equal about never.
+    assert!(delays.len() > 8, "{delays:?}");
     server.stop().await;
 }

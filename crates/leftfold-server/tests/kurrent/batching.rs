@@ -20,6 +20,7 @@ use leftfold_proto::{
                 success::{CurrentRevisionOption, PositionOption},
             },
         },
+        uuid,
     },
     google::rpc,
     prost::{Message, Name},
@@ -321,4 +322,32 @@ async fn a_server_that_stops_does_not_wait_for_calls_that_stay_open() {
     let end = call.answers.message().await;
     assert_eq!(end.unwrap_err().code(), Code::Unavailable);
     stopped.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_correlation_id_that_is_no_uuid_ends_the_call_and_a_name_that_is_none_is_not_repeated() {
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
+    let mut call = Call::on(&client).await;
+    let (asked, long) = (id(), "x".repeat(limits::STREAM_NAME_BYTES_MAX + 1));
+    call.say(batch(&asked, &long, Expected::Any(()), &["One"]))
+        .await;
+    let answer = call.hear().await;
+    assert!(refused(&answer).message.contains("STREAM_NAME_BYTES_MAX"));
+    assert_eq!(
+        (answer.correlation_id, answer.stream_identifier),
+        (Some(asked), None)
+    );
+    let long = Uuid {
+        value: Some(uuid::Value::String("x".repeat(65))),
+    };
+    let batch = BatchAppendReq {
+        is_final: false,
+        ..batch(&long, "a", Expected::Any(()), &[])
+    };
+    call.say(batch).await;
+    let ended = call.answers.message().await.unwrap_err();
+    assert_eq!(ended.code(), Code::InvalidArgument);
+    assert!(ended.message().contains("65 bytes"), "{ended:?}");
+    server.stop().await;
 }

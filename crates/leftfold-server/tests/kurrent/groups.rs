@@ -5,13 +5,19 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
-use leftfold_proto::event_store::client::{
-    Empty, Uuid,
-    persistent_subscriptions::{
-        Settings, SubscriptionInfo, all_options::FilterOption, read_req::nack::Action, settings,
+use leftfold_proto::{
+    event_store::client::{
+        Empty, Uuid,
+        persistent_subscriptions::{
+            Settings, SubscriptionInfo, all_options::FilterOption, read_req::nack::Action, settings,
+        },
+        streams::{
+            read_req::options::{FilterOptions, filter_options},
+            read_resp::Content,
+        },
+        uuid::Value,
     },
-    streams::read_req::options::{FilterOptions, filter_options},
-    uuid::Value,
+    umadb::v1::{self as umadb, dcb_client::DcbClient},
 };
 use leftfold_store::{
     EventStore, MemoryStore, Subscription,
@@ -20,7 +26,7 @@ use leftfold_store::{
 use tonic::Code;
 
 use crate::{
-    client::{TestClient, code_and_trailer, event},
+    client::{TestClient, code_and_trailer, event, of_stream, read},
     group_client::{Groups, defaults},
     test_server::TestServer,
 };
@@ -504,5 +510,42 @@ async fn a_group_of_a_category_gets_links_and_what_they_lead_to() {
     groups.info_when(("$ce-account", "g"), done).await;
     let refused = groups.create("$idx-ce-account", "g", defaults()).await;
     assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn events_that_another_client_gave_the_nil_id_are_acknowledged_by_one_of_their_own() {
+    let server = TestServer::start().await;
+    let event = umadb::Event {
+        event_type: "Placed".into(),
+        uuid: uuid::Uuid::nil().to_string(),
+        ..umadb::Event::default()
+    };
+    let request = umadb::AppendRequest {
+        events: vec![event.clone(), event],
+        ..umadb::AppendRequest::default()
+    };
+    let mut other = DcbClient::new(server.connect().await);
+    other.append(request).await.unwrap();
+    let client = TestClient::new(&server).await;
+    let shown = client.all(of_stream("default")).await;
+    let shown = shown.iter().filter_map(|answer| match answer {
+        Content::Event(event) => read(event).event.unwrap().id,
+        _ => None,
+    });
+    let shown: Vec<_> = shown.collect();
+    let groups = Groups::new(&server).await;
+    groups.create("default", "g", defaults()).await.unwrap();
+    let mut consumer = groups.join(Some("default"), "g", 10).await.unwrap();
+    for id in shown {
+        let got = consumer.next().await.unwrap();
+        assert_eq!(got.id, id);
+        assert!(
+            !matches!(&id.value, Some(Value::String(id)) if *id == uuid::Uuid::nil().to_string())
+        );
+        consumer.ack(&got);
+    }
+    let done = |info: &SubscriptionInfo| info.last_checkpointed_event_position == "1";
+    groups.info_when(("default", "g"), done).await;
     server.stop().await;
 }

@@ -157,6 +157,10 @@ const NOT_KEPT: [&str; 12] = [
     "$users",
     "$policies",
     "$connectors/sink",
+    "$ce-",
+    "$et-",
+    "$bc-",
+    "$category-",
 ];
 
 /// Streams that are computed for these clients, each with events in it.

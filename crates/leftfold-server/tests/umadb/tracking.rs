@@ -267,3 +267,22 @@ async fn progress_of_a_tombstoned_source_is_an_error_that_no_retry_can_help() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_source_whose_progress_was_deleted_begins_again_with_what_it_began_with() {
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
+    let first = || tracked([with_id(event("A", &[]), 1)], "s", 5);
+    assert_eq!(client.append(first()).await.unwrap(), 1);
+    // Twice, because the second deletion meets what the first recreation stored.
+    for _ in 0..2 {
+        let progress = StreamName::new("$tracking-s").unwrap();
+        let delete = Delete::stream(progress, ExpectedRevision::Any);
+        server.store.delete(delete).await.unwrap();
+        assert_eq!(client.tracked("s").await, None);
+        client.append(first()).await.unwrap();
+        assert_eq!(client.tracked("s").await, Some(5));
+    }
+    assert_eq!(client.read(ReadRequest::default()).await.len(), 3);
+    server.stop().await;
+}

@@ -20,6 +20,7 @@ use crate::{
     Boundary, Committed, EventContext, ExecuteError, IntoDecision, LoadError, Metadata, Store,
     command::{Command, CommandContext, IdempotencyKey, Proposal, repeated},
     load::{Ground, fold},
+    stream_queue::Turn,
 };
 
 /// A decision on one or more models, configured step by step and run by [`Self::decide`]; made by [`Store::decision`].
@@ -140,6 +141,7 @@ impl<M: Models> Decision<M> {
             decision: self,
             decide,
             events: Vec::new(),
+            turns: Vec::new(),
         };
         self.context.run(&boundary, &self.stream, command).await
     }
@@ -150,6 +152,9 @@ struct DecisionCommand<'a, M: Models, F> {
     decision: &'a Decision<M>,
     decide: F,
     events: Vec<M::Event>,
+    /// Those on what the decision rests on, once others were faster. A first attempt waits for nothing, because most decisions
+    /// on the same events do not invalidate each other.
+    turns: Vec<Turn>,
 }
 
 impl<M, F, D> Command for DecisionCommand<'_, M, F>
@@ -180,6 +185,17 @@ where
         let mut proposal = Proposal::default();
         proposal.add(ground, context.events(&self.events, key, 0)?);
         Ok(proposal)
+    }
+
+    async fn take_turn(&mut self) {
+        if self.turns.is_empty() {
+            let decision = self.decision;
+            let parts = match &decision.consistency_boundary {
+                Some(boundary) => boundary.parts(),
+                None => boundary_of(&decision.models).parts(),
+            };
+            self.turns = decision.context.store.turns(parts).await;
+        }
     }
 
     fn finish(

@@ -8,11 +8,16 @@
 //! gets a deserializer that names the variant by its number and lets the real one read the fields.
 
 use leftfold_model::ContentType;
-use serde::{Deserialize, Serialize, Serializer, de::DeserializeSeed, ser};
+use serde::{
+    Deserialize, Serialize, Serializer,
+    de::{DeserializeOwned, DeserializeSeed},
+    ser,
+};
 
 use crate::{DecodeError, error::Cause};
 
 mod finite;
+pub(crate) use finite::presences;
 #[cfg(any(feature = "cbor", feature = "messagepack"))]
 mod json_value;
 mod read;
@@ -79,6 +84,23 @@ pub(crate) fn encode_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause> {
     Ok(serde_json::to_vec(value)?)
 }
 
+/// Encodes a state as JSON, and makes sure that it would come back as it is.
+///
+/// # Errors
+/// As [`encode_json`], or if a value that is there would come back as one that is not.
+pub(crate) fn encode_state<T: Serialize + DeserializeOwned>(state: &T) -> Result<Vec<u8>, Cause> {
+    let data = encode_json(state)?;
+    let expected = presences(state);
+    if expected > 0 && presences(&serde_json::from_slice::<T>(&data)?) != expected {
+        return Err(ABSENT.into());
+    }
+    Ok(data)
+}
+
+/// Why a value is refused that would come back as another.
+pub(crate) const ABSENT: &str =
+    "a value that is there would come back as None: an Option of what can be nothing";
+
 /// Decodes the event whose variant has this index among those serde reads.
 ///
 /// # Errors
@@ -133,7 +155,7 @@ const NOT_TAGGED: &str =
     "an enum of events must not carry #[serde(tag)], #[serde(untagged)] or a serializer of its own";
 
 /// An enum of which only the variant's fields are written.
-struct Fields<'a, E>(&'a E);
+pub(crate) struct Fields<'a, E>(pub(crate) &'a E);
 
 impl<E: Serialize> Serialize for Fields<'_, E> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -122,6 +122,12 @@ pub trait Event: Sized + Send + Sync + 'static {
     /// [`DecodeError::Data`] if the data does not fit.
     fn decode(kind: usize, data: Data<'_>) -> Result<Self, DecodeError>;
 
+    /// Returns how many values of type `Option` are there in the fields of this event. For derived code.
+    #[doc(hidden)]
+    fn presences(&self) -> usize {
+        0
+    }
+
     /// Wraps an event of an unknown type, if the enum has a variant for those; otherwise `None`.
     fn other(_raw: UnknownEvent) -> Option<Self> {
         None

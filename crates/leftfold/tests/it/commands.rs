@@ -3,7 +3,8 @@
 use futures_util::StreamExt;
 use leftfold::{
     Created, Event, ExecuteError, LoadError, Metadata, Store,
-    model::{Position, Read, RecordedEvent, Revision, Timestamp},
+    model::{ExpectedRevision, Position, Read, RecordedEvent, Revision, Timestamp},
+    stores::{Delete, Scavenge},
     testing::{self, TestClock},
 };
 use serde::{Deserialize, Serialize};
@@ -395,4 +396,21 @@ async fn a_transfer_with_a_key_is_carried_out_once() {
         (first.streams, first.position)
     );
     assert_eq!(accounts.load("a").await.unwrap().state().balance, 40);
+}
+
+#[tokio::test]
+async fn a_key_whose_events_were_reclaimed_is_told_as_used_and_not_as_lost_to_others() {
+    let store = Store::memory();
+    let accounts = store.repository::<BankAccount>();
+    let keyed = accounts.with_idempotency_key("deposit", "d-1");
+    keyed.execute("1", |a| a.deposit(5)).await.unwrap();
+    let stream = accounts.stream("1").unwrap();
+    let delete = Delete::stream(stream, ExpectedRevision::Any);
+    store.event_store().delete(delete).await.unwrap();
+    let mut scavenge = store.event_store().scavenge(Scavenge::default());
+    while let Some(progress) = scavenge.next().await {
+        progress.unwrap();
+    }
+    let error = keyed.execute("1", |a| a.deposit(5)).await.unwrap_err();
+    assert!(matches!(error, ExecuteError::KeyUsed { .. }), "{error}");
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures_util::poll;
-use leftfold::{Store, stores::LogOptions};
+use leftfold::{Aggregate, Boundary, Event, Model, Store, stores::LogOptions};
+use serde::{Deserialize, Serialize};
 
 use crate::account::BankAccount;
 
@@ -76,4 +77,98 @@ async fn a_command_that_is_polled_once_and_left_does_not_stop_others() {
     committed.unwrap().unwrap();
     left.await.unwrap();
     assert_eq!(accounts.load("1").await.unwrap().state().balance, 3);
+}
+
+#[derive(Event, Serialize, Deserialize)]
+enum InvoiceEvent {
+    #[event("InvoiceIssued")]
+    Issued {
+        #[tag("year")]
+        year: u32,
+        number: u64,
+    },
+}
+
+/// The number of the last invoice of a year.
+#[derive(Clone)]
+struct LastNumber(u64);
+
+impl Model for LastNumber {
+    type Event = InvoiceEvent;
+
+    fn boundary(&self) -> Boundary {
+        Boundary::tag("year", 2026)
+    }
+    fn apply(&mut self, event: &InvoiceEvent) {
+        let InvoiceEvent::Issued { number, .. } = event;
+        self.0 = *number;
+    }
+}
+
+fn next(last: &LastNumber) -> InvoiceEvent {
+    InvoiceEvent::Issued {
+        year: 2026,
+        number: last.0 + 1,
+    }
+}
+
+/// All done, each with a number of its own.
+async fn decide(store: Store) {
+    let tasks: Vec<_> = (0..256)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.decision(LastNumber(0)).decide(next).await })
+        })
+        .collect();
+    let mut numbers = Vec::new();
+    for task in tasks {
+        let committed = task.await.unwrap().unwrap();
+        let InvoiceEvent::Issued { number, .. } = committed.events[0];
+        numbers.push(number);
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=256).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_256_decisions_at_once_on_the_same_events_in_memory_none_gives_up() {
+    decide(Store::memory()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_256_decisions_at_once_on_the_same_events_on_disk_none_gives_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = leftfold::stores::EmbeddedStore::open(directory.path(), LogOptions::default());
+    decide(Store::new(store.await.unwrap())).await;
+}
+
+#[derive(Default)]
+struct Invoice;
+
+impl Aggregate for Invoice {
+    const CATEGORY: &'static str = "invoice";
+    type Event = InvoiceEvent;
+
+    fn apply(&mut self, _: &InvoiceEvent) {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_256_commands_at_once_on_aggregates_of_their_own_and_one_model_none_gives_up() {
+    let store = Store::memory();
+    let tasks: Vec<_> = (0..256)
+        .map(|nth| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let invoice = store.repository::<Invoice>().aggregate(format!("{nth}"));
+                let unit = store.unit_of_work((invoice, store.model(LastNumber(0))));
+                unit.execute(|(_, last)| (next(last), ())).await
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let last = store.decision(LastNumber(0)).decide(next).await.unwrap();
+    let InvoiceEvent::Issued { number, .. } = last.events[0];
+    assert_eq!(number, 257);
 }

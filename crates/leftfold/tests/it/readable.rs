@@ -68,6 +68,152 @@ async fn events_that_could_not_be_read_again_are_not_stored() {
     assert_eq!(scales.load("1").await.unwrap().event_count(), 0);
 }
 
+/// A percentage that there may be, as a type of its own.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, leftfold::Shape)]
+struct Discount(Option<u8>);
+
+/// An event whose fields hide in one format that nothing is there.
+macro_rules! present {
+    ($name:ident, $format:literal) => {
+        #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
+        #[event(format = $format)]
+        enum $name {
+            #[event("Boxed")]
+            Boxed(Option<Box<Option<u8>>>),
+            #[event("Wrapped")]
+            Wrapped { discount: Option<Discount> },
+            #[event("Unit")]
+            Unit { seen: Vec<Option<()>> },
+            #[event("Any")]
+            Any { value: Option<serde_json::Value> },
+            #[event("Renamed")]
+            Renamed {
+                #[serde(rename(serialize = "one", deserialize = "other"))]
+                value: Option<u8>,
+            },
+        }
+
+        impl $name {
+            fn lost() -> Vec<Self> {
+                let value = Some(serde_json::Value::Null);
+                let discount = Some(Discount(None));
+                vec![
+                    Self::Boxed(Some(Box::new(None))),
+                    Self::Wrapped { discount },
+                    Self::Unit {
+                        seen: vec![None, Some(())],
+                    },
+                    Self::Any { value },
+                    Self::Renamed { value: Some(1) },
+                ]
+            }
+
+            fn kept() -> Vec<Self> {
+                let value = Some(serde_json::json!({ "a": null }));
+                let discount = Some(Discount(Some(5)));
+                vec![
+                    Self::Boxed(None),
+                    Self::Boxed(Some(Box::new(Some(7)))),
+                    Self::Wrapped { discount },
+                    Self::Unit { seen: vec![None] },
+                    Self::Any { value },
+                    Self::Renamed { value: None },
+                ]
+            }
+        }
+    };
+}
+present!(PresentInJson, "json");
+present!(PresentInCbor, "cbor");
+present!(PresentInMessagePack, "messagepack");
+
+struct Present<E>(Vec<E>);
+
+impl<E> Default for Present<E> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+macro_rules! aggregate {
+    ($events:ident, $category:literal) => {
+        impl Aggregate for Present<$events> {
+            const CATEGORY: &'static str = $category;
+            type Event = $events;
+
+            fn apply(&mut self, event: &$events) {
+                self.0.push(event.clone());
+            }
+        }
+    };
+}
+aggregate!(PresentInJson, "json");
+aggregate!(PresentInCbor, "cbor");
+aggregate!(PresentInMessagePack, "messagepack");
+
+/// Tries to store each of these events.
+async fn store_each<E>(lost: Vec<E>, kept: Vec<E>)
+where
+    E: Event + Clone + PartialEq + std::fmt::Debug,
+    Present<E>: Aggregate<Event = E>,
+{
+    let store = Store::memory();
+    let all = store.repository::<Present<E>>();
+    for event in lost {
+        let error = all.execute("1", |_| event.clone()).await.unwrap_err();
+        assert!(
+            matches!(error, ExecuteError::Encode(_)) && error.to_string().contains("None"),
+            "{event:?}: {error}"
+        );
+    }
+    for event in &kept {
+        all.execute("1", |_| event.clone()).await.unwrap();
+    }
+    assert_eq!(all.load("1").await.unwrap().into_state().0, kept);
+}
+
+#[tokio::test]
+async fn events_that_would_come_back_without_a_value_they_have_are_not_stored() {
+    store_each(PresentInJson::lost(), PresentInJson::kept()).await;
+    store_each(PresentInCbor::lost(), PresentInCbor::kept()).await;
+    store_each(PresentInMessagePack::lost(), PresentInMessagePack::kept()).await;
+}
+
+#[derive(Event, Serialize, Deserialize, Clone)]
+enum Priced {
+    #[event("Priced")]
+    Priced(Option<u8>),
+}
+
+#[derive(Default, Debug, PartialEq, Serialize, Deserialize, Snapshot)]
+#[snapshot(every = 1000)]
+struct Price {
+    discount: Option<Discount>,
+}
+
+impl Aggregate for Price {
+    const CATEGORY: &'static str = "price";
+    type Event = Priced;
+
+    fn apply(&mut self, Priced::Priced(percent): &Priced) {
+        self.discount = Some(Discount(*percent));
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_would_come_back_without_a_value_it_has_is_not_kept_as_a_snapshot() {
+    let prices = Store::memory().repository::<Price>().with_snapshots();
+    for (percent, is_kept) in [(None, false), (Some(5), true)] {
+        prices
+            .execute("1", |_| Priced::Priced(percent))
+            .await
+            .unwrap();
+        assert_eq!(prices.snapshot("1").await.unwrap(), is_kept);
+        let discount = Some(Discount(percent));
+        assert_eq!(prices.load("1").await.unwrap().state(), &Price { discount });
+    }
+}
+
 #[derive(Event, Serialize, Deserialize, Clone)]
 enum Sampled {
     #[event("Sampled")]

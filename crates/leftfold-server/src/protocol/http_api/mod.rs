@@ -46,7 +46,10 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use self::problem::{Problem, ProblemKind};
 pub(crate) use self::tickets::take_ticket;
-use crate::{access::AuthenticationError, protocol::methods::MethodAccess, state::ServerState};
+use crate::{
+    access::AuthenticationError, connection::BudgetExhausted, protocol::methods::MethodAccess,
+    state::ServerState,
+};
 
 /// The path of the routes for events.
 const BASE: &str = "/api/v1";
@@ -154,6 +157,20 @@ pub(crate) fn unauthenticated(error: AuthenticationError) -> Response {
     if let Some(seconds) = retry_after {
         headers.insert(RETRY_AFTER, seconds.into());
     }
+    response
+}
+
+/// Whether a response goes on until its client leaves: one of server-sent events.
+pub(crate) fn stays_open<B>(response: &Response<B>) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// The answer to a request that may not stay open, for lack of memory.
+pub(crate) fn overloaded(exhausted: BudgetExhausted) -> Response {
+    let mut response =
+        Problem::new(ProblemKind::UNAVAILABLE, exhausted.to_string()).into_response();
+    response.headers_mut().insert(RETRY_AFTER, 1.into());
     response
 }
 

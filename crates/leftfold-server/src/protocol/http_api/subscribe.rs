@@ -27,7 +27,7 @@ use axum::{
 };
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
-use leftfold_model::{Position, Scope};
+use leftfold_model::{EventId, Position, Scope};
 use leftfold_store::{Delivery, ReadError, Subscription};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -47,8 +47,10 @@ use crate::{
 
 /// The header with the last id that a browser received.
 const LAST_EVENT_ID: &str = "last-event-id";
-/// Delay before a client reconnects.
+/// Minimum delay before a client reconnects.
 const COME_BACK_AFTER: Duration = Duration::from_secs(1);
+/// Random part of that delay, so that the clients of a server that ended do not all reconnect at one moment.
+const COME_BACK_SPREAD: Duration = Duration::from_secs(2);
 /// Timeout for the store's first delivery before the response starts. Only a long search takes longer, and no
 /// error does.
 const FIRST_WORD_WITHIN: Duration = Duration::from_secs(1);
@@ -117,7 +119,7 @@ pub(super) async fn subscribe(
     following.deliveries = shared.store().subscribe(subscription);
     let begin = Event::default()
         .id(after.to_string())
-        .retry(COME_BACK_AFTER);
+        .retry(come_back_after());
     following.ready.push_back(begin);
     match timeout(FIRST_WORD_WITHIN, following.deliveries.next()).await {
         Ok(Some(Err(ReadError::Invalid { reason }))) => {
@@ -134,6 +136,13 @@ pub(super) async fn subscribe(
         Err(_) => {}
     }
     Ok(following.answer(&shared))
+}
+
+/// Returns the delay before one client reconnects.
+fn come_back_after() -> Duration {
+    // Any source of chance will do; the random part of a fresh id is one.
+    let [.., high, low] = *EventId::fresh().as_bytes();
+    COME_BACK_AFTER + COME_BACK_SPREAD * u32::from(u16::from_be_bytes([high, low])) / (1 << 16)
 }
 
 /// Refuses a stream that this server does not keep: nothing would ever come.

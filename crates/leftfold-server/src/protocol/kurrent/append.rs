@@ -22,7 +22,7 @@ use leftfold_proto::event_store::client::{
         },
     },
 };
-use leftfold_store::{AppendError, ReadError, StreamStatus};
+use leftfold_store::{AppendError, EventStore, ReadError, StreamStatus};
 use tokio::time::timeout_at;
 use tonic::{Request, Status, Streaming};
 
@@ -113,12 +113,17 @@ impl AppendBuffer {
 
     /// Appends it.
     pub(super) async fn execute(self, shared: &ServerState) -> Result<Outcome, AppendError> {
+        // That of the caller's principal, for all of it: the rest may run without the request at hand.
+        let store = shared.store();
         if self.events.is_empty() {
-            return self.of_nothing(shared).await;
+            return self.of_nothing(&store).await;
         }
         // Rare, and in memory of its own, so that every other append needs less.
         let tombstones = match self.stream.described_stream() {
-            Some(_) => Box::pin(TombstoneRevisions::of(&*shared.store(), &self.stream)).await?,
+            Some(_) => {
+                let looked_up = TombstoneRevisions::of(&*store, &self.stream);
+                Box::pin(looked_up).await.map_err(unavailable)?
+            }
             None => None,
         };
         let expected = match &tombstones {
@@ -129,7 +134,7 @@ impl AppendBuffer {
         let append = append.map_err(|error| AppendError::Invalid {
             reason: error.to_string(),
         })?;
-        match stream_ids::append(&*shared.store(), append).await {
+        match stream_ids::append(&*store, append).await {
             Ok(appended) => Ok(done(&appended, tombstones.as_ref())),
             Err(AppendError::Conflict(Conflict::WrongRevision { actual, .. })) => {
                 Ok(Outcome::Wrong(match tombstones {
@@ -139,7 +144,7 @@ impl AppendBuffer {
             }
             Err(AppendError::Conflict(Conflict::StreamDeleted { .. })) => Ok(Outcome::Deleted),
             Err(AppendError::Conflict(Conflict::PartlyStored { .. })) => {
-                let state = shared.store().stream_state(self.stream).await;
+                let state = store.stream_state(self.stream).await;
                 let last = state.map_or(None, |state| state.last);
                 Ok(Outcome::Wrong(CurrentRevision(last)))
             }
@@ -148,11 +153,7 @@ impl AppendBuffer {
     }
 
     /// An append without events only looks at the stream.
-    async fn of_nothing(self, shared: &ServerState) -> Result<Outcome, AppendError> {
-        let unavailable = |error: ReadError| AppendError::Unavailable {
-            cause: Arc::new(error),
-        };
-        let store = &shared.store();
+    async fn of_nothing(self, store: &Arc<dyn EventStore>) -> Result<Outcome, AppendError> {
         let state = store.stream_state(self.stream.clone()).await;
         let state = state.map_err(unavailable)?;
         let actual = CurrentRevision(state.last);
@@ -173,6 +174,12 @@ impl AppendBuffer {
             }
         }
         Ok(Outcome::Wrong(actual))
+    }
+}
+
+fn unavailable(error: ReadError) -> AppendError {
+    AppendError::Unavailable {
+        cause: Arc::new(error),
     }
 }
 
@@ -251,7 +258,7 @@ async fn gather(
             custom_metadata: message.custom_metadata,
             data: message.data,
         };
-        wanted.add(proposed).map_err(|unfit| match unfit {
+        wanted.add(proposed.owned()).map_err(|unfit| match unfit {
             RejectedEvent::Event(status) | RejectedEvent::Append(status) => status,
             RejectedEvent::Crowded(full) => status::too_busy(full),
         })?;

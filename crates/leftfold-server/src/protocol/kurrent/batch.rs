@@ -35,6 +35,7 @@ use leftfold_proto::{
                 success::{CurrentRevisionOption as Current, PositionOption},
             },
         },
+        uuid::Value,
         wrong_expected_version as wrong,
     },
     google::rpc::Status as Refusal,
@@ -56,6 +57,8 @@ use crate::{clock, state::ServerState};
 const UNDER_WAY_MAX: usize = 1_024;
 /// Maximum bytes of them, one append more or less.
 const UNDER_WAY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Maximum bytes of a correlation id as text: a UUID in its longest form.
+const ID_BYTES_MAX: usize = 64;
 /// Maximum incomplete batches on one call.
 const BEGUN_MAX: usize = 1_024;
 
@@ -131,15 +134,13 @@ impl Call {
                     return Some(Ok(answer));
                 }
                 Next::Request(request) => {
-                    if let Some(answer) = self.take(request).await {
+                    if let Err(refused) = check_id(request.correlation_id.as_ref()) {
+                        self.end(Some(refused));
+                    } else if let Some(answer) = self.take(request).await {
                         return Some(Ok(answer));
                     }
                 }
-                Next::End(why) => {
-                    self.requests = None;
-                    self.ended = why;
-                    self.begun.clear();
-                }
+                Next::End(why) => self.end(why),
                 Next::Late => {
                     if let Some(answer) = self.give_up() {
                         return Some(Ok(answer));
@@ -147,6 +148,13 @@ impl Call {
                 }
             }
         }
+    }
+
+    /// Takes nothing more from the client.
+    fn end(&mut self, why: Option<Status>) {
+        self.requests = None;
+        self.ended = why;
+        self.begun.clear();
     }
 
     async fn wait(&mut self) -> Next {
@@ -234,6 +242,19 @@ impl Call {
     }
 }
 
+/// Refuses an id that no client gives: batches keep their ids until they are answered.
+fn check_id(id: Option<&Uuid>) -> Result<(), Status> {
+    match id.and_then(|id| id.value.as_ref()) {
+        Some(Value::String(text)) if text.len() > ID_BYTES_MAX => {
+            Err(Status::invalid_argument(format!(
+                "correlation id too long: {} bytes; expected a UUID of {ID_BYTES_MAX} bytes at most",
+                text.len()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Drop for Call {
     fn drop(&mut self) {
         // The client is gone; what it began is finished all the same.
@@ -267,7 +288,10 @@ impl PendingBatch {
     }
 
     /// Adds a chunk, unless the batch is refused already.
+    ///
+    /// Events that wait for further chunks get bytes of their own: those of the message may be many more than theirs.
     fn add(&mut self, request: BatchAppendReq) {
+        let waits = !request.is_final;
         for message in request.proposed_messages {
             let Ok(wanted) = &mut self.wanted else {
                 return;
@@ -278,6 +302,7 @@ impl PendingBatch {
                 custom_metadata: message.custom_metadata,
                 data: message.data,
             };
+            let proposed = if waits { proposed.owned() } else { proposed };
             if let Err(unfit) = wanted.add(proposed) {
                 // What was gathered goes at once.
                 self.wanted = Err(match unfit {
@@ -366,12 +391,20 @@ async fn answer(shared: Arc<ServerState>, begun: PendingBatch) -> BatchAppendRes
     }
 }
 
+/// Returns the stream that a request names, in bytes of its own; `None` if no stream can have that name.
+fn short(stream: &StreamIdentifier) -> Option<StreamIdentifier> {
+    let name = &stream.stream_name;
+    (name.len() <= limits::STREAM_NAME_BYTES_MAX).then(|| StreamIdentifier {
+        stream_name: Bytes::copy_from_slice(name),
+    })
+}
+
 impl BatchHeader {
     fn of(request: &BatchAppendReq) -> Self {
         let options = request.options.as_ref();
         Self {
             id: request.correlation_id.clone(),
-            stream: options.and_then(|options| options.stream_identifier.clone()),
+            stream: options.and_then(|options| short(options.stream_identifier.as_ref()?)),
             expected: options.and_then(|options| options.expected_stream_position),
         }
     }

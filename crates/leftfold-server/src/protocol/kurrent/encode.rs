@@ -63,7 +63,7 @@ impl EventEncoder {
     /// The id that an event's client gave it.
     pub(super) fn client_id(event: &RecordedEvent) -> EventId {
         let noted = client_id::noted(&event.metadata);
-        noted.and_then(|noted| noted.id).unwrap_or(event.id)
+        given(noted.and_then(|noted| noted.id)).unwrap_or(event.id)
     }
 
     /// Encodes an event with the link that led to it, or one of both alone.
@@ -120,7 +120,7 @@ impl EventEncoder {
         out.clear();
         let (id, metadata) = match client_id::noted(&event.metadata) {
             Some(noted) if ids == ShownIds::Clients => {
-                (noted.id.unwrap_or(event.id), noted.metadata)
+                (given(noted.id).unwrap_or(event.id), noted.metadata)
             }
             Some(noted) => (event.id, noted.metadata),
             None => (event.id, event.metadata.clone()),
@@ -161,6 +161,11 @@ impl EventEncoder {
             wire_format::bytes(out, 8, &event.data);
         }
     }
+}
+
+/// Returns the id that a client gave, unless it is nil: that is none on this wire, and no client could acknowledge by it.
+fn given(id: Option<EventId>) -> Option<EventId> {
+    id.filter(|id| !id.is_nil())
 }
 
 /// Returns an upper bound of an event's encoded bytes.

@@ -1,10 +1,12 @@
 //! Events between the wire and the model.
 //!
 //! **Owns:** proposed events, ids and names in both directions. **Does not know:** requests; how events are encoded.
-//! **Invariants:** data and metadata of proposed events are shared, not copied.
+//! **Invariants:** data and metadata of proposed events are shared, not copied, unless they wait for further messages.
 
 use bytes::Bytes;
-use leftfold_model::{ContentType, EventId, EventType, NewEvent, Position, StreamName, limits};
+use leftfold_model::{
+    ContentType, EventId, EventType, ModelError, NewEvent, Position, StreamName, limits,
+};
 use leftfold_proto::event_store::client::{
     StreamIdentifier, Uuid,
     streams::{
@@ -107,6 +109,13 @@ impl Proposed {
         self.data.len() + self.custom_metadata.len() + entries
     }
 
+    /// Gives it bytes of its own, so that it keeps no more of its message than its own size.
+    pub(super) fn owned(mut self) -> Self {
+        self.data = Bytes::copy_from_slice(&self.data);
+        self.custom_metadata = Bytes::copy_from_slice(&self.custom_metadata);
+        self
+    }
+
     pub(super) fn into_event(self) -> Result<NewEvent, Status> {
         let id = id_from_wire(self.id.as_ref())?;
         let value = |key: &str| {
@@ -121,6 +130,19 @@ impl Proposed {
         if size > limits::DATA_BYTES_MAX {
             let max = limits::DATA_BYTES_MAX;
             return Err(status::event_too_large(&id.to_string(), size, max));
+        }
+        // Before it is parsed for tags, which takes many times its bytes.
+        let max = limits::METADATA_BYTES_MAX;
+        let got = self.custom_metadata.len();
+        if got > max {
+            return Err(status::invalid(&ModelError::OutOfRange {
+                thing: format!("metadata of event {id}"),
+                unit: "bytes",
+                got,
+                min: 0,
+                max,
+                limit: "METADATA_BYTES_MAX",
+            }));
         }
         let content_type = if content_type == JSON {
             ContentType::Json

@@ -140,6 +140,7 @@ pub(super) fn index_not_found(name: &str) -> Status {
 pub(super) fn of_filter(error: FilterError) -> Status {
     match error {
         FilterError::UnknownIndex { name } => index_not_found(&name),
+        FilterError::Exhausted => Status::unavailable(error.to_string()),
         error => Status::invalid_argument(error.to_string()),
     }
 }

@@ -4,11 +4,12 @@
 //! **Does not know:** how a tombstone ends a stream.
 //! **Invariants:** a tombstone is an event of the metadata stream and takes one of its revisions; clients count none for it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
 use leftfold_model::{
-    CurrentRevision, EventType, ExpectedRevision, Query, QueryItem, Read, Revision, StreamName,
+    Appended, Conflict, CurrentRevision, EventType, ExpectedRevision, Query, QueryItem, Read,
+    Revision, StreamName, StreamWrite,
 };
 use leftfold_store::{AppendError, EventStore, ReadError, StreamStatus, TOMBSTONE_EVENT_TYPE};
 
@@ -29,24 +30,24 @@ impl TombstoneRevisions {
     pub(super) async fn of(
         store: &dyn EventStore,
         stream: &StreamName,
-    ) -> Result<Option<Self>, AppendError> {
+    ) -> Result<Option<Self>, ReadError> {
         let Some(described) = stream.described_stream() else {
             return Ok(None);
         };
-        let state = store.stream_state(described).await.map_err(unavailable)?;
+        let state = store.stream_state(described).await?;
         let (StreamStatus::Tombstoned, Some(last)) = (state.status, state.metadata_revision) else {
             return Ok(None);
         };
         let query = EventType::new(TOMBSTONE_EVENT_TYPE)
             .and_then(|event_type| QueryItem::types([event_type]))
             .and_then(|item| Query::items([item]))
-            .map_err(|error| AppendError::Invalid {
+            .map_err(|error| ReadError::Invalid {
                 reason: error.to_string(),
             })?;
         // The stream itself cannot be read any more.
         let mut batches = store.read(Read::query(query).limit(TOMBSTONES_MAX));
         let mut tombstones = Vec::new();
-        while let Some(batch) = batches.try_next().await.map_err(unavailable)? {
+        while let Some(batch) = batches.try_next().await? {
             let events = batch.events.iter().filter(|event| event.stream == *stream);
             tombstones.extend(events.map(|event| event.revision.get()));
         }
@@ -100,9 +101,85 @@ impl TombstoneRevisions {
     }
 }
 
-fn unavailable(error: ReadError) -> AppendError {
-    AppendError::Unavailable {
-        cause: Arc::new(error),
+/// The revisions of all metadata streams of tombstoned streams that an append is about.
+#[derive(Debug, Default)]
+pub(super) struct MetadataRevisions(HashMap<StreamName, TombstoneRevisions>);
+
+impl MetadataRevisions {
+    /// Looks them up for the streams of these writes.
+    pub(super) async fn of(
+        store: &dyn EventStore,
+        writes: &[StreamWrite],
+    ) -> Result<Self, ReadError> {
+        let mut revisions = Self::default();
+        for write in writes {
+            revisions.add(store, &write.stream).await?;
+        }
+        Ok(revisions)
+    }
+
+    /// Looks them up for one more stream.
+    pub(super) async fn add(
+        &mut self,
+        store: &dyn EventStore,
+        stream: &StreamName,
+    ) -> Result<(), ReadError> {
+        if stream.is_metadata_stream()
+            && !self.0.contains_key(stream)
+            && let Some(found) = Box::pin(TombstoneRevisions::of(store, stream)).await?
+        {
+            self.0.insert(stream.clone(), found);
+        }
+        Ok(())
+    }
+
+    /// Returns the last revision that clients count in a stream, if that is not the store's.
+    pub(super) fn current(&self, stream: &StreamName) -> Option<CurrentRevision> {
+        Some(self.0.get(stream)?.current())
+    }
+
+    /// Converts what clients expect of writes.
+    pub(super) fn expect(&self, writes: &mut [StreamWrite]) {
+        for write in writes {
+            if let Some(revisions) = self.0.get(&write.stream) {
+                write.expected = revisions.expected(write.expected);
+            }
+        }
+    }
+
+    /// Converts the revisions of an outcome to those that clients count.
+    pub(super) fn count(&self, appended: &mut Appended) {
+        for (stream, last) in &mut appended.streams {
+            if let Some(revisions) = self.0.get(stream) {
+                *last = revisions.counted(*last);
+            }
+        }
+    }
+
+    /// Converts a conflict of writes to what the client asked for and counts.
+    pub(super) fn told(
+        &self,
+        writes: &[StreamWrite],
+        asked: &[ExpectedRevision],
+        error: AppendError,
+    ) -> AppendError {
+        let AppendError::Conflict(Conflict::WrongRevision { stream, .. }) = &error else {
+            return error;
+        };
+        let expected = writes
+            .iter()
+            .zip(asked)
+            .find(|(write, _)| write.stream == *stream);
+        match (expected, self.current(stream)) {
+            (Some((_, &expected)), Some(actual)) => {
+                AppendError::Conflict(Conflict::WrongRevision {
+                    stream: stream.clone(),
+                    expected,
+                    actual,
+                })
+            }
+            _ => error,
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 //! **Invariants:** every message becomes a valid value or an error that names what is wrong.
 
 use leftfold_model::{
-    Append, AppendCondition, Category, ContentType, EventId, EventType, ExpectedRevision, NewEvent,
-    Position, Query, QueryItem, Read, ReadFrom, Revision, Scope, StreamCheck, StreamName,
+    Append, AppendCondition, Bytes, Category, ContentType, EventId, EventType, ExpectedRevision,
+    NewEvent, Position, Query, QueryItem, Read, ReadFrom, Revision, Scope, StreamCheck, StreamName,
     StreamWrite, Tag, Timestamp,
 };
 use leftfold_proto::leftfold::v1::{
@@ -172,6 +172,7 @@ pub(super) fn snapshot(snapshot: Option<wire::Snapshot>) -> Decoded<SavedSnapsho
         position: Position::new(snapshot.position),
         last_event: id(snapshot.last_event_high, snapshot.last_event_low),
         fingerprint,
-        state: snapshot.state,
+        // The store may keep it for long, and the bytes of the message may be many more.
+        state: Bytes::copy_from_slice(&snapshot.state),
     })
 }

@@ -102,8 +102,18 @@ impl AppendCommand {
                 .await
             {
                 Ok(appended) if !appended.repeated => return Ok(self.last(appended.first)),
+                Err(AppendError::Conflict(Conflict::PartlyStored { id, .. }))
+                    if self.events().all(|event| event.id() != id) =>
+                {
+                    // A source whose progress was deleted begins again, maybe as it began before.
+                    if let Some(progress) = &mut self.progress {
+                        progress.id = EventId::fresh();
+                    }
+                    raced += 1;
+                }
                 Ok(_) | Err(AppendError::Conflict(Conflict::PartlyStored { .. })) => {
                     self.plain = self.with_fresh_ids(condition.as_ref())?;
+                    raced += 1;
                 }
                 Err(error) if self.lost_race(&error) => raced += 1,
                 Err(error) => {

@@ -1,15 +1,32 @@
-//! Numbers that JSON cannot hold.
+//! What formats cannot hold: numbers that JSON has not, and a presence that holds nothing.
 //!
-//! **Owns:** [`check`]. **Does not know:** where the value is written.
+//! **Owns:** [`check`], [`presences`]. **Does not know:** where the value is written.
 //! **Invariants:** `NaN` and infinities are found wherever they stand in a value; serde_json would write them as `null`.
+//! Every `Some` is counted, however it is hidden behind pointers and newtypes.
 
-use std::fmt::Display;
+use std::{cell::Cell, fmt::Display};
 
 use serde::{Serialize, Serializer, ser};
 
 /// Fails if a value holds a number that JSON cannot.
 pub(super) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), NotFinite> {
-    value.serialize(Check)
+    let presences = Cell::new(0);
+    value.serialize(Check {
+        presences: &presences,
+        finite: true,
+    })
+}
+
+/// Returns how many `Some` a value holds. All formats write `Some(nothing)` as nothing, so it comes back as `None`: a value
+/// that has fewer of them when it is read again is another value.
+pub(crate) fn presences<T: Serialize + ?Sized>(value: &T) -> usize {
+    let presences = Cell::new(0);
+    let counted = value.serialize(Check {
+        presences: &presences,
+        finite: false,
+    });
+    // A value that cannot be serialized is refused where it is encoded.
+    counted.map_or(0, |()| presences.get())
 }
 
 /// Why a value cannot be written as JSON.
@@ -23,7 +40,13 @@ impl ser::Error for NotFinite {
     }
 }
 
-struct Check;
+/// A serializer that writes nothing.
+#[derive(Clone, Copy)]
+struct Check<'a> {
+    presences: &'a Cell<usize>,
+    /// Whether numbers must be finite.
+    finite: bool,
+}
 
 fn finite(number: f64) -> Result<(), NotFinite> {
     match number.is_finite() {
@@ -42,7 +65,7 @@ macro_rules! nothing_to_check {
     };
 }
 
-impl Serializer for Check {
+impl Serializer for Check<'_> {
     type Ok = ();
     type Error = NotFinite;
     type SerializeSeq = Self;
@@ -60,10 +83,10 @@ impl Serializer for Check {
         serialize_unit(), serialize_unit_struct(&'static str),
     }
     fn serialize_f32(self, number: f32) -> Result<(), NotFinite> {
-        finite(f64::from(number))
+        self.serialize_f64(f64::from(number))
     }
     fn serialize_f64(self, number: f64) -> Result<(), NotFinite> {
-        finite(number)
+        if self.finite { finite(number) } else { Ok(()) }
     }
     fn serialize_unit_variant(
         self,
@@ -74,6 +97,7 @@ impl Serializer for Check {
         Ok(())
     }
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), NotFinite> {
+        self.presences.set(self.presences.get() + 1);
         value.serialize(self)
     }
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -132,12 +156,12 @@ impl Serializer for Check {
 
 macro_rules! elements {
     ($($kind:ident::$method:ident),* $(,)?) => {
-        $(impl ser::$kind for Check {
+        $(impl ser::$kind for Check<'_> {
             type Ok = ();
             type Error = NotFinite;
 
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotFinite> {
-                value.serialize(Check)
+                value.serialize(*self)
             }
             fn end(self) -> Result<(), NotFinite> {
                 Ok(())
@@ -152,12 +176,12 @@ elements! {
 
 macro_rules! fields {
     ($($kind:ident),*) => {
-        $(impl ser::$kind for Check {
+        $(impl ser::$kind for Check<'_> {
             type Ok = ();
             type Error = NotFinite;
 
             fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<(), NotFinite> {
-                value.serialize(Check)
+                value.serialize(*self)
             }
             fn end(self) -> Result<(), NotFinite> {
                 Ok(())
@@ -167,7 +191,7 @@ macro_rules! fields {
 }
 fields! { SerializeStruct, SerializeStructVariant }
 
-impl ser::SerializeMap for Check {
+impl ser::SerializeMap for Check<'_> {
     type Ok = ();
     type Error = NotFinite;
 
@@ -175,7 +199,7 @@ impl ser::SerializeMap for Check {
         Ok(())
     }
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotFinite> {
-        value.serialize(Check)
+        value.serialize(*self)
     }
     fn end(self) -> Result<(), NotFinite> {
         Ok(())

@@ -17,6 +17,7 @@ use leftfold_proto::event_store::client::{
         read_resp::{self, SubscriptionConfirmation},
     },
 };
+use tokio::time::timeout_at;
 use tonic::{Request, Status, Streaming};
 
 use super::{
@@ -28,6 +29,7 @@ use super::{
     request,
 };
 use crate::{
+    call,
     connection::Peer,
     groups::{Connection, ConnectionInput, DeliveredMessage, LinkTarget, NackAction},
     protocol::group_access::{ConsumerAccess, consumer_info, group_to_consume},
@@ -50,7 +52,12 @@ pub(super) async fn answers(
     let name = name.and_then(|value| value.to_str().ok());
     let info = consumer_info(request.extensions().get::<Peer>(), name);
     let mut requests = request.into_inner();
-    let first = requests.message().await?.and_then(|first| first.content);
+    // From then on the call may be silent for as long as its consumer has nothing to say.
+    let first = timeout_at(call::deadline(shared), requests.message());
+    let first = first.await.map_err(|_| {
+        Status::deadline_exceeded("the options of the consumer did not come in time")
+    })??;
+    let first = first.and_then(|first| first.content);
     let Some(Content::Options(options)) = first else {
         return Err(Status::invalid_argument(
             "first message is not the options of a consumer; expected options",

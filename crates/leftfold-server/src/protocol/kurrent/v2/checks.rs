@@ -19,7 +19,10 @@ use leftfold_proto::kurrentdb::protocol::v2::streams::{
 use leftfold_store::{EventStore, ReadError, StreamState, StreamStatus};
 use tonic::Status;
 
-use super::{super::revision, record};
+use super::{
+    super::{revision, tombstoned_metadata::MetadataRevisions},
+    record,
+};
 
 /// Maximum checks of one append, each of which is a lookup.
 const CHECKS_MAX: usize = 1_000;
@@ -119,7 +122,7 @@ impl ConsistencyChecks {
         &self,
         store: &dyn EventStore,
     ) -> Result<CheckEvaluation, ReadError> {
-        let mut states = BTreeMap::new();
+        let (mut states, mut counts) = (BTreeMap::new(), MetadataRevisions::default());
         for check in self
             .0
             .iter()
@@ -128,6 +131,7 @@ impl ConsistencyChecks {
             if !states.contains_key(&check.stream) {
                 let state = store.stream_state(check.stream.clone()).await?;
                 states.insert(check.stream.clone(), state);
+                counts.add(store, &check.stream).await?;
             }
         }
         let mut seen = CheckEvaluation::default();
@@ -135,10 +139,15 @@ impl ConsistencyChecks {
             let Some(state) = states.get(&check.stream) else {
                 continue;
             };
-            if check.holds(state) {
+            let mut shown = state.clone();
+            if let Some(counted) = counts.current(&check.stream) {
+                // It can still be set.
+                (shown.status, shown.last) = (StreamStatus::Present, counted.0);
+            }
+            if check.holds(&shown) {
                 seen.held.extend(check.held(state));
             } else {
-                seen.violations.push(check.violated(index, state));
+                seen.violations.push(check.violated(index, &shown));
             }
         }
         Ok(seen)
@@ -154,7 +163,9 @@ impl ConsistencyChecks {
         seen: &CheckEvaluation,
     ) -> Result<Vec<ConsistencyViolation>, ReadError> {
         let mut violations = seen.violations.clone();
-        let streams: BTreeSet<_> = writes.iter().map(|write| &write.stream).collect();
+        // Metadata of a tombstoned stream can still be set.
+        let streams = writes.iter().map(|write| &write.stream);
+        let streams: BTreeSet<_> = streams.filter(|it| !it.is_metadata_stream()).collect();
         for stream in streams {
             let state = store.stream_state(stream.clone()).await?;
             if state.status != StreamStatus::Tombstoned {

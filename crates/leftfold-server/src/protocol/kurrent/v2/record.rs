@@ -18,6 +18,8 @@ use crate::protocol::client_id;
 
 /// The property whose texts become tags.
 const TAGS: &str = "$tags";
+/// Maximum bytes of tags in one text: as many as an event may have, each with the longest escape for each byte.
+const TAGS_BYTES_MAX: usize = limits::TAGS_PER_EVENT_MAX * (6 * limits::TAG_BYTES_MAX + 3) + 2;
 const SCHEMA_FORMAT: &str = "$schema.format";
 const SCHEMA_NAME: &str = "$schema.name";
 const SCHEMA_ID: &str = "$schema.id";
@@ -132,6 +134,12 @@ fn tags(property: Option<&Value>) -> Result<Vec<Tag>, String> {
     let texts = match property {
         None => return Ok(Vec::new()),
         Some(Value::Array(list)) => texts_of(list),
+        Some(Value::String(text)) if text.len() > TAGS_BYTES_MAX => {
+            return Err(format!(
+                "property {TAGS} has {} bytes; expected at most {TAGS_BYTES_MAX}",
+                text.len()
+            ));
+        }
         Some(Value::String(text)) => match serde_json::from_str(text) {
             Ok(Value::Array(list)) => texts_of(&list),
             _ => Some(vec![text.clone()]),

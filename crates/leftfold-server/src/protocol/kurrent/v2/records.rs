@@ -16,7 +16,7 @@ use leftfold_store::{AppendError, EventStore};
 use tonic::Status;
 
 use super::{
-    super::{revision, stream_ids},
+    super::{revision, stream_ids, tombstoned_metadata::MetadataRevisions},
     checks::{CheckEvaluation, ConsistencyChecks},
     record,
     session::{bound_bytes, bound_events},
@@ -77,7 +77,7 @@ impl Records {
             }
             let append = self.under(seen.held.clone())?;
             match stream_ids::append(&*store, append).await {
-                Ok(appended) => return Ok(answer(&appended)),
+                Ok(appended) => return self.counted(&*store, appended).await,
                 Err(AppendError::Conflict(conflict)) if seen.is_outdated(&conflict) => {}
                 Err(AppendError::Conflict(Conflict::StreamDeleted { .. })) => {
                     return Err(self.violated(&*store, &seen).await);
@@ -106,9 +106,22 @@ impl Records {
         if let Some(never) = seen.unsatisfiable().filter(|_| self.has_ids)
             && let Ok(appended) = stream_ids::append(store, self.under(vec![never])?).await
         {
-            return Ok(answer(&appended));
+            return self.counted(store, appended).await;
         }
         Err(self.violated(store, seen).await)
+    }
+
+    /// Returns the response with the revisions that clients count.
+    async fn counted(
+        &self,
+        store: &dyn EventStore,
+        mut appended: Appended,
+    ) -> Result<AppendRecordsResponse, Status> {
+        // The append is done: what cannot be looked up now is told as the store has it.
+        if let Ok(counts) = MetadataRevisions::of(store, self.append.writes()).await {
+            counts.count(&mut appended);
+        }
+        Ok(answer(&appended))
     }
 
     /// Returns the violations, including those of tombstoned streams that are written.

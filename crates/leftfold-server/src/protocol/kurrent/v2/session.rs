@@ -7,7 +7,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use leftfold_model::{
-    Append, Appended, ExpectedRevision, NewEvent, Revision, StreamName, StreamWrite, limits,
+    Append, Appended, Bytes, ExpectedRevision, NewEvent, Revision, StreamName, StreamWrite, limits,
 };
 use leftfold_proto::kurrentdb::protocol::v2::streams::{
     AppendRequest, AppendResponse, AppendSessionResponse,
@@ -16,7 +16,7 @@ use leftfold_store::EventStore;
 use tonic::{Status, Streaming};
 
 use super::{
-    super::{revision, stream_ids},
+    super::{revision, stream_ids, tombstoned_metadata::MetadataRevisions},
     record, status,
 };
 use crate::{call, connection::Reservation, state::ServerState};
@@ -57,9 +57,17 @@ impl Session {
             return Err(status::stream_came_twice(&stream));
         }
         let expected = expected(&stream, message.expected_revision)?;
+        if message.records.is_empty() {
+            return Err(Status::invalid_argument(format!(
+                "request for stream {stream} has no records; expected 1 to {} (APPEND_EVENTS_MAX)",
+                limits::APPEND_EVENTS_MAX
+            )));
+        }
         bound_events(&mut self.events, message.records.len())?;
         let mut events = Vec::with_capacity(message.records.len());
-        for record in message.records {
+        for mut record in message.records {
+            // The bytes of the message may be many more than those of the record.
+            record.data = Bytes::copy_from_slice(&record.data);
             let event = record::event(record, &stream)?;
             bound_bytes(&mut self.bytes, &event, &stream)?;
             let taken = event.size() + size_of::<NewEvent>();
@@ -82,11 +90,21 @@ impl Session {
     ) -> Result<AppendSessionResponse, Status> {
         let mut writes = self.writes;
         stream_ids::separate(&mut writes);
+        let counts = MetadataRevisions::of(&*store, &writes).await;
+        let counts = counts.map_err(|error| status::of_read(&error))?;
+        let asked: Vec<_> = writes.iter().map(|write| write.expected).collect();
+        counts.expect(&mut writes);
         let append = Append::new(writes, Vec::new());
         let append = append.map_err(|error| status::of_model(&error))?;
         match stream_ids::append(&*store, append.clone()).await {
-            Ok(appended) => Ok(answer(append.writes(), &appended)),
-            Err(error) => Err(status::of_append(&*store, append.writes(), error).await),
+            Ok(mut appended) => {
+                counts.count(&mut appended);
+                Ok(answer(append.writes(), &appended))
+            }
+            Err(error) => {
+                let error = counts.told(append.writes(), &asked, error);
+                Err(status::of_append(&*store, append.writes(), error).await)
+            }
         }
     }
 }
