@@ -4,11 +4,12 @@
 //! **Does not know:** what a key seals.
 //! **Invariants:** a key is durable before it is returned; `destroy` returns after the file was replaced by one that never held
 //! the key; the old file is overwritten before it is removed, by the next `open` if the process ends in between; the file is
-//! readable by its owner alone; a process changes no file while another has the keys open.
+//! readable by its owner alone; a process changes no file while another has the keys open; a key in memory is one of the file.
 
 use std::{
     error::Error,
     fmt,
+    future::ready,
     io::{Seek, Write},
     path::{Path, PathBuf},
     sync::{
@@ -20,7 +21,7 @@ use std::{
 use futures_core::future::BoxFuture;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 
-use super::{KeyError, KeyId, KeyStore, Subject, SubjectKey};
+use super::{KeyError, KeyId, KeyStore, Subject, SubjectKey, cache::KeyCache};
 use crate::full_disk::is_full;
 
 type SubjectRow<'a> = (&'a str, &'a str, &'a str);
@@ -32,10 +33,12 @@ const SECRETS: TableDefinition<'_, KeyId, [u8; 32]> = TableDefinition::new("secr
 
 /// Keys in a file of their own, on a disk or in a directory apart from the log's. One process at a time can have it open.
 ///
-/// After a key was destroyed, neither the file nor its free space holds it.
+/// After a key was destroyed, neither the file nor its free space holds it. The 10,000 keys used last are kept in memory,
+/// which is wiped when a key is destroyed.
 ///
 /// # Cost
-/// The first event of a subject costs a durable write. `destroy` writes the file again: about 150 bytes for each subject.
+/// The first event of a subject costs a durable write, and a key that is not in memory a read on another thread. `destroy`
+/// writes the file again: about 150 bytes for each subject.
 #[derive(Clone)]
 pub struct FileKeys {
     shared: Arc<Shared>,
@@ -47,6 +50,8 @@ struct Shared {
     database: Mutex<Option<Database>>,
     /// Whether the disk was full: the library takes nothing more until the file is opened again.
     has_failed: AtomicBool,
+    /// Changed only under the lock of `database`.
+    cache: KeyCache,
 }
 
 impl fmt::Debug for FileKeys {
@@ -87,6 +92,7 @@ impl FileKeys {
             path,
             database: Mutex::new(Some(database)),
             has_failed: AtomicBool::new(false),
+            cache: KeyCache::new(),
         };
         Self {
             shared: Arc::new(shared),
@@ -96,7 +102,7 @@ impl FileKeys {
     /// Runs `work` on the file, on a thread that may wait for the disk.
     async fn with<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Path, &mut Option<Database>) -> Result<T, KeyError> + Send + 'static,
+        work: impl FnOnce(&Shared, &mut Option<Database>) -> Result<T, KeyError> + Send + 'static,
     ) -> Result<T, KeyError> {
         let shared = Arc::clone(&self.shared);
         let done = tokio::task::spawn_blocking(move || {
@@ -107,7 +113,7 @@ impl FileKeys {
                 *database = Some(create(&shared.path, false)?);
                 shared.has_failed.store(false, Ordering::Relaxed);
             }
-            let done = work(&shared.path, &mut database);
+            let done = work(&shared, &mut database);
             let was_full = matches!(done, Err(KeyError::DiskFull { .. }));
             if was_full && database.is_some() {
                 shared.has_failed.store(true, Ordering::Relaxed);
@@ -339,14 +345,21 @@ fn copy_without(database: &Database, subject: &Subject, to: &Path) -> Result<Dat
 
 impl KeyStore for FileKeys {
     fn key<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<SubjectKey, KeyError>> {
+        if let Some(key) = self.shared.cache.of(subject) {
+            return Box::pin(ready(Ok(key)));
+        }
         let subject = subject.clone();
-        Box::pin(self.with(move |_, database| {
+        Box::pin(self.with(move |shared, database| {
             let database = opened(database)?;
-            if let Some(key) = existing(database, &subject)? {
-                return Ok(key);
-            }
-            let key = SubjectKey::random()?;
-            add(database, &subject, &key)?;
+            let key = match existing(database, &subject)? {
+                Some(key) => key,
+                None => {
+                    let key = SubjectKey::random()?;
+                    add(database, &subject, &key)?;
+                    key
+                }
+            };
+            shared.cache.put(&subject, &key);
             Ok(key)
         }))
     }
@@ -360,15 +373,20 @@ impl KeyStore for FileKeys {
     }
 
     fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<SubjectKey>, KeyError>> {
+        if let Some(keys) = self.shared.cache.all(ids) {
+            return Box::pin(ready(Ok(keys)));
+        }
         let ids = ids.to_vec();
-        Box::pin(self.with(move |_, database| {
+        Box::pin(self.with(move |shared, database| {
             let read = opened(database)?.begin_read().map_err(unavailable)?;
             let secrets = read.open_table(SECRETS).map_err(unavailable)?;
             let mut found = Vec::new();
             for id in ids {
                 if let Some(secret) = secrets.get(id).map_err(unavailable)? {
                     let secret = secret.value();
-                    found.push(SubjectKey { id, secret });
+                    let key = SubjectKey { id, secret };
+                    shared.cache.put_by_id(&key);
+                    found.push(key);
                 }
             }
             Ok(found)
@@ -377,23 +395,37 @@ impl KeyStore for FileKeys {
 
     fn destroy<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<(), KeyError>> {
         let subject = subject.clone();
-        Box::pin(self.with(move |path, database| {
-            if existing(opened(database)?, &subject)?.is_none() {
+        Box::pin(self.with(move |shared, database| {
+            let Some(key) = existing(opened(database)?, &subject)? else {
                 return Ok(());
+            };
+            shared.cache.remove(&subject, &key.id);
+            let destroyed = replace_without(&shared.path, database, &subject);
+            if database.is_none() {
+                shared.cache.clear();
             }
-            let (new, old) = (replacement(path), replaced(path));
-            let copy = copy_without(opened(database)?, &subject, &new)?;
-            // From here on the old file is no longer the one to use, whatever fails. It stays locked until the new one, which
-            // is locked too, has its name, so that no other process opens either.
-            let locked = database.take();
-            rename(path, &old)?;
-            rename(&new, path)?;
-            drop(locked);
-            erase(&old)?;
-            *database = Some(copy);
-            Ok(())
+            destroyed
         }))
     }
+}
+
+/// Replaces the file by one without the key of a subject.
+fn replace_without(
+    path: &Path,
+    database: &mut Option<Database>,
+    subject: &Subject,
+) -> Result<(), KeyError> {
+    let (new, old) = (replacement(path), replaced(path));
+    let copy = copy_without(opened(database)?, subject, &new)?;
+    // From here on the old file is no longer the one to use, whatever fails. It stays locked until the new one, which
+    // is locked too, has its name, so that no other process opens either.
+    let locked = database.take();
+    rename(path, &old)?;
+    rename(&new, path)?;
+    drop(locked);
+    erase(&old)?;
+    *database = Some(copy);
+    Ok(())
 }
 
 #[cfg(test)]

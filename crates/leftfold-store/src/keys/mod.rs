@@ -6,12 +6,15 @@
 //! **Reading order:** [`Subject`], [`SubjectKey`], [`KeyStore`], `memory`, `file`.
 
 #[cfg(feature = "engine")]
+mod cache;
+#[cfg(feature = "engine")]
 mod file;
 mod memory;
 
 use std::fmt;
 
 use futures_core::future::BoxFuture;
+use zeroize::Zeroize;
 
 #[cfg(feature = "engine")]
 pub use file::FileKeys;
@@ -38,7 +41,7 @@ impl fmt::Debug for Subject {
 /// The name of a key: random, so that it says nothing about the subject.
 pub type KeyId = [u8; 16];
 
-/// A key of a subject.
+/// A key of a subject. Its memory is wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SubjectKey {
     /// Its name, which stands beside each value that it seals.
@@ -53,16 +56,25 @@ impl fmt::Debug for SubjectKey {
     }
 }
 
+impl Drop for SubjectKey {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
+
 impl SubjectKey {
     /// Creates a random key. For stores of keys.
     ///
     /// # Errors
     /// [`KeyError::Random`] if the system gives no random bytes.
     pub fn random() -> Result<Self, KeyError> {
-        let (mut id, mut secret) = ([0; 16], [0; 32]);
-        fill(&mut id)?;
-        fill(&mut secret)?;
-        Ok(Self { id, secret })
+        let mut key = Self {
+            id: [0; 16],
+            secret: [0; 32],
+        };
+        fill(&mut key.id)?;
+        fill(&mut key.secret)?;
+        Ok(key)
     }
 }
 

@@ -4,8 +4,9 @@
 //! elsewhere.
 //! **Invariants:** no personal value is stored in clear; keys are apart from the log; after a key is destroyed nothing
 //! opens what it sealed.
-//! **Reading order:** `personal`, `seal`, `sealing_store`.
+//! **Reading order:** `personal`, `cipher`, `seal`, `sealing_store`.
 
+mod cipher;
 mod personal;
 mod seal;
 mod sealing_store;

@@ -1,32 +1,33 @@
 //! Sealing and opening the personal fields of an event's JSON.
 //!
-//! **Owns:** the form of a sealed value, what is bound to it, and finding the fields. **Does not know:** stores, where
-//! keys are.
-//! **Invariants:** a nonce is random and of 24 bytes, so none repeats under a key; the event's type, the field, and the subject
-//! are authenticated with the value, so it opens nowhere else; all other fields keep their bytes.
+//! **Owns:** the text of a sealed value, what is bound to it, and finding the fields. **Does not know:** stores, where
+//! keys are, how values are encrypted.
+//! **Invariants:** the event's type, the field, and the subject are authenticated with the value, so it opens nowhere else; all
+//! other fields keep their bytes.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::LazyLock};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-use chacha20poly1305::{
-    Key, XChaCha20Poly1305, XNonce,
-    aead::{Aead, KeyInit, Payload},
-};
+use memchr::memmem::Finder;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
-use leftfold_store::keys::{KeyError, KeyId, SubjectKey};
+use leftfold_store::keys::{KeyError, KeyId};
+use zeroize::Zeroizing;
 
-use super::personal::{FORGOTTEN, PLAIN, SEALED};
+use super::{
+    cipher::{Form, SubjectCipher},
+    personal::{FORGOTTEN, PLAIN, SEALED},
+};
 
 /// The key under which a value stands on its way to being sealed, with kind and id of its subject.
 const TO_SEAL: &str = "$seal";
-/// The version of the sealed form.
-const VERSION: &str = "1";
-const NONCE_BYTES: usize = 24;
+
+static FINDER_OF_SEALED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(SEALED));
+static FINDER_OF_TO_SEAL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(TO_SEAL));
 
 /// A personal field of an event type, as derived code declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,32 +116,16 @@ fn sealed_text(value: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Returns the names of the keys that the sealed fields of an event need, and of those that any other text in it names
-/// in that form.
-pub(super) fn key_ids(data: &[u8]) -> impl Iterator<Item = KeyId> {
-    let text = std::str::from_utf8(data).unwrap_or_default();
-    text.match_indices(SEALED).filter_map(move |(at, key)| {
-        let behind = text.get(at + key.len()..)?.strip_prefix('"')?;
-        let value = behind.trim_start().strip_prefix(':')?.trim_start();
-        let sealed = value.strip_prefix('"')?.split('"').next()?;
-        Sealed::key_id(sealed.splitn(4, ':').nth(3)?)
-    })
-}
-
 impl<'a> Fields<'a> {
-    /// Reads the fields of an event if one of them may be marked by `key`.
-    fn of(data: &'a [u8], key: &str) -> Option<Self> {
-        let text = std::str::from_utf8(data).ok()?;
-        text.contains(key)
-            .then(|| serde_json::from_str(text).ok())?
+    /// Reads the fields of an event if one of them may be marked by what `finder` finds.
+    fn of(data: &'a [u8], finder: &Finder<'_>) -> Option<Self> {
+        finder.find(data)?;
+        serde_json::from_slice(data).ok()
     }
 
+    /// Reads the fields of an event if one of them may be marked for being sealed.
     pub(super) fn to_seal(data: &'a [u8]) -> Option<Self> {
-        Self::of(data, TO_SEAL)
-    }
-
-    pub(super) fn sealed(data: &'a [u8]) -> Option<Self> {
-        Self::of(data, SEALED)
+        Self::of(data, &FINDER_OF_TO_SEAL)
     }
 
     pub(super) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
@@ -149,16 +134,13 @@ impl<'a> Fields<'a> {
             .iter()
             .map(|(name, value)| name.0.len() + value.len() + 4);
         let mut json = Vec::with_capacity(bytes.sum::<usize>() + 2);
-        json.push(b'{');
-        for (nth, (name, value)) in self.0.iter().enumerate() {
-            if nth > 0 {
-                json.push(b',');
-            }
-            serde_json::to_writer(&mut json, &name.0)?;
-            json.push(b':');
+        let mut before = b'{';
+        for (name, value) in &self.0 {
+            write_name(&mut json, before, &name.0)?;
             json.extend_from_slice(value.as_bytes());
+            before = b',';
         }
-        json.push(b'}');
+        end_object(&mut json, before);
         Ok(json)
     }
 
@@ -210,10 +192,10 @@ impl<'a> Fields<'a> {
     }
 
     /// Seals the marked fields.
-    pub(super) fn seal(
+    pub(super) fn seal<'k>(
         &mut self,
         event_type: &str,
-        mut key_of: impl FnMut(&str, &str) -> Option<SubjectKey>,
+        cipher_of: impl Fn(&str, &str) -> Option<&'k SubjectCipher>,
     ) -> Result<(), KeyError> {
         for (name, value) in &mut self.0 {
             let to_seal = marked(value, TO_SEAL).and_then(|marked| marked.to_seal);
@@ -224,11 +206,13 @@ impl<'a> Fields<'a> {
                 reason: format!("field {:?} has no key", name.0),
             };
             let (subject, id_field) = kind.split_once(':').ok_or_else(unsealed)?;
-            let key = key_of(subject, &id).ok_or_else(unsealed)?;
-            let bound = bound(event_type, &name.0, subject, &id);
-            let bytes = encrypt(&key, plain.get().as_bytes(), &bound)?;
+            let cipher = cipher_of(subject, &id).ok_or_else(unsealed)?;
+            let version = Form::NEWEST.version();
+            let mut bound = Vec::new();
+            bind(&mut bound, [version, event_type, &name.0, subject, &id]);
+            let bytes = cipher.encrypt(plain.get().as_bytes(), &bound)?;
             let text = format!(
-                "{VERSION}:{subject}:{id_field}:{}",
+                "{version}:{subject}:{id_field}:{}",
                 STANDARD_NO_PAD.encode(bytes)
             );
             let sealed = serde_json::Value::String(text);
@@ -236,46 +220,138 @@ impl<'a> Fields<'a> {
         }
         Ok(())
     }
+}
 
-    /// Opens the sealed fields, and notes of those without a key that they were forgotten.
-    pub(super) fn open<'k>(
-        &mut self,
-        event_type: &str,
-        key_of: impl Fn(&KeyId) -> Option<&'k SubjectKey>,
-    ) -> Result<(), NotAuthentic> {
+/// Writes the name of an entry, behind what begins the object or ends the entry before.
+fn write_name(json: &mut Vec<u8>, before: u8, name: &str) -> Result<(), serde_json::Error> {
+    json.push(before);
+    serde_json::to_writer(&mut *json, name)?;
+    json.push(b':');
+    Ok(())
+}
+
+fn end_object(json: &mut Vec<u8>, before: u8) {
+    json.extend_from_slice(if before == b'{' { b"{}" } else { b"}" });
+}
+
+/// An event with sealed fields.
+pub(super) struct SealedFields<'a> {
+    fields: Fields<'a>,
+    sealed: Vec<SealedField<'a>>,
+}
+
+struct SealedField<'a> {
+    /// Its place among the fields.
+    nth: usize,
+    text: Cow<'a, str>,
+    /// The subject, as the event names it.
+    id: String,
+    /// The name of its key; `None` if the text is too short to hold one.
+    key: Option<KeyId>,
+}
+
+/// Memory that is used for one event after another, and wiped when it is dropped.
+#[derive(Default)]
+pub(super) struct Scratch {
+    json: Zeroizing<Vec<u8>>,
+    value: Zeroizing<Vec<u8>>,
+    bound: Vec<u8>,
+}
+
+impl<'a> SealedFields<'a> {
+    /// Reads the fields of an event; `None` if none of them is sealed.
+    pub(super) fn of(data: &'a [u8]) -> Option<Self> {
+        let fields = Fields::of(data, &FINDER_OF_SEALED)?;
         // Subjects are named by fields of the event as it is stored, so all are looked up before any is opened.
         let mut sealed = Vec::new();
-        for (nth, (_, value)) in self.0.iter().enumerate() {
+        for (nth, (_, value)) in fields.0.iter().enumerate() {
             if let Cow::Borrowed(value) = *value
                 && let Some(text) = sealed_text(value)
                 && let Some(found) = Sealed::parse(&text)
-                && let Some(id) = self.id(found.id_field)
+                && let Some(id) = fields.id(found.id_field)
             {
-                sealed.push((nth, text, id));
+                let key = Sealed::key_id(found.encoded);
+                sealed.push(SealedField { nth, text, id, key });
             }
         }
-        for (nth, text, id) in sealed {
-            let (Some((name, value)), Some(sealed)) = (self.0.get_mut(nth), Sealed::parse(&text))
-            else {
-                continue;
-            };
+        (!sealed.is_empty()).then_some(Self { fields, sealed })
+    }
+
+    /// Returns the names of the keys that the fields need.
+    pub(super) fn keys(&self) -> impl Iterator<Item = KeyId> {
+        self.sealed.iter().filter_map(|field| field.key)
+    }
+
+    /// Returns the event's JSON with the sealed fields opened, and those without a key noted as forgotten.
+    pub(super) fn open<'k, 's>(
+        &self,
+        event_type: &str,
+        cipher_of: impl Fn(&KeyId) -> Option<&'k SubjectCipher>,
+        scratch: &'s mut Scratch,
+    ) -> Result<&'s [u8], NotAuthentic> {
+        scratch.json.clear();
+        let mut before = b'{';
+        let mut sealed = self.sealed.iter().peekable();
+        for (nth, (name, value)) in self.fields.0.iter().enumerate() {
             let not_authentic = || NotAuthentic {
                 field: name.0.clone().into_owned(),
             };
-            let key_id = Sealed::key_id(sealed.encoded).ok_or_else(not_authentic)?;
-            *value = Cow::Owned(match key_of(&key_id) {
-                None => format!("{{\"{FORGOTTEN}\":true}}"),
-                Some(key) => {
-                    let bound = bound(event_type, &name.0, sealed.subject, &id);
-                    let bytes = STANDARD_NO_PAD.decode(sealed.encoded).ok();
-                    let plain = bytes.and_then(|bytes| decrypt(key, &bytes, &bound));
-                    let plain = plain.and_then(|plain| String::from_utf8(plain).ok());
-                    let plain = plain.ok_or_else(not_authentic)?;
-                    format!("{{\"{PLAIN}\":{plain}}}")
+            // A text is always written.
+            write_name(&mut scratch.json, before, &name.0).map_err(|_| not_authentic())?;
+            before = b',';
+            match sealed.next_if(|field| field.nth == nth) {
+                None => scratch.json.extend_from_slice(value.as_bytes()),
+                Some(field) => {
+                    let key = field.key.ok_or_else(not_authentic)?;
+                    let opened = match cipher_of(&key) {
+                        Some(cipher) => field.open([event_type, &name.0], cipher, scratch),
+                        None => {
+                            write_forgotten(&mut scratch.json);
+                            Some(())
+                        }
+                    };
+                    opened.ok_or_else(not_authentic)?;
                 }
-            });
+            }
         }
-        Ok(())
+        end_object(&mut scratch.json, before);
+        Ok(&scratch.json)
+    }
+}
+
+fn write_forgotten(json: &mut Vec<u8>) {
+    for part in ["{\"", FORGOTTEN, "\":true}"] {
+        json.extend_from_slice(part.as_bytes());
+    }
+}
+
+impl SealedField<'_> {
+    /// Writes the value behind the JSON; `None` if it is not authentic.
+    fn open(
+        &self,
+        [event_type, field]: [&str; 2],
+        cipher: &SubjectCipher,
+        scratch: &mut Scratch,
+    ) -> Option<()> {
+        let Sealed {
+            form,
+            subject,
+            encoded,
+            ..
+        } = Sealed::parse(&self.text)?;
+        let Scratch { json, value, bound } = scratch;
+        bind(
+            bound,
+            [form.version(), event_type, field, subject, &self.id],
+        );
+        value.clear();
+        STANDARD_NO_PAD.decode_vec(encoded, value).ok()?;
+        let plain = cipher.decrypt(form, value, bound)?;
+        let plain = std::str::from_utf8(plain).ok()?;
+        for part in ["{\"", PLAIN, "\":", plain, "}"] {
+            json.extend_from_slice(part.as_bytes());
+        }
+        Some(())
     }
 }
 
@@ -288,6 +364,7 @@ pub(super) fn holds_plain(json: &[u8]) -> bool {
 
 /// A sealed value, taken apart.
 struct Sealed<'a> {
+    form: Form,
     subject: &'a str,
     id_field: &'a str,
     /// The name of the key, the nonce, and what was encrypted.
@@ -299,7 +376,8 @@ impl<'a> Sealed<'a> {
         let mut parts = text.splitn(4, ':');
         let (version, subject, id_field) = (parts.next()?, parts.next()?, parts.next()?);
         let encoded = parts.next()?;
-        (version == VERSION).then_some(Self {
+        Some(Self {
+            form: Form::of_version(version)?,
             subject,
             id_field,
             encoded,
@@ -315,49 +393,19 @@ impl<'a> Sealed<'a> {
     }
 }
 
-/// What is authenticated with a value, each part with its length.
-fn bound(event_type: &str, field: &str, subject: &str, id: &str) -> Vec<u8> {
-    let mut bound = Vec::new();
-    for part in [VERSION, event_type, field, subject, id] {
+/// Writes what is authenticated with a value, each part with its length.
+fn bind(bound: &mut Vec<u8>, parts: [&str; 5]) {
+    bound.clear();
+    for part in parts {
         bound.extend_from_slice(&(part.len() as u64).to_le_bytes());
         bound.extend_from_slice(part.as_bytes());
     }
-    bound
-}
-
-/// Encrypts: the name of the key, a nonce, and the value.
-pub(super) fn encrypt(key: &SubjectKey, value: &[u8], bound: &[u8]) -> Result<Vec<u8>, KeyError> {
-    let mut nonce = [0; NONCE_BYTES];
-    getrandom::fill(&mut nonce).map_err(|error| KeyError::Random {
-        reason: error.to_string(),
-    })?;
-    let cipher = XChaCha20Poly1305::new(&Key::from(key.secret));
-    let payload = Payload {
-        msg: value,
-        aad: bound,
-    };
-    let encrypted = cipher.encrypt(&XNonce::from(nonce), payload);
-    let encrypted = encrypted.map_err(|_| KeyError::Unavailable {
-        reason: "a value is too large to be sealed".to_owned(),
-    })?;
-    Ok([&key.id[..], &nonce, &encrypted].concat())
-}
-
-/// Decrypts; `None` if the bytes or what is bound to them differ from what was encrypted.
-pub(super) fn decrypt(key: &SubjectKey, bytes: &[u8], bound: &[u8]) -> Option<Vec<u8>> {
-    let (id, rest) = bytes.split_first_chunk::<16>()?;
-    let (nonce, encrypted) = rest.split_first_chunk::<NONCE_BYTES>()?;
-    let cipher = XChaCha20Poly1305::new(&Key::from(key.secret));
-    let payload = Payload {
-        msg: encrypted,
-        aad: bound,
-    };
-    let opened = cipher.decrypt(&XNonce::from(*nonce), payload).ok()?;
-    (*id == key.id).then_some(opened)
 }
 
 #[cfg(test)]
 mod tests {
+    use leftfold_store::keys::SubjectKey;
+
     use super::*;
 
     const FIELDS: [PersonalField; 1] = [PersonalField {
@@ -367,8 +415,9 @@ mod tests {
         id_field: "guest",
     }];
 
-    fn key() -> SubjectKey {
-        SubjectKey::random().unwrap()
+    fn cipher() -> (KeyId, SubjectCipher) {
+        let key = SubjectKey::random().unwrap();
+        (key.id, SubjectCipher::new(key))
     }
 
     fn text(fields: &Fields<'_>) -> String {
@@ -376,18 +425,31 @@ mod tests {
     }
 
     /// Marks and seals an event's JSON.
-    fn sealed(json: &str, key: &SubjectKey) -> String {
+    fn sealed(json: &str, cipher: &SubjectCipher) -> String {
         let mut fields = serde_json::from_str::<Fields<'_>>(json).unwrap();
         fields.mark(&FIELDS).unwrap();
         let marked = fields.to_json().unwrap();
         let mut fields = Fields::to_seal(&marked).unwrap();
-        fields.seal("Booked", |_, _| Some(key.clone())).unwrap();
+        fields.seal("Booked", |_, _| Some(cipher)).unwrap();
         text(&fields)
+    }
+
+    /// Opens an event's JSON; `None` if no field is sealed.
+    fn opened(json: &str, cipher: Option<&SubjectCipher>) -> Option<Result<String, NotAuthentic>> {
+        let fields = SealedFields::of(json.as_bytes())?;
+        let mut scratch = Scratch::default();
+        let opened = fields.open("Booked", |_| cipher, &mut scratch);
+        Some(opened.map(|json| String::from_utf8(json.to_vec()).unwrap()))
+    }
+
+    fn keys(json: &str) -> Vec<KeyId> {
+        let fields = SealedFields::of(json.as_bytes());
+        fields.iter().flat_map(|fields| fields.keys()).collect()
     }
 
     #[test]
     fn whatever_stands_around_a_sealed_value_keeps_its_bytes() {
-        let key = key();
+        let (key, cipher) = cipher();
         for (id, value, rest) in [
             (r#""g1""#, r#""Ann""#, r#""nights":2"#),
             (
@@ -407,20 +469,13 @@ mod tests {
             ),
         ] {
             let json = format!(r#"{{"guest":{id},"name":{{"$personal":{value}}},{rest}}}"#);
-            let sealed = sealed(&json, &key);
+            let sealed = sealed(&json, &cipher);
             assert!(
                 !sealed.contains("$personal\":\"A") && sealed.contains("$sealed"),
                 "{sealed}"
             );
-            assert!(
-                key_ids(sealed.as_bytes()).any(|id| id == key.id),
-                "{sealed}"
-            );
-            let mut fields = Fields::sealed(sealed.as_bytes()).unwrap();
-            fields
-                .open("Booked", |id| (*id == key.id).then_some(&key))
-                .unwrap();
-            let opened = text(&fields);
+            assert_eq!(keys(&sealed), [key], "{sealed}");
+            let opened = opened(&sealed, Some(&cipher)).unwrap().unwrap();
             let compact = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
             assert_eq!(compact(&opened), compact(&json));
             let (_, behind) = rest.split_once(':').unwrap();
@@ -433,16 +488,50 @@ mod tests {
 
     #[test]
     fn a_sealed_value_that_another_program_wrote_with_spaces_opens_too() {
-        let key = key();
-        let sealed = sealed(r#"{"guest":"g1","name":{"$personal":"Ann"}}"#, &key);
+        let (key, cipher) = cipher();
+        let json = r#"{"guest":"g1","name":{"$personal":"Ann"}}"#;
+        let sealed = sealed(json, &cipher);
         let spaced = sealed.replace("\"$sealed\":", "\"$sealed\" : ");
-        assert_eq!(key_ids(spaced.as_bytes()).collect::<Vec<_>>(), [key.id]);
-        let mut fields = Fields::sealed(spaced.as_bytes()).unwrap();
-        fields.open("Booked", |_| Some(&key)).unwrap();
-        assert_eq!(
-            text(&fields),
-            r#"{"guest":"g1","name":{"$personal":"Ann"}}"#
-        );
+        assert_eq!(keys(&spaced), [key]);
+        assert_eq!(opened(&spaced, Some(&cipher)).unwrap().unwrap(), json);
+    }
+
+    /// Values that another implementation of both ciphers encrypted.
+    const OF_EACH_FORM: [(&str, &str); 2] = [
+        (
+            "1",
+            "a2V5IG9mIHRoZSBndWVzdGEgbm9uY2Ugb2YgMjQgYnl0ZXMgaGVyZa4Jm6voz7p4NZHudhWY8n1X2REdhx9h5oEYj8rW",
+        ),
+        (
+            "2",
+            "a2V5IG9mIHRoZSBndWVzdHR3ZWx2ZSBieXRlczc5r90vjM+pPaWm4CmmW4c/oIe0y0jTlqua7dzG",
+        ),
+    ];
+
+    #[test]
+    fn values_of_both_forms_open_and_stay_bound_to_their_place() {
+        let cipher = SubjectCipher::new(SubjectKey {
+            id: *b"key of the guest",
+            secret: *b"the secret of guest g1, 32 bytes",
+        });
+        for (version, encoded) in OF_EACH_FORM {
+            let sealed = format!("\"{version}:guest:guest:{encoded}\"");
+            let json = format!(r#"{{"guest":"g1","name":{{"$sealed":{sealed}}},"nights":2}}"#);
+            let name = opened(&json, Some(&cipher)).unwrap().unwrap();
+            let expected = r#"{"guest":"g1","name":{"$personal":"Ann Example"},"nights":2}"#;
+            assert_eq!(name, expected, "{version}");
+            for (text, other) in [
+                ("\"g1\"", "\"g2\""),
+                ("\"name\"", "\"note\""),
+                (":guest:guest:", ":owner:guest:"),
+            ] {
+                let moved = json.replace(text, other);
+                assert!(opened(&moved, Some(&cipher)).unwrap().is_err(), "{moved}");
+            }
+            let forgotten = opened(&json, None).unwrap().unwrap();
+            let expected = r#"{"guest":"g1","name":{"$forgotten":true},"nights":2}"#;
+            assert_eq!(forgotten, expected, "{version}");
+        }
     }
 
     #[test]
@@ -451,26 +540,31 @@ mod tests {
             r#"{"$sealed":"1:guest:guest:AAAA"}"#,
             r#"{"guest":"g1","name":{"$sealed":""}}"#,
             r#"{"guest":"g1","name":{"$sealed":"1:guest"}}"#,
-            r#"{"guest":"g1","name":{"$sealed":"2:guest:guest:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}"#,
+            r#"{"guest":"g1","name":{"$sealed":"3:guest:guest:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}"#,
             r#"{"guest":"g1","name":{"$sealed":7}}"#,
             r#"{"name":{"$sealed":"1:guest:guest:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}"#,
+            r#"["$sealed"]"#,
+            "$sealed",
         ] {
-            assert!(key_ids(json.as_bytes()).count() <= 1, "{json}");
-            let mut fields = Fields::sealed(json.as_bytes()).unwrap();
-            fields.open("Booked", |_| None).unwrap();
-            assert_eq!(text(&fields), json);
+            assert!(opened(json, None).is_none(), "{json}");
         }
         for bytes in [
             &b"\xff$sealed"[..],
-            b"$sealed",
             b"\"$sealed\":\"\xc3",
-            b"\"$sealed\":\"1:a:b:\xc3\xa9\"",
+            b"{\"a\":{\"$sealed\":\"1:a:b:\xc3\"}}",
         ] {
-            assert_eq!(key_ids(bytes).count(), 0);
-            assert!(Fields::sealed(bytes).is_none());
+            assert!(SealedFields::of(bytes).is_none());
         }
-        let short = r#"{"guest":"g1","name":{"$sealed":"1:guest:guest:AAAA"}}"#;
-        let mut fields = Fields::sealed(short.as_bytes()).unwrap();
-        assert!(fields.open("Booked", |_| None).is_err(), "it names no key");
+        let (_, cipher) = cipher();
+        for version in ["1", "2"] {
+            let short =
+                format!(r#"{{"guest":"g1","name":{{"$sealed":"{version}:guest:guest:AAAA"}}}}"#);
+            assert!(opened(&short, None).unwrap().is_err(), "it names no key");
+            let short = short.replace("AAAA", &"A".repeat(28));
+            assert!(
+                opened(&short, Some(&cipher)).unwrap().is_err(),
+                "it is too short"
+            );
+        }
     }
 }

@@ -5,14 +5,15 @@
 //! is read as forgotten, at once and by every reader, because keys are looked up for each batch and kept nowhere.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::Arc,
 };
 
 use futures_util::{TryStreamExt, future::BoxFuture, stream, stream::BoxStream};
 use leftfold_model::{
-    Append, Appended, ContentType, NewEvent, Position, Read, RecordedEvent, StreamName, StreamWrite,
+    Append, Appended, Bytes, ContentType, NewEvent, Position, Read, RecordedEvent, StreamName,
+    StreamWrite,
 };
 use leftfold_store::{
     AppendError, Backend, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch,
@@ -22,7 +23,10 @@ use leftfold_store::{
     keys::{KeyError, KeyId, KeyStore, Subject, SubjectKey},
 };
 
-use super::seal::{Fields, decrypt, encrypt, key_ids};
+use super::{
+    cipher::{SubjectCipher, decrypt_state, encrypt_state},
+    seal::{Fields, Scratch, SealedFields},
+};
 
 /// The kind of the subject whose key seals snapshots. It is destroyed whenever any subject is forgotten.
 const SNAPSHOTS: &str = "$snapshots";
@@ -73,12 +77,12 @@ impl Erasure {
         if subjects.is_empty() {
             return Ok(append);
         }
-        let mut keys = BTreeMap::new();
+        let mut ciphers = BTreeMap::new();
         for (kind, id) in subjects {
             let key = self.keys.key(&self.subject(&kind, &id)).await?;
-            keys.insert((kind, id), key);
+            ciphers.insert((kind, id), SubjectCipher::new(key));
         }
-        let key_of = |kind: &str, id: &str| keys.get(&(kind.to_owned(), id.to_owned())).cloned();
+        let cipher_of = |kind: &str, id: &str| ciphers.get(&(kind.to_owned(), id.to_owned()));
         let unsealed = |error: &dyn fmt::Display| KeyError::Unavailable {
             reason: format!("sealed, the append is not valid: {error}"),
         };
@@ -90,7 +94,7 @@ impl Erasure {
             let Some(mut fields) = to_seal(event) else {
                 continue;
             };
-            fields.seal(event.event_type().as_str(), key_of)?;
+            fields.seal(event.event_type().as_str(), cipher_of)?;
             let sealed = fields.to_json().map_err(|error| unsealed(&error))?;
             *event = event.clone().with_data(sealed);
         }
@@ -99,28 +103,40 @@ impl Erasure {
     }
 
     async fn open(&self, events: &mut [RecordedEvent]) -> Result<(), ReadError> {
-        let is_json = |event: &&RecordedEvent| event.content_type == ContentType::Json;
-        let sealed = events.iter().filter(is_json);
-        let ids: BTreeSet<KeyId> = sealed.flat_map(|event| key_ids(&event.data)).collect();
-        if ids.is_empty() {
+        let json = |event: &RecordedEvent| {
+            let is_json = event.content_type == ContentType::Json;
+            is_json.then(|| event.data.clone())
+        };
+        let stored: Vec<Option<Bytes>> = events.iter().map(json).collect();
+        let sealed: Vec<_> = stored
+            .iter()
+            .map(|data| SealedFields::of(data.as_ref()?))
+            .collect();
+        let mut ids: Vec<KeyId> = sealed
+            .iter()
+            .flatten()
+            .flat_map(|fields| fields.keys())
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if sealed.iter().all(Option::is_none) {
             return Ok(());
         }
-        let ids: Vec<KeyId> = ids.into_iter().collect();
         let found = self.keys.find(&ids).await;
         let found = found.map_err(|error| ReadError::Unavailable {
             cause: Arc::new(error),
         })?;
-        let keys: BTreeMap<_, _> = found.into_iter().map(|key| (key.id, key)).collect();
-        for event in events {
-            if event.content_type != ContentType::Json {
-                continue;
+        let ciphers: HashMap<_, _> = found
+            .into_iter()
+            .map(|key| (key.id, SubjectCipher::new(key)))
+            .collect();
+        let mut scratch = Scratch::default();
+        for (event, sealed) in events.iter_mut().zip(&sealed) {
+            if let Some(fields) = sealed {
+                let event_type = event.event_type.as_str();
+                let opened = fields.open(event_type, |id| ciphers.get(id), &mut scratch);
+                event.data = Bytes::copy_from_slice(opened.map_err(corrupt)?);
             }
-            let Some(mut fields) = Fields::sealed(&event.data) else {
-                continue;
-            };
-            let opened = fields.open(event.event_type.as_str(), |id| keys.get(id));
-            opened.map_err(corrupt)?;
-            event.data = fields.to_json().map_err(corrupt)?.into();
         }
         Ok(())
     }
@@ -145,7 +161,7 @@ pub(crate) fn seal_state(
     stream: &StreamName,
     revision: u64,
 ) -> Result<Vec<u8>, KeyError> {
-    encrypt(key, state, &place(stream, revision))
+    encrypt_state(key, state, &place(stream, revision))
 }
 
 /// Opens the state of a snapshot; `None` if it was sealed under another key or for another place.
@@ -155,7 +171,7 @@ pub(crate) fn open_state(
     stream: &StreamName,
     revision: u64,
 ) -> Option<Vec<u8>> {
-    decrypt(key, sealed, &place(stream, revision))
+    decrypt_state(key, sealed, &place(stream, revision))
 }
 
 fn place(stream: &StreamName, revision: u64) -> Vec<u8> {

@@ -123,7 +123,8 @@ impl<L: Listener> Handler<L> {
         };
         let prepared = Prepared {
             work: Work::Event(values),
-            cause: Some(Cause::of(stored)),
+            // The commands of a process have causes of their own.
+            cause: (!L::IS_PROCESS).then(|| Cause::of(stored)),
         };
         (key, prepared)
     }
@@ -212,11 +213,12 @@ impl<L: Listener> Handler<L> {
         &self,
         work: impl Future<Output = Result<(), HandlerError>>,
     ) -> Result<(), AttemptError> {
-        // Attempts of a listener are polled by one task, so a slot that is free now stays free until this one waits.
+        // Attempts of a listener are polled by one task, so a slot that is free now stays free until this one waits; those of a
+        // process have tasks of their own.
         let mut slot = match self.slots.available_permits() {
+            free if free > 0 && !L::IS_PROCESS => None,
             // Never closed.
-            0 => self.slots.acquire().await.ok(),
-            _ => None,
+            _ => self.slots.acquire().await.ok(),
         };
         // The process may have stood still for longer than the claim lasts, while this waited for a slot or for its next attempt.
         if Instant::now() >= *self.deadline.borrow() {

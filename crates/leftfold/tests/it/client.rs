@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The address of a server over a new store in memory.
-async fn server() -> String {
+pub(crate) async fn server() -> String {
     let mut settings = Settings::default();
     settings.set("listen", "127.0.0.1:0").unwrap();
     let server = Server::bind(Arc::new(MemoryStore::new()), settings)

@@ -322,7 +322,7 @@ async fn a_store_without_keys_refuses_personal_events_and_reads_them_sealed() {
     let text =
         String::from_utf8(stored(plain.event_store().as_ref()).await[0].data.to_vec()).unwrap();
     assert!(
-        text.starts_with(r#"{"guest":"g1","name":{"$sealed":"1:guest:guest:"#),
+        text.starts_with(r#"{"guest":"g1","name":{"$sealed":"2:guest:guest:"#),
         "{text}"
     );
     assert!(text.ends_with(r#""payer":"g1","nights":2}"#), "{text}");

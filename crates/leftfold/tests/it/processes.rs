@@ -23,6 +23,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::account::{AccountEvent, BankAccount};
 
+mod beside_others;
+
 const HOUR: Duration = Duration::from_secs(3_600);
 const SOON: Duration = Duration::from_secs(60);
 
