@@ -90,6 +90,11 @@ enum AttemptError {
 }
 
 impl<L: Listener> Handler<L> {
+    /// Whether each handler has a task of its own: those of a process, which compute more than they wait.
+    pub(super) fn has_tasks(&self) -> bool {
+        L::IS_PROCESS && self.settings.parallel > 1
+    }
+
     /// Decodes an event, and turns an error or a panic into a failure.
     pub(super) fn prepare(&self, stored: &RecordedEvent) -> Prepared<L::Event> {
         self.prepare_with(stored, |_| ()).1
@@ -213,10 +218,10 @@ impl<L: Listener> Handler<L> {
         &self,
         work: impl Future<Output = Result<(), HandlerError>>,
     ) -> Result<(), AttemptError> {
-        // Attempts of a listener are polled by one task, so a slot that is free now stays free until this one waits; those of a
-        // process have tasks of their own.
+        // Attempts of a listener are polled by one task, so a slot that is free now stays free until this one waits,
+        // unless each has a task of its own.
         let mut slot = match self.slots.available_permits() {
-            free if free > 0 && !L::IS_PROCESS => None,
+            free if free > 0 && !self.has_tasks() => None,
             // Never closed.
             _ => self.slots.acquire().await.ok(),
         };

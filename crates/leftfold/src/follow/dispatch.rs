@@ -138,6 +138,9 @@ impl<L: Listener> Dispatcher<L> {
             if L::IS_PROCESS {
                 self.take_changes();
             }
+            if self.changes.len() >= CHANGES_WAIT / 2 {
+                self.begin_checkpoint().await?;
+            }
             self.publish();
             let may_take = self.may_take();
             tokio::select! {
@@ -250,7 +253,7 @@ impl<L: Listener> Dispatcher<L> {
         if self.parked.contains(event.position) {
             return Ok(());
         }
-        if !L::IS_PROCESS && self.waiting.is_empty() && self.parked.keys() == 0 {
+        if !self.handler.has_tasks() && self.waiting.is_empty() && self.parked.keys() == 0 {
             return self.dispatch_alone(event).await;
         }
         let (key, prepared) = self.handler.prepare_keyed(event);
@@ -295,7 +298,7 @@ impl<L: Listener> Dispatcher<L> {
             prepared,
         } = item;
         let mut handling = Box::pin(Arc::clone(&self.handler).handle(prepared));
-        if L::IS_PROCESS {
+        if self.handler.has_tasks() {
             return self.begun(place, key, handling, Poll::Pending).await;
         }
         let ended = poll_fn(|cx| Poll::Ready(handling.poll_unpin(cx))).await;
@@ -335,9 +338,9 @@ impl<L: Listener> Dispatcher<L> {
         }
     }
 
-    /// Lets a handler go on: that of a process, which computes more than it waits, in a task of its own.
+    /// Lets a handler go on.
     fn go_on(&mut self, running: Running) {
-        self.running.push(match L::IS_PROCESS {
+        self.running.push(match self.handler.has_tasks() {
             true => self.tasks.spawn(running),
             false => running,
         });
@@ -349,7 +352,7 @@ impl<L: Listener> Dispatcher<L> {
         while let Some(item) = next.take() {
             let handling = Arc::clone(&self.handler).handle(item.prepared);
             let mut running: Running = Box::pin(finished(item.place, item.key, handling));
-            if L::IS_PROCESS {
+            if self.handler.has_tasks() {
                 self.go_on(running);
                 continue;
             }
