@@ -10,8 +10,8 @@ use std::{
 
 use futures_util::TryStreamExt;
 use leftfold::model::{
-    Append, AppendCondition, ConflictToken, EventType, ExpectedRevision, NewEvent, Query, QueryItem,
-    Read, StreamName, Tag,
+    Append, AppendCondition, ConflictToken, EventType, ExpectedRevision, NewEvent, Query,
+    QueryItem, Read, StreamName, Tag,
 };
 use leftfold_postgres::{PostgresStore, testing::Server};
 use leftfold_store::EventStore;
@@ -40,10 +40,15 @@ pub(crate) async fn rows(
         return Ok(());
     }
     let address = server.database();
-    fill(&leftfold_rows::open(&address).await?, arguments.events).await?;
+    let store = leftfold_rows::open(&address).await?;
+    fill(&store, arguments.events).await?;
+    drop(store);
     plain::settle(server, &address);
     println!();
-    println!("| row, {} events | ms | beside | ms | ratio |", arguments.events);
+    println!(
+        "| row, {} events | ms | beside | ms | ratio |",
+        arguments.events
+    );
     println!("|---|---|---|---|---|");
     for (name, conditional) in [(QUERY, false), (CONDITION, true)] {
         if !wants(name) {
@@ -71,7 +76,12 @@ pub(crate) async fn rows(
             }
             later.push(median(&more));
         }
-        show(&format!("{name}, execution {EXECUTIONS}"), &later, "execution 1", &first);
+        show(
+            &format!("{name}, execution {EXECUTIONS}"),
+            &later,
+            "execution 1",
+            &first,
+        );
     }
     if wants(COSTLY) {
         beside_costly(&address, arguments).await?;
@@ -88,7 +98,10 @@ fn millis(duration: Duration) -> f64 {
 
 fn show(name: &str, ours: &[f64], peer_name: &str, peer: &[f64]) {
     let (ours, peer) = (median(ours), median(peer));
-    println!("| {name} | {ours:.2} | {peer_name} | {peer:.2} | {:.2} |", ours / peer);
+    println!(
+        "| {name} | {ours:.2} | {peer_name} | {peer:.2} | {:.2} |",
+        ours / peer
+    );
 }
 
 /// Every event has the tag `common`, and `even` or `odd`; some with `even` have `rare` too.
@@ -99,7 +112,10 @@ async fn fill(store: &PostgresStore, events: u64) -> anyhow::Result<()> {
             let position = round * 1_000 + nth;
             let mut tags = vec!["common", if position % 2 == 0 { "even" } else { "odd" }];
             tags.extend((position % RARE == 0).then_some("rare"));
-            let tags = tags.into_iter().map(Tag::new).collect::<Result<Vec<_>, _>>()?;
+            let tags = tags
+                .into_iter()
+                .map(Tag::new)
+                .collect::<Result<Vec<_>, _>>()?;
             anyhow::Ok(NewEvent::json(kind.clone(), DATA).with_tags(tags)?)
         };
         let events = (0..1_000).map(event).collect::<anyhow::Result<_>>()?;
@@ -122,7 +138,10 @@ async fn read(store: &PostgresStore) -> anyhow::Result<()> {
         .read(Read::query(both(["common", "rare"])?))
         .try_collect()
         .await?;
-    anyhow::ensure!(batches.iter().any(|batch| !batch.events.is_empty()), "no event");
+    anyhow::ensure!(
+        batches.iter().any(|batch| !batch.events.is_empty()),
+        "no event"
+    );
     Ok(())
 }
 
@@ -158,7 +177,10 @@ async fn latencies(store: &PostgresStore, seconds: f64) -> anyhow::Result<Vec<f6
 }
 
 fn p99(sorted: &[f64]) -> f64 {
-    sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
+    sorted
+        .get(sorted.len() * 99 / 100)
+        .copied()
+        .unwrap_or_default()
 }
 
 /// Appends beside another caller's, whose conditions are of two tags that are everywhere and never meet.
@@ -188,7 +210,10 @@ async fn beside_costly(address: &str, arguments: &Arguments) -> anyhow::Result<(
         costly.push(millis(begun.elapsed()));
     }
     show(COSTLY, &beside, "alone", &alone);
-    println!("| (the costly append itself) | {:.0} | | | |", median(&costly));
+    println!(
+        "| (the costly append itself) | {:.0} | | | |",
+        median(&costly)
+    );
     Ok(())
 }
 
