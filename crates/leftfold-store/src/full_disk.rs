@@ -4,7 +4,7 @@
 //!
 //! After a failed operation, redb takes nothing more until the file is opened again. A disk that was full may have room again, so
 //! files are opened again after this error. After any other error they stay closed to changes until the process restarts: what a
-//! failed sync left in the system's cache looks durable to whoever opens the file, and need not be.
+//! failed sync left in the system's cache looks durable to the next open, and need not be.
 
 use std::{
     error::Error,

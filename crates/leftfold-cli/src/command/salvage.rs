@@ -85,6 +85,10 @@ pub(crate) fn run(arguments: &cli::Salvage) -> anyhow::Result<Exit> {
     })
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the file is the user's, not the store's"
+)]
 fn to_file(disk: &Arc<dyn Disk>, path: &Path) -> anyhow::Result<SalvageReport> {
     let file =
         File::create_new(path).with_context(|| format!("cannot create {}", path.display()))?;
