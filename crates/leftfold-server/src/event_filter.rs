@@ -174,17 +174,21 @@ impl EventFilter {
     /// Makes a filter ready. One prefix that names an index on streams selects that index.
     ///
     /// # Cost
-    /// An expression is compiled on the blocking pool, a few at a time.
+    /// An expression is compiled on the blocking pool, a few at a time. `keep` charges the bytes that it may take, or refuses
+    /// them.
     ///
     /// # Errors
     /// [`FilterError`].
-    pub(crate) async fn compile(spec: &FilterSpec) -> Result<Self, FilterError> {
+    pub(crate) async fn compile(
+        spec: &FilterSpec,
+        keep: fn(usize) -> bool,
+    ) -> Result<Self, FilterError> {
         let count = spec.prefixes.len();
         if count > PREFIXES_MAX {
             return Err(FilterError::TooManyPrefixes { count });
         }
         let by = match (spec.on, &spec.regex, spec.prefixes.as_slice()) {
-            (_, Some(regex), _) => Pattern::Regex(Expression::compile(regex).await?),
+            (_, Some(regex), _) => Pattern::Regex(Expression::compile(regex, keep).await?),
             (FilterOn::Stream, None, [name]) if name.starts_with(INDEX_PREFIX) => {
                 Pattern::Index(Index::named(name)?)
             }
@@ -286,7 +290,7 @@ mod tests {
             regex: None,
             prefixes: vec!["a".into(); PREFIXES_MAX + 1],
         };
-        let refused = EventFilter::compile(&spec).await.unwrap_err();
+        let refused = EventFilter::compile(&spec, |_| true).await.unwrap_err();
         let count = PREFIXES_MAX + 1;
         assert_eq!(refused, FilterError::TooManyPrefixes { count });
     }

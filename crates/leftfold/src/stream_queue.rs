@@ -1,4 +1,4 @@
-//! A queue for each stream, and for events that decisions rest on: commands of one process on one of them take turns.
+//! Queues in which commands of one process take turns on a stream, or on what decisions rest on.
 //!
 //! **Owns:** [`StreamQueues`] and the state that one command passes to the next. **Does not know:** what commands do.
 //! **Invariants:**

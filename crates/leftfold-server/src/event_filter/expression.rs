@@ -10,7 +10,6 @@ use fancy_regex::{CompileError, Error, Regex, RegexBuilder};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{FilterError, shortened};
-use crate::call;
 
 /// Maximum bytes of an expression.
 pub(super) const EXPRESSION_BYTES_MAX: usize = 8 * 1024;
@@ -80,11 +79,11 @@ pub(super) struct Expression {
 }
 
 impl Expression {
-    /// Compiles an expression on the blocking pool.
+    /// Compiles an expression on the blocking pool. `keep` charges the bytes that it may take, or refuses them.
     ///
     /// # Cancel safety
     /// A compilation that began goes on when the future is dropped, and counts among those at once until it ends.
-    pub(super) async fn compile(text: &str) -> Result<Self, FilterError> {
+    pub(super) async fn compile(text: &str, keep: fn(usize) -> bool) -> Result<Self, FilterError> {
         let bytes = text.len();
         if bytes > EXPRESSION_BYTES_MAX {
             return Err(FilterError::TooLong { bytes });
@@ -98,7 +97,9 @@ impl Expression {
         let (mut charged, mut refused) = (0, None);
         for bounds in ATTEMPTS {
             let more = bounds.charged.saturating_sub(charged);
-            call::keep_while_open(more).map_err(|_| FilterError::Exhausted)?;
+            if !keep(more) {
+                return Err(FilterError::Exhausted);
+            }
             charged = charged.max(bounds.charged);
             let owned = text.to_owned();
             let compiled = spawn_blocking(move || (build(&owned, bounds), permit));
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     async fn compile(text: &str) -> Expression {
-        Expression::compile(text).await.unwrap()
+        Expression::compile(text, |_| true).await.unwrap()
     }
 
     #[tokio::test]
@@ -186,9 +187,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_expression_that_is_none_or_never_ends_is_an_error() {
-        let malformed = Expression::compile("(").await.unwrap_err();
+        let malformed = Expression::compile("(", |_| true).await.unwrap_err();
         assert!(matches!(malformed, FilterError::Malformed { .. }));
-        let long = Expression::compile(&"a".repeat(9_000)).await.unwrap_err();
+        let long = Expression::compile(&"a".repeat(9_000), |_| true)
+            .await
+            .unwrap_err();
         assert_eq!(long, FilterError::TooLong { bytes: 9_000 });
         let slow = compile(r"^(a|b|ab)*(?=c)$").await;
         assert!(slow.matches(&"ab".repeat(400)).is_err());
@@ -207,7 +210,7 @@ mod tests {
             r"^[^\$]\p{Lu}\w*(?<!Tested)$".to_owned(),
         ];
         for text in expressions {
-            assert!(Expression::compile(&text).await.is_ok(), "{text}");
+            assert!(Expression::compile(&text, |_| true).await.is_ok(), "{text}");
         }
     }
 
@@ -223,7 +226,7 @@ mod tests {
             r"(?<=\w{1,2000})a".to_owned(),
         ];
         for text in expressions {
-            let refused = Expression::compile(&text).await.unwrap_err();
+            let refused = Expression::compile(&text, |_| true).await.unwrap_err();
             assert!(
                 matches!(refused, FilterError::TooComplex { .. }),
                 "{refused}"
@@ -235,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn an_expression_is_not_compiled_by_the_task_that_waits_for_it() {
         let text = r"^\w{1,20}-\d+$";
-        let mut compiling = Box::pin(Expression::compile(text));
+        let mut compiling = Box::pin(Expression::compile(text, |_| true));
         assert!(compiling.as_mut().now_or_never().is_none());
         compiling.await.unwrap();
     }

@@ -57,7 +57,7 @@ impl GroupDefinition {
             return Err(invalid.into());
         }
         if let Some(filter) = &self.filter {
-            EventFilter::compile(filter).await?;
+            EventFilter::compile(filter, |_| true).await?;
         }
         Ok(())
     }

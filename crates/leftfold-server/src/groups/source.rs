@@ -87,7 +87,7 @@ impl Selection {
         origin: &Origin,
     ) -> Result<Self, GroupError> {
         let filter = match &definition.filter {
-            Some(spec) => Some(Arc::new(EventFilter::compile(spec).await?)),
+            Some(spec) => Some(Arc::new(EventFilter::compile(spec, |_| true).await?)),
             None => None,
         };
         let (scope, query) = match (origin, &filter) {

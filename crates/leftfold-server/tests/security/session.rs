@@ -1,4 +1,4 @@
-//! Appends of calls that outlive a request, on a server with users: sessions of the native protocol, and batches.
+//! Appends of sessions and batches, which outlive a request, on a server with users.
 //!
 //! **Owns:** who may append in a session. **Does not know:** how a session answers.
 

@@ -10,7 +10,10 @@ use leftfold_proto::event_store::client::streams::read_req::options::{
 use tonic::Status;
 
 use super::status;
-use crate::event_filter::{EventFilter, FilterOn, FilterSpec};
+use crate::{
+    call,
+    event_filter::{EventFilter, FilterOn, FilterSpec},
+};
 
 /// Default number of events between two checkpoints.
 const WINDOW: u32 = 32;
@@ -44,7 +47,8 @@ impl Filter {
             Some(Window::Count(_)) | None => WINDOW,
         };
         let times = options.checkpoint_interval_multiplier.max(1);
-        let filter = EventFilter::compile(&spec(options)?).await;
+        let keep = |bytes| call::keep_while_open(bytes).is_ok();
+        let filter = EventFilter::compile(&spec(options)?, keep).await;
         let filter = filter.map_err(status::of_filter)?;
         Ok(Self {
             filter,
