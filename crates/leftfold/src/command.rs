@@ -382,15 +382,17 @@ impl CommandContext {
             return Ok((output, Ended::new(attempts, 0, false)));
         };
         let appended = self.append(&append, attempts).await;
-        if let (Some(_), Err(ExecuteError::Conflict { conflict, .. })) = (key, &appended)
-            && let Conflict::ConditionFailed {
-                condition,
-                position,
-            } = conflict
-            && condition + 1 == append.conditions().len()
-        {
-            // That of the key is the last one.
-            *used = Some(*position);
+        if let (Some(_), Err(ExecuteError::Conflict { conflict, .. })) = (key, &appended) {
+            match conflict {
+                // That of the key is the last one.
+                Conflict::ConditionFailed {
+                    condition,
+                    position,
+                } if condition + 1 == append.conditions().len() => *used = Some(*position),
+                // The ids are made of the key.
+                Conflict::PartlyStored { position, .. } => *used = Some(*position),
+                _ => {}
+            }
         }
         let appended = appended?;
         let ended = Ended::new(attempts, append.event_count(), appended.repeated);

@@ -144,7 +144,7 @@ async fn an_index_that_is_not_there_is_refused_by_name() {
 }
 
 /// Streams that servers of these clients write by themselves, and this one does not.
-const NOT_KEPT: [&str; 12] = [
+const NOT_KEPT: [&str; 16] = [
     "$persistentsubscription-a::g-parked",
     "$persistentsubscription-a::g-checkpoint",
     "$persistentSubscriptionConfig",

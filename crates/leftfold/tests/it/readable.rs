@@ -151,7 +151,7 @@ aggregate!(PresentInJson, "json");
 aggregate!(PresentInCbor, "cbor");
 aggregate!(PresentInMessagePack, "messagepack");
 
-/// Tries to store each of these events.
+/// Tries to store each of these events. Of the first, at most one is kept: CBOR tells `Some(())` from `None`.
 async fn store_each<E>(lost: Vec<E>, kept: Vec<E>)
 where
     E: Event + Clone + PartialEq + std::fmt::Debug,
@@ -159,17 +159,22 @@ where
 {
     let store = Store::memory();
     let all = store.repository::<Present<E>>();
+    let mut expected = Vec::new();
     for event in lost {
-        let error = all.execute("1", |_| event.clone()).await.unwrap_err();
-        assert!(
-            matches!(error, ExecuteError::Encode(_)) && error.to_string().contains("None"),
-            "{event:?}: {error}"
-        );
+        match all.execute("1", |_| event.clone()).await {
+            Ok(_) => expected.push(event),
+            Err(error) => assert!(
+                matches!(error, ExecuteError::Encode(_)) && error.to_string().contains("None"),
+                "{event:?}: {error}"
+            ),
+        }
     }
-    for event in &kept {
+    assert!(expected.len() <= 1, "{expected:?}");
+    for event in kept {
         all.execute("1", |_| event.clone()).await.unwrap();
+        expected.push(event);
     }
-    assert_eq!(all.load("1").await.unwrap().into_state().0, kept);
+    assert_eq!(all.load("1").await.unwrap().into_state().0, expected);
 }
 
 #[tokio::test]

@@ -141,8 +141,8 @@ pub(super) async fn subscribe(
 /// Returns the delay before one client reconnects.
 fn come_back_after() -> Duration {
     // Any source of chance will do; the random part of a fresh id is one.
-    let [.., high, low] = *EventId::fresh().as_bytes();
-    COME_BACK_AFTER + COME_BACK_SPREAD * u32::from(u16::from_be_bytes([high, low])) / (1 << 16)
+    let [.., low, high] = *EventId::fresh().as_bytes();
+    COME_BACK_AFTER + COME_BACK_SPREAD * u32::from(u16::from_le_bytes([low, high])) / (1 << 16)
 }
 
 /// Refuses a stream that this server does not keep: nothing would ever come.
