@@ -14,10 +14,7 @@ use std::{
 use leftfold_model::{Appended, NewEvent, Position, Revision, StreamName};
 use quick_cache::sync::Cache;
 
-use crate::{
-    Data, Event, EventContext, Loaded,
-    load::{Folded, LastEvent},
-};
+use crate::{Aggregate, Data, Event, EventContext, Loaded, load::LastEvent};
 
 /// See the module.
 pub(crate) struct StateCache<A> {
@@ -32,7 +29,7 @@ impl<A> fmt::Debug for StateCache<A> {
     }
 }
 
-impl<A> StateCache<A> {
+impl<A: Aggregate> StateCache<A> {
     /// Keeps the states of at most so many aggregates.
     pub(crate) fn of(states: usize) -> Self {
         Self {
@@ -54,7 +51,7 @@ impl<A> StateCache<A> {
 
 /// Takes events into a state that were appended under its revision. `None`: the next load says what is wrong, or knows the time
 /// that the state depends on; a state that is in doubt is not kept.
-pub(crate) fn advance<'e, A: Folded>(
+pub(crate) fn advance<'e, A: Aggregate>(
     mut loaded: Loaded<A>,
     events: impl Iterator<Item = (&'e NewEvent, u32)>,
     appended: &Appended,
@@ -68,7 +65,6 @@ pub(crate) fn advance<'e, A: Folded>(
             id: event.id(),
         };
         let context = EventContext::of_appended(event, stream, at.revision, at.position);
-        loaded.state.note(&context);
         let taken = AssertUnwindSafe(|| take(&mut loaded, event, version, &context));
         if !matches!(panic::catch_unwind(taken), Ok(true)) {
             return None;
@@ -79,7 +75,7 @@ pub(crate) fn advance<'e, A: Folded>(
 }
 
 /// Takes an event into a state as a load would: by way of what is stored.
-fn take<A: Folded>(
+fn take<A: Aggregate>(
     loaded: &mut Loaded<A>,
     event: &NewEvent,
     version: u32,
@@ -93,7 +89,7 @@ fn take<A: Folded>(
     let stored = Data::Stored(event.content_type(), event.data());
     match A::Event::decode(kind, stored) {
         Ok(event) => {
-            loaded.state.take(&event, context);
+            loaded.state.apply_with_context(&event, context);
             !context.is_inexact()
         }
         Err(_) => false,

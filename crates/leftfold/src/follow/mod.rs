@@ -16,7 +16,6 @@ mod listener;
 mod parking;
 mod settings;
 mod supervise;
-mod tasks;
 mod timers;
 
 pub use error::{FollowError, HandlerError};

@@ -3,7 +3,7 @@
 //! **Owns:** [`CommandHandler`], [`Sent`]. **Does not know:** what a command means.
 //! **Invariants:** every repetition of a command has the same key.
 
-use std::{future::Future, sync::Arc};
+use std::future::Future;
 
 use crate::{Aggregate, HandlerError, Metadata, Repository, Store};
 
@@ -28,9 +28,7 @@ pub struct Sent {
     pub(super) process: &'static str,
     pub(super) id: String,
     pub(super) key: String,
-    pub(super) metadata: Arc<Metadata>,
-    /// It is sent for the first time, as far as is known.
-    pub(super) is_first: bool,
+    pub(super) metadata: Metadata,
 }
 
 impl Sent {
@@ -62,11 +60,7 @@ impl Sent {
     #[must_use]
     pub fn repository<A: Aggregate>(&self) -> Repository<A> {
         let repository = self.store.repository::<A>();
-        let repository = repository.with_shared_metadata(Arc::clone(&self.metadata));
-        let repository = repository.with_idempotency_key(self.process, &self.key);
-        match self.is_first {
-            true => repository.with_new_key(),
-            false => repository,
-        }
+        let repository = repository.with_metadata(self.metadata.clone());
+        repository.with_idempotency_key(self.process, &self.key)
     }
 }

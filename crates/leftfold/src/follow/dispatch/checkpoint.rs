@@ -1,40 +1,23 @@
 //! Moving the checkpoint of a listener behind what was handled.
 //!
-//! **Owns:** when checkpoint and changes are written, when timers are read behind them, and that handlers go on meanwhile.
-//! **Does not know:** how events are handled.
+//! **Owns:** when checkpoint and changes are written, and that handlers go on meanwhile. **Does not know:** how
+//! events are handled.
 //! **Invariants:** one write at a time; what is written is below every event that was neither handled nor parked when the write
 //! began; after [`Dispatcher::checkpoint`] nothing is left to write.
 
 use std::{future::pending, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use leftfold_model::{Position, Timestamp};
-use leftfold_store::consumers::{
-    Claim, ConsumerChange, ConsumerError, ConsumerName, Consumers, LIST_MAX, Timer,
-};
+use leftfold_model::Position;
+use leftfold_store::consumers::{Claim, ConsumerChange, ConsumerError};
 
 use super::{Dispatcher, FollowError, Listener};
 
-/// A write of the checkpoint.
-pub(super) type Writing = BoxFuture<'static, Result<Written, ConsumerError>>;
-
-/// The claim behind a write, and the earliest timers if they were read behind it.
-pub(super) struct Written {
-    claim: Claim,
-    timers: Option<Vec<Timer>>,
-}
-
-/// Reads the earliest timers.
-async fn earliest(
-    consumers: &dyn Consumers,
-    consumer: &ConsumerName,
-) -> Result<Vec<Timer>, ConsumerError> {
-    let all = Timestamp::from_micros(u64::MAX);
-    consumers.due_timers(consumer, all, LIST_MAX).await
-}
+/// A write of the checkpoint; the claim as it is then.
+pub(super) type Writing = BoxFuture<'static, Result<Claim, ConsumerError>>;
 
 /// Waits until the checkpoint is written that is being written.
-pub(super) async fn written(writing: &mut Option<Writing>) -> Result<Written, ConsumerError> {
+pub(super) async fn written(writing: &mut Option<Writing>) -> Result<Claim, ConsumerError> {
     match writing {
         Some(writing) => writing.await,
         None => pending().await,
@@ -56,69 +39,44 @@ impl<L: Listener> Dispatcher<L> {
         self.handler.progress.reached(self.reached());
     }
 
-    /// Begins to write the checkpoint and the changes, and to read timers behind that if more are wanted, unless a write is under
-    /// way.
+    /// Begins to write the checkpoint and the changes, unless a write is under way.
     pub(super) async fn begin_checkpoint(&mut self) -> Result<(), FollowError> {
         if self.writing.is_some() {
             return Ok(());
         }
         self.take_changes();
+        let to = self.reached();
+        if to == self.claim.position && self.changes.is_empty() {
+            return Ok(());
+        }
         if ConsumerChange::count_within_limits(&self.changes) < self.changes.len() {
             // Too many for one write, so what was handled waits for them.
-            self.checkpoint().await?;
-        }
-        let to = self.reached();
-        let stays = to == self.claim.position && self.changes.is_empty();
-        let reads = L::IS_PROCESS && self.timers.wants_page(self.looked);
-        if stays && !reads {
-            return Ok(());
+            return self.checkpoint().await;
         }
         let changes = std::mem::take(&mut self.changes);
         let (consumers, mut claim) = (Arc::clone(&self.consumers), self.claim.clone());
         self.writing = Some(Box::pin(async move {
-            if !stays {
-                consumers.advance(&mut claim, to, changes).await?;
-            }
-            let timers = match reads {
-                true => Some(earliest(&*consumers, &claim.consumer).await?),
-                false => None,
-            };
-            Ok(Written { claim, timers })
+            consumers.advance(&mut claim, to, changes).await?;
+            Ok(claim)
         }));
-        Ok(())
-    }
-
-    /// Writes what there is to be written, and reads the earliest timers.
-    pub(super) async fn load_timers(&mut self) -> Result<(), FollowError> {
-        self.checkpoint().await?;
-        let page = earliest(&*self.consumers, &self.claim.consumer).await?;
-        self.timers.take_page(page);
         Ok(())
     }
 
     /// Notes how a write ended.
     pub(super) fn note_written(
         &mut self,
-        written: Result<Written, ConsumerError>,
+        written: Result<Claim, ConsumerError>,
     ) -> Result<(), FollowError> {
         self.writing = None;
-        let Written { claim, timers } = written?;
-        self.claim = claim;
-        if let Some(page) = timers {
-            self.take_changes();
-            self.timers.take_page(page);
-            // They are behind what was written.
-            for change in &self.changes {
-                self.timers.change(change);
-            }
-        }
+        self.claim = written?;
         Ok(())
     }
 
-    /// Takes the changes that belong to what was handled.
-    pub(super) fn take_changes(&mut self) {
+    fn take_changes(&mut self) {
         for change in self.handler.listener.take_changes() {
-            self.timers.change(&change);
+            if let ConsumerChange::SetTimer(timer) = &change {
+                self.timers.set(timer.due);
+            }
             self.changes.push(change);
         }
     }
