@@ -115,11 +115,10 @@ fn incomplete_address(data: &Path) -> Option<&str> {
     ];
     let text = data.to_str()?;
     let (scheme, _) = text.split_once(':')?;
-    let is_known = |known: &&str| known.eq_ignore_ascii_case(scheme.trim());
-    SCHEMES
+    let is_known = SCHEMES
         .iter()
-        .any(|known| is_known(&known))
-        .then_some(scheme)
+        .any(|known| known.eq_ignore_ascii_case(scheme.trim()));
+    is_known.then_some(scheme)
 }
 
 impl fmt::Display for StoreLocation {

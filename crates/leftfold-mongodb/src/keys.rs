@@ -82,7 +82,8 @@ mod tests {
         );
         let opened = EventType::new("account-1").unwrap();
         let tags = [Tag::new("account-1").unwrap()];
-        let ids = [1_u128, 2, 3].map(|id| EventId::from_bytes(id.to_be_bytes()));
+        let ids = [1, 2, 3]
+            .map(|last| EventId::from_bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]));
         let mut keys = Keys::default();
         keys.add(&account, Revision::new(0), ids[0], &opened, &tags);
         keys.add(&account, Revision::new(1), ids[1], &opened, &tags);
