@@ -179,7 +179,7 @@ async fn what_breaks_a_rule_is_refused_by_name_and_value() {
     let one = || [record("One")];
     let cases = [
         (vec![], "0 events"),
-        (vec![request("a", None, [])], "0 events"),
+        (vec![request("a", None, [])], "has no records"),
         (vec![request("", None, one())], "STREAM_NAME_BYTES_MAX"),
         (vec![request("$$", None, one())], "\"$$\""),
         (vec![request("a", Some(-3), one())], "-3 of stream a"),
