@@ -83,6 +83,7 @@ const TABLES: &[Layers] = &[
             &["payload", "query"],
             &["log"],
             &["document"],
+            &["keys"],
             &["options"],
             &["error"],
         ],

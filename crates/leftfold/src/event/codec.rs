@@ -67,10 +67,11 @@ pub(crate) fn encode<E: Serialize>(format: Format, event: &E) -> Result<Encoded,
         #[cfg(feature = "messagepack")]
         Format::MessagePack => (ContentType::MessagePack, rmp_serde::to_vec_named(&fields)?),
         #[cfg(feature = "cbor")]
-        Format::Cbor => (
-            ContentType::Cbor,
-            cbor4ii::serde::to_vec(Vec::new(), &fields)?,
-        ),
+        Format::Cbor => {
+            finite::check_nulls(event)?;
+            let data = cbor4ii::serde::to_vec(Vec::new(), &fields)?;
+            (ContentType::Cbor, data)
+        }
     };
     Ok(Encoded { content_type, data })
 }

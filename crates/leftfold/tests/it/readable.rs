@@ -109,7 +109,7 @@ macro_rules! present {
             }
 
             fn kept() -> Vec<Self> {
-                let value = Some(serde_json::json!({ "a": null }));
+                let value = Some(serde_json::json!({ "a": [] }));
                 let discount = Some(Discount(Some(5)));
                 vec![
                     Self::Boxed(None),
@@ -151,8 +151,7 @@ aggregate!(PresentInJson, "json");
 aggregate!(PresentInCbor, "cbor");
 aggregate!(PresentInMessagePack, "messagepack");
 
-/// Tries to store each of these events. Of the first, at most two are kept: CBOR tells a unit, which the null of JSON is too,
-/// from `None`.
+/// Tries to store each of these events.
 async fn store_each<E>(lost: Vec<E>, kept: Vec<E>)
 where
     E: Event + Clone + PartialEq + std::fmt::Debug,
@@ -160,22 +159,17 @@ where
 {
     let store = Store::memory();
     let all = store.repository::<Present<E>>();
-    let mut expected = Vec::new();
     for event in lost {
-        match all.execute("1", |_| event.clone()).await {
-            Ok(_) => expected.push(event),
-            Err(error) => assert!(
-                matches!(error, ExecuteError::Encode(_)) && error.to_string().contains("None"),
-                "{event:?}: {error}"
-            ),
-        }
+        let error = all.execute("1", |_| event.clone()).await.unwrap_err();
+        assert!(
+            matches!(error, ExecuteError::Encode(_)) && error.to_string().contains("None"),
+            "{event:?}: {error}"
+        );
     }
-    assert!(expected.len() <= 2, "{expected:?}");
-    for event in kept {
+    for event in &kept {
         all.execute("1", |_| event.clone()).await.unwrap();
-        expected.push(event);
     }
-    assert_eq!(all.load("1").await.unwrap().into_state().0, expected);
+    assert_eq!(all.load("1").await.unwrap().into_state().0, kept);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
-//! What formats cannot hold: numbers that JSON has not, and a presence that holds nothing.
+//! What formats cannot hold: NaN in JSON, nulls in CBOR, and a presence that holds nothing.
 //!
-//! **Owns:** [`check`], [`presences`]. **Does not know:** where the value is written.
+//! **Owns:** [`check`], [`check_nulls`], [`presences`]. **Does not know:** where the value is written.
 //! **Invariants:** `NaN` and infinities are found wherever they stand in a value; serde_json would write them as `null`.
 //! Every `Some` is counted, however it is hidden behind pointers and newtypes.
 
@@ -14,6 +14,18 @@ pub(super) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), NotFinite> {
     value.serialize(Check {
         presences: &presences,
         finite: true,
+        no_units: false,
+    })
+}
+
+/// Fails if a value holds a unit, which the null of a JSON value is too: our CBOR writes it as an empty list.
+#[cfg(feature = "cbor")]
+pub(super) fn check_nulls<T: Serialize + ?Sized>(value: &T) -> Result<(), NotFinite> {
+    let presences = Cell::new(0);
+    value.serialize(Check {
+        presences: &presences,
+        finite: false,
+        no_units: true,
     })
 }
 
@@ -24,12 +36,13 @@ pub(crate) fn presences<T: Serialize + ?Sized>(value: &T) -> usize {
     let counted = value.serialize(Check {
         presences: &presences,
         finite: false,
+        no_units: false,
     });
     // A value that cannot be serialized is refused where it is encoded.
     counted.map_or(0, |()| presences.get())
 }
 
-/// Why a value cannot be written as JSON.
+/// Why a value cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NotFinite(String);
@@ -46,6 +59,8 @@ struct Check<'a> {
     presences: &'a Cell<usize>,
     /// Whether numbers must be finite.
     finite: bool,
+    /// Whether units are refused.
+    no_units: bool,
 }
 
 fn finite(number: f64) -> Result<(), NotFinite> {
@@ -80,7 +95,17 @@ impl Serializer for Check<'_> {
         serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64),
         serialize_i128(i128), serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64),
         serialize_u128(u128), serialize_char(char), serialize_str(&str), serialize_bytes(&[u8]), serialize_none(),
-        serialize_unit(), serialize_unit_struct(&'static str),
+    }
+    fn serialize_unit(self) -> Result<(), NotFinite> {
+        match self.no_units {
+            false => Ok(()),
+            true => Err(NotFinite(
+                "CBOR has no null of its own here and reads it as an empty list; use another format, or None".to_owned(),
+            )),
+        }
+    }
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), NotFinite> {
+        self.serialize_unit()
     }
     fn serialize_f32(self, number: f32) -> Result<(), NotFinite> {
         self.serialize_f64(f64::from(number))
