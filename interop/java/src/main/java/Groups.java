@@ -41,6 +41,18 @@ class Groups {
     }
   }
 
+  /** What is replayed is no longer parked before its consumer has it. */
+  private static void untilSeen(List<String> seen, int count) throws Exception {
+    while (true) {
+      synchronized (seen) {
+        if (seen.size() >= count) {
+          return;
+        }
+      }
+      Thread.sleep(5);
+    }
+  }
+
   static void managed() throws Exception {
     String name = Flow.stream("managed");
     groups.createToStream(name, "g", options()).get();
@@ -88,6 +100,7 @@ class Groups {
     untilParked(name, 2);
     groups.replayParkedMessagesToStream(name, "g").get();
     untilParked(name, 0);
+    untilSeen(seen, 8);
     consumer.stop();
     synchronized (seen) {
       List<String> first = new ArrayList<>(seen.subList(0, 6));
