@@ -101,9 +101,11 @@ postgres() {
 # newer_postgres: the tests of that store once more, on a server newer than Debian's.
 newer_postgres() {
   local programs
-  # Of the whole workspace, so that what was built for the first run is what runs.
+  # Of the whole workspace, so that what was built for the first run is what runs. Debian's PgBouncer 1.18 is for Debian's server:
+  # before this one it was seen to end, and to give one client the answer to another, when clients go while a server is busy.
   programs=$(bash scripts/newer-postgres.sh) &&
-    tests env LEFTFOLD_POSTGRES_BIN="$programs" cargo test --workspace --all-features --locked --test postgres
+    tests env LEFTFOLD_POSTGRES_BIN="$programs" cargo test --workspace --all-features --locked --test postgres -- \
+      --skip behind_a_pooler
 }
 
 # bench SCRIPT ARGUMENT...: runs a benchmark to see that every side of it still builds and answers. Not for the figures:
