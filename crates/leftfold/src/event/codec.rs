@@ -16,14 +16,14 @@ use serde::{
 
 use crate::{DecodeError, error::Cause};
 
-mod finite;
-pub(crate) use finite::presences;
 #[cfg(any(feature = "cbor", feature = "messagepack"))]
 mod json_value;
 mod read;
+mod representable;
 #[cfg(any(feature = "cbor", feature = "messagepack"))]
 use json_value::JsonValue;
 use read::VariantSeed;
+pub(crate) use representable::presences;
 
 /// How the data of events is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(crate) fn encode<E: Serialize>(format: Format, event: &E) -> Result<Encoded,
         Format::MessagePack => (ContentType::MessagePack, rmp_serde::to_vec_named(&fields)?),
         #[cfg(feature = "cbor")]
         Format::Cbor => {
-            finite::check_nulls(event)?;
+            representable::check_nulls(event)?;
             let data = cbor4ii::serde::to_vec(Vec::new(), &fields)?;
             (ContentType::Cbor, data)
         }
@@ -81,7 +81,7 @@ pub(crate) fn encode<E: Serialize>(format: Format, event: &E) -> Result<Encoded,
 /// # Errors
 /// If it cannot be encoded, or holds a number that would come back as nothing.
 pub(crate) fn encode_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause> {
-    finite::check(value)?;
+    representable::check(value)?;
     Ok(serde_json::to_vec(value)?)
 }
 

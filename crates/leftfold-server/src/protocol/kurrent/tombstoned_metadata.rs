@@ -138,8 +138,8 @@ impl MetadataRevisions {
         Some(self.0.get(stream)?.current())
     }
 
-    /// Converts what clients expect of writes.
-    pub(super) fn expect(&self, writes: &mut [StreamWrite]) {
+    /// Converts the revisions that clients expect of writes to those of the store.
+    pub(super) fn convert_expected(&self, writes: &mut [StreamWrite]) {
         for write in writes {
             if let Some(revisions) = self.0.get(&write.stream) {
                 write.expected = revisions.expected(write.expected);
@@ -148,7 +148,7 @@ impl MetadataRevisions {
     }
 
     /// Converts the revisions of an outcome to those that clients count.
-    pub(super) fn count(&self, appended: &mut Appended) {
+    pub(super) fn convert_appended(&self, appended: &mut Appended) {
         for (stream, last) in &mut appended.streams {
             if let Some(revisions) = self.0.get(stream) {
                 *last = revisions.counted(*last);
@@ -157,7 +157,7 @@ impl MetadataRevisions {
     }
 
     /// Converts a conflict of writes to what the client asked for and counts.
-    pub(super) fn told(
+    pub(super) fn convert_error(
         &self,
         writes: &[StreamWrite],
         asked: &[ExpectedRevision],

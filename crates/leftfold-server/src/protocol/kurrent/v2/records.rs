@@ -117,9 +117,9 @@ impl Records {
         store: &dyn EventStore,
         mut appended: Appended,
     ) -> Result<AppendRecordsResponse, Status> {
-        // The append is done: what cannot be looked up now is told as the store has it.
+        // The append succeeded, so a failed lookup is no error: the response then has the revisions of the store.
         if let Ok(counts) = MetadataRevisions::of(store, self.append.writes()).await {
-            counts.count(&mut appended);
+            counts.convert_appended(&mut appended);
         }
         Ok(answer(&appended))
     }

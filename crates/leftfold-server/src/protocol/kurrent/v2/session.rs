@@ -93,16 +93,16 @@ impl Session {
         let counts = MetadataRevisions::of(&*store, &writes).await;
         let counts = counts.map_err(|error| status::of_read(&error))?;
         let asked: Vec<_> = writes.iter().map(|write| write.expected).collect();
-        counts.expect(&mut writes);
+        counts.convert_expected(&mut writes);
         let append = Append::new(writes, Vec::new());
         let append = append.map_err(|error| status::of_model(&error))?;
         match stream_ids::append(&*store, append.clone()).await {
             Ok(mut appended) => {
-                counts.count(&mut appended);
+                counts.convert_appended(&mut appended);
                 Ok(answer(append.writes(), &appended))
             }
             Err(error) => {
-                let error = counts.told(append.writes(), &asked, error);
+                let error = counts.convert_error(append.writes(), &asked, error);
                 Err(status::of_append(&*store, append.writes(), error).await)
             }
         }

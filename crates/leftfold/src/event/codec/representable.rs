@@ -9,7 +9,7 @@ use std::{cell::Cell, fmt::Display};
 use serde::{Serialize, Serializer, ser};
 
 /// Fails if a value holds a number that JSON cannot.
-pub(super) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), NotFinite> {
+pub(super) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), NotRepresentable> {
     let presences = Cell::new(0);
     value.serialize(Check {
         presences: &presences,
@@ -20,7 +20,7 @@ pub(super) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), NotFinite> {
 
 /// Fails if a value holds a unit, which the null of a JSON value is too: our CBOR writes it as an empty list.
 #[cfg(feature = "cbor")]
-pub(super) fn check_nulls<T: Serialize + ?Sized>(value: &T) -> Result<(), NotFinite> {
+pub(super) fn check_nulls<T: Serialize + ?Sized>(value: &T) -> Result<(), NotRepresentable> {
     let presences = Cell::new(0);
     value.serialize(Check {
         presences: &presences,
@@ -45,9 +45,9 @@ pub(crate) fn presences<T: Serialize + ?Sized>(value: &T) -> usize {
 /// Why a value cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct NotFinite(String);
+pub(super) struct NotRepresentable(String);
 
-impl ser::Error for NotFinite {
+impl ser::Error for NotRepresentable {
     fn custom<T: Display>(message: T) -> Self {
         Self(message.to_string())
     }
@@ -63,10 +63,10 @@ struct Check<'a> {
     no_units: bool,
 }
 
-fn finite(number: f64) -> Result<(), NotFinite> {
+fn finite(number: f64) -> Result<(), NotRepresentable> {
     match number.is_finite() {
         true => Ok(()),
-        false => Err(NotFinite(format!(
+        false => Err(NotRepresentable(format!(
             "JSON has no number {number}; use another format, or an Option"
         ))),
     }
@@ -74,7 +74,7 @@ fn finite(number: f64) -> Result<(), NotFinite> {
 
 macro_rules! nothing_to_check {
     ($($method:ident($($kind:ty)?)),* $(,)?) => {
-        $(fn $method(self $(, _: $kind)?) -> Result<(), NotFinite> {
+        $(fn $method(self $(, _: $kind)?) -> Result<(), NotRepresentable> {
             Ok(())
         })*
     };
@@ -82,7 +82,7 @@ macro_rules! nothing_to_check {
 
 impl Serializer for Check<'_> {
     type Ok = ();
-    type Error = NotFinite;
+    type Error = NotRepresentable;
     type SerializeSeq = Self;
     type SerializeTuple = Self;
     type SerializeTupleStruct = Self;
@@ -96,21 +96,21 @@ impl Serializer for Check<'_> {
         serialize_i128(i128), serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64),
         serialize_u128(u128), serialize_char(char), serialize_str(&str), serialize_bytes(&[u8]), serialize_none(),
     }
-    fn serialize_unit(self) -> Result<(), NotFinite> {
+    fn serialize_unit(self) -> Result<(), NotRepresentable> {
         match self.no_units {
             false => Ok(()),
-            true => Err(NotFinite(
-                "CBOR has no null of its own here and reads it as an empty list; use another format, or None".to_owned(),
+            true => Err(NotRepresentable(
+                "a unit or a null of JSON would come back from CBOR as an empty list; use another format, or None".to_owned(),
             )),
         }
     }
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), NotFinite> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), NotRepresentable> {
         self.serialize_unit()
     }
-    fn serialize_f32(self, number: f32) -> Result<(), NotFinite> {
+    fn serialize_f32(self, number: f32) -> Result<(), NotRepresentable> {
         self.serialize_f64(f64::from(number))
     }
-    fn serialize_f64(self, number: f64) -> Result<(), NotFinite> {
+    fn serialize_f64(self, number: f64) -> Result<(), NotRepresentable> {
         if self.finite { finite(number) } else { Ok(()) }
     }
     fn serialize_unit_variant(
@@ -118,10 +118,10 @@ impl Serializer for Check<'_> {
         _: &'static str,
         _: u32,
         _: &'static str,
-    ) -> Result<(), NotFinite> {
+    ) -> Result<(), NotRepresentable> {
         Ok(())
     }
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), NotFinite> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), NotRepresentable> {
         self.presences.set(self.presences.get() + 1);
         value.serialize(self)
     }
@@ -129,7 +129,7 @@ impl Serializer for Check<'_> {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<(), NotFinite> {
+    ) -> Result<(), NotRepresentable> {
         value.serialize(self)
     }
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -138,16 +138,16 @@ impl Serializer for Check<'_> {
         _: u32,
         _: &'static str,
         value: &T,
-    ) -> Result<(), NotFinite> {
+    ) -> Result<(), NotRepresentable> {
         value.serialize(self)
     }
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self, NotFinite> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self, NotRepresentable> {
         Ok(self)
     }
-    fn serialize_tuple(self, _: usize) -> Result<Self, NotFinite> {
+    fn serialize_tuple(self, _: usize) -> Result<Self, NotRepresentable> {
         Ok(self)
     }
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, NotFinite> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, NotRepresentable> {
         Ok(self)
     }
     fn serialize_tuple_variant(
@@ -156,13 +156,13 @@ impl Serializer for Check<'_> {
         _: u32,
         _: &'static str,
         _: usize,
-    ) -> Result<Self, NotFinite> {
+    ) -> Result<Self, NotRepresentable> {
         Ok(self)
     }
-    fn serialize_map(self, _: Option<usize>) -> Result<Self, NotFinite> {
+    fn serialize_map(self, _: Option<usize>) -> Result<Self, NotRepresentable> {
         Ok(self)
     }
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, NotFinite> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, NotRepresentable> {
         Ok(self)
     }
     fn serialize_struct_variant(
@@ -171,10 +171,10 @@ impl Serializer for Check<'_> {
         _: u32,
         _: &'static str,
         _: usize,
-    ) -> Result<Self, NotFinite> {
+    ) -> Result<Self, NotRepresentable> {
         Ok(self)
     }
-    fn collect_str<T: Display + ?Sized>(self, _: &T) -> Result<(), NotFinite> {
+    fn collect_str<T: Display + ?Sized>(self, _: &T) -> Result<(), NotRepresentable> {
         Ok(())
     }
 }
@@ -183,12 +183,12 @@ macro_rules! elements {
     ($($kind:ident::$method:ident),* $(,)?) => {
         $(impl ser::$kind for Check<'_> {
             type Ok = ();
-            type Error = NotFinite;
+            type Error = NotRepresentable;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotFinite> {
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotRepresentable> {
                 value.serialize(*self)
             }
-            fn end(self) -> Result<(), NotFinite> {
+            fn end(self) -> Result<(), NotRepresentable> {
                 Ok(())
             }
         })*
@@ -203,12 +203,12 @@ macro_rules! fields {
     ($($kind:ident),*) => {
         $(impl ser::$kind for Check<'_> {
             type Ok = ();
-            type Error = NotFinite;
+            type Error = NotRepresentable;
 
-            fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<(), NotFinite> {
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<(), NotRepresentable> {
                 value.serialize(*self)
             }
-            fn end(self) -> Result<(), NotFinite> {
+            fn end(self) -> Result<(), NotRepresentable> {
                 Ok(())
             }
         })*
@@ -218,15 +218,18 @@ fields! { SerializeStruct, SerializeStructVariant }
 
 impl ser::SerializeMap for Check<'_> {
     type Ok = ();
-    type Error = NotFinite;
+    type Error = NotRepresentable;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Result<(), NotFinite> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Result<(), NotRepresentable> {
         Ok(())
     }
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotFinite> {
+    fn serialize_value<T: Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+    ) -> Result<(), NotRepresentable> {
         value.serialize(*self)
     }
-    fn end(self) -> Result<(), NotFinite> {
+    fn end(self) -> Result<(), NotRepresentable> {
         Ok(())
     }
 }
