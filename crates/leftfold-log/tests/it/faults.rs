@@ -195,15 +195,20 @@ fn files_are_created_although_the_cache_of_files_has_every_descriptor() {
     log.close().unwrap();
 }
 
-#[test]
-fn a_segment_that_cannot_be_created_for_lack_of_descriptors_latches_nothing() {
-    let directory = directory();
-    let disk = FaultyDisk::at(&directory);
+/// Has no descriptors left for a segment behind the first.
+fn refuse_new_segments(disk: &FaultyDisk) {
     disk.refuse(|operation, name| {
         let is_new = matches!(name.kind(), FileKind::Spare)
             || matches!(name.kind(), FileKind::Segment { first, .. } if first.get() > 1);
         (is_new && (operation == "create" || operation == "open")).then(too_many_files)
     });
+}
+
+#[test]
+fn a_segment_that_cannot_be_created_for_lack_of_descriptors_latches_nothing() {
+    let directory = directory();
+    let disk = FaultyDisk::at(&directory);
+    refuse_new_segments(&disk);
     let log = open_on(&disk, tiny()).unwrap();
     let refused = (0..200).find_map(|n| log.append(append("a", Any, [n])).err());
     let refused = refused.unwrap();
@@ -295,11 +300,7 @@ fn indexes_that_cannot_be_written_hold_appends_up_and_latch_nothing() {
 fn a_scavenge_that_cannot_start_a_segment_says_why_and_may_be_repeated() {
     let directory = directory();
     let disk = FaultyDisk::at(&directory);
-    disk.refuse(|operation, name| {
-        let is_new = matches!(name.kind(), FileKind::Spare)
-            || matches!(name.kind(), FileKind::Segment { first, .. } if first.get() > 1);
-        (is_new && (operation == "create" || operation == "open")).then(too_many_files)
-    });
+    refuse_new_segments(&disk);
     let log = open_on(&disk, tiny()).unwrap();
     log.append(append("a", NoStream, 0..10)).unwrap();
     let truncations = [Truncation {

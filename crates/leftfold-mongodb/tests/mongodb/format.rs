@@ -25,18 +25,19 @@ fn deposit(stream: &str, tag: &str) -> Append {
     Append::to(stream, ExpectedRevision::Any, vec![event]).unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn verify_finds_a_commit_that_its_index_would_miss() {
+/// A store of two commits, of an account and a branch each.
+async fn two_commits() -> (MongoOptions, MongoStore) {
     let options = fresh();
     let store = MongoStore::open_with(options.clone()).await.unwrap();
-    store
-        .append(deposit("account-1", "branch:1"))
-        .await
-        .unwrap();
-    store
-        .append(deposit("account-2", "branch:2"))
-        .await
-        .unwrap();
+    for (stream, tag) in [("account-1", "branch:1"), ("account-2", "branch:2")] {
+        store.append(deposit(stream, tag)).await.unwrap();
+    }
+    (options, store)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_finds_a_commit_that_its_index_would_miss() {
+    let (options, store) = two_commits().await;
     store.verify().await.unwrap();
     let commits = collection(&options, "commits").await;
     let without = doc! { "$pull": { "keys": "tag:branch:2" } };
@@ -54,16 +55,7 @@ async fn verify_finds_a_commit_that_its_index_would_miss() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_programs_find_commits_by_their_keys() {
-    let options = fresh();
-    let store = MongoStore::open_with(options.clone()).await.unwrap();
-    store
-        .append(deposit("account-1", "branch:1"))
-        .await
-        .unwrap();
-    store
-        .append(deposit("account-2", "branch:2"))
-        .await
-        .unwrap();
+    let (options, _store) = two_commits().await;
     let commits = collection(&options, "commits").await;
     for key in [
         "stream:account-2",
