@@ -24,8 +24,9 @@ const RESTRICTED_APIS: [RestrictedApi; 2] = [
     RestrictedApi {
         path: "std::fs",
         only: &[
-            "crates/leftfold-log/src/disk/real.rs",
+            "crates/leftfold-log/src/disk/directory.rs",
             "crates/leftfold-log/src/disk/read_only.rs",
+            "crates/leftfold-log/src/disk/real.rs",
         ],
         why: "what goes past the Disk trait is never torn, lost or failed by the simulation",
         fix: "take a `&dyn Disk`",

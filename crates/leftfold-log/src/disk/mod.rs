@@ -6,6 +6,7 @@
 //! [`Disk::sync_dir`].
 //! **Reading order:** [`Disk`], [`DiskFile`], [`FileName`], then [`real`].
 
+mod directory;
 mod name;
 pub mod read_only;
 pub mod real;

@@ -2,25 +2,28 @@
 //!
 //! **Owns:** [`ReadOnlyDisk`]: files of a directory, and in memory what opening a log writes. **Does not know:** what files hold.
 //! **Invariants:** nothing in the directory is made, changed or removed, so that a directory on a read-only mount will do;
-//! zeros are not stored, so that room that is only reserved takes no memory.
+//! files are named relative to the open directory, so that a directory that is put in its place is not read; zeros are not
+//! stored, so that room that is only reserved takes no memory.
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, TryLockError},
+    fs::{File, TryLockError},
     io,
     os::unix::fs::FileExt,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Disk, DiskFile, DiskLock, FileKind, FileName, LockError, real::open_directory};
+use rustix::fs::OFlags;
+
+use super::{Disk, DiskFile, DiskLock, FileKind, FileName, LockError, directory::Directory};
 
 /// A directory whose files are read, with an overlay in memory for what is written meanwhile.
 ///
 /// A log that was not stopped cleanly is recovered in that memory: its newest segment, and indexes that are missing.
 #[derive(Debug)]
 pub struct ReadOnlyDisk {
-    directory: PathBuf,
+    directory: Directory,
     /// What is different from the directory; `None`: the name was removed.
     overlay: Mutex<BTreeMap<FileName, Option<Arc<MemoryFile>>>>,
 }
@@ -31,13 +34,10 @@ impl ReadOnlyDisk {
     /// # Errors
     /// `NotFound`, `NotADirectory`, or `InvalidInput` for an address such as `scheme://host`; else what the system reports.
     pub fn at(path: impl Into<PathBuf>) -> io::Result<Self> {
-        let directory = path.into();
-        super::refuse_address(&directory)?;
-        if !fs::metadata(&directory)?.is_dir() {
-            return Err(io::ErrorKind::NotADirectory.into());
-        }
+        let path = path.into();
+        super::refuse_address(&path)?;
         Ok(Self {
-            directory,
+            directory: Directory::open(path)?,
             overlay: Mutex::default(),
         })
     }
@@ -46,31 +46,10 @@ impl ReadOnlyDisk {
         self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is an implementation of Disk on real files"
-    )]
-    fn open_stored(&self, name: &FileName) -> io::Result<File> {
-        let path = self.directory.join(name.to_string());
-        if !fs::symlink_metadata(&path)?.is_file() {
-            let what = format!("{} is not a regular file", path.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
-        File::open(path)
-    }
-
-    fn stored(&self) -> io::Result<Vec<Result<FileName, String>>> {
-        let name = |entry: io::Result<fs::DirEntry>| {
-            let text = entry?.file_name().to_string_lossy().into_owned();
-            Ok(FileName::parse(&text).ok_or(text))
-        };
-        fs::read_dir(&self.directory)?.map(name).collect()
-    }
-
     fn exists(&self, name: &FileName) -> bool {
         match self.overlay().get(name) {
             Some(changed) => changed.is_some(),
-            None => fs::symlink_metadata(self.directory.join(name.to_string())).is_ok(),
+            None => self.directory.has(name),
         }
     }
 }
@@ -89,7 +68,10 @@ impl Disk for ReadOnlyDisk {
         match self.overlay().get(name) {
             Some(Some(file)) => Ok(Arc::clone(file) as Arc<dyn DiskFile>),
             Some(None) => Err(io::ErrorKind::NotFound.into()),
-            None => Ok(Arc::new(StoredFile(self.open_stored(name)?))),
+            None => {
+                let file = self.directory.open_file(name, OFlags::RDONLY)?;
+                Ok(Arc::new(StoredFile(file)))
+            }
         }
     }
 
@@ -117,7 +99,7 @@ impl Disk for ReadOnlyDisk {
             name.as_ref()
                 .map_or(true, |name| !overlay.contains_key(name))
         };
-        let mut names = self.stored()?;
+        let mut names = self.directory.names()?;
         names.retain(is_unchanged);
         let added = overlay.iter().filter(|(_, file)| file.is_some());
         names.extend(added.map(|(name, _)| Ok(*name)));
@@ -130,13 +112,14 @@ impl Disk for ReadOnlyDisk {
 
     /// Shares the directory with others that only read it.
     fn lock(&self) -> Result<DiskLock, LockError> {
-        let directory = open_directory(&self.directory)?;
+        let directory = self.directory.reopen()?;
         match directory.try_lock_shared() {
             Err(TryLockError::WouldBlock) => return Err(LockError::Held),
             // Not every file system locks directories.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        let file = match self.open_stored(&FileName::of(FileKind::Lock)) {
+        let name = FileName::of(FileKind::Lock);
+        let file = match self.directory.open_file(&name, OFlags::RDONLY) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(DiskLock::new(directory));

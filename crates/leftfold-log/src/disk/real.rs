@@ -1,9 +1,8 @@
 //! The disk of the operating system.
 //!
-//! **Owns:** [`RealDisk`], the only place of the engine that touches `std::fs`. **Does not know:** what files hold.
-//! **Invariants:** files are named relative to the open directory, so that a directory that is moved stays the one in use,
-//! and one that is put in its place is not touched; links are refused; new files and the directory are for their owner only
-//! (0600, 0700); the directory itself is locked, so that removing the file `lock` does not free it.
+//! **Owns:** [`RealDisk`]: files and directories that are written. **Does not know:** what files hold.
+//! **Invariants:** new files and the directory are for their owner only (0600, 0700); the directory itself is locked, so that
+//! removing the file `lock` does not free it.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -13,19 +12,17 @@ use std::{
     sync::Arc,
 };
 
-use rustix::{
-    fs::{AtFlags, Dir, Mode, OFlags, openat, renameat, unlinkat},
-    io::Errno,
-};
+use rustix::fs::OFlags;
 
-use super::{Disk, DiskFile, DiskLock, FileKind, FileName, LockError};
+use super::{
+    Disk, DiskFile, DiskLock, FileKind, FileName, LockError,
+    directory::{Directory, open_directory},
+};
 
 /// One directory of the real file system.
 #[derive(Debug)]
 pub struct RealDisk {
-    directory: PathBuf,
-    /// What names are relative to. Kept open, so that syncing the directory never lacks a descriptor.
-    handle: File,
+    directory: Directory,
 }
 
 impl RealDisk {
@@ -34,62 +31,34 @@ impl RealDisk {
     /// # Errors
     /// What the system reports, for example that `path` is a file; `InvalidInput` for an address such as `scheme://host`.
     pub fn at(path: impl Into<PathBuf>) -> io::Result<Self> {
-        let directory = path.into();
-        super::refuse_address(&directory)?;
-        if !directory.is_dir() {
+        let path = path.into();
+        super::refuse_address(&path)?;
+        if !path.is_dir() {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
-                .create(&directory)?;
-            sync_parents(&directory)?;
-        } else if fs::read_dir(&directory)?.next().is_none() {
+                .create(&path)?;
+            sync_parents(&path)?;
+        } else if fs::read_dir(&path)?.next().is_none() {
             // A process that made it may have been killed before it synced the name. Where the name cannot be synced, as in
             // parents of a read-only system, it is not new.
-            let _ = sync_parents(&directory);
+            let _ = sync_parents(&path);
         }
-        let handle = open_directory(&directory)?;
-        Ok(Self { directory, handle })
+        let directory = Directory::open(path)?;
+        Ok(Self { directory })
     }
 
     /// Returns the directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        &self.directory
+        self.directory.path()
     }
 
-    /// Opens the directory once more: a lock belongs to what was opened.
-    fn reopen(&self) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(openat(&self.handle, ".", flags, Mode::empty())?.into())
+    /// Opens a regular file for reading and writing.
+    fn open_with(&self, name: &FileName, flags: OFlags) -> io::Result<Arc<RealFile>> {
+        let file = self.directory.open_file(name, flags | OFlags::RDWR)?;
+        Ok(Arc::new(RealFile(file)))
     }
-
-    /// Opens a regular file for reading and writing. Never waits, as for the other end of a pipe.
-    fn open_with(&self, name: &FileName, flags: OFlags) -> io::Result<File> {
-        let flags = flags | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let opened = openat(&self.handle, name.to_string(), flags, mode);
-        let refused = || {
-            let path = self.directory.join(name.to_string());
-            let what = format!("{} is not a regular file", path.display());
-            Err(io::Error::new(io::ErrorKind::InvalidInput, what))
-        };
-        let file = match opened {
-            Err(Errno::LOOP | Errno::MLINK | Errno::ISDIR | Errno::NXIO) => return refused(),
-            opened => File::from(opened?),
-        };
-        match file.metadata()?.is_file() {
-            true => Ok(file),
-            false => refused(),
-        }
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a directory can only be synced through a file"
-)]
-pub(super) fn open_directory(path: &Path) -> io::Result<File> {
-    File::open(path)
 }
 
 /// Makes the names of a new directory and of every parent made with it durable.
@@ -111,49 +80,39 @@ fn sync_parents(directory: &Path) -> io::Result<()> {
 
 impl Disk for RealDisk {
     fn create(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.open_with(name, OFlags::CREATE | OFlags::EXCL)?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(self.open_with(name, OFlags::CREATE | OFlags::EXCL)?)
     }
 
     fn open(&self, name: &FileName) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.open_with(name, OFlags::empty())?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(self.open_with(name, OFlags::empty())?)
     }
 
     fn rename(&self, from: &FileName, to: &FileName) -> io::Result<()> {
-        let (from, to) = (from.to_string(), to.to_string());
-        Ok(renameat(&self.handle, from, &self.handle, to)?)
+        self.directory.rename(from, to)
     }
 
     fn remove(&self, name: &FileName) -> io::Result<()> {
-        Ok(unlinkat(&self.handle, name.to_string(), AtFlags::empty())?)
+        self.directory.remove(name)
     }
 
     fn list(&self) -> io::Result<Vec<Result<FileName, String>>> {
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.handle)? {
-            let entry = entry?;
-            let text = entry.file_name().to_string_lossy();
-            if text != "." && text != ".." {
-                names.push(FileName::parse(&text).ok_or(text.into_owned()));
-            }
-        }
-        Ok(names)
+        self.directory.names()
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.handle.sync_all()
+        self.directory.sync()
     }
 
     fn lock(&self) -> Result<DiskLock, LockError> {
         let name = FileName::of(FileKind::Lock);
-        let file = self.open_with(&name, OFlags::CREATE)?;
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let file = self.directory.open_file(&name, flags)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(LockError::Held),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        let directory = self.reopen()?;
+        let directory = self.directory.reopen()?;
         match directory.try_lock() {
             Err(TryLockError::WouldBlock) => Err(LockError::Held),
             // Not every file system locks directories.
@@ -225,7 +184,8 @@ impl DiskFile for RealFile {
 #[cfg(target_os = "linux")]
 fn allocate(file: &File, len: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
-    Ok(fallocate(file, FallocateFlags::empty(), 0, len)?)
+    let reserve = || fallocate(file, FallocateFlags::empty(), 0, len);
+    Ok(rustix::io::retry_on_intr(reserve)?)
 }
 
 #[cfg(not(target_os = "linux"))]

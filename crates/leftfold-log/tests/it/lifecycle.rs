@@ -184,6 +184,29 @@ fn a_directory_that_is_moved_stays_the_logs_and_another_in_its_place_is_not_touc
     assert_eq!(events.len(), 340);
 }
 
+#[test]
+fn a_directory_that_is_moved_while_it_is_only_read_stays_the_readers() {
+    let parent = directory();
+    let (here, moved) = (parent.path().join("data"), parent.path().join("moved"));
+    // More files than the reader keeps open.
+    let options = tiny().with_segment_events(5);
+    let log = Log::open(&here, options.clone()).unwrap();
+    for n in 0..200 {
+        log.append(append("a", Any, 5 * n..5 * n + 5)).unwrap();
+    }
+    let events = read(&log, &Read::all());
+    log.close().unwrap();
+    drop(log);
+    let reader = Log::open_read_only(&here, options).unwrap();
+    std::fs::rename(&here, &moved).unwrap();
+    // Such as an older backup of the log, with files of the same names.
+    std::fs::create_dir(&here).unwrap();
+    for entry in std::fs::read_dir(&moved).unwrap() {
+        std::fs::write(here.join(entry.unwrap().file_name()), "").unwrap();
+    }
+    assert_eq!(read(&reader, &Read::all()), events);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_name_of_the_log_that_is_a_link_or_a_directory_is_refused() {
