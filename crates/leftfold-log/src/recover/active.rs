@@ -336,12 +336,33 @@ fn with_trimmed_room<T>(
 ) -> Result<T, StorageError> {
     match step() {
         Err(error) if error.is_full() => {
-            let trimmed = file.set_len(keep).and_then(|()| file.sync_data());
-            trimmed.map_err(|e| StorageError::io("shorten", name, e))?;
+            trim(file, name, keep)?;
             step()
         }
         done => done,
     }
+}
+
+fn trim(file: &dyn DiskFile, name: &FileName, keep: u64) -> Result<(), StorageError> {
+    let trimmed = file.set_len(keep).and_then(|()| file.sync_data());
+    trimmed.map_err(|e| StorageError::io("shorten", name, e))
+}
+
+/// Gives the room back that is preallocated in the newest segment, before it is opened. What tells a torn tail from damage
+/// stays.
+pub(super) fn give_room_back(
+    handles: &FileCache,
+    header: &SegmentHeader,
+) -> Result<(), StorageError> {
+    /// More than the header of a frame, which may end with zeros.
+    const ZEROS_KEPT: u64 = 4_096;
+    let (first, generation) = (header.first, header.generation);
+    let name = FileName::of(FileKind::Segment { first, generation });
+    let file = handles.get(&name)?;
+    let mut scan = Scan::of(file.as_ref(), name, Checksum::of(header.log), first)?;
+    while let Step::Frame(..) = scan.step()? {}
+    let data_end = scan.end_of_data(scan.offset())?;
+    trim(file.as_ref(), &name, scan.size().min(data_end + ZEROS_KEPT))
 }
 
 /// Keeps the bytes that are about to be cut, for inspection.

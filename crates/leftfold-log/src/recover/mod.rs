@@ -102,10 +102,18 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
     let mut report = OpenReport::default();
     let marker = Marker::read_if(inventory.marker, disk.as_ref(), log)?;
     remove_unneeded(disk.as_ref(), &inventory)?;
-    let sealed = sealed::open(&handles, &headers, &inventory, &mut report)?;
     let Some(newest) = headers.last() else {
         let lock = FileName::of(FileKind::Lock);
         return Err(StorageError::corrupt(&lock, 0, "there is no segment").into());
+    };
+    let sealed = match sealed::open(&handles, &headers, &inventory, &mut report) {
+        Err(error) if error.is_full() => {
+            // Indexes that waited to be written when the process ended need room.
+            active::give_room_back(&handles, newest)?;
+            report.indexes_rebuilt = 0;
+            sealed::open(&handles, &headers, &inventory, &mut report)?
+        }
+        sealed => sealed?,
     };
     let active = active::open(&handles, newest, &inventory, marker, options, &mut report)?;
     remove_leftovers(disk.as_ref(), &inventory, &headers, &sealed.index_files)?;

@@ -68,3 +68,22 @@ fn a_log_opens_after_a_crash_although_the_disk_stays_full() {
         core.commit(&[append()]).remove(0).unwrap();
     }
 }
+
+#[test]
+fn a_log_whose_indexes_waited_to_be_written_opens_after_a_crash_although_the_disk_stays_full() {
+    for loss in [CrashKind::Killed, CrashKind::All] {
+        let disk = SimDisk::new();
+        let mut core = open(&disk);
+        for _ in 0..16 {
+            core.commit(&[append()]).remove(0).unwrap();
+        }
+        assert!(core.reader().stats().segments > 2);
+        drop(core);
+        disk.restart(loss, &mut Rng::of(1));
+        disk.set_capacity(Some(used(&disk)));
+        let core = open(&disk);
+        assert_eq!(core.report().indexes_rebuilt, 2, "{loss:?}");
+        let mut cursor = core.reader().read(&Read::all()).unwrap();
+        assert_eq!(cursor.next_batch().unwrap().unwrap().len(), 16, "{loss:?}");
+    }
+}
