@@ -113,6 +113,12 @@ impl StorageError {
         })
     }
 
+    /// Returns whether this is damage of a file that is rebuilt from segments: an index or locations file.
+    #[must_use]
+    pub fn is_damaged_derived_file(&self) -> bool {
+        self.is_corruption() && self.is_of_derived_file()
+    }
+
     /// Returns whether the system did not return bytes of a file that was opened.
     pub(crate) fn is_failed_read(&self) -> bool {
         matches!(self, Self::Io { operation, .. } if *operation == "read")

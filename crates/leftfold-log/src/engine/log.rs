@@ -269,6 +269,18 @@ impl Log {
         running.sealer.failed().or_else(|| running.merger.failed())
     }
 
+    /// Rebuilds the index and locations files that reads and appends found to be damaged. A read or append that failed for one
+    /// can be repeated then. Maintenance does the same a moment later; in a log that is only read, what is rebuilt is kept in
+    /// memory.
+    ///
+    /// # Errors
+    /// [`ReadError::Storage`]: a segment could not be read, or a file could not be written.
+    /// # Cost
+    /// Reads the segments of each such file once.
+    pub fn rebuild_damaged(&self) -> Result<(), ReadError> {
+        Ok(self.running.reader.shared.rebuild_damaged()?)
+    }
+
     /// Accepts no more appends, finishes the accepted ones, and closes the log cleanly. Further calls do nothing.
     ///
     /// # Errors

@@ -83,6 +83,16 @@ impl EngineState {
             || self.fill_spare()?)
     }
 
+    /// Rebuilds every index and locations file that reads found to be damaged.
+    pub(super) fn rebuild_damaged(&self) -> Result<(), StorageError> {
+        let one_at_a_time = self.lock_maintenance();
+        while self.rebuild_damaged_locations()? {}
+        drop(one_at_a_time);
+        let _one_at_a_time = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.rebuild_damaged_index()? {}
+        Ok(())
+    }
+
     /// Merges index files if a merge is due, more eagerly while the log is `idle`; `false` if there was nothing to do.
     pub(crate) fn merge_indexes(&self, idle: bool) -> Result<bool, StorageError> {
         let _one_at_a_time = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
@@ -275,6 +285,10 @@ impl EngineState {
 
     fn merge_adjacent(&self, idle: bool) -> Result<bool, StorageError> {
         let view = self.view();
+        if view.segments.handles.disk().is_read_only() {
+            // What is merged would stay in memory, and the next reader would merge it again.
+            return Ok(false);
+        }
         let covered =
             |index_file: &Arc<IndexFile>| index_file.last().next().get() - index_file.first().get();
         let covered: Vec<u64> = view.sources.index_files.iter().map(covered).collect();

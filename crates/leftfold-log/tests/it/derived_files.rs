@@ -7,8 +7,8 @@ use std::{
 };
 
 use leftfold_log::{
-    AppendError, Log, LogOptions, OpenError, ScavengeOptions, Truncation,
-    disk::{FileKind, FileName, LockError},
+    AppendError, Core, Log, LogOptions, OpenError, ScavengeOptions, SystemClock, Truncation,
+    disk::{FileKind, FileName, LockError, read_only::ReadOnlyDisk, real::RealDisk},
 };
 use leftfold_model::{
     Append, AppendCondition, Conflict, EventType, ExpectedRevision, Position, Query, QueryItem,
@@ -111,6 +111,27 @@ fn a_merge_that_meets_a_damaged_block_goes_on_once_it_is_rebuilt() {
         log.close().unwrap();
         assert_eq!(open(&directory).report().indexes_rebuilt, 0);
     }
+}
+
+#[test]
+fn a_log_that_is_only_read_merges_no_index_files_into_memory() {
+    let directory = directory();
+    several_segments(&directory, 400);
+    // Each segment has an index file of its own again.
+    for name in names(&directory, ".idx") {
+        fs::remove_file(directory.path().join(name)).unwrap();
+    }
+    let disk = Arc::new(ReadOnlyDisk::at(directory.path()).unwrap());
+    let mut core = Core::open(disk, tiny(), Arc::new(SystemClock)).unwrap();
+    let files = core.reader().stats().index_files;
+    assert!(files > 2, "{files}");
+    while core.maintain().unwrap() {}
+    assert_eq!(core.reader().stats().index_files, files);
+    drop(core);
+    let disk = Arc::new(RealDisk::at(directory.path()).unwrap());
+    let mut core = Core::open(disk, tiny(), Arc::new(SystemClock)).unwrap();
+    while core.maintain().unwrap() {}
+    assert!(core.reader().stats().index_files < files);
 }
 
 #[test]

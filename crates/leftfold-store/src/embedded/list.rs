@@ -6,7 +6,7 @@
 use leftfold_log as log;
 use leftfold_log::{Log, Streams};
 
-use super::read_error;
+use super::rebuilding;
 use crate::{ListStreams, ReadError, StreamInfo};
 
 /// Streams of a batch: each costs the read of one event.
@@ -22,22 +22,15 @@ pub(super) struct Listing {
 
 impl Listing {
     pub(super) fn step(mut self) -> Result<Option<(Vec<StreamInfo>, Self)>, ReadError> {
-        let walk = match &mut self.walk {
-            Some(walk) => walk,
-            None => {
-                let walk = self
-                    .log
-                    .streams(&self.list.prefix, self.list.after.as_ref());
-                self.walk.insert(walk.map_err(read_error)?)
-            }
-        };
-        let wanted = usize::try_from(self.remaining)
-            .unwrap_or(usize::MAX)
-            .min(BATCH_STREAMS);
-        let entries = walk.next_batch(wanted).map_err(read_error)?;
-        if entries.is_empty() {
+        let log = self.log.clone();
+        let entries = rebuilding(&log, || {
+            // A walk that failed stands where a damaged file was.
+            self.next_batch().inspect_err(|_| self.walk = None)
+        })?;
+        let Some(last) = entries.last() else {
             return Ok(None);
-        }
+        };
+        self.list.after = Some(last.stream.clone());
         self.remaining -= entries.len() as u64;
         let info = |entry: log::StreamInfo| StreamInfo {
             stream: entry.stream,
@@ -47,5 +40,20 @@ impl Listing {
             time: entry.time,
         };
         Ok(Some((entries.into_iter().map(info).collect(), self)))
+    }
+
+    fn next_batch(&mut self) -> Result<Vec<log::StreamInfo>, log::ReadError> {
+        let wanted = usize::try_from(self.remaining)
+            .unwrap_or(usize::MAX)
+            .min(BATCH_STREAMS);
+        let walk = match &mut self.walk {
+            Some(walk) => walk,
+            None => {
+                let list = &self.list;
+                let walk = self.log.streams(&list.prefix, list.after.as_ref())?;
+                self.walk.insert(walk)
+            }
+        };
+        walk.next_batch(wanted)
     }
 }

@@ -38,6 +38,9 @@ use crate::{
     snapshot_file::FileSnapshotStore,
 };
 
+/// How often a call is repeated because it met a damaged index or locations file, which was rebuilt. A call meets one file
+/// after the other.
+const REBUILDS_MAX: u32 = 8;
 /// Pause of an append before it retries a full queue.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
@@ -147,11 +150,29 @@ impl EmbeddedBackend {
 impl Backend for EmbeddedBackend {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
+            let mut rebuilds = 0;
             loop {
-                match self.log.submit(append.clone()) {
-                    Ok(ticket) => return ticket.await.map_err(append_error),
-                    Err(log::AppendError::Busy) => self.pause().await,
-                    Err(error) => return Err(append_error(error)),
+                let decided = match self.log.submit(append.clone()) {
+                    Ok(ticket) => ticket.await,
+                    Err(log::AppendError::Busy) => {
+                        self.pause().await;
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                };
+                match decided {
+                    Err(log::AppendError::Unreadable { cause })
+                        if cause.is_damaged_derived_file() && rebuilds < REBUILDS_MAX =>
+                    {
+                        rebuilds += 1;
+                        let log = self.log.clone();
+                        let rebuild = move || log.rebuild_damaged().map_err(read_error);
+                        let rebuilt = blocking(self.runtime.clone(), rebuild).await;
+                        rebuilt.map_err(|error| AppendError::Unavailable {
+                            cause: Arc::new(error),
+                        })?;
+                    }
+                    decided => return decided.map_err(append_error),
                 }
             }
         })
@@ -165,16 +186,19 @@ impl Backend for EmbeddedBackend {
             async move {
                 match reading {
                     // The cursor knows that it is at its end: a short read saves the hop to another thread.
-                    ReadStream::Begun(cursor) if cursor.is_done() => Ok(None),
+                    ReadStream::Begun(_, cursor) if cursor.is_done() => Ok(None),
                     ReadStream::NotBegun(log, read) => {
                         task::coop::consume_budget().await;
                         match log.read_nowait(&read) {
-                            Some(first) => ReadStream::first(first).map(Some),
-                            None => blocking(runtime, move || ReadStream::begin(&log, &read)).await,
+                            Some(Ok(first)) => Ok(Some(ReadStream::first(&log, first))),
+                            // The other way rebuilds what is damaged, which takes a while.
+                            Some(Err(_)) | None => {
+                                blocking(runtime, move || ReadStream::begin(&log, &read)).await
+                            }
                         }
                     }
-                    ReadStream::Begun(cursor) => {
-                        blocking(runtime, move || ReadStream::go_on(cursor)).await
+                    ReadStream::Begun(log, cursor) => {
+                        blocking(runtime, move || ReadStream::go_on(log, cursor)).await
                     }
                 }
             }
@@ -191,6 +215,7 @@ impl Backend for EmbeddedBackend {
             after,
         } = subscription;
         let begin = SubscriptionStream {
+            log: self.log.clone(),
             follower: self.log.follow(scope, query, after),
             runtime: self.runtime.clone(),
         };
@@ -282,10 +307,10 @@ impl Backend for EmbeddedBackend {
         let (log, runtime) = (self.log.clone(), self.runtime.clone());
         Box::pin(async move {
             task::coop::consume_budget().await;
-            if let Some(revision) = log.revision_nowait(&stream) {
-                return revision.map_err(read_error);
+            if let Some(Ok(revision)) = log.revision_nowait(&stream) {
+                return Ok(revision);
             }
-            let look = move || log.revision(&stream).map_err(read_error);
+            let look = move || rebuilding(&log, || log.revision(&stream));
             blocking(runtime, look).await
         })
     }
@@ -332,6 +357,22 @@ async fn blocking<T: Send + 'static>(
             cause: Arc::new(panicked),
         }),
     }
+}
+
+/// Runs a step that reads the log. Where it meets a damaged index or locations file, has the file rebuilt and runs it again.
+fn rebuilding<T>(
+    log: &Log,
+    mut step: impl FnMut() -> Result<T, log::ReadError>,
+) -> Result<T, ReadError> {
+    for _ in 0..REBUILDS_MAX {
+        match step() {
+            Err(log::ReadError::Storage(error)) if error.is_damaged_derived_file() => {
+                log.rebuild_damaged().map_err(read_error)?;
+            }
+            done => return done.map_err(read_error),
+        }
+    }
+    step().map_err(read_error)
 }
 
 fn append_error(error: log::AppendError) -> AppendError {

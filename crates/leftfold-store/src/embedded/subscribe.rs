@@ -7,10 +7,10 @@
 use std::{pin::pin, time::Duration};
 
 use futures_util::future;
-use leftfold_log::{Delivery as LogDelivery, Follower};
+use leftfold_log::{Delivery as LogDelivery, Follower, Log};
 use tokio::{runtime::Handle, task};
 
-use super::{blocking, read_error};
+use super::{blocking, rebuilding};
 use crate::{Delivery, ReadError};
 
 /// Maximum time that the checkpoint of a waiting subscription lags while events that it does not select are committed.
@@ -18,6 +18,7 @@ const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
 
 /// A follower of the log, and the runtime of its blocking reads.
 pub(super) struct SubscriptionStream {
+    pub(super) log: Log,
     pub(super) follower: Follower,
     pub(super) runtime: Handle,
 }
@@ -34,10 +35,11 @@ impl SubscriptionStream {
             if !self.follower.is_current() {
                 task::coop::consume_budget().await;
                 let delivered = match self.follower.try_next_nowait() {
-                    Some(delivered) => delivered.map_err(read_error)?,
-                    None => {
-                        let mut follower = self.follower;
-                        let look = move || Ok((follower.try_next().map_err(read_error)?, follower));
+                    Some(Ok(delivered)) => delivered,
+                    Some(Err(_)) | None => {
+                        let (log, mut follower) = (self.log.clone(), self.follower);
+                        let look =
+                            move || Ok((rebuilding(&log, || follower.try_next())?, follower));
                         let (delivered, follower) = blocking(self.runtime.clone(), look).await?;
                         self.follower = follower;
                         delivered

@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
+mod damaged_index;
 mod in_place;
 mod key_files;
 mod one_tenant;
 mod polled_once;
 mod restored;
+mod write_by_write;
 
 use std::sync::{Arc, Mutex};
 
