@@ -208,6 +208,7 @@ macro_rules! partial_conformance {
                 a_read_gives_only_what_truncation_leaves,
                 a_read_gives_only_the_newest_of_a_bounded_stream,
                 events_over_their_age_are_not_read,
+                reads_in_both_directions_show_the_same_events_whatever_their_times,
                 a_deleted_stream_reads_as_empty_and_is_not_listed,
                 an_append_brings_a_deleted_stream_back_behind_its_old_events,
                 a_deleted_stream_does_not_exist,

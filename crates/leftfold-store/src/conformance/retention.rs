@@ -167,6 +167,39 @@ pub async fn events_over_their_age_are_not_read(fixture: &impl Fixture) {
     assert_eq!(state(&store).await.first, Revision::new(3));
 }
 
+pub async fn reads_in_both_directions_show_the_same_events_whatever_their_times(
+    fixture: &impl Fixture,
+) {
+    let store = fixture.open().await;
+    // As after an import, or where a clock went back.
+    for is_old in [true, false, true, false, true, false] {
+        let event = events(1).remove(0);
+        let event = match is_old {
+            true => event.with_time(Timestamp::from_micros(1)),
+            false => event,
+        };
+        ok(store.append(to("a-1", Any, vec![event])).await);
+    }
+    let young = StreamMetadata::default().with_max_age(Duration::from_secs(3_600));
+    describe(&store, young.clone()).await;
+    for scavenged in [false, true] {
+        assert_eq!(revisions(&store, of_a()).await, [1, 3, 5]);
+        assert_eq!(revisions(&store, of_a().backwards()).await, [5, 3, 1]);
+        assert_eq!(revisions(&store, of_a().backwards().limit(2)).await, [5, 3]);
+        let from = of_a().from_revision(Revision::new(4));
+        assert_eq!(revisions(&store, from.backwards()).await, [3, 1]);
+        assert_eq!(state(&store).await.first, Revision::new(1));
+        if !scavenged {
+            // The store of one tenant is not scavenged.
+            let steps = store.scavenge(Scavenge::default()).try_collect::<Vec<_>>();
+            let _ = steps.await;
+        }
+    }
+    describe(&store, young.with_truncate_before(Revision::new(2))).await;
+    assert_eq!(revisions(&store, of_a()).await, [3, 5]);
+    assert_eq!(revisions(&store, of_a().backwards()).await, [5, 3]);
+}
+
 pub async fn a_deleted_stream_reads_as_empty_and_is_not_listed(fixture: &impl Fixture) {
     let store = stored(fixture).await;
     delete(&store).await;

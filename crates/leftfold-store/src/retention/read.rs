@@ -120,10 +120,9 @@ impl<B: Backend> BackendStore<B> {
         }
         let backwards = read.direction == Direction::Backwards;
         let remaining = read.limit.unwrap_or(u64::MAX);
-        // Events before the window must not use the limit up; where some may come first, it is only counted here.
-        let within =
-            matches!(read.from, ReadFrom::Revision(_)) && window.since == Timestamp::default();
-        if !backwards && !within && remaining > 0 {
+        // Events that are not shown must not use the limit up; where some may come in between, it is only counted here.
+        let begins_within = backwards || matches!(read.from, ReadFrom::Revision(_));
+        if (!begins_within || window.since > Timestamp::default()) && remaining > 0 {
             read.limit = None;
         }
         let begin = RetentionFilter {
@@ -183,10 +182,10 @@ impl RetentionFilter {
             let Some(mut batch) = self.batches.try_next().await? else {
                 return Ok(None);
             };
-            let whole = batch.events.len();
+            // Revisions fall, but times need not: a clock may have gone back, and an import brings its own times.
+            let is_below = |event: &RecordedEvent| event.revision < self.window.first;
+            self.ended = self.backwards && batch.events.last().is_some_and(is_below);
             batch.events.retain(|event| self.window.shows(event));
-            // Backwards, what comes behind an event that is not kept is older still.
-            self.ended = self.backwards && batch.events.len() < whole;
             let room = usize::try_from(self.remaining).unwrap_or(usize::MAX);
             batch.events.truncate(room);
             self.remaining -= batch.events.len() as u64;
