@@ -9,6 +9,7 @@
 use std::{
     error::Error,
     fmt,
+    fs::TryLockError,
     future::ready,
     io::{Seek, Write},
     path::{Path, PathBuf},
@@ -110,7 +111,7 @@ impl FileKeys {
             let mut database = database.unwrap_or_else(PoisonError::into_inner);
             if shared.has_failed.load(Ordering::Relaxed) {
                 drop(database.take());
-                *database = Some(create(&shared.path, false)?);
+                *database = Some(open_sound(&shared.path)?);
                 shared.has_failed.store(false, Ordering::Relaxed);
             }
             let done = work(&shared, &mut database);
@@ -157,12 +158,12 @@ fn open_after_crash(path: &Path) -> Result<Database, KeyError> {
     let old = replaced(path);
     if !exists(path)? && exists(&old)? {
         // It ended before the new file was in place: the key is not destroyed.
-        let locked = create(&old, false)?;
+        let locked = open_sound(&old)?;
         rename(&old, path)?;
         drop(locked);
     }
     let database = match exists(path)? {
-        true => create(path, false)?,
+        true => open_sound(path)?,
         false => make(path)?,
     };
     remove_if_exists(&unfinished(path))?;
@@ -182,15 +183,17 @@ fn open_after_crash(path: &Path) -> Result<Database, KeyError> {
 fn make(path: &Path) -> Result<Database, KeyError> {
     let temporary = unfinished(path);
     let file = open_private(&temporary, true)?;
-    let locked = FileBackend::new(file.try_clone().map_err(unavailable)?).map_err(unavailable)?;
+    let elsewhere = || Err(refused("another process makes the file"));
+    // The library locks a file when it opens it, which is after it was emptied here. The lock stays with the file.
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        return elsewhere();
+    }
     // What an earlier process left is not whole.
     file.set_len(0).map_err(unavailable)?;
-    let database = with_tables(locked)?;
+    let database = with_tables(FileBackend::new(file).map_err(unavailable)?)?;
     match std::fs::hard_link(&temporary, path) {
         Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(refused("another process makes the file"));
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return elsewhere(),
         // Not every file system has links.
         Err(_) => std::fs::rename(&temporary, path).map_err(unavailable)?,
     }
@@ -216,9 +219,22 @@ fn open_private(path: &Path, is_new: bool) -> Result<std::fs::File, KeyError> {
     options.open(path).map_err(unavailable)
 }
 
-fn create(path: &Path, is_new: bool) -> Result<Database, KeyError> {
-    let file = open_private(path, is_new)?;
+fn create(path: &Path) -> Result<Database, KeyError> {
+    let file = open_private(path, true)?;
     with_tables(FileBackend::new(file).map_err(unavailable)?)
+}
+
+/// Opens a file and compares all of it with its checksums. Where damage hides a key, its subject would look forgotten, and
+/// what replaces the file when a key is destroyed would be without it.
+fn open_sound(path: &Path) -> Result<Database, KeyError> {
+    let file = open_private(path, false)?;
+    let mut database = with_tables(FileBackend::new(file).map_err(unavailable)?)?;
+    let is_sound = database.check_integrity().map_err(unavailable)?;
+    if !is_sound {
+        // What was committed is whole again; only the library's own bookkeeping was not.
+        database.check_integrity().map_err(unavailable)?;
+    }
+    Ok(database)
 }
 
 fn with_tables(file: FileBackend) -> Result<Database, KeyError> {
@@ -323,7 +339,7 @@ fn add(database: &Database, subject: &Subject, key: &SubjectKey) -> Result<(), K
 /// Writes all keys but one to a new file.
 fn copy_without(database: &Database, subject: &Subject, to: &Path) -> Result<Database, KeyError> {
     remove_if_exists(to)?;
-    let copy = create(to, true)?;
+    let copy = create(to)?;
     let read = database.begin_read().map_err(unavailable)?;
     let from = read.open_table(KEYS).map_err(unavailable)?;
     let write = copy.begin_write().map_err(unavailable)?;

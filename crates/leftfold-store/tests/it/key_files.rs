@@ -136,7 +136,45 @@ async fn keys_that_another_process_is_making_are_refused_and_not_replaced() {
     // As before the file has its name: it is locked under the temporary one.
     let unfinished = directory.path().join("keys.tmp");
     fs::rename(&path, &unfinished).unwrap();
+    let bytes = fs::read(&unfinished).unwrap();
     assert!(FileKeys::open(&path).await.is_err());
     assert_eq!(names(&directory), ["keys.tmp"]);
+    assert!(fs::read(&unfinished).unwrap() == bytes, "it is another's");
     assert_eq!(open.existing(&guest("g1")).await.unwrap(), Some(key));
+}
+
+#[tokio::test]
+async fn a_damaged_file_tells_of_no_key_that_it_was_destroyed_or_is_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    let mut expected = Vec::new();
+    {
+        let keys = FileKeys::open(&path).await.unwrap();
+        for n in 0..40 {
+            let subject = guest(&format!("g{n}"));
+            expected.push((keys.key(&subject).await.unwrap(), subject));
+        }
+    }
+    let sound = fs::read(&path).unwrap();
+    let used = (0..sound.len()).filter(|&at| sound[at] != 0);
+    let (mut refused, mut tried) = (0, 0);
+    for at in used.step_by(211) {
+        tried += 1;
+        let mut damaged = sound.clone();
+        damaged[at] ^= 0x10;
+        fs::write(&path, damaged).unwrap();
+        let Ok(keys) = FileKeys::open(&path).await else {
+            refused += 1;
+            continue;
+        };
+        for (key, subject) in &expected {
+            if let Ok(found) = keys.existing(subject).await {
+                assert_eq!(found.as_ref(), Some(key), "{subject:?}, byte {at}");
+            }
+            if let Ok(found) = keys.find(&[key.id]).await {
+                assert_eq!(found, [key.clone()], "byte {at}");
+            }
+        }
+    }
+    assert!(refused > 0 && refused < tried, "{refused} of {tried}");
 }
