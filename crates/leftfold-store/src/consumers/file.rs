@@ -155,10 +155,26 @@ impl Shared {
 
     /// Opens the file, unless it is open or closed, or is not there and not to be made.
     fn open(&self, file: &mut File, make: bool) -> Result<(), ConsumerError> {
-        if matches!(file, File::NotYet) && (make || self.path.exists()) {
-            *file = File::Open(open(&self.path)?);
+        if matches!(file, File::NotYet) {
+            let is_there = is_there(&self.path).map_err(unavailable)?;
+            if !is_there && make {
+                self::make(&self.path)?;
+            }
+            if is_there || make {
+                *file = File::Open(open(&self.path)?);
+            }
         }
         Ok(())
+    }
+}
+
+/// Whether the directory has the name. A link that leads nowhere, as to a volume that is not mounted, is there: in its place
+/// no other file may be made.
+fn is_there(path: &Path) -> std::io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -183,10 +199,7 @@ fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Consume
 
 /// Opens the file and compares all of it with its checksums, which takes about as long as reading it.
 fn open(path: &Path) -> Result<Database, ConsumerError> {
-    if !path.exists() {
-        make(path)?;
-    }
-    let file = open_private(path).map_err(unavailable)?;
+    let file = open_private(path, false).map_err(unavailable)?;
     let damaged = |error: redb::DatabaseError| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => unavailable(error),
         redb::DatabaseError::Storage(redb::StorageError::Io(error))
@@ -222,7 +235,7 @@ fn make(path: &Path) -> Result<(), ConsumerError> {
         }
         _ => {}
     }
-    let file = open_private(&temporary).map_err(unavailable)?;
+    let file = open_private(&temporary, true).map_err(unavailable)?;
     let backend = FileBackend::new(file).map_err(unavailable)?;
     let made = Database::builder()
         .set_cache_size(CACHE_BYTES)
@@ -237,9 +250,13 @@ fn make(path: &Path) -> Result<(), ConsumerError> {
     clippy::disallowed_methods,
     reason = "consumers stand beside the log, and are not part of what is simulated"
 )]
-fn open_private(path: &Path) -> std::io::Result<std::fs::File> {
+fn open_private(path: &Path, is_new: bool) -> std::io::Result<std::fs::File> {
     let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+    options
+        .read(true)
+        .write(true)
+        .create(is_new)
+        .truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path)?;

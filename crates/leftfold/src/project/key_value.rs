@@ -265,7 +265,13 @@ impl View for KeyValueView {
     reason = "only the engine's files go through a Disk"
 )]
 fn open(path: &Path) -> Result<Database, redb::DatabaseError> {
-    if !path.exists() {
+    let is_absent = match std::fs::symlink_metadata(path) {
+        // A link that leads nowhere, as to a volume that is not mounted, is there.
+        Ok(_) => false,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(redb::StorageError::Io(error).into()),
+    };
+    if is_absent {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".tmp");
         match std::fs::remove_file(&temporary) {
@@ -277,7 +283,7 @@ fn open(path: &Path) -> Result<Database, redb::DatabaseError> {
         drop(Database::create(&temporary)?);
         std::fs::rename(&temporary, path).map_err(redb::StorageError::Io)?;
     }
-    Database::create(path)
+    Database::open(path)
 }
 
 fn begin(

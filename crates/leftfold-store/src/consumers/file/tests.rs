@@ -188,7 +188,7 @@ async fn a_disk_that_was_full_has_room_again_and_consumers_go_on() {
     let before = filled(&path).await;
     let is_full = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let kept = FileConsumers::at(path.clone(), Handle::current());
-    let database = crate::full_disk::testing::open(open_private(&path).unwrap(), &is_full);
+    let database = crate::full_disk::testing::open(open_private(&path, false).unwrap(), &is_full);
     kept.shared.lock().file = File::Open(database);
     let mut claim = kept.claim(&request()).await.unwrap();
     is_full.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -204,4 +204,33 @@ async fn a_disk_that_was_full_has_room_again_and_consumers_go_on() {
     advanced.await.unwrap();
     let all = kept.parked(&name(), &ListParked::default()).await.unwrap();
     assert_eq!(all.len(), 3);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_that_leads_nowhere_now_is_no_absent_file_and_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, elsewhere) = (
+        directory.path().join("consumers"),
+        directory.path().join("volume"),
+    );
+    let before = filled(&path).await;
+    std::fs::rename(&path, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    let away = directory.path().join("unmounted");
+    std::fs::rename(&elsewhere, &away).unwrap();
+    let kept = FileConsumers::at(path.clone(), Handle::current());
+    let read = kept.status(&name()).await;
+    assert!(
+        matches!(read, Err(ConsumerError::Unavailable { .. })),
+        "{read:?}"
+    );
+    let claimed = kept.claim(&request()).await;
+    assert!(
+        matches!(claimed, Err(ConsumerError::Unavailable { .. })),
+        "{claimed:?}"
+    );
+    assert!(path.is_symlink() && !elsewhere.exists());
+    std::fs::rename(&away, &elsewhere).unwrap();
+    assert_eq!(everything(&kept).await.unwrap(), before);
 }
