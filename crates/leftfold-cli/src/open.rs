@@ -52,6 +52,11 @@ pub(crate) enum StoreLocationError {
     DataAndMemory,
     #[error("no directory at {}; expected the directory of a store", .0.display())]
     NoDirectory(PathBuf),
+    #[error(
+        "{} is in the directory of the store; expected another directory, because a store does not open with a file in its \
+         directory that is not its own", .0.display()
+    )]
+    WithinStore(PathBuf),
     #[error("store not named; give --data STORE or --memory, or set LEFTFOLD_DATA")]
     MissingToServe,
 }
@@ -169,6 +174,21 @@ pub(crate) fn must_exist(directory: &Path) -> anyhow::Result<()> {
         return Err(StoreLocationError::NoDirectory(directory.to_owned()).into());
     }
     Ok(())
+}
+
+/// Refuses to write a file into the directory of the store.
+pub(crate) fn must_lie_outside(file: &Path, data: &Data) -> anyhow::Result<()> {
+    let StoreLocation::Directory(store) = StoreLocation::of(data)? else {
+        return Ok(());
+    };
+    let parent = file.parent().filter(|path| !path.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    match (fs::canonicalize(parent), fs::canonicalize(&store)) {
+        (Ok(parent), Ok(store)) if parent == store => {
+            Err(StoreLocationError::WithinStore(file.to_owned()).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a directory without a log: a command that needs a store must not make one of an empty directory.

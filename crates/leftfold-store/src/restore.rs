@@ -128,6 +128,8 @@ pub struct LogRestore {
     bytes: usize,
     /// Of each stream with erased events: the first revision that is not, and whether this copy is to erase some.
     erased: HashMap<StreamName, ErasedPrefix>,
+    /// Whether entries are missing: then nothing is erased that the storage held before.
+    is_partial: bool,
     progress: RestoreProgress,
 }
 
@@ -144,6 +146,8 @@ impl fmt::Debug for LogRestore {
 struct ErasedPrefix {
     before: Revision,
     is_due: bool,
+    /// Whether the storage held some of these events, and not as erased ones.
+    was_held: bool,
 }
 
 impl LogRestore {
@@ -162,6 +166,7 @@ impl LogRestore {
             events: 0,
             bytes: 0,
             erased: HashMap::new(),
+            is_partial: false,
             progress: RestoreProgress::default(),
         })
     }
@@ -180,6 +185,12 @@ impl LogRestore {
     /// # Cancel safety
     /// None: begin the copy again.
     pub async fn push(&mut self, entry: LogEntry) -> Result<(), RestoreError> {
+        let taken = self.take(entry).await;
+        self.is_partial |= taken.is_err();
+        taken
+    }
+
+    async fn take(&mut self, entry: LogEntry) -> Result<(), RestoreError> {
         if entry.position() != self.next {
             return Err(RestoreError::OutOfOrder {
                 found: entry.position(),
@@ -194,8 +205,7 @@ impl LogRestore {
             compare(held, &entry)?;
         }
         if let LogEntry::Erased(erased) = &entry {
-            let is_due = !matches!(held, Some(LogEntry::Erased(_)));
-            self.note_erased(erased, is_due)?;
+            self.note_erased(erased, held.as_ref())?;
         }
         if held.is_some() {
             self.progress.present += 1;
@@ -209,13 +219,25 @@ impl LogRestore {
         Ok(())
     }
 
+    /// Ends a copy whose last entries did not come: writes what was gathered. Of what is erased in the source, it erases only
+    /// what this copy wrote, and nothing that the storage held before. So does [`Self::finish`] after an error.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    pub async fn stop(mut self) -> Result<RestoreProgress, RestoreError> {
+        self.is_partial = true;
+        self.finish().await
+    }
+
     /// Writes what was gathered, and erases what is erased in the source.
     ///
     /// # Errors
     /// [`RestoreError`].
     pub async fn finish(mut self) -> Result<RestoreProgress, RestoreError> {
         self.flush().await?;
-        let due = self.erased.drain().filter(|(_, prefix)| prefix.is_due);
+        let is_partial = self.is_partial;
+        let is_due = |prefix: &ErasedPrefix| prefix.is_due && !(is_partial && prefix.was_held);
+        let due = self.erased.drain().filter(|(_, prefix)| is_due(prefix));
         let truncations: Vec<_> = due
             .map(|(stream, prefix)| Truncation {
                 stream,
@@ -243,7 +265,11 @@ impl LogRestore {
         }
     }
 
-    fn note_erased(&mut self, erased: &ErasedEvent, is_due: bool) -> Result<(), RestoreError> {
+    fn note_erased(
+        &mut self,
+        erased: &ErasedEvent,
+        held: Option<&LogEntry>,
+    ) -> Result<(), RestoreError> {
         let prefix = self.erased.entry(erased.stream.clone()).or_default();
         if erased.revision != prefix.before {
             return Err(RestoreError::ErasedOutOfOrder {
@@ -252,7 +278,8 @@ impl LogRestore {
             });
         }
         prefix.before = erased.revision.next();
-        prefix.is_due |= is_due;
+        prefix.is_due |= !matches!(held, Some(LogEntry::Erased(_)));
+        prefix.was_held |= matches!(held, Some(LogEntry::Event(_)));
         Ok(())
     }
 

@@ -2,15 +2,20 @@
 //!
 //! **Owns:** [`decompressed`]. **Does not know:** what the bytes mean.
 //! **Invariants:** input is decompressed as it is read, in bounded memory; files of several gzip members or zstd frames are
-//! read to their end, skippable frames of zstd left out; a truncated file is an error, not an end.
+//! read to their end, skippable frames of zstd left out; a truncated file is an error, not an end, and so is content that
+//! does not match the checksum behind it.
 
 use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read};
 
 use flate2::bufread::MultiGzDecoder;
-use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// Bytes of the header of a zstd frame, at most.
+const ZSTD_HEADER_BYTES: usize = 18;
+/// Memory that a frame may ask for: what the program `zstd` allows unless told otherwise, and `zstd --long` uses.
+const ZSTD_WINDOW_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// Returns the input decompressed, and whether it was plain.
 pub(super) fn decompressed(
@@ -53,10 +58,10 @@ impl<R: Read> Peekable<R> {
         }
     }
 
-    /// The next bytes, as many as the mark of a frame has or as there are; they are read again afterwards.
+    /// The next bytes, as many as the header of a frame may have or as there are; they are read again afterwards.
     fn peek(&mut self) -> io::Result<Vec<u8>> {
-        let mut head = Vec::with_capacity(ZSTD.len());
-        Read::take(&mut *self, ZSTD.len() as u64).read_to_end(&mut head)?;
+        let mut head = Vec::with_capacity(ZSTD_HEADER_BYTES);
+        Read::take(&mut *self, ZSTD_HEADER_BYTES as u64).read_to_end(&mut head)?;
         let mut unread = Vec::new();
         self.ahead.read_to_end(&mut unread)?;
         self.ahead = Cursor::new([&head[..], &unread].concat());
@@ -86,11 +91,60 @@ impl<R: Read> Read for Peekable<R> {
     }
 }
 
+/// Refuses a frame that asks for more memory than allowed: as much of its content is kept while it is read.
+fn check_window(head: &[u8]) -> io::Result<()> {
+    match window_bytes(head) {
+        Some(window) if window > ZSTD_WINDOW_BYTES_MAX => {
+            let what = format!(
+                "zstd window too large: {window} bytes; expected at most {ZSTD_WINDOW_BYTES_MAX}. Decompress the file with \
+                 zstd --long=31 -d first"
+            );
+            Err(io::Error::new(ErrorKind::InvalidData, what))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How much of a frame's content its header asks to keep (RFC 8878, section 3.1.1.1); `None`: the header is cut short.
+fn window_bytes(head: &[u8]) -> Option<u64> {
+    let (&descriptor, rest) = head.get(ZSTD.len()..)?.split_first()?;
+    let is_single_segment = descriptor & 0x20 != 0;
+    if !is_single_segment {
+        let window = rest.first()?;
+        let base = 1_u64 << (10 + (window >> 3));
+        return Some(base + base / 8 * u64::from(window & 7));
+    }
+    let dictionary_bytes = (1 << (descriptor & 3)) >> 1;
+    let size_bytes = 1 << (descriptor >> 6);
+    let size = rest.get(dictionary_bytes..dictionary_bytes + size_bytes)?;
+    let size = size
+        .iter()
+        .rev()
+        .fold(0, |size, &byte| size << 8 | u64::from(byte));
+    Some(size + if size_bytes == 2 { 256 } else { 0 })
+}
+
+/// Compares the content of a frame that was read to its end with its checksum, if it has one.
+fn check_content(frame: &FrameDecoder) -> io::Result<()> {
+    match (
+        frame.get_checksum_from_data(),
+        frame.get_calculated_checksum(),
+    ) {
+        (Some(expected), Some(found)) if found != expected => {
+            let what = format!(
+                "zstd checksum different: {found:08x}; expected {expected:08x}. The file was damaged"
+            );
+            Err(io::Error::new(ErrorKind::InvalidData, what))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The frames of a zstd file, one after the other.
 struct ZstdFrames<R: Read> {
     /// The rest of the file, between two frames.
     input: Option<Peekable<R>>,
-    frame: Option<Box<StreamingDecoder<Peekable<R>, ruzstd::decoding::FrameDecoder>>>,
+    frame: Option<Box<StreamingDecoder<Peekable<R>, FrameDecoder>>>,
 }
 
 impl<R: Read> Read for ZstdFrames<R> {
@@ -102,6 +156,7 @@ impl<R: Read> Read for ZstdFrames<R> {
                     self.frame = Some(frame);
                     return Ok(read);
                 }
+                check_content(&frame.decoder)?;
                 self.input = Some(frame.into_inner());
             }
             let Some(mut input) = self.input.take() else {
@@ -116,6 +171,7 @@ impl<R: Read> Read for ZstdFrames<R> {
                 self.input = Some(input);
                 continue;
             }
+            check_window(&head)?;
             let frame = StreamingDecoder::new(input).map_err(io::Error::other)?;
             self.frame = Some(Box::new(frame));
         }

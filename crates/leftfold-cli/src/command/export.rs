@@ -2,11 +2,12 @@
 //!
 //! **Owns:** writing the file. **Does not know:** the formats of a line; see `leftfold_server::json`.
 //! **Invariants:** equal logs give equal bytes; the output file is complete or absent, because it is written under a
-//! temporary name, synced and renamed.
+//! temporary name by one export at a time, synced and renamed.
 
 use std::{
     fs,
     io::Write,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -33,9 +34,12 @@ pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
             written
         }
         Some(path) => {
-            let beside = beside(&path);
-            let result = to_file(store.as_ref(), &beside, &path, form).await;
-            result.with_context(|| format!("cannot export to {}", path.display()))
+            let cannot = || format!("cannot export to {}", path.display());
+            let target = target(&path).with_context(cannot)?;
+            open::must_lie_outside(&target, &arguments.data)?;
+            to_path(store.as_ref(), &target, form)
+                .await
+                .with_context(cannot)
         }
     }
 }
@@ -50,6 +54,26 @@ enum Form {
         /// Whether events may be missing that were scavenged.
         allow_gaps: bool,
     },
+}
+
+/// The path that a link leads to, if it is one: the link stays.
+fn target(path: &Path) -> std::io::Result<PathBuf> {
+    match path.is_symlink() {
+        true => fs::canonicalize(path),
+        false => Ok(path.to_owned()),
+    }
+}
+
+/// Writes into a pipe or a device as it is; anything else is a file that is replaced when the export is complete.
+async fn to_path(store: &dyn EventStore, path: &Path, form: Form) -> anyhow::Result<()> {
+    let is_replaced = |there: fs::Metadata| there.is_file() || there.is_dir();
+    if fs::metadata(path).map_or(true, is_replaced) {
+        return to_file(store, &beside(path), path, form).await;
+    }
+    let file = fs::OpenOptions::new().write(true).open(path)?;
+    let mut out = std::io::BufWriter::with_capacity(256 * 1024, file);
+    write(store, &mut out, form).await?;
+    Ok(out.flush()?)
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -68,7 +92,7 @@ async fn to_file(
     path: &Path,
     form: Form,
 ) -> anyhow::Result<()> {
-    let file = fs::File::create(beside)?;
+    let file = create_alone(beside)?;
     let written = write_durably(store, file, form).await;
     let placed = written.and_then(|()| Ok(fs::rename(beside, path)?));
     if placed.is_err() {
@@ -77,6 +101,33 @@ async fn to_file(
         return placed;
     }
     Ok(sync_directory_of(path)?)
+}
+
+/// Creates the file for this export alone; one that an export left when it was killed is replaced.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the export is the user's file, not the store's"
+)]
+fn create_alone(path: &Path) -> anyhow::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false);
+    let file = file.open(path)?;
+    // Not every file system has locks.
+    let is_locked = matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock));
+    let (opened, named) = (file.metadata()?, fs::metadata(path));
+    // The other export may have come to its end meanwhile, and this may be its file.
+    let is_ours =
+        named.is_ok_and(|named| (named.dev(), named.ino()) == (opened.dev(), opened.ino()));
+    if is_locked || !is_ours {
+        bail!(
+            "{} is in use: another export writes to it; wait for its end, or name another file",
+            path.display()
+        );
+    }
+    if opened.len() > 0 {
+        file.set_len(0)?;
+    }
+    Ok(file)
 }
 
 async fn write_durably(store: &dyn EventStore, file: fs::File, form: Form) -> anyhow::Result<()> {

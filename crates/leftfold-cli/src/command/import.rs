@@ -119,10 +119,16 @@ async fn exact(
         "an exact export is not imported over a server; stop the server and import with --data, or export with --plain",
     )?;
     let mut restore = LogRestore::begin(storage).await?;
-    let read = exact_lines(&mut restore, &mut reader, lines).await;
+    let read = match exact_lines(&mut restore, &mut reader, lines).await {
+        Ok(()) => reader.finish().map_err(Into::into),
+        refused => refused,
+    };
     let before = restore.progress();
-    let finished = restore.finish().await;
-    let (progress, finished) = match finished {
+    let ended = match &read {
+        Ok(()) => restore.finish().await,
+        Err(_) => restore.stop().await,
+    };
+    let (progress, finished) = match ended {
         Ok(progress) => (progress, Ok(())),
         Err(error) => (before, Err(error)),
     };
@@ -130,9 +136,7 @@ async fn exact(
         imported: progress.written,
         repeated: progress.present,
     };
-    let complete = |()| Ok(reader.finish()?);
-    let result = read.and_then(complete);
-    Ok((counts, result.and(finished.map_err(Into::into))))
+    Ok((counts, read.and(finished.map_err(Into::into))))
 }
 
 async fn exact_lines(

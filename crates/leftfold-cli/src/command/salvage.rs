@@ -48,6 +48,7 @@ pub(crate) fn run(arguments: &cli::Salvage) -> anyhow::Result<Exit> {
         return Err(StoreLocationError::NeedsFiles.into());
     };
     open::must_exist(&directory)?;
+    open::must_lie_outside(&arguments.file, &data)?;
     let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk::at(&directory)?);
     let cannot = || format!("cannot salvage {}", directory.display());
     let report = match arguments.file == Path::new("-") {

@@ -197,6 +197,60 @@ fn files_of_other_systems_and_compressed_files_are_the_same_events() {
     }
 }
 
+#[test]
+fn a_zstd_file_of_which_a_bit_flipped_is_refused_and_what_stands_before_is_stored() {
+    let text: String = (0..20)
+        .map(|n| {
+            format!(
+                "{{\"stream\":\"s\",\"type\":\"T\",\"data\":\"sum-{n:02}-{}\"}}\n",
+                n * 7_919 % 97
+            )
+        })
+        .collect();
+    let level = ruzstd::encoding::CompressionLevel::Uncompressed;
+    let whole = ruzstd::encoding::compress_to_vec(text.as_bytes(), level);
+    for sum in ["sum-03", "sum-19"] {
+        let (data, mut flipped) = (tempfile::tempdir().unwrap(), whole.clone());
+        let at = whole.windows(6).position(|bytes| bytes == sum.as_bytes());
+        flipped[at.unwrap() + 5] ^= 1;
+        let refused = said(import(data.path(), flipped, &[]), 1);
+        assert!(refused.contains("zstd checksum different"), "{refused}");
+    }
+    let data = tempfile::tempdir().unwrap();
+    printed(import(data.path(), [whole.clone(), whole].concat(), &[]));
+}
+
+/// A zstd frame of one block that repeats a byte, with this window descriptor.
+fn zstd_of_one_byte(window: u8, times: u32) -> Vec<u8> {
+    let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, window];
+    let blocks = (0..times).flat_map(|block| {
+        let is_last = u32::from(block + 1 == times);
+        let header = (128 * 1024) << 3 | 1 << 1 | is_last;
+        let [a, b, c, _] = header.to_le_bytes();
+        [a, b, c, b'\n']
+    });
+    frame.into_iter().chain(blocks).collect()
+}
+
+#[test]
+fn a_zstd_file_that_asks_for_more_memory_than_zstd_allows_is_refused_by_both_sizes() {
+    let data = tempfile::tempdir().unwrap();
+    // 128 MiB, as `zstd --long` writes.
+    printed(import(data.path(), zstd_of_one_byte(17 << 3, 20), &[]));
+    for window in [17 << 3 | 1, 0xff] {
+        let refused = said(import(data.path(), zstd_of_one_byte(window, 20), &[]), 1);
+        assert!(
+            refused.contains("134217728") && refused.contains("window"),
+            "{refused}"
+        );
+    }
+    let single_segment = [
+        0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0,
+    ];
+    let refused = said(import(data.path(), single_segment, &[]), 1);
+    assert!(refused.contains("4294967296"), "{refused}");
+}
+
 /// A store with 30 sales of which 20 are truncated and scavenged, a deleted stream, and one that was recreated.
 fn scavenged() -> tempfile::TempDir {
     let data = tempfile::tempdir().unwrap();
@@ -385,4 +439,104 @@ fn metadata_of_a_stream_is_printed_as_it_was_set() {
     ));
     let shown = printed(leftfold(data.path(), &["metadata", "--stream", "s"]));
     assert_eq!(shown, format!("{metadata}\n"));
+}
+
+#[test]
+fn a_file_that_another_export_writes_is_refused_and_a_left_one_replaced() {
+    let data = tempfile::tempdir().unwrap();
+    printed(import(data.path(), lines(0..14), &[]));
+    let target = tempfile::tempdir().unwrap();
+    let (file, part) = (
+        target.path().join("x.jsonl"),
+        target.path().join("x.jsonl.part"),
+    );
+    std::fs::write(&part, "of an export that was killed\n".repeat(9_999)).unwrap();
+    let other = std::fs::File::open(&part).unwrap();
+    other.lock().unwrap();
+    let export = ["export", file.to_str().unwrap()];
+    let refused = said(leftfold(data.path(), &export), 1);
+    assert!(
+        refused.contains("another export writes to it") && refused.contains("x.jsonl.part"),
+        "{refused}"
+    );
+    assert!(part.exists() && !file.exists());
+    drop(other);
+    printed(leftfold(data.path(), &export));
+    let exported = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(exported, printed(leftfold(data.path(), &["export"])));
+    assert!(!part.exists());
+}
+
+#[test]
+fn a_file_within_the_directory_of_the_store_is_refused_because_the_store_would_not_open() {
+    let data = tempfile::tempdir().unwrap();
+    printed(import(data.path(), lines(0..14), &[]));
+    let (within, elsewhere) = (data.path().join("x.jsonl"), tempfile::tempdir().unwrap());
+    let link = elsewhere.path().join("link");
+    std::os::unix::fs::symlink(data.path(), &link).unwrap();
+    for file in [within, link.join("x.jsonl")] {
+        for command in ["export", "salvage"] {
+            let refused = said(leftfold(data.path(), &[command, file.to_str().unwrap()]), 2);
+            assert!(refused.contains("directory of the store"), "{refused}");
+        }
+    }
+    printed(leftfold(data.path(), &["read"]));
+}
+
+#[test]
+fn an_import_that_is_refused_erases_nothing_that_the_store_held() {
+    let (source, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    printed(import(source.path(), lines(0..30), &[]));
+    let earlier = printed(leftfold(source.path(), &["export"]));
+    printed(import(target.path(), earlier.as_str(), &[]));
+    for arguments in [
+        &["metadata", "--stream", "s-0", r#"{"$tb":3}"#][..],
+        &["scavenge"],
+    ] {
+        printed(leftfold(source.path(), arguments));
+    }
+    let later = printed(leftfold(source.path(), &["export"]));
+    let cut = later.lines().take(29).collect::<Vec<_>>().join("\n");
+    let refused = said(import(target.path(), cut, &[]), 1);
+    assert!(refused.contains("its last line is missing"), "{refused}");
+    assert_eq!(printed(leftfold(target.path(), &["export"])), earlier);
+    printed(import(target.path(), later.as_str(), &[]));
+    assert_eq!(printed(leftfold(target.path(), &["export"])), later);
+}
+
+#[test]
+fn an_export_leaves_a_pipe_and_a_link_where_they_are() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let data = tempfile::tempdir().unwrap();
+    printed(import(data.path(), lines(0..14), &[]));
+    let exported = printed(leftfold(data.path(), &["export"]));
+    let target = tempfile::tempdir().unwrap();
+    let pipe = target.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    // Open for reading and writing, so that neither side waits for the other if the export does not come.
+    let mut both = std::fs::OpenOptions::new();
+    let mut reader = both.read(true).write(true).open(&pipe).unwrap();
+    printed(leftfold(data.path(), &["export", pipe.to_str().unwrap()]));
+    assert!(
+        std::fs::symlink_metadata(&pipe)
+            .unwrap()
+            .file_type()
+            .is_fifo()
+    );
+    let mut received = vec![0; exported.len()];
+    std::io::Read::read_exact(&mut reader, &mut received).unwrap();
+    assert_eq!(String::from_utf8(received).unwrap(), exported);
+
+    let (link, file) = (target.path().join("link"), target.path().join("file"));
+    symlink(&file, &link).unwrap();
+    let refused = said(
+        leftfold(data.path(), &["export", link.to_str().unwrap()]),
+        1,
+    );
+    assert!(refused.contains("cannot export to"), "{refused}");
+    std::fs::write(&file, "of yesterday").unwrap();
+    printed(leftfold(data.path(), &["export", link.to_str().unwrap()]));
+    assert!(link.is_symlink());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), exported);
 }
