@@ -35,3 +35,4 @@ pub use settings::{
     AuthenticationMode, ByteSize, GroupNames, HostList, LogFormat, RestrictedReads, Setting,
     SettingError, Settings,
 };
+pub use unsupported_stream::refuse_scope;

@@ -135,14 +135,14 @@ fn reason(stream: &StreamName) -> Option<String> {
     ))
 }
 
-/// Refuses a read of a stream that this server does not keep, for wires that have no computed streams.
+/// Refuses a read of a stream that this server does not keep, for wires and programs that have no computed streams.
 ///
 /// # Cost
 /// A name without `$` at its beginning costs nothing; one that is on the list costs a look at its stream.
 ///
 /// # Errors
 /// [`ReadError::Invalid`] with the name; errors of the store.
-pub(crate) async fn refuse_scope(store: &dyn EventStore, scope: &Scope) -> Result<(), ReadError> {
+pub async fn refuse_scope(store: &dyn EventStore, scope: &Scope) -> Result<(), ReadError> {
     let Scope::Stream(stream) = scope else {
         return Ok(());
     };

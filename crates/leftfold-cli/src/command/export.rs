@@ -65,6 +65,10 @@ fn target(path: &Path) -> std::io::Result<PathBuf> {
 }
 
 /// Writes into a pipe or a device as it is; anything else is a file that is replaced when the export is complete.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the export is the user's file, not the store's"
+)]
 async fn to_path(store: &dyn EventStore, path: &Path, form: Form) -> anyhow::Result<()> {
     let is_replaced = |there: fs::Metadata| there.is_file() || there.is_dir();
     if fs::metadata(path).map_or(true, is_replaced) {

@@ -15,7 +15,7 @@ use crate::{
     exit_code::usage,
     open,
 };
-use leftfold_server::json;
+use leftfold_server::{json, refuse_scope};
 
 pub(crate) async fn run(arguments: cli::Read) -> anyhow::Result<()> {
     let mut read = Read {
@@ -33,6 +33,7 @@ pub(crate) async fn run(arguments: cli::Read) -> anyhow::Result<()> {
     }
     read.scope = scope(arguments.filter);
     let store = open::existing(&arguments.data).await?;
+    refuse_scope(store.as_ref(), &read.scope).await?;
     let mut out = output();
     let mut batches = store.read(read);
     while let Some(batch) = batches.next().await {

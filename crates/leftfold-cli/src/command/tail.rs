@@ -7,7 +7,7 @@ use std::io::Write;
 
 use futures_util::StreamExt;
 use leftfold_model::Position;
-use leftfold_server::json;
+use leftfold_server::{json, refuse_scope};
 use leftfold_store::Subscription;
 
 use super::{output, read::scope};
@@ -21,9 +21,9 @@ pub(crate) async fn run(arguments: cli::Tail) -> anyhow::Result<()> {
         return Ok(());
     }
     let query = usage(arguments.filter.query())?;
-    let subscription = Subscription::after(after)
-        .matching(query)
-        .scope(scope(arguments.filter));
+    let scope = scope(arguments.filter);
+    refuse_scope(store.as_ref(), &scope).await?;
+    let subscription = Subscription::after(after).matching(query).scope(scope);
     let mut deliveries = store.subscribe(subscription);
     let mut out = output();
     let mut signals = Signals::listen()?;

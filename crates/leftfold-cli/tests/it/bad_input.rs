@@ -197,3 +197,35 @@ fn an_error_ends_with_a_code_that_explain_explains() {
     assert!(printed(explain(&[])).contains("LF0002  Wrong expected revision\n"));
     said(explain(&["LF9999"]), 2);
 }
+
+#[test]
+fn a_stream_that_only_other_servers_keep_is_refused_and_does_not_look_empty() {
+    let data = tempfile::tempdir().unwrap();
+    let append = |stream: &str| {
+        let event = ["append", "--stream", stream, "--type", "Noted", "{}"];
+        printed(leftfold(data.path(), &event));
+    };
+    append("account-1");
+    for stream in ["$ce-account", "$et-Noted", "$streams", "$all"] {
+        for command in [
+            &["read", "--stream", stream][..],
+            &[
+                "tail",
+                "--stream",
+                stream,
+                "--after",
+                "0",
+                "--until-caught-up",
+            ],
+        ] {
+            let refused = said(leftfold(data.path(), command), 1);
+            assert!(
+                refused.contains(stream) && refused.contains("not kept"),
+                "{refused}"
+            );
+        }
+    }
+    append("$ce-account");
+    let shown = printed(leftfold(data.path(), &["read", "--stream", "$ce-account"]));
+    assert_eq!(shown.lines().count(), 1);
+}

@@ -186,19 +186,20 @@ impl Backend for EmbeddedBackend {
             async move {
                 match reading {
                     // The cursor knows that it is at its end: a short read saves the hop to another thread.
-                    ReadStream::Begun(_, cursor) if cursor.is_done() => Ok(None),
+                    ReadStream::Begun(reading) if reading.is_done() => Ok(None),
                     ReadStream::NotBegun(log, read) => {
                         task::coop::consume_budget().await;
                         match log.read_nowait(&read) {
-                            Some(Ok(first)) => Ok(Some(ReadStream::first(&log, first))),
+                            Some(Ok(first)) => Ok(Some(ReadStream::first(log, read, first))),
                             // The other way rebuilds what is damaged, which takes a while.
                             Some(Err(_)) | None => {
-                                blocking(runtime, move || ReadStream::begin(&log, &read)).await
+                                blocking(runtime, move || ReadStream::begin(log, read).map(Some))
+                                    .await
                             }
                         }
                     }
-                    ReadStream::Begun(log, cursor) => {
-                        blocking(runtime, move || ReadStream::go_on(log, cursor)).await
+                    ReadStream::Begun(reading) => {
+                        blocking(runtime, move || ReadStream::go_on(reading)).await
                     }
                 }
             }

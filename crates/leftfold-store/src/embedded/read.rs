@@ -5,7 +5,7 @@
 
 use leftfold_log as log;
 use leftfold_log::{Cursor, FirstBatch, Log};
-use leftfold_model::{Position, Read, RecordedEvent};
+use leftfold_model::{ConflictToken, Direction, Position, Read, ReadFrom, RecordedEvent};
 
 use super::rebuilding;
 use crate::{ErasedEvent, LogEntry, ReadBatch, ReadError};
@@ -16,36 +16,81 @@ const BATCH_BYTES: u64 = 256 * 1024;
 /// A read before and after its first batch.
 pub(super) enum ReadStream {
     NotBegun(Log, Read),
-    Begun(Log, Box<Cursor>),
+    Begun(Box<Reading>),
+}
+
+/// A read in progress.
+pub(super) struct Reading {
+    log: Log,
+    /// What is left of the read, to begin it again: a cursor keeps the index files of its beginning, damaged ones too.
+    rest: Read,
+    cursor: Cursor,
+    token: ConflictToken,
 }
 
 impl ReadStream {
-    pub(super) fn begin(log: &Log, read: &Read) -> Result<Option<(ReadBatch, Self)>, ReadError> {
-        let first = rebuilding(log, || {
-            let mut cursor = log.read(read)?.with_batch_bytes(BATCH_BYTES);
+    pub(super) fn begin(log: Log, read: Read) -> Result<(ReadBatch, Self), ReadError> {
+        let first = rebuilding(&log, || {
+            let mut cursor = log.read(&read)?.with_batch_bytes(BATCH_BYTES);
             let events = cursor.next_batch()?;
             Ok((cursor, events))
-        });
-        first.map(|first| Some(Self::first(log, first)))
+        })?;
+        Ok(Self::first(log, read, first))
     }
 
     /// Returns the first batch, even without events, because it carries the token.
-    pub(super) fn first(log: &Log, (cursor, events): FirstBatch) -> (ReadBatch, Self) {
-        let cursor = Box::new(cursor.with_batch_bytes(BATCH_BYTES));
-        Self::batch(log.clone(), cursor, events.unwrap_or_default())
+    pub(super) fn first(log: Log, read: Read, (cursor, events): FirstBatch) -> (ReadBatch, Self) {
+        let reading = Box::new(Reading {
+            token: cursor.token(),
+            cursor: cursor.with_batch_bytes(BATCH_BYTES),
+            log,
+            rest: read,
+        });
+        reading.batch(events.unwrap_or_default())
     }
 
-    pub(super) fn go_on(
-        log: Log,
-        mut cursor: Box<Cursor>,
-    ) -> Result<Option<(ReadBatch, Self)>, ReadError> {
-        let events = rebuilding(&log, || cursor.next_batch())?;
-        Ok(events.map(|events| Self::batch(log, cursor, events)))
+    pub(super) fn go_on(mut reading: Box<Reading>) -> Result<Option<(ReadBatch, Self)>, ReadError> {
+        let events = reading.next_events()?;
+        Ok((!events.is_empty()).then(|| reading.batch(events)))
+    }
+}
+
+impl Reading {
+    /// Returns whether there is certainly nothing more.
+    pub(super) fn is_done(&self) -> bool {
+        self.cursor.is_done()
     }
 
-    fn batch(log: Log, cursor: Box<Cursor>, events: Vec<RecordedEvent>) -> (ReadBatch, Self) {
-        let token = cursor.token();
-        (ReadBatch { events, token }, Self::Begun(log, cursor))
+    fn next_events(&mut self) -> Result<Vec<RecordedEvent>, ReadError> {
+        let (log, mut has_failed) = (self.log.clone(), false);
+        let events = rebuilding(&log, || {
+            if has_failed {
+                self.cursor = log.read(&self.rest)?.with_batch_bytes(BATCH_BYTES);
+            }
+            let events = self.cursor.next_batch();
+            has_failed = events.is_err();
+            events
+        });
+        let mut events = events?.unwrap_or_default();
+        // A cursor that began again sees what was appended since.
+        events.retain(|event| event.position <= self.token.seen_through());
+        Ok(events)
+    }
+
+    fn batch(mut self: Box<Self>, events: Vec<RecordedEvent>) -> (ReadBatch, ReadStream) {
+        if let Some(last) = events.last() {
+            self.rest.from = ReadFrom::Position(match self.rest.direction {
+                Direction::Forwards => last.position.next(),
+                Direction::Backwards => last.position.previous(),
+            });
+        }
+        let limit = self
+            .rest
+            .limit
+            .map(|limit| limit.saturating_sub(events.len() as u64));
+        self.rest.limit = limit;
+        let token = self.token;
+        (ReadBatch { events, token }, ReadStream::Begun(self))
     }
 }
 

@@ -23,7 +23,9 @@ fn tiny() -> LogOptions {
 
 fn event(n: usize) -> NewEvent {
     let tags = [format!("n:{n}"), format!("c:{}", n % 7)];
-    let event = NewEvent::json(EventType::new(format!("T{}", n % 3)).unwrap(), "{}");
+    // So large that reads take several batches.
+    let data = format!("\"{}\"", "x".repeat(8 * 1_024));
+    let event = NewEvent::json(EventType::new(format!("T{}", n % 3)).unwrap(), data);
     event
         .with_tags(tags.map(|tag| Tag::new(tag).unwrap()))
         .unwrap()
