@@ -35,11 +35,15 @@ pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
         }
         Some(path) => {
             let cannot = || format!("cannot export to {}", path.display());
-            let target = target(&path).with_context(cannot)?;
-            open::must_lie_outside(&target, &arguments.data)?;
-            to_path(store.as_ref(), &target, form)
-                .await
-                .with_context(cannot)
+            let written = match is_stream(&path) {
+                true => to_stream(store.as_ref(), &path, form).await,
+                false => {
+                    let target = target(&path).with_context(cannot)?;
+                    open::must_lie_outside(&target, &arguments.data)?;
+                    to_file(store.as_ref(), &beside(&target), &target, form).await
+                }
+            };
+            written.with_context(cannot)
         }
     }
 }
@@ -64,16 +68,16 @@ fn target(path: &Path) -> std::io::Result<PathBuf> {
     }
 }
 
-/// Writes into a pipe or a device as it is; anything else is a file that is replaced when the export is complete.
+/// Whether a pipe or a device has this name. Anything else is a file that is replaced when the export is complete.
+fn is_stream(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the export is the user's file, not the store's"
 )]
-async fn to_path(store: &dyn EventStore, path: &Path, form: Form) -> anyhow::Result<()> {
-    let is_replaced = |there: fs::Metadata| there.is_file() || there.is_dir();
-    if fs::metadata(path).map_or(true, is_replaced) {
-        return to_file(store, &beside(path), path, form).await;
-    }
+async fn to_stream(store: &dyn EventStore, path: &Path, form: Form) -> anyhow::Result<()> {
     let file = fs::OpenOptions::new().write(true).open(path)?;
     let mut out = std::io::BufWriter::with_capacity(256 * 1024, file);
     write(store, &mut out, form).await?;

@@ -510,6 +510,8 @@ fn an_export_leaves_a_pipe_and_a_link_where_they_are() {
     let data = tempfile::tempdir().unwrap();
     printed(import(data.path(), lines(0..14), &[]));
     let exported = printed(leftfold(data.path(), &["export"]));
+    let through = printed(leftfold(data.path(), &["export", "/dev/stdout"]));
+    assert_eq!(through, exported);
     let target = tempfile::tempdir().unwrap();
     let pipe = target.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();

@@ -3,11 +3,6 @@
 //! **Owns:** each kind of call as the first to meet the damage. **Does not know:** how files are rebuilt.
 //! **Invariants:** the store is opened anew for each call, and for reading only as well, where nothing is kept.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the test damages files as disks do"
-)]
-
 use std::{fs, path::Path, sync::Arc};
 
 use futures_util::{StreamExt, TryStreamExt};

@@ -17,7 +17,7 @@ use leftfold_store::{
 
 /// A write of one event, each of a type of its own.
 fn draw(random: &mut fastrand::Rng, number: u32) -> StreamWrite {
-    let name = ["a", "b"][random.usize(..2)];
+    let name = if random.bool() { "a" } else { "b" };
     let (name, event_type, data) = match random.u32(..16) {
         0..8 => (name.to_owned(), format!("T{number}"), "{}".to_owned()),
         8..10 => {
