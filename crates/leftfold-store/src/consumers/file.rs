@@ -200,6 +200,11 @@ fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Consume
 /// Opens the file and compares all of it with its checksums, which takes about as long as reading it.
 fn open(path: &Path) -> Result<Database, ConsumerError> {
     let file = open_private(path, false).map_err(unavailable)?;
+    if file.metadata().map_err(unavailable)?.len() == 0 {
+        // The library would make a new one of it, in which every consumer begins anew.
+        let empty = std::io::Error::new(std::io::ErrorKind::InvalidData, "the file is empty");
+        return Err(damaged(path, Arc::new(empty)));
+    }
     let damaged = |error: redb::DatabaseError| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => unavailable(error),
         redb::DatabaseError::Storage(redb::StorageError::Io(error))

@@ -228,6 +228,10 @@ fn create(path: &Path) -> Result<Database, KeyError> {
 /// what replaces the file when a key is destroyed would be without it.
 fn open_sound(path: &Path) -> Result<Database, KeyError> {
     let file = open_private(path, false)?;
+    if file.metadata().map_err(unavailable)?.len() == 0 {
+        // The library would make a new one of it, in which every subject looks forgotten.
+        return Err(refused("the file is damaged: it is empty; restore it"));
+    }
     let mut database = with_tables(FileBackend::new(file).map_err(unavailable)?)?;
     let is_sound = database.check_integrity().map_err(unavailable)?;
     if !is_sound {

@@ -178,3 +178,13 @@ async fn a_damaged_file_tells_of_no_key_that_it_was_destroyed_or_is_another() {
     }
     assert!(refused > 0 && refused < tried, "{refused} of {tried}");
 }
+
+#[tokio::test]
+async fn an_empty_file_is_a_damaged_one_and_no_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    fs::write(&path, "").unwrap();
+    let refused = FileKeys::open(&path).await.unwrap_err().to_string();
+    assert!(refused.contains("it is empty"), "{refused}");
+    assert_eq!(fs::read(&path).unwrap(), b"");
+}

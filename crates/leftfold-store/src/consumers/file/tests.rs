@@ -206,6 +206,24 @@ async fn a_disk_that_was_full_has_room_again_and_consumers_go_on() {
     assert_eq!(all.len(), 3);
 }
 
+#[tokio::test]
+async fn an_empty_file_is_a_damaged_one_and_no_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("consumers");
+    std::fs::write(&path, "").unwrap();
+    let kept = FileConsumers::at(path.clone(), Handle::current());
+    for refused in [
+        kept.status(&name()).await.err(),
+        kept.claim(&request()).await.err(),
+    ] {
+        assert!(
+            matches!(refused, Some(ConsumerError::Damaged { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+}
+
 #[cfg(unix)]
 #[tokio::test]
 #[expect(
