@@ -124,7 +124,8 @@ fn opening_code(cause: &(dyn Error + 'static)) -> Option<ErrorCode> {
         return match error {
             leftfold_postgres::OpenError::Address { .. } => Some(ErrorCode::InvalidAddress),
             leftfold_postgres::OpenError::Connect { .. } => Some(ErrorCode::Unreachable),
-            leftfold_postgres::OpenError::Unsafe { .. } => Some(ErrorCode::UnsafeDatabase),
+            leftfold_postgres::OpenError::Unsafe { .. }
+            | leftfold_postgres::OpenError::Unlogged { .. } => Some(ErrorCode::UnsafeDatabase),
             leftfold_postgres::OpenError::Newer { .. } => Some(ErrorCode::NewerFormat),
             leftfold_postgres::OpenError::NotMigrated { .. } => Some(ErrorCode::NotMigrated),
             _ => None,

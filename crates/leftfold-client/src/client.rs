@@ -160,20 +160,20 @@ async fn describe(
     let mut not_ready = None;
     let described = timeout(after, describe_when_ready(calls, options, &mut not_ready)).await;
     let address = address.to_owned();
-    let status = match (described, not_ready) {
-        (Ok(Ok(described)), _) => return Ok(described),
-        (Ok(Err(status)), _) => status,
-        (Err(_), Some(status)) => {
-            let cause: Cause = Arc::new(status);
+    let status = match described {
+        Ok(Ok(described)) => return Ok(described),
+        Ok(Err(status)) => status,
+        // A server that says nothing may be overloaded, and still be one.
+        Err(_) => {
+            let cause: Cause = match not_ready {
+                Some(status) => Arc::new(status),
+                None => RpcError::Timeout { after, cause: None }.cause(),
+            };
             return Err(ConnectError::NotReady {
                 address,
                 after,
                 cause,
             });
-        }
-        (Err(_), None) => {
-            let cause = RpcError::Timeout { after, cause: None }.cause();
-            return Err(ConnectError::ProtocolMismatch { address, cause });
         }
     };
     let cause = match StatusKind::of(status, &address) {

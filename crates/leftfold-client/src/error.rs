@@ -37,14 +37,15 @@ pub enum ConnectError {
         #[source]
         cause: Cause,
     },
-    /// The server at the address was still opening its store, or shutting down, until the timeout of connecting.
+    /// The server at the address was still opening its store, or shutting down, until the timeout of connecting; or it took the
+    /// connection and did not answer.
     #[error("server at {address} is not ready after {after:?}")]
     NotReady {
         /// The address.
         address: String,
         /// The timeout of connecting.
         after: Duration,
-        /// What the server reported.
+        /// What the server reported, or that it did not answer.
         #[source]
         cause: Cause,
     },

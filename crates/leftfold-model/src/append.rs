@@ -242,6 +242,15 @@ impl Append {
         self.check_events()
     }
 
+    /// Returns the number of types and tags in all conditions: what deciding the append costs.
+    #[must_use]
+    pub fn condition_terms(&self) -> usize {
+        let conditions = self.conditions().iter();
+        conditions
+            .map(|condition| condition.fail_if_match.term_count())
+            .sum()
+    }
+
     fn check_conditions(&self) -> Result<(), ModelError> {
         let bounds = (0, limits::APPEND_CONDITIONS_MAX);
         let got = self.conditions().len();
@@ -263,6 +272,13 @@ impl Append {
             items.sum(),
             (0, limits::APPEND_CONDITION_ITEMS_MAX),
             "APPEND_CONDITION_ITEMS_MAX",
+        )?;
+        in_range(
+            || "append".into(),
+            "types and tags of conditions",
+            self.condition_terms(),
+            (0, limits::APPEND_CONDITION_TERMS_MAX),
+            "APPEND_CONDITION_TERMS_MAX",
         )
     }
 
@@ -389,6 +405,22 @@ mod tests {
             .to_string();
         assert!(
             refused.contains("16385") && refused.contains("APPEND_CONDITION_ITEMS_MAX"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn the_types_and_tags_of_all_conditions_hold_at_the_limit_and_not_beyond() {
+        let names = |count: usize| (0..count).map(|nth| EventType::new(format!("T{nth}")).unwrap());
+        let item = |count| QueryItem::types(names(count)).unwrap();
+        let condition = |items| AppendCondition::new(Query::items(items).unwrap(), Position::START);
+        let mut conditions = vec![condition(vec![item(256); 128]); 2];
+        let append = |conditions| Append::new(vec![write("a", vec![event()])], conditions);
+        assert!(append(conditions.clone()).is_ok());
+        conditions.push(condition(vec![item(1)]));
+        let refused = append(conditions).unwrap_err().to_string();
+        assert!(
+            refused.contains("65537") && refused.contains("APPEND_CONDITION_TERMS_MAX"),
             "{refused}"
         );
     }

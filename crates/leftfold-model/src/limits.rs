@@ -25,8 +25,13 @@ pub const APPEND_CONDITIONS_MAX: usize = 64;
 pub const APPEND_CHECKS_MAX: usize = 2 * APPEND_EVENTS_MAX;
 /// Items of all conditions of one append together, at most: what deciding it may cost.
 pub const APPEND_CONDITION_ITEMS_MAX: usize = 16_384;
+/// Types and tags in the conditions of one append together, at most: each is looked up in the index.
+pub const APPEND_CONDITION_TERMS_MAX: usize = QUERY_TERMS_MAX;
 /// Items of one query, at most: one for each event that an application asks about at once.
 pub const QUERY_ITEMS_MAX: usize = 4_096;
+/// Types and tags in all items of one query together, at most. Each is looked up in the index, and holds some of its postings
+/// for as long as the query is read.
+pub const QUERY_TERMS_MAX: usize = 65_536;
 /// Types of one query item, at most.
 pub const QUERY_ITEM_TYPES_MAX: usize = 256;
 /// Tags of one query item, at most: an event cannot carry more.

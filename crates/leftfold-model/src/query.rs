@@ -7,7 +7,7 @@
 use crate::{
     EventType, ModelError, Tag,
     error::in_range,
-    limits::{QUERY_ITEM_TAGS_MAX, QUERY_ITEM_TYPES_MAX, QUERY_ITEMS_MAX},
+    limits::{QUERY_ITEM_TAGS_MAX, QUERY_ITEM_TYPES_MAX, QUERY_ITEMS_MAX, QUERY_TERMS_MAX},
 };
 
 /// Which events: all of them, or those that match at least one item.
@@ -41,7 +41,8 @@ impl Query {
     /// Creates a query for events that match at least one of `items`.
     ///
     /// # Errors
-    /// [`ModelError::OutOfRange`] for no item or more than `limits::QUERY_ITEMS_MAX`.
+    /// [`ModelError::OutOfRange`] for no item, more than `limits::QUERY_ITEMS_MAX`, or more than `limits::QUERY_TERMS_MAX` types
+    /// and tags in all items.
     pub fn items(items: impl IntoIterator<Item = QueryItem>) -> Result<Self, ModelError> {
         let items: Vec<_> = items.into_iter().collect();
         let bounds = (1, QUERY_ITEMS_MAX);
@@ -52,7 +53,28 @@ impl Query {
             bounds,
             "QUERY_ITEMS_MAX",
         )?;
-        Ok(Self::Items(items))
+        let query = Self::Items(items);
+        in_range(
+            || "query".into(),
+            "types and tags",
+            query.term_count(),
+            (0, QUERY_TERMS_MAX),
+            "QUERY_TERMS_MAX",
+        )?;
+        Ok(query)
+    }
+
+    /// Returns the number of types and tags in all items: what reading it costs.
+    #[must_use]
+    pub fn term_count(&self) -> usize {
+        let items = match self {
+            Self::All => &[],
+            Self::Items(items) => items.as_slice(),
+        };
+        items
+            .iter()
+            .map(|item| item.types.len() + item.tags.len())
+            .sum()
     }
 
     /// Returns whether an event of this type with these tags matches. `tags` must be sorted, as those of events are.
@@ -175,6 +197,21 @@ mod tests {
         assert!(query.matches(&t("A"), &[]));
         assert!(query.matches(&t("Z"), &[g("x")]));
         assert!(!query.matches(&t("Z"), &[g("y")]));
+    }
+
+    #[test]
+    fn types_and_tags_of_all_items_hold_at_the_limit_and_not_beyond() {
+        let names = |count: usize| (0..count).map(|nth| t(&format!("T{nth}")));
+        let item = |count| QueryItem::types(names(count)).unwrap();
+        let mut items = vec![item(256); 256];
+        let query = Query::items(items.clone()).unwrap();
+        assert_eq!(query.term_count(), QUERY_TERMS_MAX);
+        items.push(item(1));
+        let refused = Query::items(items).unwrap_err().to_string();
+        assert!(
+            refused.contains("65537") && refused.contains("QUERY_TERMS_MAX"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -37,6 +37,18 @@ pub enum OpenError {
         /// Its value.
         value: String,
     },
+    /// A table of the schema is unlogged: the server empties it after a crash.
+    /// See [`crate::PostgresOptions::unsafe_allow_lost_commits`].
+    #[error(
+        "server may lose committed events: table {schema}.{table} is unlogged; expected logged: \
+         alter table {schema}.{table} set logged"
+    )]
+    Unlogged {
+        /// The schema.
+        schema: String,
+        /// The table.
+        table: String,
+    },
     /// The store does not support this server or database.
     #[error("unsupported database: {what} is {found}, expected {needed}")]
     Unsupported {

@@ -26,6 +26,7 @@ use tokio::{
 use tokio_postgres::{
     AsyncMessage, CancelToken, Client, Connection, NoTls, Row, RowStream, Statement,
     error::{DbError, SqlState},
+    types::Type,
 };
 
 use crate::{OpenError, PostgresOptions, error::Failure, statements::Params, tls::Tls};
@@ -206,10 +207,12 @@ impl Session {
 
     async fn check(&self, options: &PostgresOptions) -> Result<(), OpenError> {
         let sql = "select current_setting('fsync'), current_setting('synchronous_commit'), \
-                   current_setting('server_version_num')::int, current_setting('server_encoding')";
+                   current_setting('server_version_num')::int, current_setting('server_encoding'), \
+                   (select relname::text from pg_catalog.pg_class where relkind = 'r' and relpersistence <> 'p' and relnamespace = \
+                   (select oid from pg_catalog.pg_namespace where nspname = $1) order by relname limit 1)";
         let row = self
             .client
-            .query_typed_one(sql, &[])
+            .query_typed_one(sql, &[(&options.schema, Type::TEXT)])
             .await
             .map_err(OpenError::connect)?;
         for (index, setting) in ["fsync", "synchronous_commit"].into_iter().enumerate() {
@@ -217,6 +220,11 @@ impl Session {
             if value == "off" && !options.allow_lost_commits {
                 return Err(OpenError::Unsafe { setting, value });
             }
+        }
+        let unlogged: Option<String> = row.try_get(4).map_err(OpenError::connect)?;
+        if let Some(table) = unlogged.filter(|_| !options.allow_lost_commits) {
+            let schema = options.schema.clone();
+            return Err(OpenError::Unlogged { schema, table });
         }
         let version: i32 = row.try_get(2).map_err(OpenError::connect)?;
         if version < SERVER_VERSION_MIN {

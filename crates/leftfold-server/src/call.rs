@@ -13,7 +13,10 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
     thread,
     time::Duration,
@@ -57,6 +60,8 @@ pub(crate) struct RequestScope(Arc<Request>);
 struct Request {
     deadline: Instant,
     memory: Arc<Mutex<Reservation>>,
+    /// Bytes of `memory` that are those of the headers, which go when the response begins.
+    head_bytes: AtomicUsize,
     /// What the call keeps for as long as it is open.
     open: Mutex<Reservation>,
     connection: CallMemory,
@@ -88,6 +93,7 @@ impl RequestScope {
         Self(Arc::new(Request {
             deadline,
             memory: Arc::new(Mutex::new(connection.requests.begin())),
+            head_bytes: AtomicUsize::new(0),
             open: Mutex::new(open),
             connection,
             principal,
@@ -117,6 +123,18 @@ impl RequestScope {
         Self::new(self.0.deadline, connection, self.principal(), kept)
     }
 
+    /// Charges the headers of the request, which are held while its body is awaited.
+    pub(crate) fn charge_head(&self, bytes: usize) -> Result<(), BudgetExhausted> {
+        self.0.head_bytes.store(bytes, Ordering::Relaxed);
+        self.charge(bytes)
+    }
+
+    /// Charges bytes until the request is executed.
+    fn charge(&self, bytes: usize) -> Result<(), BudgetExhausted> {
+        let memory = self.0.memory.lock();
+        memory.unwrap_or_else(PoisonError::into_inner).grow(bytes)
+    }
+
     /// Charges bytes that the call keeps until it ends, beyond the execution of its request.
     pub(crate) fn keep(&self, bytes: usize) -> Result<(), BudgetExhausted> {
         let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +144,8 @@ impl RequestScope {
     /// Charges what the request holds now to what the call keeps until it ends: it is a part of what the call goes on with.
     pub(crate) fn keep_request(&self) -> Result<(), BudgetExhausted> {
         let mut memory = self.0.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        self.keep(memory.used())?;
+        let head = self.0.head_bytes.load(Ordering::Relaxed);
+        self.keep(memory.used().saturating_sub(head))?;
         memory.clear();
         Ok(())
     }
@@ -168,6 +187,22 @@ pub(crate) fn keep_while_open(bytes: usize) -> Result<(), BudgetExhausted> {
     REQUEST
         .try_with(|request| request.keep(bytes))
         .unwrap_or(Ok(()))
+}
+
+/// Charges bytes that the current request takes beyond its own until it is executed; without a request, nothing.
+pub(crate) fn charge(bytes: usize) -> Result<(), BudgetExhausted> {
+    REQUEST
+        .try_with(|request| request.charge(bytes))
+        .unwrap_or(Ok(()))
+}
+
+/// Reserves bytes for as long as the reservation is kept; without a request, none.
+pub(crate) fn reserve(bytes: usize) -> Result<Option<Reservation>, BudgetExhausted> {
+    let reserve = |request: &RequestScope| {
+        let mut memory = request.0.connection.open_calls.begin();
+        memory.grow(bytes).map(|()| Some(memory))
+    };
+    REQUEST.try_with(reserve).unwrap_or(Ok(None))
 }
 
 /// Returns the memory share of the current request's connection.

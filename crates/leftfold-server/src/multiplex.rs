@@ -250,9 +250,13 @@ impl Protocols {
             Ok(scope) => scope,
             Err(refused) => return Answer::refused(refused),
         };
-        if method.stays_open
-            && let Err(exhausted) = scope.keep(OPEN_CALL_BYTES)
-        {
+        let open = if method.stays_open {
+            OPEN_CALL_BYTES
+        } else {
+            0
+        };
+        let charged = scope.charge_head(head_bytes(&request));
+        if let Err(exhausted) = charged.and_then(|()| scope.keep(open)) {
             return Answer::refused(overloaded(exhausted));
         }
         let scanner = Box::new(MessageScanner::new(method.shape));
@@ -280,6 +284,11 @@ impl Protocols {
             Ok(scope) => scope,
             Err(refused) => return Answer::refused(refused),
         };
+        // Probes are answered at once, whatever others hold.
+        let waits = http_api::required_access(request.uri().path()) != MethodAccess::Anonymous;
+        if waits && let Err(exhausted) = scope.charge_head(head_bytes(&request)) {
+            return Answer::Refused(Some(http_api::overloaded(exhausted).map(Either::Right)));
+        }
         let bounds = self.bounds(&scope, Framing::Whole, CallKind::Single);
         let request = request.map(|body| match version {
             Version::HTTP_2 => Body::new(BoundedBody::new(ResetAwareBody(body), bounds)),
@@ -296,6 +305,15 @@ impl Protocols {
             keep_alive,
         }))
     }
+}
+
+/// Returns the memory of the headers and the address of a request: as received, and as parsed.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    let uri = request.uri();
+    let target = uri.path().len() + uri.query().map_or(0, str::len);
+    let headers = request.headers().iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len());
+    2 * (target + headers.sum::<usize>())
 }
 
 /// Whether a request gets a response of gRPC.

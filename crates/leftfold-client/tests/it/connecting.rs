@@ -59,16 +59,13 @@ async fn a_server_of_another_kind_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_not_waited_for() {
+async fn a_server_that_says_nothing_is_neither_waited_for_nor_taken_for_one_of_another_kind() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("leftfold://{}", listener.local_addr().unwrap());
     let options = ClientOptions::default().with_connect_timeout(Duration::from_millis(50));
     let connecting = Client::connect_with(&address, options);
     let error = in_time(connecting).await.unwrap_err();
-    assert!(
-        matches!(error, ConnectError::ProtocolMismatch { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, ConnectError::NotReady { .. }), "{error:?}");
     drop(listener);
 }
 

@@ -6,9 +6,7 @@
 
 use std::sync::Arc;
 
-use leftfold_model::{
-    ConflictToken, Direction, Position, Query, Read, ReadFrom, RecordedEvent, Scope,
-};
+use leftfold_model::{ConflictToken, Direction, Position, Read, ReadFrom, RecordedEvent, Scope};
 
 use super::View;
 use crate::{
@@ -80,7 +78,7 @@ impl Cursor {
     pub(crate) fn over(view: Arc<View>, read: &Read) -> Result<Self, ReadError> {
         // Each term looks at each source: a large query is no work for a thread that must not wait.
         let sources = view.sources.index_files.len() + view.sources.tails.len();
-        let steps = (terms(&read.query) * sources) / PARTS_A_STEP;
+        let steps = (read.query.term_count() * sources) / PARTS_A_STEP;
         nowait::charge(u32::try_from(steps).unwrap_or(u32::MAX))?;
         let next = start(&view, read)?;
         let set = view.sources.select(&read.scope, &read.query, view.head);
@@ -285,17 +283,6 @@ fn behind(position: Position, direction: Direction) -> Option<Position> {
     match direction {
         Direction::Forwards => Some(position.next()),
         Direction::Backwards => Some(position.previous()).filter(|&p| p > Position::START),
-    }
-}
-
-/// How many terms a query asks for.
-fn terms(query: &Query) -> usize {
-    match query {
-        Query::All => 0,
-        Query::Items(items) => items
-            .iter()
-            .map(|item| item.type_list().len() + item.tag_list().len())
-            .sum(),
     }
 }
 

@@ -54,6 +54,26 @@ async fn a_server_that_does_not_sync_its_files_is_refused() {
 }
 
 #[tokio::test]
+async fn a_schema_with_an_unlogged_table_is_refused_unless_told_otherwise() {
+    let address = server().database();
+    let database = address.rsplit('/').next().unwrap();
+    let store = PostgresStore::open(&address).await.unwrap();
+    store.append(to("a", Any, "Written")).await.unwrap();
+    store.close().await.unwrap();
+    server().psql(database, "alter table leftfold.snapshots set unlogged");
+    let refused = PostgresStore::open(&address).await.unwrap_err();
+    assert!(
+        matches!(&refused, OpenError::Unlogged { table, .. } if table == "snapshots"),
+        "{refused}"
+    );
+    PostgresStore::open(&format!("{address}?unsafe_allow_lost_commits=true"))
+        .await
+        .unwrap();
+    server().psql(database, "alter table leftfold.snapshots set logged");
+    PostgresStore::open(&address).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_session_that_stops_waiting_for_commits_later_is_refused_by_the_append() {
     let store = PostgresStore::open_with(fresh()).await.unwrap();
     let mut client = store.connection().await.unwrap();

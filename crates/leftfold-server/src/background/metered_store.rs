@@ -1,12 +1,13 @@
-//! A store that counts the calls it forwards.
+//! A store that counts the calls it forwards, and charges the memory of their queries.
 //!
 //! **Owns:** [`MeteredStore`]. **Does not know:** protocols; every call of theirs passes through it.
-//! **Invariants:** results pass unchanged; the events of a read count when the caller takes them.
+//! **Invariants:** results pass unchanged; the events of a read count when the caller takes them; what a query takes is charged
+//! to its request's connection before the store gets it, and for as long as it is evaluated.
 
 use std::sync::Arc;
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use leftfold_model::{Append, Appended, Position, Read, StreamName};
 use leftfold_store::{
     AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
@@ -15,7 +16,31 @@ use leftfold_store::{
 };
 use tokio::time::Instant;
 
-use crate::background::metrics::Metrics;
+use crate::{
+    background::metrics::Metrics,
+    call,
+    connection::{BudgetExhausted, Reservation},
+};
+
+/// Memory of a type or tag of a query while it is evaluated: its name, and up to 128 of its postings, which few have.
+const TERM_BYTES: usize = 512;
+/// Terms that need no charge: what is charged for an open call covers them.
+const FREE_TERMS: usize = 8;
+
+/// Charges the memory of a query of this many terms, until the reservation is dropped.
+fn reserve_terms(terms: usize) -> Result<Option<Reservation>, BudgetExhausted> {
+    match terms.saturating_sub(FREE_TERMS) {
+        0 => Ok(None),
+        charged => call::reserve(charged * TERM_BYTES),
+    }
+}
+
+fn unavailable<T: Send + 'static>(
+    exhausted: BudgetExhausted,
+) -> BoxStream<'static, Result<T, ReadError>> {
+    let cause = Arc::new(exhausted);
+    stream::once(async { Err(ReadError::Unavailable { cause }) }).boxed()
+}
 
 /// A store that counts the calls of another.
 #[derive(Debug)]
@@ -50,18 +75,24 @@ impl MeteredStore {
 }
 
 /// A subscription that is open until this is dropped.
-struct Open(Arc<Metrics>);
+struct Open {
+    metrics: Arc<Metrics>,
+    _reserved: Option<Reservation>,
+}
 
 impl Open {
-    fn counted(metrics: &Arc<Metrics>) -> Self {
+    fn counted(metrics: &Arc<Metrics>, reserved: Option<Reservation>) -> Self {
         metrics.subscriptions.inc();
-        Self(Arc::clone(metrics))
+        Self {
+            metrics: Arc::clone(metrics),
+            _reserved: reserved,
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.subscriptions.dec();
+        self.metrics.subscriptions.dec();
     }
 }
 
@@ -85,7 +116,12 @@ impl EventStore for MeteredStore {
                 .events()
                 .map(|event| event.data().len() + event.metadata().len())
                 .sum();
-            let outcome = self.store.append(append).await;
+            let outcome = match reserve_terms(append.condition_terms()) {
+                Ok(_until_it_is_decided) => self.store.append(append).await,
+                Err(exhausted) => Err(AppendError::Unavailable {
+                    cause: Arc::new(exhausted),
+                }),
+            };
             self.note_outcome(&outcome, begun);
             if outcome.as_ref().is_ok_and(|appended| !appended.repeated) {
                 self.metrics.events_appended.inc_by(events);
@@ -102,11 +138,18 @@ impl EventStore for MeteredStore {
     fn read(&self, read: Read) -> BoxStream<'static, Result<ReadBatch, ReadError>> {
         self.metrics.reads.inc();
         let metrics = Arc::clone(&self.metrics);
-        let counted = self.store.read(read).inspect(move |batch| match batch {
-            Ok(batch) => {
-                metrics.events_read.inc_by(batch.events.len() as u64);
+        let reserved = match reserve_terms(read.query.term_count()) {
+            Ok(reserved) => reserved,
+            Err(exhausted) => return unavailable(exhausted),
+        };
+        let counted = self.store.read(read).inspect(move |batch| {
+            let _until_the_read_ends = &reserved;
+            match batch {
+                Ok(batch) => {
+                    metrics.events_read.inc_by(batch.events.len() as u64);
+                }
+                Err(error) => note_failure(&metrics, error),
             }
-            Err(error) => note_failure(&metrics, error),
         });
         counted.boxed()
     }
@@ -115,15 +158,20 @@ impl EventStore for MeteredStore {
         &self,
         subscription: Subscription,
     ) -> BoxStream<'static, Result<Delivery, ReadError>> {
-        let open = Open::counted(&self.metrics);
+        let reserved = match reserve_terms(subscription.query.term_count()) {
+            Ok(reserved) => reserved,
+            Err(exhausted) => return unavailable(exhausted),
+        };
+        let open = Open::counted(&self.metrics, reserved);
         let counted = self
             .store
             .subscribe(subscription)
             .inspect(move |delivery| match delivery {
                 Ok(delivery) => {
-                    open.0.events_delivered.inc_by(delivery.events.len() as u64);
+                    let delivered = &open.metrics.events_delivered;
+                    delivered.inc_by(delivery.events.len() as u64);
                 }
-                Err(error) => note_failure(&open.0, error),
+                Err(error) => note_failure(&open.metrics, error),
             });
         counted.boxed()
     }

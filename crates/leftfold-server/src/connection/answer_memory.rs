@@ -26,10 +26,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-/// Minimum size of charged frames.
-const CHARGED_FROM: usize = 4 * 1024;
-/// What is charged for a smaller frame, and the call that it belongs to, until the connection asks for the next one.
+/// Minimum size of a body that is charged before its connection asks for it, if it is whole already.
+const WHOLE_FROM: usize = 4 * 1024;
+/// What is charged for a call, beside its frame, until the connection asks for the next one.
 const UNSENT_BYTES: usize = 3 * 1024;
+/// What is charged for a frame beside its bytes: its place in the queue of its connection.
+const FRAME_BYTES: usize = 256;
 /// Maximum bytes of a frame that the connection gets at once.
 const PIECE: usize = 64 * 1024;
 /// Interval at which bodies that wait for memory, and all connections, are checked.
@@ -204,12 +206,9 @@ impl ConnectionAnswers {
         self.note_progress();
     }
 
-    /// Charges bytes until the last piece of them is sent.
+    /// Charges a frame until the last piece of it is sent. The connection queues many of them if its client lets it.
     fn charge(self: &Arc<Self>, bytes: Bytes) -> Bytes {
-        if bytes.len() < CHARGED_FROM {
-            return bytes;
-        }
-        self.hold(bytes.len());
+        self.hold(bytes.len() + FRAME_BYTES);
         let connection = Arc::clone(self);
         Bytes::from_owner(Charged { bytes, connection })
     }
@@ -229,14 +228,7 @@ impl AsRef<[u8]> for Charged {
 
 impl Drop for Charged {
     fn drop(&mut self) {
-        let bytes = self.bytes.len();
-        self.connection.held.fetch_sub(bytes, Ordering::Relaxed);
-        self.connection
-            .all
-            .0
-            .used
-            .fetch_sub(bytes, Ordering::Relaxed);
-        self.connection.note_progress();
+        self.connection.release(self.bytes.len() + FRAME_BYTES);
     }
 }
 
@@ -247,7 +239,7 @@ pub(crate) struct ChargedBody<B> {
     connection: Arc<ConnectionAnswers>,
     /// Bytes of a body that is whole already. It is not asked for any while its client takes none.
     whole: usize,
-    /// What is charged for a small frame that the connection has. It asks for the next one when its client took this one.
+    /// What is charged for the call of a frame that the connection has. It asks for the next one when it can queue one.
     unsent: usize,
     /// What is left of a frame.
     rest: Bytes,
@@ -268,7 +260,7 @@ impl<B> ChargedBody<B> {
     {
         let whole = body.size_hint().exact();
         let whole = whole.and_then(|bytes| usize::try_from(bytes).ok());
-        let whole = whole.filter(|bytes| *bytes >= CHARGED_FROM).unwrap_or(0);
+        let whole = whole.filter(|bytes| *bytes >= WHOLE_FROM).unwrap_or(0);
         if whole > 0 {
             connection.hold(whole);
         }
@@ -327,13 +319,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ChargedBody<B> {
             other => return Poll::Ready(other),
         };
         Poll::Ready(Some(Ok(match frame.into_data() {
-            Ok(data) if data.len() < CHARGED_FROM => {
-                this.unsent = UNSENT_BYTES;
-                this.connection.hold(UNSENT_BYTES);
-                Frame::data(data)
-            }
             Ok(data) => {
                 this.release_whole();
+                this.unsent = UNSENT_BYTES;
+                this.connection.hold(UNSENT_BYTES);
                 this.rest = this.connection.charge(data);
                 this.piece()
             }
@@ -362,6 +351,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ChargedBody<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use http_body_util::{BodyExt, Full};
 
     use super::*;
@@ -379,7 +370,7 @@ mod tests {
         let mut large = body(&connection, MIB + 1);
         let first = large.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(first.len(), PIECE);
-        assert_eq!(answers.0.used.load(Ordering::Relaxed), MIB + 1);
+        assert!(answers.0.used.load(Ordering::Relaxed) > MIB);
         let rest = large.collect().await.unwrap().to_bytes();
         assert_eq!(first.len() + rest.len(), MIB + 1);
         assert!(rest.iter().all(|byte| *byte == 7));
@@ -397,7 +388,7 @@ mod tests {
         let piece = stalled.frame().await.unwrap().unwrap();
         let honest = answers.connection(other.clone());
         let mut waiting = body(&honest, 100);
-        assert_eq!(answers.0.used.load(Ordering::Relaxed), 3 * MIB);
+        assert!(answers.0.used.load(Ordering::Relaxed) >= 3 * MIB);
         assert!(futures_util::poll!(waiting.frame()).is_pending());
         let _sweeper = answers.sweep(Duration::from_secs(30));
         ends.cancelled().await;
@@ -423,6 +414,24 @@ mod tests {
         let _sweeper = answers.sweep(Duration::from_secs(30));
         end.cancelled().await;
         drop(untaken);
+        assert_eq!(answers.0.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn small_frames_of_one_response_are_charged_until_they_are_sent() {
+        let answers = AnswerMemory::new(64 * MIB);
+        let connection = answers.connection(CancellationToken::new());
+        let frames = (0..100).map(|_| Ok::<_, Infallible>(Frame::data(vec![7; 1_000].into())));
+        let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
+        let mut body = ChargedBody::new(body, Arc::clone(&connection));
+        let mut queued = Vec::new();
+        while let Some(frame) = body.frame().await {
+            queued.push(frame.unwrap());
+        }
+        drop(body);
+        assert!(connection.held.load(Ordering::Relaxed) >= 100 * 1_000);
+        drop(queued);
+        assert_eq!(connection.held.load(Ordering::Relaxed), 0);
         assert_eq!(answers.0.used.load(Ordering::Relaxed), 0);
     }
 

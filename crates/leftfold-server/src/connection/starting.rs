@@ -2,10 +2,10 @@
 //!
 //! **Owns:** [`StartingListener`]: answering on the server's address until the server itself does.
 //! **Does not know:** the answers, which are passed in.
-//! **Invariants:** a bounded number of connections, for a bounded time each; nothing of a request body is read; after the end no
-//! connection is left.
+//! **Invariants:** a bounded number of connections, for a bounded time each; those over it wait and are not closed, so that no client
+//! takes the server for another program; nothing of a request body is read; after the end no connection is left.
 
-use std::{convert::Infallible, error::Error, future, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, future, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use http_body::Body;
@@ -34,7 +34,7 @@ use super::{
 };
 use crate::Settings;
 
-/// Connections at a time; further ones are closed.
+/// Connections at a time; further ones wait until one of them ends.
 const CONNECTIONS_MAX: usize = 64;
 /// Time for a connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,16 +86,17 @@ where
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     loop {
-        let accepted = tokio::select! {
+        let next = async {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            next = next => next,
         };
         let Ok((socket, _)) = accepted else {
             tokio::time::sleep(PAUSE_WHEN_REFUSED).await;
-            continue;
-        };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             continue;
         };
         let (stop, connection) = (stop.clone(), timeout(CONNECTION_TIMEOUT, serve(socket)));
@@ -144,7 +145,10 @@ async fn serve<B>(
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
+    let answered = CancellationToken::new();
+    let after = answered.clone();
     let answers = service_fn(move |request| {
+        after.cancel();
         let answered: Result<_, Infallible> = Ok(answer(&request));
         future::ready(answered)
     });
@@ -158,7 +162,14 @@ where
         HttpVersion::Http2 => {
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder.timer(TokioTimer::new()).max_concurrent_streams(16);
-            builder.serve_connection(stream, answers).await.ok()
+            let mut connection = pin!(builder.serve_connection(stream, answers));
+            tokio::select! {
+                biased;
+                ended = &mut connection => return ended.ok(),
+                () = answered.cancelled() => connection.as_mut().graceful_shutdown(),
+            }
+            // Its client connects again for the next call, and leaves its place to another until then.
+            connection.await.ok()
         }
     }
 }

@@ -22,6 +22,11 @@ const RETRIES_MAX: usize = 1_000;
 /// Groups whose retries are remembered while they do not run.
 const RETRIED_GROUPS_MAX: usize = 10_000;
 
+/// Bytes of events that one group holds before it takes no more.
+const BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of events that all groups hold before they take no more, each an equal share of them; but each may take one read.
+const BUFFERS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// The groups of this process.
 #[derive(Debug)]
 pub(super) struct GroupRegistry {
@@ -105,6 +110,12 @@ impl GroupRegistry {
         };
         running.commands.insert(definition.id.clone(), run);
         Entry::New(commands, inbox, serial)
+    }
+
+    /// Returns the bytes of events that each group may hold before it takes no more.
+    pub(super) fn buffer_bytes(&self) -> usize {
+        let groups = lock(&self.running).commands.len().max(1);
+        BUFFER_BYTES_MAX.min(BUFFERS_BYTES_MAX / groups)
     }
 
     /// The ways to all groups that run.

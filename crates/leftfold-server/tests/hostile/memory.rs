@@ -427,6 +427,81 @@ async fn small_answers_that_nobody_takes_are_bounded_too() {
     server.goes_on().await;
 }
 
+#[tokio::test]
+async fn headers_of_calls_without_a_message_are_bounded_for_all_calls_together() {
+    let server = TestServer::with(&[("in_flight_bytes_max", "34MiB")]).await;
+    let large = "x".repeat(15_000);
+    let (mut answers, mut bodies, mut connections) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let (client, driven) = server.h2().await;
+        connections.push(driven);
+        for _ in 0..800 {
+            let mut ready = client.clone().ready().await.unwrap();
+            let mut call = server.grpc("/leftfold.v1.Store/Append");
+            call.headers_mut().insert("x", large.parse().unwrap());
+            let (answer, body) = ready.send_request(call, false).unwrap();
+            answers.push(answer);
+            bodies.push(body);
+        }
+    }
+    let (first, ..) = futures_util::future::select_all(answers).await;
+    let headers = first.unwrap().headers().clone();
+    let message = headers["grpc-message"].to_str().unwrap();
+    assert_eq!(headers["grpc-status"], "14", "{message}");
+    assert!(message.contains("in_flight_bytes_max"), "{message}");
+    server.appends("1").await;
+    connections.iter().for_each(JoinHandle::abort);
+    server.goes_on().await;
+}
+
+#[tokio::test]
+async fn small_events_of_subscriptions_that_nobody_reads_are_bounded_too() {
+    let bounds = [("response_bytes_max", "16MiB")];
+    let server = TestServer::with(&bounds).await;
+    let mut builder = h2::client::Builder::new();
+    // The client lets the server send as much as it likes, and reads nothing of it.
+    let builder = builder.initial_window_size(1 << 30);
+    let builder = builder.initial_connection_window_size(1 << 30);
+    let socket = server.connect().await;
+    let (client, mut connection) = builder.handshake::<_, Bytes>(socket).await.unwrap();
+    let message = framed(&SubscribeRequest::default().encode_to_vec());
+    let mut answers = Vec::new();
+    let subscribe = async {
+        for _ in 0..500 {
+            let mut ready = client.clone().ready().await.unwrap();
+            let call = server.grpc("/leftfold.v1.Store/Subscribe");
+            let (answer, mut body) = ready.send_request(call, false).unwrap();
+            body.send_data(message.clone(), true).unwrap();
+            answers.push(answer.await.unwrap());
+        }
+    };
+    tokio::select! {
+        () = subscribe => {}
+        ended = &mut connection => panic!("{ended:?}"),
+    }
+    let data = format!("\"{}\"", "x".repeat(2_000));
+    let mut appended = 0;
+    // Far more than what is allowed to wait: 500 times 2 KB each.
+    while metric(&server, "leftfold_subscriptions").await > 0 {
+        assert!(appended < 60, "nothing ends the connection");
+        server.appends(&data).await;
+        appended += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    drop((answers, connection));
+    server.goes_on().await;
+}
+
+/// The value of a figure that the server counts.
+async fn metric(server: &TestServer, name: &str) -> u64 {
+    let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answer = server.answer(request).await;
+    let answer = String::from_utf8_lossy(&answer);
+    let mut lines = answer.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in {answer}"))
+}
+
 /// Sends bytes as fast as the server takes them, so that none wait here.
 async fn send(body: &mut h2::SendStream<Bytes>, mut bytes: Bytes) {
     while !bytes.is_empty() {

@@ -88,6 +88,30 @@ async fn other_lists_that_are_too_long_are_refused_by_their_length() {
     server.stop().await;
 }
 
+/// Items of a query with so many types, each of another name.
+fn items(types: usize) -> Vec<Value> {
+    let names: Vec<String> = (0..types).map(|nth| format!("T{nth}")).collect();
+    names
+        .chunks(256)
+        .map(|types| json!({"types": types}))
+        .collect()
+}
+
+#[tokio::test]
+async fn types_and_tags_of_a_query_and_of_conditions_are_refused_by_their_number() {
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
+    let query = |types| json!({"items": items(types)});
+    let exceeded = ("items", 65_537, "QUERY_TERMS_MAX");
+    is_refused(&http, "/api/v1/query", query(65_537), exceeded).await;
+    http.post("/api/v1/query", &query(65_536)).await.good();
+    let under = |types| json!({"writes": [write(1)], "conditions": [query(types), query(32_768)]});
+    let exceeded = ("conditions[1]", 65_537, "APPEND_CONDITION_TERMS_MAX");
+    is_refused(&http, APPEND, under(32_769), exceeded).await;
+    http.post(APPEND, &under(32_768)).await.good();
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn metadata_of_a_stream_is_refused_by_its_size() {
     let server = TestServer::start().await;

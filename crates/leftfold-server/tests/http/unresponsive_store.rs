@@ -192,3 +192,30 @@ async fn a_slow_call_is_logged_with_its_method_principal_peer_and_duration() {
     }
     assert!(!slow.contains("secret"), "{slow}");
 }
+
+#[tokio::test]
+async fn what_appends_and_queries_take_beside_their_bytes_is_charged_until_they_are_executed() {
+    let settings = [
+        ("request_timeout", "2s"),
+        ("shutdown_timeout", "100ms"),
+        ("in_flight_bytes_max", "34MiB"),
+    ];
+    let server = TestServer::new(Arc::new(Silent::default()), &settings).await;
+    let http = TestClient::new(&server);
+    // Together two mebibytes on the wire, and some fifty times that in memory.
+    let events = json!(vec![json!({"type": "T"}); 10_000]);
+    let items = vec![json!({"types": (0..256).map(|n| n.to_string()).collect::<Vec<_>>()}); 128];
+    for (path, body) in [
+        ("/api/v1/streams/a/events", events),
+        ("/api/v1/query", json!({ "items": items })),
+    ] {
+        let calls = (0..30).map(|_| http.post(path, &body));
+        let answers = futures_util::future::join_all(calls).await;
+        let refused = answers
+            .iter()
+            .filter(|it| it.text.contains("in_flight_bytes_max"));
+        let refused = refused.count();
+        assert!((1..30).contains(&refused), "{path}: {refused} refused");
+    }
+    server.stop().await;
+}

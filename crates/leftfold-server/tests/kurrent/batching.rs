@@ -203,6 +203,30 @@ async fn parts_of_several_batches_may_come_in_turn() {
 }
 
 #[tokio::test]
+async fn options_that_come_again_with_a_part_drop_no_event_of_the_parts_before() {
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
+    let mut call = Call::on(&client).await;
+    let part = |id: &Uuid, stream, types: &[&str], is_final| BatchAppendReq {
+        is_final,
+        ..batch(id, stream, Expected::Any(()), types)
+    };
+    let (same, other) = (id(), id());
+    for is_final in [false, false, true] {
+        call.say(part(&same, "a", &["One", "Two"], is_final)).await;
+    }
+    assert_eq!(revision(&call.hear().await), 5);
+    // Other options are those of another append, and nothing is written of either.
+    call.say(part(&other, "b", &["One"], false)).await;
+    call.say(part(&other, "c", &["Two"], true)).await;
+    let answer = call.hear().await;
+    let refusal = refused(&answer);
+    assert!(refusal.message.contains("options of a batch changed"));
+    assert_eq!(server.store.head().await.unwrap().get(), 6);
+    server.stop().await;
+}
+
+#[tokio::test]
 #[expect(
     clippy::disallowed_methods,
     reason = "clients sender deadlines by the clock on the wall"

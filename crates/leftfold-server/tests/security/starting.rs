@@ -73,6 +73,26 @@ async fn a_server_that_starts_lives_and_is_not_ready_until_its_store_is_open() {
 }
 
 #[tokio::test]
+async fn every_client_is_told_that_the_server_starts_however_many_stay_connected() {
+    let mut settings = Settings::default();
+    settings.set("listen", "127.0.0.1:0").unwrap();
+    let starting = Server::start(settings).await.unwrap();
+    let url = format!("http://{}", starting.address());
+    let channels: Vec<Channel> = (0..100)
+        .map(|_| Endpoint::from_shared(url.clone()).unwrap().connect_lazy())
+        .collect();
+    let heads = channels.iter().map(|channel| {
+        let mut client = StoreClient::new(channel.clone());
+        async move { client.head(HeadRequest {}).await.unwrap_err() }
+    });
+    for status in futures_util::future::join_all(heads).await {
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(status.message().contains("starting"), "{status:?}");
+    }
+    drop(starting);
+}
+
+#[tokio::test]
 async fn probes_over_tls_are_answered_too_while_a_server_starts() {
     let authority = Authority::new();
     authority.issue("server", "leftfold");

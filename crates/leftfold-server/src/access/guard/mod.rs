@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::{StreamExt, stream};
-use leftfold_model::{Append, Appended, Position, Read, Scope, StreamName, StreamWrite};
+use leftfold_model::{Append, Appended, Position, Read, Revision, Scope, StreamName, StreamWrite};
 use leftfold_store::{
     AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
     Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamMetadata, StreamState,
@@ -123,22 +123,21 @@ impl GuardedStore {
     }
 
     /// Lists of rights among what was appended count from now on.
-    fn take_in(
-        &self,
-        written: &[(StreamName, Vec<(String, leftfold_model::Bytes)>)],
-        appended: &Appended,
-    ) {
-        for (stream, events) in written {
-            let placed = appended.streams.iter().find(|(name, _)| name == stream);
-            let Some((_, last)) = placed else { continue };
-            let first = last
-                .get()
-                .saturating_sub(events.len().saturating_sub(1) as u64);
-            for (index, (event_type, data)) in events.iter().enumerate() {
-                let revision = leftfold_model::Revision::new(first + index as u64);
-                self.access
-                    .directory
-                    .apply_appended(stream, event_type, revision, data);
+    fn take_in(&self, append: &Append, appended: &Appended) {
+        // A stream may be written to several times, each time with a last revision of its own.
+        for (write, (_, last)) in append.writes().iter().zip(&appended.streams) {
+            if !changes_rights(&write.stream) {
+                continue;
+            }
+            let before = write.events.len().saturating_sub(1) as u64;
+            let first = last.get().saturating_sub(before);
+            for (revision, event) in (first..).zip(&write.events) {
+                self.access.directory.apply_appended(
+                    &write.stream,
+                    event.event_type().as_str(),
+                    Revision::new(revision),
+                    event.data(),
+                );
             }
         }
     }
@@ -176,29 +175,17 @@ impl GuardedStore {
     }
 }
 
-/// What of an append changes rights: metadata, and the lists for streams without one.
-fn rights_in(append: &Append) -> Vec<(StreamName, Vec<(String, leftfold_model::Bytes)>)> {
-    let changing = append.writes().iter().filter(|write| {
-        write.stream.is_metadata_stream() || write.stream.as_str() == super::record::SETTINGS_STREAM
-    });
-    changing
-        .map(|write| {
-            let events = write.events.iter();
-            let events = events.map(|event| (event.event_type().to_string(), event.data().clone()));
-            (write.stream.clone(), events.collect())
-        })
-        .collect()
+/// Whether events of a stream change rights: metadata, and the lists for streams without one.
+fn changes_rights(stream: &StreamName) -> bool {
+    stream.is_metadata_stream() || stream.as_str() == super::record::SETTINGS_STREAM
 }
 
 impl EventStore for GuardedStore {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
             self.check_append(&append)?;
-            let changing = rights_in(&append);
-            let appended = self.access.store.append(append).await?;
-            if !changing.is_empty() {
-                self.take_in(&changing, &appended);
-            }
+            let appended = self.access.store.append(append.clone()).await?;
+            self.take_in(&append, &appended);
             Ok(appended)
         })
     }

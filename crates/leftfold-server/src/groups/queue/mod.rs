@@ -28,9 +28,6 @@ use super::{
 
 /// Events behind the checkpoint that may be done with before the lowest one is.
 const HOLES_MAX: u64 = 10_000;
-/// Bytes of events that a group holds before it takes no more.
-const BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
-
 #[derive(Debug)]
 struct Tracked {
     message: Arc<Message>,
@@ -147,11 +144,11 @@ impl GroupQueue {
         }
     }
 
-    /// Whether more events should be read.
-    pub(super) fn wants_more(&self) -> bool {
+    /// Whether more events should be read. A group that holds `buffer_bytes` of them takes no more.
+    pub(super) fn wants_more(&self, buffer_bytes: usize) -> bool {
         let waiting = self.messages.len() - self.in_flight;
         let max = usize::try_from(self.settings.history_buffer_size).unwrap_or(usize::MAX);
-        waiting < max && self.bytes < BUFFER_BYTES_MAX && self.holes() < HOLES_MAX
+        waiting < max && self.bytes < buffer_bytes && self.holes() < HOLES_MAX
     }
 
     /// Takes events of the log, in its order.

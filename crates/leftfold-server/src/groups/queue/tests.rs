@@ -240,9 +240,22 @@ fn events_wait_while_too_many_behind_the_lowest_are_done_with() {
         next += 1;
     }
     assert_eq!(next, HOLES_MAX + 1);
-    assert!(!queue.wants_more());
+    assert!(!queue.wants_more(usize::MAX));
     queue.ack(&[id(1)], now);
     assert_eq!(queue.dispatch(now).len(), 2);
+}
+
+#[test]
+fn a_group_that_holds_its_share_of_memory_takes_no_more_until_events_are_done_with() {
+    let now = Instant::now();
+    let (mut queue, _) = queue(GroupSettings::default());
+    assert!(queue.wants_more(1), "it holds nothing");
+    queue.offer(message(1, "a"));
+    assert!(!queue.wants_more(queue.bytes));
+    queue.connect(1, 1, now);
+    assert_eq!(queue.dispatch(now).len(), 1);
+    queue.ack(&[id(1)], now);
+    assert!(queue.wants_more(1));
 }
 
 /// What a random run has to keep, whatever consumers do.
@@ -277,7 +290,7 @@ mod fastrand_like {
 impl Model {
     fn step(&mut self) {
         match self.rng.below(12) {
-            0..=2 if self.queue.wants_more() => {
+            0..=2 if self.queue.wants_more(usize::MAX) => {
                 for _ in 0..self.rng.below(5) {
                     self.offered += 1;
                     let stream = format!("s-{}", self.rng.below(7));

@@ -168,7 +168,7 @@ impl Running {
         loop {
             self.send();
             self.begin_call();
-            let reads = self.queue.wants_more();
+            let reads = self.queue.wants_more(self.run.registry.buffer_bytes());
             let wake = self.wake();
             let ended = tokio::select! {
                 biased;

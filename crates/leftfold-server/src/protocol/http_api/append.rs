@@ -15,7 +15,9 @@ use axum::{Json, extract::State, http::HeaderMap};
 use leftfold_model::{
     Append, AppendCondition, Appended, EventId, ModelError, NewEvent, Position, StreamCheck,
     StreamWrite,
-    limits::{APPEND_CHECKS_MAX, APPEND_CONDITIONS_MAX, APPEND_EVENTS_MAX},
+    limits::{
+        APPEND_CHECKS_MAX, APPEND_CONDITION_TERMS_MAX, APPEND_CONDITIONS_MAX, APPEND_EVENTS_MAX,
+    },
 };
 use leftfold_store::{AppendError, EventStore};
 use serde::{Deserialize, Serialize};
@@ -34,6 +36,7 @@ use super::{
 use crate::{
     call::{self, QueryError},
     json::{Bounded, EventInput},
+    protocol::decoded_append,
     state::ServerState,
 };
 
@@ -57,8 +60,9 @@ pub(super) struct AppendRequest<'a> {
     checks: Bounded<Check, APPEND_CHECKS_MAX>,
     /// Conditions: queries that no event after `after` may match.
     #[serde(default)]
-    #[schema(value_type = Vec<Condition>, max_items = 64)]
-    conditions: Bounded<Condition, APPEND_CONDITIONS_MAX>,
+    #[schema(value_type = Vec<Condition<'_>>, max_items = 64)]
+    #[serde(borrow)]
+    conditions: Bounded<Condition<'a>, APPEND_CONDITIONS_MAX>,
 }
 
 /// Events for one stream.
@@ -88,10 +92,11 @@ struct Check {
 /// A condition: the append fails if an event after `after` matches.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Condition {
-    /// The query; without it, all events.
+struct Condition<'a> {
+    /// The query; without it, all events. At most 65,536 types and tags in all conditions.
+    #[serde(borrow)]
     #[schema(value_type = Option<Vec<QueryItemBody>>, max_items = 4_096)]
-    items: Option<Items>,
+    items: Option<Items<'a>>,
     /// The `token` of the read that the decision is based on; 0: nothing was seen.
     #[serde(default)]
     after: u64,
@@ -157,18 +162,7 @@ fn asked_append(sent: &RequestBody) -> Result<Append, Problem> {
     let request: AppendRequest<'_> = sent.read()?;
     let mut ids = EventIdGenerator::of(&sent.headers)?;
     let writes = writes(request.writes, &mut ids)?;
-    let conditions = request
-        .conditions
-        .all("append", "conditions", "APPEND_CONDITIONS_MAX");
-    let conditions = conditions
-        .map_err(of("conditions"))?
-        .into_iter()
-        .enumerate();
-    let conditions = conditions.map(|(index, condition)| {
-        let query = extract::query(condition.items, &format!("conditions[{index}].items"))?;
-        Ok(AppendCondition::new(query, Position::new(condition.after)))
-    });
-    let conditions = conditions.collect::<Result<Vec<_>, Problem>>()?;
+    let conditions = conditions(request.conditions)?;
     let checks = request.checks.all("append", "checks", "APPEND_CHECKS_MAX");
     let checks = checks.map_err(of("checks"))?.into_iter().enumerate();
     let checks = checks.map(|(index, check)| {
@@ -181,6 +175,28 @@ fn asked_append(sent: &RequestBody) -> Result<Append, Problem> {
     Append::new(writes, conditions)
         .and_then(|append| append.with_checks(checks))
         .map_err(of("request"))
+}
+
+/// Decodes conditions one by one, so that no more names are held than all of them may have.
+fn conditions(
+    given: Bounded<Condition<'_>, APPEND_CONDITIONS_MAX>,
+) -> Result<Vec<AppendCondition>, Problem> {
+    let given = given.all("append", "conditions", "APPEND_CONDITIONS_MAX");
+    let given = given.map_err(of("conditions"))?;
+    let (mut conditions, mut terms) = (Vec::with_capacity(given.len()), 0);
+    for (index, condition) in given.into_iter().enumerate() {
+        let at = format!("conditions[{index}]");
+        let query = extract::query(condition.items, &format!("{at}.items"))?;
+        terms += query.term_count();
+        if terms > APPEND_CONDITION_TERMS_MAX {
+            let through = format!("append, up to {at},");
+            let limit = (APPEND_CONDITION_TERMS_MAX, "APPEND_CONDITION_TERMS_MAX");
+            let exceeded = extract::too_many_terms(through, terms, limit);
+            return Err(Problem::of_model(at, &exceeded));
+        }
+        conditions.push(AppendCondition::new(query, Position::new(condition.after)));
+    }
+    Ok(conditions)
 }
 
 /// The problem with this field, which breaks a rule of the model.
@@ -296,6 +312,8 @@ pub(super) async fn execute_append(
     shared: &ServerState,
     append: Append,
 ) -> Result<Json<AppendResponse>, Problem> {
+    let memory = decoded_append::memory(&append);
+    call::charge(memory).map_err(|exhausted| Problem::overloaded(exhausted, "request"))?;
     let appended = execute_write(shared, |store| async move { store.append(append).await }).await;
     appended.map_err(|problem| problem.with_hint("repeat it with the same ids or key"))
 }

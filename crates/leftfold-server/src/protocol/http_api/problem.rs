@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 
 use crate::{
     call::{OutcomeUnknown, QueryError},
+    connection::BudgetExhausted,
     groups::GroupError,
     json::{self, EventJsonError},
 };
@@ -178,6 +179,11 @@ impl Problem {
     ) -> Self {
         self.with_value(value)
             .with(|problem| problem.limit = Some(limit.into()))
+    }
+
+    /// Creates the problem of a request, or a part of one, for which there is no memory.
+    pub(super) fn overloaded(exhausted: BudgetExhausted, part: &str) -> Self {
+        Self::new(ProblemKind::UNAVAILABLE, exhausted.to_string()).of(part)
     }
 
     /// Creates the problem of an event for another stream than the one it is appended to.

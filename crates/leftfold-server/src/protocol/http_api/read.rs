@@ -171,10 +171,11 @@ pub(super) async fn events_of(
 /// A query of several alternatives.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct QueryRequest {
-    /// Events that match one of these; without it, all.
+pub(super) struct QueryRequest<'a> {
+    /// Events that match one of these; without it, all. At most 65,536 types and tags in all of them.
+    #[serde(borrow)]
     #[schema(value_type = Option<Vec<QueryItemBody>>, max_items = 4_096)]
-    items: Option<Items>,
+    items: Option<Items<'a>>,
     /// Only events of this stream.
     stream: Option<String>,
     /// Only events of streams of this category.
@@ -188,7 +189,7 @@ pub(super) struct QueryRequest {
 
 /// Reads events that match a query, with the token for a condition on the same query.
 #[utoipa::path(
-    post, path = "/query", tag = "events", request_body = QueryRequest,
+    post, path = "/query", tag = "events", request_body = QueryRequest<'_>,
     responses(
         (status = OK, content(
             (Page<'_> = "application/json"), (Vec<CloudEvent<'_>> = "application/cloudevents-batch+json"),
@@ -205,7 +206,7 @@ pub(super) async fn query(
     QueryParams(NoParams {}): QueryParams<NoParams>,
     sent: RequestBody,
 ) -> Result<Response, Problem> {
-    let params: QueryRequest = sent.read()?;
+    let params: QueryRequest<'_> = sent.read()?;
     let read = Read {
         scope: extract::scope(params.stream, params.category)?,
         query: extract::query(params.items, "items")?,

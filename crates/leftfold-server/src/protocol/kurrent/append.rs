@@ -34,6 +34,7 @@ use super::{
 use crate::{
     call,
     connection::{BudgetExhausted, Reservation},
+    protocol::decoded_append,
     state::ServerState,
 };
 
@@ -99,10 +100,11 @@ impl AppendBuffer {
             let text = format!("append has more than {max} events (APPEND_EVENTS_MAX)");
             return Err(RejectedEvent::Append(Status::invalid_argument(text)));
         }
-        let taken = size.saturating_add(size_of::<NewEvent>());
-        self.held.grow(taken).map_err(RejectedEvent::Crowded)?;
-        self.events
-            .push(proposed.into_event().map_err(RejectedEvent::Event)?);
+        self.held.grow(size).map_err(RejectedEvent::Crowded)?;
+        let event = proposed.into_event().map_err(RejectedEvent::Event)?;
+        let beside = decoded_append::event_memory(&event);
+        self.held.grow(beside).map_err(RejectedEvent::Crowded)?;
+        self.events.push(event);
         Ok(())
     }
 

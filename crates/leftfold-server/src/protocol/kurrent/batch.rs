@@ -104,7 +104,7 @@ struct PendingBatch {
 }
 
 /// The fields that every response about a batch repeats.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 struct BatchHeader {
     id: Option<Uuid>,
     stream: Option<StreamIdentifier>,
@@ -191,14 +191,10 @@ impl Call {
         let id = request.correlation_id.clone().unwrap_or_default();
         let key = Bytes::from(id.encode_to_vec());
         let is_final = request.is_final;
-        if let Some(options) = request.options.clone() {
-            if self.begun.len() >= BEGUN_MAX {
-                let head = BatchHeader::of(&request);
-                let reason = format!("more than {BEGUN_MAX} batches are begun and not finished");
-                return Some(head.refused(bad_request(reason)));
-            }
-            let begun = PendingBatch::from_wire(&self.shared, &request, options);
-            self.begun.insert(key.clone(), begun);
+        if let Some(options) = request.options.clone()
+            && let Err(refused) = self.open(&key, &request, options)
+        {
+            return Some(refused);
         }
         let Some(begun) = self.begun.get_mut(&key) else {
             let head = BatchHeader::of(&request);
@@ -215,6 +211,30 @@ impl Call {
             self.shared.store().prepare(&wanted.stream).await;
         }
         self.begin(begun).await
+    }
+
+    /// Opens the batch that these options begin. Options that come again with a later chunk must be those of the first.
+    fn open(
+        &mut self,
+        key: &Bytes,
+        request: &BatchAppendReq,
+        options: Options,
+    ) -> Result<(), BatchAppendResp> {
+        let head = BatchHeader::of(request);
+        if let Some(begun) = self.begun.get_mut(key) {
+            if begun.head != head {
+                let reason = "options of a batch changed before its last part, nothing was written";
+                begun.wanted = Err(bad_request(reason));
+            }
+            return Ok(());
+        }
+        if self.begun.len() >= BEGUN_MAX {
+            let reason = format!("more than {BEGUN_MAX} batches are begun and not finished");
+            return Err(head.refused(bad_request(reason)));
+        }
+        let begun = PendingBatch::from_wire(&self.shared, request, options);
+        self.begun.insert(key.clone(), begun);
+        Ok(())
     }
 
     /// Begins an append at once, so that appends begin in the order of their arrival.

@@ -4,8 +4,7 @@
 //! **Invariants:** metadata is stored unchanged; tags are added to it only in responses, and only if it is a JSON object.
 
 use leftfold_model::{ModelError, Tag};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 const KEY: &str = "$tags";
 
@@ -15,9 +14,21 @@ struct Tagged {
     tags: Vec<String>,
 }
 
-/// Parses the tags in metadata; none if it has no list of texts.
+/// An object, and whether it has the key of tags.
+#[derive(Deserialize)]
+struct Keyed {
+    #[serde(rename = "$tags", default, deserialize_with = "is_present")]
+    has_tags: bool,
+}
+
+/// Whatever the value is, `null` too.
+fn is_present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
+}
+
+/// Parses the tags in metadata; none if it is no object with a list of texts.
 pub(super) fn parse(metadata: &[u8]) -> Result<Vec<Tag>, ModelError> {
-    if !names_tags(metadata) {
+    if !may_have_tags(metadata) {
         return Ok(Vec::new());
     }
     let Ok(Tagged { mut tags }) = serde_json::from_slice(metadata) else {
@@ -30,14 +41,14 @@ pub(super) fn parse(metadata: &[u8]) -> Result<Vec<Tag>, ModelError> {
 
 /// Returns metadata with these tags; `memory` is a buffer for it.
 pub(super) fn shown<'a>(metadata: &'a [u8], tags: &[Tag], memory: &'a mut Vec<u8>) -> &'a [u8] {
-    if tags.is_empty() || names_tags(metadata) {
+    if tags.is_empty() {
         return metadata;
     }
     let trimmed = metadata.trim_ascii();
-    let is_json = || serde_json::from_slice::<&RawValue>(trimmed).is_ok();
+    let lacks_tags = || serde_json::from_slice::<Keyed>(trimmed).is_ok_and(|it| !it.has_tags);
     let rest = match trimmed.strip_prefix(b"{") {
         None if trimmed.is_empty() => &b"}"[..],
-        Some(rest) if is_json() => rest.trim_ascii(),
+        Some(rest) if lacks_tags() => rest.trim_ascii(),
         _ => return metadata,
     };
     memory.clear();
@@ -53,10 +64,11 @@ pub(super) fn shown<'a>(metadata: &'a [u8], tags: &[Tag], memory: &'a mut Vec<u8
     memory
 }
 
-fn names_tags(metadata: &[u8]) -> bool {
-    metadata
-        .windows(KEY.len())
-        .any(|window| window == KEY.as_bytes())
+/// Whether metadata is worth parsing: an object that contains the key, or text in which the key may be escaped.
+fn may_have_tags(metadata: &[u8]) -> bool {
+    let mut windows = metadata.windows(KEY.len());
+    metadata.trim_ascii_start().starts_with(b"{")
+        && (metadata.contains(&b'\\') || windows.any(|window| window == KEY.as_bytes()))
 }
 
 #[cfg(test)]
@@ -71,10 +83,13 @@ mod tests {
     fn tags_are_taken_from_a_list_of_texts_and_from_nothing_else() {
         let named = |json: &str| parse(json.as_bytes()).unwrap();
         assert_eq!(named(r#"{"$tags":["b","a","b"],"x":1}"#), tags(&["a", "b"]));
+        assert_eq!(named(r#" {"\u0024tags":["a"]}"#), tags(&["a"]));
         for other in [
             r#"{"$tags":"a"}"#,
             r#"{"$tags":[1]}"#,
             r#"["$tags"]"#,
+            r#"[["$tags"]]"#,
+            r#"{"x":{"$tags":["a"]}}"#,
             "",
             "$tags",
             "{}",
@@ -95,7 +110,22 @@ mod tests {
         assert_eq!(show(""), r#"{"$tags":["a","\"b"]}"#);
         assert_eq!(show("{ }"), r#"{"$tags":["a","\"b"]}"#);
         assert_eq!(show(r#" {"x":1} "#), r#"{"$tags":["a","\"b"],"x":1}"#);
-        for untouched in ["[1]", "bytes", "{broken", r#"{"$tags":[]}"#] {
+        // Text that is no key of the object hides nothing.
+        for (metadata, added) in [
+            (r#"{"x":"$tags"}"#, r#""x":"$tags"}"#),
+            (r#"{"x":{"$tags":[]}}"#, r#""x":{"$tags":[]}}"#),
+        ] {
+            let expected = format!("{{\"$tags\":[\"a\",\"\\\"b\"],{added}");
+            assert_eq!(show(metadata), expected);
+        }
+        for untouched in [
+            "[1]",
+            "bytes",
+            "{broken",
+            r#"{"$tags":[]}"#,
+            r#"{"$tags":null}"#,
+            r#"{"\u0024tags":[]}"#,
+        ] {
             assert_eq!(show(untouched), untouched);
         }
         assert_eq!(with("{}", &[]), "{}");

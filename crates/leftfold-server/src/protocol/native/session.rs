@@ -20,7 +20,9 @@ use tonic::{Status, Streaming};
 
 use super::{decode, encode, status::ErrorResponse};
 use crate::{
-    call, connection::ConnectionMemory, protocol::message_shapes::SESSION_APPENDS_MAX,
+    call,
+    connection::ConnectionMemory,
+    protocol::{decoded_append, message_shapes::SESSION_APPENDS_MAX},
     state::ServerState,
 };
 
@@ -152,10 +154,17 @@ impl Session {
     async fn begin(&mut self, next: NumberedAppend) {
         let number = next.number;
         let mut memory = self.memory.begin();
-        let fits = memory
+        let decoded = memory
             .grow(next.encoded_len())
-            .map_err(ErrorResponse::overloaded);
-        match fits.and_then(|()| decode::append(next.append.unwrap_or_default())) {
+            .map_err(ErrorResponse::overloaded)
+            .and_then(|()| decode::append(next.append.unwrap_or_default()))
+            .and_then(
+                |append| match memory.grow(decoded_append::memory(&append)) {
+                    Ok(()) => Ok(append),
+                    Err(exhausted) => Err(ErrorResponse::overloaded(exhausted)),
+                },
+            );
+        match decoded {
             Ok(append) => {
                 let store = Arc::clone(&self.store);
                 for write in append.writes() {

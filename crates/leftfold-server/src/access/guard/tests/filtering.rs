@@ -129,3 +129,25 @@ async fn reads_of_several_streams_give_what_the_model_says_within_their_limits()
         }
     }
 }
+
+#[tokio::test]
+async fn of_several_lists_of_rights_in_one_append_the_last_counts_at_once() {
+    let (_, access) = listed().await;
+    let ann = access.guard(user(&access, "ann", &["$admins"]));
+    let bob = access.guard(user(&access, "bob", &[]));
+    let list = |readers: &str| {
+        let metadata = StreamMetadata::default().with_property("$acl", json!({"$r": readers}));
+        let append = metadata.append_for(&name("order-1"), ExpectedRevision::Any);
+        append.unwrap().into_parts().0
+    };
+    let between = append("order-2", None).into_parts().0;
+    let writes = [list("$all"), between, list("keepers")].concat();
+    ann.append(Append::new(writes, Vec::new()).unwrap())
+        .await
+        .unwrap();
+    let read: Result<Vec<_>, _> = bob.read(Read::stream(name("order-1"))).try_collect().await;
+    assert!(
+        matches!(read, Err(ReadError::AccessDenied { .. })),
+        "{read:?}"
+    );
+}

@@ -9,12 +9,13 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use leftfold_model::{
     Category, EventType, ExpectedRevision, ModelError, Query, QueryItem, Revision, Scope,
     StreamName, Tag,
-    limits::{QUERY_ITEM_TAGS_MAX, QUERY_ITEM_TYPES_MAX, QUERY_ITEMS_MAX},
+    limits::{QUERY_ITEM_TAGS_MAX, QUERY_ITEM_TYPES_MAX, QUERY_ITEMS_MAX, QUERY_TERMS_MAX},
 };
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::super::problem::Problem;
+use super::{super::problem::Problem, part};
 use crate::{json::Bounded, state::ServerState};
 
 /// Extractor for the name of a stream in the path.
@@ -91,24 +92,47 @@ pub(in super::super) struct QueryItemBody {
     tags: Bounded<String, QUERY_ITEM_TAGS_MAX>,
 }
 
-/// The alternatives of a query.
-pub(in super::super) type Items = Bounded<QueryItemBody, QUERY_ITEMS_MAX>;
+/// The alternatives of a query: each a [`QueryItemBody`], read one by one, so that no more names are held than a query may have.
+pub(in super::super) type Items<'a> = Bounded<&'a RawValue, QUERY_ITEMS_MAX>;
 
 /// Decodes a query: events that match one of the items; without items, all.
-pub(in super::super) fn query(items: Option<Items>, field: &str) -> Result<Query, Problem> {
+pub(in super::super) fn query(items: Option<Items<'_>>, field: &str) -> Result<Query, Problem> {
     let Some(items) = items else {
         return Ok(Query::All);
     };
     let refused = |error: ModelError| Problem::of_model(field, &error);
     let items = items.all("query", "items", "QUERY_ITEMS_MAX");
-    let items = items.map_err(refused)?.into_iter().enumerate();
-    let items = items.map(|(index, given)| {
+    let given = items.map_err(refused)?;
+    let (mut items, mut terms) = (Vec::with_capacity(given.len()), 0);
+    for (index, json) in given.into_iter().enumerate() {
         let at = format!("{field}[{index}]");
-        let types = format!("{at}.types");
-        let tags = format!("{at}.tags");
-        item(given, [&types, &tags, &at])
-    });
-    Query::items(items.collect::<Result<Vec<_>, _>>()?).map_err(refused)
+        let (types, tags) = (format!("{at}.types"), format!("{at}.tags"));
+        let item = item(part(json, &at)?, [&types, &tags, &at])?;
+        terms += item.type_list().len() + item.tag_list().len();
+        if terms > QUERY_TERMS_MAX {
+            let through = format!("query, up to item {index},");
+            let limit = (QUERY_TERMS_MAX, "QUERY_TERMS_MAX");
+            return Err(refused(too_many_terms(through, terms, limit)));
+        }
+        items.push(item);
+    }
+    Query::items(items).map_err(refused)
+}
+
+/// Creates the error of a query, or of several, with more types and tags than allowed.
+pub(in super::super) fn too_many_terms(
+    thing: String,
+    got: usize,
+    (max, limit): (usize, &'static str),
+) -> ModelError {
+    ModelError::OutOfRange {
+        thing,
+        unit: "types and tags",
+        got,
+        min: 0,
+        max,
+        limit,
+    }
 }
 
 /// Decodes a query item; an error names the types, the tags, or the item if both are empty.

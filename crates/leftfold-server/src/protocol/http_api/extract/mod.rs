@@ -10,7 +10,7 @@ mod request_body;
 pub(super) use self::{
     field::{
         Expected, ExpectedRevisionParam, Items, QueryItemBody, StreamPath, filter, query, scope,
-        stream,
+        stream, too_many_terms,
     },
     query_string::{NoParams, QueryParams},
     request_body::{

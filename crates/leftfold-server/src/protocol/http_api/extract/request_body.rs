@@ -206,9 +206,7 @@ fn of_body(error: &axum::Error, limit: u64) -> Problem {
             Some(late @ RequestBodyError::Stalled { .. }) => {
                 return Problem::new(ProblemKind::SLOW, late.to_string()).of("body");
             }
-            Some(full @ RequestBodyError::Overloaded(_)) => {
-                return Problem::new(ProblemKind::UNAVAILABLE, full.to_string()).of("body");
-            }
+            Some(RequestBodyError::Overloaded(full)) => return Problem::overloaded(*full, "body"),
             _ => {}
         }
         cause = error.source();

@@ -19,7 +19,7 @@ use super::{
     super::{revision, stream_ids, tombstoned_metadata::MetadataRevisions},
     record, status,
 };
-use crate::{call, connection::Reservation, state::ServerState};
+use crate::{call, connection::Reservation, protocol::decoded_append, state::ServerState};
 
 /// The messages of a session so far.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Session {
             record.data = Bytes::copy_from_slice(&record.data);
             let event = record::event(record, &stream)?;
             bound_bytes(&mut self.bytes, &event, &stream)?;
-            let taken = event.size() + size_of::<NewEvent>();
+            let taken = event.size() + decoded_append::event_memory(&event);
             let held = self.held.grow(taken);
             held.map_err(|full| Status::unavailable(full.to_string()))?;
             events.push(event);
