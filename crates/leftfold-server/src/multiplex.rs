@@ -6,6 +6,7 @@
 //! deadline of a request starts when its headers have arrived and its principal is known; nothing of its body is read before.
 
 mod bodies;
+mod timed_answer;
 
 use std::{
     convert::Infallible,
@@ -29,13 +30,10 @@ use tower::Service;
 use tracing::{Instrument, Span, instrument::Instrumented};
 
 use self::bodies::{KeptBody, ScopedBody};
+pub(crate) use self::timed_answer::TimedAnswer;
 use crate::{
     access::{AuditAction, Authentication, AuthenticationError, Principal},
-    background::{
-        health,
-        slow_calls::{CallEnd, CallTimer, SlowCallLog},
-        telemetry,
-    },
+    background::{health, slow_calls::SlowCallLog, telemetry},
     call::RequestScope,
     connection::{
         BodyBounds, BoundedBody, BudgetExhausted, CallMemory, Framing, Peer, RequestBodyError,
@@ -290,6 +288,8 @@ impl Protocols {
             return Answer::Refused(Some(http_api::overloaded(exhausted).map(Either::Right)));
         }
         let bounds = self.bounds(&scope, Framing::Whole, CallKind::Single);
+        let timeout = self.shared.settings.request_timeout;
+        let reads_within = request.method().is_safe().then_some(timeout);
         let request = request.map(|body| match version {
             Version::HTTP_2 => Body::new(BoundedBody::new(ResetAwareBody(body), bounds)),
             _ => Body::new(BoundedBody::new(body, bounds)),
@@ -302,6 +302,7 @@ impl Protocols {
         Answer::Http(Box::new(HttpAnswer {
             answer,
             scope,
+            reads_within,
             keep_alive,
         }))
     }
@@ -384,43 +385,11 @@ impl Service<Request<Incoming>> for ProtocolMux {
         };
         let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
         let timer = protocols.slow_calls.begin(&request, is_grpc, peer);
-        let answer = TimedAnswer {
-            timer: timer.map(|timer| (timer, Arc::clone(protocols))),
-            answer: protocols.begin(request, is_grpc),
-        };
+        let answer = TimedAnswer::new(
+            protocols.begin(request, is_grpc),
+            timer.map(|timer| (timer, Arc::clone(protocols))),
+        );
         answer.instrument(span)
-    }
-}
-
-/// A response in progress whose call is logged if it is slow.
-pub(crate) struct TimedAnswer {
-    answer: Answer,
-    /// `None`: no call is logged, or this one has ended.
-    timer: Option<(CallTimer, Arc<Protocols>)>,
-}
-
-impl TimedAnswer {
-    fn end(&mut self, end: CallEnd) {
-        if let Some((timer, protocols)) = self.timer.take() {
-            let principal = self.answer.principal();
-            protocols.slow_calls.end(&timer, principal.as_ref(), end);
-        }
-    }
-}
-
-impl Future for TimedAnswer {
-    type Output = <Answer as Future>::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(Pin::new(&mut self.answer).poll(context));
-        self.end(CallEnd::Answered);
-        Poll::Ready(response)
-    }
-}
-
-impl Drop for TimedAnswer {
-    fn drop(&mut self) {
-        self.end(CallEnd::Abandoned);
     }
 }
 
@@ -459,6 +428,8 @@ pub(crate) struct Verifying {
 pub(crate) struct HttpAnswer {
     answer: RouteFuture<Infallible>,
     scope: RequestScope,
+    /// The timeout of a request that only reads.
+    reads_within: Option<Duration>,
     keep_alive: Option<HeaderValue>,
 }
 

@@ -11,6 +11,15 @@ use std::{
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::{StreamExt, stream};
 use leftfold_model::{Append, Appended, Position, Read, StreamName};
+use leftfold_proto::{
+    event_store::client::{
+        Empty,
+        persistent_subscriptions::{
+            ListReq, list_req, persistent_subscriptions_client::PersistentSubscriptionsClient,
+        },
+    },
+    umadb::v1::{HeadRequest, TrackingRequest, dcb_client::DcbClient},
+};
 use leftfold_store::{
     AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, MemorySnapshotStore,
     ReadBatch, ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
@@ -18,6 +27,7 @@ use leftfold_store::{
 };
 use serde_json::json;
 use tokio::sync::Notify;
+use tonic::Code;
 
 use crate::{client::TestClient, test_server::TestServer};
 
@@ -216,6 +226,39 @@ async fn what_appends_and_queries_take_beside_their_bytes_is_charged_until_they_
             .filter(|it| it.text.contains("in_flight_bytes_max"));
         let refused = refused.count();
         assert!((1..30).contains(&refused), "{path}: {refused} refused");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn calls_whose_method_has_no_deadline_of_its_own_end_all_the_same() {
+    let server = over(Silent::default(), "50ms").await;
+    let http = TestClient::new(&server);
+    let paths = ["/api/v1/subscriptions", "/api/v1/subscriptions/a/g"];
+    let answers = futures_util::future::join_all(paths.map(|path| http.get(path))).await;
+    for answer in answers {
+        assert!([503, 504].contains(&answer.status), "{answer:?}");
+    }
+    let channel = server.connect().await;
+    let mut groups = PersistentSubscriptionsClient::new(channel.clone());
+    let options = list_req::Options {
+        list_option: Some(list_req::options::ListOption::ListAllSubscriptions(
+            Empty {},
+        )),
+    };
+    let all = ListReq {
+        options: Some(options),
+    };
+    let (mut umadb, mut tracking) = (DcbClient::new(channel.clone()), DcbClient::new(channel));
+    let (list, head, tracked) = tokio::join!(
+        groups.list(all),
+        umadb.head(HeadRequest {}),
+        tracking.get_tracking_info(TrackingRequest {
+            source: "s".to_owned()
+        }),
+    );
+    for refused in [list.err(), head.err(), tracked.err()] {
+        assert_eq!(refused.unwrap().code(), Code::DeadlineExceeded);
     }
     server.stop().await;
 }

@@ -20,7 +20,7 @@ mod streams;
 mod subscribe;
 mod tickets;
 
-use std::{fmt::Write, sync::Arc};
+use std::{fmt::Write, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -47,7 +47,10 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use self::problem::{Problem, ProblemKind};
 pub(crate) use self::tickets::take_ticket;
 use crate::{
-    access::AuthenticationError, connection::BudgetExhausted, protocol::methods::MethodAccess,
+    access::AuthenticationError,
+    call::{OutcomeUnknown, QueryError},
+    connection::BudgetExhausted,
+    protocol::methods::MethodAccess,
     state::ServerState,
 };
 
@@ -172,6 +175,15 @@ pub(crate) fn overloaded(exhausted: BudgetExhausted) -> Response {
         Problem::new(ProblemKind::UNAVAILABLE, exhausted.to_string()).into_response();
     response.headers_mut().insert(RETRY_AFTER, 1.into());
     response
+}
+
+/// The answer to a request that was not answered by its deadline; `reads_within` is the timeout of one that only reads.
+pub(crate) fn late(reads_within: Option<Duration>) -> Response {
+    let problem = match reads_within {
+        Some(timeout) => Problem::from(QueryError::TimedOut(timeout)),
+        None => Problem::from(OutcomeUnknown::TimedOut),
+    };
+    problem.into_response()
 }
 
 /// The answer to a request whose principal may not make it.

@@ -192,7 +192,7 @@ impl Call {
         let key = Bytes::from(id.encode_to_vec());
         let is_final = request.is_final;
         if let Some(options) = request.options.clone()
-            && let Err(refused) = self.open(&key, &request, options)
+            && let Some(refused) = self.open(&key, &request, options)
         {
             return Some(refused);
         }
@@ -213,28 +213,29 @@ impl Call {
         self.begin(begun).await
     }
 
-    /// Opens the batch that these options begin. Options that come again with a later chunk must be those of the first.
+    /// Opens the batch that these options begin, or returns the response that refuses it. Options that come again with a later
+    /// chunk must be those of the first.
     fn open(
         &mut self,
         key: &Bytes,
         request: &BatchAppendReq,
         options: Options,
-    ) -> Result<(), BatchAppendResp> {
+    ) -> Option<BatchAppendResp> {
         let head = BatchHeader::of(request);
         if let Some(begun) = self.begun.get_mut(key) {
             if begun.head != head {
                 let reason = "options of a batch changed before its last part, nothing was written";
                 begun.wanted = Err(bad_request(reason));
             }
-            return Ok(());
+            return None;
         }
         if self.begun.len() >= BEGUN_MAX {
             let reason = format!("more than {BEGUN_MAX} batches are begun and not finished");
-            return Err(head.refused(bad_request(reason)));
+            return Some(head.refused(bad_request(reason)));
         }
         let begun = PendingBatch::from_wire(&self.shared, request, options);
         self.begun.insert(key.clone(), begun);
-        Ok(())
+        None
     }
 
     /// Begins an append at once, so that appends begin in the order of their arrival.

@@ -29,7 +29,9 @@ use crate::protocol::interner::NameInterner;
 /// Maximum attempts of an append while others store progress of its source.
 const ATTEMPTS: u32 = 64;
 /// Maximum events of system streams that a condition skips.
-const HIDDEN_MAX: u32 = 1_024;
+const HIDDEN_MAX: usize = 1_024;
+/// Maximum lookups of types and tags for that: the condition is decided again after each event that it skips.
+const HIDDEN_LOOKUPS_MAX: usize = 1024 * 1024;
 
 /// A requested append.
 #[derive(Debug)]
@@ -79,9 +81,21 @@ impl AppendCommand {
         })
     }
 
+    /// Returns whether it has nothing to write, and only asks about its condition.
+    pub(super) fn writes_nothing(&self) -> bool {
+        self.plain.is_none() && self.progress.is_none()
+    }
+
+    /// Returns how many events of system streams the condition skips.
+    fn hidden_max(&self) -> usize {
+        let condition = self.condition.as_ref();
+        let terms = condition.map_or(0, |condition| condition.fail_if_match.term_count());
+        HIDDEN_MAX.min(HIDDEN_LOOKUPS_MAX / terms.max(1))
+    }
+
     /// Appends it, and returns the position of the last event; 0 if there is none.
     pub(super) async fn execute(mut self, store: &Arc<dyn EventStore>) -> Result<u64, Status> {
-        if self.plain.is_none() && self.progress.is_none() {
+        if self.writes_nothing() {
             return Box::pin(self.check_condition(store)).await;
         }
         let mut condition = self.condition.clone();
@@ -120,7 +134,7 @@ impl AppendCommand {
                     let passes = condition.as_mut();
                     let passes = Box::pin(passed_over(store, &error, passes)).await?;
                     hidden += 1;
-                    if !passes || hidden > HIDDEN_MAX {
+                    if !passes || hidden > self.hidden_max() {
                         return Box::pin(self.repeated_or(store, error)).await;
                     }
                     self.plain = plain(self.events().cloned().collect(), condition.as_ref())?;

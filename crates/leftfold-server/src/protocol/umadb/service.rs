@@ -52,8 +52,14 @@ impl dcb_server::Dcb for Dcb {
         let deadline = call::deadline(&self.shared);
         let appending = AppendCommand::from_proto(request.into_inner())?;
         let store = self.shared.store();
-        let append = async move { appending.execute(&store).await };
-        let position = call::run_to_completion(&self.shared, deadline, append).await??;
+        let position = if appending.writes_nothing() {
+            let timeout = self.shared.settings.request_timeout;
+            let asked = call::with_timeout(&self.shared, timeout, appending.execute(&store)).await;
+            asked.map_err(status::of_query)??
+        } else {
+            let append = async move { appending.execute(&store).await };
+            call::run_to_completion(&self.shared, deadline, append).await??
+        };
         Ok(Response::new(AppendResponse { position }))
     }
 

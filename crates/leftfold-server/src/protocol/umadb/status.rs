@@ -12,6 +12,8 @@ use leftfold_proto::{
 use leftfold_store::{AppendError, ReadError};
 use tonic::{Code, Status};
 
+use crate::call::QueryError;
+
 /// The request breaks a rule; a retry cannot help.
 pub(super) fn invalid(reason: impl ToString) -> Status {
     detailed(
@@ -83,6 +85,14 @@ pub(super) fn of_tracking(error: &ReadError) -> Status {
 /// Stored data is damaged.
 pub(super) fn damaged(reason: impl ToString) -> Status {
     detailed(Code::DataLoss, ErrorType::Corruption, reason.to_string())
+}
+
+/// The status of a read that was not answered.
+pub(super) fn of_query(unanswered: QueryError) -> Status {
+    match unanswered {
+        QueryError::ShuttingDown => stopping(),
+        QueryError::TimedOut(_) => Status::deadline_exceeded(unanswered.to_string()),
+    }
 }
 
 /// The server is shutting down.

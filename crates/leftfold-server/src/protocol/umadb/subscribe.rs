@@ -15,10 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{batcher::MessageBatcher, event::is_shown, query, status};
-use crate::{
-    call::{self, QueryError},
-    state::ServerState,
-};
+use crate::{call, state::ServerState};
 
 /// A subscription in progress.
 struct SubscriptionStream {
@@ -40,10 +37,7 @@ pub(super) async fn subscribe(
         shared.store().head(),
     )
     .await;
-    let head = head.map_err(|unanswered| match unanswered {
-        QueryError::ShuttingDown => status::stopping(),
-        QueryError::TimedOut(_) => Status::deadline_exceeded(unanswered.to_string()),
-    })?;
+    let head = head.map_err(status::of_query)?;
     let head = head.map_err(|error| status::of_read(&error))?;
     // In UmaDB, a subscription after a position beyond the head starts once the log gets there. The store refuses such a
     // position, so subscribe from the head.

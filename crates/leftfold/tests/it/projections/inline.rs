@@ -208,27 +208,32 @@ async fn a_command_with_an_idempotency_key_is_in_the_view_once_however_often_it_
     let bank = bank().await;
     let program = Program::of(&bank.view);
     let (store, totals) = program.project::<1>(&bank.plain).inline().await.unwrap();
-    let keyed = |store: &Store, key: &str| {
+    let keyed = |store: &Store, id: &'static str, key: &str| {
         let accounts = store.repository::<BankAccount>().with_attempts(100);
         let keyed = accounts.with_idempotency_key("deposit", key);
-        async move { keyed.execute("ann", |account| account.deposit(5)).await }
+        async move { keyed.execute(id, |account| account.deposit(5)).await }
     };
     // Half of them by a store that writes no view.
     let stores = [&store, &bank.plain];
-    let calls = (0..16).map(|nth| keyed(stores[nth % 2], "at once"));
+    let calls = (0..16).map(|nth| keyed(stores[nth % 2], "ann", "at once"));
     let done = futures_util::future::join_all(calls).await;
     let done = done.into_iter().map(|done| done.unwrap().repeated);
     assert_eq!(done.filter(|repeated| !repeated).count(), 1);
 
-    assert!(!keyed(&bank.plain, "elsewhere").await.unwrap().repeated);
-    assert!(keyed(&store, "elsewhere").await.unwrap().repeated);
+    assert!(
+        !keyed(&bank.plain, "ann", "elsewhere")
+            .await
+            .unwrap()
+            .repeated
+    );
+    assert!(keyed(&store, "ann", "elsewhere").await.unwrap().repeated);
     // What the view refuses does not use the key up.
-    program.poison.lock().unwrap().push("ann".to_owned());
-    keyed(&store, "refused").await.unwrap_err();
+    program.poison.lock().unwrap().push("bob".to_owned());
+    keyed(&store, "bob", "refused").await.unwrap_err();
     program.poison.lock().unwrap().clear();
-    assert!(!keyed(&store, "refused").await.unwrap().repeated);
-    assert!(keyed(&store, "refused").await.unwrap().repeated);
-    bank.totals([("ann", 15)]).await;
+    assert!(!keyed(&store, "bob", "refused").await.unwrap().repeated);
+    assert!(keyed(&store, "bob", "refused").await.unwrap().repeated);
+    bank.totals([("ann", 10), ("bob", 5)]).await;
     totals.stop().await.unwrap();
 }
 

@@ -1,0 +1,104 @@
+//! Responses that begin in time.
+//!
+//! **Owns:** [`TimedAnswer`]: the end of a call whose method does not end it, and the log of slow calls. **Does not know:** what
+//! methods do.
+//! **Invariants:** a call with one response gets one soon after its deadline; a call that is given up is dropped, so a read ends
+//! and a write that began goes on by itself.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::Body;
+use http::Response;
+use http_body_util::Either;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tonic::Status;
+
+use super::{Answer, Protocols};
+use crate::{
+    background::slow_calls::{CallEnd, CallTimer},
+    call::OutcomeUnknown,
+    protocol::http_api,
+};
+
+/// Time after the deadline of a call in which its method may still say itself that it is late, and what that means.
+const LATE_AFTER: Duration = Duration::from_secs(1);
+
+/// A response in progress that begins in time, and whose call is logged if it is slow.
+pub(crate) struct TimedAnswer {
+    answer: Answer,
+    /// `None`: the answer was there at once, or it has no deadline.
+    late: Option<Pin<Box<Sleep>>>,
+    /// `None`: no call is logged, or this one has ended.
+    timer: Option<(CallTimer, Arc<Protocols>)>,
+}
+
+impl TimedAnswer {
+    pub(super) fn new(answer: Answer, timer: Option<(CallTimer, Arc<Protocols>)>) -> Self {
+        Self {
+            answer,
+            late: None,
+            timer,
+        }
+    }
+
+    fn end(&mut self, end: CallEnd) {
+        if let Some((timer, protocols)) = self.timer.take() {
+            let principal = self.answer.principal();
+            protocols.slow_calls.end(&timer, principal.as_ref(), end);
+        }
+    }
+}
+
+impl Future for TimedAnswer {
+    type Output = <Answer as Future>::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let response = match Pin::new(&mut this.answer).poll(context) {
+            Poll::Ready(response) => response,
+            Poll::Pending => {
+                let Some(deadline) = this.answer.deadline() else {
+                    return Poll::Pending;
+                };
+                let late = || Box::pin(sleep_until(deadline + LATE_AFTER));
+                ready!(this.late.get_or_insert_with(late).as_mut().poll(context));
+                Ok(this.answer.late())
+            }
+        };
+        self.end(CallEnd::Answered);
+        Poll::Ready(response)
+    }
+}
+
+impl Drop for TimedAnswer {
+    fn drop(&mut self) {
+        self.end(CallEnd::Abandoned);
+    }
+}
+
+impl Answer {
+    /// Returns the deadline of a call with one response, once its principal is known.
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Grpc(_, scope) => Some(scope.deadline()),
+            Self::Http(http) => Some(http.scope.deadline()),
+            Self::Open(..) | Self::Session(..) | Self::Verifying(_) | Self::Refused(_) => None,
+        }
+    }
+
+    /// Returns the response of a call whose method did not end by its deadline.
+    fn late(&self) -> Response<Either<tonic::body::Body, Body>> {
+        match self {
+            Self::Http(http) => http_api::late(http.reads_within).map(Either::Right),
+            _ => Status::from(OutcomeUnknown::TimedOut)
+                .into_http()
+                .map(Either::Left),
+        }
+    }
+}
