@@ -208,8 +208,9 @@ impl Session {
     async fn check(&self, options: &PostgresOptions) -> Result<(), OpenError> {
         let sql = "select current_setting('fsync'), current_setting('synchronous_commit'), \
                    current_setting('server_version_num')::int, current_setting('server_encoding'), \
-                   (select relname::text from pg_catalog.pg_class where relkind = 'r' and relpersistence <> 'p' and relnamespace = \
-                   (select oid from pg_catalog.pg_namespace where nspname = $1) order by relname limit 1)";
+                   (select relname::text from pg_catalog.pg_class where relkind = 'r' and relpersistence <> 'p' \
+                   and relnamespace = (select oid from pg_catalog.pg_namespace where nspname = $1) \
+                   order by relname limit 1)";
         let row = self
             .client
             .query_typed_one(sql, &[(&options.schema, Type::TEXT)])

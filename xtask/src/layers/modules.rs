@@ -191,6 +191,7 @@ const TABLES: &[Layers] = &[
             &["http_api", "kurrent", "native", "umadb"], // none knows another
             &[
                 "client_id",
+                "decoded_append",
                 "group_access",
                 "grpc_routes",
                 "interner",

@@ -2,8 +2,8 @@
 //!
 //! **Owns:** [`StartingListener`]: answering on the server's address until the server itself does.
 //! **Does not know:** the answers, which are passed in.
-//! **Invariants:** a bounded number of connections, for a bounded time each; those over it wait and are not closed, so that no client
-//! takes the server for another program; nothing of a request body is read; after the end no connection is left.
+//! **Invariants:** a bounded number of connections, for a bounded time each; those over it wait and are not closed, so that no
+//! client takes the server for another program; nothing of a request body is read; after the end no connection is left.
 
 use std::{convert::Infallible, error::Error, future, pin::pin, sync::Arc, time::Duration};
 

@@ -1,7 +1,8 @@
 //! The wire protocols: decoding requests, calling the store, encoding responses.
 //!
 //! **Owns:** one module for each protocol, and what several of them need: the routes and methods of gRPC, the bounds of their
-//! messages, the memory of decoded appends, the encoding of fields, interned names. **Does not know:** connections; how events are stored.
+//! messages, the memory of decoded appends, the encoding of fields, interned names. **Does not know:** connections; how events
+//! are stored.
 //! **Invariants:** no protocol knows another; none has a rule about streams; no type generated from a contract is public.
 
 mod client_id;

@@ -344,3 +344,31 @@ fn plain(
 fn unseen(condition: &AppendCondition) -> Position {
     condition.after.seen_through().next()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_of_many_types_skips_fewer_events_of_system_streams() {
+        let skips = |items: usize, types: usize| {
+            let item = wire::QueryItem {
+                types: (0..types).map(|nth| format!("T{nth}")).collect(),
+                tags: Vec::new(),
+            };
+            let query = wire::Query {
+                items: vec![item; items],
+            };
+            let request = wire::AppendRequest {
+                condition: Some(wire::AppendCondition {
+                    fail_if_events_match: Some(query),
+                    after: None,
+                }),
+                ..wire::AppendRequest::default()
+            };
+            AppendCommand::from_proto(request).unwrap().hidden_max()
+        };
+        assert_eq!((skips(0, 0), skips(1, 1)), (HIDDEN_MAX, HIDDEN_MAX));
+        assert_eq!(skips(256, 256), 16);
+    }
+}
