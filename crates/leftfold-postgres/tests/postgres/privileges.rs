@@ -149,6 +149,27 @@ async fn a_role_that_consumes_changes_consumers_by_their_functions_only() {
     assert!(reader.consumers().claim(&request).await.is_err());
 }
 
+/// The column allows the content type of erased events, which no read shows.
+#[tokio::test]
+async fn a_role_that_appends_cannot_append_an_event_as_erased() {
+    let options = fresh();
+    let schema = options.schema().to_owned();
+    let store = open_as_appender(&options, &format!("hider_{schema}")).await;
+    let append = |content_type: i16| {
+        format!(
+            "select {schema}.append(array['a'], array[1], array[1], array[1], array[-1::bigint], array[1], array[1], array[0], \
+             array['a'], array[gen_random_uuid()], array['Written'], array[{content_type}::smallint], array['\\x7b7d'::bytea], \
+             array[null::bytea], array['{{}}'], array[null::timestamptz], array[]::int[], array[]::int[], array[]::bigint[], \
+             array[]::text[], array[]::text[], array[]::int[], array[]::int[], array[]::int[], null, array[null::bigint], \
+             true, true, null, array[null::bigint], array[null::uuid])"
+        )
+    };
+    refuses(&store, &[append(0), append(5), append(-1)]).await;
+    let client = store.connection().await.unwrap();
+    client.batch_execute(&append(1)).await.unwrap();
+    assert_eq!(store.head().await.unwrap(), Position::FIRST);
+}
+
 #[tokio::test]
 async fn the_owner_changes_no_event_by_mistake() {
     let options = fresh();

@@ -243,6 +243,12 @@ begin
             current_setting('fsync'), current_setting('synchronous_commit') using errcode = 'LF003';
     end if;
 
+    if exists (select from unnest(event_content_types) c(code) where c.code = 0) then
+        -- The column allows it for `erase`. No read would show the event.
+        raise exception 'content type of an event is 0, which is that of erased events; expected 1 to 4'
+            using errcode = '23514';
+    end if;
+
     -- Conditions that look far back are evaluated before the lock is taken. Under the lock only newer events are searched.
     if items > 0 then
         select s.through, s.matches into searched, item_found
