@@ -14,6 +14,9 @@ use leftfold::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Orders whose states are kept in memory.
+const STATES: usize = 16_384;
+
 #[derive(Event, Serialize, Deserialize)]
 enum OrderEvent {
     #[event("OrderPlaced")]
@@ -80,11 +83,12 @@ impl Process for Steps {
     }
 }
 
-struct Orders;
+/// Keeps the orders that are open in memory, as the process keeps its own state.
+struct Orders(Repository<Order>);
 
 impl CommandHandler<Command> for Orders {
     async fn carry_out(&self, command: &Command, sent: &Sent) -> Result<(), HandlerError> {
-        let orders = sent.repository::<Order>();
+        let orders = sent.bind(&self.0);
         let event = || match command {
             Command::Reserve => OrderEvent::Reserved,
             Command::Pay => OrderEvent::Paid,
@@ -123,7 +127,8 @@ pub(crate) async fn run(directory: &Path, processes: u64) -> anyhow::Result<(f64
     place(&orders, "", processes).await?;
     let commands = processes as f64 / begun.elapsed().as_secs_f64();
     let begun = Instant::now();
-    let steps = store.process::<Steps, _>(Orders).parallel(64).spawn();
+    let handler = Orders(orders.with_state_cache(STATES));
+    let steps = store.process::<Steps, _>(handler).parallel(64).spawn();
     // Placed, three commands of the process, and four events of its own.
     let all = leftfold::model::Position::new(8 * processes);
     while store.event_store().head().await? < all {

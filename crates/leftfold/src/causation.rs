@@ -4,7 +4,7 @@
 //! **Invariants:** metadata that a command was given is never replaced, only completed; a cause ends with the handler, and does
 //! not reach tasks that it spawns.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use leftfold_model::{Bytes, EventId, RecordedEvent};
 
@@ -20,7 +20,7 @@ pub(crate) enum Cause {
     /// An event, by its id and metadata.
     Event(EventId, Bytes),
     /// Whatever this is the metadata of an effect of.
-    Effect(Box<Metadata>),
+    Effect(Arc<Metadata>),
 }
 
 impl Cause {
@@ -28,18 +28,35 @@ impl Cause {
         Self::Event(event.id, event.metadata.clone())
     }
 
-    fn metadata(&self) -> Metadata {
+    /// Returns metadata of a command that this completes.
+    fn complete<'m>(&self, own: &'m Metadata) -> Cow<'m, Metadata> {
         match self {
-            Self::Event(id, metadata) => Metadata::parse(metadata).of_effect(*id),
-            Self::Effect(metadata) => (**metadata).clone(),
+            Self::Event(id, metadata) => add(own, &Metadata::parse(metadata).of_effect(*id)),
+            Self::Effect(metadata) => add(own, metadata),
         }
     }
 }
 
-impl From<Metadata> for Cause {
-    fn from(metadata: Metadata) -> Self {
-        Self::Effect(Box::new(metadata))
+/// Adds to the metadata of a command what it lacks.
+fn add<'m>(own: &'m Metadata, cause: &Metadata) -> Cow<'m, Metadata> {
+    let lacks = |own: &Option<String>, cause: &Option<String>| own.is_none() && cause.is_some();
+    let is_complete = !lacks(&own.correlation, &cause.correlation)
+        && !lacks(&own.causation, &cause.causation)
+        && !lacks(&own.tenant, &cause.tenant)
+        && !lacks(&own.traceparent, &cause.traceparent);
+    if is_complete {
+        return Cow::Borrowed(own);
     }
+    let or =
+        |own: &Option<String>, cause: &Option<String>| own.as_ref().or(cause.as_ref()).cloned();
+    Cow::Owned(Metadata {
+        correlation: or(&own.correlation, &cause.correlation),
+        causation: or(&own.causation, &cause.causation),
+        tenant: or(&own.tenant, &cause.tenant),
+        traceparent: or(&own.traceparent, &cause.traceparent),
+        actor: own.actor.clone(),
+        custom: own.custom.clone(),
+    })
 }
 
 /// Runs a handler whose commands have this cause.
@@ -52,13 +69,6 @@ pub(crate) async fn scope<F: Future>(cause: Option<Cause>, handler: F) -> F::Out
 
 /// Returns the metadata of a command, completed by its cause if a handler executes it.
 pub(crate) fn completed(own: &Metadata) -> Cow<'_, Metadata> {
-    let Ok(cause) = CAUSE.try_with(Cause::metadata) else {
-        return Cow::Borrowed(own);
-    };
-    let mut metadata = own.clone();
-    metadata.correlation = metadata.correlation.or(cause.correlation);
-    metadata.causation = metadata.causation.or(cause.causation);
-    metadata.tenant = metadata.tenant.or(cause.tenant);
-    metadata.traceparent = metadata.traceparent.or(cause.traceparent);
-    Cow::Owned(metadata)
+    let completed = CAUSE.try_with(|cause| cause.complete(own));
+    completed.unwrap_or(Cow::Borrowed(own))
 }

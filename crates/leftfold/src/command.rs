@@ -8,7 +8,14 @@
 //! - A command with an idempotency key is stored once per key: the append fails if the key was used before.
 //! - Events that cannot be decoded again are not stored.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use leftfold_model::{
@@ -44,6 +51,28 @@ pub struct CommandContext {
     attempts_max: u32,
     metadata: Arc<Metadata>,
     key: Option<Arc<(String, String)>>,
+    looking: KeyLooking,
+}
+
+/// When a command looks up whether its idempotency key was used before. The append is refused in any case if it was.
+#[derive(Debug, Clone)]
+enum KeyLooking {
+    /// Before it decides.
+    First,
+    /// Only if it cannot append what it decided, or decides on nothing: for a command that itself recognizes a repetition.
+    Last,
+    /// Last in the first command, first in those behind it: for a key that is new.
+    LastOnce(Arc<AtomicBool>),
+}
+
+impl KeyLooking {
+    fn is_first(&self) -> bool {
+        match self {
+            Self::First => true,
+            Self::Last => false,
+            Self::LastOnce(used) => used.swap(true, Ordering::Relaxed),
+        }
+    }
 }
 
 /// An idempotency key, as events store it.
@@ -54,6 +83,11 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
+    /// Returns the id of an event that a command with this key appends, by its number among them.
+    pub(crate) fn event_id(&self, nth: usize) -> EventId {
+        EventId::derived(self.id, &(nth as u64).to_le_bytes())
+    }
+
     /// Selects the events that carry the key.
     fn query(&self) -> Result<Query, ModelError> {
         Query::items([QueryItem::tags([self.tag.clone()])?])
@@ -129,6 +163,11 @@ pub(crate) trait Command: Send {
     /// Returns the output after an append, or after there was nothing to append.
     fn finish(&mut self, append: Option<(&Append, Appended)>, attempts: u32) -> Self::Output;
 
+    /// Whether a command that appended nothing may be the repetition of one that did.
+    fn may_be_repeated(&self) -> bool {
+        true
+    }
+
     /// Returns the output of an earlier command with the same key, whose events these are.
     fn repeat(
         &self,
@@ -144,6 +183,7 @@ impl CommandContext {
             attempts_max: ATTEMPTS_MAX,
             metadata: Arc::default(),
             key: None,
+            looking: KeyLooking::First,
         }
     }
 
@@ -154,14 +194,34 @@ impl CommandContext {
         }
     }
     pub(crate) fn with_metadata(&self, metadata: Metadata) -> Self {
+        self.with_shared_metadata(Arc::new(metadata))
+    }
+    pub(crate) fn with_shared_metadata(&self, metadata: Arc<Metadata>) -> Self {
         Self {
-            metadata: Arc::new(metadata),
+            metadata,
             ..self.clone()
         }
     }
     pub(crate) fn with_idempotency_key(&self, command: &str, key: &str) -> Self {
         Self {
             key: Some(Arc::new((command.to_owned(), key.to_owned()))),
+            ..self.clone()
+        }
+    }
+
+    /// Returns a context whose commands look their idempotency key up last, because they recognize most repetitions themselves:
+    /// see [`Command::may_be_repeated`].
+    pub(crate) fn with_key_looked_up_last(&self) -> Self {
+        Self {
+            looking: KeyLooking::Last,
+            ..self.clone()
+        }
+    }
+
+    /// Returns a context with a key that is new, so that the first command does not look it up before it decides.
+    pub(crate) fn with_new_key(&self) -> Self {
+        Self {
+            looking: KeyLooking::LastOnce(Arc::default()),
             ..self.clone()
         }
     }
@@ -190,7 +250,7 @@ impl CommandContext {
             let mut id = self.store.next_id();
             if let Some(key) = key {
                 tags.push(key.tag.clone());
-                id = EventId::derived(key.id, &(nth as u64).to_le_bytes());
+                id = key.event_id(nth);
             }
             let event_type = event.event_type();
             let metadata = metadata.encode(event_type, event.version())?;
@@ -255,24 +315,67 @@ impl CommandContext {
         used: &mut Option<Position>,
         command: &mut C,
     ) -> Result<(C::Output, Ended), ExecuteError<C::Refusal>> {
-        if let Some(key) = key {
-            let mut stored = self.stored(key).await?;
-            if let Some(position) = used.filter(|_| stored.is_empty()) {
-                let head = self.store.event_store().head().await;
-                // What is refused may be told before it can be read.
-                if head.map_err(LoadError::Store)? >= position {
-                    stored = self.stored(key).await?;
-                    if stored.is_empty() {
-                        return Err(ExecuteError::KeyUsed { position });
-                    }
+        let looks_first = attempts > 1 || self.looking.is_first();
+        if looks_first
+            && let Some(repeated) = self.repetition(key, *used, attempts, command).await?
+        {
+            return Ok(repeated);
+        }
+        let outcome = self.decide_and_append(key, attempts, used, command).await;
+        let may_be_repeated = match &outcome {
+            Ok((_, ended)) => !ended.is_new() && command.may_be_repeated(),
+            Err(error) => matches!(
+                error,
+                ExecuteError::Conflict { .. }
+                    | ExecuteError::Rejected(_)
+                    | ExecuteError::Exists { .. }
+            ),
+        };
+        if looks_first || !may_be_repeated {
+            return outcome;
+        }
+        // Rare, and in memory of its own, so that every other command needs less.
+        let repeated = Box::pin(self.repetition(key, *used, attempts, command)).await?;
+        repeated.map_or(outcome, Ok)
+    }
+
+    /// Returns the outcome of an earlier command with this key, if there was one; `used`: as of [`Self::attempt`].
+    async fn repetition<C: Command>(
+        &self,
+        key: Option<&IdempotencyKey>,
+        used: Option<Position>,
+        attempts: u32,
+        command: &C,
+    ) -> Result<Option<(C::Output, Ended)>, ExecuteError<C::Refusal>> {
+        let Some(key) = key else {
+            return Ok(None);
+        };
+        let mut stored = self.stored(key).await?;
+        if let Some(position) = used.filter(|_| stored.is_empty()) {
+            let head = self.store.event_store().head().await;
+            // What is refused may be told before it can be read.
+            if head.map_err(LoadError::Store)? >= position {
+                stored = self.stored(key).await?;
+                if stored.is_empty() {
+                    return Err(ExecuteError::KeyUsed { position });
                 }
             }
-            if !stored.is_empty() {
-                let events = stored.len();
-                let output = command.repeat(stored, attempts)?;
-                return Ok((output, Ended::new(attempts, events, true)));
-            }
         }
+        if stored.is_empty() {
+            return Ok(None);
+        }
+        let events = stored.len();
+        let output = command.repeat(stored, attempts)?;
+        Ok(Some((output, Ended::new(attempts, events, true))))
+    }
+
+    async fn decide_and_append<C: Command>(
+        &self,
+        key: Option<&IdempotencyKey>,
+        attempts: u32,
+        used: &mut Option<Position>,
+        command: &mut C,
+    ) -> Result<(C::Output, Ended), ExecuteError<C::Refusal>> {
         let proposal = command.propose(key, attempts).await?;
         let Some(append) = proposal.into_append(key)? else {
             let output = command.finish(None, attempts);

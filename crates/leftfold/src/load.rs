@@ -57,6 +57,28 @@ impl LastEvent {
     }
 }
 
+/// What the events of a stream are folded into: an aggregate, or one with what the framework keeps beside it.
+pub(crate) trait Folded: Default + Send + Sync + 'static {
+    /// The events.
+    type Event: Event;
+
+    /// Takes note of a stored event, whatever it is to the program, before its values are taken.
+    fn note(&mut self, context: &EventContext<'_>) {
+        let _ = context;
+    }
+
+    /// Takes a value of the event.
+    fn take(&mut self, event: &Self::Event, context: &EventContext<'_>);
+}
+
+impl<A: Aggregate> Folded for A {
+    type Event = A::Event;
+
+    fn take(&mut self, event: &A::Event, context: &EventContext<'_>) {
+        self.apply_with_context(event, context);
+    }
+}
+
 impl<A: Default> Loaded<A> {
     pub(crate) fn empty() -> Self {
         Self {
@@ -106,6 +128,17 @@ impl<A> Loaded<A> {
     fn is_followed_by(&self, event: &RecordedEvent) -> bool {
         self.last
             .is_none_or(|last| event.revision == last.revision.next())
+    }
+
+    /// Whether the state is that of the stream's newest event, and of its present life.
+    pub(crate) async fn is_current(
+        &self,
+        store: &dyn EventStore,
+        stream: &StreamName,
+    ) -> Result<bool, ReadError> {
+        let life = Life::of(store, stream).await?;
+        let last = self.revision();
+        Ok(life == Life { last, ..self.life })
     }
 
     /// What the stream must be for a decision on this state to hold.
@@ -322,7 +355,7 @@ const LOADS_MAX: u32 = 8;
 ///
 /// The life of the stream is looked up beside the first read, and before each further one: events that were read after
 /// the look-up are of that life or of a later one, which their revisions tell.
-pub(crate) async fn replay<A: Aggregate>(
+pub(crate) async fn replay<A: Folded>(
     store: &dyn EventStore,
     stream: &StreamName,
     at: Option<AsOf>,
@@ -352,7 +385,7 @@ struct ReadAll<A> {
     is_interrupted: bool,
 }
 
-async fn read_all<A: Aggregate>(
+async fn read_all<A: Folded>(
     store: &dyn EventStore,
     stream: &StreamName,
     at: Option<AsOf>,
@@ -426,7 +459,7 @@ fn without_gaps(
 }
 
 /// Replays what follows the event `last`, onto the state as it was after it. `None`: that event is none of this life.
-pub(crate) async fn replay_after<A: Aggregate>(
+pub(crate) async fn replay_after<A: Folded>(
     store: &dyn EventStore,
     stream: &StreamName,
     last: LastEvent,
@@ -490,10 +523,11 @@ async fn stands_in_log(
 }
 
 /// Takes the next event of the stream into what was loaded.
-fn apply<A: Aggregate>(loaded: &mut Loaded<A>, event: &RecordedEvent) -> Result<(), LoadError> {
+fn apply<A: Folded>(loaded: &mut Loaded<A>, event: &RecordedEvent) -> Result<(), LoadError> {
     let context = EventContext::of(event);
+    loaded.state.note(&context);
     fold(event, &mut |e| {
-        loaded.state.apply_with_context(e, &context);
+        loaded.state.take(e, &context);
     })?;
     loaded.last = Some(LastEvent::of(event));
     loaded.replayed += 1;

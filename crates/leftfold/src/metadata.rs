@@ -4,14 +4,21 @@
 //! **Invariants:** an event without metadata and of version 1 stores none; keys of our own begin with `$` or are those of
 //! a standard; metadata of other programs is read as far as it is a JSON object, and never an error.
 
+use std::{borrow::Cow, fmt, sync::LazyLock};
+
 use leftfold_model::{EventId, RecordedEvent};
-use serde::{Deserialize, Serialize};
+use memchr::memmem::Finder;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
 
 use crate::EncodeError;
 
 /// The key of the version of an event's shape.
 const VERSION: &str = "$version";
+static FINDER_OF_VERSION: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(VERSION));
 const RESERVED: &[&str] = &[
     VERSION,
     "$correlationId",
@@ -28,7 +35,7 @@ const RESERVED: &[&str] = &[
 /// let metadata = Metadata::new().correlation("order-17").actor("ann").with("channel", "web");
 /// assert_eq!(metadata.correlation.as_deref(), Some("order-17"));
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Metadata {
     /// What belongs together: the same for everything that one request sets off. `$correlationId`.
@@ -49,6 +56,47 @@ pub struct Metadata {
     /// Whatever else.
     #[serde(flatten)]
     pub custom: Map<String, Value>,
+}
+
+/// The name of an entry, as it stands in the JSON.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+struct MetadataVisitor;
+
+impl<'de> Visitor<'de> for MetadataVisitor {
+    type Value = Metadata;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+        let mut metadata = Metadata::default();
+        while let Some(Name(name)) = map.next_key()? {
+            let field = match &*name {
+                "$correlationId" => &mut metadata.correlation,
+                "$causationId" => &mut metadata.causation,
+                "$actor" => &mut metadata.actor,
+                "$tenant" => &mut metadata.tenant,
+                "traceparent" => &mut metadata.traceparent,
+                _ => {
+                    let value = map.next_value()?;
+                    metadata.custom.insert(name.into_owned(), value);
+                    continue;
+                }
+            };
+            *field = map.next_value()?;
+        }
+        Ok(metadata)
+    }
+}
+
+/// Written by hand, because derived code copies all entries before it looks at one.
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MetadataVisitor)
+    }
 }
 
 impl Metadata {
@@ -170,10 +218,7 @@ struct Version {
 
 /// The version of an event's shape, from its metadata; 1 if that names none. `Err` with what stands there instead.
 pub(crate) fn version(metadata: &[u8]) -> Result<u32, String> {
-    let mentioned = metadata
-        .windows(VERSION.len())
-        .any(|window| window == VERSION.as_bytes());
-    if !mentioned {
+    if FINDER_OF_VERSION.find(metadata).is_none() {
         return Ok(1);
     }
     match serde_json::from_slice(metadata) {

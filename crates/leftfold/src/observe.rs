@@ -24,6 +24,11 @@ impl Ended {
             repeated,
         }
     }
+
+    /// Whether the command appended events, and no other with its key did before.
+    pub(crate) fn is_new(&self) -> bool {
+        self.events > 0 && !self.repeated
+    }
 }
 
 /// Returns the span of a command on a stream.

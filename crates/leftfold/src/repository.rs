@@ -69,6 +69,10 @@ impl<A: Aggregate> Repository<A> {
         self.on(self.context.with_metadata(metadata))
     }
 
+    pub(crate) fn with_shared_metadata(&self, metadata: Arc<Metadata>) -> Self {
+        self.on(self.context.with_shared_metadata(metadata))
+    }
+
     /// Sets an idempotency key: a command of this name with this key changes an aggregate once, however often it is executed.
     /// Later ones return the events of the first ([`Committed::repeated`]) and do not decide.
     ///
@@ -78,6 +82,11 @@ impl<A: Aggregate> Repository<A> {
     #[must_use]
     pub fn with_idempotency_key(&self, command: &str, key: &str) -> Self {
         self.on(self.context.with_idempotency_key(command, key))
+    }
+
+    /// Returns a clone whose idempotency key is new: see [`CommandContext::with_new_key`].
+    pub(crate) fn with_new_key(&self) -> Self {
+        self.on(self.context.with_new_key())
     }
 
     /// Returns a clone whose loads begin with snapshots, and that takes snapshots as the state's `#[snapshot(...)]` says.

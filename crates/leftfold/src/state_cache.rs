@@ -14,7 +14,10 @@ use std::{
 use leftfold_model::{Appended, NewEvent, Position, Revision, StreamName};
 use quick_cache::sync::Cache;
 
-use crate::{Aggregate, Data, Event, EventContext, Loaded, load::LastEvent};
+use crate::{
+    Data, Event, EventContext, Loaded,
+    load::{Folded, LastEvent},
+};
 
 /// See the module.
 pub(crate) struct StateCache<A> {
@@ -29,7 +32,7 @@ impl<A> fmt::Debug for StateCache<A> {
     }
 }
 
-impl<A: Aggregate> StateCache<A> {
+impl<A> StateCache<A> {
     /// Keeps the states of at most so many aggregates.
     pub(crate) fn of(states: usize) -> Self {
         Self {
@@ -51,7 +54,7 @@ impl<A: Aggregate> StateCache<A> {
 
 /// Takes events into a state that were appended under its revision. `None`: the next load says what is wrong, or knows the time
 /// that the state depends on; a state that is in doubt is not kept.
-pub(crate) fn advance<'e, A: Aggregate>(
+pub(crate) fn advance<'e, A: Folded>(
     mut loaded: Loaded<A>,
     events: impl Iterator<Item = (&'e NewEvent, u32)>,
     appended: &Appended,
@@ -65,6 +68,7 @@ pub(crate) fn advance<'e, A: Aggregate>(
             id: event.id(),
         };
         let context = EventContext::of_appended(event, stream, at.revision, at.position);
+        loaded.state.note(&context);
         let taken = AssertUnwindSafe(|| take(&mut loaded, event, version, &context));
         if !matches!(panic::catch_unwind(taken), Ok(true)) {
             return None;
@@ -75,7 +79,7 @@ pub(crate) fn advance<'e, A: Aggregate>(
 }
 
 /// Takes an event into a state as a load would: by way of what is stored.
-fn take<A: Aggregate>(
+fn take<A: Folded>(
     loaded: &mut Loaded<A>,
     event: &NewEvent,
     version: u32,
@@ -89,7 +93,7 @@ fn take<A: Aggregate>(
     let stored = Data::Stored(event.content_type(), event.data());
     match A::Event::decode(kind, stored) {
         Ok(event) => {
-            loaded.state.apply_with_context(&event, context);
+            loaded.state.take(&event, context);
             !context.is_inexact()
         }
         Err(_) => false,

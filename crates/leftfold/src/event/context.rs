@@ -7,7 +7,7 @@
 use std::cell::Cell;
 
 use leftfold_model::{
-    EventId, NewEvent, Position, RecordedEvent, Revision, StreamName, Tag, Timestamp,
+    Bytes, EventId, NewEvent, Position, RecordedEvent, Revision, StreamName, Tag, Timestamp,
 };
 
 use crate::Metadata;
@@ -115,6 +115,14 @@ impl<'a> EventContext<'a> {
         match &self.source {
             Source::Stored(event) => Metadata::of(event),
             Source::Appended(appended) => Metadata::parse(appended.event.metadata()),
+        }
+    }
+
+    /// Returns the event's metadata as it is stored.
+    pub(crate) fn stored_metadata(&self) -> &Bytes {
+        match &self.source {
+            Source::Stored(event) => &event.metadata,
+            Source::Appended(appended) => appended.event.metadata(),
         }
     }
 

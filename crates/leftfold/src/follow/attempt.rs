@@ -90,6 +90,11 @@ enum AttemptError {
 }
 
 impl<L: Listener> Handler<L> {
+    /// Whether each handler has a task of its own: those of a process, which compute more than they wait.
+    pub(super) fn has_tasks(&self) -> bool {
+        L::IS_PROCESS && self.settings.parallel > 1
+    }
+
     /// Decodes an event, and turns an error or a panic into a failure.
     pub(super) fn prepare(&self, stored: &RecordedEvent) -> Prepared<L::Event> {
         self.prepare_with(stored, |_| ()).1
@@ -123,7 +128,8 @@ impl<L: Listener> Handler<L> {
         };
         let prepared = Prepared {
             work: Work::Event(values),
-            cause: Some(Cause::of(stored)),
+            // The commands of a process have causes of their own.
+            cause: (!L::IS_PROCESS).then(|| Cause::of(stored)),
         };
         (key, prepared)
     }
@@ -212,11 +218,12 @@ impl<L: Listener> Handler<L> {
         &self,
         work: impl Future<Output = Result<(), HandlerError>>,
     ) -> Result<(), AttemptError> {
-        // Attempts of a listener are polled by one task, so a slot that is free now stays free until this one waits.
+        // Attempts of a listener are polled by one task, so a slot that is free now stays free until this one waits,
+        // unless each has a task of its own.
         let mut slot = match self.slots.available_permits() {
+            free if free > 0 && !self.has_tasks() => None,
             // Never closed.
-            0 => self.slots.acquire().await.ok(),
-            _ => None,
+            _ => self.slots.acquire().await.ok(),
         };
         // The process may have stood still for longer than the claim lasts, while this waited for a slot or for its next attempt.
         if Instant::now() >= *self.deadline.borrow() {

@@ -18,8 +18,7 @@ use leftfold_model::{Position, RecordedEvent, Timestamp};
 use leftfold_store::{
     Delivery, ReadError, Subscription,
     consumers::{
-        Claim, ConsumerChange, ConsumerError, Consumers, LIST_MAX, ListParked, ParkedEvent,
-        Resolution,
+        Claim, ConsumerChange, ConsumerError, Consumers, ListParked, ParkedEvent, Resolution,
     },
 };
 use tokio::time;
@@ -33,11 +32,13 @@ use super::{
     keeper::ClaimKeeper,
     listener::Listener,
     parking::ParkedKeys,
+    tasks::Tasks,
     timers::{DueTimers, LOOK_EVERY},
 };
 use crate::{Store, clock::system_time, event_reader::stored_event};
 
 mod checkpoint;
+mod firing;
 
 /// Maximum events in flight or waiting behind another of their key; then no more are read from the log.
 const UNDER_WAY_MAX: usize = 4_096;
@@ -71,6 +72,9 @@ pub(super) struct Dispatcher<L: Listener> {
     /// The checkpoint that is being written, and the changes with it.
     writing: Option<Writing>,
     timers: DueTimers,
+    /// The time when timers were looked for.
+    looked: Timestamp,
+    tasks: Tasks,
     /// Events that were handled and are not published yet.
     handled: u64,
 }
@@ -81,6 +85,7 @@ impl<L: Listener> Dispatcher<L> {
         handler: Arc<Handler<L>>,
         consumers: Arc<dyn Consumers>,
         claim: Claim,
+        tasks: Tasks,
     ) -> Self {
         Self {
             store,
@@ -98,6 +103,8 @@ impl<L: Listener> Dispatcher<L> {
             has_parked: false,
             writing: None,
             timers: DueTimers::new(),
+            looked: Timestamp::from_micros(0),
+            tasks,
             handled: 0,
         }
     }
@@ -117,13 +124,22 @@ impl<L: Listener> Dispatcher<L> {
         let mut ticks = 0_u32;
         // Before anything can fail again: what was decided about parked events may make room for others.
         self.resolve().await?;
-        self.checkpoint().await?;
+        match L::IS_PROCESS {
+            true => self.load_timers().await?,
+            false => self.checkpoint().await?,
+        }
         let stopped = progress.stopped();
         tokio::pin!(stopped);
         loop {
             // A caller that waits for an event finds it in the list of parked ones then.
             if std::mem::take(&mut self.has_parked) {
                 self.checkpoint().await?;
+            }
+            if L::IS_PROCESS {
+                self.take_changes();
+            }
+            if self.changes.len() >= CHANGES_WAIT / 2 {
+                self.begin_checkpoint().await?;
             }
             self.publish();
             let may_take = self.may_take();
@@ -141,7 +157,7 @@ impl<L: Listener> Dispatcher<L> {
                         self.resolve().await?;
                     }
                 }
-                _ = looks.tick(), if L::HAS_TIMERS => self.fire_timers().await?,
+                _ = looks.tick(), if L::IS_PROCESS => self.fire_timers().await?,
                 () = progress.resolved.notified() => {
                     self.checkpoint().await?;
                     self.resolve().await?;
@@ -237,7 +253,7 @@ impl<L: Listener> Dispatcher<L> {
         if self.parked.contains(event.position) {
             return Ok(());
         }
-        if self.waiting.is_empty() && self.parked.keys() == 0 {
+        if !self.handler.has_tasks() && self.waiting.is_empty() && self.parked.keys() == 0 {
             return self.dispatch_alone(event).await;
         }
         let (key, prepared) = self.handler.prepare_keyed(event);
@@ -282,6 +298,9 @@ impl<L: Listener> Dispatcher<L> {
             prepared,
         } = item;
         let mut handling = Box::pin(Arc::clone(&self.handler).handle(prepared));
+        if self.handler.has_tasks() {
+            return self.begun(place, key, handling, Poll::Pending).await;
+        }
         let ended = poll_fn(|cx| Poll::Ready(handling.poll_unpin(cx))).await;
         if matches!(ended, Poll::Ready(Ok(()))) && place.timer.is_none() {
             self.handled += 1;
@@ -304,7 +323,7 @@ impl<L: Listener> Dispatcher<L> {
         self.waiting.insert(key.clone(), VecDeque::new());
         match ended {
             Poll::Pending => {
-                self.running.push(Box::pin(finished(place, key, handling)));
+                self.go_on(Box::pin(finished(place, key, handling)));
                 Ok(())
             }
             Poll::Ready(ended) => {
@@ -319,33 +338,12 @@ impl<L: Listener> Dispatcher<L> {
         }
     }
 
-    /// Starts the timers that are due, in order with the events of their keys.
-    async fn fire_timers(&mut self) -> Result<(), FollowError> {
-        let now = (self.handler.settings.clock.0)();
-        if !self.timers.may_be_due(now) {
-            return Ok(());
-        }
-        // Fired, cancelled and moved timers are no longer in the store after this.
-        self.checkpoint().await?;
-        let all = Timestamp::from_micros(u64::MAX);
-        let (consumer, limit) = (&self.claim.consumer, LIST_MAX);
-        let earliest = self.consumers.due_timers(consumer, all, limit).await?;
-        for timer in self.timers.take_due(earliest, now) {
-            let id = timer.id.clone();
-            let (key, prepared) = self.handler.prepare_timer(timer);
-            let item = Item {
-                place: Place::timer(id.clone()),
-                key,
-                prepared,
-            };
-            if self.parked.first_of(&item.key).is_some() {
-                self.timers.end(&id, true);
-                continue;
-            }
-            self.timers.begin(&id);
-            self.enqueue(item).await?;
-        }
-        Ok(())
+    /// Lets a handler go on.
+    fn go_on(&mut self, running: Running) {
+        self.running.push(match self.handler.has_tasks() {
+            true => self.tasks.spawn(running),
+            false => running,
+        });
     }
 
     /// Starts an item, and the ones that wait behind it, as far as that needs no waiting.
@@ -354,8 +352,12 @@ impl<L: Listener> Dispatcher<L> {
         while let Some(item) = next.take() {
             let handling = Arc::clone(&self.handler).handle(item.prepared);
             let mut running: Running = Box::pin(finished(item.place, item.key, handling));
+            if self.handler.has_tasks() {
+                self.go_on(running);
+                continue;
+            }
             match poll_fn(|cx| Poll::Ready(running.poll_unpin(cx))).await {
-                Poll::Pending => self.running.push(running),
+                Poll::Pending => self.go_on(running),
                 Poll::Ready(finished) => next = self.settle(finished)?,
             }
         }
@@ -524,7 +526,7 @@ impl<L: Listener> Dispatcher<L> {
         };
         self.retrying.insert(key.clone());
         let (handler, store) = (Arc::clone(&self.handler), self.store.clone());
-        self.running.push(Box::pin(async move {
+        self.go_on(Box::pin(async move {
             let read = stored_event(&store, position).await;
             let (place, ended) = match read {
                 Ok(Some(event)) => {

@@ -90,9 +90,9 @@ pub trait Listener: Send + Sync + 'static {
         event.stream.as_str().to_owned()
     }
 
-    /// Whether it has timers. Those who have any are processes: the rest is between them and those who run them.
+    /// Whether it is a process, which has timers: the rest is between processes and what runs them.
     #[doc(hidden)]
-    const HAS_TIMERS: bool = false;
+    const IS_PROCESS: bool = false;
 
     /// Acts on a timer that is due.
     #[doc(hidden)]

@@ -16,6 +16,7 @@ mod listener;
 mod parking;
 mod settings;
 mod supervise;
+mod tasks;
 mod timers;
 
 pub use error::{FollowError, HandlerError};

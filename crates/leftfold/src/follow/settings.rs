@@ -136,8 +136,9 @@ impl<L: Listener> Follow<L> {
         self
     }
 
-    /// Handles events of up to `keys` keys at a time. Default: 1. They share one task, so a handler that computes for long
-    /// should use a thread of its own.
+    /// Handles events of up to `keys` keys at a time. Default: 1. Handlers of a listener share one task, so one that computes
+    /// for long should use a thread of its own. Reactions of
+    /// a process run in tasks of their own if `keys` is above 1.
     pub fn parallel(mut self, keys: usize) -> Self {
         self.settings.parallel = keys.clamp(1, 10_000);
         self

@@ -21,6 +21,7 @@ use super::{
     keeper::ClaimKeeper,
     listener::Listener,
     settings::{Backoff, Follow, Settings, Start},
+    tasks::Tasks,
 };
 use crate::Store;
 
@@ -182,11 +183,13 @@ async fn under_claim<L: Listener>(
         handler.deadline.clone(),
     );
     let kept = claim.clone();
+    let (tasks, ended_tasks) = Tasks::new();
     let mut dispatcher = Dispatcher::new(
         store.clone(),
         Arc::clone(handler),
         Arc::clone(consumers),
         claim,
+        tasks,
     );
     let ended = dispatcher.run(keeper).await;
     if let Err(FollowError::Failed { .. } | FollowError::TooManyParked { .. }) = &ended
@@ -197,6 +200,7 @@ async fn under_claim<L: Listener>(
     }
     // Everything under way ends before the claim does.
     drop(dispatcher);
+    ended_tasks.wait().await;
     if let Err(error) = consumers.release(&kept).await {
         tracing::debug!(%error, "claim was not given back; it runs out by itself");
     }

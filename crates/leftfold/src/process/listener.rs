@@ -6,36 +6,33 @@
 
 use std::{
     fmt,
-    marker::PhantomData,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use leftfold_model::StreamName;
 use leftfold_store::consumers::{ConsumerChange, Timer};
 
 use super::{
     definition::Process,
     handler::{CommandHandler, Sent},
-    react::{Reacted, Stimulus, react},
+    react::{Reacted, Reactor, Stimulus, StimulusCause},
     reaction::Seen,
-    timers::{SetTimer, SetTimers, TimerData, timer, timer_id},
+    timers::{SetTimer, TimerData, timer, timer_id},
 };
 use crate::{
-    Follow, HandlerError, Listener, Metadata, Recorded, Store,
+    Follow, HandlerError, Listener, Recorded, Store,
     causation::{self, Cause},
-    command::CommandContext,
     metadata::derived_id,
 };
 
 /// Runs a process; made by [`Store::process`].
-pub struct ProcessListener<P, H> {
+pub struct ProcessListener<P: Process, H> {
     store: Store,
+    reactor: Reactor<P>,
     handler: H,
     changes: Mutex<Vec<ConsumerChange>>,
-    of: PhantomData<fn() -> P>,
 }
 
-impl<P, H> fmt::Debug for ProcessListener<P, H> {
+impl<P: Process, H> fmt::Debug for ProcessListener<P, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessListener").finish_non_exhaustive()
     }
@@ -49,44 +46,49 @@ impl Store {
     ) -> Follow<ProcessListener<P, H>> {
         self.follow(ProcessListener {
             store: self.clone(),
+            reactor: Reactor::new(self.clone()),
             handler,
             changes: Mutex::default(),
-            of: PhantomData,
         })
     }
 }
 
 impl<P: Process, H: CommandHandler<P::Command>> ProcessListener<P, H> {
-    /// Commits a reaction, carries out its commands, and queues its changes of the index of timers, `last` behind the others:
-    /// what makes the reaction come again goes when nothing of it is missing.
+    /// Commits a reaction, carries out its commands, and queues its changes of the index of timers. `fired` is the entry of a
+    /// timer that is due: it goes behind all other changes, because it makes the reaction come again while any of it is missing.
     async fn react(
         &self,
         id: &str,
         stimulus: Stimulus<'_, P>,
-        last: Option<ConsumerChange>,
+        fired: Option<&str>,
     ) -> Result<(), HandlerError> {
-        let repository = self.store.repository::<P>();
-        let context = CommandContext::of(self.store.clone());
-        let reacted = react(&repository, &context, id, &stimulus).await?;
+        let mut reacted = self.reactor.react(id, &stimulus).await?;
         reacted.reaction.check()?;
-        let changes = self
-            .timer_changes(&repository.stream(id)?, id, &reacted)
-            .await?;
-        let mut metadata = stimulus.metadata;
+        let mut changes = self.timer_changes(id, &reacted).await?;
+        if let Some(fired) = fired {
+            let is_fired = |change: &ConsumerChange| matches!(change, ConsumerChange::CancelTimer(id) if id == fired);
+            changes.retain(|change| !is_fired(change));
+            changes.push(ConsumerChange::CancelTimer(fired.to_owned()));
+        }
+        let mut metadata = std::mem::take(&mut reacted.metadata);
         metadata.causation = reacted.event.map(|event| event.to_string());
+        let metadata = Arc::new(metadata);
         for (command, nth) in reacted.reaction.commands.iter().zip(0_u32..) {
             let sent = Sent {
                 store: self.store.clone(),
                 process: P::NAME,
                 id: id.to_owned(),
                 key: derived_id(&[P::NAME, id, &stimulus.key, &nth.to_string()]).to_string(),
-                metadata: metadata.clone(),
+                metadata: Arc::clone(&metadata),
+                is_first: !reacted.repeated,
             };
-            let cause = Some(Cause::from(metadata.clone()));
-            causation::scope(cause, self.handler.carry_out(command, &sent)).await?;
+            let cause = Cause::Effect(Arc::clone(&metadata));
+            causation::scope(Some(cause), self.handler.carry_out(command, &sent)).await?;
         }
-        let mut handed_on = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        handed_on.extend(changes.into_iter().chain(last));
+        if !changes.is_empty() {
+            let mut handed_on = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+            handed_on.append(&mut changes);
+        }
         Ok(())
     }
 
@@ -94,30 +96,26 @@ impl<P: Process, H: CommandHandler<P::Command>> ProcessListener<P, H> {
     /// it set it: a later reaction may have moved or cancelled its timers, or be what they caused.
     async fn timer_changes(
         &self,
-        stream: &StreamName,
         id: &str,
         reacted: &Reacted<P>,
     ) -> Result<Vec<ConsumerChange>, HandlerError> {
-        let mut names = reacted.timers.names().peekable();
-        let (Some(by), Some(_)) = (reacted.event, names.peek()) else {
+        let (Some(by), false) = (reacted.event, reacted.timers.is_empty()) else {
             return Ok(Vec::new());
         };
-        let store = self.store.event_store().as_ref();
-        let before = SetTimers::load_before(store, stream, Some(by)).await?;
         let now = match reacted.repeated {
-            true => Some(SetTimers::load(store, stream).await?),
+            true => Some(self.reactor.set_timers(id).await?),
             false => None,
         };
         // What sets comes first: the changes may be stored in parts, and an entry that goes may be what brings the reaction back.
         let (mut changes, mut cancelled) = (Vec::new(), Vec::new());
-        for name in names {
+        for name in reacted.timers.names() {
             if let Some(due) = reacted.timers.due(name) {
                 let set = SetTimer { due, by };
                 if now.as_ref().is_none_or(|now| now.get(name) == Some(set)) {
                     changes.push(ConsumerChange::SetTimer(timer(P::NAME, id, name, set)?));
                 }
             }
-            if let Some(set) = before.get(name) {
+            if let Some(set) = reacted.before.get(name) {
                 let id = timer_id(P::NAME, id, name, set);
                 cancelled.push(ConsumerChange::CancelTimer(id));
             }
@@ -130,7 +128,7 @@ impl<P: Process, H: CommandHandler<P::Command>> ProcessListener<P, H> {
 impl<P: Process, H: CommandHandler<P::Command>> Listener for ProcessListener<P, H> {
     type Event = P::Sees;
     const NAME: &'static str = P::NAME;
-    const HAS_TIMERS: bool = true;
+    const IS_PROCESS: bool = true;
 
     async fn on(&self, event: &Recorded<P::Sees>) -> Result<(), HandlerError> {
         let Some(id) = P::route(event) else {
@@ -138,12 +136,12 @@ impl<P: Process, H: CommandHandler<P::Command>> Listener for ProcessListener<P, 
         };
         let stimulus = Stimulus {
             seen: Seen::Event(event),
-            holds: true,
             time: event.time,
             key: format!("event {} {}", event.id, event.part),
-            metadata: event.metadata.of_effect(event.id),
+            cause: StimulusCause::Event(event.metadata.of_effect(event.id)),
         };
-        self.react(&id, stimulus, None).await
+        // In memory of its own, so that what wraps a handler copies a pointer and not the reaction.
+        Box::pin(self.react(&id, stimulus, None)).await
     }
 
     fn key(event: &Recorded<P::Sees>) -> String {
@@ -152,23 +150,14 @@ impl<P: Process, H: CommandHandler<P::Command>> Listener for ProcessListener<P, 
 
     async fn on_timer(&self, due: &Timer) -> Result<(), HandlerError> {
         let TimerData { process, timer, by } = serde_json::from_slice(&due.data)?;
-        let stream = self.store.repository::<P>().stream(&process)?;
-        let set = SetTimers::load(self.store.event_store().as_ref(), &stream).await?;
-        let metadata = match &set.newest {
-            Some((id, metadata)) => metadata.of_effect(*id),
-            None => Metadata::new(),
-        };
         let stimulus = Stimulus {
             seen: Seen::Timer(&timer),
-            // A reaction that is already committed is repeated all the same, so that all its commands are sent.
-            holds: set.get(&timer).is_some_and(|set| set.by.to_string() == by),
             time: due.due,
             key: format!("timer {by} {timer}"),
-            metadata,
+            cause: StimulusCause::Timer(&by),
         };
-        // Removes this entry of the index; the reaction may set another.
-        let done = ConsumerChange::CancelTimer(due.id.clone());
-        self.react(&process, stimulus, Some(done)).await
+        // The entry of the index goes; the reaction may set another.
+        Box::pin(self.react(&process, stimulus, Some(&due.id))).await
     }
 
     fn timer_key(timer: &Timer) -> String {

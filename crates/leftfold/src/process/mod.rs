@@ -4,13 +4,14 @@
 //! **Does not know:** how events are dispatched; that is `follow`.
 //! **Invariants:** a reaction is committed under a key of the process and of what it reacted to, so it is committed once; its
 //! commands carry keys of their own; the log records which timers are set, and the timers of the consumer are an index.
-//! **Reading order:** [`Process`], [`Reaction`], `react`, `timers`, `listener`.
+//! **Reading order:** [`Process`], [`Reaction`], `state`, `react`, `timers`, `listener`.
 
 mod definition;
 mod handler;
 mod listener;
 mod react;
 mod reaction;
+mod state;
 mod timers;
 
 pub use definition::Process;

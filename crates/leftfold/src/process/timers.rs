@@ -5,17 +5,18 @@
 //! **Invariants:** what is set follows from the events of the process alone; setting a timer once more makes another one, even
 //! for an equal time.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
-use futures_util::StreamExt;
-use leftfold_model::{EventId, Read, StreamName, Timestamp};
-use leftfold_store::{EventStore, ReadError, consumers::Timer};
+use leftfold_model::{EventId, Timestamp};
+use leftfold_store::consumers::Timer;
+use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 
 use crate::{Metadata, metadata::derived_id};
 
 /// The key of a reaction's timers in the metadata of its first event.
 const KEY: &str = "$timers";
+static FINDER_OF_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(KEY));
 
 /// What a reaction does with timers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +33,10 @@ impl TimerChanges {
     pub(super) fn due(&self, name: &str) -> Option<Timestamp> {
         let due = self.timers.get(name).copied().flatten();
         due.map(Timestamp::from_micros)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.timers.is_empty()
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -60,50 +65,22 @@ pub(super) struct SetTimer {
     pub(super) by: EventId,
 }
 
-/// The timers of one process that are set.
-#[derive(Debug, Default)]
+/// The timers of one process that are set: the fold of the changes in the metadata of its events.
+#[derive(Debug, Clone, Default)]
 pub(super) struct SetTimers {
     set: BTreeMap<String, SetTimer>,
-    /// The newest event, and why it was written.
-    pub(super) newest: Option<(EventId, Metadata)>,
 }
 
 impl SetTimers {
-    /// Reads the events of a process for their timers.
-    pub(super) async fn load(
-        store: &dyn EventStore,
-        stream: &StreamName,
-    ) -> Result<Self, ReadError> {
-        Self::load_before(store, stream, None).await
-    }
-
-    /// Reads the events of a process before one of them, for the timers that were set then; `None` reads all.
-    pub(super) async fn load_before(
-        store: &dyn EventStore,
-        stream: &StreamName,
-        before: Option<EventId>,
-    ) -> Result<Self, ReadError> {
-        let mut set = Self::default();
-        let mut batches = store.read(Read::stream(stream.clone()));
-        while let Some(batch) = batches.next().await {
-            for event in batch?.events {
-                if Some(event.id) == before {
-                    return Ok(set);
-                }
-                let metadata = Metadata::of(&event);
-                set.take(event.id, &metadata);
-                set.newest = Some((event.id, metadata));
-            }
+    /// Takes the changes in the metadata of an event.
+    pub(super) fn take(&mut self, by: EventId, metadata: &[u8]) {
+        // Most events change none.
+        if FINDER_OF_KEY.find(metadata).is_none() {
+            return;
         }
-        Ok(set)
-    }
-
-    fn take(&mut self, by: EventId, metadata: &Metadata) {
-        let Some(timers) = metadata
-            .custom
-            .get(KEY)
-            .and_then(|timers| timers.as_object())
-        else {
+        let metadata = Metadata::parse(metadata);
+        let timers = metadata.custom.get(KEY);
+        let Some(timers) = timers.and_then(|timers| timers.as_object()) else {
             return;
         };
         for (name, due) in timers {

@@ -24,6 +24,7 @@ use tokio::time::{sleep, timeout};
 use crate::account::{AccountEvent, BankAccount};
 
 mod beside_others;
+mod killed;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const SOON: Duration = Duration::from_secs(60);
