@@ -29,6 +29,12 @@ const QUERY: &str = "query, common and rare tag";
 const CONDITION: &str = "condition, common and rare tag";
 const COSTLY: &str = "p99 of an append beside a costly condition";
 const READING: &str = "append beside 16 slow readers";
+const READING_FAST: &str = "append beside 16 readers that keep the processor busy";
+/// Pauses of a reader between two pages: a slow one takes less than the processor can give, the other more.
+const PAUSES: [(&str, Duration); 2] = [
+    (READING, Duration::from_millis(500)),
+    (READING_FAST, Duration::from_millis(50)),
+];
 
 /// The rows, each in milliseconds.
 pub(crate) async fn rows(
@@ -36,7 +42,10 @@ pub(crate) async fn rows(
     arguments: &Arguments,
     wants: &impl Fn(&str) -> bool,
 ) -> anyhow::Result<()> {
-    if ![QUERY, CONDITION, COSTLY, READING].into_iter().any(wants) {
+    if ![QUERY, CONDITION, COSTLY, READING, READING_FAST]
+        .into_iter()
+        .any(wants)
+    {
         return Ok(());
     }
     let address = server.database();
@@ -86,8 +95,10 @@ pub(crate) async fn rows(
     if wants(COSTLY) {
         beside_costly(&address, arguments).await?;
     }
-    if wants(READING) {
-        beside_readers(&address, arguments).await?;
+    for (name, pause) in PAUSES {
+        if wants(name) {
+            beside_readers(&address, arguments, name, pause).await?;
+        }
     }
     Ok(())
 }
@@ -218,7 +229,12 @@ async fn beside_costly(address: &str, arguments: &Arguments) -> anyhow::Result<(
 }
 
 /// Appends beside readers of everything that pause after each batch.
-async fn beside_readers(address: &str, arguments: &Arguments) -> anyhow::Result<()> {
+async fn beside_readers(
+    address: &str,
+    arguments: &Arguments,
+    name: &str,
+    pause: Duration,
+) -> anyhow::Result<()> {
     let store = leftfold_rows::open(address).await?;
     let (mut beside, mut alone) = (Vec::new(), Vec::new());
     for _ in 0..arguments.runs {
@@ -230,7 +246,7 @@ async fn beside_readers(address: &str, arguments: &Arguments) -> anyhow::Result<
                 loop {
                     let mut batches = store.read(Read::all());
                     while let Ok(Some(_)) = batches.try_next().await {
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        tokio::time::sleep(pause).await;
                     }
                 }
             });
@@ -238,6 +254,6 @@ async fn beside_readers(address: &str, arguments: &Arguments) -> anyhow::Result<
         beside.push(median(&latencies(&store, arguments.seconds).await?));
         readers.shutdown().await;
     }
-    show(READING, &beside, "alone", &alone);
+    show(name, &beside, "alone", &alone);
     Ok(())
 }
