@@ -460,7 +460,7 @@ async fn headers_of_calls_without_a_message_are_bounded_for_all_calls_together()
 }
 
 #[tokio::test]
-async fn small_events_of_subscriptions_that_nobody_reads_are_bounded_too() {
+async fn unread_small_events_of_subscriptions_are_bounded_too() {
     let bounds = [("response_bytes_max", "16MiB")];
     let server = TestServer::with(&bounds).await;
     let message = framed(&SubscribeRequest::default().encode_to_vec());

@@ -201,7 +201,7 @@ fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Consume
 fn open(path: &Path) -> Result<Database, ConsumerError> {
     let file = open_private(path, false).map_err(unavailable)?;
     if file.metadata().map_err(unavailable)?.len() == 0 {
-        // The library would make a new one of it, in which every consumer begins anew.
+        // The library would make an empty database of it, and every consumer would start at the first event.
         let empty = std::io::Error::new(std::io::ErrorKind::InvalidData, "the file is empty");
         return Err(damaged(path, Arc::new(empty)));
     }

@@ -1,7 +1,7 @@
 //! Damaged index and locations files below a store: they are rebuilt, and no call fails for it.
 //!
 //! **Owns:** each kind of call as the first to meet the damage. **Does not know:** how files are rebuilt.
-//! **Invariants:** the store is opened anew for each call, and for reading only as well, where nothing is kept.
+//! **Invariants:** each call has a store that the test just opened, once for writing and once for reading only.
 
 use std::{fs, path::Path, sync::Arc};
 
