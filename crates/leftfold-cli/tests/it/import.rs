@@ -1,6 +1,9 @@
 //! Importing, again and again.
 
-use std::{io::Write, path::Path};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use assert_cmd::Command;
 
@@ -411,15 +414,21 @@ fn a_plain_export_of_a_recreated_stream_is_imported_whatever_lines_go_together()
     }
 }
 
-#[test]
-fn an_export_that_fails_at_its_end_leaves_no_file() {
-    let data = tempfile::tempdir().unwrap();
-    printed(import(data.path(), lines(0..14), &[]));
+/// Returns a directory, a file in it for an export, and the file that the export writes before that.
+fn export_target() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let target = tempfile::tempdir().unwrap();
     let (file, part) = (
         target.path().join("x.jsonl"),
         target.path().join("x.jsonl.part"),
     );
+    (target, file, part)
+}
+
+#[test]
+fn an_export_that_fails_at_its_end_leaves_no_file() {
+    let data = tempfile::tempdir().unwrap();
+    printed(import(data.path(), lines(0..14), &[]));
+    let (target, file, part) = export_target();
     std::os::unix::fs::symlink("/dev/full", &part).unwrap();
     let refused = said(
         leftfold(data.path(), &["export", file.to_str().unwrap()]),
@@ -445,11 +454,7 @@ fn metadata_of_a_stream_is_printed_as_it_was_set() {
 fn a_file_that_another_export_writes_is_refused_and_a_left_one_replaced() {
     let data = tempfile::tempdir().unwrap();
     printed(import(data.path(), lines(0..14), &[]));
-    let target = tempfile::tempdir().unwrap();
-    let (file, part) = (
-        target.path().join("x.jsonl"),
-        target.path().join("x.jsonl.part"),
-    );
+    let (_target, file, part) = export_target();
     std::fs::write(&part, "of an export that was killed\n".repeat(9_999)).unwrap();
     let other = std::fs::File::open(&part).unwrap();
     other.lock().unwrap();
