@@ -143,6 +143,7 @@ impl Server {
         let refused = |source| BindError::Refused { address, source };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let actual = listener.local_addr().map_err(refused)?;
+        tracing::info!(address = %actual, "listening: the store is not open yet");
         let answer = multiplex::answer_while_starting;
         Ok(StartingServer {
             listener: StartingListener::new(listener, tls.clone(), &settings, answer),

@@ -2,7 +2,8 @@
 //!
 //! **Owns:** collecting the settings, announcing the address, stopping at a signal. **Does not know:** protocols.
 //! **Invariants:** the first line on standard output is printed once clients can connect, and names the address; a first
-//! signal starts a graceful shutdown, even before that line, and a second one ends the process at once.
+//! signal starts a graceful shutdown, even before that line, and ends the process at once while the store is being opened, as a
+//! second one does at any time.
 
 use std::{
     env,
@@ -38,13 +39,16 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     let location = location(&arguments)?;
     let settings = settings(arguments.config.as_deref(), &arguments.given)?;
     settings.check()?;
-    let _flushed_at_the_end = telemetry::start(&settings)?;
+    let flushed_at_the_end = telemetry::start(&settings)?;
     let texts = ConnectionTexts::new(&settings);
+    // Before anybody can connect: who knows that there is a server can also end it in order.
+    let mut signals = Signals::listen()?;
     // Probes are answered while the store is opened, which takes long after an unclean stop.
     let starting = Server::start(settings).await?;
-    let store = store(location.as_ref()).await?;
-    // Before anybody can use it: who knows that there is a server can also end it in order.
-    let signals = Signals::listen()?;
+    let store = tokio::select! {
+        opened = store(location.as_ref()) => opened?,
+        () = signals.next() => end_while_opening(flushed_at_the_end),
+    };
     let server = starting.open(store).await?;
     let _reloads_until_the_end = reload_on_hangup(&server)?;
     match announce(&server, &texts, location.as_ref()) {
@@ -199,6 +203,17 @@ fn announce(
         "  const client = KurrentDBClient.connectionString(\"kurrentdb://{user}{address}{kurrent}\");"
     )?;
     Ok(out.flush()?)
+}
+
+/// Ends the process without waiting for the store: opening is made to be interrupted, and may take minutes.
+#[expect(
+    clippy::exit,
+    reason = "a store that is being opened cannot be told to stop"
+)]
+fn end_while_opening(flushed_at_the_end: telemetry::Telemetry) -> ! {
+    tracing::info!("stopping: the store was still being opened");
+    drop(flushed_at_the_end);
+    std::process::exit(0);
 }
 
 /// Resolves at the first signal to end. From then on, a second signal ends the process at once.

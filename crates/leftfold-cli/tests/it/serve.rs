@@ -5,7 +5,6 @@ use std::{
     net::{TcpListener, TcpStream},
     process::{Command, Stdio},
     thread,
-    time::Duration,
 };
 
 use crate::{
@@ -29,30 +28,30 @@ fn a_server_says_where_it_is_and_ends_in_order_when_told() {
 
 #[test]
 fn a_server_that_is_told_to_end_before_its_first_line_is_out_ends_in_order() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
     // Nothing reads these lines yet, so that the server's own has to wait.
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut lines = writer.try_clone().unwrap();
     let filled = thread::spawn(move || lines.write_all(&[b'\n'; 1 << 20]));
-    let child = Command::new(binary())
-        .args(["serve", "--memory", "--listen", &address])
-        .stdout(writer)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut server = Served { child, address };
-    while TcpStream::connect(&server.address).is_err() {
-        assert_eq!(server.child.try_wait().unwrap(), None);
-        thread::sleep(Duration::from_millis(5));
-    }
+    let mut server = Served::listening(&["--memory"], writer);
     server.tell_to_end();
     let mut printed = String::new();
     reader.read_to_string(&mut printed).unwrap();
     filled.join().unwrap().unwrap();
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
     assert!(printed.contains("leftfold serves"));
+}
+
+#[test]
+fn a_server_that_is_told_to_end_while_its_store_is_opened_ends_at_once() {
+    // A database that takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let database = format!("postgres://ann@{}/events", silent.local_addr().unwrap());
+    let server = Served::listening(&["--data", &database], Stdio::null());
+    let answer = server.get("/health/live", "");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (code, said) = server.terminate();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("still being opened"), "{said}");
 }
 
 #[test]

@@ -64,6 +64,26 @@ impl Served {
         Self { child, address }
     }
 
+    /// A server that listens, whether or not its store is open; what it prints goes to `output`.
+    pub(crate) fn listening(arguments: &[&str], output: impl Into<Stdio>) -> Self {
+        let mut child = Command::new(binary())
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-format=json"])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .stdout(output)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        // A byte at a time, so that the lines behind this one are left to be read.
+        let stderr = child.stderr.as_mut().unwrap();
+        BufReader::with_capacity(1, stderr)
+            .read_line(&mut line)
+            .unwrap();
+        let (_, address) = line.split_once("\"address\":\"").expect(&line);
+        let address = address.split('"').next().unwrap().to_owned();
+        Self { child, address }
+    }
+
     /// The answer to a request with these headers besides, each with its line's end.
     pub(crate) fn get(&self, path: &str, headers: &str) -> String {
         let mut socket = TcpStream::connect(&self.address).unwrap();
