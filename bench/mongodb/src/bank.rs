@@ -51,14 +51,19 @@ impl Aggregate for Account {
     }
 }
 
-/// Commands per second over the store.
+/// Commands per second over the store, with a cache of so many states.
 pub(crate) async fn commands(
     store: &Store,
     run: u64,
     callers: u64,
     seconds: f64,
+    states: usize,
 ) -> anyhow::Result<f64> {
     let accounts = store.repository::<Account>();
+    let accounts = match states {
+        0 => accounts,
+        states => accounts.with_state_cache(states),
+    };
     rate(callers, seconds, move |caller, count| {
         let accounts = accounts.clone();
         async move {

@@ -45,6 +45,12 @@ const DATA: &str = concat!(
     r#""note":"a deposit of the usual kind, made at the counter"}"#
 );
 
+/// States that the repository of the bank caches, in the rows that say so.
+const CACHED_STATES: usize = 1_000;
+
+/// Streams of the catch-up read.
+const STREAMS: u64 = 1_000;
+
 /// Rates of both sides, per second.
 #[derive(Debug, Default)]
 struct Row {
@@ -70,7 +76,8 @@ fn median(values: &[f64]) -> f64 {
 
 /// How many operations per second so many callers get done at the same time, over about so many seconds.
 ///
-/// `operation` gets the caller and how many it has done before.
+/// `operation` gets the caller and how many it has done before. The first one of each caller comes before the time begins: it
+/// may look up what the log has, and a server without an index for that reads all of it.
 async fn rate<F>(
     callers: u64,
     seconds: f64,
@@ -79,16 +86,18 @@ async fn rate<F>(
 where
     F: Future<Output = anyhow::Result<()>> + Send,
 {
+    let ready: Vec<_> = (0..callers).map(|caller| operation(caller, 0)).collect();
+    futures_util::future::try_join_all(ready).await?;
     let begun = Instant::now();
     let caller = |caller: u64| {
         let operation = operation.clone();
         tokio::spawn(async move {
-            let mut count = 0_u64;
+            let mut count = 1_u64;
             while begun.elapsed().as_secs_f64() < seconds {
                 operation(caller, count).await?;
                 count += 1;
             }
-            anyhow::Ok(count)
+            anyhow::Ok(count - 1)
         })
     };
     let callers: Vec<_> = (0..callers).map(caller).collect();
@@ -120,10 +129,11 @@ async fn main() -> anyhow::Result<()> {
         row.show(&name, "bare cursor over the commits");
     }
     if let Some(emmett) = &arguments.emmett {
-        for callers in [1, 8] {
-            let name = format!("bank, {callers} callers");
+        for (callers, states) in [(1, 0), (8, 0), (1, CACHED_STATES), (8, CACHED_STATES)] {
+            let cache = if states == 0 { "" } else { ", states cached" };
+            let name = format!("bank, {callers} callers{cache}");
             if wants(&name) {
-                let row = banks(&server, &arguments, emmett, callers).await?;
+                let row = banks(&server, &arguments, emmett, (callers, states)).await?;
                 row.show(&name, "Emmett's MongoDB store");
             }
         }
@@ -162,14 +172,14 @@ async fn banks(
     server: &Server,
     arguments: &Arguments,
     emmett: &std::path::Path,
-    callers: u64,
+    (callers, states): (u64, usize),
 ) -> anyhow::Result<Row> {
     let store = leftfold::Store::mongodb(&server.database()).await?;
     let mut peer = bank::Emmett::start(emmett, &server.database())?;
     let mut row = Row::default();
     for run in 0..arguments.runs {
         row.leftfold
-            .push(bank::commands(&store, run, callers, arguments.seconds).await?);
+            .push(bank::commands(&store, run, callers, arguments.seconds, states).await?);
         row.peer.push(peer.commands(callers, arguments.seconds)?);
     }
     Ok(row)
@@ -233,14 +243,17 @@ async fn catch_up(server: &Server, arguments: &Arguments) -> anyhow::Result<Row>
     let store = MongoStore::open(&address).await?;
     let each = 100.min(arguments.events.max(1));
     for round in 0..arguments.events / each {
-        let stream = StreamName::new(format!("account-{}", round % 1_000))?;
+        let stream = StreamName::new(format!("account-{}", round % STREAMS))?;
+        // At a fixed revision, so that no older event is looked for, which a server without an index reads the log for.
+        let expected = match (round / STREAMS * each).checked_sub(1) {
+            None => ExpectedRevision::NoStream,
+            Some(last) => ExpectedRevision::Exact(Revision::new(last)),
+        };
         let kind = EventType::new("MoneyDeposited")?;
         let events = (0..each)
             .map(|_| NewEvent::json(kind.clone(), DATA))
             .collect();
-        store
-            .append(Append::to(stream, ExpectedRevision::Any, events)?)
-            .await?;
+        store.append(Append::to(stream, expected, events)?).await?;
     }
     let events = arguments.events / each * each;
     let commits = collection::<RawDocumentBuf>(&address, "commits").await?;

@@ -9,7 +9,7 @@ use std::{cmp::Ordering, sync::Arc};
 use futures_util::TryStreamExt;
 use leftfold_model::Position;
 use mongodb::{
-    Client, Collection, Database, IndexModel,
+    Client, Collection, Cursor, Database, IndexModel,
     bson::{Binary, Bson, Document, doc},
     options::IndexOptions,
 };
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Commits of a page at most.
-pub(crate) const PAGE_COMMITS: i64 = 256;
+const PAGE_COMMITS: u32 = 256;
 /// Bytes of data and metadata after which a page is cut.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -59,6 +59,40 @@ pub(crate) enum Inserted {
 pub(crate) enum Order {
     OldestFirst,
     NewestFirst,
+}
+
+/// A selection of commits, as a cursor that stays open at the server between two pages.
+///
+/// The server may close it at any time, for example because nothing was read for ten minutes; the next page then fails.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    cursor: Cursor<CommitDocument>,
+    log: Log,
+}
+
+impl Pages {
+    /// Returns the next commits, checked, as many as fit a page.
+    pub(crate) async fn next(&mut self) -> Result<Page, Failure> {
+        let (mut commits, mut bytes) = (Vec::new(), 0);
+        while commits.len() < PAGE_COMMITS as usize && bytes < PAGE_BYTES {
+            let Some(commit) = self.log.within(self.cursor.try_next()).await? else {
+                return Ok(Page {
+                    commits,
+                    more: false,
+                });
+            };
+            commit.check()?;
+            let events = commit.events.iter();
+            bytes += events
+                .map(|event| event.data.bytes.len() + event.metadata.bytes.len())
+                .sum::<usize>();
+            commits.push(commit);
+        }
+        Ok(Page {
+            commits,
+            more: true,
+        })
+    }
 }
 
 /// Commits of a selection, and whether there may be more behind them.
@@ -262,30 +296,33 @@ impl Log {
 
     /// Finds commits in an order, checked, as many as fit a page.
     pub(crate) async fn page(&self, filter: Document, order: Order) -> Result<Page, Failure> {
+        let mut pages = self.find(filter, order, Some(PAGE_COMMITS)).await?;
+        pages.next().await
+    }
+
+    /// Finds commits in an order, to be returned page by page.
+    pub(crate) async fn pages(&self, filter: Document, order: Order) -> Result<Pages, Failure> {
+        self.find(filter, order, None).await
+    }
+
+    async fn find(
+        &self,
+        filter: Document,
+        order: Order,
+        limit: Option<u32>,
+    ) -> Result<Pages, Failure> {
         let direction = if order == Order::OldestFirst { 1 } else { -1 };
-        let finding = self
+        let mut finding = self
             .commits
             .find(filter)
             .sort(doc! { "last": direction })
-            .limit(PAGE_COMMITS)
-            .into_future();
-        let mut cursor = self.within(finding).await?;
-        let (mut commits, mut bytes) = (Vec::new(), 0);
-        while bytes < PAGE_BYTES {
-            let Some(commit) = self.within(cursor.try_next()).await? else {
-                break;
-            };
-            commit.check()?;
-            let events = commit.events.iter();
-            bytes += events
-                .map(|event| event.data.bytes.len() + event.metadata.bytes.len())
-                .sum::<usize>();
-            commits.push(commit);
+            .batch_size(PAGE_COMMITS);
+        if let Some(limit) = limit {
+            finding = finding.limit(limit.into());
         }
-        let full = i64::try_from(commits.len()).is_ok_and(|count| count >= PAGE_COMMITS);
-        Ok(Page {
-            more: full || bytes >= PAGE_BYTES,
-            commits,
+        Ok(Pages {
+            cursor: self.within(finding.into_future()).await?,
+            log: self.clone(),
         })
     }
 

@@ -20,6 +20,7 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for which reads and appends retry to reach a server.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval at which subscriptions poll for commits of other processes.
+const CACHED_STREAMS: usize = 65_536;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Options of a store over MongoDB.
@@ -51,6 +52,7 @@ pub struct MongoOptions {
     pub(crate) operation_timeout: Duration,
     pub(crate) reconnect_timeout: Duration,
     pub(crate) poll_interval: Duration,
+    pub(crate) cached_streams: usize,
 }
 
 impl MongoOptions {
@@ -98,6 +100,15 @@ impl MongoOptions {
     #[must_use]
     pub fn with_poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
+        self
+    }
+
+    /// Sets of how many streams a writer keeps the last revision in memory, about 150 bytes each. Default: 65,536; at least 1.
+    ///
+    /// An append to another stream looks its revision up. A log with at most so many events is known whole, up to 65,536.
+    #[must_use]
+    pub fn with_cached_streams(mut self, streams: usize) -> Self {
+        self.cached_streams = streams.max(1);
         self
     }
 
@@ -240,6 +251,7 @@ impl FromStr for MongoOptions {
             operation_timeout: OPERATION_TIMEOUT,
             reconnect_timeout: RECONNECT_TIMEOUT,
             poll_interval: POLL_INTERVAL,
+            cached_streams: CACHED_STREAMS,
         };
         let mut driver = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {

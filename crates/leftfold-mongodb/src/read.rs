@@ -1,8 +1,8 @@
 //! Reading selections, page by page.
 //!
 //! **Owns:** [`Reader`], and the contract's reads over it. **Does not know:** how commits are written.
-//! **Invariants:** all pages see the log up to the head that the read began with; no cursor of the server stays open between
-//! two pages; erased events are never delivered.
+//! **Invariants:** all pages see the log up to the head that the read began with; a cursor that the server closed between two
+//! pages is opened again behind the last one, without a gap; erased events are never delivered.
 
 use futures_core::stream::BoxStream;
 use futures_util::stream;
@@ -20,7 +20,7 @@ use crate::{
     document::{CommitDocument, EventDocument, to_i64, to_u64},
     error::Failure,
     keys,
-    log::{Log, Order},
+    log::{Log, Order, Page, Pages},
     payload::Payloads,
     query::{all_of, query_filter, scope_filter, selects},
 };
@@ -59,6 +59,8 @@ pub(crate) struct Reader {
     log: Log,
     payloads: Payloads,
     selection: Selection,
+    /// The rest of the selection, once its first page was read.
+    pages: Option<Pages>,
     /// Events of the last page that were not returned yet.
     ready: VecDeque<EventDocument>,
     /// Where the last page ended.
@@ -78,6 +80,7 @@ impl Reader {
             exhausted: selection.first > selection.last,
             log,
             selection,
+            pages: None,
             ready: VecDeque::new(),
             through,
         }
@@ -86,10 +89,7 @@ impl Reader {
     /// Returns the next events, at most `limit`; none only after the last one or when a page had none.
     pub(crate) async fn next(&mut self, limit: usize) -> Result<Chunk, Failure> {
         if self.ready.is_empty() && !self.exhausted {
-            let log = self.log.clone();
-            let filter = self.filter();
-            let order = self.selection.order;
-            let page = with_retry(&log, || log.page(filter.clone(), order)).await?;
+            let page = self.next_page().await?;
             self.exhausted = !page.more;
             for commit in page.commits {
                 self.take(commit)?;
@@ -120,6 +120,29 @@ impl Reader {
             through,
             done: self.ready.is_empty() && self.exhausted,
         })
+    }
+
+    /// Returns the commits after the last page.
+    async fn next_page(&mut self) -> Result<Page, Failure> {
+        if let Some(mut pages) = self.pages.take() {
+            match pages.next().await {
+                Ok(page) => {
+                    self.pages = page.more.then_some(pages);
+                    return Ok(page);
+                }
+                Err(failure) => tracing::debug!(%failure, "opening a cursor of MongoDB again"),
+            }
+        }
+        let (log, filter) = (&self.log, self.filter());
+        let order = self.selection.order;
+        let (pages, page) = with_retry(log, || async {
+            let mut pages = log.pages(filter.clone(), order).await?;
+            let page = pages.next().await?;
+            Ok((pages, page))
+        })
+        .await?;
+        self.pages = page.more.then_some(pages);
+        Ok(page)
     }
 
     /// Returns the filter for commits after the last page that may have a selected event.

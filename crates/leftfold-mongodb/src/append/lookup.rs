@@ -3,10 +3,12 @@
 //! **Owns:** [`Found`] and the queries for it. **Does not know:** the rules; which of it is cached, beyond asking `known`.
 //! **Invariants:** all of it is as of one commit, and every response of the server proves that it has that commit.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use leftfold_model::{Append, EventId, EventType, Position, Query, Revision, StreamName, Tag};
+use leftfold_model::{
+    Append, EventId, EventType, ExpectedRevision, Position, Query, Revision, StreamName, Tag,
+};
 use mongodb::bson::{Document, doc};
 
 use super::known::{Known, RECENT_IDS, Stored};
@@ -51,34 +53,28 @@ pub(super) async fn look_up(
     known: &mut Known,
 ) -> Result<Found, Failure> {
     let Some(newest) = newest else {
-        known.ids.begin();
+        known.fill(Vec::new());
         return Ok(Found::default());
     };
-    if !known.ids.are_complete() {
-        let recent = recent_ids(log, newest).await?;
-        known.ids.fill(recent);
+    if known.is_unfilled() {
+        let recent = places(log, newest, Document::new(), RECENT_IDS).await?;
+        known.fill(recent);
     }
-    let (fresh, matching) = futures_util::future::try_join(
+    let streams = streams(appends);
+    let (looked_up, matching) = futures_util::future::try_join(
         last_revisions(log, newest, appends, known),
         matching(log, newest, appends),
     )
     .await?;
-    for (stream, revision) in fresh {
-        known.set_revision(stream, revision);
-    }
+    let revisions = known.take_in(&streams, looked_up);
     let mut found = Found {
-        ids: older_ids(log, newest, appends, known).await?,
+        ids: older_ids(log, newest, open_ids(appends, &revisions, known)).await?,
         matching,
-        ..Found::default()
+        revisions,
     };
     for event in appends.iter().flat_map(|append| append.events()) {
-        if let Some(stored) = known.ids.find(event.id()) {
+        if let Some(stored) = known.event(event.id()) {
             found.ids.insert(event.id(), stored.clone());
-        }
-    }
-    for stream in streams(appends) {
-        if let Some(Some(revision)) = known.revision(stream) {
-            found.revisions.insert(stream.clone(), revision);
         }
     }
     Ok(found)
@@ -96,16 +92,23 @@ fn streams<'a>(appends: &[&'a Append]) -> BTreeSet<&'a StreamName> {
 /// Returns the keys of the ids that an older event than the recent ones may have, so that the append is a repetition of it.
 ///
 /// Events at a fixed revision that the stream does not have yet repeat nothing.
-fn open_ids(appends: &[&Append], known: &Known) -> Vec<String> {
+fn open_ids(
+    appends: &[&Append],
+    revisions: &HashMap<StreamName, Revision>,
+    known: &Known,
+) -> Vec<String> {
+    if known.has_every_id() {
+        return Vec::new();
+    }
     let writes = appends.iter().flat_map(|append| append.writes());
     let open = writes.filter(|write| {
-        let last = known.revision(&write.stream).flatten();
-        let next = last.map_or(Revision::FIRST, Revision::next);
+        let last = revisions.get(&write.stream);
+        let next = last.map_or(Revision::FIRST, |last| last.next());
         write.expected.next_revision().is_none_or(|at| at < next)
     });
     let events = open.flat_map(|write| &write.events);
     events
-        .filter(|event| known.ids.find(event.id()).is_none())
+        .filter(|event| known.event(event.id()).is_none())
         .map(|event| keys::id(event.id()))
         .collect()
 }
@@ -113,10 +116,8 @@ fn open_ids(appends: &[&Append], known: &Known) -> Vec<String> {
 async fn older_ids(
     log: &Log,
     newest: &Newest,
-    appends: &[&Append],
-    known: &Known,
+    wanted: Vec<String>,
 ) -> Result<HashMap<EventId, Stored>, Failure> {
-    let wanted = open_ids(appends, known);
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
@@ -125,11 +126,6 @@ async fn older_ids(
         .await?
         .into_iter()
         .collect())
-}
-
-/// Finds the ids of the newest events, the newest first.
-async fn recent_ids(log: &Log, newest: &Newest) -> Result<Vec<(EventId, Stored)>, Failure> {
-    places(log, newest, Document::new(), RECENT_IDS).await
 }
 
 /// Finds the ids and places of the events of matching commits, newest first, of at least so many if there are so many.
@@ -178,18 +174,94 @@ async fn last_revisions(
     appends: &[&Append],
     known: &Known,
 ) -> Result<Vec<(StreamName, Option<Revision>)>, Failure> {
-    let unknown = streams(appends)
-        .into_iter()
-        .filter(|stream| known.revision(stream).is_none());
-    let asking = unknown.map(|stream| async move {
+    let mut unknown = streams(appends);
+    unknown.retain(|stream| known.revision(stream).is_none());
+    let mut found = as_expected(log, newest, &fixed(appends, &unknown)).await?;
+    for (stream, _) in &found {
+        unknown.remove(stream);
+    }
+    let asking = unknown.into_iter().map(|stream| async move {
         let last = last_revision(log, newest, stream).await?;
-        Ok((stream.clone(), last))
+        Ok::<_, Failure>((stream.clone(), last))
     });
     let asking: Vec<_> = asking.collect();
-    stream::iter(asking)
+    let others: Vec<_> = stream::iter(asking)
         .buffer_unordered(CONCURRENT)
         .try_collect()
-        .await
+        .await?;
+    found.extend(others);
+    Ok(found)
+}
+
+/// Returns the last revision that the appends expect each of these streams to have, where they fix one.
+fn fixed<'a>(
+    appends: &[&'a Append],
+    of: &BTreeSet<&StreamName>,
+) -> BTreeMap<&'a StreamName, Option<Revision>> {
+    let expected = appends.iter().flat_map(|append| {
+        let written = append.writes().iter();
+        let written = written.map(|write| (&write.stream, write.expected));
+        let checked = append.checks().iter();
+        written.chain(checked.map(|check| (&check.stream, check.expected)))
+    });
+    let mut fixed = BTreeMap::new();
+    for (stream, expected) in expected.filter(|(stream, _)| of.contains(stream)) {
+        let last = match expected {
+            ExpectedRevision::NoStream => None,
+            ExpectedRevision::Exact(last) => Some(last),
+            _ => continue,
+        };
+        fixed.entry(stream).or_insert(last);
+    }
+    fixed
+}
+
+/// Finds with one lookup which of these streams have the last revision that is expected of them.
+///
+/// A stream ends at a revision if it has an event there and none at the next one. So many streams cost what one costs, and
+/// the lookup reads no more than two commits of each, however long it is.
+async fn as_expected(
+    log: &Log,
+    newest: &Newest,
+    expected: &BTreeMap<&StreamName, Option<Revision>>,
+) -> Result<Vec<(StreamName, Option<Revision>)>, Failure> {
+    if expected.is_empty() {
+        return Ok(Vec::new());
+    }
+    let next = |last: Option<Revision>| last.map_or(Revision::FIRST, Revision::next);
+    let places: BTreeSet<(&str, u64)> = expected
+        .iter()
+        .flat_map(|(stream, last)| {
+            let revisions = last.iter().copied().chain([next(*last)]);
+            revisions.map(|revision| (stream.as_str(), revision.get()))
+        })
+        .collect();
+    let keys: Vec<String> = places
+        .iter()
+        .map(|(stream, revision)| keys::place(stream, Revision::new(*revision)))
+        .collect();
+    let filter = doc! { "keys": { "$in": keys } };
+    let projection = doc! { "events.stream": 1, "events.revision": 1 };
+    let mut taken: HashSet<(String, u64)> = HashSet::new();
+    log.look_up(newest, filter, projection, Order::NewestFirst, |part| {
+        for event in part.events {
+            let place = (event.stream, event.revision.unsigned_abs());
+            if places.contains(&(place.0.as_str(), place.1)) {
+                taken.insert(place);
+            }
+        }
+        true
+    })
+    .await?;
+    let has = |stream: &StreamName, revision: Revision| {
+        taken.contains(&(stream.as_str().to_owned(), revision.get()))
+    };
+    let holds = expected.iter().filter(|(stream, last)| {
+        last.is_none_or(|last| has(stream, last)) && !has(stream, next(**last))
+    });
+    Ok(holds
+        .map(|(stream, last)| ((*stream).clone(), *last))
+        .collect())
 }
 
 /// Finds the revision of a stream's newest event.

@@ -96,6 +96,7 @@ impl Writer {
     ) -> (mpsc::Sender<Pending>, JoinHandle<()>) {
         let (sender, queue) = mpsc::channel(QUEUE);
         let writer = Self {
+            known: Known::new(log.options().cached_streams),
             payloads: Payloads::new(log.clone()),
             log,
             tail,
@@ -106,7 +107,6 @@ impl Writer {
             behind: true,
             confirmed: Instant::now(),
             missing_since: None,
-            known: Known::default(),
         };
         (sender, tokio::spawn(writer.run(queue)))
     }
