@@ -79,7 +79,7 @@ impl Served {
         BufReader::with_capacity(1, stderr)
             .read_line(&mut line)
             .unwrap();
-        let (_, address) = line.split_once("\"address\":\"").expect(&line);
+        let (_, address) = line.split_once("\"address\":\"").unwrap();
         let address = address.split('"').next().unwrap().to_owned();
         Self { child, address }
     }
