@@ -365,6 +365,7 @@ impl SnapshotStore for FileSnapshotStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::full_disk::testing::{self, Refuses};
 
     fn saved(revision: u64, print: u8) -> SavedSnapshot {
         SavedSnapshot {
@@ -383,7 +384,8 @@ mod tests {
         let stream = StreamName::new("s").unwrap();
         let is_full = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let store = FileSnapshotStore::at(path.clone(), Handle::current());
-        let database = crate::full_disk::testing::open(open_private(&path).unwrap(), &is_full);
+        let file = open_private(&path).unwrap();
+        let database = testing::open(file, &is_full, Refuses::Writes);
         *store.shared.file() = File::Open(Arc::new(database));
         store.save(&stream, saved(5, 1)).await.unwrap();
         is_full.store(true, Ordering::SeqCst);

@@ -21,7 +21,10 @@ use super::{
     Claim, ClaimRequest, ConsumerChange, ConsumerError, ConsumerName, ConsumerStatus, Consumers,
     LIST_MAX, ListParked, ParkedEvent, Resolution, Timer, lease::Leases, value::check_ttl,
 };
-use crate::{clock::system_time, full_disk::is_full};
+use crate::{
+    clock::system_time,
+    full_disk::{DatabaseFile, is_full},
+};
 
 mod tables;
 
@@ -214,9 +217,10 @@ fn open(path: &Path) -> Result<Database, ConsumerError> {
         }
         other => damaged(path, Arc::new(other)),
     };
+    let backend = DatabaseFile(FileBackend::new(file).map_err(damaged)?);
     let mut database = Database::builder()
         .set_cache_size(CACHE_BYTES)
-        .create_with_backend(FileBackend::new(file).map_err(damaged)?)
+        .create_with_backend(backend)
         .map_err(damaged)?;
     let sound = database.check_integrity().map_err(damaged)?;
     if !sound {

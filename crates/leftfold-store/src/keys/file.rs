@@ -23,7 +23,7 @@ use futures_core::future::BoxFuture;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 
 use super::{KeyError, KeyId, KeyStore, Subject, SubjectKey, cache::KeyCache};
-use crate::full_disk::is_full;
+use crate::full_disk::{DatabaseFile, is_full};
 
 type SubjectRow<'a> = (&'a str, &'a str, &'a str);
 
@@ -243,7 +243,7 @@ fn open_sound(path: &Path) -> Result<Database, KeyError> {
 
 fn with_tables(file: FileBackend) -> Result<Database, KeyError> {
     let database = Database::builder()
-        .create_with_backend(file)
+        .create_with_backend(DatabaseFile(file))
         .map_err(unavailable)?;
     let write = database.begin_write().map_err(unavailable)?;
     write.open_table(KEYS).map_err(unavailable)?;
@@ -451,6 +451,7 @@ fn replace_without(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::full_disk::testing::{self, Refuses};
 
     #[tokio::test]
     async fn a_disk_that_was_full_has_room_again_and_keys_are_created_again() {
@@ -466,7 +467,7 @@ mod tests {
         drop(keys);
         let is_full = Arc::new(AtomicBool::new(false));
         let file = open_private(&path, false).unwrap();
-        let database = crate::full_disk::testing::open(file, &is_full);
+        let database = testing::open(file, &is_full, Refuses::Writes);
         let keys = FileKeys::over(path.clone(), database);
         is_full.store(true, Ordering::SeqCst);
         let refused = keys.key(&guest(1)).await.unwrap_err();
@@ -477,5 +478,27 @@ mod tests {
         drop(keys);
         let keys = FileKeys::open(&path).await.unwrap();
         assert_eq!(keys.existing(&guest(1)).await.unwrap(), Some(second));
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_was_full_at_a_sync_gives_no_key_that_it_may_not_hold() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let guest = Subject {
+            tenant: String::new(),
+            kind: "guest".to_owned(),
+            id: "g".to_owned(),
+        };
+        drop(FileKeys::open(&path).await.unwrap());
+        let is_full = Arc::new(AtomicBool::new(false));
+        let file = open_private(&path, false).unwrap();
+        let keys = FileKeys::over(path.clone(), testing::open(file, &is_full, Refuses::Syncs));
+        is_full.store(true, Ordering::SeqCst);
+        for _ in 0..2 {
+            let refused = keys.key(&guest).await.unwrap_err();
+            assert!(matches!(refused, KeyError::Unavailable { .. }), "{refused}");
+            is_full.store(false, Ordering::SeqCst);
+        }
+        assert_eq!(keys.existing(&guest).await.unwrap(), None);
     }
 }

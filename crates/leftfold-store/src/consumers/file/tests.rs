@@ -3,6 +3,7 @@
 //! **Owns:** tests of what only the file does. **Does not know:** the contract's rules, which the conformance suite has.
 
 use super::*;
+use crate::full_disk::testing::{self, Refuses};
 
 fn name() -> ConsumerName {
     ConsumerName::new("mailer").unwrap()
@@ -188,7 +189,8 @@ async fn a_disk_that_was_full_has_room_again_and_consumers_go_on() {
     let before = filled(&path).await;
     let is_full = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let kept = FileConsumers::at(path.clone(), Handle::current());
-    let database = crate::full_disk::testing::open(open_private(&path, false).unwrap(), &is_full);
+    let file = open_private(&path, false).unwrap();
+    let database = testing::open(file, &is_full, Refuses::Writes);
     kept.shared.lock().file = File::Open(database);
     let mut claim = kept.claim(&request()).await.unwrap();
     is_full.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -204,6 +206,31 @@ async fn a_disk_that_was_full_has_room_again_and_consumers_go_on() {
     advanced.await.unwrap();
     let all = kept.parked(&name(), &ListParked::default()).await.unwrap();
     assert_eq!(all.len(), 3);
+}
+
+#[tokio::test]
+async fn a_disk_that_was_full_at_a_sync_has_nothing_acknowledged_that_it_may_not_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("consumers");
+    filled(&path).await;
+    let is_full = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let kept = FileConsumers::at(path.clone(), Handle::current());
+    let file = open_private(&path, false).unwrap();
+    kept.shared.lock().file = File::Open(testing::open(file, &is_full, Refuses::Syncs));
+    let mut claim = kept.claim(&request()).await.unwrap();
+    let before = claim.position;
+    is_full.store(true, std::sync::atomic::Ordering::SeqCst);
+    for _ in 0..2 {
+        let refused = kept.advance(&mut claim, Position::new(10), Vec::new());
+        let refused = refused.await.unwrap_err();
+        assert!(
+            matches!(refused, ConsumerError::Unavailable { .. }),
+            "{refused:?}"
+        );
+        is_full.store(false, std::sync::atomic::Ordering::SeqCst);
+    }
+    let status = kept.status(&name()).await.unwrap().unwrap();
+    assert_eq!(status.position, before);
 }
 
 #[tokio::test]
