@@ -8,7 +8,7 @@ use std::{env, fmt, fs, path::Path, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use leftfold_client::{Client, ClientOptions, Credentials};
-use leftfold_log::disk::{Disk, FileKind, FileName, read_only::ReadOnlyDisk};
+use leftfold_log::disk::{Disk, FileKind, FileName, read_only::ReadOnlyDisk, scheme_of};
 use leftfold_mongodb::{MongoOptions, MongoStore};
 use leftfold_postgres::{PostgresOptions, PostgresStore};
 use leftfold_store::{EmbeddedStore, EventStore, LogOptions, OpenError};
@@ -87,7 +87,7 @@ impl StoreLocation {
             .to_str()
             .and_then(|text| Some((text, text.split_once("://")?.0)));
         match address {
-            None => match incomplete_address(data) {
+            None => match scheme_of(data) {
                 Some(scheme) => Err(StoreLocationError::Incomplete(scheme.to_owned()).into()),
                 None => Ok(Self::Directory(data.to_owned())),
             },
@@ -104,26 +104,6 @@ impl StoreLocation {
             Some((_, scheme)) => Err(StoreLocationError::UnknownScheme(scheme.to_owned()).into()),
         }
     }
-}
-
-/// The scheme of a place that begins as an address does and has no `//`. The rest may hold a password.
-fn incomplete_address(data: &Path) -> Option<&str> {
-    const SCHEMES: [&str; 8] = [
-        "postgres",
-        "postgresql",
-        "mongodb",
-        "mongodb+srv",
-        "leftfold",
-        "http",
-        "https",
-        "file",
-    ];
-    let text = data.to_str()?;
-    let (scheme, _) = text.split_once(':')?;
-    let is_known = SCHEMES
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(scheme.trim()));
-    is_known.then_some(scheme)
 }
 
 impl fmt::Display for StoreLocation {

@@ -146,18 +146,44 @@ pub enum LockError {
     Io(#[from] io::Error),
 }
 
+/// What addresses of stores and their like begin with. Without `//` behind it, such an address is mistyped.
+const SCHEMES: [&str; 8] = [
+    "postgres",
+    "postgresql",
+    "mongodb",
+    "mongodb+srv",
+    "leftfold",
+    "http",
+    "https",
+    "file",
+];
+
+/// Returns the scheme of a path that begins as an address does: by a scheme and `://`, or by a scheme of [`SCHEMES`] and `:`,
+/// possibly in quotes or behind white space. `./` in front makes it a path.
+#[must_use]
+pub fn scheme_of(path: &Path) -> Option<&str> {
+    let text = path.to_str()?;
+    let text =
+        text.trim_start_matches(|letter: char| letter.is_whitespace() || "\"'".contains(letter));
+    let (scheme, rest) = text.split_once(':')?;
+    let scheme = scheme.trim_end();
+    let is_of_scheme = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+    let is_scheme = !scheme.is_empty() && scheme.chars().all(is_of_scheme);
+    let is_known = SCHEMES
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(scheme));
+    (is_known || is_scheme && rest.starts_with("//")).then_some(scheme)
+}
+
 /// Refuses an address, such as that of a database: it would become a directory named after its scheme.
 fn refuse_address(path: &Path) -> io::Result<()> {
-    let scheme = path.to_str().and_then(|text| text.split_once("://"));
-    let is_of_scheme = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
-    match scheme {
-        Some((scheme, _)) if !scheme.is_empty() && scheme.chars().all(is_of_scheme) => {
+    match scheme_of(path) {
+        Some(scheme) => {
             // The rest may hold a password.
-            let what = format!(
-                "the path begins with {scheme}:// as an address does; expected a directory"
-            );
+            let what =
+                format!("the path begins with {scheme}: as an address does; expected a directory");
             Err(io::Error::new(io::ErrorKind::InvalidInput, what))
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }

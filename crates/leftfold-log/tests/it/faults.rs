@@ -326,7 +326,14 @@ fn an_address_is_no_directory() {
     let parent = directory();
     let address = parent.path().join("x");
     assert!(Log::open(&address, tiny()).is_ok());
-    for address in ["postgres://ann:secret@host/db", "mongodb+srv://host/db"] {
+    for address in [
+        "postgres://ann:secret@host/db",
+        "mongodb+srv://host/db",
+        "postgres:/ann:secret@host/db",
+        "MongoDB:ann:secret@host/db",
+        " postgres://ann:secret@host/db",
+        "\"postgres://ann:secret@host/db\"",
+    ] {
         for opened in [
             Log::open(address, tiny()),
             Log::open_read_only(address, tiny()),
