@@ -101,14 +101,32 @@ async fn to_file(
     form: Form,
 ) -> anyhow::Result<()> {
     let file = create_alone(beside)?;
-    let written = write_durably(store, file, form).await;
-    let placed = written.and_then(|()| Ok(fs::rename(beside, path)?));
-    if placed.is_err() {
+    let written = write_durably(store, &file, form).await;
+    let placed = written.and_then(|()| place(&file, beside, path));
+    if placed.is_err() && has_name(&file, beside) {
         // What cannot be removed now is replaced by the next export to this file.
         let _ = fs::remove_file(beside);
-        return placed;
     }
+    placed
+}
+
+/// Gives the complete file its name. It stays locked meanwhile: another export would begin it anew.
+fn place(file: &fs::File, beside: &Path, path: &Path) -> anyhow::Result<()> {
+    if !has_name(file, beside) {
+        bail!(
+            "{} was removed or replaced during the export; export again",
+            beside.display()
+        );
+    }
+    fs::rename(beside, path)?;
     Ok(sync_directory_of(path)?)
+}
+
+/// Whether this file has the name.
+fn has_name(file: &fs::File, name: &Path) -> bool {
+    let id = |there: std::io::Result<fs::Metadata>| there.ok().map(|it| (it.dev(), it.ino()));
+    let own = id(file.metadata());
+    own.is_some() && own == id(fs::metadata(name))
 }
 
 /// Creates the file for this export alone; one that an export left when it was killed is replaced.
@@ -122,29 +140,24 @@ fn create_alone(path: &Path) -> anyhow::Result<fs::File> {
     let file = file.open(path)?;
     // Not every file system has locks.
     let is_locked = matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock));
-    let (opened, named) = (file.metadata()?, fs::metadata(path));
     // The other export may have come to its end meanwhile, and this may be its file.
-    let is_ours =
-        named.is_ok_and(|named| (named.dev(), named.ino()) == (opened.dev(), opened.ino()));
-    if is_locked || !is_ours {
+    if is_locked || !has_name(&file, path) {
         bail!(
             "{} is in use: another export writes to it; wait for its end, or name another file",
             path.display()
         );
     }
-    if opened.len() > 0 {
+    if file.metadata()?.len() > 0 {
         file.set_len(0)?;
     }
     Ok(file)
 }
 
-async fn write_durably(store: &dyn EventStore, file: fs::File, form: Form) -> anyhow::Result<()> {
+async fn write_durably(store: &dyn EventStore, file: &fs::File, form: Form) -> anyhow::Result<()> {
     let mut out = std::io::BufWriter::with_capacity(256 * 1024, file);
     write(store, &mut out, form).await?;
-    let file = out.into_inner();
-    file.map_err(std::io::IntoInnerError::into_error)?
-        .sync_all()?;
-    Ok(())
+    out.flush()?;
+    Ok(file.sync_all()?)
 }
 
 async fn write(
@@ -236,4 +249,26 @@ fn check_gaps(erased: u64, allow_gaps: bool) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_another_export_writes_is_not_taken_for_the_own_one_that_was_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.jsonl");
+        let beside = beside(&path);
+        let own = create_alone(&beside).unwrap();
+        // As people do who take it for one that was left.
+        fs::remove_file(&beside).unwrap();
+        let mut other = create_alone(&beside).unwrap();
+        writeln!(other, "half of an export").unwrap();
+        let refused = place(&own, &beside, &path).unwrap_err();
+        assert!(refused.to_string().contains("x.jsonl.part"), "{refused}");
+        assert!(beside.exists() && !path.exists());
+        place(&other, &beside, &path).unwrap();
+        assert!(path.exists() && !beside.exists());
+    }
 }
