@@ -10,6 +10,7 @@ use leftfold_log as log;
 use leftfold_log::{Log, ScavengeOptions};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
+use super::{REBUILDS_MAX, read_error};
 use crate::{ReadError, ScavengeProgress, Truncation};
 
 /// Maximum buffered progress values.
@@ -24,7 +25,8 @@ pub(super) fn erase_options(bytes_per_second: Option<u64>) -> ScavengeOptions {
     }
 }
 
-/// Scavenges the log and sends its progress, until it is done or the receiver is dropped.
+/// Scavenges the log and sends its progress, until it is done or the receiver is dropped. Where it meets a damaged index or
+/// locations file, has the file rebuilt and goes on.
 pub(super) fn erase(
     log: &Log,
     truncations: &[Truncation],
@@ -38,30 +40,64 @@ pub(super) fn erase(
             before: truncation.before,
         })
         .collect();
-    let progress = |done: &log::ScavengeProgress| {
-        ScavengeProgress::of(
-            done.segments_done,
-            done.segments_total,
-            done.events_erased,
-            done.bytes_reclaimed,
-        )
-    };
-    // Progress that the listener has not taken is dropped: a listener that stands still must not hold the log's maintenance.
-    let ended = log.scavenge(&truncations, options, &mut |done| match tell
-        .try_send(Ok(progress(done)))
-    {
-        Ok(()) | Err(TrySendError::Full(_)) => ControlFlow::Continue(()),
-        Err(TrySendError::Closed(_)) => ControlFlow::Break(()),
-    });
-    let last = match ended {
-        Ok(done) => Ok(ScavengeProgress {
-            finished: done.is_finished(),
-            ..progress(&done)
-        }),
-        Err(error) => Err(ReadError::Unavailable {
-            cause: Arc::new(error),
-        }),
+    let (mut before, mut rebuilds) = (Erased::default(), 0);
+    let last = loop {
+        let mut newest = before;
+        // Progress that the listener has not taken is dropped: a listener that stands still must not hold the log's maintenance.
+        let ended = log.scavenge(&truncations, options, &mut |done| {
+            newest = before.and(done);
+            match tell.try_send(Ok(newest.progress(done))) {
+                Ok(()) | Err(TrySendError::Full(_)) => ControlFlow::Continue(()),
+                Err(TrySendError::Closed(_)) => ControlFlow::Break(()),
+            }
+        });
+        match ended {
+            Ok(done) => {
+                break Ok(ScavengeProgress {
+                    finished: done.is_finished(),
+                    ..before.and(&done).progress(&done)
+                });
+            }
+            Err(log::ScavengeError::Storage { cause })
+                if cause.is_damaged_derived_file() && rebuilds < REBUILDS_MAX =>
+            {
+                (before, rebuilds) = (newest, rebuilds + 1);
+                if let Err(error) = log.rebuild_damaged() {
+                    break Err(read_error(error));
+                }
+            }
+            Err(error) => {
+                break Err(ReadError::Unavailable {
+                    cause: Arc::new(error),
+                });
+            }
+        }
     };
     // Fails only if the receiver is dropped, and then nothing needs the result.
     let _ = tell.blocking_send(last);
+}
+
+/// What was erased, in the runs of a scavenge together.
+#[derive(Clone, Copy, Default)]
+struct Erased {
+    events: u64,
+    bytes: u64,
+}
+
+impl Erased {
+    fn and(self, run: &log::ScavengeProgress) -> Self {
+        Self {
+            events: self.events + run.events_erased,
+            bytes: self.bytes + run.bytes_reclaimed,
+        }
+    }
+
+    fn progress(self, run: &log::ScavengeProgress) -> ScavengeProgress {
+        ScavengeProgress::of(
+            run.segments_done,
+            run.segments_total,
+            self.events,
+            self.bytes,
+        )
+    }
 }

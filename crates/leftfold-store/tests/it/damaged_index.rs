@@ -8,9 +8,11 @@ use std::{fs, path::Path, sync::Arc};
 use futures_util::{StreamExt, TryStreamExt};
 use leftfold_model::{
     Append, AppendCondition, EventType, ExpectedRevision, NewEvent, Position, Query, QueryItem,
-    Read, StreamName, Tag,
+    Read, Revision, StreamName, Tag,
 };
-use leftfold_store::{EmbeddedStore, EventStore, ListStreams, LogOptions, Subscription};
+use leftfold_store::{
+    EmbeddedStore, EventStore, ListStreams, LogOptions, Subscription, Truncation,
+};
 
 fn tiny() -> LogOptions {
     LogOptions::default().with_segment_events(100)
@@ -133,5 +135,35 @@ async fn the_call_that_meets_a_damaged_index_or_locations_file_gets_its_answer()
         let condition = AppendCondition::new(with_tag("n:449"), Position::new(450));
         let append = to("s-1", 450).with_condition(condition).unwrap();
         store.append(append).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scavenge_that_meets_a_damaged_index_or_locations_file_erases_what_it_should() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), false).await;
+    for n in 0..450 {
+        store.append(to(&format!("s-{}", n % 5), n)).await.unwrap();
+    }
+    store.close().await.unwrap();
+    drop(store);
+    for (ending, part) in [("idx", 1), ("idx", 4), ("idx", 7), ("loc", 1), ("loc", 6)] {
+        let copy = damaged_copy(directory.path(), ending, part);
+        let store = open(copy.path(), false).await;
+        let truncation = Truncation {
+            stream: StreamName::new("s-3").unwrap(),
+            before: Revision::new(50),
+        };
+        let erasing = store.storage().unwrap().erase(vec![truncation], None);
+        let steps: Vec<_> = erasing.try_collect().await.unwrap();
+        let last = steps.last().unwrap();
+        assert!(last.finished, "{ending} {part}");
+        let left = store.read(Read::stream(StreamName::new("s-3").unwrap()));
+        let left: Vec<_> = left
+            .map_ok(|batch| batch.events)
+            .try_concat()
+            .await
+            .unwrap();
+        assert_eq!(left.len(), 40, "{ending} {part}");
     }
 }
