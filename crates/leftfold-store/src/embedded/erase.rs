@@ -1,14 +1,20 @@
 //! A scavenge of the embedded store, with its progress.
 //!
 //! **Owns:** mapping truncations to a scavenge of the log. **Does not know:** why events are erased.
-//! **Invariants:** if the receiver of the progress is dropped, the scavenge stops after the current segment.
+//! **Invariants:** if the receiver of the progress is dropped, the scavenge stops after the current segment; a scavenge that
+//! panics ends with an error.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use futures_core::Stream;
+use futures_util::stream;
 use leftfold_log as log;
 use leftfold_log::{Log, ScavengeOptions};
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    task::JoinHandle,
+};
 
 use super::{REBUILDS_MAX, read_error};
 use crate::{ReadError, ScavengeProgress, Truncation};
@@ -100,4 +106,21 @@ impl Erased {
             self.bytes,
         )
     }
+}
+
+/// The progress of a scavenge that runs as a task: what it sends, and an error if it panics.
+pub(super) fn progress_of(
+    receiver: mpsc::Receiver<Result<ScavengeProgress, ReadError>>,
+    task: JoinHandle<()>,
+) -> impl Stream<Item = Result<ScavengeProgress, ReadError>> {
+    stream::unfold((receiver, Some(task)), |(mut receiver, task)| async move {
+        if let Some(next) = receiver.recv().await {
+            return Some((next, (receiver, task)));
+        }
+        let panicked = task?.await.err()?;
+        let error = ReadError::Unavailable {
+            cause: Arc::new(panicked),
+        };
+        Some((Err(error), (receiver, None)))
+    })
 }

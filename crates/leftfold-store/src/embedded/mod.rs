@@ -25,7 +25,7 @@ use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamNa
 use tokio::{runtime::Handle, sync::mpsc, task};
 
 use self::{
-    erase::{PROGRESS_BUFFERED, erase, erase_options},
+    erase::{PROGRESS_BUFFERED, erase, erase_options, progress_of},
     list::Listing,
     read::{EntryStream, ReadStream},
     subscribe::SubscriptionStream,
@@ -333,11 +333,8 @@ impl Backend for EmbeddedBackend {
             let (sender, receiver) = mpsc::channel(PROGRESS_BUFFERED);
             let options = erase_options(bytes_per_second);
             // The task ends by itself when the stream is dropped.
-            drop(runtime.spawn_blocking(move || erase(&log, &truncations, options, &sender)));
-            stream::unfold(receiver, |mut receiver| async move {
-                let next = receiver.recv().await?;
-                Some((next, receiver))
-            })
+            let task = runtime.spawn_blocking(move || erase(&log, &truncations, options, &sender));
+            progress_of(receiver, task)
         };
         Box::pin(stream::once(begin).flatten())
     }

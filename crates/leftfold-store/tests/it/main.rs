@@ -6,6 +6,7 @@ mod damaged_index;
 mod in_place;
 mod key_files;
 mod one_tenant;
+mod panics;
 mod polled_once;
 mod restored;
 mod write_by_write;
