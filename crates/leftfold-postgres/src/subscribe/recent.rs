@@ -136,6 +136,14 @@ impl Recent {
         }
     }
 
+    /// Removes and wakes all subscriptions.
+    pub(super) fn detach_all(&mut self) {
+        self.wake_all();
+        self.interests.clear();
+        self.by_stream.clear();
+        self.unindexed.clear();
+    }
+
     /// Wakes all subscriptions.
     pub(super) fn wake_all(&self) {
         for interest in self.interests.values() {

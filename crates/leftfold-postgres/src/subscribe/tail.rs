@@ -3,8 +3,9 @@
 //! **Owns:** [`Tail`]: the task, its connection, and when it reads. **Does not know:** who subscribes to what.
 //! **Invariants:** the task runs while a subscription waits. The head is read before the events, so that every event up to
 //! it is seen. The last event that was read must still be there: a log that lost its end ends all subscriptions with an error.
+//! A failure ends every subscription that was attached then, also one that looks for it only after others have begun again.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use leftfold_model::{Position, Query, Scope};
 use leftfold_store::Subscription;
@@ -43,8 +44,8 @@ struct State {
     recent: Recent,
     running: bool,
     closed: bool,
-    /// Why the task ended, for the subscriptions that waited for it.
-    failed: Option<Failure>,
+    /// Why the task ended, if it failed: shared with the subscriptions that are attached while it runs. Each run has its own.
+    failure: Arc<OnceLock<Failure>>,
 }
 
 /// What the task knows between two reads.
@@ -97,14 +98,15 @@ impl Tail {
         let (id, wake) = state.recent.attach(subscription, after);
         if !state.running && !state.closed {
             state.running = true;
-            state.failed = None;
             tokio::spawn(Arc::clone(self).run());
         }
+        let failure = Arc::clone(&state.failure);
         drop(state);
         Attached {
             tail: Arc::clone(self),
             id,
             wake,
+            failure,
         }
     }
 
@@ -145,8 +147,9 @@ impl Tail {
     fn fail(&self, failure: Failure) {
         let mut state = self.state();
         state.running = false;
-        state.failed = Some(failure);
-        state.recent.wake_all();
+        // The first and only value of this run.
+        let _ = std::mem::take(&mut state.failure).set(failure);
+        state.recent.detach_all();
         state.recent.reset();
     }
 
@@ -241,6 +244,8 @@ pub(super) struct Attached {
     tail: Arc<Tail>,
     id: Id,
     wake: Arc<Notify>,
+    /// Why the run of the task ended to which it is attached.
+    failure: Arc<OnceLock<Failure>>,
 }
 
 impl Attached {
@@ -253,7 +258,7 @@ impl Attached {
                 if state.closed {
                     return Ok(None);
                 }
-                if let Some(failure) = &state.failed {
+                if let Some(failure) = self.failure.get() {
                     return Err(failure.clone());
                 }
                 match state.recent.next(self.id, after, overdue) {

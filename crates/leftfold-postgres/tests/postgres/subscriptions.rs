@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use leftfold_model::{Category, ExpectedRevision::Any, Position, Query, QueryItem, Scope, Tag};
+use leftfold_model::{
+    Category, EventType, ExpectedRevision::Any, Position, Query, QueryItem, Scope, Tag,
+};
 use leftfold_postgres::PostgresStore;
 use leftfold_store::{EventStore, ReadError, Subscription};
 use tokio::sync::mpsc;
@@ -172,6 +174,53 @@ async fn a_subscription_of_a_log_that_lost_its_end_is_an_error_and_skips_nothing
         let end = tokio::time::timeout(TOO_LONG, deliveries.next()).await;
         let end = end.expect("in time").expect("an answer");
         let error = end.expect_err("no delivery");
+        assert!(matches!(error, ReadError::Invalid { .. }), "{error:?}");
+    }
+}
+
+/// A consumer may be busy with what it has while another one meets the error and begins again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_subscription_of_a_log_that_lost_its_end_skips_nothing_if_another_one_begins_again_before()
+ {
+    let new = QueryItem::types([EventType::new("New").unwrap()]).unwrap();
+    for busy in [
+        Subscription::default(),
+        Subscription::default().matching(Query::items([new]).unwrap()),
+        of_stream("a"),
+    ] {
+        let options = crate::server::fresh().with_poll_interval(Duration::from_millis(20));
+        let schema = options.schema().to_owned();
+        let store = PostgresStore::open_with(options.clone()).await.unwrap();
+        // It loses the end of the log and knows nothing of the subscriptions.
+        let other = PostgresStore::open_with(options).await.unwrap();
+        for _ in 0..10 {
+            store.append(to("a", Any, "Old")).await.unwrap();
+        }
+        let mut busy = store.subscribe(busy);
+        let mut quick = store.subscribe(Subscription::default());
+        for deliveries in [&mut busy, &mut quick] {
+            let mut through = Position::START;
+            while through < Position::new(10) {
+                through = deliveries.next().await.unwrap().unwrap().through;
+            }
+        }
+        lose_events_after(&schema, 5);
+        for _ in 0..2 {
+            other.append(to("a", Any, "New")).await.unwrap();
+        }
+        let end = tokio::time::timeout(TOO_LONG, quick.next()).await;
+        assert!(end.expect("in time").expect("an answer").is_err());
+        let mut again = store.subscribe(Subscription::default());
+        let mut through = again.next().await.unwrap().unwrap().through;
+        for _ in 0..6 {
+            other.append(to("a", Any, "New")).await.unwrap();
+        }
+        while through < Position::new(13) {
+            through = again.next().await.unwrap().unwrap().through;
+        }
+        let end = tokio::time::timeout(TOO_LONG, busy.next()).await;
+        let error = end.expect("in time").expect("an answer");
+        let error = error.expect_err("no delivery");
         assert!(matches!(error, ReadError::Invalid { .. }), "{error:?}");
     }
 }
