@@ -3,7 +3,8 @@
 //! **Owns:** [`Session`]: the connection, its prepared statements, its time limits, and the notices of the server.
 //! **Does not know:** who uses it.
 //! **Invariants:** the server of an open session keeps what it commits, unless the options waive that. No call waits longer
-//! than its limit. A session whose statement was abandoned is not reusable; its statement is cancelled when it is dropped.
+//! than its limit. A session whose statement was abandoned is not reusable; its statement is cancelled when it is dropped,
+//! and so is one that an application left on a connection of its own.
 
 use std::{
     collections::HashMap,
@@ -20,6 +21,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::Handle,
+    sync::oneshot,
     task::AbortHandle,
     time::timeout,
 };
@@ -39,6 +41,9 @@ const SERVER_VERSION_MIN: i32 = 130_000;
 /// Time limit of a statement that may read or rewrite the whole log: migrations, verification and vacuuming.
 pub(crate) const MAINTENANCE_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a connection may take to end after it was dropped, before the statement that still runs is cancelled.
+const ENDING_GRACE: Duration = Duration::from_millis(100);
+
 /// A function that is called for each notification.
 pub(crate) type OnNotification = Box<dyn Fn() + Send + Sync>;
 
@@ -54,6 +59,8 @@ pub(crate) struct Session {
     cancel: Cancel,
     /// The task that drives the connection.
     task: AbortHandle,
+    /// Resolves when that task ends.
+    ended: Option<oneshot::Receiver<()>>,
 }
 
 /// Notices and notifications of the server.
@@ -171,17 +178,18 @@ impl Session {
             .tls
             .then(|| Tls::with_roots(options.root_certificates.as_deref()));
         let tls = tls.transpose()?;
+        let (ending, ended) = oneshot::channel();
         let (client, task) = if let Some(tls) = tls.clone() {
             let (client, connection) = config.connect(tls).await.map_err(OpenError::connect)?;
             (
                 client,
-                tokio::spawn(drive(connection, Arc::clone(&notices))),
+                tokio::spawn(drive(connection, Arc::clone(&notices), ending)),
             )
         } else {
             let (client, connection) = config.connect(NoTls).await.map_err(OpenError::connect)?;
             (
                 client,
-                tokio::spawn(drive(connection, Arc::clone(&notices))),
+                tokio::spawn(drive(connection, Arc::clone(&notices), ending)),
             )
         };
         let cancel = Cancel {
@@ -198,6 +206,7 @@ impl Session {
             in_flight: AtomicUsize::new(0),
             cancel,
             task: task.abort_handle(),
+            ended: Some(ended),
         };
         let checking = InFlight::start(&session.in_flight);
         session.check(options).await?;
@@ -347,7 +356,15 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if *self.in_flight.get_mut() == 0 {
-            // The driver ends the connection in order.
+            // The driver ends the connection in order, after the statements that the application left.
+            if let (Some(ended), Ok(runtime)) = (self.ended.take(), Handle::try_current()) {
+                let cancel = self.cancel.clone();
+                runtime.spawn(async move {
+                    if timeout(ENDING_GRACE, ended).await.is_err() {
+                        cancel.run().await;
+                    }
+                });
+            }
             return;
         }
         if !self.client.is_closed()
@@ -374,9 +391,12 @@ impl<'a> InFlight<'a> {
     }
 }
 
-/// Moves bytes between the server and the client until either is gone.
-async fn drive<S, T>(mut connection: Connection<S, T>, notices: Arc<Notices>)
-where
+/// Moves bytes between the server and the client until either is gone. Drops `_ending` at the end.
+async fn drive<S, T>(
+    mut connection: Connection<S, T>,
+    notices: Arc<Notices>,
+    _ending: oneshot::Sender<()>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {

@@ -109,6 +109,38 @@ async fn a_statement_whose_caller_went_away_holds_up_nobody() {
     blocking.rollback().await.unwrap();
 }
 
+/// A request that ends early drops the future that appends in a transaction, and with it the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_whose_caller_went_away_during_a_statement_holds_up_no_append() {
+    let options = fresh();
+    let name = format!("leaver of {}", options.schema());
+    let store = PostgresStore::open_with(options.with_application_name(&name))
+        .await
+        .unwrap();
+    let (held, is_held) = tokio::sync::oneshot::channel();
+    let caller = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let mut client = store.connection().await.unwrap();
+            let transaction = client.transaction().await.unwrap();
+            let append = to("a", Any, "Held");
+            store.append_in(&transaction, append).await.unwrap();
+            held.send(()).unwrap();
+            // Ends long after the append would have given up.
+            let _ = transaction.batch_execute("select pg_sleep(3600)").await;
+        }
+    });
+    is_held.await.unwrap();
+    let sleeping = format!(
+        "select count(*) from pg_stat_activity where application_name = '{name}' and wait_event = 'PgSleep'"
+    );
+    until(|| async { server().psql("postgres", &sleeping).trim() == "1" }).await;
+    caller.abort();
+    let append = timeout(TOO_LONG, store.append(to("a", Any, "Second"))).await;
+    append.expect("in time").unwrap();
+    assert_eq!(crate::fixtures::types(&store).await, ["Second"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn appends_have_a_connection_of_their_own() {
     let options = fresh().with_connections(2);
