@@ -17,6 +17,8 @@ use crate::OpenError;
 const CONNECTIONS: usize = 8;
 /// Maximum length of a name in PostgreSQL, which truncates longer ones.
 const SCHEMA_BYTES_MAX: usize = 63;
+/// The quotes of the bodies of functions in migrations.
+const BODY_QUOTE: &str = "$body$";
 /// Default of `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the client waits beyond the time limit of the server, which reports its own limit with more certainty.
@@ -77,7 +79,7 @@ impl PostgresOptions {
         &self.schema
     }
 
-    /// Sets the schema that holds the store: 1 to 63 bytes without quotes, checked when the store is opened.
+    /// Sets the schema that holds the store: 1 to 63 bytes without quotes and ends of lines, checked when the store is opened.
     ///
     /// Several stores may share a database. Default: `leftfold`.
     #[must_use]
@@ -283,16 +285,19 @@ impl PostgresOptions {
         }
     }
 
-    /// Checks the name of the schema, which PostgreSQL would truncate.
+    /// Checks the name of the schema: PostgreSQL would truncate a long one, and others would end a comment or a function's
+    /// body of the migrations, so that the rest of the name would be executed.
     pub(crate) fn check_schema(&self) -> Result<(), OpenError> {
         let length = self.schema.len();
         if (1..=SCHEMA_BYTES_MAX).contains(&length)
-            && !self.schema.contains(['\0', '\'', '"', '\\'])
+            && !self.schema.contains(['\0', '\'', '"', '\\', '\n', '\r'])
+            && !self.schema.contains(BODY_QUOTE)
         {
             return Ok(());
         }
         Err(OpenError::address(format!(
-            "leftfold_schema is invalid: {length} bytes; expected 1 to {SCHEMA_BYTES_MAX} bytes without quotes"
+            "leftfold_schema is invalid: {length} bytes; expected 1 to {SCHEMA_BYTES_MAX} bytes without quotes, {BODY_QUOTE} \
+             and ends of lines"
         )))
     }
 

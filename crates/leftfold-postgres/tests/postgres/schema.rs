@@ -4,7 +4,7 @@
 
 use futures_util::{StreamExt, TryStreamExt};
 use leftfold_model::{ExpectedRevision::Any, Position};
-use leftfold_postgres::{OpenError, PostgresStore, SCHEMA_VERSION};
+use leftfold_postgres::{OpenError, PostgresKeys, PostgresStore, SCHEMA_VERSION};
 use leftfold_store::{Delete, EventStore, Scavenge, Subscription};
 
 use crate::{
@@ -225,5 +225,40 @@ async fn a_schema_name_that_needs_quotes_is_taken_everywhere_or_refused_when_the
         // Another store beside it has none of this.
         let beside = PostgresStore::open_with(fresh()).await.unwrap();
         assert_eq!(beside.head().await.unwrap(), Position::START);
+    }
+}
+
+/// Whoever chooses the name, such as a tenant at sign-up, shall not choose statements.
+#[tokio::test]
+async fn no_part_of_a_schema_name_is_executed() {
+    let names = [
+        "a\ncreate table public.from_a_comment ();--",
+        "a\rcreate table public.from_a_comment ();--",
+        "a$body$ language sql; create table public.from_a_body ();--",
+        "a$body$",
+        "\n",
+    ];
+    for name in names {
+        let options = fresh().with_schema(name);
+        let open = PostgresStore::open_with(options.clone()).await;
+        assert!(
+            matches!(open, Err(OpenError::Address { .. })),
+            "{name:?}: {open:?}"
+        );
+        let migrate = PostgresStore::migrate(&options).await;
+        assert!(
+            matches!(migrate, Err(OpenError::Address { .. })),
+            "{name:?}"
+        );
+        let keys = PostgresKeys::open_with(options).await;
+        assert!(matches!(keys, Err(OpenError::Address { .. })), "{name:?}");
+    }
+    let made = "select count(*) from pg_class where relname like 'from_a_%'";
+    assert_eq!(server().psql("postgres", made).trim(), "0");
+    // What only looks like it is a name as any other.
+    for name in ["$body", "body$", "$", "$$", "/*", "--"] {
+        PostgresStore::open_with(fresh().with_schema(name))
+            .await
+            .unwrap();
     }
 }
