@@ -101,6 +101,18 @@ fn keep_alive(idle: Duration) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("timeout={seconds}")).ok()
 }
 
+/// Returns whether the client of HTTP/1 may send another request over the connection of this one.
+fn keeps_connection<B>(request: &Request<B>) -> bool {
+    let named = request.headers().get_all(CONNECTION).iter();
+    let options = named.filter_map(|value| value.to_str().ok());
+    let mut options = options.flat_map(|value| value.split(',').map(str::trim));
+    match request.version() {
+        Version::HTTP_11 => !options.any(|option| option.eq_ignore_ascii_case("close")),
+        Version::HTTP_10 => options.any(|option| option.eq_ignore_ascii_case(KEEP_ALIVE)),
+        _ => false,
+    }
+}
+
 impl Protocols {
     /// Begins a request: finds out who it is from, before its body is read and memory is reserved.
     fn begin(self: &Arc<Self>, mut request: Request<Incoming>, is_grpc: bool) -> Answer {
@@ -295,15 +307,10 @@ impl Protocols {
             _ => Body::new(BoundedBody::new(body, bounds)),
         });
         let answer = scope.enter(|| self.http.clone().call(request));
-        let keep_alive = self
-            .keep_alive
-            .clone()
-            .filter(|_| version == Version::HTTP_11);
         Answer::Http(Box::new(HttpAnswer {
             answer,
             scope,
             reads_within,
-            keep_alive,
         }))
     }
 }
@@ -385,9 +392,12 @@ impl Service<Request<Incoming>> for ProtocolMux {
         };
         let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
         let timer = protocols.slow_calls.begin(&request, is_grpc, peer);
+        let keep_alive = protocols.keep_alive.clone();
+        let keep_alive = keep_alive.filter(|_| keeps_connection(&request));
         let answer = TimedAnswer::new(
             protocols.begin(request, is_grpc),
             timer.map(|timer| (timer, Arc::clone(protocols))),
+            keep_alive,
         );
         answer.instrument(span)
     }
@@ -430,7 +440,6 @@ pub(crate) struct HttpAnswer {
     scope: RequestScope,
     /// The timeout of a request that only reads.
     reads_within: Option<Duration>,
-    keep_alive: Option<HeaderValue>,
 }
 
 impl HttpAnswer {
@@ -442,12 +451,6 @@ impl HttpAnswer {
                 Ok(()) => response.map(|body| Body::new(KeptBody::new(body, &self.scope))),
                 Err(exhausted) => http_api::overloaded(exhausted),
             };
-        }
-        let headers = response.headers_mut();
-        if let Some(hint) = self.keep_alive.take()
-            && !headers.contains_key(CONNECTION)
-        {
-            headers.insert(KEEP_ALIVE, hint);
         }
         response
     }

@@ -1,7 +1,7 @@
 //! Responses that begin in time.
 //!
-//! **Owns:** [`TimedAnswer`]: the end of a call whose method does not end it, and the log of slow calls. **Does not know:** what
-//! methods do.
+//! **Owns:** [`TimedAnswer`]: the end of a call whose method does not end it, the log of slow calls, and the hint how long a
+//! connection stays. **Does not know:** what methods do.
 //! **Invariants:** a call with one response gets one soon after its deadline; a call that is given up is dropped, so a read ends
 //! and a write that began goes on by itself.
 
@@ -14,12 +14,12 @@ use std::{
 };
 
 use axum::body::Body;
-use http::Response;
+use http::{HeaderValue, Response, header::CONNECTION};
 use http_body_util::Either;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
-use super::{Answer, Protocols};
+use super::{Answer, KEEP_ALIVE, Protocols};
 use crate::{
     background::slow_calls::{CallEnd, CallTimer},
     call::OutcomeUnknown,
@@ -36,14 +36,21 @@ pub(crate) struct TimedAnswer {
     late: Option<Pin<Box<Sleep>>>,
     /// `None`: no call is logged, or this one has ended.
     timer: Option<(CallTimer, Arc<Protocols>)>,
+    /// How long the connection stays, for clients of HTTP/1 that may use it again.
+    keep_alive: Option<HeaderValue>,
 }
 
 impl TimedAnswer {
-    pub(super) fn new(answer: Answer, timer: Option<(CallTimer, Arc<Protocols>)>) -> Self {
+    pub(super) fn new(
+        answer: Answer,
+        timer: Option<(CallTimer, Arc<Protocols>)>,
+        keep_alive: Option<HeaderValue>,
+    ) -> Self {
         Self {
             answer,
             late: None,
             timer,
+            keep_alive,
         }
     }
 
@@ -60,7 +67,7 @@ impl Future for TimedAnswer {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let response = match Pin::new(&mut this.answer).poll(context) {
+        let mut response = match Pin::new(&mut this.answer).poll(context) {
             Poll::Ready(response) => response,
             Poll::Pending => {
                 let Some(deadline) = this.answer.deadline() else {
@@ -71,6 +78,11 @@ impl Future for TimedAnswer {
                 Ok(this.answer.late())
             }
         };
+        if let (Some(hint), Ok(response)) = (this.keep_alive.take(), &mut response)
+            && !response.headers().contains_key(CONNECTION)
+        {
+            response.headers_mut().insert(KEEP_ALIVE, hint);
+        }
         self.end(CallEnd::Answered);
         Poll::Ready(response)
     }

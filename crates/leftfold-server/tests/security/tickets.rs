@@ -208,3 +208,38 @@ async fn no_log_holds_a_ticket() {
     );
     assert!(!text.contains(&ticket), "{text}");
 }
+
+/// Whoever answers: a route, or what refuses a request before it comes to one.
+#[tokio::test]
+async fn every_answer_over_a_connection_that_stays_tells_how_long() {
+    let rig = Rig::new().await;
+    for (version, path, header, status, is_told) in [
+        ("1.1", "/health/live", "", "200", true),
+        ("1.1", "/api/v1/head", "", "401", true),
+        ("1.1", "/health/live", "connection: close\r\n", "200", false),
+        (
+            "1.0",
+            "/health/live",
+            "connection: Keep-Alive\r\n",
+            "200",
+            true,
+        ),
+        ("1.0", "/health/live", "", "200", false),
+    ] {
+        let mut socket = TcpStream::connect(rig.server.address()).await.unwrap();
+        let request = format!("GET {path} HTTP/{version}\r\nhost: localhost\r\n{header}\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(socket.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(answer).unwrap();
+        assert_eq!(self::status(&head), status, "{head}");
+        assert_eq!(
+            head.contains("keep-alive: timeout="),
+            is_told,
+            "{request}{head}"
+        );
+    }
+    rig.server.stop().await;
+}
