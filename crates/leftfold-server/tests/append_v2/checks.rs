@@ -5,13 +5,16 @@
 use leftfold_model::ExpectedRevision;
 use leftfold_proto::kurrentdb::protocol::v2::streams::{
     AppendRecordsRequest, ConsistencyCheck,
-    errors::{AppendConsistencyViolationErrorDetails, consistency_violation},
+    errors::{
+        AppendConsistencyViolationErrorDetails, StreamRevisionConflictErrorDetails,
+        consistency_violation,
+    },
 };
 use leftfold_store::{Delete, EventStore, StreamMetadata};
 use tonic::{Code, Status};
 
 use crate::{
-    client::{TestClient, all, detail, fill, name, record, to},
+    client::{TestClient, all, detail, fill, name, record, request, to},
     test_server::TestServer,
 };
 
@@ -161,6 +164,45 @@ async fn a_write_to_a_tombstoned_stream_is_a_violation_that_every_client_can_rea
         assert_eq!(violations(&refused), *expected, "{checks:?}");
     }
     assert_eq!(all(&*server.store).await.len(), 9);
+    server.stop().await;
+}
+
+/// The tombstone is an event of the metadata stream, but none that clients count.
+#[tokio::test]
+async fn metadata_of_a_tombstoned_stream_is_absent_until_it_is_set() {
+    let server = TestServer::start().await;
+    let mut client = TestClient::new(&server).await;
+    streams(&*server.store).await;
+    let log = || to("log", record("T"));
+    for state in [-1, -2] {
+        client.records([log()], &[("$$hard", state)]).await.unwrap();
+    }
+    for state in [-4, -5, -6, 0] {
+        let refused = client.records([log()], &[("$$hard", state)]).await;
+        let reported = violations(&refused.unwrap_err());
+        assert_eq!(reported, [(0, "$$hard".to_owned(), state, -1)]);
+    }
+    let set = |expected| request("$$hard", Some(expected), [record("$metadata")]);
+    let refused = client.session([set(-4)]).await.unwrap_err();
+    let reported: StreamRevisionConflictErrorDetails = detail(
+        &refused,
+        Code::FailedPrecondition,
+        "StreamRevisionConflictErrorDetails",
+    );
+    assert_eq!(
+        (reported.expected_revision, reported.actual_revision),
+        (-4, -1)
+    );
+    let metadata = || to("$$hard", record("$metadata"));
+    let checks = [("$$hard", -1)];
+    let answer = client.records([metadata()], &checks).await.unwrap();
+    assert_eq!(answer.revisions[0].revision, 0);
+    for state in [-4, 0] {
+        client.records([log()], &[("$$hard", state)]).await.unwrap();
+    }
+    let refused = client.records([metadata()], &checks).await;
+    let reported = violations(&refused.unwrap_err());
+    assert_eq!(reported, [(0, "$$hard".to_owned(), -1, 0)]);
     server.stop().await;
 }
 

@@ -60,6 +60,10 @@ impl TombstoneRevisions {
     /// Converts a client's expected revision to the store's.
     pub(super) fn expected(&self, expected: ExpectedRevision) -> ExpectedRevision {
         let next = match expected {
+            // A tombstone alone is no event that clients could expect.
+            ExpectedRevision::StreamExists if self.next() == 0 => {
+                return ExpectedRevision::Exact(Revision::MAX);
+            }
             ExpectedRevision::Any | ExpectedRevision::StreamExists => return expected,
             ExpectedRevision::NoStream => 0,
             ExpectedRevision::Exact(revision) => revision.get().saturating_add(1),
@@ -216,5 +220,8 @@ mod tests {
         };
         assert_eq!(alone.expected(ExpectedRevision::NoStream), exact(0));
         assert_eq!(alone.current().0, None);
+        let exists = ExpectedRevision::StreamExists;
+        assert_eq!(alone.expected(exists), exact(Revision::MAX.get()));
+        assert_eq!(revisions.expected(exists), exists);
     }
 }

@@ -141,8 +141,12 @@ impl ConsistencyChecks {
             };
             let mut shown = state.clone();
             if let Some(counted) = counts.current(&check.stream) {
-                // It can still be set.
-                (shown.status, shown.last) = (StreamStatus::Present, counted.0);
+                // It can still be set. A tombstone alone is nothing that clients count.
+                shown.status = match counted.0 {
+                    Some(_) => StreamStatus::Present,
+                    None => StreamStatus::Absent,
+                };
+                (shown.last, shown.metadata_revision) = (counted.0, None);
             }
             if check.holds(&shown) {
                 seen.held.extend(check.held(state));
