@@ -28,6 +28,16 @@ const OF_VARIANTS: &[&str] = &[
 /// What makes a field come back as another value.
 const OF_STATES: &[&str] = &["skip", "skip_serializing", "skip_deserializing"];
 
+/// What makes a variant come back as another one that has the same form.
+const OF_SHAPES: &[&str] = &["untagged"];
+
+/// Refuses attributes of an enum within a state, or of one of its variants.
+pub(crate) fn check_state_enum(attributes: &[Attribute]) -> Result<(), Error> {
+    let message = "an enum within a state cannot carry this: a variant would come back as the first one of the same form; \
+                   use #[serde(tag)], or #[snapshot(opaque)] above the field if each variant has a form of its own";
+    refuse(attributes, OF_SHAPES, message)
+}
+
 /// Refuses attributes of an enum of events.
 pub(crate) fn check_enum(attributes: &[Attribute]) -> Result<(), Error> {
     let message = "an enum of events cannot carry this: the type of an event is stored beside its data, not in it";

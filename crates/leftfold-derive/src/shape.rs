@@ -36,7 +36,9 @@ fn body(data: &Data, input: &DeriveInput) -> Result<TokenStream, Error> {
     match data {
         Data::Struct(data) => fields(&data.fields, true),
         Data::Enum(data) => {
+            serde_attributes::check_state_enum(&input.attrs)?;
             let variants = data.variants.iter().map(|variant| {
+                serde_attributes::check_state_enum(&variant.attrs)?;
                 let label = format!(
                     "{}{}",
                     serde_attributes::text(&variant.attrs),
@@ -160,6 +162,21 @@ mod tests {
     use syn::parse_quote;
 
     use crate::event::expand;
+
+    #[test]
+    fn enums_whose_variants_would_come_back_as_others_are_refused_in_states() {
+        let refused: [syn::DeriveInput; 2] = [
+            parse_quote! { #[serde(untagged)] enum Change { In(u64), Out(u64) } },
+            parse_quote! { enum Change { In(u64), #[serde(untagged)] Other(u64) } },
+        ];
+        for input in refused {
+            let error = super::expand(&input).unwrap_err().to_string();
+            assert!(error.contains("the same form"), "{error}");
+        }
+        let tagged =
+            parse_quote! { #[serde(tag = "kind")] enum Change { In { by: u64 }, Out { by: u64 } } };
+        super::expand(&tagged).unwrap();
+    }
 
     #[test]
     fn fields_of_events_that_would_come_back_as_others_are_refused() {

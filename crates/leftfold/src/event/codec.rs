@@ -88,15 +88,41 @@ pub(crate) fn encode_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause> {
 /// Encodes a state as JSON, and makes sure that it would come back as it is.
 ///
 /// # Errors
-/// As [`encode_json`], or if a value that is there would come back as one that is not.
+/// As [`encode_json`], or if it cannot be decoded, or what is decoded is encoded as something else.
 pub(crate) fn encode_state<T: Serialize + DeserializeOwned>(state: &T) -> Result<Vec<u8>, Cause> {
     let data = encode_json(state)?;
-    let expected = presences(state);
-    if expected > 0 && presences(&serde_json::from_slice::<T>(&data)?) != expected {
+    let restored: T = serde_json::from_slice(&data)?;
+    if presences(&restored) != presences(state) {
         return Err(ABSENT.into());
+    }
+    let again = serde_json::to_vec(&restored)?;
+    // Sets and maps that hash are written in any order.
+    if again != data && unordered(&again)? != unordered(&data)? {
+        return Err(CHANGED.into());
     }
     Ok(data)
 }
+
+/// Parses JSON, with the elements of every list in one order.
+fn unordered(json: &[u8]) -> serde_json::Result<serde_json::Value> {
+    fn sort(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Array(elements) => {
+                elements.iter_mut().for_each(sort);
+                elements.sort_by_cached_key(ToString::to_string);
+            }
+            serde_json::Value::Object(fields) => fields.values_mut().for_each(sort),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::from_slice(json)?;
+    sort(&mut value);
+    Ok(value)
+}
+
+/// Why a state is refused that is encoded differently after it was decoded.
+const CHANGED: &str =
+    "a field would come back as another value, such as a default that it does not have";
 
 /// Why a value is refused that would come back as another.
 pub(crate) const ABSENT: &str =

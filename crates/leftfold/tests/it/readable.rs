@@ -1,5 +1,7 @@
 //! What is stored can be read again, and comes back as it was.
 
+use std::collections::{HashMap, HashSet};
+
 use leftfold::{
     Aggregate, Event, ExecuteError, Snapshot, Store,
     model::{Append, ErrorChain, ExpectedRevision::Any, NewEvent, Position},
@@ -243,6 +245,63 @@ async fn a_state_that_would_come_back_as_another_is_not_kept_as_a_snapshot() {
     assert!(!averages.snapshot("1").await.unwrap());
     let average = averages.load("1").await.unwrap().into_state().average;
     assert!(average.is_some_and(f64::is_nan), "{average:?}");
+}
+
+#[derive(Event, Serialize, Deserialize, Clone)]
+enum LimitSet {
+    #[event("LimitSet")]
+    Set(u64),
+}
+
+/// A limit that is left out while it is small, and a default that is not.
+#[derive(Debug, PartialEq, Serialize, Deserialize, Snapshot)]
+#[snapshot(every = 1000)]
+struct Limit {
+    #[serde(skip_serializing_if = "is_small", default = "default_limit")]
+    limit: u64,
+    before: HashSet<u64>,
+    counts: HashMap<u64, HashSet<String>>,
+}
+
+fn is_small(limit: &u64) -> bool {
+    *limit < 10
+}
+
+fn default_limit() -> u64 {
+    10
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self {
+            limit: default_limit(),
+            before: HashSet::new(),
+            counts: HashMap::new(),
+        }
+    }
+}
+
+impl Aggregate for Limit {
+    const CATEGORY: &'static str = "limit";
+    type Event = LimitSet;
+
+    fn apply(&mut self, LimitSet::Set(limit): &LimitSet) {
+        self.limit = *limit;
+        self.before.extend([*limit, *limit + 1, *limit + 2]);
+        let names = self.counts.entry(*limit).or_default();
+        names.extend(["a", "b", "c"].map(str::to_owned));
+    }
+}
+
+/// What hashes is written in another order each time, which changes nothing.
+#[tokio::test]
+async fn a_state_with_a_field_that_is_left_out_is_kept_only_if_its_default_is_what_it_has() {
+    let limits = Store::memory().repository::<Limit>().with_snapshots();
+    for (limit, is_kept) in [(20, true), (5, false), (10, true)] {
+        limits.execute("1", |_| LimitSet::Set(limit)).await.unwrap();
+        assert_eq!(limits.snapshot("1").await.unwrap(), is_kept, "{limit}");
+        assert_eq!(limits.load("1").await.unwrap().state().limit, limit);
+    }
 }
 
 #[derive(Event, Serialize, Deserialize)]
