@@ -13,7 +13,10 @@ use leftfold_model::{
 };
 use leftfold_store::{ReadBatch, ReadError, Subscription};
 
-use crate::{Aggregate, Boundary, Event, LoadError, Recorded, Store, load::typed};
+use crate::{
+    Aggregate, Boundary, Event, LoadError, Recorded, Store,
+    load::{check_category, typed},
+};
 
 /// A selection of stored events, read as values of the enum `E`; made by [`Store::events`].
 ///
@@ -87,7 +90,23 @@ impl<E: Event> EventReader<E> {
     }
 
     /// Selects the events of all aggregates of one kind: those of the category [`Aggregate::CATEGORY`].
+    ///
+    /// As with [`Store::repository`], a program does not compile if no stream can have that category:
+    ///
+    /// ```compile_fail,E0080
+    /// # #[derive(leftfold::Event, serde::Serialize, serde::Deserialize)]
+    /// # enum RoomEvent { #[event("RoomBooked")] Booked }
+    /// # #[derive(Default)]
+    /// # struct Room;
+    /// impl leftfold::Aggregate for Room {
+    ///     const CATEGORY: &'static str = "hotel-room";
+    /// #   type Event = RoomEvent;
+    /// #   fn apply(&mut self, _: &RoomEvent) {}
+    /// }
+    /// let rooms = leftfold::Store::memory().events::<RoomEvent>().with_aggregates::<Room>();
+    /// ```
     pub fn with_aggregates<A: Aggregate<Event = E>>(self) -> Self {
+        const { check_category(A::CATEGORY) };
         match Category::new(A::CATEGORY) {
             Ok(category) => self.with_category(category),
             // Such an aggregate has no streams: repositories refuse every id of it.

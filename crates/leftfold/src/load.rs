@@ -335,8 +335,19 @@ impl fmt::Debug for LoadError {
     }
 }
 
-/// The stream of an aggregate.
+/// Fails to compile for a category that no stream can have.
+pub(crate) const fn check_category(category: &str) {
+    let mut bytes = category.as_bytes();
+    assert!(!bytes.is_empty(), "the CATEGORY of an aggregate is empty");
+    while let [byte, rest @ ..] = bytes {
+        assert!(*byte != b'-', "the CATEGORY of an aggregate holds a `-`");
+        bytes = rest;
+    }
+}
+
+/// The stream of an aggregate. A program that asks for one of a category that no stream can have does not compile.
 pub(crate) fn stream_of<A: Aggregate>(id: &str) -> Result<StreamName, LoadError> {
+    const { check_category(A::CATEGORY) };
     let invalid = |source| LoadError::InvalidId {
         id: id.chars().take(64).collect(),
         source,

@@ -18,6 +18,7 @@ use crate::{
     KeyStore, Listener, Live, LiveProjection, ModelRef, Models, Participants, Project, Projection,
     Repository, UnitOfWork,
     erasure::{Erasure, SealingStore},
+    load::check_category,
     stream_queue::{StreamQueues, Turn},
 };
 
@@ -374,16 +375,6 @@ impl Store {
 
 /// Turns that a command waits for, at most: one that rests on more may conflict with others.
 const TURNS_MAX: usize = 16;
-
-/// Fails to compile for a category that no stream can have.
-const fn check_category(category: &str) {
-    let mut bytes = category.as_bytes();
-    assert!(!bytes.is_empty(), "the CATEGORY of an aggregate is empty");
-    while let [byte, rest @ ..] = bytes {
-        assert!(*byte != b'-', "the CATEGORY of an aggregate holds a `-`");
-        bytes = rest;
-    }
-}
 
 impl From<Arc<dyn EventStore>> for Store {
     fn from(inner: Arc<dyn EventStore>) -> Self {

@@ -40,6 +40,33 @@ impl<P: Process, H> fmt::Debug for ProcessListener<P, H> {
 
 impl Store {
     /// Configures a process and the handler of its commands: see [`Process`].
+    ///
+    /// As with [`Store::repository`], a program does not compile if no stream can have the category of the process:
+    ///
+    /// ```compile_fail,E0080
+    /// # use leftfold::{CommandHandler, HandlerError, Process, Reaction, Recorded, Seen, Sent, Store};
+    /// # #[derive(leftfold::Event, serde::Serialize, serde::Deserialize)]
+    /// # enum CareEvent { #[event("CareNoted")] Noted }
+    /// # #[derive(Default)]
+    /// # struct Care;
+    /// impl leftfold::Aggregate for Care {
+    ///     const CATEGORY: &'static str = "guest-care";
+    /// #   type Event = CareEvent;
+    /// #   fn apply(&mut self, _: &CareEvent) {}
+    /// }
+    /// # impl Process for Care {
+    /// #     type Sees = CareEvent;
+    /// #     type Command = ();
+    /// #     const NAME: &'static str = "care";
+    /// #     fn route(_: &Recorded<CareEvent>) -> Option<String> { None }
+    /// #     fn react(&self, _: Seen<'_, CareEvent>) -> Reaction<CareEvent, ()> { Reaction::ignore() }
+    /// # }
+    /// # struct Handler;
+    /// # impl CommandHandler<()> for Handler {
+    /// #     async fn carry_out(&self, (): &(), _: &Sent) -> Result<(), HandlerError> { Ok(()) }
+    /// # }
+    /// Store::memory().process::<Care, _>(Handler).spawn();
+    /// ```
     pub fn process<P: Process, H: CommandHandler<P::Command>>(
         &self,
         handler: H,
