@@ -8,7 +8,7 @@ use leftfold_model::{
     QueryItem, Read, RecordedEvent, Scope, Tag,
 };
 use leftfold_postgres::PostgresStore;
-use leftfold_store::EventStore;
+use leftfold_store::{Delete, EventStore, Scavenge};
 
 use crate::{
     fixtures::{event, stream, to},
@@ -126,6 +126,48 @@ async fn a_search_reads_in_proportion_to_its_rarest_term_however_often_it_ran() 
                 "{entries} entries for {search}, round {round}"
             );
         }
+    }
+}
+
+/// Conditions see erased events too.
+#[tokio::test]
+async fn a_search_among_erased_events_reads_in_proportion_to_its_rarest_term() {
+    let (store, schema) = filled().await;
+    for batch in 0..EVENTS / 1_000 {
+        let delete = Delete::stream(stream(&format!("c-{batch}")), Any);
+        store.delete(delete).await.unwrap();
+    }
+    store
+        .delete(Delete::stream(stream("seldom-1"), Any))
+        .await
+        .unwrap();
+    let steps = store.scavenge(Scavenge::default()).try_collect::<Vec<_>>();
+    steps.await.unwrap();
+    let client = store.connection().await.unwrap();
+    let count = format!(
+        "select sum(pg_stat_get_xact_numscans(i.indexrelid))::bigint from pg_index i where i.indrelid in \
+         ('{schema}.events'::regclass, '{schema}.erased'::regclass, '{schema}.erased_tags'::regclass)"
+    );
+    for (search, expected) in [
+        ("array['common'], array['Nobody'], 1, 6001", None),
+        (
+            "array['common', 'also'], array['Nobody', 'Seldom'], 1, 6001",
+            None,
+        ),
+        ("array['common'], array['Common'], 1, 6001", Some(1_i64)),
+        (
+            "array['common', 'rare'], array['Common'], 9, 6001",
+            Some(2_008),
+        ),
+        ("array['common'], array['Common'], 1000, 1000", Some(1_000)),
+    ] {
+        client.batch_execute("begin").await.unwrap();
+        let call = format!("select {schema}.find_first({search})");
+        let found: Option<i64> = client.query_one(&call, &[]).await.unwrap().get(0);
+        let lookups: i64 = client.query_one(&count, &[]).await.unwrap().get(0);
+        client.batch_execute("commit").await.unwrap();
+        assert_eq!(found, expected, "{search}");
+        assert!(lookups < 100, "{lookups} lookups for {search}");
     }
 }
 

@@ -11,6 +11,8 @@ as $body$
 declare
     found bigint := (:schema.find(of_tags, of_types, null, lower, upper, false, true, 1))[1];
     rarest text;
+    fewest int;
+    n int;
     gone bigint;
 begin
     if not exists (select from :schema.erased) and not exists (select from :schema.erased_tags) then
@@ -21,10 +23,31 @@ begin
             select e.position from :schema.erased e
             where e.type = t.type and e.position between lower and upper order by e.position limit 1) o;
     else
-        select t.tag into rarest from unnest(of_tags) t(tag)
-            order by (select count(*) from (
-                select from :schema.erased_tags g
-                where g.tag = t.tag and g.position between lower and upper limit 4096) c) limit 1;
+        select t.tag, c.entries into rarest, fewest from unnest(of_tags) t(tag), lateral (
+                select count(*)::int as entries from (
+                    select from :schema.erased_tags g
+                    where g.tag = t.tag and g.position between lower and upper limit 4096) o) c
+            order by c.entries limit 1;
+        if of_types is not null and fewest > 0 then
+            select count(*) into n from (
+                select from unnest(of_types) t(type), lateral (
+                    (select from :schema.erased e
+                     where e.type = t.type and e.position between lower and upper limit fewest)
+                    union all
+                    (select from :schema.events e
+                     where e.type = t.type and e.position between lower and upper limit fewest)) o limit fewest) c;
+        end if;
+    end if;
+    if n < fewest then
+        -- The types are rarer than each of the tags.
+        select min(o.position) into gone from unnest(of_types) t(type), lateral (
+            select e.position from :schema.erased e where e.type = t.type and e.position between lower and upper
+            union all
+            select e.position from :schema.events e where e.type = t.type and e.position between lower and upper) o
+            where not exists (
+                select from unnest(of_tags) d(tag) where not exists (
+                    select from :schema.erased_tags x where x.tag = d.tag and x.position = o.position));
+    elsif of_tags is not null then
         select g.position into gone from :schema.erased_tags g
             where g.tag = rarest and g.position between lower and upper
               and not exists (
