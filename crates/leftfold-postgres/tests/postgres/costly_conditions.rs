@@ -21,8 +21,9 @@ use crate::{
 
 /// Longer than anything takes that does not wait for the search.
 const TOO_LONG: Duration = Duration::from_secs(30);
-/// So many events have the tag `even`, and so many others the tag `odd`: more than a group may look at.
-const EACH: usize = 300;
+/// So many events have the tag `even`, and so many others the tag `odd`: more than a group may look at, and more in
+/// all than a search compares with all items at once.
+const EACH: usize = 600;
 
 fn tags(names: &[&str]) -> Vec<Tag> {
     names.iter().map(|name| Tag::new(*name).unwrap()).collect()
@@ -356,4 +357,107 @@ async fn costly_conditions_are_decided_as_cheap_ones_before_and_after_a_scavenge
             }
         }
     }
+}
+
+/// Each search takes a while, and each time the others have appended something since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_of_many_terms_is_decided_although_others_append_all_the_time() {
+    let (store, _) = filled().await;
+    let names: Vec<_> = (0..2_000).map(|n| format!("nobody-{n}")).collect();
+    let one_by_one = names.iter().map(|name| item(&[], &[name])).collect();
+    let types: Vec<_> = names.iter().take(200).map(String::as_str).collect();
+    for (name, items) in [("tags", one_by_one), ("types", vec![item(&types, &[])])] {
+        let many = spawn(&store, conditional(to(name, Any, "Many"), items, 0));
+        let others = async {
+            while !many.is_finished() {
+                store.append(to("other", Any, "Other")).await.unwrap();
+            }
+        };
+        in_time(others).await;
+        many.await.unwrap().unwrap();
+    }
+}
+
+/// What a function of the schema returns, and how often it looks something up in an index.
+async fn lookups(store: &PostgresStore, schema: &str, call: &str) -> i64 {
+    let client = store.connection().await.unwrap();
+    client.batch_execute("begin").await.unwrap();
+    let call = format!("select from {schema}.{call}");
+    client.query(&call, &[]).await.unwrap();
+    let count = format!(
+        "select sum(pg_stat_get_xact_numscans(i.indexrelid))::bigint from pg_index i \
+         where i.indrelid in ('{schema}.events'::regclass, '{schema}.event_tags'::regclass)"
+    );
+    let row = client.query_one(&count, &[]).await.unwrap();
+    client.batch_execute("commit").await.unwrap();
+    row.get(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_looks_up_no_more_terms_than_events() {
+    let (store, schema) = filled().await;
+    let types = "(select array_agg('Nobody' || n)::text from generate_series(1, 256) n)";
+    let tags = "array['even', 'odd', 'third', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'nobody']::text";
+    for (types, tags) in [(types, "null::text"), ("null::text", tags)] {
+        let of = |value: &str| format!("array_fill({value}, array[144])");
+        let call = format!(
+            "search({}, {}, {}, {}, {}, 144)",
+            of("1"),
+            of("0"),
+            of("0::bigint"),
+            of(types),
+            of(tags)
+        );
+        let count = lookups(&store, &schema, &call).await;
+        assert!(count < 1_000, "{count} lookups of {types} {tags}");
+    }
+}
+
+/// Every combination of a few types and tags, beyond every third position.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_events_match_as_they_do_in_a_search() {
+    let options = fresh();
+    let schema = options.schema().to_owned();
+    let store = PostgresStore::open_with(options).await.unwrap();
+    for n in 0_usize..60 {
+        let tags = tags(&["a", "b", "c"].map(|tag| tag)[..n % 4]);
+        let kind = ["X", "Y", "Z"][n / 4 % 3];
+        let event = event(kind)
+            .with_tags(tags.into_iter().skip(n / 12 % 2))
+            .unwrap();
+        store
+            .append(Append::to(stream("mixed"), Any, vec![event]).unwrap())
+            .await
+            .unwrap();
+    }
+    let compared = format!(
+        "with i as (select a.after, t.types, g.tags from generate_series(0, 60, 3) a(after), \
+           (values (null), ('{{X}}'), ('{{Y,Z}}'), ('{{W}}')) t(types), \
+           (values (null), ('{{a}}'), ('{{b,a}}'), ('{{c,b}}'), ('{{d}}'), ('{{a,d}}')) g(tags) \
+           where t.types is not null or g.tags is not null), \
+         n as (select array_agg(i.after::bigint) afters, array_agg(i.types) types, array_agg(i.tags) tags from i), \
+         c as (select u.*, {schema}.find_first(u.tags::text[], u.types::text[], greatest(u.after + 1, 21), 50) as searched \
+           from n, unnest(n.afters, n.types, n.tags, \
+             {schema}.find_new(n.afters, n.types, n.tags, 21, 50, 1000000)) u(after, types, tags, compared)) \
+         select count(*), count(compared), count(*) filter (where compared is distinct from searched) from c"
+    );
+    let found = server().psql("postgres", &compared);
+    let numbers: Vec<u32> = found
+        .trim()
+        .split('|')
+        .map(|n| n.parse().unwrap())
+        .collect();
+    assert_eq!((numbers[0], numbers[2]), (21 * 23, 0), "{found}");
+    assert!(numbers[1] > 50, "{found}");
+    let too_many =
+        format!("select {schema}.find_new(array[0, 0], '{{}}', '{{}}', 1, 60, 119) is null");
+    assert_eq!(server().psql("postgres", &too_many).trim(), "t");
+    store
+        .delete(Delete::stream(stream("mixed"), Any))
+        .await
+        .unwrap();
+    let steps: Vec<_> = store.scavenge(Scavenge::default()).collect().await;
+    assert!(steps.iter().all(Result::is_ok));
+    let erased = format!("select {schema}.find_new(array[0], '{{}}', '{{}}', 1, 60, 1000) is null");
+    assert_eq!(server().psql("postgres", &erased).trim(), "t");
 }

@@ -130,13 +130,64 @@ begin
 end
 $body$;
 
+-- Returns for each item the first event from `lower` to `upper`, and beyond item_after, that matches; null if there is none.
+-- Returns null if one of these events was erased, or if there are so many that `pairs_max` pairs of item and event may not do.
+--
+-- For many items and a few events: these are read once, and only items with one of their terms are compared with them.
+create function :schema.find_new(
+    item_after bigint[], item_types text[], item_tags text[], lower bigint, upper bigint, pairs_max bigint
+) returns bigint[]
+    language plpgsql stable
+    set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    set enable_mergejoin = off
+    set enable_nestloop = off
+    set jit = off
+as $body$
+declare
+    present bigint;
+begin
+    if (upper - lower + 1) * cardinality(item_after) > pairs_max then
+        return null;
+    end if;
+    select count(*) into present from :schema.events e where e.position between lower and upper and e.content_type > 0;
+    if present < upper - lower + 1 then
+        return null;
+    end if;
+    return array(
+        with fresh as materialized (
+            select e.position, e.type, e.tags from :schema.events e where e.position between lower and upper),
+        items as materialized (
+            select i.n, i.after, i.types::text[] as types, i.tags::text[] as tags
+            from unnest(item_after, item_types, item_tags) with ordinality i(after, types, tags, n)),
+        matching as (
+            select i.n, f.position
+            from items i join (select f.position, f.type, f.tags, g.tag from fresh f, unnest(f.tags) g(tag)) f
+                on f.tag = i.tags[1]
+            where f.position > i.after and f.tags @> i.tags and (i.types is null or f.type = any (i.types))
+            union all
+            select i.n, f.position
+            from (select i.n, i.after, t.type from items i, unnest(i.types) t(type) where i.tags is null) i
+                join fresh f on f.type = i.type
+            where f.position > i.after)
+        select m.position
+        from items i left join (select m.n, min(m.position) as position from matching m group by m.n) m on m.n = i.n
+        order by i.n);
+end
+$body$;
+
 -- Searches the log for events that match items of append conditions. The lock of appends need not be held.
 --
 -- The items come as those of `append`. through: the head of the log, and through_id: the id of the event there.
 -- matches: for each item the first position beyond item_after that matches; null if none does up to `through`; 0 if that is
 -- not known. It need not be known behind a condition of the same append that fails. Nor is it known of an item whose search
 -- costs more than what is left of cost_max for all items, and of the items behind it in the same append. Without cost_max
--- there is no limit.
+-- there is no limit. A term costs as much as an event, because it is looked up even if no event has it.
+--
+-- Items that were searched for until a moment ago are compared with the few events since, all at once and at no cost: so an
+-- append that was searched for is decided, however many terms it has and however many others are appended meanwhile. With a
+-- cost_max of 0 nothing is searched for.
 create function :schema.search(
     item_append int[], item_condition int[], item_after bigint[], item_types text[], item_tags text[], cost_max int,
     out through bigint, out through_id uuid, out matches bigint[]
@@ -148,20 +199,37 @@ create function :schema.search(
     set enable_sort = off
 as $body$
 declare
+    new_max constant bigint := case when cost_max is null then 1024 when cost_max = 0 then 0 else 256 end;
+    pairs_max constant bigint := case when cost_max is null then 67108864 else 1048576 end;
     budget int := cost_max;
     cost int;
     of_tags text[];
     of_types text[];
     lower bigint;
+    oldest bigint;
+    new_found bigint[];
     settled_append int;
     settled_condition int;
 begin
     select e.position, e.id into through, through_id from :schema.events e order by e.position desc limit 1;
     through := coalesce(through, 0);
     matches := array_fill(null::bigint, array[cardinality(item_append)]);
+    select min(i.after) into oldest from unnest(item_after) i(after)
+        where i.after >= through - new_max and i.after < through;
+    if oldest is not null then
+        new_found := :schema.find_new(item_after, item_types, item_tags, oldest + 1, through, pairs_max);
+    end if;
     for j in 1 .. cardinality(item_append) loop
         if item_append[j] = settled_append and item_condition[j] > settled_condition then
             matches[j] := 0;
+            continue;
+        end if;
+        if new_found is not null and item_after[j] >= oldest then
+            if new_found[j] is not null then
+                matches[j] := new_found[j];
+                settled_append := item_append[j];
+                settled_condition := item_condition[j];
+            end if;
             continue;
         end if;
         of_tags := item_tags[j];
@@ -171,9 +239,9 @@ begin
         lower := item_after[j] + 1;
         if budget is not null then
             -- The first event of a single demand is the answer.
-            cost := 1;
-            if coalesce(cardinality(of_tags), 0) + (of_types is not null)::int > 1 then
-                cost := :schema.search_cost(of_tags, of_types, lower, through, budget);
+            cost := coalesce(cardinality(of_tags), 0) + coalesce(cardinality(of_types), 0);
+            if cost < budget and coalesce(cardinality(of_tags), 0) + (of_types is not null)::int > 1 then
+                cost := cost + :schema.search_cost(of_tags, of_types, lower, through, budget - cost);
             end if;
             if cost >= budget then
                 -- This one begins with what an earlier search found.
@@ -239,6 +307,7 @@ declare
     befores bigint[];
     some_erased boolean;
     searched bigint := 0;
+    new_found bigint[];
     undecided boolean;
     held boolean[];
     item_found bigint[] := array_fill(null::bigint, array[items]);
@@ -283,6 +352,9 @@ begin
     head := coalesce((select max(e.position) from :schema.events e), 0);
     next := head + 1;
     moment := clock_timestamp();
+    if items > 0 and head > searched then
+        new_found := :schema.find_new(item_after, item_types, item_tags, searched + 1, head, 16777216);
+    end if;
 
     firsts := array_fill(null::bigint, array[appends]);
     revisions := array_fill(null::bigint, array[cardinality(write_stream)]);
@@ -370,6 +442,8 @@ begin
                     if item_after[i] < next - 1 then
                         found := item_after[i] + 1;
                     end if;
+                elsif found is null and new_found is not null then
+                    found := new_found[i];
                 elsif found is null and greatest(item_after[i], searched) < head then
                     found := :schema.find_first(
                         item_tags[i]::text[], item_types[i]::text[], greatest(item_after[i], searched) + 1, head);
