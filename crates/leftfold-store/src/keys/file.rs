@@ -166,6 +166,8 @@ fn open_after_crash(path: &Path) -> Result<Database, KeyError> {
         true => open_sound(path)?,
         false => make(path)?,
     };
+    // Whoever gave the file its name may have ended, or failed, before the name was durable.
+    sync_directory_of(path)?;
     remove_if_exists(&unfinished(path))?;
     if exists(&old)? {
         erase(&old)?;
@@ -197,7 +199,6 @@ fn make(path: &Path) -> Result<Database, KeyError> {
         // Not every file system has links.
         Err(_) => std::fs::rename(&temporary, path).map_err(unavailable)?,
     }
-    sync_directory_of(path)?;
     Ok(database)
 }
 
