@@ -108,7 +108,10 @@ impl State {
 
     /// Why appends are refused once the queue is closed.
     fn closed(&self) -> AppendError {
-        if self.has_lost_appends {
+        // While the log is being closed, its core may have failed, and callers know.
+        let core = self.core.as_ref();
+        let has_failed = core.is_some_and(|core| core.latched().is_some());
+        if self.has_lost_appends || has_failed {
             AppendError::WriterLost
         } else {
             AppendError::Closed

@@ -37,3 +37,11 @@ fn a_seed_is_one_history() {
         assert_eq!(played(), played(), "seed {seed}");
     }
 }
+
+/// In these histories a caller repeats an append of unknown outcome after the disk failed, while another closes the log.
+#[test]
+fn a_retry_while_a_failed_log_is_being_closed_is_not_said_to_be_certainly_not_written() {
+    for seed in [60_008_497, 60_014_279, 60_027_410] {
+        play_threads(seed).unwrap_or_else(|broken| panic!("LEFTFOLD_SEED={seed}: {broken}"));
+    }
+}
