@@ -181,7 +181,7 @@ impl EventFilter {
     /// [`FilterError`].
     pub(crate) async fn compile(
         spec: &FilterSpec,
-        keep: fn(usize) -> bool,
+        keep: impl FnMut(usize) -> bool,
     ) -> Result<Self, FilterError> {
         let count = spec.prefixes.len();
         if count > PREFIXES_MAX {

@@ -19,7 +19,7 @@ use crate::{
     background::metrics::Metrics,
     background::scavenger::ScavengeManager,
     connection::{AnswerMemory, CallMemory, MemoryBudget, TlsServer},
-    groups::GroupManager,
+    groups::{FilterMemory, GroupManager},
 };
 
 /// The store, the settings and the state of one server.
@@ -96,10 +96,16 @@ impl ServerState {
             "" => address.ip().to_string(),
             host => host.to_owned(),
         };
+        let open_call_memory = MemoryBudget::new(settings.in_flight_bytes_max.len());
+        let of_groups = open_call_memory.without_connection();
         Arc::new(Self {
             groups: GroupManager::new(
                 Arc::clone(&store),
                 format!("{host}:{}", address.port()),
+                FilterMemory::new(move || {
+                    let mut memory = of_groups.begin();
+                    move |bytes| memory.grow(bytes).is_ok()
+                }),
                 (tasks.clone(), stopping.clone()),
             ),
             scavenges: ScavengeManager::new(
@@ -110,7 +116,7 @@ impl ServerState {
             store,
             answer_memory: AnswerMemory::new(settings.response_bytes_max.len()),
             request_memory: MemoryBudget::new(settings.in_flight_bytes_max.len()),
-            open_call_memory: MemoryBudget::new(settings.in_flight_bytes_max.len()),
+            open_call_memory,
             settings,
             address,
             instance: Uuid::new_v4(),

@@ -83,7 +83,10 @@ impl Expression {
     ///
     /// # Cancel safety
     /// A compilation that began goes on when the future is dropped, and counts among those at once until it ends.
-    pub(super) async fn compile(text: &str, keep: fn(usize) -> bool) -> Result<Self, FilterError> {
+    pub(super) async fn compile(
+        text: &str,
+        mut keep: impl FnMut(usize) -> bool,
+    ) -> Result<Self, FilterError> {
         let bytes = text.len();
         if bytes > EXPRESSION_BYTES_MAX {
             return Err(FilterError::TooLong { bytes });

@@ -20,6 +20,7 @@ use super::{
     command::{Command, ConnectionInput, GroupStatistics},
     definition::GroupDefinition,
     error::GroupError,
+    filter_memory::FilterMemory,
     group_run::GroupRun,
     id::{GroupId, GroupSource},
     message::{ConsumerKey, DeliveredMessage, NackAction},
@@ -106,10 +107,11 @@ impl GroupManager {
     pub(crate) fn new(
         store: Arc<dyn EventStore>,
         address: String,
+        memory: FilterMemory,
         (tasks, stopping): (TaskTracker, CancellationToken),
     ) -> Arc<Self> {
         Arc::new(Self {
-            registry: GroupRegistry::new(store, address, stopping),
+            registry: GroupRegistry::new(store, address, memory, stopping),
             tasks,
             members: Mutex::default(),
         })

@@ -15,6 +15,7 @@ mod catalog;
 mod command;
 mod definition;
 mod error;
+mod filter_memory;
 mod group_run;
 mod holder;
 mod id;
@@ -43,5 +44,6 @@ pub use settings::{ConsumerStrategy, GroupSettings, GroupStart};
 pub use crate::event_filter::{FilterError, FilterOn, FilterSpec};
 
 pub(crate) use command::{ConnectionInput, ConsumerInfo, ConsumerStatistics};
+pub(crate) use filter_memory::FilterMemory;
 pub(crate) use manager::{Connection, GroupManager, GroupState, Membership};
 pub(crate) use message::{DeliveredMessage, LinkTarget, Message, NackAction};

@@ -13,7 +13,10 @@ use leftfold_store::{EventStore, consumers::ConsumerName};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{command::Command, definition::GroupDefinition, holder::ServerIdentity, id::GroupId};
+use super::{
+    command::Command, definition::GroupDefinition, filter_memory::FilterMemory,
+    holder::ServerIdentity, id::GroupId,
+};
 
 /// Commands that wait for a group, at most; then their senders wait.
 const COMMANDS_MAX: usize = 1_024;
@@ -32,6 +35,8 @@ const BUFFERS_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub(super) struct GroupRegistry {
     pub(super) store: Arc<dyn EventStore>,
     pub(super) identity: ServerIdentity,
+    /// What filters of running groups are charged to.
+    pub(super) memory: FilterMemory,
     pub(super) stopping: CancellationToken,
     running: Mutex<Runs>,
     retries: Mutex<HashMap<ConsumerName, HashMap<EventId, u32>>>,
@@ -80,10 +85,12 @@ impl GroupRegistry {
     pub(super) fn new(
         store: Arc<dyn EventStore>,
         address: String,
+        memory: FilterMemory,
         stopping: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
+            memory,
             identity: ServerIdentity::new(address),
             stopping,
             running: Mutex::default(),

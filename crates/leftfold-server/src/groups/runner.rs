@@ -28,8 +28,9 @@ const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Runs a group until no consumer needs it or it cannot go on.
 pub(super) async fn run(group: GroupRun) {
     let started = async {
+        let memory = group.registry.memory.begin();
         let origin = source::origin(&*group.store, &group.definition.id.source).await?;
-        let selection = Selection::of(&group.definition, &origin).await?;
+        let selection = Selection::of(&group.definition, &origin, memory).await?;
         let claim = claim(&group).await?;
         let parked = parked_behind(&group, claim.position).await?;
         Ok((Arc::new(selection), claim, parked))

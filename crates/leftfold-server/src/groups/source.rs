@@ -14,6 +14,7 @@ use leftfold_store::{Delivery, EventStore, ReadError, StreamStatus, Subscription
 use super::{
     definition::GroupDefinition,
     error::GroupError,
+    filter_memory::FilterCharge,
     id::{DEFINITION_PREFIX, GroupSource},
     invalid::InvalidGroup,
     message::{LinkTarget, Message},
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     credential_stream::is_credential_stream,
-    event_filter::{EventFilter, INDEX_PREFIX},
+    event_filter::{EventFilter, FilterError, INDEX_PREFIX},
     link,
     system_index::{IndexEntry, SystemIndex},
     unsupported_stream,
@@ -68,7 +69,8 @@ pub(super) struct Selection {
     origin: Origin,
     scope: Scope,
     query: Query,
-    filter: Option<Arc<EventFilter>>,
+    /// With the memory that it is charged with, for as long as it is there.
+    filter: Option<Arc<(EventFilter, FilterCharge)>>,
     start: GroupStart,
     resolve_links: bool,
 }
@@ -85,15 +87,24 @@ impl Selection {
     pub(super) async fn of(
         definition: &GroupDefinition,
         origin: &Origin,
+        mut memory: FilterCharge,
     ) -> Result<Self, GroupError> {
         let filter = match &definition.filter {
-            Some(spec) => Some(Arc::new(EventFilter::compile(spec, |_| true).await?)),
+            Some(spec) => {
+                let prefixes = spec.prefixes.iter();
+                let bytes = prefixes.map(|prefix| size_of::<String>() + prefix.len());
+                let mut keep = |bytes| memory.grow(bytes);
+                if !keep(bytes.sum()) {
+                    return Err(FilterError::Exhausted.into());
+                }
+                Some(Arc::new((EventFilter::compile(spec, keep).await?, memory)))
+            }
             None => None,
         };
         let (scope, query) = match (origin, &filter) {
             (Origin::Stream(stream), _) => (Scope::Stream(stream.clone()), Query::All),
             (Origin::Index(index), _) => (index.scope(), index.query()),
-            (Origin::All, Some(filter)) => (filter.scope(), filter.query()),
+            (Origin::All, Some(filter)) => (filter.0.scope(), filter.0.query()),
             (Origin::All, None) => (Scope::All, Query::All),
         };
         Ok(Self {
@@ -131,7 +142,7 @@ impl Selection {
             return Ok(false);
         }
         match &self.filter {
-            Some(filter) => Ok(filter.passes(event)?),
+            Some(filter) => Ok(filter.0.passes(event)?),
             None => Ok(true),
         }
     }
@@ -182,7 +193,7 @@ impl Selection {
         }
         for (index, event) in events.into_iter().enumerate() {
             if let Some(filter) = &self.filter {
-                filter.pause(index).await;
+                filter.0.pause(index).await;
             }
             if self.takes(&event)? {
                 messages.push(self.message(store, event).await?);

@@ -12,7 +12,9 @@ use leftfold_store::{MemoryStore, consumers::ConsumerName};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
-use crate::groups::{ConsumerInfo, GroupName, GroupSettings, GroupStart};
+use crate::groups::{
+    ConsumerInfo, FilterError, FilterOn, FilterSpec, GroupName, GroupSettings, GroupStart,
+};
 
 const GROUPS: usize = 1_000;
 const CONSUMERS_OF_EACH: usize = 10;
@@ -66,7 +68,8 @@ impl Crowd {
     async fn gather() -> Self {
         let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
         let ends = (TaskTracker::new(), CancellationToken::new());
-        let manager = GroupManager::new(Arc::clone(&store), "127.0.0.1:1".into(), ends);
+        let memory = FilterMemory::new(|| |_| false);
+        let manager = GroupManager::new(Arc::clone(&store), "127.0.0.1:1".into(), memory, ends);
         let catalog = GroupCatalog::new(Arc::clone(&store));
         let (taken_sender, taken) = channel(1_024);
         let mut definitions = Vec::with_capacity(GROUPS);
@@ -171,4 +174,96 @@ async fn of_a_thousand_groups_with_ten_thousand_consumers_none_starves_and_all_s
         "checkpoints are not appended"
     );
     crowd.manager.registry.stopping.cancel();
+}
+
+/// Bytes that are taken from a sum and given back to it.
+struct Part(Arc<Mutex<usize>>, usize);
+
+impl Part {
+    fn into_take(mut self) -> impl FnMut(usize) -> bool {
+        move |bytes| self.take(bytes)
+    }
+
+    fn take(&mut self, bytes: usize) -> bool {
+        let mut free = lock(&self.0);
+        let is_there = *free >= bytes;
+        if is_there {
+            *free -= bytes;
+            self.1 += bytes;
+        }
+        is_there
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        *lock(&self.0) += self.1;
+    }
+}
+
+fn lock(free: &Mutex<usize>) -> std::sync::MutexGuard<'_, usize> {
+    free.lock().unwrap()
+}
+
+/// Groups of everything whose filters take memory, as many as a budget of this size lets run.
+#[tokio::test]
+async fn filters_of_groups_that_run_are_bounded_together_and_free_their_memory_when_they_end() {
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+    let free = Arc::new(Mutex::new(21 * MIB));
+    let memory = FilterMemory::new({
+        let free = Arc::clone(&free);
+        move || Part(Arc::clone(&free), 0).into_take()
+    });
+    let manager = GroupManager::new(
+        Arc::clone(&store),
+        "127.0.0.1:1".into(),
+        memory,
+        (tasks.clone(), stopping.clone()),
+    );
+    let catalog = GroupCatalog::new(Arc::clone(&store));
+    let expression = |n: usize| (Some(format!("^{n}\\w{{40}}$")), Vec::new());
+    let prefixes = |n: usize| (None, vec![format!("{n:0>1000}"); 1_000]);
+    for (name, most, filter) in [
+        ("expression", 6, &expression as &dyn Fn(usize) -> _),
+        ("prefixes", 24, &prefixes),
+    ] {
+        let mut joined = Vec::new();
+        let refused = loop {
+            assert!(joined.len() <= most, "{name}");
+            let id = GroupId {
+                source: GroupSource::All,
+                name: GroupName::new(format!("{name}-{}", joined.len())).unwrap(),
+            };
+            let (regex, prefixes) = filter(joined.len());
+            let on = FilterOn::Stream;
+            let filter = FilterSpec {
+                on,
+                regex,
+                prefixes,
+            };
+            let settings = GroupSettings::default();
+            let definition = catalog.create(&id, settings, Some(filter)).await.unwrap();
+            let input = ConnectionInput {
+                info: ConsumerInfo::default(),
+                window: 2,
+            };
+            match manager.connect(&definition, input).await {
+                Ok(connection) => joined.push(connection),
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            matches!(refused, GroupError::Filter(FilterError::Exhausted)),
+            "{refused}"
+        );
+        assert!(!joined.is_empty(), "{name}");
+        manager.restart().await;
+        while *lock(&free) < 21 * MIB {
+            tokio::task::yield_now().await;
+        }
+    }
+    stopping.cancel();
+    tasks.close();
+    tasks.wait().await;
 }

@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use crate::{
     call::{OutcomeUnknown, QueryError},
     connection::BudgetExhausted,
-    groups::GroupError,
+    groups::{FilterError, GroupError},
     json::{self, EventJsonError},
 };
 
@@ -336,6 +336,7 @@ impl From<GroupError> for Problem {
         match error {
             GroupError::Exists(_) => Self::new(ProblemKind::EXISTS, text),
             GroupError::NotFound(_) => Self::new(ProblemKind::NOT_FOUND, text),
+            GroupError::Filter(FilterError::Exhausted) => Self::new(ProblemKind::UNAVAILABLE, text),
             GroupError::Invalid(_) | GroupError::Filter(_) => Self::new(ProblemKind::INVALID, text),
             GroupError::SubscribersMax { max, .. } => {
                 Self::new(ProblemKind::FULL, text).with(|it| it.limit = Some(max.into()))
