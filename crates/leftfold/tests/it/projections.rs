@@ -88,6 +88,7 @@ impl Totals for KeyValueView {
 struct Sums<V, const VERSION: u32> {
     poison: Arc<Mutex<Vec<String>>>,
     reports: Arc<AtomicU64>,
+    begun: Arc<Semaphore>,
     permits: Arc<Semaphore>,
     of: PhantomData<fn() -> V>,
 }
@@ -107,6 +108,7 @@ impl<V: Totals, const VERSION: u32> Projection for Sums<V, VERSION> {
         tx: &mut V::Transaction,
         event: &Recorded<AccountEvent>,
     ) -> Result<(), HandlerError> {
+        self.begun.add_permits(1);
         self.permits.acquire().await?.forget();
         let amount = match event.event {
             AccountEvent::DepositMade { amount } => i64::try_from(amount)?,
@@ -129,6 +131,8 @@ impl<V: Totals, const VERSION: u32> Projection for Sums<V, VERSION> {
 struct Program<V> {
     poison: Arc<Mutex<Vec<String>>>,
     reports: Arc<AtomicU64>,
+    /// A permit for each event that it began to project.
+    begun: Arc<Semaphore>,
     /// How many events it projects before it waits.
     permits: Arc<Semaphore>,
     view: V,
@@ -139,6 +143,7 @@ impl<V: Totals> Program<V> {
         Self {
             poison: Arc::default(),
             reports: Arc::default(),
+            begun: Arc::new(Semaphore::new(0)),
             permits: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             view: view.clone(),
         }
@@ -154,6 +159,7 @@ impl<V: Totals> Program<V> {
         let sums = Sums {
             poison: Arc::clone(&self.poison),
             reports: Arc::clone(&self.reports),
+            begun: Arc::clone(&self.begun),
             permits: Arc::clone(&self.permits),
             of: PhantomData,
         };

@@ -352,12 +352,7 @@ async fn others_append_while_a_view_is_slow_and_the_slow_append_goes_behind_them
     let append = deposits("ann", 1, ExpectedRevision::NoStream);
     let slow = tokio::spawn(append_to(store, append));
     // Its view is being written; the log is free.
-    let waits = "select count(*) from pg_stat_activity where state = 'idle in transaction'";
-    let waits = async || {
-        let count = sqlx::query_scalar::<_, i64>(waits).fetch_one(bank.view.pool());
-        count.await.unwrap() == 1
-    };
-    until("the view is being written", waits).await;
+    program.begun.acquire().await.unwrap().forget();
     assert_eq!(deposit(&bank.plain, "bob", 10).await.get(), 1);
     program.permits.add_permits(Semaphore::MAX_PERMITS / 2);
     assert_eq!(slow.await.unwrap().unwrap().first.get(), 2);
@@ -479,16 +474,10 @@ async fn a_session_that_ends_between_view_and_commit_leaves_neither() {
     totals.stop().await.unwrap();
     let append = deposits("ann", 1, ExpectedRevision::NoStream);
     let cut = tokio::spawn(append_to(store.clone(), append.clone()));
+    program.begun.acquire().await.unwrap().forget();
     let writing = "select pid from pg_stat_activity where state = 'idle in transaction'";
-    let session = async || {
-        let process = sqlx::query_scalar::<_, i32>(writing).fetch_optional(bank.view.pool());
-        process.await.unwrap()
-    };
-    until("the view is being written", async || {
-        session().await.is_some()
-    })
-    .await;
-    let process = session().await.unwrap();
+    let process = sqlx::query_scalar::<_, i32>(writing).fetch_one(bank.view.pool());
+    let process = process.await.unwrap();
     let end = sqlx::query("select pg_terminate_backend($1)").bind(process);
     end.execute(bank.view.pool()).await.unwrap();
     program.permits.add_permits(Semaphore::MAX_PERMITS / 2);
