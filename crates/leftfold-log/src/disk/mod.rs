@@ -158,7 +158,7 @@ const SCHEMES: [&str; 8] = [
     "file",
 ];
 
-/// Returns the scheme of a path that begins as an address does: by a scheme and `://`, or by a scheme of [`SCHEMES`] and `:`,
+/// Returns the scheme of a path that begins as an address does: by a scheme and `://`, or by the scheme of a store and `:`,
 /// possibly in quotes or behind white space. `./` in front makes it a path.
 #[must_use]
 pub fn scheme_of(path: &Path) -> Option<&str> {

@@ -11,8 +11,8 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt};
 use leftfold_model::{
-    Append, AppendCondition, EventId, EventType, ExpectedRevision, NewEvent, Position, Query,
-    QueryItem, Read, StreamName, Tag,
+    Append, AppendCondition, Direction, EventId, EventType, ExpectedRevision, NewEvent, Position,
+    Query, QueryItem, Read, StreamName, Tag,
 };
 use leftfold_mongodb::{MongoOptions, MongoStore, testing::Server};
 use leftfold_store::{AppendError, EventStore, ReadError, Subscription};
@@ -91,6 +91,37 @@ async fn a_server_that_is_killed_in_the_middle_loses_and_doubles_nothing() {
         stored.into_iter().collect::<HashSet<_>>(),
         written.into_iter().collect::<HashSet<_>>()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_whose_cursor_the_server_closed_goes_on_behind_its_last_page() {
+    // A page has 256 commits.
+    const COMMITS: u64 = 300;
+    let mut server = Server::start();
+    let store = MongoStore::open_with(server.fresh()).await.unwrap();
+    for _ in 0..COMMITS {
+        let append = deposit("account-1", EventId::fresh());
+        store.append(append).await.unwrap();
+    }
+    for read in [Read::all(), Read::all().backwards()] {
+        let mut batches = store.read(read.clone());
+        let mut events = batches.try_next().await.unwrap().unwrap().events;
+        assert!(events.len() < usize::try_from(COMMITS).unwrap());
+        server = tokio::task::spawn_blocking(move || {
+            server.crash_and_restart();
+            server
+        })
+        .await
+        .unwrap();
+        while let Some(batch) = batches.try_next().await.unwrap() {
+            events.extend(batch.events);
+        }
+        let mut positions: Vec<u64> = events.iter().map(|event| event.position.get()).collect();
+        if read.direction == Direction::Backwards {
+            positions.reverse();
+        }
+        assert_eq!(positions, (1..=COMMITS).collect::<Vec<_>>());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
