@@ -110,7 +110,7 @@ async fn to_file(
     placed
 }
 
-/// Gives the complete file its name. It stays locked meanwhile: another export would begin it anew.
+/// Renames the complete file. The file stays locked until then, because another export would truncate it.
 #[expect(
     clippy::disallowed_methods,
     reason = "an export is a file for other programs"

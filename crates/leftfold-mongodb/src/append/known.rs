@@ -117,7 +117,7 @@ impl Known {
         streams: &BTreeSet<&StreamName>,
         looked_up: Vec<(StreamName, Option<Revision>)>,
     ) -> HashMap<StreamName, Revision> {
-        // Before anything is cached, because a full cache begins anew.
+        // The cache is read before anything is added to it, because adding to a full cache clears it.
         let cached = streams.iter().filter_map(|stream| {
             let revision = self.revision(stream).flatten()?;
             Some(((*stream).clone(), revision))
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_cache_begins_anew_without_forgetting_a_stream_of_the_group() {
+    fn clearing_a_full_cache_loses_no_stream_of_the_group() {
         let mut known = Known::new(4);
         for number in 0..4 {
             known.set_revision(stream(number), Some(Revision::new(7)));

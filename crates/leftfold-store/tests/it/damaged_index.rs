@@ -90,6 +90,19 @@ async fn open(directory: &Path, is_read_only: bool) -> Arc<dyn EventStore> {
     })
 }
 
+/// The ending of the damaged files, and how many eighths of the way through them the damage is.
+const DAMAGED: [(&str, usize); 5] = [("idx", 1), ("idx", 4), ("idx", 7), ("loc", 1), ("loc", 6)];
+
+/// Creates a store of 450 events in five streams.
+async fn filled() -> (tempfile::TempDir, Arc<dyn EventStore>) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), false).await;
+    for n in 0..450 {
+        store.append(to(&format!("s-{}", n % 5), n)).await.unwrap();
+    }
+    (directory, store)
+}
+
 /// Copies a store, with a flipped bit within every file of this ending, this part of the way through it.
 fn damaged_copy(of: &Path, ending: &str, part: usize) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
@@ -110,18 +123,14 @@ fn damaged_copy(of: &Path, ending: &str, part: usize) -> tempfile::TempDir {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_call_that_meets_a_damaged_index_or_locations_file_gets_its_answer() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path(), false).await;
-    for n in 0..450 {
-        store.append(to(&format!("s-{}", n % 5), n)).await.unwrap();
-    }
+    let (directory, store) = filled().await;
     let mut expected = Vec::new();
     for call in 0..7 {
         expected.push(answer(&store, call).await);
     }
     store.close().await.unwrap();
     drop(store);
-    for (ending, part) in [("idx", 1), ("idx", 4), ("idx", 7), ("loc", 1), ("loc", 6)] {
+    for (ending, part) in DAMAGED {
         for (call, expected) in expected.iter().enumerate() {
             for is_read_only in [true, false] {
                 let copy = damaged_copy(directory.path(), ending, part);
@@ -140,14 +149,10 @@ async fn the_call_that_meets_a_damaged_index_or_locations_file_gets_its_answer()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scavenge_that_meets_a_damaged_index_or_locations_file_erases_what_it_should() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path(), false).await;
-    for n in 0..450 {
-        store.append(to(&format!("s-{}", n % 5), n)).await.unwrap();
-    }
+    let (directory, store) = filled().await;
     store.close().await.unwrap();
     drop(store);
-    for (ending, part) in [("idx", 1), ("idx", 4), ("idx", 7), ("loc", 1), ("loc", 6)] {
+    for (ending, part) in DAMAGED {
         let copy = damaged_copy(directory.path(), ending, part);
         let store = open(copy.path(), false).await;
         let truncation = Truncation {

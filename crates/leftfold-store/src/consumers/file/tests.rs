@@ -182,16 +182,21 @@ async fn the_file_is_never_seen_half_made_and_what_was_left_of_an_earlier_one_is
     }
 }
 
+/// Opens the consumers of a file on a disk that refuses this while it is said to be full.
+fn on_disk(path: &Path, refuses: Refuses) -> (FileConsumers, Arc<std::sync::atomic::AtomicBool>) {
+    let is_full = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let kept = FileConsumers::at(path.to_owned(), Handle::current());
+    let file = open_private(path, false).unwrap();
+    kept.shared.lock().file = File::Open(testing::open(file, &is_full, refuses));
+    (kept, is_full)
+}
+
 #[tokio::test]
 async fn a_disk_that_was_full_has_room_again_and_consumers_go_on() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("consumers");
     let before = filled(&path).await;
-    let is_full = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let kept = FileConsumers::at(path.clone(), Handle::current());
-    let file = open_private(&path, false).unwrap();
-    let database = testing::open(file, &is_full, Refuses::Writes);
-    kept.shared.lock().file = File::Open(database);
+    let (kept, is_full) = on_disk(&path, Refuses::Writes);
     let mut claim = kept.claim(&request()).await.unwrap();
     is_full.store(true, std::sync::atomic::Ordering::SeqCst);
     let refused = kept.advance(&mut claim, Position::new(10), Vec::new());
@@ -213,10 +218,7 @@ async fn a_disk_that_was_full_at_a_sync_has_nothing_acknowledged_that_it_may_not
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("consumers");
     filled(&path).await;
-    let is_full = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let kept = FileConsumers::at(path.clone(), Handle::current());
-    let file = open_private(&path, false).unwrap();
-    kept.shared.lock().file = File::Open(testing::open(file, &is_full, Refuses::Syncs));
+    let (kept, is_full) = on_disk(&path, Refuses::Syncs);
     let mut claim = kept.claim(&request()).await.unwrap();
     let before = claim.position;
     is_full.store(true, std::sync::atomic::Ordering::SeqCst);
