@@ -11,7 +11,8 @@
 //! unknown outcome, and the caller may retry.
 //!
 //! **What a rejection means after an unknown outcome.** Nothing was written only if the server would have rejected the first
-//! attempt too, whenever it arrived. Any other rejection leaves the outcome unknown.
+//! attempt too, whenever it arrived. Any other rejection leaves the outcome unknown. That holds across calls: a caller's own
+//! retry of an append of unknown outcome is not said to be unwritten because no server can be reached.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use leftfold_proto::{
     leftfold::v1::{self as wire, AppendChunk, ErrorDetail, error_detail::Kind},
     prost::Message,
 };
-use leftfold_store::{AppendError, Cause, Delete};
+use leftfold_store::{AppendError, Cause, Delete, UnknownOutcomes};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
@@ -46,6 +47,8 @@ pub(crate) struct Writer {
     pub(crate) in_flight: Arc<Semaphore>,
     /// Maximum bytes of one message.
     pub(crate) message_bytes: usize,
+    /// The events of earlier appends of unknown outcome.
+    pub(crate) outcomes: UnknownOutcomes,
 }
 
 /// The attempts of one append.
@@ -61,9 +64,15 @@ struct AttemptLog {
 
 impl Writer {
     pub(crate) async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        self.outcomes
+            .attempt(&append, self.append_once(&append))
+            .await
+    }
+
+    async fn append_once(&self, append: &Append) -> Result<Appended, AppendError> {
         let mut log = AttemptLog::default();
         let after = self.pool.options.write_timeout;
-        match timeout(after, self.attempts(&append, &mut log)).await {
+        match timeout(after, self.attempts(append, &mut log)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(log.out_of_time(after)),
         }

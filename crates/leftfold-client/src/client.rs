@@ -10,7 +10,7 @@ use leftfold_proto::leftfold::v1::{self as wire, store_client::StoreClient};
 use leftfold_store::{
     AppendError, Capabilities, Cause, Delete, Delivery, EventStore, ListStreams, ReadBatch,
     ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState,
-    Subscription, consumers::Consumers,
+    Subscription, UnknownOutcomes, consumers::Consumers,
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -137,6 +137,7 @@ impl Client {
                 pool: Arc::clone(&pool),
                 in_flight,
                 message_bytes,
+                outcomes: UnknownOutcomes::default(),
             }),
             pool,
             capabilities: Capabilities::new(described.durable, described.recent_ids),

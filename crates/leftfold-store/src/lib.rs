@@ -27,6 +27,7 @@ mod retention;
 mod snapshot_file;
 mod snapshots;
 mod tenant;
+mod unknown_outcomes;
 
 pub use backend::{AppendTransaction, Backend, ErasedEvent, LogEntry, Truncation};
 pub use contract::{
@@ -47,3 +48,4 @@ pub use memory::{MemoryBackend, MemoryStore};
 pub use retention::{BackendStore, append_in_transaction};
 pub use snapshots::{MemorySnapshotStore, SavedSnapshot, SnapshotError, SnapshotStore};
 pub use tenant::{InvalidTenantName, TenantName, TenantStore};
+pub use unknown_outcomes::UnknownOutcomes;

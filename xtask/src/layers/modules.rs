@@ -66,7 +66,7 @@ const TABLES: &[Layers] = &[
             &["backend", "tenant"],  // what a kind of storage implements; the store of one tenant
             &["contract"],           // what callers use
             &["consumers", "database_transaction", "keys", "snapshot_file"],
-            &["snapshots"],
+            &["snapshots", "unknown_outcomes"],
             &["error", "clock", "full_disk"],
         ],
     },

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use leftfold_client::Client;
 use leftfold_model::{Append, ExpectedRevision, Position, Read, RecordedEvent, StreamName};
 use leftfold_store::{AppendError, EventStore, Subscription};
@@ -111,6 +111,32 @@ async fn without_a_server_an_append_is_certainly_not_written() {
     );
     running.go_on().await;
     assert_eq!(in_time(client.head()).await.unwrap(), Position::START);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callers_retry_that_reaches_no_server_is_not_said_to_be_certainly_not_written() {
+    let mut running = Running::start().await;
+    let address = format!("leftfold://{}", running.place());
+    let impatient = quick().with_write_timeout(Duration::from_millis(50));
+    let client = Client::connect_with(&address, impatient).await.unwrap();
+    let append = |stream: &str| {
+        let stream = StreamName::new(stream).unwrap();
+        Append::to(stream, ExpectedRevision::Any, vec![event()]).unwrap()
+    };
+    let (first, other) = (append("a"), append("b"));
+    // Its caller gives it up while it may be on its way.
+    assert!(client.append(first.clone()).now_or_never().is_none());
+    running.kill().await;
+    let retry = client.append(first.clone()).await.unwrap_err();
+    assert!(!retry.is_definitely_not_written(), "{retry:?}");
+    let refused = client.append(other).await.unwrap_err();
+    assert!(refused.is_definitely_not_written(), "{refused:?}");
+
+    running.go_on().await;
+    let client = running.client().await;
+    in_time(client.append(first)).await.unwrap();
+    let stored = in_time(all(&client, Read::all())).await;
+    assert_eq!(stored.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

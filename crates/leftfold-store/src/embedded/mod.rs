@@ -21,7 +21,7 @@ use leftfold_log::{
     Log, LogOptions, OpenError,
     disk::{FileKind, FileName},
 };
-use leftfold_model::{Append, Appended, CurrentRevision, Position, Read, StreamName};
+use leftfold_model::{Append, Appended, CurrentRevision, ErrorChain, Position, Read, StreamName};
 use tokio::{runtime::Handle, sync::mpsc, task};
 
 use self::{
@@ -253,7 +253,7 @@ impl Backend for EmbeddedBackend {
     fn stats(&self) -> BoxFuture<'_, Result<StoreStats, ReadError>> {
         Box::pin(async {
             let stats = self.log.stats();
-            let details = vec![
+            let mut details = vec![
                 ("erased".into(), stats.erased.to_string()),
                 ("segments".into(), stats.segments.to_string()),
                 ("log_bytes".into(), stats.log_bytes.to_string()),
@@ -262,6 +262,9 @@ impl Backend for EmbeddedBackend {
                 ("appends_since_open".into(), stats.appends.to_string()),
                 ("syncs_since_open".into(), stats.syncs.to_string()),
             ];
+            if let Some(error) = self.log.maintenance_error() {
+                details.push(("maintenance_error".into(), ErrorChain(&*error).to_string()));
+            }
             Ok(StoreStats {
                 events: stats.events,
                 head: stats.head,

@@ -29,7 +29,7 @@ use self::{
 use crate::{
     AppendError, Backend, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch,
     ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamState,
-    StreamStatus, Subscription, consumers::Consumers,
+    StreamStatus, Subscription, UnknownOutcomes, consumers::Consumers,
 };
 
 /// A store: a back end with the rules of stream lifecycles.
@@ -37,6 +37,7 @@ use crate::{
 /// Clones share the back end.
 pub struct BackendStore<B: ?Sized> {
     lifecycles: Arc<LifecycleCache>,
+    outcomes: Arc<UnknownOutcomes>,
     clock: Clock,
     backend: Arc<B>,
 }
@@ -48,6 +49,7 @@ impl<B: ?Sized> Clone for BackendStore<B> {
     fn clone(&self) -> Self {
         Self {
             lifecycles: Arc::clone(&self.lifecycles),
+            outcomes: Arc::clone(&self.outcomes),
             clock: Arc::clone(&self.clock),
             backend: Arc::clone(&self.backend),
         }
@@ -75,6 +77,7 @@ impl<B: Backend> BackendStore<B> {
     ) -> Self {
         Self {
             lifecycles: Arc::new(LifecycleCache::new()),
+            outcomes: Arc::default(),
             clock: Arc::new(clock),
             backend: Arc::new(backend),
         }

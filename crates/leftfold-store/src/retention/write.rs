@@ -89,14 +89,19 @@ async fn repeated(
 
 impl<B: Backend> BackendStore<B> {
     pub(super) async fn write(&self, append: Append) -> Result<Appended, AppendError> {
+        self.outcomes.attempt(&append, self.plan(&append)).await
+    }
+
+    /// Appends by a plan; by the next one if what the first rests on has changed.
+    async fn plan(&self, append: &Append) -> Result<Appended, AppendError> {
         let mut refused = None;
         if !self.backend.is_exclusive() {
-            match Box::pin(self.write_from_memory(&append)).await? {
+            match Box::pin(self.write_from_memory(append)).await? {
                 Ok(appended) => return Ok(appended),
                 Err(plan) => refused = plan,
             }
         }
-        write_on(&self.looking(), &append, refused).await
+        write_on(&self.looking(), append, refused).await
     }
 
     /// Appends by the lives that are remembered: nothing has to be asked where they still hold. A refusal is not final.

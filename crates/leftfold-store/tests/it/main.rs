@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 mod damaged_index;
+mod faults;
+#[expect(dead_code, reason = "the tests of the engine use more of it")]
+#[path = "../../../leftfold-log/tests/it/faulty_disk.rs"]
+mod faulty_disk;
 mod in_place;
 mod key_files;
 mod one_tenant;
-mod panics;
 mod polled_once;
 mod restored;
 mod write_by_write;
