@@ -2,12 +2,12 @@
 //!
 //! **Owns:** [`decompressed`]. **Does not know:** what the bytes mean.
 //! **Invariants:** input is decompressed as it is read, in bounded memory; files of several gzip members or zstd frames are
-//! read to their end, skippable frames of zstd left out; a truncated file is an error, not an end, and so is content that
-//! does not match the checksum behind it.
+//! read to their end, skippable frames of zstd and zeros behind gzip members left out; a truncated file is an error, not an
+//! end, and so is content that does not match the checksum behind it.
 
 use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -27,7 +27,8 @@ pub(super) fn decompressed(
     let is_gzip = head.starts_with(GZIP);
     let input = Cursor::new(head).chain(input);
     if is_gzip {
-        return Ok((Box::new(BufReader::new(MultiGzDecoder::new(input))), false));
+        let members = GzipMembers(Some(GzDecoder::new(input)));
+        return Ok((Box::new(BufReader::new(members)), false));
     }
     if is_zstd {
         let frames = ZstdFrames {
@@ -37,6 +38,40 @@ pub(super) fn decompressed(
         return Ok((Box::new(BufReader::new(frames)), false));
     }
     Ok((Box::new(input), true))
+}
+
+/// The members of a gzip file, one after the other. Zeros behind a member are padding, as of tapes and blocks, and left out,
+/// as `gzip` does.
+struct GzipMembers<R>(Option<GzDecoder<R>>);
+
+impl<R: BufRead> Read for GzipMembers<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.0 {
+            let read = member.read(out)?;
+            if read > 0 || out.is_empty() {
+                return Ok(read);
+            }
+            let input = self.0.take().map(GzDecoder::into_inner);
+            self.0 = input.map(next_member).transpose()?.flatten();
+        }
+        Ok(0)
+    }
+}
+
+/// Skips zeros; returns the member behind them, or `None` at the end.
+fn next_member<R: BufRead>(mut input: R) -> io::Result<Option<GzDecoder<R>>> {
+    loop {
+        let ahead = input.fill_buf()?;
+        let zeros = ahead.iter().take_while(|byte| **byte == 0).count();
+        match (ahead.len(), zeros) {
+            (0, _) => return Ok(None),
+            (bytes, zeros) if zeros < bytes => {
+                input.consume(zeros);
+                return Ok(Some(GzDecoder::new(input)));
+            }
+            _ => input.consume(zeros),
+        }
+    }
 }
 
 /// Whether a zstd frame that begins so holds no content: programs that compress with several threads write such frames.

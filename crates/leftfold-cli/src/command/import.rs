@@ -7,7 +7,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Write, stdin},
+    io::{self, BufRead, BufReader, ErrorKind, Read, Write, stdin},
     path::Path,
     sync::Arc,
 };
@@ -170,10 +170,28 @@ fn open_input(path: &Path) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u6
     }
     let cannot = || format!("cannot open {}", path.display());
     let file = File::open(path).with_context(cannot)?;
-    let bytes = file.metadata()?.len();
-    let input = decompressed(BufReader::with_capacity(256 * 1024, file));
-    let (input, is_plain) = input.with_context(cannot)?;
-    Ok((input, is_plain.then_some(bytes)))
+    let metadata = file.metadata()?;
+    let open = |file| decompressed(BufReader::with_capacity(256 * 1024, file));
+    let (input, is_plain) = open(file).with_context(cannot)?;
+    if is_plain {
+        return Ok((input, Some(metadata.len())));
+    }
+    if !metadata.is_file() {
+        return Ok((input, None));
+    }
+    check_compressed(input)
+        .with_context(|| format!("{} is damaged, nothing is imported", path.display()))?;
+    let file = File::open(path).with_context(cannot)?;
+    Ok((open(file).with_context(cannot)?.0, None))
+}
+
+/// Reads compressed input to its end: the checksum of its content stands behind the content, and no line must be stored that
+/// damage has changed. The import itself names the line at which a file breaks off.
+fn check_compressed(mut input: impl Read) -> io::Result<()> {
+    match io::copy(&mut input, &mut io::sink()) {
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn progress(bytes: Option<u64>) -> anyhow::Result<ProgressBar> {
@@ -226,7 +244,7 @@ impl Lines {
 
 /// Reads a line of bounded length; returns how many bytes it took, 0 at the end.
 fn read_line(input: &mut dyn BufRead, text: &mut Vec<u8>) -> anyhow::Result<usize> {
-    let read = std::io::Read::take(&mut *input, LINE_BYTES_MAX as u64).read_until(b'\n', text)?;
+    let read = Read::take(&mut *input, LINE_BYTES_MAX as u64).read_until(b'\n', text)?;
     if read == LINE_BYTES_MAX {
         bail!("the line is longer than {LINE_BYTES_MAX} bytes");
     }

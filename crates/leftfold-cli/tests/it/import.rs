@@ -9,7 +9,11 @@ use assert_cmd::Command;
 
 use crate::{leftfold, printed, said};
 
-fn import(data: &Path, lines: impl Into<Vec<u8>>, rest: &[&str]) -> assert_cmd::assert::Assert {
+pub(crate) fn import(
+    data: &Path,
+    lines: impl Into<Vec<u8>>,
+    rest: &[&str],
+) -> assert_cmd::assert::Assert {
     let mut command = Command::cargo_bin("leftfold").unwrap();
     command
         .args(["import", "-", "--data"])
@@ -19,7 +23,7 @@ fn import(data: &Path, lines: impl Into<Vec<u8>>, rest: &[&str]) -> assert_cmd::
         .assert()
 }
 
-fn lines(numbers: std::ops::Range<u32>) -> String {
+pub(crate) fn lines(numbers: std::ops::Range<u32>) -> String {
     numbers
         .map(|n| {
             format!(
@@ -198,60 +202,6 @@ fn files_of_other_systems_and_compressed_files_are_the_same_events() {
         let again = printed(import(data.path(), other, &[]));
         assert!(again.starts_with("0 events imported, 20 were"), "{again}");
     }
-}
-
-#[test]
-fn a_zstd_file_of_which_a_bit_flipped_is_refused_and_what_stands_before_is_stored() {
-    let text: String = (0..20)
-        .map(|n| {
-            format!(
-                "{{\"stream\":\"s\",\"type\":\"T\",\"data\":\"sum-{n:02}-{}\"}}\n",
-                n * 7_919 % 97
-            )
-        })
-        .collect();
-    let level = ruzstd::encoding::CompressionLevel::Uncompressed;
-    let whole = ruzstd::encoding::compress_to_vec(text.as_bytes(), level);
-    for sum in ["sum-03", "sum-19"] {
-        let (data, mut flipped) = (tempfile::tempdir().unwrap(), whole.clone());
-        let at = whole.windows(6).position(|bytes| bytes == sum.as_bytes());
-        flipped[at.unwrap() + 5] ^= 1;
-        let refused = said(import(data.path(), flipped, &[]), 1);
-        assert!(refused.contains("zstd checksum different"), "{refused}");
-    }
-    let data = tempfile::tempdir().unwrap();
-    printed(import(data.path(), [whole.clone(), whole].concat(), &[]));
-}
-
-/// A zstd frame of one block that repeats a byte, with this window descriptor.
-fn zstd_of_one_byte(window: u8, times: u32) -> Vec<u8> {
-    let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, window];
-    let blocks = (0..times).flat_map(|block| {
-        let is_last = u32::from(block + 1 == times);
-        let header = (128 * 1024) << 3 | 1 << 1 | is_last;
-        let [a, b, c, _] = header.to_le_bytes();
-        [a, b, c, b'\n']
-    });
-    frame.into_iter().chain(blocks).collect()
-}
-
-#[test]
-fn a_zstd_file_that_asks_for_more_memory_than_zstd_allows_is_refused_by_both_sizes() {
-    let data = tempfile::tempdir().unwrap();
-    // 128 MiB, as `zstd --long` writes.
-    printed(import(data.path(), zstd_of_one_byte(17 << 3, 20), &[]));
-    for window in [17 << 3 | 1, 0xff] {
-        let refused = said(import(data.path(), zstd_of_one_byte(window, 20), &[]), 1);
-        assert!(
-            refused.contains("134217728") && refused.contains("window"),
-            "{refused}"
-        );
-    }
-    let single_segment = [
-        0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0,
-    ];
-    let refused = said(import(data.path(), single_segment, &[]), 1);
-    assert!(refused.contains("4294967296"), "{refused}");
 }
 
 /// A store with 30 sales of which 20 are truncated and scavenged, a deleted stream, and one that was recreated.

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod commands;
+mod compressed;
 mod consumers;
 #[cfg(unix)]
 mod doctor;
