@@ -145,6 +145,7 @@ step "python" need python3 python3 python3-venv
 step "clients of others" bash scripts/interop.sh
 step "acceptance" env LEFTFOLD_EVENTS="${LEFTFOLD_EVENTS:-300000}" bash scripts/acceptance.sh
 step "bench beside peers" bench scripts/bench.sh --quick --runs 1 --only "128 B, 8 writers"
+step "conditions, measured" bench scripts/bench-conditions.sh --events 20000 --runs 1 --seconds 1
 step "framework beside peers" bench scripts/bench-framework.sh --runs 1
 step "reacting, measured" bench scripts/bench-reacting.sh --quick
 step "server, measured" bench scripts/bench-server.sh --quick --peers none

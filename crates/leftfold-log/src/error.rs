@@ -119,9 +119,16 @@ impl StorageError {
         self.is_corruption() && self.is_of_derived_file()
     }
 
-    /// Returns whether the system did not return bytes of a file that was opened.
-    pub(crate) fn is_failed_read(&self) -> bool {
-        matches!(self, Self::Io { operation, .. } if *operation == "read")
+    /// Returns whether the system did not open a file, or did not return its bytes, for a reason that lies in the file.
+    pub(crate) fn is_unreadable_file(&self) -> bool {
+        let reads = matches!(
+            self,
+            Self::Io {
+                operation: "open" | "read",
+                ..
+            }
+        );
+        reads && !self.is_out_of_descriptors()
     }
 
     /// Returns whether this is damage, not an error of the system.

@@ -1,9 +1,10 @@
 //! Getting out of a damaged log what is sound.
 //!
-//! **Owns:** [`salvage`] and its report; reading on behind bytes that the disk does not return. **Does not know:** postings of
-//! indexes; how to mend a log; it changes nothing.
+//! **Owns:** [`salvage`] and its report; reading on behind bytes and files that the disk does not return. **Does not know:**
+//! postings of indexes; how to mend a log; it changes nothing.
 //! **Invariants:** what is given out matched its checksum at its position; every position that is not given out is named,
-//! with the place where reading failed; bytes that cannot be read are damage, and no end; memory is one frame.
+//! with the place where reading failed; bytes that cannot be read are damage, and no end; memory is one frame. Of a segment
+//! only the newest generation is read: an older one, which a stopped scavenge left, holds what was erased.
 
 use std::{
     io,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use leftfold_model::Position;
+use leftfold_model::{ErrorChain, Position};
 
 use crate::{
     cache::FileCache,
@@ -82,8 +83,9 @@ pub struct SalvageReport {
 /// Reads every sound event of the log on this disk.
 ///
 /// # Errors
-/// [`OpenError`]: the log is in use, of a newer format, or its files cannot be opened; damage only if no segment is there, or no
-/// file tells which log it is. [`OpenError::NoLog`]: the directory holds no file of a log. An error of `each` ends the salvage.
+/// [`OpenError`]: the log is in use, of a newer format, or the process may open no more files; damage, or a file that cannot
+/// be opened, only if no segment is there, or no file tells which log it is. [`OpenError::NoLog`]: the directory holds no file
+/// of a log. An error of `each` ends the salvage.
 /// # Cost
 /// Reads every segment once; where one is damaged, looks for the next sound frame byte by byte.
 pub fn salvage<E: From<OpenError>>(
@@ -103,6 +105,7 @@ pub fn salvage<E: From<OpenError>>(
         handles: &handles,
         seal: Checksum::of(log),
         next: Position::FIRST,
+        unopened: None,
         report: SalvageReport::default(),
         each,
     };
@@ -115,6 +118,8 @@ pub fn salvage<E: From<OpenError>>(
             });
             salvage.missing(first, missing, 0, "the segment is missing or ends early")?;
         }
+        // One that was not opened held nothing if this one follows what was read.
+        salvage.unopened = None;
         salvage.segment(&name, first)?;
     }
     if let Some(marker) = marker
@@ -133,6 +138,10 @@ pub fn salvage<E: From<OpenError>>(
         let reason = format!("the segment is missing, although {index} tells of it");
         salvage.missing(last.next(), segment, 0, &reason)?;
     }
+    if let Some((newest, reason)) = salvage.unopened.take() {
+        let reason = format!("{reason}; nothing tells how many positions it holds");
+        salvage.missing(salvage.next.next(), newest, 0, &reason)?;
+    }
     Ok(salvage.report)
 }
 
@@ -142,7 +151,9 @@ fn log_id(handles: &FileCache, inventory: &Inventory) -> Result<LogId, OpenError
     for (&first, &generation) in &inventory.segments {
         match read_header(handles, first, generation) {
             Ok(header) => return Ok(header.log),
-            Err(OpenError::Storage(error)) if error.is_corruption() || error.is_failed_read() => {
+            Err(OpenError::Storage(error))
+                if error.is_corruption() || error.is_unreadable_file() =>
+            {
                 damage.get_or_insert(error);
             }
             Err(error) => return Err(error),
@@ -223,12 +234,15 @@ struct Salvage<'a, E> {
     seal: Checksum,
     /// The next position to give out.
     next: Position,
+    /// The segment before the next position, if the system did not open it, and what it said.
+    unopened: Option<(FileName, String)>,
     report: SalvageReport,
     each: &'a mut dyn FnMut(Salvaged) -> Result<(), E>,
 }
 
 impl<E: From<OpenError>> Salvage<'_, E> {
-    /// Reports the positions from the next one to before `end` as missing.
+    /// Reports the positions from the next one to before `end` as missing: for this reason, or because a segment was not
+    /// opened.
     fn missing(
         &mut self,
         end: Position,
@@ -236,12 +250,17 @@ impl<E: From<OpenError>> Salvage<'_, E> {
         offset: u64,
         reason: &str,
     ) -> Result<(), E> {
+        let unopened = self.unopened.take();
+        let (file, reason, offset) = match unopened {
+            Some((unopened, reason)) => (unopened, reason, 0),
+            None => (file, reason.to_owned(), offset),
+        };
         let range = MissingRange {
             first: self.next,
             last: end.previous(),
             file,
             offset,
-            reason: reason.to_owned(),
+            reason,
         };
         self.report.missing += range.positions();
         self.next = end;
@@ -250,8 +269,15 @@ impl<E: From<OpenError>> Salvage<'_, E> {
 
     fn segment(&mut self, name: &FileName, first: Position) -> Result<(), E> {
         let storage = |error: StorageError| E::from(OpenError::from(error));
+        let file = match self.handles.get(name) {
+            Err(error) if error.is_unreadable_file() => {
+                self.unopened = Some((*name, ErrorChain(&error).to_string()));
+                return Ok(());
+            }
+            opened => opened.map_err(storage)?,
+        };
         let file = ReadableBlocks {
-            file: self.handles.get(name).map_err(storage)?,
+            file,
             unreadable_bytes: AtomicU64::new(0),
             counted_to: AtomicU64::new(0),
         };

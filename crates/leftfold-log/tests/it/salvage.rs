@@ -185,6 +185,46 @@ fn bytes_that_a_disk_does_not_return_cost_what_they_hold_and_are_named() {
 }
 
 #[test]
+fn a_segment_that_the_system_does_not_open_is_named_and_the_others_are_salvaged() {
+    for (stops, refused_number) in [(true, 13), (true, 5), (false, 2)] {
+        let directory = directory();
+        let expected = stored(directory.path(), stops);
+        let of_kind = |kind: &'static str| {
+            let files = files(directory.path()).into_iter();
+            files.filter(move |file| file.extension().is_some_and(|extension| extension == kind))
+        };
+        if !stops {
+            // An index tells what the newest segment held, as the marker of a clean stop does.
+            of_kind("idx").for_each(|file| fs::remove_file(file).unwrap());
+            fs::remove_file(directory.path().join("clean-stop")).unwrap();
+        }
+        let segments: Vec<_> = of_kind("seg").collect();
+        for (at, file) in segments.iter().enumerate() {
+            let disk = FaultyDisk::at(&directory);
+            let refused = file.file_name().unwrap().to_str().unwrap().to_owned();
+            let named = refused.clone();
+            disk.refuse(move |operation, name| {
+                let is_refused = operation == "open" && name.to_string() == refused;
+                is_refused.then(|| std::io::Error::from_raw_os_error(refused_number))
+            });
+            let (events, missing, report) = salvaged_from(Arc::new(disk)).unwrap();
+            assert_eq!(missing.len(), 1, "{missing:?}");
+            assert!(missing[0].reason.contains("cannot open"), "{missing:?}");
+            assert_eq!(missing[0].file.to_string(), named);
+            if stops || at + 1 < segments.len() {
+                let all = events.len() as u64 + report.missing;
+                assert_eq!(all, expected.len() as u64, "{missing:?}");
+            } else {
+                assert!(missing[0].reason.contains("nothing tells"), "{missing:?}");
+            }
+            for (position, event) in &events {
+                assert_eq!(event, &expected[usize::try_from(position - 1).unwrap()]);
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_missing_at_the_end_is_named_as_far_as_any_file_tells() {
     let (golden, scratch) = (directory(), directory());
     let expected = stored(golden.path(), true);

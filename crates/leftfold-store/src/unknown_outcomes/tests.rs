@@ -1,7 +1,5 @@
 //! What is remembered, and for how long.
 
-#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
-
 use std::{
     future::{pending, ready},
     sync::Arc,

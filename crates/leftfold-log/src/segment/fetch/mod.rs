@@ -179,6 +179,16 @@ impl Fetched {
 
     /// The place of the event at this position, if it is here.
     fn index_of(&self, position: Position) -> Option<usize> {
+        // Without gaps, as in a scan, the distance to the first one is the index.
+        let first = self.places.first()?.0.get();
+        let distance = usize::try_from(position.get().abs_diff(first)).ok()?;
+        if self
+            .places
+            .get(distance)
+            .is_some_and(|(at, _)| *at == position)
+        {
+            return Some(distance);
+        }
         let falls = matches!(&*self.places, [(a, _), .., (b, _)] if a > b);
         let order = |(at, _): &(Position, u64)| {
             if falls {
