@@ -36,7 +36,8 @@ fn flipped(mut file: Vec<u8>, line: &str) -> Vec<u8> {
     let at = file
         .windows(line.len())
         .position(|bytes| bytes == line.as_bytes());
-    file[at.unwrap() + line.len() - 1] ^= 1;
+    let last = file.get_mut(at.unwrap() + line.len() - 1);
+    *last.unwrap() ^= 1;
     file
 }
 

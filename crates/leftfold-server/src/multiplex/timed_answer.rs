@@ -14,7 +14,7 @@ use std::{
 };
 
 use axum::body::Body;
-use http::{HeaderValue, Response, header::CONNECTION};
+use http::{HeaderValue, Response, StatusCode, header::CONNECTION};
 use http_body_util::Either;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
@@ -81,7 +81,14 @@ impl Future for TimedAnswer {
         if let (Some(hint), Ok(response)) = (this.keep_alive.take(), &mut response)
             && !response.headers().contains_key(CONNECTION)
         {
-            response.headers_mut().insert(KEEP_ALIVE, hint);
+            // The connection ends at a body that is not read.
+            match response.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close)
+                }
+                _ => response.headers_mut().insert(KEEP_ALIVE, hint),
+            };
         }
         self.end(CallEnd::Answered);
         Poll::Ready(response)

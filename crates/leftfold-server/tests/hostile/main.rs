@@ -9,6 +9,7 @@
     reason = "tests stop at the first surprise"
 )]
 
+mod connections;
 mod memory;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
