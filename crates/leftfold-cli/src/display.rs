@@ -1,12 +1,12 @@
 //! Events for people.
 //!
-//! **Owns:** the one-line form of an event. **Does not know:** where it is printed.
+//! **Owns:** the one-line form of an event; what a terminal gets of text and of JSON. **Does not know:** which command prints it.
 //! **Invariants:** text from a store cannot move the cursor, break a line or reorder text on a terminal: control
 //! characters and marks of writing direction are escaped.
 
 use std::{
     borrow::Cow,
-    io::{IsTerminal, stdout},
+    io::{self, IsTerminal, Write, stdout},
 };
 
 use leftfold_model::{ContentType, RecordedEvent};
@@ -71,6 +71,46 @@ pub(crate) fn json(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Lines of JSON for standard output: unchanged, or with unsafe characters as JSON escapes if it is a terminal.
+pub(crate) struct JsonLines<W> {
+    out: W,
+    is_terminal: bool,
+    /// What was written of a line that is not whole.
+    line: Vec<u8>,
+}
+
+impl<W> JsonLines<W> {
+    /// Lines that go on to standard output through `out`.
+    pub(crate) fn to_standard_output(out: W) -> Self {
+        Self {
+            out,
+            is_terminal: stdout().is_terminal(),
+            line: Vec::new(),
+        }
+    }
+}
+
+impl<W: Write> Write for JsonLines<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.is_terminal {
+            return self.out.write(bytes);
+        }
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                let line = String::from_utf8_lossy(&self.line);
+                self.out.write_all(escape_json(&line).as_bytes())?;
+                self.line.clear();
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
 /// Escapes unsafe characters as JSON does. Outside of strings JSON has none but white space, which stays.
 fn escape_json(text: &str) -> Cow<'_, str> {
     let is_kept = |character: char| matches!(character, '\t' | '\n' | '\r');
@@ -112,5 +152,25 @@ mod tests {
         assert_eq!(shown, "{\"a\":\"\\u009b2J\\u007f\\u202e\"}");
         let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         assert_eq!(value(&shown), value(hostile));
+    }
+
+    #[test]
+    fn lines_of_json_are_escaped_for_a_terminal_however_they_are_written_and_for_no_file() {
+        let hostile = "{\"a\":\"\u{9b}2J\"}\n{\"b\":\"\u{202e}\"}\n";
+        for (is_terminal, expected) in [
+            (true, "{\"a\":\"\\u009b2J\"}\n{\"b\":\"\\u202e\"}\n"),
+            (false, hostile),
+        ] {
+            let (out, line) = (Vec::new(), Vec::new());
+            let mut lines = JsonLines {
+                out,
+                is_terminal,
+                line,
+            };
+            for byte in hostile.as_bytes().chunks(1) {
+                lines.write_all(byte).unwrap();
+            }
+            assert_eq!(String::from_utf8(lines.out).unwrap(), expected);
+        }
     }
 }

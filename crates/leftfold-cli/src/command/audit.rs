@@ -10,7 +10,7 @@ use leftfold_model::{Read, StreamName};
 use leftfold_server::access::verify_audit;
 
 use super::output;
-use crate::{cli, open};
+use crate::{cli, display, open};
 
 pub(crate) async fn run(arguments: cli::Audit) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;
@@ -23,14 +23,14 @@ pub(crate) async fn run(arguments: cli::Audit) -> anyhow::Result<()> {
             entries += 1;
             if !arguments.verify {
                 if arguments.json {
-                    writeln!(out, "{}", serde_json::to_string(&entry)?)?;
+                    writeln!(out, "{}", display::json(&serde_json::to_string(&entry)?))?;
                 } else {
                     let decision = if entry.allowed { "allowed" } else { "denied " };
-                    writeln!(
-                        out,
+                    let line = format!(
                         "{}  {decision}  {}  {}",
                         entry.time, entry.principal, entry.subject
-                    )?;
+                    );
+                    writeln!(out, "{}", display::escape(&line))?;
                 }
             }
             newest = Some(entry.hash);

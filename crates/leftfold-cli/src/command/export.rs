@@ -18,7 +18,7 @@ use leftfold_server::json;
 use leftfold_store::{EventStore, LogEntry};
 
 use super::{output, sync_directory_of};
-use crate::{cli, open};
+use crate::{cli, display::JsonLines, open};
 
 pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
     let store = open::existing(&arguments.data).await?;
@@ -28,7 +28,7 @@ pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
     };
     match arguments.file.filter(|path| path != Path::new("-")) {
         None => {
-            let mut out = output();
+            let mut out = JsonLines::to_standard_output(output());
             let written = write(store.as_ref(), &mut out, form).await;
             out.flush()?;
             written

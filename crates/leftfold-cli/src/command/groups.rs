@@ -146,7 +146,8 @@ fn overview_json(overview: &GroupOverview) -> Value {
 fn whole_text(overview: &GroupOverview) -> String {
     let settings = serde_json::to_value(&overview.definition.settings).unwrap_or_default();
     let settings = settings.as_object().into_iter().flatten();
-    let lines = settings.map(|(name, value)| format!("\n  {name}: {value}"));
+    let lines = settings
+        .map(|(name, value)| format!("\n  {name}: {}", display::escape(&value.to_string())));
     format!("{}{}", overview_text(overview), lines.collect::<String>())
 }
 

@@ -11,7 +11,7 @@ use super::{
     access_admin::{Admin, Key},
     output,
 };
-use crate::cli;
+use crate::{cli, display};
 
 pub(crate) async fn run(arguments: cli::Keys) -> anyhow::Result<()> {
     let admin = match &arguments.command {
@@ -50,7 +50,11 @@ async fn change(admin: &Admin, arguments: cli::Keys) -> anyhow::Result<()> {
 
 fn print(out: &mut impl Write, key: &Key, json: bool) -> anyhow::Result<()> {
     if json {
-        return Ok(writeln!(out, "{}", serde_json::to_string(key)?)?);
+        return Ok(writeln!(
+            out,
+            "{}",
+            display::json(&serde_json::to_string(key)?)
+        )?);
     }
     let state = match (&key.expires, key.revoked) {
         (_, true) => "revoked".to_owned(),
@@ -58,9 +62,6 @@ fn print(out: &mut impl Write, key: &Key, json: bool) -> anyhow::Result<()> {
         (None, false) => "in use".to_owned(),
     };
     let grants = key.grants.join(", ");
-    Ok(writeln!(
-        out,
-        "{}  {state}  [{grants}]  {}",
-        key.id, key.name
-    )?)
+    let line = format!("{}  {state}  [{grants}]  {}", key.id, key.name);
+    Ok(writeln!(out, "{}", display::escape(&line))?)
 }

@@ -6,6 +6,8 @@ use std::io::{BufWriter, Stdout, Write};
 
 use serde_json::Value;
 
+use crate::display;
+
 /// Prints lines in one of two forms.
 pub(super) struct Printer {
     pub(super) json: bool,
@@ -19,7 +21,7 @@ impl Printer {
         text: impl FnOnce() -> String,
     ) -> std::io::Result<()> {
         if self.json {
-            writeln!(self.out, "{}", json())
+            writeln!(self.out, "{}", display::json(&json().to_string()))
         } else {
             writeln!(self.out, "{}", text())
         }

@@ -23,7 +23,7 @@ use leftfold_server::json;
 use super::{output, sync_directory_of};
 use crate::{
     cli::{self, Data},
-    display,
+    display::{self, JsonLines},
     exit_code::Exit,
     open::{self, StoreLocation, StoreLocationError},
 };
@@ -52,7 +52,10 @@ pub(crate) fn run(arguments: &cli::Salvage) -> anyhow::Result<Exit> {
     let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk::at(&directory)?);
     let cannot = || format!("cannot salvage {}", directory.display());
     let report = match arguments.file == Path::new("-") {
-        true => write(&disk, &mut output()).with_context(cannot)?,
+        true => {
+            let mut out = JsonLines::to_standard_output(output());
+            write(&disk, &mut out).with_context(cannot)?
+        }
         false => to_file(&disk, &arguments.file).with_context(cannot)?,
     };
     let SalvageReport {

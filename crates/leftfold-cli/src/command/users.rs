@@ -14,7 +14,7 @@ use super::{
     access_admin::{Admin, User},
     output,
 };
-use crate::cli;
+use crate::{cli, display};
 use anyhow::Context;
 
 pub(crate) async fn run(arguments: cli::Users) -> anyhow::Result<()> {
@@ -77,13 +77,14 @@ fn password(file: &Path) -> anyhow::Result<String> {
 
 fn print(out: &mut impl Write, user: &User, json: bool) -> anyhow::Result<()> {
     if json {
-        return Ok(writeln!(out, "{}", serde_json::to_string(user)?)?);
+        return Ok(writeln!(
+            out,
+            "{}",
+            display::json(&serde_json::to_string(user)?)
+        )?);
     }
     let state = if user.disabled { "disabled" } else { "enabled" };
     let groups = user.groups.join(", ");
-    Ok(writeln!(
-        out,
-        "{}  {state}  [{groups}]  {}",
-        user.login, user.full_name
-    )?)
+    let line = format!("{}  {state}  [{groups}]  {}", user.login, user.full_name);
+    Ok(writeln!(out, "{}", display::escape(&line))?)
 }

@@ -190,6 +190,33 @@ fn users_and_keys_are_created_before_the_first_start() {
     assert!(users.contains("ann"), "{users}");
 }
 
+#[test]
+fn lists_of_users_and_keys_and_the_audit_hold_nothing_that_a_terminal_acts_on() {
+    const HOSTILE: &str = "\u{1b}[2J\u{9b}1mAnn\u{202e}";
+    let secured = Secured::new();
+    let key = secured.with_ann_and_a_key();
+    let password = secured.path("password");
+    let user = ["users", "create", "eve", "--password-file", &password];
+    let mut create = secured.on_data(&user);
+    create.args(["--full-name", HOSTILE]).assert().success();
+    let grant = ["keys", "create", HOSTILE, "--grant", "read"];
+    secured.on_data(&grant).assert().success();
+    let server = Served::with(&secured.flags().each_ref().map(String::as_str));
+    let bearer = format!("authorization: Bearer {}", key.trim());
+    // The audit names the stream.
+    let path = "/api/v1/streams/%1B%5B2J%C2%9B1mAnn%E2%80%AE/events";
+    let answered = curl(&secured.authority(), &server, path, &["--header", &bearer]);
+    assert_eq!(code(&answered), "403");
+    assert_eq!(server.terminate().0, Some(0));
+    for command in [&["users", "list"][..], &["keys", "list"], &["audit"]] {
+        let shown = printed(secured.on_data(command).assert());
+        assert!(shown.contains("Ann"), "{command:?}: {shown:?}");
+        for acts in ['\u{1b}', '\u{9b}', '\u{202e}'] {
+            assert!(!shown.contains(acts), "{command:?}: {shown:?}");
+        }
+    }
+}
+
 /// Reads from a server without credentials, as a user, and by a key without the right.
 fn commands_show_credentials(secured: &Secured, server: &Served, key: &str) {
     let port = server.address.rsplit_once(':').unwrap().1;

@@ -70,8 +70,7 @@ impl Finding {
     /// Prints it, for people or as a line of JSON.
     pub(super) fn print(&self, out: &mut impl Write, json: bool) -> io::Result<()> {
         if json {
-            serde_json::to_writer(&mut *out, self)?;
-            return writeln!(out);
+            return writeln!(out, "{}", display::json(&serde_json::to_string(self)?));
         }
         let verdict = match self.verdict {
             Verdict::Ok => "ok",
