@@ -101,6 +101,24 @@ pub async fn metadata_that_names_a_truncation_decides_what_is_shown(fixture: &im
     assert_eq!(shown(&store, "a").await, [0, 1, 2, 3]);
 }
 
+pub async fn a_truncation_behind_what_was_deleted_leaves_it_deleted(fixture: &impl Fixture) {
+    let store = fixture.open().await;
+    ok(store.append(to("a", Any, events(3))).await);
+    delete(&store, "a").await;
+    ok(store.append(to("a", Any, events(2))).await);
+    for (truncation, first) in [(4, 4), (3, 3)] {
+        let metadata = format!("{{\"$tb\":{truncation}}}");
+        set_metadata(&store, "a", &metadata).await;
+        let expected: Vec<_> = (first..5).collect();
+        assert_eq!(shown(&store, "a").await, expected, "{metadata}");
+        // It did not ask for what was deleted, so nothing asks for it when it is taken back.
+        for metadata in [r#"{"$maxCount":10}"#, "{}"] {
+            set_metadata(&store, "a", metadata).await;
+            assert_eq!(shown(&store, "a").await, [3, 4], "{metadata}");
+        }
+    }
+}
+
 pub async fn the_point_of_a_deletion_is_the_stores_own_whatever_callers_write(
     fixture: &impl Fixture,
 ) {

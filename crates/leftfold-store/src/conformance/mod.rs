@@ -226,6 +226,7 @@ macro_rules! partial_conformance {
             $crate::__conformance_group!($fixture, lifecycle:
                 metadata_without_a_truncation_leaves_deleted_events_hidden,
                 metadata_that_names_a_truncation_decides_what_is_shown,
+                a_truncation_behind_what_was_deleted_leaves_it_deleted,
                 the_point_of_a_deletion_is_the_stores_own_whatever_callers_write,
                 an_event_of_another_type_in_the_metadata_stream_shows_nothing_deleted,
                 a_write_behind_a_deletion_in_one_append_recreates_the_stream,

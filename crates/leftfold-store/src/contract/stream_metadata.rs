@@ -119,11 +119,13 @@ impl StreamMetadata {
 
     /// Returns what is stored if a caller sets this metadata for a stream with this point of deletion; `None`: its own text.
     ///
-    /// The point is the store's, so that no copy of older metadata moves it. A `$tb` that the caller names shows what it shows.
+    /// The point is the store's, so that no copy of older metadata moves it. A `$tb` in front of it shows what it shows,
+    /// and ends it.
     pub(crate) fn after_deletion(&self, deleted_before: Option<Revision>) -> Option<Self> {
         let own = self.deleted_before();
         let kept = match self.named_truncation() {
-            Some(named) => deleted_before.filter(|before| own == Some(*before) && named >= *before),
+            // A truncation that shows nothing deleted leaves it deleted when a later one goes.
+            Some(named) => deleted_before.filter(|before| named >= *before),
             None => deleted_before,
         };
         if kept == own {
