@@ -149,10 +149,11 @@ impl StreamMetadata {
     }
 
     /// Returns the access control list as it was given. A store keeps it; a server that
-    /// authenticates enforces it.
+    /// authenticates enforces it. A list that cannot be read as a value is its text: it must not count as none.
     #[must_use]
     pub fn acl(&self) -> Option<Value> {
-        serde_json::from_str(self.raw(ACL)?).ok()
+        let list = self.raw(ACL)?;
+        Some(serde_json::from_str(list).unwrap_or_else(|_| list.into()))
     }
 
     /// Returns all keys with their values, those of users included.
@@ -318,6 +319,15 @@ mod tests {
         for json in [&b"[1]"[..], b"", b"{\"$tb\":", b"17", b"null"] {
             assert_eq!(StreamMetadata::from_json(json), StreamMetadata::default());
         }
+    }
+
+    #[test]
+    fn a_list_that_is_given_counts_as_given_whatever_is_in_it() {
+        for list in [r#"{"$r":"ann","a":1e999}"#, r#"{"$r":"\ud800"}"#] {
+            let metadata = StreamMetadata::from_json(format!("{{\"$acl\":{list}}}").as_bytes());
+            assert_eq!(metadata.acl(), Some(Value::String(list.to_owned())));
+        }
+        assert_eq!(StreamMetadata::from_json(b"{}").acl(), None);
     }
 
     #[test]
