@@ -4,7 +4,8 @@
 //! **Does not know:** what a key seals.
 //! **Invariants:** a key is durable before it is returned; `destroy` returns after the file was replaced by one that never held
 //! the key; the old file is overwritten before it is removed, by the next `open` if the process ends in between; the file is
-//! readable by its owner alone; a process changes no file while another has the keys open; a key in memory is one of the file.
+//! readable by its owner alone; a process changes no file while another has the keys open, and none that was put in the place of
+//! the one it has open; a key in memory is one of the file.
 
 use std::{
     error::Error,
@@ -48,11 +49,31 @@ pub struct FileKeys {
 struct Shared {
     path: PathBuf,
     /// `None` after the file could not be replaced: what stands there is then uncertain.
-    database: Mutex<Option<Database>>,
+    file: Mutex<Option<OpenFile>>,
     /// Whether the disk was full: the library takes nothing more until the file is opened again.
     has_failed: AtomicBool,
-    /// Changed only under the lock of `database`.
+    /// Changed only under the lock of `file`.
     cache: KeyCache,
+}
+
+/// The file as it is open, whatever its name leads to.
+struct OpenFile {
+    database: Database,
+    id: Option<FileId>,
+}
+
+/// Device and number of a file, which no other file has while this one is open; nothing where the system has no such numbers.
+type FileId = (u64, u64);
+
+#[cfg(unix)]
+fn id_of(metadata: &std::fs::Metadata) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn id_of(_: &std::fs::Metadata) -> Option<FileId> {
+    None
 }
 
 impl fmt::Debug for FileKeys {
@@ -82,16 +103,16 @@ impl FileKeys {
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, KeyError> {
         let path = path.into();
         let opened = tokio::task::spawn_blocking(move || {
-            let database = open_after_crash(&path)?;
-            Ok(Self::over(path, database))
+            let file = open_after_crash(&path)?;
+            Ok(Self::over(path, file))
         });
         opened.await.map_err(unavailable)?
     }
 
-    fn over(path: PathBuf, database: Database) -> Self {
+    fn over(path: PathBuf, file: OpenFile) -> Self {
         let shared = Shared {
             path,
-            database: Mutex::new(Some(database)),
+            file: Mutex::new(Some(file)),
             has_failed: AtomicBool::new(false),
             cache: KeyCache::new(),
         };
@@ -103,20 +124,19 @@ impl FileKeys {
     /// Runs `work` on the file, on a thread that may wait for the disk.
     async fn with<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Shared, &mut Option<Database>) -> Result<T, KeyError> + Send + 'static,
+        work: impl FnOnce(&Shared, &mut Option<OpenFile>) -> Result<T, KeyError> + Send + 'static,
     ) -> Result<T, KeyError> {
         let shared = Arc::clone(&self.shared);
         let done = tokio::task::spawn_blocking(move || {
-            let database = shared.database.lock();
-            let mut database = database.unwrap_or_else(PoisonError::into_inner);
+            let file = shared.file.lock();
+            let mut file = file.unwrap_or_else(PoisonError::into_inner);
             if shared.has_failed.load(Ordering::Relaxed) {
-                drop(database.take());
-                *database = Some(open_sound(&shared.path)?);
+                reopen(&shared.path, &mut file)?;
                 shared.has_failed.store(false, Ordering::Relaxed);
             }
-            let done = work(&shared, &mut database);
+            let done = work(&shared, &mut file);
             let was_full = matches!(done, Err(KeyError::DiskFull { .. }));
-            if was_full && database.is_some() {
+            if was_full && file.is_some() {
                 shared.has_failed.store(true, Ordering::Relaxed);
             }
             done
@@ -125,9 +145,33 @@ impl FileKeys {
     }
 }
 
-fn opened(database: &Option<Database>) -> Result<&Database, KeyError> {
+fn opened(file: &Option<OpenFile>) -> Result<&Database, KeyError> {
     let lost = "the file could not be replaced; open it again";
-    database.as_ref().ok_or_else(|| refused(lost))
+    let database = file.as_ref().map(|file| &file.database);
+    database.ok_or_else(|| refused(lost))
+}
+
+/// Opens the file again, after the library took nothing more.
+fn reopen(path: &Path, file: &mut Option<OpenFile>) -> Result<(), KeyError> {
+    if let Some(open) = file {
+        open.check_place(path)?;
+    }
+    drop(file.take());
+    *file = Some(open_sound(path)?);
+    Ok(())
+}
+
+impl OpenFile {
+    /// Checks that the name leads to this file. An operator may have moved it, and put a backup in its place.
+    fn check_place(&self, path: &Path) -> Result<(), KeyError> {
+        let there = std::fs::metadata(path).ok();
+        match there.and_then(|there| id_of(&there)) {
+            found if found == self.id => Ok(()),
+            _ => Err(refused(
+                "the file was moved or replaced; put it back, or open the keys again",
+            )),
+        }
+    }
 }
 
 /// The file without a key that is destroyed, until it is in place.
@@ -154,7 +198,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// Opens the file, and does what a process that ended within `destroy` left to do.
 ///
 /// Nothing is touched before the file's lock is acquired, because another process may be within `destroy`.
-fn open_after_crash(path: &Path) -> Result<Database, KeyError> {
+fn open_after_crash(path: &Path) -> Result<OpenFile, KeyError> {
     let old = replaced(path);
     if !exists(path)? && exists(&old)? {
         // It ended before the new file was in place: the key is not destroyed.
@@ -162,7 +206,7 @@ fn open_after_crash(path: &Path) -> Result<Database, KeyError> {
         rename(&old, path)?;
         drop(locked);
     }
-    let database = match exists(path)? {
+    let file = match exists(path)? {
         true => open_sound(path)?,
         false => make(path)?,
     };
@@ -173,18 +217,21 @@ fn open_after_crash(path: &Path) -> Result<Database, KeyError> {
         erase(&old)?;
     }
     remove_if_exists(&replacement(path))?;
-    Ok(database)
+    Ok(file)
 }
 
 /// Makes the file under a temporary name until it is whole: a process that is killed meanwhile leaves no file that cannot be
 /// opened. It gets its name only where there is none, because another process may have made it meanwhile.
+fn make(path: &Path) -> Result<OpenFile, KeyError> {
+    make_in(open_private(&unfinished(path), true)?, path)
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "keys are apart from the log, and not part of what is simulated"
 )]
-fn make(path: &Path) -> Result<Database, KeyError> {
+fn make_in(file: std::fs::File, path: &Path) -> Result<OpenFile, KeyError> {
     let temporary = unfinished(path);
-    let file = open_private(&temporary, true)?;
     let elsewhere = || Err(refused("another process makes the file"));
     // The library locks a file when it opens it, which is after it was emptied here. The lock stays with the file.
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
@@ -192,14 +239,14 @@ fn make(path: &Path) -> Result<Database, KeyError> {
     }
     // What an earlier process left is not whole.
     file.set_len(0).map_err(unavailable)?;
-    let database = with_tables(FileBackend::new(file).map_err(unavailable)?)?;
+    let made = with_tables(file)?;
     match std::fs::hard_link(&temporary, path) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return elsewhere(),
         // Not every file system has links.
         Err(_) => std::fs::rename(&temporary, path).map_err(unavailable)?,
     }
-    Ok(database)
+    Ok(made)
 }
 
 fn exists(path: &Path) -> Result<bool, KeyError> {
@@ -220,29 +267,30 @@ fn open_private(path: &Path, is_new: bool) -> Result<std::fs::File, KeyError> {
     options.open(path).map_err(unavailable)
 }
 
-fn create(path: &Path) -> Result<Database, KeyError> {
-    let file = open_private(path, true)?;
-    with_tables(FileBackend::new(file).map_err(unavailable)?)
+fn create(path: &Path) -> Result<OpenFile, KeyError> {
+    with_tables(open_private(path, true)?)
 }
 
 /// Opens a file and compares all of it with its checksums. Where damage hides a key, its subject would look forgotten, and
 /// what replaces the file when a key is destroyed would be without it.
-fn open_sound(path: &Path) -> Result<Database, KeyError> {
+fn open_sound(path: &Path) -> Result<OpenFile, KeyError> {
     let file = open_private(path, false)?;
     if file.metadata().map_err(unavailable)?.len() == 0 {
         // The library would make a new one of it, in which every subject looks forgotten.
         return Err(refused("the file is damaged: it is empty; restore it"));
     }
-    let mut database = with_tables(FileBackend::new(file).map_err(unavailable)?)?;
-    let is_sound = database.check_integrity().map_err(unavailable)?;
+    let mut open = with_tables(file)?;
+    let is_sound = open.database.check_integrity().map_err(unavailable)?;
     if !is_sound {
         // What was committed is whole again; only the library's own bookkeeping was not.
-        database.check_integrity().map_err(unavailable)?;
+        open.database.check_integrity().map_err(unavailable)?;
     }
-    Ok(database)
+    Ok(open)
 }
 
-fn with_tables(file: FileBackend) -> Result<Database, KeyError> {
+fn with_tables(file: std::fs::File) -> Result<OpenFile, KeyError> {
+    let id = id_of(&file.metadata().map_err(unavailable)?);
+    let file = FileBackend::new(file).map_err(unavailable)?;
     let database = Database::builder()
         .create_with_backend(DatabaseFile(file))
         .map_err(unavailable)?;
@@ -250,7 +298,7 @@ fn with_tables(file: FileBackend) -> Result<Database, KeyError> {
     write.open_table(KEYS).map_err(unavailable)?;
     write.open_table(SECRETS).map_err(unavailable)?;
     write.commit().map_err(unavailable)?;
-    Ok(database)
+    Ok(OpenFile { database, id })
 }
 
 #[expect(
@@ -342,12 +390,12 @@ fn add(database: &Database, subject: &Subject, key: &SubjectKey) -> Result<(), K
 }
 
 /// Writes all keys but one to a new file.
-fn copy_without(database: &Database, subject: &Subject, to: &Path) -> Result<Database, KeyError> {
+fn copy_without(database: &Database, subject: &Subject, to: &Path) -> Result<OpenFile, KeyError> {
     remove_if_exists(to)?;
     let copy = create(to)?;
     let read = database.begin_read().map_err(unavailable)?;
     let from = read.open_table(KEYS).map_err(unavailable)?;
-    let write = copy.begin_write().map_err(unavailable)?;
+    let write = copy.database.begin_write().map_err(unavailable)?;
     {
         let mut keys = write.open_table(KEYS).map_err(unavailable)?;
         let mut secrets = write.open_table(SECRETS).map_err(unavailable)?;
@@ -370,8 +418,8 @@ impl KeyStore for FileKeys {
             return Box::pin(ready(Ok(key)));
         }
         let subject = subject.clone();
-        Box::pin(self.with(move |shared, database| {
-            let database = opened(database)?;
+        Box::pin(self.with(move |shared, file| {
+            let database = opened(file)?;
             let key = match existing(database, &subject)? {
                 Some(key) => key,
                 None => {
@@ -390,7 +438,7 @@ impl KeyStore for FileKeys {
         subject: &'a Subject,
     ) -> BoxFuture<'a, Result<Option<SubjectKey>, KeyError>> {
         let subject = subject.clone();
-        Box::pin(self.with(move |_, database| existing(opened(database)?, &subject)))
+        Box::pin(self.with(move |_, file| existing(opened(file)?, &subject)))
     }
 
     fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<SubjectKey>, KeyError>> {
@@ -398,8 +446,8 @@ impl KeyStore for FileKeys {
             return Box::pin(ready(Ok(keys)));
         }
         let ids = ids.to_vec();
-        Box::pin(self.with(move |shared, database| {
-            let read = opened(database)?.begin_read().map_err(unavailable)?;
+        Box::pin(self.with(move |shared, file| {
+            let read = opened(file)?.begin_read().map_err(unavailable)?;
             let secrets = read.open_table(SECRETS).map_err(unavailable)?;
             let mut found = Vec::new();
             for id in ids {
@@ -416,13 +464,13 @@ impl KeyStore for FileKeys {
 
     fn destroy<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<(), KeyError>> {
         let subject = subject.clone();
-        Box::pin(self.with(move |shared, database| {
-            let Some(key) = existing(opened(database)?, &subject)? else {
+        Box::pin(self.with(move |shared, file| {
+            let Some(key) = existing(opened(file)?, &subject)? else {
                 return Ok(());
             };
             shared.cache.remove(&subject, &key.id);
-            let destroyed = replace_without(&shared.path, database, &subject);
-            if database.is_none() {
+            let destroyed = replace_without(&shared.path, file, &subject);
+            if file.is_none() {
                 shared.cache.clear();
             }
             destroyed
@@ -433,19 +481,22 @@ impl KeyStore for FileKeys {
 /// Replaces the file by one without the key of a subject.
 fn replace_without(
     path: &Path,
-    database: &mut Option<Database>,
+    file: &mut Option<OpenFile>,
     subject: &Subject,
 ) -> Result<(), KeyError> {
+    if let Some(open) = file {
+        open.check_place(path)?;
+    }
     let (new, old) = (replacement(path), replaced(path));
-    let copy = copy_without(opened(database)?, subject, &new)?;
+    let copy = copy_without(opened(file)?, subject, &new)?;
     // From here on the old file is no longer the one to use, whatever fails. It stays locked until the new one, which
     // is locked too, has its name, so that no other process opens either.
-    let locked = database.take();
+    let locked = file.take();
     rename(path, &old)?;
     rename(&new, path)?;
     drop(locked);
     erase(&old)?;
-    *database = Some(copy);
+    *file = Some(copy);
     Ok(())
 }
 
@@ -468,8 +519,9 @@ mod tests {
         drop(keys);
         let is_full = Arc::new(AtomicBool::new(false));
         let file = open_private(&path, false).unwrap();
+        let id = id_of(&file.metadata().unwrap());
         let database = testing::open(file, &is_full, Refuses::Writes);
-        let keys = FileKeys::over(path.clone(), database);
+        let keys = FileKeys::over(path.clone(), OpenFile { database, id });
         is_full.store(true, Ordering::SeqCst);
         let refused = keys.key(&guest(1)).await.unwrap_err();
         assert!(matches!(refused, KeyError::DiskFull { .. }), "{refused}");
@@ -493,7 +545,9 @@ mod tests {
         drop(FileKeys::open(&path).await.unwrap());
         let is_full = Arc::new(AtomicBool::new(false));
         let file = open_private(&path, false).unwrap();
-        let keys = FileKeys::over(path.clone(), testing::open(file, &is_full, Refuses::Syncs));
+        let id = id_of(&file.metadata().unwrap());
+        let database = testing::open(file, &is_full, Refuses::Syncs);
+        let keys = FileKeys::over(path.clone(), OpenFile { database, id });
         is_full.store(true, Ordering::SeqCst);
         for _ in 0..2 {
             let refused = keys.key(&guest).await.unwrap_err();

@@ -100,6 +100,31 @@ async fn keys_that_another_process_is_replacing_are_refused() {
     assert_eq!(names(&directory), ["keys"]);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_was_put_in_the_place_of_the_open_one_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _) = with_key(&directory).await;
+    let keys = FileKeys::open(&path).await.unwrap();
+    // As an operator does who puts a backup in the place of a directory that is in use.
+    let moved = directory.path().join("moved");
+    let backup = fs::read(&path).unwrap();
+    fs::rename(&path, &moved).unwrap();
+    fs::write(&path, &backup).unwrap();
+    let refused = keys.destroy(&guest("g1")).await.unwrap_err().to_string();
+    assert!(refused.contains("was moved or replaced"), "{refused}");
+    assert_eq!(names(&directory), ["keys", "moved"]);
+    assert!(fs::read(&path).unwrap() == backup, "it is another's");
+    fs::remove_file(&path).unwrap();
+    assert!(keys.destroy(&guest("g1")).await.is_err());
+    assert_eq!(names(&directory), ["moved"]);
+    // In its own place again, the open file is replaced, and nothing holds the key.
+    fs::rename(&moved, &path).unwrap();
+    keys.destroy(&guest("g1")).await.unwrap();
+    assert_eq!(keys.existing(&guest("g1")).await.unwrap(), None);
+    assert_eq!(names(&directory), ["keys"]);
+}
+
 /// Each reader finds the file whole, so a process may be killed at any moment while it is made.
 #[tokio::test]
 async fn the_file_is_never_seen_half_made_and_what_was_left_of_an_earlier_one_is_replaced() {
