@@ -237,6 +237,10 @@ fn make_in(file: std::fs::File, path: &Path) -> Result<OpenFile, KeyError> {
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
         return elsewhere();
     }
+    if exists(path)? {
+        // This may be the very file, which another process made and has closed since.
+        return elsewhere();
+    }
     // What an earlier process left is not whole.
     file.set_len(0).map_err(unavailable)?;
     let made = with_tables(file)?;
@@ -531,6 +535,25 @@ mod tests {
         drop(keys);
         let keys = FileKeys::open(&path).await.unwrap();
         assert_eq!(keys.existing(&guest(1)).await.unwrap(), Some(second));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_made_and_closed_meanwhile_is_not_emptied() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let guest = Subject {
+            tenant: String::new(),
+            kind: "guest".to_owned(),
+            id: "g".to_owned(),
+        };
+        // Opened, as by a process that goes on late.
+        let late = open_private(&unfinished(&path), true).unwrap();
+        let keys = FileKeys::open(&path).await.unwrap();
+        let key = keys.key(&guest).await.unwrap();
+        drop(keys);
+        assert!(make_in(late, &path).is_err());
+        let keys = FileKeys::open(&path).await.unwrap();
+        assert_eq!(keys.existing(&guest).await.unwrap(), Some(key));
     }
 
     #[tokio::test]
