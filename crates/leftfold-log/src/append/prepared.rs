@@ -25,6 +25,9 @@ use crate::{
 /// Terms of an append's conditions that may be looked up while all appends wait. More: they are looked up before, again
 /// if others were decided meanwhile.
 const TERMS_IN_TURN_MAX: usize = 256;
+/// Streams of an append that may be looked up while all appends wait, because a segment started since they were. More: they
+/// are looked up again before.
+const STREAMS_IN_TURN_MAX: usize = 256;
 
 /// What is known of an append before it is its turn.
 #[derive(Debug)]
@@ -55,21 +58,7 @@ impl PreparedLookups {
     ) -> Option<Self> {
         let sources = seen.sources;
         let newest = Arc::clone(sources.tails.last()?);
-        let older = |stream: &StreamName| {
-            let term = Term::stream(stream);
-            match newest.count(term.as_bytes(), Position::MAX) {
-                Some(_) => Some(0),
-                None => sources.older_stream_events(&term, Position::MAX).ok(),
-            }
-        };
-        let writes = append.writes().iter();
-        let older_events: Vec<u64> = writes
-            .map(|write| older(&write.stream))
-            .collect::<Option<_>>()?;
-        let checks = append.checks().iter();
-        let older_checked = checks
-            .map(|check| older(&check.stream))
-            .collect::<Option<_>>()?;
+        let (older_events, older_checked) = older_counts(append, sources, &newest).ok()?;
         let writes = append.writes().iter();
         let stored = writes
             .zip(&older_events)
@@ -88,8 +77,25 @@ impl PreparedLookups {
         Some(prepared)
     }
 
+    /// Looks up what would be looked up in turn: streams, if a segment started since they were looked up, and conditions up to
+    /// `decided`.
+    pub(crate) fn look_again(
+        &mut self,
+        append: &Append,
+        sources: &IndexSnapshot,
+        decided: Position,
+    ) -> Result<(), StorageError> {
+        if !self.holds(sources)
+            && let Some(newest) = sources.tails.last()
+        {
+            (self.older_events, self.older_checked) = older_counts(append, sources, newest)?;
+            self.newest = Arc::clone(newest);
+        }
+        self.look_on(append, sources, decided)
+    }
+
     /// Looks conditions up to `decided`, from where they were looked up before.
-    pub(crate) fn look_on(
+    fn look_on(
         &mut self,
         append: &Append,
         sources: &IndexSnapshot,
@@ -111,9 +117,12 @@ impl PreparedLookups {
         Ok(())
     }
 
-    /// Whether conditions have so many terms that events since they were looked up must not be looked at in turn.
-    pub(crate) fn is_behind(&self, decided: Position) -> bool {
+    /// Whether there is too much that would have to be looked up in turn: conditions of many terms for the events since, or many
+    /// streams since a segment started.
+    pub(crate) fn is_behind(&self, decided: Position, sources: &IndexSnapshot) -> bool {
+        let streams = self.older_events.len() + self.older_checked.len();
         self.terms > TERMS_IN_TURN_MAX && self.conditions_through < decided
+            || streams > STREAMS_IN_TURN_MAX && !self.holds(sources)
     }
 
     /// The first condition that is known to fail.
@@ -149,6 +158,28 @@ impl PreparedLookups {
     pub(crate) fn stored(&self, write: usize, revision: Revision) -> Option<(Position, EventId)> {
         self.stored.get(write)?.get(&revision).copied()
     }
+}
+
+/// For each write, and for each check, how many events its stream has in all sources but the newest tail. Those of a stream in
+/// the newest tail are not needed.
+fn older_counts(
+    append: &Append,
+    sources: &IndexSnapshot,
+    newest: &MemIndex,
+) -> Result<(Vec<u64>, Vec<u64>), StorageError> {
+    let older = |stream: &StreamName| {
+        let term = Term::stream(stream);
+        match newest.count(term.as_bytes(), Position::MAX) {
+            Some(_) => Ok(0),
+            None => sources.older_stream_events(&term, Position::MAX),
+        }
+    };
+    let written = append.writes().iter().map(|write| older(&write.stream));
+    let checked = append.checks().iter().map(|check| older(&check.stream));
+    Ok((
+        written.collect::<Result<_, _>>()?,
+        checked.collect::<Result<_, _>>()?,
+    ))
 }
 
 /// The first position behind `after`, up to `through`, that matches a query.

@@ -51,8 +51,8 @@ const SLOW_NANOS: usize = 20_000;
 /// Shortest sleep. Shorter delays add up until they are as long, because threads cannot sleep so shortly.
 const PAUSE_NANOS: u64 = 200_000;
 
-/// How often conditions of many terms are looked up again because other appends were decided meanwhile. After that the
-/// append is decided in any case. Each repetition has fewer events to look at.
+/// How often conditions of many terms are looked up again because other appends were decided meanwhile, and many streams because
+/// a segment started. After that the append is decided in any case. Each repetition has fewer events to look at.
 const LOOKS_MAX: usize = 8;
 
 /// An append whose caller holds a ticket, and what was looked up for it.
@@ -319,13 +319,13 @@ impl CommitQueue {
             }
             if let Some(behind) = prepared.as_deref_mut()
                 && looks_left > 0
-                && behind.is_behind(core.decided())
+                && behind.is_behind(core.decided(), &self.shared.view().sources)
             {
                 looks_left -= 1;
                 drop(state);
                 let decided = Position::new(self.shared.decided.load(Ordering::Acquire));
                 let sources = &self.shared.view().sources;
-                let looked = behind.look_on(append, sources, decided);
+                let looked = behind.look_again(append, sources, decided);
                 looked.map_err(|e| AppendError::Unreadable { cause: Arc::new(e) })?;
                 state = self.lock();
                 continue;

@@ -1,12 +1,12 @@
 //! Costly conditions and repetitions: who pays for them.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
 
-use leftfold_log::{AppendError, Log, SystemClock};
+use leftfold_log::{AppendError, Log, SystemClock, disk::FileKind};
 use leftfold_model::{
     Append, AppendCondition, Appended, Conflict, EventType, ExpectedRevision::Any, Position, Query,
     QueryItem, Tag,
@@ -14,7 +14,7 @@ use leftfold_model::{
 
 use crate::{
     faulty_disk::FaultyDisk,
-    story::{append, directory, tiny},
+    story::{append, directory, stream, tiny},
 };
 
 /// How long something may take that must not wait for the other.
@@ -87,6 +87,52 @@ fn a_queued_append_does_not_wait_for_the_condition_of_another() {
         |log| log.submit(guarded()).unwrap().wait(),
         |log| log.submit(append("other-1", Any, [20_001])).unwrap().wait(),
     );
+}
+
+/// What was looked up of streams holds until a segment starts, which this append makes one do.
+#[test]
+fn an_append_that_starts_a_segment_looks_its_many_streams_up_where_no_other_waits_for_it() {
+    let directory = directory();
+    let disk = FaultyDisk::at(&directory);
+    let log = sealed_log(&disk);
+    log.append(append("other-1", Any, [20_000])).unwrap();
+    let mut many = append("large-1", Any, 30_000..30_050);
+    for n in 0..300 {
+        many = many.with_check(stream(&format!("s-{n}")), Any).unwrap();
+    }
+    let gate = Arc::new(Mutex::new(None));
+    let (armed, at) = (disk.clone(), Arc::clone(&gate));
+    disk.refuse(move |operation, name| {
+        let starts = matches!(name.kind(), FileKind::Segment { .. } | FileKind::Spare);
+        if operation == "sync" && starts && thread::current().name() == Some("large") {
+            at.lock()
+                .unwrap()
+                .get_or_insert_with(|| armed.hold_index_reads());
+        }
+        None
+    });
+    let large = thread::Builder::new().name("large".to_owned());
+    let appended = log.clone();
+    let large = large.spawn(move || appended.append(many)).unwrap();
+    let gate = loop {
+        match gate.lock().unwrap().clone() {
+            Some(gate) => break gate,
+            None => thread::yield_now(),
+        }
+    };
+    gate.wait_for_a_reader(LIMIT);
+    let (sender, receiver) = mpsc::channel();
+    let beside = log.clone();
+    let beside =
+        thread::spawn(move || sender.send(beside.append(append("other-1", Any, [20_001]))));
+    let outcome = receiver.recv_timeout(LIMIT);
+    gate.open();
+    large.join().unwrap().unwrap();
+    beside.join().unwrap().unwrap();
+    outcome
+        .expect("an append waits for the lookups of another")
+        .unwrap();
+    log.close().unwrap();
 }
 
 #[test]
