@@ -35,6 +35,8 @@ const OTHER_VARIABLES: &[&str] = &[
 /// Letters by which a mistyped variable differs from the one that is meant. With more, names that have nothing to do with
 /// settings would count, such as those that a cluster makes for a service of this name.
 const LETTERS_MAX: usize = 2;
+/// Letters of a word that may be a shortened one.
+const SHORTENED_MIN: usize = 3;
 
 /// Refuses an environment variable that is not known and looks like a mistyped one.
 ///
@@ -57,32 +59,57 @@ pub(crate) fn check_environment() -> anyhow::Result<()> {
 }
 
 /// Returns the known variable that this one is a mistyped form of: other letters, small letters, dashes, another order of its
-/// words, or too few of them.
+/// words, too few of them or shortened ones, and several of these together.
 fn meant<'a>(known: &'a [String], name: &str) -> Option<&'a str> {
     if known.iter().any(|known| known == name) {
         return None;
     }
     let written = name.to_uppercase().replace(['-', '.'], "_");
-    let words = |name: &str| {
-        let mut words: Vec<_> = name.split('_').map(str::to_owned).collect();
-        words.sort();
-        words
+    let whole = |known: &String| Some(letters_between(known, &written)).filter(is_few);
+    let by_words = |known: &String| letters_between_words(known, &written);
+    let nearest = |letters: &dyn Fn(&String) -> Option<usize>| {
+        let found = known
+            .iter()
+            .filter_map(|known| Some((letters(known)?, known)));
+        found.min().map(|(_, known)| known.as_str())
     };
+    nearest(&whole).or_else(|| nearest(&by_words))
+}
+
+fn letters_between(known: &str, written: &str) -> usize {
+    strsim::damerau_levenshtein(known, written)
+}
+
+fn is_few(letters: &usize) -> bool {
+    *letters <= LETTERS_MAX
+}
+
+/// By how many letters the written words differ from as many words of the known name, in whatever order; `None`: by too many.
+fn letters_between_words(known: &str, written: &str) -> Option<usize> {
+    let mut left: Vec<_> = known.split('_').collect();
+    let words: Vec<_> = written.split('_').filter(|word| !word.is_empty()).collect();
     // The word of the program and two more: fewer say too little.
-    let begins = |known: &&String| {
-        words(&written).len() > 2
-            && known
-                .strip_prefix(&written)
-                .is_some_and(|rest| rest.starts_with('_'))
-    };
-    let of_words = |known: &&String| words(known) == words(&written) || begins(known);
-    let distance = |known: &String| strsim::damerau_levenshtein(known, &written);
-    let nearest = known.iter().map(|known| (distance(known), known)).min();
-    let by_letters = nearest.filter(|(letters, _)| *letters <= LETTERS_MAX);
-    let found = by_letters.map(|(_, known)| known);
-    found
-        .or_else(|| known.iter().find(of_words))
-        .map(String::as_str)
+    if words.len() <= 2 || words.len() > left.len() {
+        return None;
+    }
+    let mut letters = 0;
+    for word in words {
+        let distance = |known: &str| match known.starts_with(word) && word.len() >= SHORTENED_MIN {
+            true => usize::from(known != word),
+            false => letters_between(known, word),
+        };
+        let nearest = left
+            .iter()
+            .enumerate()
+            .map(|(at, known)| (distance(known), at));
+        // Short words are few letters apart from any other.
+        let (differ, at) = nearest
+            .min()
+            .filter(|(letters, _)| letters * 2 <= word.len())?;
+        letters += differ;
+        left.swap_remove(at);
+    }
+    Some(letters).filter(is_few)
 }
 
 /// Returns the environment variable of a setting.
@@ -159,6 +186,11 @@ mod tests {
             ("LEFT_FOLD_LISTEN", "LEFTFOLD_LISTEN"),
             ("LEFTFOLD_MAX_CONNECTIONS", "LEFTFOLD_CONNECTIONS_MAX"),
             ("LEFTFOLD_TLS_CERTIFICATE", "LEFTFOLD_TLS_CERTIFICATE_FILE"),
+            ("LEFTFOLD_TLS_CERTIFCATE", "LEFTFOLD_TLS_CERTIFICATE_FILE"),
+            ("LEFTFOLD_CERTIFICATE_TLS", "LEFTFOLD_TLS_CERTIFICATE_FILE"),
+            ("leftfold-certificate-file", "LEFTFOLD_TLS_CERTIFICATE_FILE"),
+            ("LEFTFOLD_TLS_CERT_FILE", "LEFTFOLD_TLS_CERTIFICATE_FILE"),
+            ("LEFTFOLD_TLS_CERT", "LEFTFOLD_TLS_CERTIFICATE_FILE"),
         ] {
             assert_eq!(meant(&known, name), Some(expected), "{name}");
         }
@@ -168,6 +200,8 @@ mod tests {
             "LEFTFOLD_SERVICE_HOST",
             "LEFTFOLD_SERVICE_PORT_HTTP",
             "LEFTFOLD_PORT_2113_TCP_ADDR",
+            "LEFTFOLD_PORT_443_TCP_PROTO",
+            "LEFTFOLD_LOG_LEVEL",
             "LEFTFOLD_TLS",
             "LISTEN",
             "PATH",
