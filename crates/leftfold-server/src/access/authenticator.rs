@@ -18,6 +18,7 @@ use super::{
     api_key::{PREFIX, PresentedKey},
     directory::Directory,
     failure_limit::FailureLimiter,
+    hashing::HashingThreads,
     password,
     principal::Principal,
     token::{self, TokenRejection, TokenVerifier, Validated},
@@ -90,7 +91,7 @@ struct Verifier {
     verified: Cache<[u8; 32], Verified>,
     /// `None`: the system gave no random bytes, so nothing is remembered.
     cache_key: Option<hmac::Key>,
-    verifying: Semaphore,
+    verifying: HashingThreads,
     waiting: Semaphore,
     address_failures: FailureLimiter<IpAddr>,
     login_failures: FailureLimiter<String>,
@@ -155,7 +156,7 @@ impl Authenticator {
             directory,
             verified: Cache::new(VERIFIED_MAX),
             cache_key: hmac::Key::generate(hmac::HMAC_SHA256, &random).ok(),
-            verifying: Semaphore::new(VERIFYING_MAX),
+            verifying: HashingThreads::new(VERIFYING_MAX),
             waiting: Semaphore::new(WAITING_MAX),
             address_failures: FailureLimiter::new(ADDRESS_FAILURES.0, ADDRESS_FAILURES.1),
             login_failures: FailureLimiter::new(LOGIN_FAILURES.0, LOGIN_FAILURES.1),
@@ -216,7 +217,9 @@ impl Authenticator {
     ) -> Result<Principal, AuthenticationError> {
         let address = address_block(peer.address.ip());
         let (login, password) = (login.to_owned(), password.to_owned());
-        self.0.by_password(login, password, None, address).await
+        Arc::clone(&self.0)
+            .by_password(login, password, None, address)
+            .await
     }
 }
 
@@ -345,7 +348,7 @@ impl Verifier {
     }
 
     async fn by_password(
-        &self,
+        self: Arc<Self>,
         login: String,
         password: String,
         digest: Option<[u8; 32]>,
@@ -355,9 +358,9 @@ impl Verifier {
             .waiting
             .try_acquire()
             .map_err(|_| AuthenticationError::Busy)?;
-        let _verifies = self
+        let turn = self
             .verifying
-            .acquire()
+            .turn()
             .await
             .map_err(|_| AuthenticationError::Busy)?;
         // Looked at when it is this request's turn, so that requests sent all at once do not get past it.
@@ -381,20 +384,57 @@ impl Verifier {
             });
             (user.map(|user| user.value.password_hash.clone()), principal)
         };
-        let verify = move || password::verify(&password, hash.as_deref());
-        let verified = tokio::task::spawn_blocking(verify).await.unwrap_or(false);
-        match principal.filter(|_| verified) {
-            Some(principal) => {
-                if let Some(digest) = digest {
-                    self.verified.insert(digest, Verified(principal.clone()));
-                }
-                Ok(principal)
+        // Noted where it is verified: a caller who leaves meanwhile has failed all the same.
+        let verifier = Arc::clone(&self);
+        let verify = move || {
+            let verified = password::verify(&password, hash.as_deref());
+            if !verified {
+                verifier.address_failures.note(&address);
+                verifier.login_failures.note(&login);
             }
-            None => {
-                self.address_failures.note(&address);
-                self.login_failures.note(&login);
-                Err(AuthenticationError::Wrong)
-            }
+            verified
+        };
+        let verified = turn.run(verify).await.unwrap_or(false);
+        let principal = principal.filter(|_| verified);
+        if let (Some(principal), Some(digest)) = (&principal, digest) {
+            self.verified.insert(digest, Verified(principal.clone()));
         }
+        principal.ok_or(AuthenticationError::Wrong)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use futures_util::poll;
+    use leftfold_store::MemoryStore;
+
+    use super::{super::registry::Registry, *};
+
+    #[tokio::test]
+    async fn a_guess_whose_caller_left_before_the_answer_is_a_failure_too() {
+        let directory = Arc::new(Directory::default());
+        let registry = Registry::new(Arc::new(MemoryStore::new()), Arc::clone(&directory));
+        let created = registry.create_user("ann", "correct horse", "Ann", vec![]);
+        created.await.unwrap();
+        let authenticator = Authenticator::new(directory, None);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let peer = Peer {
+            address,
+            certificate_name: None,
+        };
+        for _ in 0..ADDRESS_FAILURES.0 {
+            let guess = authenticator.verify_password("ann", "a guess", &peer);
+            assert!(poll!(Box::pin(guess)).is_pending(), "it began");
+            authenticator.0.verifying.idle(2).await;
+        }
+        let refused = authenticator
+            .verify_password("ann", "correct horse", &peer)
+            .await;
+        assert!(
+            matches!(refused, Err(AuthenticationError::TooManyFailures(_))),
+            "{refused:?}"
+        );
     }
 }

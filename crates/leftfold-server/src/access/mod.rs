@@ -18,6 +18,7 @@ mod failure_limit;
 mod follower;
 mod grant;
 mod guard;
+mod hashing;
 mod offline;
 mod password;
 mod principal;

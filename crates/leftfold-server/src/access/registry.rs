@@ -9,13 +9,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, StreamName, StreamWrite};
 use leftfold_store::{EventStore, METADATA_EVENT_TYPE, StreamMetadata};
-use tokio::sync::Semaphore;
 
 use super::{
     api_key::{NewApiKey, hex},
     directory::{Directory, Versioned},
     error::AccessError,
     grant::Grant,
+    hashing::HashingThreads,
     password,
     principal::Principal,
     record::{
@@ -39,7 +39,7 @@ const RECORDS_MAX: usize = 100_000;
 pub(crate) struct Registry {
     store: Arc<dyn EventStore>,
     directory: Arc<Directory>,
-    hashing: Semaphore,
+    hashing: HashingThreads,
 }
 
 impl Registry {
@@ -47,7 +47,7 @@ impl Registry {
         Self {
             store,
             directory,
-            hashing: Semaphore::new(HASHING_MAX),
+            hashing: HashingThreads::new(HASHING_MAX),
         }
     }
 
@@ -184,24 +184,11 @@ impl Registry {
     }
 
     async fn hashed(&self, password: &str) -> Result<String, AccessError> {
-        let password = password.to_owned();
-        self.on_hashing_thread(move || password::hash(&password))
-            .await?
-    }
-
-    /// Runs what takes long and much memory on a thread of its own, a few at a time.
-    async fn on_hashing_thread<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, AccessError> {
         let failed = |error: &dyn std::error::Error| AccessError::Hashing(error.to_string());
-        let _permit = self
-            .hashing
-            .acquire()
-            .await
-            .map_err(|error| failed(&error))?;
-        let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|error| failed(&error))
+        let password = password.to_owned();
+        let turn = self.hashing.turn().await.map_err(|error| failed(&error))?;
+        let hashed = turn.run(move || password::hash(&password)).await;
+        hashed.map_err(|error| failed(&error))?
     }
 
     fn known_user(&self, login: &str) -> Result<Versioned<UserRecord>, AccessError> {
