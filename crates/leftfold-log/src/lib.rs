@@ -34,6 +34,7 @@ pub use clock::{Clock, SystemClock};
 pub use engine::{AppendError, CloseError, Core, Log, LogStats, Reader, Ticket, TicketFuture};
 pub use error::StorageError;
 pub use limits::{LogOptions, RECENT_IDS};
+pub use nowait::while_wanted;
 pub use read::{
     Cursor, Delivery, EventRefs, FirstBatch, Follower, LogEntry, ReadError, StreamInfo, Streams,
 };

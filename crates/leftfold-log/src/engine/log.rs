@@ -278,7 +278,8 @@ impl Log {
     /// # Cost
     /// Reads the segments of each such file once.
     pub fn rebuild_damaged(&self) -> Result<(), ReadError> {
-        Ok(self.running.reader.shared.rebuild_damaged()?)
+        let shared = &self.running.reader.shared;
+        Ok(nowait::for_everybody(|| shared.rebuild_damaged())?)
     }
 
     /// Accepts no more appends, finishes the accepted ones, and closes the log cleanly. Further calls do nothing.

@@ -347,12 +347,15 @@ impl Backend for EmbeddedBackend {
     }
 }
 
-/// Runs a blocking step off the runtime's threads.
+/// Runs a blocking step off the runtime's threads. Dropping this ends the reads of the step.
 async fn blocking<T: Send + 'static>(
     runtime: Handle,
     step: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, ReadError> {
-    match runtime.spawn_blocking(step).await {
+    let caller = Arc::new(());
+    let wanted = Arc::downgrade(&caller);
+    let done = runtime.spawn_blocking(move || log::while_wanted(&wanted, step));
+    match done.await {
         Ok(result) => result,
         Err(panicked) => Err(ReadError::Unavailable {
             cause: Arc::new(panicked),
@@ -399,5 +402,40 @@ fn read_error(error: log::ReadError) -> ReadError {
         other => ReadError::Invalid {
             reason: other.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures_util::poll;
+    use leftfold_model::{EventType, ExpectedRevision, NewEvent};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_nobody_waits_for_any_more_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::open(directory.path(), LogOptions::default()).unwrap();
+        let noted = NewEvent::json(EventType::new("Noted").unwrap(), "{}");
+        let stream = StreamName::new("a-1").unwrap();
+        let append = Append::to(stream.clone(), ExpectedRevision::Any, vec![noted]);
+        log.append(append.unwrap()).unwrap();
+        let ((leave, left), (tell, told)) = (mpsc::channel(), mpsc::channel());
+        let step = move || {
+            left.recv().unwrap();
+            tell.send(ReadStream::begin(log, Read::stream(stream)).is_err())
+                .unwrap();
+            Ok(())
+        };
+        let mut reading = Box::pin(blocking(Handle::current(), step));
+        assert!(poll!(&mut reading).is_pending());
+        drop(reading);
+        leave.send(()).unwrap();
+        assert!(
+            told.recv().unwrap(),
+            "it found out that its caller has left"
+        );
     }
 }
