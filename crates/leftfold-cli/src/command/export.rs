@@ -1,13 +1,11 @@
 //! `leftfold export`: a store as JSON Lines, exactly or its events alone.
 //!
-//! **Owns:** writing the file. **Does not know:** the formats of a line; see `leftfold_server::json`.
-//! **Invariants:** equal logs give equal bytes; the output file is complete or absent, because it is written under a
-//! temporary name by one export at a time, synced and renamed.
+//! **Owns:** what is written. **Does not know:** the formats of a line; see `leftfold_server::json`.
+//! **Invariants:** equal logs give equal bytes.
 
 use std::{
     fs,
     io::Write,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -17,7 +15,7 @@ use leftfold_model::{Position, Read};
 use leftfold_server::json;
 use leftfold_store::{EventStore, LogEntry};
 
-use super::{output, sync_directory_of};
+use super::{output, output_file::OutputFile};
 use crate::{cli, display::JsonLines, open};
 
 pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
@@ -40,7 +38,7 @@ pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
                 false => {
                     let target = target(&path).with_context(cannot)?;
                     open::must_lie_outside(&target, &arguments.data)?;
-                    to_file(store.as_ref(), &beside(&target), &target, form).await
+                    to_file(store.as_ref(), &target, form).await
                 }
             };
             written.with_context(cannot)
@@ -84,84 +82,15 @@ async fn to_stream(store: &dyn EventStore, path: &Path, form: Form) -> anyhow::R
     Ok(out.flush()?)
 }
 
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the export is the user's file, not the store's"
-)]
-async fn to_file(
-    store: &dyn EventStore,
-    beside: &Path,
-    path: &Path,
-    form: Form,
-) -> anyhow::Result<()> {
-    let file = create_alone(beside)?;
-    let written = write_durably(store, &file, form).await;
-    let placed = written.and_then(|()| place(&file, beside, path));
-    if placed.is_err() && has_name(&file, beside) {
-        // What cannot be removed now is replaced by the next export to this file.
-        let _ = fs::remove_file(beside);
+async fn to_file(store: &dyn EventStore, path: &Path, form: Form) -> anyhow::Result<()> {
+    let output = OutputFile::create(path)?;
+    let mut out = std::io::BufWriter::with_capacity(256 * 1024, output.file());
+    let mut written = write(store, &mut out, form).await;
+    if written.is_ok() {
+        written = out.flush().map_err(Into::into);
     }
-    placed
-}
-
-/// Renames the complete file. The file stays locked until then, because another export would truncate it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an export is a file for other programs"
-)]
-fn place(file: &fs::File, beside: &Path, path: &Path) -> anyhow::Result<()> {
-    if !has_name(file, beside) {
-        bail!(
-            "{} was removed or replaced during the export; export again",
-            beside.display()
-        );
-    }
-    fs::rename(beside, path)?;
-    Ok(sync_directory_of(path)?)
-}
-
-/// Whether this file has the name.
-fn has_name(file: &fs::File, name: &Path) -> bool {
-    let id = |there: std::io::Result<fs::Metadata>| there.ok().map(|it| (it.dev(), it.ino()));
-    let own = id(file.metadata());
-    own.is_some() && own == id(fs::metadata(name))
-}
-
-/// Creates the file for this export alone; one that an export left when it was killed is replaced.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the export is the user's file, not the store's"
-)]
-fn create_alone(path: &Path) -> anyhow::Result<fs::File> {
-    let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false);
-    let file = file.open(path)?;
-    // Not every file system has locks.
-    let is_locked = matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock));
-    // The other export may have come to its end meanwhile, and this may be its file.
-    if is_locked || !has_name(&file, path) {
-        bail!(
-            "{} is in use: another export writes to it; wait for its end, or name another file",
-            path.display()
-        );
-    }
-    if file.metadata()?.len() > 0 {
-        file.set_len(0)?;
-    }
-    Ok(file)
-}
-
-async fn write_durably(store: &dyn EventStore, file: &fs::File, form: Form) -> anyhow::Result<()> {
-    let mut out = std::io::BufWriter::with_capacity(256 * 1024, file);
-    write(store, &mut out, form).await?;
-    out.flush()?;
-    Ok(file.sync_all()?)
+    drop(out);
+    output.finish(written)
 }
 
 async fn write(
@@ -253,27 +182,4 @@ fn check_gaps(erased: u64, allow_gaps: bool) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-#[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "what a person does with files")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_another_export_writes_is_not_taken_for_the_own_one_that_was_removed() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("x.jsonl");
-        let beside = beside(&path);
-        let own = create_alone(&beside).unwrap();
-        // As people do who take it for one that was left.
-        fs::remove_file(&beside).unwrap();
-        let mut other = create_alone(&beside).unwrap();
-        writeln!(other, "half of an export").unwrap();
-        let refused = place(&own, &beside, &path).unwrap_err();
-        assert!(refused.to_string().contains("x.jsonl.part"), "{refused}");
-        assert!(beside.exists() && !path.exists());
-        place(&other, &beside, &path).unwrap();
-        assert!(path.exists() && !beside.exists());
-    }
 }

@@ -21,6 +21,7 @@ mod import_lines;
 mod keys;
 mod metadata;
 mod migrate;
+mod output_file;
 mod printer;
 mod read;
 mod salvage;

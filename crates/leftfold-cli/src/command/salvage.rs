@@ -1,12 +1,10 @@
 //! `leftfold salvage`: what is sound of a damaged store.
 //!
 //! **Owns:** writing the sound events to a file, and printing which positions are missing. **Does not know:** checksums.
-//! **Invariants:** the store is not changed; a file that exists is not replaced; a file that is not complete is removed; every
-//! missing position is named on standard
-//! error, and missing positions end with the exit code of damage.
+//! **Invariants:** the store is not changed; a file that exists is not replaced, and one that is not complete never has its name;
+//! every missing position is named on standard error, and missing positions end with the exit code of damage.
 
 use std::{
-    fs::{self, File},
     io::{BufWriter, Write, stderr},
     path::Path,
     sync::Arc,
@@ -20,7 +18,7 @@ use leftfold_log::{
 };
 use leftfold_server::json;
 
-use super::{output, sync_directory_of};
+use super::{output, output_file::OutputFile};
 use crate::{
     cli::{self, Data},
     display::{self, JsonLines},
@@ -89,30 +87,14 @@ pub(crate) fn run(arguments: &cli::Salvage) -> anyhow::Result<Exit> {
     })
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the file is the user's, not the store's"
-)]
 fn to_file(disk: &Arc<dyn Disk>, path: &Path) -> anyhow::Result<SalvageReport> {
-    let file =
-        File::create_new(path).with_context(|| format!("cannot create {}", path.display()))?;
-    let saved = write_durably(disk, file);
-    if saved.is_err() {
-        // A part of the events must not look like all of them, nor be in the way of the next attempt.
-        let _ = fs::remove_file(path);
-        return saved;
-    }
-    sync_directory_of(path)?;
-    saved
-}
-
-fn write_durably(disk: &Arc<dyn Disk>, file: File) -> anyhow::Result<SalvageReport> {
-    let mut out = BufWriter::with_capacity(256 * 1024, file);
-    let report = write(disk, &mut out)?;
-    let file = out.into_inner();
-    file.map_err(std::io::IntoInnerError::into_error)?
-        .sync_all()?;
-    Ok(report)
+    let file = OutputFile::create_new(path);
+    let file = file.with_context(|| format!("cannot create {}", path.display()))?;
+    let mut out = BufWriter::with_capacity(256 * 1024, file.file());
+    let saved = write(disk, &mut out);
+    drop(out);
+    // A part of the events must not look like all of them, nor be in the way of the next attempt.
+    file.finish(saved.map_err(Into::into))
 }
 
 fn write(disk: &Arc<dyn Disk>, out: &mut impl Write) -> Result<SalvageReport, SalvageError> {

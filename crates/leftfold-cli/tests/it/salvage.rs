@@ -129,6 +129,33 @@ fn a_salvage_that_fails_leaves_no_file_in_the_way_of_the_next() {
 }
 
 #[test]
+fn a_salvage_has_its_name_only_when_it_is_complete_and_is_written_by_one_command() {
+    let (data, _) = stored();
+    let target = tempfile::tempdir().unwrap();
+    let (file, part) = (
+        target.path().join("x.jsonl"),
+        target.path().join("x.jsonl.part"),
+    );
+    fs::write(&part, "of an export that goes on").unwrap();
+    let other = fs::File::open(&part).unwrap();
+    other.lock().unwrap();
+    let salvage = ["salvage", file.to_str().unwrap()];
+    let refused = said(leftfold(data.path(), &salvage), 1);
+    assert!(refused.contains("x.jsonl.part is in use"), "{refused}");
+    assert!(!file.exists());
+    drop(other);
+    fs::remove_file(&part).unwrap();
+    // Where it ends, it has not been seen under its name.
+    std::os::unix::fs::symlink("/dev/full", &part).unwrap();
+    let refused = said(leftfold(data.path(), &salvage), 1);
+    assert!(refused.contains("cannot salvage"), "{refused}");
+    assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0);
+    printed(leftfold(data.path(), &salvage));
+    assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 3);
+    assert!(!part.exists());
+}
+
+#[test]
 fn a_salvage_of_a_store_whose_segments_are_gone_names_what_is_missing() {
     let (data, segment) = stored();
     fs::remove_file(segment).unwrap();
