@@ -9,7 +9,7 @@ use leftfold_client::ConnectError;
 use leftfold_error_codes::ErrorCode;
 use leftfold_log::{OpenError, StorageError, disk::LockError};
 use leftfold_model::{Conflict, ErrorChain, ModelError};
-use leftfold_server::{BindError, SettingError};
+use leftfold_server::{BindError, SettingError, TlsError, access::TokenSettingsError};
 use leftfold_store::{AppendError, Cause, ReadError, consumers::ConsumerError};
 
 use crate::open::StoreLocationError;
@@ -157,8 +157,19 @@ fn storage_code(error: &StorageError) -> ErrorCode {
 
 fn serving_code(error: &BindError) -> Option<ErrorCode> {
     match error {
-        BindError::Exposed { .. } => Some(ErrorCode::ExposedServer),
+        BindError::Exposed { .. } | BindError::Unauthenticated { .. } => {
+            Some(ErrorCode::ExposedServer)
+        }
         BindError::Refused { .. } => Some(ErrorCode::AddressInUse),
+        BindError::Setting(_)
+        | BindError::Tls(TlsError::Incomplete { .. })
+        | BindError::Tokens(
+            TokenSettingsError::Incomplete { .. }
+            | TokenSettingsError::AuthenticationOff
+            | TokenSettingsError::TwoSources
+            | TokenSettingsError::Address { .. }
+            | TokenSettingsError::ClockSkew { .. },
+        ) => Some(ErrorCode::InvalidSetting),
         _ => None,
     }
 }

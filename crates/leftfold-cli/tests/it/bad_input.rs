@@ -162,6 +162,9 @@ fn an_address_without_its_slashes_is_refused_and_makes_no_directory() {
     refuses_addresses(&addresses, "address incomplete");
 }
 
+/// An issuer of tokens. Without TLS, authentication is off, and no token would count.
+const ISSUER: &str = "https://login.example";
+
 #[test]
 fn flags_that_contradict_each_other_are_refused() {
     let data = tempfile::tempdir().unwrap();
@@ -169,6 +172,10 @@ fn flags_that_contradict_each_other_are_refused() {
         &["serve", "--memory"][..],
         &["metadata", "--stream", "s", "--expect", "none"],
         &["migrate"],
+        &["serve", "--tls-key-file", "key.pem"],
+        &["serve", "--tls-client-ca-file", "ca.pem"],
+        &["serve", "--jwt-audience", "shop"],
+        &["serve", "--jwt-audience", "shop", "--jwt-issuer", ISSUER],
     ] {
         said(leftfold(data.path(), arguments), 2);
     }
