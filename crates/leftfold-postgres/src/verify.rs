@@ -45,9 +45,10 @@ const PLACES: &str = "(select stream, revision, position, id from {s}.events \
 
 const RULES: [(&str, &str); 7] = [
     (
-        "every event has a known content type and names that can be decoded",
+        "every event has a known content type, an id, and names that can be decoded",
         "select count(*) from {s}.events e where e.content_type not between 0 and 4 \
-         or not {s}.is_name(e.stream, 1024) or not {s}.is_name(e.type, 255)",
+         or not {s}.is_name(e.stream, 1024) or not {s}.is_name(e.type, 255) or array_ndims(e.tags) > 1 \
+         or e.id = '00000000-0000-0000-0000-000000000000'",
     ),
     (
         "positions are dense from 1",

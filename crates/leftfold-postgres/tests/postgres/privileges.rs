@@ -232,15 +232,22 @@ fn raw_append(schema: &str, stream: &str, content_type: i16, kind: &str) -> Stri
     )
 }
 
+/// Metadata and tags of an event: its tags are a table, and no list.
+const TABLE_OF_TAGS: &str = "'{}', array['{{a,b},{c,d}}']";
+
 #[tokio::test]
 async fn no_role_stores_an_event_that_programs_cannot_read() {
     let options = fresh();
     let schema = options.schema().to_owned();
     let store = open_as_appender(&options, &format!("raw_{schema}")).await;
     let long = "n".repeat(256);
+    let sound = raw_append(&schema, "a", 1, "T");
+    let nil = "'00000000-0000-0000-0000-000000000000'::uuid";
     refuses(
         &store,
         &[
+            sound.replace("gen_random_uuid()", nil),
+            sound.replacen("'{}', '{}'", TABLE_OF_TAGS, 1),
             raw_append(&schema, "a", 77, "T"),
             raw_append(&schema, "a", -1, "T"),
             raw_append(&schema, "", 1, "T"),
@@ -250,8 +257,7 @@ async fn no_role_stores_an_event_that_programs_cannot_read() {
     )
     .await;
     let client = store.connection().await.unwrap();
-    let accepted = raw_append(&schema, "a", 1, "T");
-    client.batch_execute(&accepted).await.unwrap();
+    client.batch_execute(&sound).await.unwrap();
     assert_eq!(
         store
             .read(Read::all())

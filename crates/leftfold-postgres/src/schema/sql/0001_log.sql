@@ -27,7 +27,8 @@ create table :schema.events (
     check (position > 0 and revision >= 0),
     check (content_type between 0 and 4),
     check (:schema.is_name(stream, 1024) and :schema.is_name(type, 255)),
-    check (cardinality(tags) <= 64),
+    check (cardinality(tags) <= 64 and array_ndims(tags) = 1),
+    check (id <> '00000000-0000-0000-0000-000000000000'),
     check (octet_length(data) <= 16777216 and octet_length(metadata) <= 1048576),
     check (time >= '1970-01-01 00:00:00+00')
 );
