@@ -236,6 +236,7 @@ async fn a_body_that_its_headers_rule_out_is_not_waited_for() {
         (append, "content-length: 7\r\nce-id: 1", "400"),
         (append, "content-length: 7\r\ncontent-encoding: gzip", "415"),
         (append, "transfer-encoding: gzip, chunked", "415"),
+        (append, "transfer-encoding: chunked, chunked", "415"),
         (
             PATH,
             "transfer-encoding: deflate\r\ntransfer-encoding: chunked\r\nce-id: 1\r\nce-source: a\r\nce-type: T\r\n\

@@ -98,19 +98,26 @@ fn content_coding(headers: &HeaderMap) -> Option<String> {
     named.find(|coding| !coding.is_empty())
 }
 
-/// Returns the coding in which the body is sent, unless it is one that the connection removes.
+/// Returns the codings in which the body is sent beside the one that the connection removes: chunked, once.
 fn transfer_coding(headers: &HeaderMap) -> Option<String> {
     let named = headers.get_all(TRANSFER_ENCODING).iter();
-    let mut named = named.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    named.find_map(|codings| {
-        let mut codings = codings.split(',').map(str::trim);
-        let other = codings.find(|coding| {
-            !coding.is_empty()
-                && !coding.eq_ignore_ascii_case("chunked")
-                && !coding.eq_ignore_ascii_case("identity")
-        });
-        other.map(str::to_owned)
-    })
+    let named: Vec<_> = named
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .collect();
+    let codings = named.iter().flat_map(|value| value.split(','));
+    let codings = codings.map(str::trim).filter(|coding| !coding.is_empty());
+    let mut is_chunked = false;
+    codings
+        .filter(|coding| !coding.eq_ignore_ascii_case("identity"))
+        .find(|coding| {
+            let is_first = coding.eq_ignore_ascii_case("chunked") && !is_chunked;
+            is_chunked |= is_first;
+            !is_first
+        })
+        .map(|coding| match coding.eq_ignore_ascii_case("chunked") {
+            true => "chunked, chunked".to_owned(),
+            false => coding.to_owned(),
+        })
 }
 
 /// Creates the problem of a body that would have to be decoded: its bytes would be taken for the events.
