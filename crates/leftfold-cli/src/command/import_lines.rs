@@ -21,7 +21,8 @@ use std::{
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt};
 use leftfold_model::{
-    Append, EventId, ExpectedRevision, NewEvent, Position, Read, Revision, StreamName, StreamWrite,
+    Append, Appended, EventId, ExpectedRevision, NewEvent, Position, Read, Revision, StreamName,
+    StreamWrite,
 };
 use leftfold_server::json;
 use leftfold_store::{AppendError, Backend, EventStore, LogEntry, ReadError};
@@ -168,7 +169,8 @@ impl PlainImport {
         }
         let read = Read::stream(stream.clone());
         let (storage, mut last) = (self.store.storage(), None);
-        let mut is_whole = false;
+        // How many events there are from the first one on, without a gap.
+        let mut without_gap = 0;
         let mut batches = match &storage {
             // Truncated and deleted events are stored, too.
             Some(storage) => storage.read(read),
@@ -176,16 +178,16 @@ impl PlainImport {
         };
         while let Some(batch) = batches.next().await {
             for event in batch?.events {
-                is_whole |= event.revision == Revision::FIRST;
-                if last.is_none() && !is_whole {
+                without_gap += u64::from(event.revision.get() == without_gap);
+                if last.is_none() && without_gap == 0 {
                     met.note_all(self.erased_ids(stream).await?, first);
                 }
                 last = Some(event.revision);
                 met.note(event.id, first);
             }
         }
-        if storage.is_none() && !is_whole {
-            self.refuse_hidden(stream).await?;
+        if storage.is_none() {
+            self.refuse_hidden(stream, without_gap).await?;
         }
         if let (Some(storage), None) = (&storage, last) {
             // All of the stream is erased, or it was never there.
@@ -200,15 +202,17 @@ impl PlainImport {
         Ok(met)
     }
 
-    /// Refuses a stream of which a server returns a part: the other part may be lines of an earlier import.
-    async fn refuse_hidden(&self, stream: &StreamName) -> anyhow::Result<()> {
-        match self.store.stream_state(stream.clone()).await?.last {
-            None => Ok(()),
-            Some(_) => bail!(
+    /// Refuses a stream of which a server returns a part, `shown` events from the first one on: the other part may be lines of an
+    /// earlier import.
+    async fn refuse_hidden(&self, stream: &StreamName, shown: u64) -> anyhow::Result<()> {
+        let last = self.store.stream_state(stream.clone()).await?.last;
+        if last.map_or(0, |last| last.get() + 1) > shown {
+            bail!(
                 "stream {stream} was truncated or deleted, and a server does not return what it held; stop the server and import \
                  with --data"
-            ),
+            );
         }
+        Ok(())
     }
 
     /// The ids of the erased events of a stream, oldest first.
@@ -242,8 +246,8 @@ impl PlainImport {
             }),
         };
         match appended {
-            Ok(_) => {
-                self.imported += lines.len() as u64;
+            Ok(appended) => {
+                self.count(&appended, lines.len() as u64);
                 Ok(())
             }
             // Of one of the lines, and nothing of the batch is stored.
@@ -258,6 +262,13 @@ impl PlainImport {
         }
     }
 
+    fn count(&mut self, appended: &Appended, lines: u64) {
+        match appended.repeated {
+            true => self.repeated += lines,
+            false => self.imported += lines,
+        }
+    }
+
     /// Appends the events of a batch one by one, up to the first that is refused.
     async fn append_each(&mut self, writes: Vec<StreamWrite>, lines: &[u64]) -> anyhow::Result<()> {
         let mut lines = lines.iter().copied();
@@ -268,16 +279,8 @@ impl PlainImport {
                 let next = expected.next_revision();
                 let append = Append::to(write.stream.clone(), expected, vec![event]);
                 let append = append.with_context(|| line)?;
-                match self
-                    .store
-                    .append(append)
-                    .await
-                    .with_context(|| line)?
-                    .repeated
-                {
-                    true => self.repeated += 1,
-                    false => self.imported += 1,
-                }
+                let appended = self.store.append(append).await.with_context(|| line)?;
+                self.count(&appended, 1);
                 expected = next.map_or(expected, ExpectedRevision::Exact);
             }
         }

@@ -137,6 +137,27 @@ fn lines_of_a_stream_that_a_server_no_longer_shows_whole_are_not_imported_again(
 }
 
 #[test]
+fn a_stream_that_a_server_shows_from_its_first_event_on_but_not_whole_is_refused_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("events.jsonl");
+    let path = file.to_str().unwrap();
+    // Times need not rise: an age may hide the last event, or one in between.
+    for years in [&[2200, 2000][..], &[2200, 2000, 2200]] {
+        let served = Served::start();
+        let line = |year: &i32| {
+            format!("{{\"stream\":\"a-1\",\"type\":\"T\",\"time\":\"{year}-01-01T00:00:00Z\"}}\n")
+        };
+        let lines: String = years.iter().map(line).collect();
+        std::fs::write(&file, lines).unwrap();
+        printed(served.run(&["import", path]));
+        printed(served.run(&["metadata", "--stream", "a-1", r#"{"$maxAge":60}"#]));
+        let refused = said(served.run(&["import", path]), 1);
+        assert!(refused.contains("line 1 is refused"), "{refused}");
+        assert!(refused.contains("import with --data"), "{refused}");
+    }
+}
+
+#[test]
 fn an_exact_export_of_a_server_goes_into_a_directory_and_over_no_server() {
     let served = Served::start();
     let directory = tempfile::tempdir().unwrap();

@@ -302,12 +302,15 @@ impl<'a> Planning<'a> {
         let metadata = StreamMetadata::from_json(&planned.newest_metadata)
             .with_truncate_before(before)
             .with_deleted_before(before);
-        let id = write
-            .events
-            .first()
-            .map_or_else(EventId::fresh, NewEvent::id);
+        let first = write.events.first();
+        let id = first.map_or_else(EventId::fresh, NewEvent::id);
         let event = NewEvent::json(metadata_type().map_err(invalid)?, metadata.to_json());
-        planned.recreation = Some(event.with_id(follows(id)));
+        let event = event.with_id(follows(id));
+        // Of the same time, so that a copy of a log is equal however its events are divided into appends.
+        planned.recreation = Some(match first.and_then(NewEvent::time) {
+            Some(time) => event.with_time(time),
+            None => event,
+        });
         (planned.phase, planned.deleted_before) = (Phase::Live, Some(before));
         self.changed.push(write.stream.clone());
         Ok(())
