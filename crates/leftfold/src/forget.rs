@@ -16,6 +16,8 @@ use crate::{
 
 /// The kind of the subject whose key gives the pseudonym.
 const PSEUDONYM: &str = "$pseudonym";
+/// The kind of the key that says that a subject is being forgotten.
+const FORGETTING: &str = "$forgetting";
 /// Attempts to record that a subject was forgotten while the outcome of an append is unknown.
 const ATTEMPTS: u32 = 5;
 
@@ -82,7 +84,8 @@ impl Store {
     /// # Errors
     /// [`ForgetError`]; repeat the call.
     /// # Cost
-    /// As the store of keys says, and two appends. All snapshots of aggregates with personal fields are taken again.
+    /// As the store of keys says: a key is created and three are destroyed; and two appends. All snapshots of aggregates with
+    /// personal fields are taken again.
     pub async fn forget(&self, kind: &str, id: &str) -> Result<bool, ForgetError> {
         let erasure = self.erasure().ok_or(ForgetError::NoKeys)?;
         let name = named(erasure, kind, id);
@@ -95,8 +98,14 @@ impl Store {
             // Last, because a repeated call needs it to find the rest.
             erasure.keys().destroy(&name).await?;
         }
+        // Outlives the subject's own key: a repeated call needs it to find the rest.
+        let begun = erasure.subject(&format!("{FORGETTING}:{kind}"), id);
         if erasure.keys().existing(&own).await?.is_some() {
+            erasure.keys().key(&begun).await?;
+        }
+        if erasure.keys().existing(&begun).await?.is_some() {
             self.destroy(erasure, kind, id).await?;
+            erasure.keys().destroy(&begun).await?;
             forgotten = true;
         }
         Ok(forgotten)

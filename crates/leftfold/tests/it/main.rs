@@ -17,6 +17,7 @@ mod decide;
 mod deletion;
 mod erasure;
 mod erasure_copies;
+mod erasure_failures;
 mod execute;
 mod faulty;
 mod fixtures;
