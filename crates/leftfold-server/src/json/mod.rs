@@ -198,30 +198,39 @@ pub(crate) fn content_type(text: &str) -> Option<ContentType> {
     content_types().find(|known| known.media_type() == text)
 }
 
+/// The last days of RFC 3339, which the library keeps its distance from, each with the day two days before.
+const LAST_DAYS: [(&str, &str); 2] = [("9999-12-30", "9999-12-28"), ("9999-12-31", "9999-12-29")];
+const TWO_DAYS_MICROS: i64 = 2 * 24 * 60 * 60 * 1_000_000;
+
 /// Parses a time: RFC 3339, or the digits that [`time_text`] writes for a time that RFC 3339 cannot express. Drops digits
 /// beyond microseconds.
 pub(crate) fn time(text: &str) -> Option<Timestamp> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok().map(Timestamp::from_micros);
     }
-    let micros = match text.parse::<jiff::Timestamp>() {
-        Ok(time) => i128::from(time.as_microsecond()),
-        // The library keeps a day's distance from the end of the year 9999.
-        Err(_) => {
-            let last_day: jiff::civil::DateTime = text.strip_suffix('Z')?.parse().ok()?;
-            let epoch = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0);
-            last_day.duration_since(epoch).as_micros()
-        }
+    let micros = |text: &str| Some(text.parse::<jiff::Timestamp>().ok()?.as_microsecond());
+    let on_a_last_day = || {
+        let mut days = LAST_DAYS.iter();
+        let rest = days.find_map(|(day, before)| Some((before, text.strip_prefix(day)?)));
+        let (before, rest) = rest?;
+        Some(micros(&format!("{before}{rest}"))? + TWO_DAYS_MICROS)
     };
+    let micros = micros(text).or_else(on_a_last_day)?;
     u64::try_from(micros).ok().map(Timestamp::from_micros)
 }
 
-/// Formats a time as in RFC 3339.
+/// Formats a time as in RFC 3339; one that RFC 3339 cannot express, as its microseconds since 1970.
 #[must_use]
 pub fn time_text(time: Timestamp) -> String {
     let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_microsecond(micros)
-        .map_or_else(|_| time.as_micros().to_string(), |time| time.to_string())
+    let text = |micros| Some(jiff::Timestamp::from_microsecond(micros).ok()?.to_string());
+    let on_a_last_day = || {
+        let text = text(micros - TWO_DAYS_MICROS)?;
+        let mut days = LAST_DAYS.iter();
+        days.find_map(|(day, before)| Some(format!("{day}{}", text.strip_prefix(before)?)))
+    };
+    let known = text(micros).or_else(on_a_last_day);
+    known.unwrap_or_else(|| time.as_micros().to_string())
 }
 
 /// An event in a response.
@@ -348,6 +357,34 @@ mod tests {
             metadata: event.metadata().clone(),
             tags: event.tags().to_vec(),
             time: event.time().unwrap_or_default(),
+        }
+    }
+
+    #[test]
+    fn times_up_to_the_last_of_rfc_3339_are_read_in_every_form_and_written_in_one() {
+        for (text, written) in [
+            ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
+            ("9999-12-31T23:59:59+00:00", "9999-12-31T23:59:59Z"),
+            ("9999-12-31t23:59:59z", "9999-12-31T23:59:59Z"),
+            ("9999-12-31T23:30:00+01:00", "9999-12-31T22:30:00Z"),
+            ("9999-12-30T22:00:01Z", "9999-12-30T22:00:01Z"),
+            ("9999-12-30T21:00:00Z", "9999-12-30T21:00:00Z"),
+            ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"),
+            ("9999-12-31T23:59:59-02:00", "253402307999000000"),
+            ("18446744073709551615", "18446744073709551615"),
+        ] {
+            let read = time(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(time_text(read), written, "{text}");
+            assert_eq!(time(written), Some(read), "{text}");
+        }
+        for text in [
+            "",
+            "9999-12-31",
+            "9999-12-31Z",
+            "9999-12-32T00:00:00Z",
+            "2024-01-01Z",
+        ] {
+            assert_eq!(time(text), None, "{text}");
         }
     }
 
