@@ -4,19 +4,22 @@
 //! **Invariants:** events are applied in the order of their revisions, every one of them; one that cannot be decoded or
 //! applied ends the load with an error that names it, and the state begun is dropped.
 
+mod whole;
+
 use std::{
     fmt,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
 };
 
-use futures_util::{Stream, StreamExt, TryStreamExt, future, stream, stream::BoxStream};
+use futures_util::{StreamExt, future};
 use leftfold_model::{
     AppendCondition, ErrorChain, EventId, EventType, ExpectedRevision, ModelError, Position, Read,
     RecordedEvent, Revision, StreamCheck, StreamName, Timestamp,
 };
 use leftfold_store::{EventStore, ReadError, StreamStatus};
 
+pub(crate) use self::whole::read_whole;
 use crate::{
     Aggregate, BoundaryError, DecodeError, Event, EventContext, Recorded, SubjectKey,
     event::decode::{RestoreError, recorded, restore},
@@ -205,12 +208,14 @@ impl Life {
         self.last.is_none_or(behind)
     }
 
-    /// Returns the error that events of this life are missing; `begins`: where those begin that are left.
+    /// Returns the error that events of this life are missing; `begins`: where those begin that are left. If they begin at the
+    /// first one, the last one is missing.
     fn truncated(&self, stream: &StreamName, begins: Option<Revision>) -> LoadError {
         LoadError::Truncated {
             stream: stream.clone(),
             first: self.first,
             found: begins
+                .filter(|begins| *begins != self.first)
                 .or(self.last.map(Revision::next))
                 .unwrap_or(Revision::FIRST),
         }
@@ -374,7 +379,7 @@ pub(crate) async fn replay<A: Folded>(
     let (life, read) = future::join(Life::of(store, stream), read_all(store, stream, at)).await;
     let (mut life, mut read) = (life?, read?);
     let mut loads = 1;
-    while read.is_interrupted || !life.is_whole(read.begins) {
+    while read.is_interrupted || !life.is_whole(read.begins) || read.lacks_last(&life) {
         let may_have_moved = read.is_interrupted || life.moved(read.begins);
         if loads >= LOADS_MAX || loads > 1 && !may_have_moved {
             return Err(life.truncated(stream, read.begins));
@@ -394,6 +399,15 @@ struct ReadAll<A> {
     begins: Option<Revision>,
     /// Whether events were erased between one batch and the next. The state is that before them.
     is_interrupted: bool,
+    /// Whether everything was read that the stream shows.
+    is_at_end: bool,
+}
+
+impl<A> ReadAll<A> {
+    /// Whether the last event is not shown: `$maxAge` may hide any, because times need not rise.
+    fn lacks_last(&self, life: &Life) -> bool {
+        self.is_at_end && self.begins.is_some() && self.loaded.revision() < life.last
+    }
 }
 
 async fn read_all<A: Folded>(
@@ -405,6 +419,7 @@ async fn read_all<A: Folded>(
         loaded: Loaded::empty(),
         begins: None,
         is_interrupted: false,
+        is_at_end: false,
     };
     let mut batches = store.read(Read::stream(stream.clone()));
     while let Some(batch) = batches.next().await {
@@ -417,56 +432,8 @@ async fn read_all<A: Folded>(
             apply(&mut read.loaded, event)?;
         }
     }
+    read.is_at_end = true;
     Ok(read)
-}
-
-/// Reads the events of a stream's present life, all of them or an error.
-pub(crate) async fn read_whole(
-    store: Arc<dyn EventStore>,
-    stream: StreamName,
-) -> Result<BoxStream<'static, Result<RecordedEvent, LoadError>>, LoadError> {
-    let mut loads = 1;
-    loop {
-        let life = Life::of(store.as_ref(), &stream).await?;
-        let events = store
-            .read(Read::stream(stream.clone()))
-            .map_err(LoadError::Store)
-            .map_ok(|batch| stream::iter(batch.events.into_iter().map(Ok::<_, LoadError>)))
-            .try_flatten();
-        let mut events = Box::pin(events.peekable());
-        let begins = match events.as_mut().peek().await {
-            Some(Ok(first)) => Ok(Some(first.revision)),
-            Some(Err(_)) => Err(()),
-            None => Ok(None),
-        };
-        let Ok(begins) = begins else {
-            return Ok(events);
-        };
-        if life.is_whole(begins) {
-            return Ok(Box::pin(without_gaps(events, life, stream)));
-        }
-        if loads >= LOADS_MAX || loads > 1 && !life.moved(begins) {
-            return Err(life.truncated(&stream, begins));
-        }
-        loads += 1;
-    }
-}
-
-/// Ends a read with an error where events were erased between one batch and the next.
-fn without_gaps(
-    events: impl Stream<Item = Result<RecordedEvent, LoadError>>,
-    life: Life,
-    stream: StreamName,
-) -> impl Stream<Item = Result<RecordedEvent, LoadError>> {
-    let mut next = life.first;
-    events.map(move |event| {
-        let event = event?;
-        if event.revision != next {
-            return Err(life.truncated(&stream, Some(event.revision)));
-        }
-        next = next.next();
-        Ok(event)
-    })
 }
 
 /// Replays what follows the event `last`, onto the state as it was after it. `None`: that event is none of this life.
@@ -515,7 +482,7 @@ pub(crate) async fn replay_after<A: Folded>(
     {
         loaded.last = Some(last);
     }
-    Ok(loaded.last.is_some().then_some(loaded))
+    Ok((loaded.last.is_some() && loaded.revision() >= life.last).then_some(loaded))
 }
 
 /// Whether the log holds this event of this stream, whatever reads of the stream show.

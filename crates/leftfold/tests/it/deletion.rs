@@ -1,9 +1,11 @@
 //! What deleting and truncating a stream means for the aggregate in it.
 
+use std::time::Duration;
+
 use futures_util::TryStreamExt;
 use leftfold::{
     ExecuteError, HistoryError, LoadError, Repository, Store,
-    model::{Append, ExpectedRevision, NewEvent, Revision, StreamName},
+    model::{Append, ExpectedRevision, NewEvent, Revision, StreamName, Timestamp},
     stores::{Delete, EventStore, StreamMetadata},
 };
 
@@ -56,6 +58,55 @@ async fn a_truncated_stream_is_an_error_and_not_a_smaller_state() {
             panic!("{executed}")
         };
         assert_eq!(named, stream());
+    }
+}
+
+/// The beginnings of the years 2200 and 2000, in microseconds.
+const LATE: u64 = 7_258_118_400_000_000;
+const EARLY: u64 = 946_684_800_000_000;
+
+/// Stores deposits of 10 at these times, and hides the old ones.
+async fn hide_the_old(store: &Store, times: &[u64]) {
+    let deposit = |time: &u64| {
+        let event = NewEvent::json("DepositMade".try_into().unwrap(), r#"{"amount":10}"#);
+        event.with_time(Timestamp::from_micros(*time))
+    };
+    let deposits = times.iter().map(deposit).collect();
+    let append = Append::to(stream(), ExpectedRevision::Any, deposits).unwrap();
+    store.event_store().append(append).await.unwrap();
+    describe(
+        store,
+        StreamMetadata::default().with_max_age(Duration::from_secs(60)),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_last_event_is_hidden_is_an_error_and_not_a_smaller_state() {
+    for times in [&[LATE, EARLY][..], &[LATE, LATE, EARLY, EARLY]] {
+        let store = Store::memory();
+        hide_the_old(&store, times).await;
+        let accounts = store.repository::<BankAccount>();
+        let snapshots = store.repository::<BankAccount>().with_snapshots();
+        for accounts in [&accounts, &snapshots] {
+            let error = accounts.load("1").await.unwrap_err();
+            let LoadError::Truncated { first, found, .. } = error else {
+                panic!("{error}")
+            };
+            assert_eq!((first.get(), found.get()), (0, times.len() as u64));
+            let executed = accounts.execute("1", |a| a.withdraw(1)).await;
+            let is_refused = matches!(
+                executed,
+                Err(ExecuteError::Load(LoadError::Truncated { .. }))
+            );
+            assert!(is_refused, "{executed:?}");
+        }
+        let history = accounts.history("1").try_collect::<Vec<_>>().await;
+        let is_refused = matches!(
+            history,
+            Err(HistoryError::Load(LoadError::Truncated { .. }))
+        );
+        assert!(is_refused, "{:?}", history.map(|steps| steps.len()));
     }
 }
 
