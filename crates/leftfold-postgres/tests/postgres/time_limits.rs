@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use leftfold_model::{Append, ExpectedRevision::Any, Read};
+use leftfold_model::{Append, ExpectedRevision::Any, Position, Read};
 use leftfold_postgres::{OpenError, PostgresOptions, PostgresStore};
 use leftfold_store::{AppendError, EventStore, ReadError};
 use tokio::time::timeout;
@@ -232,4 +232,24 @@ async fn a_warning_of_a_trigger_leaves_no_outcome_in_doubt() {
     server().psql("postgres", &sql);
     let append = Append::to(stream("a"), Any, vec![event("Written")]).unwrap();
     store.append(append).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_a_trigger_drops_is_refused_and_not_acknowledged() {
+    let options = fresh();
+    let schema = options.schema().to_owned();
+    let store = PostgresStore::open_with(options).await.unwrap();
+    let sql = format!(
+        "create function {schema}.forget() returns trigger language plpgsql as $$
+         begin if new.stream = 'a' then return null; end if; return new; end $$;
+         create trigger forget before insert on {schema}.events for each row execute function {schema}.forget()"
+    );
+    server().psql("postgres", &sql);
+    let to = |name| Append::to(stream(name), Any, vec![event("Written")]).unwrap();
+    let (dropped, kept) = tokio::join!(store.append(to("a")), store.append(to("b")));
+    assert!(
+        matches!(dropped, Err(AppendError::Invalid { .. })),
+        "{dropped:?}"
+    );
+    assert_eq!(kept.unwrap().first, Position::FIRST);
 }

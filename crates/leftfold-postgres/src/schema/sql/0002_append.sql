@@ -325,6 +325,7 @@ declare
     failed int;
     is_stored boolean;
     moment timestamptz;
+    written bigint;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'isolation level of the transaction is %; append expects read committed',
@@ -505,6 +506,11 @@ begin
                         event_data, event_metadata, event_tags)
                  x(write, nth, id, time, content_type, stream, type, data, metadata, tags)
             where positions[x.write] is not null;
+        get diagnostics written = row_count;
+        if written <> next - head - 1 then
+            raise exception '% of % events were not stored: a trigger or a rule of the table dropped them',
+                next - head - 1 - written, next - head - 1 using errcode = '23000';
+        end if;
         if array_length(event_tags, 1) > 0 then
             insert into :schema.event_tags (tag, position)
                 select t.tag, positions[x.write] + x.nth
