@@ -463,8 +463,7 @@ pub(crate) fn encode_readable<V: Event>(event: &V) -> Result<Encoded, EncodeErro
             source: Box::new(source),
         };
         let read = V::decode(kind, data).map_err(undecodable)?;
-        let expected = event.presences();
-        if expected > 0 && read.presences() != expected {
+        if read.presences() != event.presences() {
             return Err(undecodable(DecodeError::Data(codec::ABSENT.into())));
         }
     }

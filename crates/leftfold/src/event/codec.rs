@@ -125,8 +125,8 @@ const CHANGED: &str =
     "a field would come back as another value, such as a default that it does not have";
 
 /// Why a value is refused that would come back as another.
-pub(crate) const ABSENT: &str =
-    "a value that is there would come back as None: an Option of what can be nothing";
+pub(crate) const ABSENT: &str = "an Option would come back as another one: Some as None, because what it holds can be \
+    nothing, or None as Some, because its default is that";
 
 /// Decodes the event whose variant has this index among those serde reads.
 ///

@@ -74,6 +74,11 @@ async fn events_that_could_not_be_read_again_are_not_stored() {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, leftfold::Shape)]
 struct Discount(Option<u8>);
 
+/// A default that is there.
+fn one() -> Option<u8> {
+    Some(1)
+}
+
 /// An event whose fields hide in one format that nothing is there.
 macro_rules! present {
     ($name:ident, $format:literal) => {
@@ -93,6 +98,11 @@ macro_rules! present {
                 #[serde(rename(serialize = "one", deserialize = "other"))]
                 value: Option<u8>,
             },
+            #[event("Defaulted")]
+            Defaulted {
+                #[serde(default = "one", skip_serializing_if = "Option::is_none")]
+                value: Option<u8>,
+            },
         }
 
         impl $name {
@@ -107,6 +117,8 @@ macro_rules! present {
                     },
                     Self::Any { value },
                     Self::Renamed { value: Some(1) },
+                    // It would come back as `Some`.
+                    Self::Defaulted { value: None },
                 ]
             }
 
@@ -120,6 +132,7 @@ macro_rules! present {
                     Self::Unit { seen: vec![None] },
                     Self::Any { value },
                     Self::Renamed { value: None },
+                    Self::Defaulted { value: Some(2) },
                 ]
             }
         }
