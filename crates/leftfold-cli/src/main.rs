@@ -24,7 +24,12 @@ use leftfold_model::ErrorChain;
 use crate::{cli::Cli, exit_code::Exit};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(invalid) if invalid.use_stderr() => return report_usage(&invalid),
+        // Help, or the version.
+        Err(asked) => asked.exit(),
+    };
     let result = runtime::start().and_then(|runtime| runtime.block_on(command::run(cli.command)));
     match result {
         Ok(exit) => exit.into(),
@@ -45,4 +50,13 @@ fn main() -> ExitCode {
             exit_code::exit_of(&error).into()
         }
     }
+}
+
+/// Reports an invalid command line. Its text repeats arguments, which may be names of a store.
+fn report_usage(invalid: &clap::Error) -> ExitCode {
+    let mut stderr = std::io::stderr().lock();
+    for line in invalid.render().to_string().lines() {
+        let _ = writeln!(stderr, "{}", display::escape(line));
+    }
+    Exit::Usage.into()
 }

@@ -162,6 +162,25 @@ fn an_address_without_its_slashes_is_refused_and_makes_no_directory() {
     refuses_addresses(&addresses, "address incomplete");
 }
 
+#[test]
+fn what_a_terminal_would_act_on_is_escaped_in_what_an_invalid_command_line_is_told() {
+    let data = tempfile::tempdir().unwrap();
+    let hostile = "1\u{1b}]0;x\u{7}\u{9b}2";
+    for arguments in [
+        &["read", "--limit", hostile][..],
+        &["groups", "show", "s", hostile],
+        &["read", hostile],
+    ] {
+        let refused = said(leftfold(data.path(), arguments), 2);
+        assert!(
+            !refused.contains(['\u{1b}', '\u{7}', '\u{9b}']),
+            "{refused:?}"
+        );
+        // The parser itself leaves whole sequences out.
+        assert!(refused.contains("\\u{9b}2"), "{refused:?}");
+    }
+}
+
 /// An issuer of tokens. Without TLS, authentication is off, and no token would count.
 const ISSUER: &str = "https://login.example";
 
