@@ -171,9 +171,25 @@ pub(crate) fn must_lie_outside(file: &Path, data: &Data) -> anyhow::Result<()> {
     }
 }
 
+/// Refuses to write a file into a directory that holds a log.
+pub(crate) fn must_be_of_no_store(file: &Path, directory: &Path) -> anyhow::Result<()> {
+    match directory.is_dir() && holds_log(directory)? {
+        true => Err(StoreLocationError::WithinStore(file.to_owned()).into()),
+        false => Ok(()),
+    }
+}
+
 /// Refuses a directory without a log: a command that needs a store must not make one of an empty directory.
 fn must_hold_log(directory: &Path) -> anyhow::Result<()> {
     must_exist(directory)?;
+    match holds_log(directory)? {
+        true => Ok(()),
+        false => Err(cannot_open(directory, OpenError::NoLog)),
+    }
+}
+
+/// Whether a file of a log is in the directory.
+fn holds_log(directory: &Path) -> anyhow::Result<bool> {
     let cannot = || format!("cannot open {}", directory.display());
     let disk = ReadOnlyDisk::at(directory).with_context(cannot)?;
     let is_of_log = |name: &FileName| {
@@ -186,10 +202,7 @@ fn must_hold_log(directory: &Path) -> anyhow::Result<()> {
         holds_log && !name.is_temporary()
     };
     let names = disk.list().with_context(cannot)?;
-    match names.iter().flatten().any(is_of_log) {
-        true => Ok(()),
-        false => Err(cannot_open(directory, OpenError::NoLog)),
-    }
+    Ok(names.iter().flatten().any(is_of_log))
 }
 
 /// Builds the error for a directory that cannot be opened, with the remedies if it is damaged.

@@ -18,7 +18,7 @@ use rcgen::{
 };
 
 use super::output;
-use crate::{cli, exit_code::usage};
+use crate::{cli, exit_code::usage, open};
 
 /// Names of the files of the authority and of the server.
 const AUTHORITY: &str = "ca";
@@ -26,6 +26,7 @@ const SERVER: &str = "server";
 
 pub(crate) fn run(arguments: &cli::Certs) -> anyhow::Result<()> {
     let directory = &arguments.directory;
+    open::must_be_of_no_store(&directory.join("ca.key"), directory)?;
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
     let authority = authority(directory)?;

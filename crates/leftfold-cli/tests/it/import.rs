@@ -442,6 +442,9 @@ fn a_file_within_the_directory_of_the_store_is_refused_because_the_store_would_n
             assert!(refused.contains("directory of the store"), "{refused}");
         }
     }
+    let mut certs = Command::cargo_bin("leftfold").unwrap();
+    let refused = said(certs.arg("certs").arg(data.path()).assert(), 2);
+    assert!(refused.contains("directory of the store"), "{refused}");
     printed(leftfold(data.path(), &["read"]));
 }
 
