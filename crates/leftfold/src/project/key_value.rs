@@ -8,6 +8,8 @@ use std::{
     borrow::Borrow,
     collections::BTreeSet,
     fmt,
+    fs::TryLockError,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -15,8 +17,9 @@ use std::{
 use leftfold_model::{EventId, Position, Timestamp};
 use leftfold_store::consumers::{LIST_MAX, ParkedEvent};
 use redb::{
-    Database, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
-    TableDefinition, TableError, UntypedTableHandle, Value, WriteTransaction,
+    Database, DatabaseError, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageError, Table, TableDefinition, TableError, UntypedTableHandle, Value, WriteTransaction,
+    backends::FileBackend,
 };
 
 use super::view::{
@@ -140,12 +143,12 @@ impl KeyValueView {
     ///
     /// # Errors
     /// [`redb::DatabaseError`]: in use, damaged, or refused by the system.
-    pub async fn open(path: impl AsRef<Path>) -> Result<Self, redb::DatabaseError> {
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, DatabaseError> {
         let path: PathBuf = path.as_ref().to_owned();
         let opened = tokio::task::spawn_blocking(move || open(&path)).await;
         let opened = opened.unwrap_or_else(|panicked| {
             let cause = std::io::Error::other(panicked);
-            Err(redb::DatabaseError::Storage(redb::StorageError::Io(cause)))
+            Err(DatabaseError::Storage(StorageError::Io(cause)))
         });
         Ok(Self::new(Arc::new(opened?)))
     }
@@ -258,32 +261,100 @@ impl View for KeyValueView {
     }
 }
 
-/// Opens a file, which is made under a temporary name if it is not there: a process that is killed meanwhile leaves no file that
-/// cannot be opened.
+/// Opens a file, which is made if it is not there, and makes its name durable.
+fn open(path: &Path) -> Result<Database, DatabaseError> {
+    let made = match is_there(path)? {
+        true => None,
+        false => make(path)?,
+    };
+    let opened = match made {
+        Some(made) => made,
+        None => Database::open(path)?,
+    };
+    // Whoever gave the file its name may have ended before the name was durable.
+    sync_directory_of(path).map_err(StorageError::Io)?;
+    Ok(opened)
+}
+
+/// Whether the directory has the name. A link that leads nowhere, as to a volume that is not mounted, is there.
+fn is_there(path: &Path) -> Result<bool, StorageError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(StorageError::Io(error)),
+    }
+}
+
+/// A file that is being made, until it is whole: a process that is killed meanwhile leaves no file that cannot be opened.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "only the engine's files go through a Disk"
 )]
-fn open(path: &Path) -> Result<Database, redb::DatabaseError> {
-    let is_absent = match std::fs::symlink_metadata(path) {
-        // A link that leads nowhere, as to a volume that is not mounted, is there.
-        Ok(_) => false,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-        Err(error) => return Err(redb::StorageError::Io(error).into()),
-    };
-    if is_absent {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        match std::fs::remove_file(&temporary) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(redb::StorageError::Io(error).into());
-            }
-            _ => {}
-        }
-        drop(Database::create(&temporary)?);
-        std::fs::rename(&temporary, path).map_err(redb::StorageError::Io)?;
+fn make(path: &Path) -> Result<Option<Database>, DatabaseError> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = options.open(unfinished(path)).map_err(StorageError::Io)?;
+    make_in(file, path)
+}
+
+/// Makes a database in an unfinished file, and gives it its name; `None` if another process has made one by then.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only the engine's files go through a Disk"
+)]
+fn make_in(file: std::fs::File, path: &Path) -> Result<Option<Database>, DatabaseError> {
+    let temporary = unfinished(path);
+    // The library locks a file when it opens it, which is after it was emptied here. The lock stays with the file.
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        return Err(DatabaseError::DatabaseAlreadyOpen);
     }
-    Database::open(path)
+    let made = match is_there(path)? {
+        // This may be the very file, which another process made and has closed since.
+        true => None,
+        false => {
+            file.set_len(0).map_err(StorageError::Io)?;
+            let backend = FileBackend::new(file)?;
+            let made = Database::builder().create_with_backend(backend)?;
+            match std::fs::hard_link(&temporary, path) {
+                Ok(()) => Some(made),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => None,
+                // Not every file system has links.
+                Err(_) => {
+                    std::fs::rename(&temporary, path).map_err(StorageError::Io)?;
+                    Some(made)
+                }
+            }
+        }
+    };
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(StorageError::Io(error).into()),
+        _ => Ok(made),
+    }
+}
+
+/// Makes the name of a file durable.
+#[cfg_attr(
+    unix,
+    expect(
+        clippy::disallowed_methods,
+        reason = "only the engine's files go through a Disk"
+    )
+)]
+fn sync_directory_of(file: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        let directory = file
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        std::fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn begin(
@@ -472,4 +543,36 @@ fn joined(tables: &BTreeSet<String>) -> String {
 
 fn split(tables: &str) -> BTreeSet<String> {
     tables.lines().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "what another process does")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_made_and_closed_meanwhile_is_not_emptied() {
+        const TABLE: TableDefinition<'_, u32, u32> = TableDefinition::new("t");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("views");
+        // Opened, as by a process that goes on late.
+        let late = std::fs::File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(unfinished(&path))
+            .unwrap();
+        let first = open(&path).unwrap();
+        let write = first.begin_write().unwrap();
+        write.open_table(TABLE).unwrap().insert(1, 2).unwrap();
+        write.commit().unwrap();
+        drop(first);
+        assert!(make_in(late, &path).unwrap().is_none());
+        let again = open(&path).unwrap();
+        let read = again.begin_read().unwrap();
+        let kept = read.open_table(TABLE).unwrap().get(1).unwrap();
+        assert_eq!(kept.unwrap().value(), 2);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
 }

@@ -1,6 +1,6 @@
 //! The suite of projections over views that need no database.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use leftfold::{KeyValueView, MemoryView};
 
@@ -26,4 +26,31 @@ mod key_value {
     }
 
     suite!(view());
+}
+
+/// As processes do that are started together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_all_who_open_a_file_that_is_not_there_yet_one_gets_it() {
+    for _ in 0..40 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("views.redb");
+        let begin = Arc::new(tokio::sync::Barrier::new(4));
+        let opening = (0..4).map(|_| {
+            let (path, begin) = (path.clone(), Arc::clone(&begin));
+            tokio::spawn(async move {
+                begin.wait().await;
+                KeyValueView::open(path).await
+            })
+        });
+        let mut opened = Vec::new();
+        for task in opening.collect::<Vec<_>>() {
+            opened.push(task.await.unwrap());
+        }
+        let have_it = opened.iter().filter(|opened| opened.is_ok()).count();
+        assert_eq!(have_it, 1, "{opened:?}");
+        drop(opened);
+        KeyValueView::open(path).await.unwrap();
+        let names = std::fs::read_dir(directory.path()).unwrap();
+        assert_eq!(names.count(), 1, "nothing is left beside it");
+    }
 }
