@@ -46,7 +46,6 @@ pub(crate) fn run(arguments: &cli::Salvage) -> anyhow::Result<Exit> {
         return Err(StoreLocationError::NeedsFiles.into());
     };
     open::must_exist(&directory)?;
-    open::must_lie_outside(&arguments.file, &data)?;
     let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk::at(&directory)?);
     let cannot = || format!("cannot salvage {}", directory.display());
     let report = match arguments.file == Path::new("-") {
@@ -54,7 +53,10 @@ pub(crate) fn run(arguments: &cli::Salvage) -> anyhow::Result<Exit> {
             let mut out = JsonLines::to_standard_output(output());
             write(&disk, &mut out).with_context(cannot)?
         }
-        false => to_file(&disk, &arguments.file).with_context(cannot)?,
+        false => {
+            open::must_lie_outside(&arguments.file, &data)?;
+            to_file(&disk, &arguments.file).with_context(cannot)?
+        }
     };
     let SalvageReport {
         events,

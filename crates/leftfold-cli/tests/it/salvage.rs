@@ -26,6 +26,15 @@ fn stored() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 #[test]
+fn events_are_salvaged_to_standard_output_from_within_the_directory_of_the_store() {
+    let (data, _) = stored();
+    let mut command = assert_cmd::Command::cargo_bin("leftfold").unwrap();
+    command.args(["salvage", "--data", ".", "-"]);
+    let saved = printed(command.current_dir(data.path()).assert());
+    assert_eq!(saved.lines().count(), 3);
+}
+
+#[test]
 fn one_flipped_bit_costs_one_event_and_opening_says_what_helps() {
     let (data, segment) = stored();
     let mut bytes = fs::read(&segment).unwrap();
