@@ -117,12 +117,14 @@ impl PreparedLookups {
         Ok(())
     }
 
-    /// Whether there is too much that would have to be looked up in turn: conditions of many terms for the events since, or many
-    /// streams since a segment started.
-    pub(crate) fn is_behind(&self, decided: Position, sources: &IndexSnapshot) -> bool {
-        let streams = self.older_events.len() + self.older_checked.len();
+    /// Whether conditions have so many terms that events since they were looked up must not be looked at in turn.
+    pub(crate) fn is_behind(&self, decided: Position) -> bool {
         self.terms > TERMS_IN_TURN_MAX && self.conditions_through < decided
-            || streams > STREAMS_IN_TURN_MAX && !self.holds(sources)
+    }
+
+    /// Whether there are so many streams that they must not be looked up in turn.
+    pub(crate) fn has_many_streams(&self) -> bool {
+        self.older_events.len() + self.older_checked.len() > STREAMS_IN_TURN_MAX
     }
 
     /// The first condition that is known to fail.
@@ -136,7 +138,7 @@ impl PreparedLookups {
     }
 
     /// Whether what was looked up of streams still holds.
-    fn holds(&self, sources: &IndexSnapshot) -> bool {
+    pub(crate) fn holds(&self, sources: &IndexSnapshot) -> bool {
         let newest = sources.tails.last();
         newest.is_some_and(|tail| Arc::ptr_eq(tail, &self.newest))
             || planted::is(Planted::StalePrepared)

@@ -319,7 +319,8 @@ impl CommitQueue {
             }
             if let Some(behind) = prepared.as_deref_mut()
                 && looks_left > 0
-                && behind.is_behind(core.decided(), &self.shared.view().sources)
+                && (behind.is_behind(core.decided())
+                    || behind.has_many_streams() && !behind.holds(&self.shared.view().sources))
             {
                 looks_left -= 1;
                 drop(state);
