@@ -94,5 +94,6 @@ async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     rows::kurrentdb_wire(plan, report).await?;
     rows::subscribers(plan, report).await?;
     rows::groups(plan, report).await?;
-    rows::security(plan, report).await
+    rows::security(plan, report).await?;
+    rows::hostile(plan, report).await
 }

@@ -6,6 +6,7 @@
 mod beside;
 mod big_log;
 mod groups;
+mod hostile;
 mod kurrentdb;
 mod security;
 mod subscribers;
@@ -13,6 +14,7 @@ mod work;
 
 pub(crate) use beside::{own_wires, umadb_wire};
 pub(crate) use groups::groups;
+pub(crate) use hostile::hostile;
 pub(crate) use kurrentdb::kurrentdb_wire;
 pub(crate) use security::security;
 pub(crate) use subscribers::subscribers;
