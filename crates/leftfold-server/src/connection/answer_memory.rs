@@ -3,7 +3,9 @@
 //! **Owns:** [`AnswerMemory`], one per server; [`ConnectionAnswers`], the unsent bytes of one connection; [`ChargedBody`].
 //! **Does not know:** what responses say.
 //! **Invariants:**
-//! - No body is polled while all unsent responses together use up the memory, or those of its connection a quarter of it.
+//! - No body is polled while all unsent responses together use up the memory, or those of its connection a quarter of it; but
+//!   a connection that holds little always gets its next frame, so that small responses wait for nobody's large ones.
+//! - Pages are produced while there is memory for them, or one at a time.
 //! - While memory is short, connections whose clients read nothing are closed.
 //! - HTTP/1.1 connections whose clients read nothing for `write_timeout` are always closed, because nothing else limits how
 //!   long such a client may pause.
@@ -30,6 +32,8 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 const WHOLE_FROM: usize = 4 * 1024;
 /// What is charged for a call, beside its frame, until the connection asks for the next one.
 const UNSENT_BYTES: usize = 3 * 1024;
+/// What a connection may hold although memory is short: less than what a connection takes otherwise.
+const ALWAYS_BYTES: usize = 16 * 1024;
 /// What is charged for a frame beside its bytes: its place in the queue of its connection.
 const FRAME_BYTES: usize = 256;
 /// Maximum bytes of a frame that the connection gets at once.
@@ -54,7 +58,32 @@ struct Answers {
     used: AtomicUsize,
     connections: Mutex<Vec<Weak<ConnectionAnswers>>>,
     pages: Arc<Semaphore>,
+    /// How many pages are being produced, and how many wait for memory.
+    producing: AtomicUsize,
+    waiting: AtomicUsize,
     started: Instant,
+}
+
+/// The permit to produce a page, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct PagePermit {
+    answers: AnswerMemory,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for PagePermit {
+    fn drop(&mut self) {
+        self.answers.0.producing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A page that waits for memory, until it is dropped.
+struct WaitingPage<'a>(&'a Answers);
+
+impl Drop for WaitingPage<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The unsent responses of one connection.
@@ -77,18 +106,42 @@ impl AnswerMemory {
             used: AtomicUsize::new(0),
             connections: Mutex::default(),
             pages: Arc::new(Semaphore::new((bytes_max / PAGE_BYTES).clamp(1, 64))),
+            producing: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             started: Instant::now(),
         }))
     }
 
     /// Waits for the permit to produce a page.
-    pub(crate) async fn page(&self) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn page(&self) -> Option<PagePermit> {
         // The semaphore is never closed.
-        let permit = Arc::clone(&self.0.pages).acquire_owned().await.ok();
-        while self.is_short() {
+        let permit = Arc::clone(&self.0.pages).acquire_owned().await.ok()?;
+        self.0.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = WaitingPage(&self.0);
+        while !self.begin_page() {
             tokio::time::sleep(POLL).await;
         }
-        permit
+        drop(waiting);
+        Some(PagePermit {
+            answers: self.clone(),
+            _permit: permit,
+        })
+    }
+
+    /// Begins a page if there is memory for it beside those that are being produced. The first one needs none, because less
+    /// than a page may be allowed in all.
+    fn begin_page(&self) -> bool {
+        let used = self.0.used.load(Ordering::Relaxed);
+        let begin = |producing: usize| {
+            let pages = (producing + 1).saturating_mul(PAGE_BYTES);
+            let fits = used.saturating_add(pages) <= self.0.bytes_max;
+            (fits || producing == 0 && used < self.0.bytes_max).then_some(producing + 1)
+        };
+        let begun = self
+            .0
+            .producing
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin);
+        begun.is_ok()
     }
 
     /// Registers a connection, which `end` closes.
@@ -117,7 +170,7 @@ impl AnswerMemory {
     }
 
     fn end_stalled(&self, write_timeout: Duration, short_since: &mut Option<Instant>) {
-        let is_short = self.is_short();
+        let is_short = self.is_short() || self.0.waiting.load(Ordering::Relaxed) > 0;
         let since = short_since.take().unwrap_or_else(Instant::now);
         let mut largest: Option<Arc<ConnectionAnswers>> = None;
         let mut ended = 0;
@@ -189,8 +242,9 @@ impl ConnectionAnswers {
     }
 
     fn may_grow(&self) -> bool {
+        let held = self.held.load(Ordering::Relaxed);
         let share = (self.all.0.bytes_max / 4).max(1);
-        !self.all.is_short() && self.held.load(Ordering::Relaxed) < share
+        held < ALWAYS_BYTES.min(share) || held < share && !self.all.is_short()
     }
 
     fn hold(&self, bytes: usize) {
@@ -363,6 +417,20 @@ mod tests {
         ChargedBody::new(Full::new(vec![7; bytes].into()), Arc::clone(connection))
     }
 
+    type Frames = Pin<Box<dyn Body<Data = Bytes, Error = Infallible>>>;
+
+    /// A body of so many frames of so many bytes, which are not there before they are asked for.
+    fn frames(
+        connection: &Arc<ConnectionAnswers>,
+        count: usize,
+        bytes: usize,
+    ) -> ChargedBody<Frames> {
+        let frame = move |_| Ok(Frame::data(vec![7; bytes].into()));
+        let frames = futures_util::stream::iter((0..count).map(frame));
+        let body: Frames = Box::pin(http_body_util::StreamBody::new(frames));
+        ChargedBody::new(body, Arc::clone(connection))
+    }
+
     #[tokio::test]
     async fn bytes_are_charged_until_their_last_piece_is_gone_and_arrive_as_they_were() {
         let answers = AnswerMemory::new(16 * MIB);
@@ -387,14 +455,57 @@ mod tests {
         let mut stalled = body(&silent, 3 * MIB);
         let piece = stalled.frame().await.unwrap().unwrap();
         let honest = answers.connection(other.clone());
-        let mut waiting = body(&honest, 100);
+        let mut waiting = frames(&honest, 2, ALWAYS_BYTES);
+        let first = waiting.frame().await.unwrap().unwrap();
         assert!(answers.0.used.load(Ordering::Relaxed) >= 3 * MIB);
         assert!(futures_util::poll!(waiting.frame()).is_pending());
         let _sweeper = answers.sweep(Duration::from_secs(30));
+        // Takes what it got, so it makes progress.
+        drop(first);
         ends.cancelled().await;
         drop((stalled, piece));
         waiting.frame().await.unwrap().unwrap();
         assert!(!other.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_responses_do_not_wait_for_large_ones_of_others() {
+        let answers = AnswerMemory::new(2 * MIB);
+        let silent = answers.connection(CancellationToken::new());
+        let mut stalled = body(&silent, 3 * MIB);
+        let _piece = stalled.frame().await.unwrap().unwrap();
+        assert!(answers.is_short());
+        let honest = answers.connection(CancellationToken::new());
+        for _ in 0..100 {
+            let mut small = body(&honest, 100);
+            let sent = futures_util::poll!(small.frame());
+            assert!(sent.is_ready());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pages_are_produced_while_there_is_memory_for_them_or_one_at_a_time() {
+        let answers = AnswerMemory::new(4 * PAGE_BYTES);
+        let end = CancellationToken::new();
+        let silent = answers.connection(end.clone());
+        let mut stalled = body(&silent, 2 * PAGE_BYTES);
+        let piece = stalled.frame().await.unwrap().unwrap();
+        let first = answers.page().await.unwrap();
+        let mut second = Box::pin(answers.page());
+        assert!(futures_util::poll!(&mut second).is_pending());
+        // The one that takes nothing ends although memory is not used up: a page waits for it.
+        let _sweeper = answers.sweep(Duration::from_secs(30));
+        end.cancelled().await;
+        drop((stalled, piece));
+        let second = second.await.unwrap();
+        drop((first, second));
+        assert_eq!(answers.0.producing.load(Ordering::Relaxed), 0);
+        assert_eq!(answers.0.waiting.load(Ordering::Relaxed), 0);
+        let small = AnswerMemory::new(MIB);
+        let one = small.page().await.unwrap();
+        assert!(!small.begin_page());
+        drop(one);
+        assert!(small.begin_page());
     }
 
     #[tokio::test(start_paused = true)]
@@ -421,9 +532,7 @@ mod tests {
     async fn small_frames_of_one_response_are_charged_until_they_are_sent() {
         let answers = AnswerMemory::new(64 * MIB);
         let connection = answers.connection(CancellationToken::new());
-        let frames = (0..100).map(|_| Ok::<_, Infallible>(Frame::data(vec![7; 1_000].into())));
-        let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
-        let mut body = ChargedBody::new(body, Arc::clone(&connection));
+        let mut body = frames(&connection, 100, 1_000);
         let mut queued = Vec::new();
         while let Some(frame) = body.frame().await {
             queued.push(frame.unwrap());

@@ -144,8 +144,8 @@ settings! {
     /// Maximum memory of all requests together, from the first byte received until each is executed. At least twice
     /// `message_bytes_max`. One connection may use three quarters of it, one address seven eighths.
     in_flight_bytes_max: ByteSize = "128MiB",
-    /// Maximum memory of all responses together that clients have not received yet. One connection may use a quarter of it.
-    /// At least `message_bytes_max`.
+    /// Maximum memory of all responses together that clients have not received yet. One connection may use a quarter of it, and
+    /// always 16 KiB. At least `message_bytes_max`.
     response_bytes_max: ByteSize = "128MiB",
     /// Timeout for the first bytes of a connection, and for the headers of a request.
     header_read_timeout: Duration = "10s",
