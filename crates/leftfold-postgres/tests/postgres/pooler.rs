@@ -1,12 +1,13 @@
 //! PgBouncer in transaction mode, between the store and the server.
 //!
-//! **Owns:** one PgBouncer for all tests. **Does not know:** what is tested.
+//! **Owns:** one PgBouncer for all tests: the program that `LEFTFOLD_PGBOUNCER` names, or the system's.
+//! **Does not know:** what is tested.
 //! **Invariants:** it ends with the process of the tests, since it reads from a pipe that ends with it.
 
 use std::{
     fs,
     os::unix::{fs::chown, process::CommandExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::LazyLock,
 };
@@ -30,11 +31,14 @@ static POOLER: LazyLock<Child> = LazyLock::new(|| {
 
 /// The process, and where it will listen.
 fn start() -> (Child, PathBuf) {
-    let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"]
+    let installed = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].map(PathBuf::from);
+    let given = std::env::var_os("LEFTFOLD_PGBOUNCER").map(PathBuf::from);
+    let program = given
         .into_iter()
-        .find(|path| Path::new(path).exists());
+        .chain(installed)
+        .find(|path| path.exists());
     let program =
-        program.expect("PgBouncer is not installed (on Debian: apt-get install pgbouncer)");
+        program.expect("PgBouncer is not installed (scripts/newer-pgbouncer.sh builds it)");
     let directory = server().directory();
     let settings = directory.join("pgbouncer.ini");
     let (host, port) = (directory.display(), server().port());
@@ -47,8 +51,8 @@ fn start() -> (Child, PathBuf) {
     let mut command = Command::new("sh");
     let watch = "\"$1\" -q \"$2\" & pooler=$!; read -r _; kill -INT $pooler";
     command
-        .args(["-c", watch, "watch", program])
-        .arg(&settings)
+        .args(["-c", watch, "watch"])
+        .args([&program, &settings])
         .stdin(Stdio::piped())
         .stderr(Stdio::null());
     if let Some((user, group)) = Server::user() {
