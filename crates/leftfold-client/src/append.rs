@@ -64,9 +64,9 @@ struct AttemptLog {
 
 impl Writer {
     pub(crate) async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        self.outcomes
-            .attempt(&append, self.append_once(&append))
-            .await
+        let attempt = self.outcomes.begin(&append);
+        let outcome = self.append_once(&append).await;
+        attempt.end(outcome)
     }
 
     async fn append_once(&self, append: &Append) -> Result<Appended, AppendError> {

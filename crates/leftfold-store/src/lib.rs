@@ -48,4 +48,4 @@ pub use memory::{MemoryBackend, MemoryStore};
 pub use retention::{BackendStore, append_in_transaction};
 pub use snapshots::{MemorySnapshotStore, SavedSnapshot, SnapshotError, SnapshotStore};
 pub use tenant::{InvalidTenantName, TenantName, TenantStore};
-pub use unknown_outcomes::UnknownOutcomes;
+pub use unknown_outcomes::{AppendAttempt, UnknownOutcomes};

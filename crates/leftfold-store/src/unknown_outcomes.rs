@@ -29,21 +29,18 @@ const EVENTS_MAX: usize = 65_536;
 /// use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, StreamName};
 /// use leftfold_store::{AppendError, UnknownOutcomes};
 ///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let event = NewEvent::json(EventType::new("DepositMade")?, "{}");
 /// let append = Append::to(StreamName::new("account-1")?, ExpectedRevision::Any, vec![event])?;
 /// let down = || std::sync::Arc::new(std::io::Error::other("no connection"));
 ///
 /// let outcomes = UnknownOutcomes::default();
-/// let unavailable = async { Err(AppendError::Unavailable { cause: down() }) };
-/// let first = outcomes.attempt(&append, unavailable).await;
+/// let first = outcomes.begin(&append).end(Err(AppendError::Unavailable { cause: down() }));
 /// assert!(first.is_err_and(|error| error.is_definitely_not_written()));
 ///
-/// let unknown = async { Err(AppendError::OutcomeUnknown { cause: down() }) };
-/// outcomes.attempt(&append, unknown).await.unwrap_err();
-/// let unavailable = async { Err(AppendError::Unavailable { cause: down() }) };
-/// let retry = outcomes.attempt(&append, unavailable).await;
+/// let unknown = Err(AppendError::OutcomeUnknown { cause: down() });
+/// outcomes.begin(&append).end(unknown).unwrap_err();
+/// let retry = outcomes.begin(&append).end(Err(AppendError::Unavailable { cause: down() }));
 /// assert!(retry.is_err_and(|error| !error.is_definitely_not_written()));
 /// # Ok(())
 /// # }
@@ -85,14 +82,16 @@ impl Remembered {
     }
 }
 
-/// An append under way. Dropped before its end, its outcome is unknown.
-struct Attempt<'a> {
+/// An attempt to append, under way. Dropped before its end, its outcome counts as unknown.
+#[derive(Debug)]
+#[must_use = "an attempt without an end counts as one of unknown outcome"]
+pub struct AppendAttempt<'a> {
     outcomes: &'a UnknownOutcomes,
     append: &'a Append,
     is_over: bool,
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for AppendAttempt<'_> {
     fn drop(&mut self) {
         if !self.is_over {
             self.outcomes.remember(self.append);
@@ -100,46 +99,42 @@ impl Drop for Attempt<'_> {
     }
 }
 
-impl UnknownOutcomes {
-    /// Awaits an attempt to append, and returns what its outcome proves about all attempts so far.
+impl AppendAttempt<'_> {
+    /// Ends the attempt with its outcome, and returns what that proves about all attempts so far.
     ///
     /// # Errors
-    /// Those of `outcome`. Errors that say that the attempt was not carried out become
-    /// [`AppendError::OutcomeUnknown`] while an event of the append is remembered; the attempt's error is their source.
-    /// A conflict stays: the store has looked at the events.
-    /// # Cancel safety
-    /// If the future is dropped, the outcome counts as unknown.
-    pub async fn attempt(
-        &self,
-        append: &Append,
-        outcome: impl Future<Output = Result<Appended, AppendError>>,
-    ) -> Result<Appended, AppendError> {
-        let mut attempt = Attempt {
-            outcomes: self,
-            append,
-            is_over: false,
-        };
-        let outcome = outcome.await;
-        attempt.is_over = true;
+    /// That of `outcome`. An error that says that the attempt was not carried out becomes [`AppendError::OutcomeUnknown`]
+    /// while an event of the append is remembered; the attempt's error is its source. A conflict stays: the store has looked
+    /// at the events.
+    pub fn end(mut self, outcome: Result<Appended, AppendError>) -> Result<Appended, AppendError> {
+        self.is_over = true;
+        let (outcomes, append) = (self.outcomes, self.append);
         match outcome {
             Ok(appended) => {
-                self.forget(append);
+                outcomes.forget(append);
                 Ok(appended)
             }
             Err(error @ AppendError::OutcomeUnknown { .. }) => {
-                self.remember(append);
+                outcomes.remember(append);
                 Err(error)
             }
             Err(error @ (AppendError::Conflict(_) | AppendError::Invalid { .. })) => Err(error),
-            Err(refused) => match (self.remembers(append), refused) {
-                (true, AppendError::Unavailable { cause }) => {
-                    Err(AppendError::OutcomeUnknown { cause })
-                }
-                (true, refused) => Err(AppendError::OutcomeUnknown {
-                    cause: Cause::from(Box::from(refused)),
-                }),
-                (false, refused) => Err(refused),
-            },
+            Err(refused) if !outcomes.remembers(append) => Err(refused),
+            Err(AppendError::Unavailable { cause }) => Err(AppendError::OutcomeUnknown { cause }),
+            Err(refused) => Err(AppendError::OutcomeUnknown {
+                cause: Cause::from(Box::from(refused)),
+            }),
+        }
+    }
+}
+
+impl UnknownOutcomes {
+    /// Begins an attempt to append.
+    pub fn begin<'a>(&'a self, append: &'a Append) -> AppendAttempt<'a> {
+        AppendAttempt {
+            outcomes: self,
+            append,
+            is_over: false,
         }
     }
 

@@ -89,7 +89,9 @@ async fn repeated(
 
 impl<B: Backend> BackendStore<B> {
     pub(super) async fn write(&self, append: Append) -> Result<Appended, AppendError> {
-        self.outcomes.attempt(&append, self.plan(&append)).await
+        let attempt = self.outcomes.begin(&append);
+        let outcome = self.plan(&append).await;
+        attempt.end(outcome)
     }
 
     /// Appends by a plan; by the next one if what the first rests on has changed.

@@ -1,11 +1,7 @@
 //! What is remembered, and for how long.
 
-use std::{
-    future::{pending, ready},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use futures_util::FutureExt;
 use leftfold_model::{Conflict, EventType, ExpectedRevision, Position, StreamName};
 
 use super::*;
@@ -37,8 +33,7 @@ fn denied() -> AppendError {
 
 /// What a caller is told after an attempt ended like this.
 fn told(outcomes: &UnknownOutcomes, append: &Append, error: AppendError) -> AppendError {
-    let attempt = outcomes.attempt(append, ready(Err(error)));
-    attempt.now_or_never().unwrap().unwrap_err()
+    outcomes.begin(append).end(Err(error)).unwrap_err()
 }
 
 fn is_unknown(error: &AppendError) -> bool {
@@ -61,8 +56,7 @@ fn a_retry_that_was_not_carried_out_is_not_said_to_be_unwritten() {
 fn an_append_that_was_dropped_counts_as_one_of_unknown_outcome() {
     let outcomes = UnknownOutcomes::default();
     let append = append(1);
-    let dropped = outcomes.attempt(&append, pending());
-    assert!(dropped.now_or_never().is_none());
+    drop(outcomes.begin(&append));
     assert!(is_unknown(&told(&outcomes, &append, unavailable())));
 }
 
@@ -84,8 +78,7 @@ fn acknowledged_events_are_forgotten_and_a_conflict_stays_one() {
         streams: Vec::new(),
         repeated: true,
     };
-    let appended = outcomes.attempt(&append, ready(Ok(stored)));
-    appended.now_or_never().unwrap().unwrap();
+    outcomes.begin(&append).end(Ok(stored)).unwrap();
     assert!(!is_unknown(&told(&outcomes, &append, unavailable())));
 }
 
