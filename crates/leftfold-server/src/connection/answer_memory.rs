@@ -58,9 +58,8 @@ struct Answers {
     used: AtomicUsize,
     connections: Mutex<Vec<Weak<ConnectionAnswers>>>,
     pages: Arc<Semaphore>,
-    /// How many pages are being produced, and how many wait for memory.
+    /// How many pages are being produced.
     producing: AtomicUsize,
-    waiting: AtomicUsize,
     started: Instant,
 }
 
@@ -74,15 +73,6 @@ pub(crate) struct PagePermit {
 impl Drop for PagePermit {
     fn drop(&mut self) {
         self.answers.0.producing.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A page that waits for memory, until it is dropped.
-struct WaitingPage<'a>(&'a Answers);
-
-impl Drop for WaitingPage<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -107,7 +97,6 @@ impl AnswerMemory {
             connections: Mutex::default(),
             pages: Arc::new(Semaphore::new((bytes_max / PAGE_BYTES).clamp(1, 64))),
             producing: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
             started: Instant::now(),
         }))
     }
@@ -116,20 +105,17 @@ impl AnswerMemory {
     pub(crate) async fn page(&self) -> Option<PagePermit> {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.0.pages).acquire_owned().await.ok()?;
-        self.0.waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = WaitingPage(&self.0);
         while !self.begin_page() {
             tokio::time::sleep(POLL).await;
         }
-        drop(waiting);
         Some(PagePermit {
             answers: self.clone(),
             _permit: permit,
         })
     }
 
-    /// Begins a page if there is memory for it beside those that are being produced. The first one needs none, because less
-    /// than a page may be allowed in all.
+    /// Begins a page if there is memory for it beside those that are being produced. One at a time begins while memory is not
+    /// short: less than a page may be allowed in all, and no page must wait for responses that need not end.
     fn begin_page(&self) -> bool {
         let used = self.0.used.load(Ordering::Relaxed);
         let begin = |producing: usize| {
@@ -170,7 +156,7 @@ impl AnswerMemory {
     }
 
     fn end_stalled(&self, write_timeout: Duration, short_since: &mut Option<Instant>) {
-        let is_short = self.is_short() || self.0.waiting.load(Ordering::Relaxed) > 0;
+        let is_short = self.is_short();
         let since = short_since.take().unwrap_or_else(Instant::now);
         let mut largest: Option<Arc<ConnectionAnswers>> = None;
         let mut ended = 0;
@@ -419,7 +405,7 @@ mod tests {
 
     type Frames = Pin<Box<dyn Body<Data = Bytes, Error = Infallible>>>;
 
-    /// A body of so many frames of so many bytes, which are not there before they are asked for.
+    /// Returns a body of `count` frames of `bytes` each. It makes a frame when it is polled.
     fn frames(
         connection: &Arc<ConnectionAnswers>,
         count: usize,
@@ -493,14 +479,15 @@ mod tests {
         let first = answers.page().await.unwrap();
         let mut second = Box::pin(answers.page());
         assert!(futures_util::poll!(&mut second).is_pending());
-        // The one that takes nothing ends although memory is not used up: a page waits for it.
+        // A page that waits for another one ends nobody.
         let _sweeper = answers.sweep(Duration::from_secs(30));
-        end.cancelled().await;
-        drop((stalled, piece));
+        let waited = tokio::time::timeout(2 * SHORT_MAX, &mut second);
+        assert!(waited.await.is_err());
+        assert!(!end.is_cancelled());
+        drop(first);
         let second = second.await.unwrap();
-        drop((first, second));
+        drop((second, stalled, piece));
         assert_eq!(answers.0.producing.load(Ordering::Relaxed), 0);
-        assert_eq!(answers.0.waiting.load(Ordering::Relaxed), 0);
         let small = AnswerMemory::new(MIB);
         let one = small.page().await.unwrap();
         assert!(!small.begin_page());
