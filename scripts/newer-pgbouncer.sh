@@ -29,7 +29,7 @@ if [ ! -x "$place/pgbouncer" ]; then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev make pkg-config libevent-dev
     # A list of sources of its own, so that nothing of the newer suite is ever installed.
-    mirror=$(apt-get indextargets --format '$(SITE)' | grep '/debian$' | head -n 1)
+    mirror=$(apt-get indextargets --format '$(SITE)' | awk '/\/debian\/?$/ && !found { print; found = 1 }')
     echo "deb-src $mirror $suite main" >"$work/sources.list"
     mkdir -p "$work/lists/partial"
     lists=(-o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$work/lists")

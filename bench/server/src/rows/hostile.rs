@@ -36,18 +36,9 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{
-    closed::{self, Work},
-    plan::Plan,
-    report::Report,
-    server::Kind,
-    wire::Wire,
-};
+use crate::{closed, plan::Plan, report::Report, server::Kind, wire::Wire};
 
-use super::{
-    Side, in_turn, start,
-    work::{Appending, Guard},
-};
+use super::{Side, appends, in_turn, start};
 
 /// Honest writers, each with a connection.
 const HONEST: u64 = 50;
@@ -107,7 +98,7 @@ async fn row(plan: &Plan, report: &Report, name: &str, attacks: &[Attack]) -> an
         store_events(side.server.port).await?;
     }
     let measure = async |side: &Side| {
-        let works = honest(plan, side).await?;
+        let works = appends(plan, side, HONEST).await?;
         let mut attackers = JoinSet::new();
         for &attack in attacks {
             attackers.spawn(attack.go_on(side.server.port));
@@ -116,23 +107,6 @@ async fn row(plan: &Plan, report: &Report, name: &str, attacks: &[Attack]) -> an
     };
     report.row(name, &in_turn(plan.runs, &sides, measure).await?, None);
     Ok(())
-}
-
-async fn honest(plan: &Plan, side: &Side) -> anyhow::Result<Vec<Box<dyn Work>>> {
-    let run = plan.next_run();
-    let connections = side.wire.callers(side.server.port, HONEST, false).await?;
-    let works = connections.into_iter().zip(0_u64..);
-    let works = works.map(|(connection, caller)| {
-        Box::new(Appending {
-            connection,
-            name: format!("run-{run}-{caller}"),
-            events: 1,
-            guard: Guard::None,
-            count: 0,
-            last: None,
-        }) as Box<dyn Work>
-    });
-    Ok(works.collect())
 }
 
 /// Appends the event that unread answers hold, and events for conditions to look at.

@@ -1,6 +1,7 @@
 //! The rows of the table, by the wire they are about.
 //!
-//! **Owns:** the sides of a row, and that they take turns. **Does not know:** what a row measures.
+//! **Owns:** the sides of a row, and that they take turns; the writers that several sections have.
+//! **Does not know:** what a row measures.
 //! **Invariants:** the sides of a row alternate, run by run, so that both meet the machine in the same state.
 
 mod beside;
@@ -19,13 +20,17 @@ pub(crate) use kurrentdb::kurrentdb_wire;
 pub(crate) use security::security;
 pub(crate) use subscribers::subscribers;
 
+use std::sync::Arc;
+
 use anyhow::Context;
 
+use self::work::{Appending, Guard};
 use crate::{
+    closed::Work,
     outcome::Outcome,
     plan::Plan,
     server::{Kind, Server},
-    wire::Wire,
+    wire::{Connection, Wire, leftfold::connect_to},
 };
 
 /// A server, and the client that asks it.
@@ -64,6 +69,32 @@ async fn in_turn(
     Ok(medians
         .map(|(side, outcomes)| (side.server.kind, Outcome::median(outcomes)))
         .collect())
+}
+
+/// Connections of these callers, one each.
+async fn connections(side: &Side, callers: u64) -> anyhow::Result<Vec<Arc<dyn Connection>>> {
+    let mut connections = Vec::new();
+    for _ in 0..callers {
+        connections.push(connect_to(side.server.port, side.server.access.as_ref()).await?);
+    }
+    Ok(connections)
+}
+
+/// Writers of single events, with a connection each.
+async fn appends(plan: &Plan, side: &Side, callers: u64) -> anyhow::Result<Vec<Box<dyn Work>>> {
+    let run = plan.next_run();
+    let connections = connections(side, callers).await?.into_iter();
+    let works = connections.enumerate().map(|(caller, connection)| {
+        Box::new(Appending {
+            connection,
+            name: format!("run-{run}-{caller}"),
+            events: 1,
+            guard: Guard::None,
+            count: 0,
+            last: None,
+        }) as Box<dyn Work>
+    });
+    Ok(works.collect())
 }
 
 fn counted(number: u64, what: &str) -> String {

@@ -25,12 +25,12 @@ use crate::{
     plan::Plan,
     report::Report,
     server::{Access, Kind},
-    wire::{Connection, Wire, leftfold::connect_to},
+    wire::{Wire, leftfold::connect_to},
 };
 
 use super::{
-    Side, counted, in_turn, start,
-    work::{Appending, Empty, Guard, Load, Loading, ReadingAll},
+    Side, appends, connections, counted, in_turn, start,
+    work::{Empty, Load, Loading, ReadingAll},
 };
 
 const LOADERS: u64 = 4;
@@ -89,36 +89,11 @@ async fn row(
     Ok(())
 }
 
-/// Connections of these callers, one each.
-async fn connections(side: &Side, callers: u64) -> anyhow::Result<Vec<Arc<dyn Connection>>> {
-    let mut connections = Vec::new();
-    for _ in 0..callers {
-        connections.push(connect_to(side.server.port, side.server.access.as_ref()).await?);
-    }
-    Ok(connections)
-}
-
 async fn empty(side: &Side, callers: u64) -> anyhow::Result<Vec<Box<dyn Work>>> {
     let connections = connections(side, callers).await?.into_iter();
     Ok(connections
         .map(|connection| Box::new(Empty(connection)) as Box<dyn Work>)
         .collect())
-}
-
-async fn appends(plan: &Plan, side: &Side, callers: u64) -> anyhow::Result<Vec<Box<dyn Work>>> {
-    let run = plan.next_run();
-    let connections = connections(side, callers).await?.into_iter();
-    let works = connections.enumerate().map(|(caller, connection)| {
-        Box::new(Appending {
-            connection,
-            name: format!("run-{run}-{caller}"),
-            events: 1,
-            guard: Guard::None,
-            count: 0,
-            last: None,
-        }) as Box<dyn Work>
-    });
-    Ok(works.collect())
 }
 
 /// A new connection and a call on it, again and again.

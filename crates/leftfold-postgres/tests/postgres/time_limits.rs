@@ -196,17 +196,24 @@ async fn a_group_that_waits_too_long_for_the_lock_is_given_up_at_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_server_refuses_for_its_data_is_invalid_and_not_retried_by_callers() {
+/// Opens a store whose server runs these statements before it inserts an event.
+async fn store_with_trigger(statements: &str) -> PostgresStore {
     let options = fresh();
     let schema = options.schema().to_owned();
     let store = PostgresStore::open_with(options).await.unwrap();
     let sql = format!(
-        "create function {schema}.odd() returns trigger language plpgsql as $$
-         begin raise exception 'odd events are refused'; end $$;
-         create trigger odd before insert on {schema}.events for each row execute function {schema}.odd()"
+        "create function {schema}.before_event() returns trigger language plpgsql as $$
+         begin {statements} end $$;
+         create trigger before_event before insert on {schema}.events for each row
+         execute function {schema}.before_event()"
     );
     server().psql("postgres", &sql);
+    store
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_refuses_for_its_data_is_invalid_and_not_retried_by_callers() {
+    let store = store_with_trigger("raise exception 'odd events are refused';").await;
     let refused = store.append(to("a", Any, "Odd")).await.unwrap_err();
     let AppendError::Invalid { reason } = &refused else {
         panic!("{refused:?}");
@@ -221,30 +228,15 @@ async fn what_the_server_refuses_for_its_data_is_invalid_and_not_retried_by_call
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warning_of_a_trigger_leaves_no_outcome_in_doubt() {
-    let options = fresh();
-    let schema = options.schema().to_owned();
-    let store = PostgresStore::open_with(options).await.unwrap();
-    let sql = format!(
-        "create function {schema}.talk() returns trigger language plpgsql as $$
-         begin raise warning 'a new event'; return new; end $$;
-         create trigger talk before insert on {schema}.events for each row execute function {schema}.talk()"
-    );
-    server().psql("postgres", &sql);
+    let store = store_with_trigger("raise warning 'a new event'; return new;").await;
     let append = Append::to(stream("a"), Any, vec![event("Written")]).unwrap();
     store.append(append).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_a_trigger_drops_is_refused_and_not_acknowledged() {
-    let options = fresh();
-    let schema = options.schema().to_owned();
-    let store = PostgresStore::open_with(options).await.unwrap();
-    let sql = format!(
-        "create function {schema}.forget() returns trigger language plpgsql as $$
-         begin if new.stream = 'a' then return null; end if; return new; end $$;
-         create trigger forget before insert on {schema}.events for each row execute function {schema}.forget()"
-    );
-    server().psql("postgres", &sql);
+    let store =
+        store_with_trigger("if new.stream = 'a' then return null; end if; return new;").await;
     let to = |name| Append::to(stream(name), Any, vec![event("Written")]).unwrap();
     let (dropped, kept) = tokio::join!(store.append(to("a")), store.append(to("b")));
     assert!(

@@ -509,15 +509,18 @@ mod tests {
     use super::*;
     use crate::full_disk::testing::{self, Refuses};
 
+    fn guest(n: u32) -> Subject {
+        Subject {
+            tenant: String::new(),
+            kind: "guest".to_owned(),
+            id: format!("g{n}"),
+        }
+    }
+
     #[tokio::test]
     async fn a_disk_that_was_full_has_room_again_and_keys_are_created_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys");
-        let guest = |n: u32| Subject {
-            tenant: String::new(),
-            kind: "guest".to_owned(),
-            id: format!("g{n}"),
-        };
         let keys = FileKeys::open(&path).await.unwrap();
         let first = keys.key(&guest(0)).await.unwrap();
         drop(keys);
@@ -541,11 +544,7 @@ mod tests {
     async fn a_file_that_was_made_and_closed_meanwhile_is_not_emptied() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys");
-        let guest = Subject {
-            tenant: String::new(),
-            kind: "guest".to_owned(),
-            id: "g".to_owned(),
-        };
+        let guest = guest(0);
         // Opened, as by a process that goes on late.
         let late = open_private(&unfinished(&path), true).unwrap();
         let keys = FileKeys::open(&path).await.unwrap();
@@ -560,11 +559,7 @@ mod tests {
     async fn a_disk_that_was_full_at_a_sync_gives_no_key_that_it_may_not_hold() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys");
-        let guest = Subject {
-            tenant: String::new(),
-            kind: "guest".to_owned(),
-            id: "g".to_owned(),
-        };
+        let guest = guest(0);
         drop(FileKeys::open(&path).await.unwrap());
         let is_full = Arc::new(AtomicBool::new(false));
         let file = open_private(&path, false).unwrap();

@@ -31,7 +31,7 @@ fn denied() -> AppendError {
     }
 }
 
-/// What a caller is told after an attempt ended like this.
+/// Ends an attempt with this error, and returns the error that the caller gets.
 fn told(outcomes: &UnknownOutcomes, append: &Append, error: AppendError) -> AppendError {
     outcomes.begin(append).end(Err(error)).unwrap_err()
 }
