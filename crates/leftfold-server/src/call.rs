@@ -168,6 +168,15 @@ impl ServerState {
     }
 }
 
+/// Returns this work such that it finds the scope of the current request on any thread.
+pub(crate) fn in_scope<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let request = REQUEST.try_with(Clone::clone).ok();
+    move || match request {
+        Some(request) => request.enter(work),
+        None => work(),
+    }
+}
+
 /// Who the request at hand is from.
 pub(crate) fn principal() -> Principal {
     REQUEST

@@ -10,6 +10,7 @@
 
 pub mod access;
 mod background;
+mod blocking_threads;
 mod call;
 mod clock;
 mod connection;

@@ -5,6 +5,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    thread,
     time::Instant,
 };
 
@@ -18,6 +19,7 @@ use crate::{
     background::metered_store::MeteredStore,
     background::metrics::Metrics,
     background::scavenger::ScavengeManager,
+    blocking_threads::BlockingThreads,
     connection::{AnswerMemory, CallMemory, MemoryBudget, TlsServer},
     groups::{FilterMemory, GroupManager},
 };
@@ -45,6 +47,8 @@ pub(crate) struct ServerState {
     pub(crate) open_call_memory: MemoryBudget,
     /// The memory of all responses until they are sent.
     pub(crate) answer_memory: AnswerMemory,
+    /// Where long bodies are decoded: on half of the processors at most, so that others are left for short requests.
+    pub(crate) decoding: BlockingThreads,
     pub(crate) scavenges: ScavengeManager,
     /// The groups of competing consumers that this server acts for.
     pub(crate) groups: Arc<GroupManager>,
@@ -115,6 +119,9 @@ impl ServerState {
             ),
             store,
             answer_memory: AnswerMemory::new(settings.response_bytes_max.len()),
+            decoding: BlockingThreads::new(
+                thread::available_parallelism().map_or(1, |threads| threads.get().div_ceil(2)),
+            ),
             request_memory: MemoryBudget::new(settings.in_flight_bytes_max.len()),
             open_call_memory,
             settings,

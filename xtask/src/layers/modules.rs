@@ -175,6 +175,7 @@ const TABLES: &[Layers] = &[
             &["unsupported_stream"],
             &["system_index"],
             &[
+                "blocking_threads",
                 "clock",
                 "credential_stream",
                 "event_filter",

@@ -18,12 +18,14 @@ use super::{
     api_key::{PREFIX, PresentedKey},
     directory::Directory,
     failure_limit::FailureLimiter,
-    hashing::HashingThreads,
     password,
     principal::Principal,
     token::{self, TokenRejection, TokenVerifier, Validated},
 };
-use crate::connection::{Peer, address_block};
+use crate::{
+    blocking_threads::BlockingThreads,
+    connection::{Peer, address_block},
+};
 
 /// Passwords that were verified and are remembered, at most.
 const VERIFIED_MAX: usize = 4096;
@@ -91,7 +93,7 @@ struct Verifier {
     verified: Cache<[u8; 32], Verified>,
     /// `None`: the system gave no random bytes, so nothing is remembered.
     cache_key: Option<hmac::Key>,
-    verifying: HashingThreads,
+    verifying: BlockingThreads,
     waiting: Semaphore,
     address_failures: FailureLimiter<IpAddr>,
     login_failures: FailureLimiter<String>,
@@ -156,7 +158,7 @@ impl Authenticator {
             directory,
             verified: Cache::new(VERIFIED_MAX),
             cache_key: hmac::Key::generate(hmac::HMAC_SHA256, &random).ok(),
-            verifying: HashingThreads::new(VERIFYING_MAX),
+            verifying: BlockingThreads::new(VERIFYING_MAX),
             waiting: Semaphore::new(WAITING_MAX),
             address_failures: FailureLimiter::new(ADDRESS_FAILURES.0, ADDRESS_FAILURES.1),
             login_failures: FailureLimiter::new(LOGIN_FAILURES.0, LOGIN_FAILURES.1),

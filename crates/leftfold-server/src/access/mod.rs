@@ -18,7 +18,6 @@ mod failure_limit;
 mod follower;
 mod grant;
 mod guard;
-mod hashing;
 mod offline;
 mod password;
 mod principal;

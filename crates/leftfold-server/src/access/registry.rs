@@ -15,7 +15,6 @@ use super::{
     directory::{Directory, Versioned},
     error::AccessError,
     grant::Grant,
-    hashing::HashingThreads,
     password,
     principal::Principal,
     record::{
@@ -23,7 +22,7 @@ use super::{
         user_stream,
     },
 };
-use crate::clock;
+use crate::{blocking_threads::BlockingThreads, clock};
 
 /// Bytes of a login, of a group and of a full name, at most.
 const NAME_BYTES_MAX: usize = 128;
@@ -39,7 +38,7 @@ const RECORDS_MAX: usize = 100_000;
 pub(crate) struct Registry {
     store: Arc<dyn EventStore>,
     directory: Arc<Directory>,
-    hashing: HashingThreads,
+    hashing: BlockingThreads,
 }
 
 impl Registry {
@@ -47,7 +46,7 @@ impl Registry {
         Self {
             store,
             directory,
-            hashing: HashingThreads::new(HASHING_MAX),
+            hashing: BlockingThreads::new(HASHING_MAX),
         }
     }
 

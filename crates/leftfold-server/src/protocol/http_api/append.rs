@@ -154,7 +154,7 @@ pub(super) async fn append(
     QueryParams(NoParams {}): QueryParams<NoParams>,
     sent: RequestBody,
 ) -> Result<Json<AppendResponse>, Problem> {
-    let append = asked_append(&sent)?;
+    let append = sent.decode(&shared, asked_append).await?;
     execute_append(&shared, append).await
 }
 
@@ -286,25 +286,35 @@ pub(super) async fn append_to(
     QueryParams(AppendParams { expected }): QueryParams<AppendParams>,
     EventsBody { body: sent, form }: EventsBody,
 ) -> Result<Json<AppendResponse>, Problem> {
-    let name = stream.as_str();
-    let events = match form {
+    let decode = move |sent: &RequestBody| {
+        let events = sent_events(sent, form, stream.as_str())?;
+        Append::to(stream, expected.0, events).map_err(of("events"))
+    };
+    let append = sent.decode(&shared, decode).await?;
+    execute_append(&shared, append).await
+}
+
+fn sent_events(
+    sent: &RequestBody,
+    form: EventsForm,
+    stream: &str,
+) -> Result<Vec<NewEvent>, Problem> {
+    match form {
         EventsForm::Plain => {
             let mut ids = EventIdGenerator::of(&sent.headers)?;
-            events(sent.one_or_more()?, name, "events", &mut ids)?
+            events(sent.one_or_more()?, stream, "events", &mut ids)
         }
         EventsForm::CloudEvent => {
             let one: Attributes<'_> = sent.read()?;
-            cloud_events::events(vec![one].into(), name)?
+            cloud_events::events(vec![one].into(), stream)
         }
-        EventsForm::CloudEvents => cloud_events::events(sent.read()?, name)?,
-        EventsForm::Binary => vec![cloud_events::binary_event(
+        EventsForm::CloudEvents => cloud_events::events(sent.read()?, stream),
+        EventsForm::Binary => Ok(vec![cloud_events::binary_event(
             &sent.headers,
             sent.bytes(),
-            name,
-        )?],
-    };
-    let append = Append::to(stream, expected.0, events).map_err(of("events"))?;
-    execute_append(&shared, append).await
+            stream,
+        )?]),
+    }
 }
 
 /// Appends, and adds a hint to the problem of an unknown outcome.

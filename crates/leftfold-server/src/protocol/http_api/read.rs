@@ -206,19 +206,18 @@ pub(super) async fn query(
     QueryParams(NoParams {}): QueryParams<NoParams>,
     sent: RequestBody,
 ) -> Result<Response, Problem> {
-    let params: QueryRequest<'_> = sent.read()?;
-    let read = Read {
-        scope: extract::scope(params.stream, params.category)?,
-        query: extract::query(params.items, "items")?,
-        ..Read::default()
+    let headers = sent.headers.clone();
+    let decode = |sent: &RequestBody| {
+        let params: QueryRequest<'_> = sent.read()?;
+        let read = Read {
+            scope: extract::scope(params.stream, params.category)?,
+            query: extract::query(params.items, "items")?,
+            ..Read::default()
+        };
+        Ok((read, (params.from, params.direction, params.limit)))
     };
-    page(
-        &shared,
-        &sent.headers,
-        read,
-        (params.from, params.direction, params.limit),
-    )
-    .await
+    let (read, which) = sent.decode(&shared, decode).await?;
+    page(&shared, &headers, read, which).await
 }
 
 /// Reads one page and returns it in the format that the client accepts.

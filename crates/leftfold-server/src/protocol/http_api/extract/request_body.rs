@@ -24,7 +24,10 @@ use super::{
     super::problem::{Problem, ProblemKind},
     path,
 };
-use crate::{connection::RequestBodyError, json::Bounded, state::ServerState};
+use crate::{call, connection::RequestBodyError, json::Bounded, state::ServerState};
+
+/// Bodies of this many bytes are decoded on blocking threads. To change threads takes as long as to parse a few KiB.
+const LONG_BYTES_MIN: usize = 64 * 1024;
 
 /// A body of JSON, and its headers.
 ///
@@ -143,6 +146,31 @@ pub(in super::super) fn media_type(headers: &HeaderMap) -> Result<String, Proble
 }
 
 impl RequestBody {
+    /// Decodes the body: on this thread if it is short, and otherwise where no worker of the runtime waits for it, since a
+    /// body of a MiB takes milliseconds.
+    ///
+    /// # Cancel safety
+    /// Decoding that began goes on when the future is dropped, and holds the memory of its request until it ends.
+    pub(in super::super) async fn decode<T: Send + 'static>(
+        self,
+        shared: &ServerState,
+        decode: impl FnOnce(&Self) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        if self.bytes.len() < LONG_BYTES_MIN {
+            return decode(&self);
+        }
+        let decoding = call::in_scope(move || decode(&self));
+        let decoded = call::with_timeout(shared, shared.settings.request_timeout, async {
+            // It is never closed.
+            let turn = shared.decoding.turn().await.ok()?;
+            turn.run(decoding).await.ok()
+        });
+        decoded.await?.unwrap_or_else(|| {
+            let detail = "decoding of the body did not end; nothing was done";
+            Err(Problem::new(ProblemKind::UNAVAILABLE, detail).of("body"))
+        })
+    }
+
     /// Parses the body as JSON.
     pub(in super::super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
         let mut json = serde_json::Deserializer::from_slice(&self.bytes);
@@ -236,4 +264,71 @@ fn too_slow(late: &RequestBodyError, within: Duration) -> Problem {
     Problem::new(ProblemKind::SLOW, late.to_string())
         .of("body")
         .with_value_and_limit(format!("more than {within:?}"), limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use futures_util::FutureExt;
+    use leftfold_store::MemoryStore;
+
+    use axum::response::IntoResponse;
+
+    use super::*;
+    use crate::{Settings, access::Principal, call::RequestScope};
+
+    fn server() -> Arc<ServerState> {
+        let settings = Settings::default();
+        let address = settings.listen;
+        ServerState::new(Arc::new(MemoryStore::new()), settings, address)
+    }
+
+    fn body(bytes: usize) -> RequestBody {
+        RequestBody {
+            headers: HeaderMap::new(),
+            bytes: vec![b' '; bytes].into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_body_is_not_decoded_by_the_task_that_waits_for_it() {
+        let server = server();
+        let where_decoded = |_: &RequestBody| Ok(thread::current().id());
+        let short = body(LONG_BYTES_MIN - 1).decode(&server, where_decoded);
+        assert_eq!(short.await.unwrap(), thread::current().id());
+        let long = body(LONG_BYTES_MIN).decode(&server, where_decoded);
+        assert_ne!(long.await.unwrap(), thread::current().id());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_decoded_holds_its_memory_after_its_client_is_gone() {
+        let server = server();
+        let connection = server.call_memory_without_connection();
+        let scope =
+            RequestScope::arriving(&server, connection, Principal::Anonymous, &HeaderMap::new())
+                .unwrap();
+        scope.charge_head(1).unwrap();
+        let (end, ended) = mpsc::channel::<()>();
+        let decode = move |_: &RequestBody| Ok(ended.recv());
+        let decoding = body(LONG_BYTES_MIN).decode(&server, decode);
+        let mut decoding = Box::pin(decoding);
+        let polled = scope.enter(|| decoding.as_mut().now_or_never());
+        assert!(polled.is_none(), "it began");
+        drop((decoding, scope));
+        assert_ne!(server.request_memory.used(), 0);
+        end.send(()).unwrap();
+        while server.request_memory.used() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_a_long_body_is_decoded_is_answered() {
+        let server = server();
+        let panics = |_: &RequestBody| -> Result<(), Problem> { panic!("planted") };
+        let answered = body(LONG_BYTES_MIN).decode(&server, panics).await;
+        let response = answered.unwrap_err().into_response();
+        assert_eq!(response.status(), 503);
+    }
 }

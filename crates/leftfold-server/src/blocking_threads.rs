@@ -1,6 +1,6 @@
-//! Threads on which passwords are hashed and verified.
+//! Work that takes a processor for milliseconds, on blocking threads of the runtime, a few at a time.
 //!
-//! **Owns:** [`HashingThreads`]: how many hash at a time. **Does not know:** passwords, who waits for a result.
+//! **Owns:** [`BlockingThreads`]: how many work at a time. **Does not know:** what the work is, who waits for its result.
 //! **Invariants:** work that began counts until it has ended, also if its caller has left meanwhile: a thread cannot be stopped.
 
 use std::sync::Arc;
@@ -10,34 +10,34 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
-/// Threads for work that takes a core and much memory, a few at a time.
+/// Threads for one kind of work. Who finds all of them at work waits.
 #[derive(Debug)]
-pub(super) struct HashingThreads(Arc<Semaphore>);
+pub(crate) struct BlockingThreads(Arc<Semaphore>);
 
-impl HashingThreads {
-    pub(super) fn new(threads: usize) -> Self {
+impl BlockingThreads {
+    pub(crate) fn new(threads: usize) -> Self {
         Self(Arc::new(Semaphore::new(threads)))
     }
 
     /// Waits for a thread.
-    pub(super) async fn turn(&self) -> Result<Turn, AcquireError> {
+    pub(crate) async fn turn(&self) -> Result<Turn, AcquireError> {
         Ok(Turn(Arc::clone(&self.0).acquire_owned().await?))
     }
 
     /// Waits until no thread works.
     #[cfg(test)]
-    pub(super) async fn idle(&self, threads: u32) {
+    pub(crate) async fn idle(&self, threads: u32) {
         drop(self.0.acquire_many(threads).await.unwrap());
     }
 }
 
 /// The use of one thread.
 #[derive(Debug)]
-pub(super) struct Turn(OwnedSemaphorePermit);
+pub(crate) struct Turn(OwnedSemaphorePermit);
 
 impl Turn {
     /// Does the work on the thread. It is done to its end, whether or not somebody waits for it.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
@@ -59,7 +59,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_whose_caller_left_counts_until_it_has_ended() {
-        let threads = HashingThreads::new(1);
+        let threads = BlockingThreads::new(1);
         let (end, ended) = mpsc::channel::<()>();
         let turn = threads.turn().await.unwrap();
         let mut work = turn.run(move || ended.recv()).boxed();
