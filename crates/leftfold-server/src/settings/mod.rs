@@ -240,6 +240,11 @@ impl Settings {
                 return Err(SettingError::TooSmall { name, value, min });
             }
         }
+        if !self.admin_password_file.is_empty() && !self.authenticates() {
+            return Err(SettingError::AuthenticationOff {
+                name: "admin_password_file",
+            });
+        }
         Ok(())
     }
 

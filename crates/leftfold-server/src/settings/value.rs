@@ -35,6 +35,14 @@ pub enum SettingError {
         /// The least that works.
         min: u64,
     },
+    /// The setting would have no effect, because authentication is off.
+    #[error(
+        "{name} is set, and authentication is off; set `authentication` to on, or leave {name} empty"
+    )]
+    AuthenticationOff {
+        /// The setting.
+        name: &'static str,
+    },
     /// The text is not TOML.
     #[error("invalid settings file: {reason}")]
     Syntax {

@@ -62,11 +62,6 @@ fn exposure(settings: &Settings) -> Vec<Finding> {
             "remove authentication = \"off\"",
         ));
     }
-    if !settings.admin_password_file.is_empty() && !settings.authenticates() {
-        let found = "admin_password_file is set and authentication is off";
-        let remedy = "set authentication = \"on\", or remove admin_password_file";
-        findings.push(Finding::warning(CHECK, found, remedy));
-    }
     if listen.ip().is_unspecified() && settings.advertised_host.is_empty() {
         let found =
             "advertised_host is empty: clients that discover are sent to the name they used";
