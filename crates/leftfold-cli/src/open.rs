@@ -48,6 +48,10 @@ pub(crate) enum StoreLocationError {
         "address incomplete: {0}: without //; expected {0}://..., or ./ in front of the name of a directory"
     )]
     Incomplete(String),
+    #[error(
+        "address of a store: {0}:...; expected the path of a file or a directory, with ./ in front of such a name"
+    )]
+    NoPath(String),
     #[error("--data and --memory contradict each other; give one of them")]
     DataAndMemory,
     #[error("no directory at {}; expected the directory of a store", .0.display())]
@@ -82,9 +86,11 @@ impl StoreLocation {
 
     /// Parses `--data`: the address of a database, or else a directory.
     pub(crate) fn at(data: &Path) -> anyhow::Result<Self> {
+        let is_path = data.has_root() || data.starts_with(".") || data.starts_with("..");
         // A mistyped scheme must not become a directory of that name.
         let address = data
             .to_str()
+            .filter(|_| !is_path)
             .and_then(|text| Some((text, text.split_once("://")?.0)));
         match address {
             None => match scheme_of(data) {
@@ -146,6 +152,15 @@ pub(crate) async fn existing_for_writing(data: &Data) -> anyhow::Result<Arc<dyn 
         other @ (StoreLocation::Mongo(..) | StoreLocation::Server(_)) => other,
     };
     at(&place).await
+}
+
+/// Refuses the address of a store where a file or a directory is expected: it would become one of that name.
+pub(crate) fn must_be_path(path: &Path) -> anyhow::Result<()> {
+    match scheme_of(path) {
+        // The rest may hold a password.
+        Some(scheme) => Err(StoreLocationError::NoPath(scheme.to_owned()).into()),
+        None => Ok(()),
+    }
 }
 
 /// Refuses an absent directory: a typing mistake must not look like an empty store.

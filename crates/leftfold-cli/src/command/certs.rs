@@ -26,6 +26,7 @@ const SERVER: &str = "server";
 
 pub(crate) fn run(arguments: &cli::Certs) -> anyhow::Result<()> {
     let directory = &arguments.directory;
+    open::must_be_path(directory)?;
     open::must_be_of_no_store(&directory.join("ca.key"), directory)?;
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;

@@ -1,6 +1,6 @@
 //! Decompression of input files, recognised by their first bytes.
 //!
-//! **Owns:** [`decompressed`]. **Does not know:** what the bytes mean.
+//! **Owns:** [`Head`]. **Does not know:** what the bytes mean.
 //! **Invariants:** input is decompressed as it is read, in bounded memory; files of several gzip members or zstd frames are
 //! read to their end, skippable frames of zstd and zeros behind gzip members left out; a truncated file is an error, not an
 //! end, and so is content that does not match the checksum behind it.
@@ -17,27 +17,52 @@ const ZSTD_HEADER_BYTES: usize = 18;
 /// Memory that a frame may ask for: what the program `zstd` allows unless told otherwise, and `zstd --long` uses.
 const ZSTD_WINDOW_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
-/// Returns the input decompressed, and whether it was plain.
-pub(super) fn decompressed(
-    mut input: impl BufRead + Send + 'static,
-) -> io::Result<(Box<dyn BufRead + Send>, bool)> {
-    let mut head = Vec::with_capacity(ZSTD.len());
-    Read::take(&mut input, ZSTD.len() as u64).read_to_end(&mut head)?;
-    let is_zstd = head.starts_with(ZSTD) || is_skippable(&head);
-    let is_gzip = head.starts_with(GZIP);
-    let input = Cursor::new(head).chain(input);
-    if is_gzip {
-        let members = GzipMembers(Some(GzDecoder::new(input)));
-        return Ok((Box::new(BufReader::new(members)), false));
+/// The first bytes of an input, which tell how it is compressed.
+pub(super) struct Head(Vec<u8>);
+
+impl Head {
+    /// Reads the first bytes.
+    pub(super) fn read(input: &mut impl Read) -> io::Result<Self> {
+        let mut head = Vec::with_capacity(ZSTD.len());
+        Read::take(input, ZSTD.len() as u64).read_to_end(&mut head)?;
+        Ok(Self(head))
     }
-    if is_zstd {
-        let frames = ZstdFrames {
-            input: Some(Peekable::of(input)),
-            frame: None,
-        };
-        return Ok((Box::new(BufReader::new(frames)), false));
+
+    /// Whether the input is not compressed.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.is_gzip() && !self.is_zstd()
     }
-    Ok((Box::new(input), true))
+
+    fn is_gzip(&self) -> bool {
+        self.0.starts_with(GZIP)
+    }
+
+    fn is_zstd(&self) -> bool {
+        self.0.starts_with(ZSTD) || is_skippable(&self.0)
+    }
+
+    /// Returns the whole input, whose rest is `rest`, as it was before these bytes were read.
+    pub(super) fn unread<R: BufRead>(self, rest: R) -> impl BufRead + use<R> {
+        Cursor::new(self.0).chain(rest)
+    }
+
+    /// Returns the whole input, whose rest is `rest`, decompressed.
+    pub(super) fn decompress(self, rest: impl BufRead + Send + 'static) -> Box<dyn BufRead + Send> {
+        let (is_gzip, is_zstd) = (self.is_gzip(), self.is_zstd());
+        let input = self.unread(rest);
+        if is_gzip {
+            let members = GzipMembers(Some(GzDecoder::new(input)));
+            return Box::new(BufReader::new(members));
+        }
+        if is_zstd {
+            let frames = ZstdFrames {
+                input: Some(Peekable::of(input)),
+                frame: None,
+            };
+            return Box::new(BufReader::new(frames));
+        }
+        Box::new(input)
+    }
 }
 
 /// The members of a gzip file, one after the other. Zeros behind a member are padding, as of tapes and blocks, and left out,

@@ -36,6 +36,7 @@ pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
             let written = match is_stream(&path) {
                 true => to_stream(store.as_ref(), &path, form).await,
                 false => {
+                    open::must_be_path(&path)?;
                     let target = target(&path).with_context(cannot)?;
                     open::must_lie_outside(&target, &arguments.data)?;
                     to_file(store.as_ref(), &target, form).await

@@ -20,7 +20,10 @@ use super::{output, printer::Printer};
 use crate::{cli, display, group_args::GroupsCommand, open};
 
 pub(crate) async fn run(arguments: cli::Groups) -> anyhow::Result<()> {
-    let store = open::existing_for_writing(&arguments.data).await?;
+    let store = match arguments.command {
+        GroupsCommand::Create { .. } => open::for_writing(&arguments.data).await?,
+        _ => open::existing_for_writing(&arguments.data).await?,
+    };
     let groups = GroupCatalog::new(Arc::clone(&store));
     let mut out = Printer {
         json: arguments.json,

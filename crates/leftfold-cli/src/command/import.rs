@@ -6,8 +6,9 @@
 //! stored; memory does not grow with an exact export.
 
 use std::{
+    env::temp_dir,
     fs::File,
-    io::{self, BufRead, BufReader, ErrorKind, Read, Write, stdin},
+    io::{self, BufRead, BufReader, ErrorKind, Read, Seek, Write, stdin},
     path::Path,
     sync::Arc,
 };
@@ -18,13 +19,15 @@ use leftfold_model::limits;
 use leftfold_server::json::ExportReader;
 use leftfold_store::{EventStore, restore::LogRestore};
 
-use super::{decompress::decompressed, import_lines::PlainImport, output};
+use super::{decompress::Head, import_lines::PlainImport, output};
 use crate::{cli, exit_code::InvalidLine, open};
 
 /// The byte order mark that some programs write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A line that is longer cannot be an event: data and metadata at their limits, in base64, and names.
 const LINE_BYTES_MAX: usize = 2 * (limits::DATA_BYTES_MAX + limits::METADATA_BYTES_MAX);
+/// Bytes that are read from the file at a time.
+const BUFFER_BYTES: usize = 256 * 1024;
 
 pub(crate) async fn run(arguments: cli::Import) -> anyhow::Result<()> {
     let (input, bytes) = open_input(&arguments.file)?;
@@ -166,23 +169,59 @@ async fn exact_lines(
 )]
 fn open_input(path: &Path) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {
     if path == Path::new("-") {
-        return Ok((decompressed(BufReader::new(stdin()))?.0, None));
+        return open_stream(stdin(), "standard input");
     }
     let cannot = || format!("cannot open {}", path.display());
     let file = File::open(path).with_context(cannot)?;
     let metadata = file.metadata()?;
-    let open = |file| decompressed(BufReader::with_capacity(256 * 1024, file));
-    let (input, is_plain) = open(file).with_context(cannot)?;
-    if is_plain {
-        return Ok((input, Some(metadata.len())));
-    }
     if !metadata.is_file() {
-        return Ok((input, None));
+        return open_stream(file, &path.display().to_string());
     }
-    check_compressed(input)
-        .with_context(|| format!("{} is damaged, nothing is imported", path.display()))?;
-    let file = File::open(path).with_context(cannot)?;
-    Ok((open(file).with_context(cannot)?.0, None))
+    let mut input = BufReader::with_capacity(BUFFER_BYTES, file);
+    let head = Head::read(&mut input).with_context(cannot)?;
+    if head.is_plain() {
+        return Ok((head.decompress(input), Some(metadata.len())));
+    }
+    let file = input.into_inner();
+    Ok((open_compressed(file, &path.display().to_string())?, None))
+}
+
+/// Opens an input that can be read once. Compressed input is copied to a temporary file first, so that its checksum is known
+/// before a line of it is stored.
+fn open_stream(
+    input: impl Read + Send + 'static,
+    name: &str,
+) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {
+    let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
+    let cannot = || format!("cannot read {name}");
+    let head = Head::read(&mut input).with_context(cannot)?;
+    if head.is_plain() {
+        return Ok((head.decompress(input), None));
+    }
+    let copy = || {
+        let mut file = tempfile::tempfile()?;
+        io::copy(&mut head.unread(input), &mut file)?;
+        io::Result::Ok(file)
+    };
+    let directory = temp_dir();
+    let file = copy().with_context(|| {
+        let directory = directory.display();
+        format!("cannot copy {name} to a file in {directory}, which compressed input needs")
+    })?;
+    Ok((open_compressed(file, name)?, None))
+}
+
+/// Opens a compressed file, unless its content does not match its checksum.
+fn open_compressed(mut file: File, name: &str) -> anyhow::Result<Box<dyn BufRead + Send>> {
+    let mut begin = || {
+        file.rewind()?;
+        let mut input = BufReader::with_capacity(BUFFER_BYTES, file.try_clone()?);
+        let head = Head::read(&mut input)?;
+        io::Result::Ok(head.decompress(input))
+    };
+    let checked = begin().and_then(check_compressed);
+    checked.with_context(|| format!("{name} is damaged, nothing is imported"))?;
+    begin().with_context(|| format!("cannot read {name}"))
 }
 
 /// Reads compressed input to its end: the checksum of its content stands behind the content, and no line must be stored that

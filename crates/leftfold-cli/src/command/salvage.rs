@@ -54,6 +54,7 @@ pub(crate) fn run(arguments: &cli::Salvage) -> anyhow::Result<Exit> {
             write(&disk, &mut out).with_context(cannot)?
         }
         false => {
+            open::must_be_path(&arguments.file)?;
             open::must_lie_outside(&arguments.file, &data)?;
             to_file(&disk, &arguments.file).with_context(cannot)?
         }

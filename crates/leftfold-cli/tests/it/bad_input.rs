@@ -163,6 +163,32 @@ fn an_address_without_its_slashes_is_refused_and_makes_no_directory() {
 }
 
 #[test]
+fn an_address_in_place_of_a_file_is_refused_and_makes_none() {
+    let parent = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut leftfold = Command::cargo_bin("leftfold").unwrap();
+        leftfold.current_dir(parent.path()).args(arguments).assert()
+    };
+    let append = ["append", "--stream", "s", "--type", "T"];
+    printed(run(&[&append[..], &["--data", "store"]].concat()));
+    for arguments in [
+        &["certs", "mysql://ann:secret@host"][..],
+        &["certs", "postgres:/ann:secret@host"],
+        &["export", "--data", "store", "mongodb:ann:secret@host"],
+        &["salvage", "--data", "store", "mongodb:ann:secret@host"],
+    ] {
+        let refused = said(run(arguments), 2);
+        assert!(refused.contains("address of a store"), "{refused}");
+        assert!(!refused.contains("secret"), "{refused}");
+    }
+    assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1);
+    printed(run(&["export", "--data", "store", "./mongodb:export"]));
+    // With a path in front it is a directory, also where it looks like an address.
+    printed(run(&[&append[..], &["--data", "./postgres://x"]].concat()));
+    assert!(parent.path().join("postgres:").join("x").is_dir());
+}
+
+#[test]
 fn what_a_terminal_would_act_on_is_escaped_in_what_an_invalid_command_line_is_told() {
     let data = tempfile::tempdir().unwrap();
     let hostile = "1\u{1b}]0;x\u{7}\u{9b}2";
@@ -195,6 +221,7 @@ fn flags_that_contradict_each_other_are_refused() {
         &["serve", "--tls-client-ca-file", "ca.pem"],
         &["serve", "--jwt-audience", "shop"],
         &["serve", "--jwt-audience", "shop", "--jwt-issuer", ISSUER],
+        &["serve", "--admin-password-file", "password"],
     ] {
         said(leftfold(data.path(), arguments), 2);
     }

@@ -29,6 +29,15 @@ fn store() -> tempfile::TempDir {
     data
 }
 
+#[test]
+fn a_group_is_created_in_a_directory_that_holds_no_store_yet() {
+    let data = tempfile::tempdir().unwrap();
+    let create = ["create", "account-1", "mailer", "--from", "start"];
+    assert_eq!(run(&data, &create), "account-1::mailer created\n");
+    let listed = run(&data, &["list"]);
+    assert!(listed.contains("mailer"), "{listed}");
+}
+
 /// Parks two events as the owner of the group.
 fn park(data: &tempfile::TempDir) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
