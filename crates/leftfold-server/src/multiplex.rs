@@ -29,7 +29,7 @@ use tonic::Status;
 use tower::Service;
 use tracing::{Instrument, Span, instrument::Instrumented};
 
-use self::bodies::{KeptBody, ScopedBody};
+use self::bodies::ScopedBody;
 pub(crate) use self::timed_answer::TimedAnswer;
 use crate::{
     access::{AuditAction, Authentication, AuthenticationError, Principal},
@@ -448,7 +448,10 @@ impl HttpAnswer {
         if http_api::stays_open(&response) {
             let kept = self.scope.keep(OPEN_CALL_BYTES);
             response = match kept.and_then(|()| self.scope.keep_request()) {
-                Ok(()) => response.map(|body| Body::new(KeptBody::new(body, &self.scope))),
+                Ok(()) => {
+                    let scope = self.scope.clone();
+                    response.map(|body| Body::new(ScopedBody { body, scope }))
+                }
                 Err(exhausted) => http_api::overloaded(exhausted),
             };
         }
@@ -471,6 +474,11 @@ impl Answer {
     fn refused(status: Status) -> Self {
         Self::Refused(Some(status.into_http().map(Either::Left)))
     }
+}
+
+/// Returns the body of a call of gRPC that goes on in this scope.
+fn scoped(body: tonic::body::Body, scope: RequestScope) -> Either<tonic::body::Body, Body> {
+    Either::Left(tonic::body::Body::new(ScopedBody { body, scope }))
 }
 
 impl Future for Answer {
@@ -496,10 +504,7 @@ impl Future for Answer {
                 scope
                     .enter(|| answer.as_mut().poll(context))
                     .map_ok(|response| match scope.keep_request() {
-                        Ok(()) => response.map(|body| {
-                            let body = KeptBody::new(body, scope);
-                            Either::Left(tonic::body::Body::new(body))
-                        }),
+                        Ok(()) => response.map(|body| scoped(body, scope.clone())),
                         Err(exhausted) => overloaded(exhausted).into_http().map(Either::Left),
                     })
             }
@@ -508,8 +513,7 @@ impl Future for Answer {
                     .enter(|| answer.as_mut().poll(context))
                     .map_ok(|response| {
                         let scope = scope.for_answers();
-                        let scoped = |body| tonic::body::Body::new(ScopedBody { body, scope });
-                        response.map(|body| Either::Left(scoped(body)))
+                        response.map(|body| scoped(body, scope))
                     })
             }
             Self::Http(http) => {
