@@ -3,7 +3,7 @@
 //! **Owns:** the form `leftfold://host:port?tls=true&tlsCaFile=FILE`. **Does not know:** connections.
 //! **Invariants:** any other form is an error that quotes it; nothing is guessed.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use tonic::transport::Uri;
 
@@ -19,6 +19,8 @@ pub(crate) struct Address {
     host: String,
     port: u16,
     tls: Option<Tls>,
+    /// Whether it says `tls=false`.
+    is_plain_on_purpose: bool,
 }
 
 /// How a connection is encrypted.
@@ -33,6 +35,19 @@ impl Address {
     pub(crate) fn http(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}:{}", self.host, self.port)
+    }
+
+    /// Whether nobody but this machine reads what is sent, or the address says that others may.
+    pub(crate) fn may_take_credentials(&self) -> bool {
+        self.tls.is_some() || self.is_plain_on_purpose || self.is_loopback()
+    }
+
+    fn is_loopback(&self) -> bool {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        match host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            Err(_) => host.eq_ignore_ascii_case("localhost"),
+        }
     }
 
     /// How the connection is encrypted, if it is.
@@ -74,7 +89,7 @@ impl FromStr for Address {
         if !matches!(uri.path(), "" | "/") {
             return Err(refused("nothing but ?tls=... may follow the port"));
         }
-        let tls = tls(uri.query()).map_err(refused)?;
+        let (tls, is_plain_on_purpose) = tls(uri.query()).map_err(refused)?;
         let after_host = authority.as_str().get(authority.host().len()..);
         let port = match (authority.port_u16(), after_host) {
             (Some(port), _) if port > 0 => port,
@@ -85,12 +100,13 @@ impl FromStr for Address {
             host: authority.host().to_owned(),
             port,
             tls,
+            is_plain_on_purpose,
         })
     }
 }
 
-/// Reads what stands behind the question mark.
-fn tls(query: Option<&str>) -> Result<Option<Tls>, &'static str> {
+/// Reads what stands behind the question mark: how the connection is encrypted, and whether it says that it is not.
+fn tls(query: Option<&str>) -> Result<(Option<Tls>, bool), &'static str> {
     let (mut on, mut ca_file) = (None, None);
     for pair in query
         .unwrap_or_default()
@@ -111,8 +127,8 @@ fn tls(query: Option<&str>) -> Result<Option<Tls>, &'static str> {
         }
     }
     match (on, ca_file) {
-        (Some(true), ca_file) => Ok(Some(Tls { ca_file })),
-        (_, None) => Ok(None),
+        (Some(true), ca_file) => Ok((Some(Tls { ca_file }), false)),
+        (on, None) => Ok((None, on.is_some())),
         (_, Some(_)) => Err("tlsCaFile may follow tls=true only"),
     }
 }
@@ -167,6 +183,28 @@ mod tests {
             let refused = parsed(text).unwrap_err();
             assert!(refused.contains(text), "{refused}");
             assert!(refused.contains(reason), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn credentials_go_to_other_machines_only_encrypted_or_on_purpose() {
+        for (text, may_take_credentials) in [
+            ("leftfold://localhost:1", true),
+            ("leftfold://127.9.9.9", true),
+            ("leftfold://[::1]:1", true),
+            ("leftfold://[::ffff:127.0.0.1]:1", true),
+            ("leftfold://events.example", false),
+            ("leftfold://localhost.example", false),
+            ("leftfold://10.0.0.1", false),
+            ("leftfold://events.example?tls=true", true),
+            ("leftfold://events.example?tls=false", true),
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(
+                address.may_take_credentials(),
+                may_take_credentials,
+                "{text}"
+            );
         }
     }
 

@@ -1,7 +1,8 @@
 //! Connecting to a server: plain or encrypted, as a user or as nobody.
 //!
 //! **Owns:** [`connect`], [`Connected`]. **Does not know:** which calls are made.
-//! **Invariants:** the certificate and the name of an encrypted server are always verified.
+//! **Invariants:** the certificate and the name of an encrypted server are always verified; credentials go to another machine
+//! unencrypted only if the address says so.
 
 use std::{fs, sync::Arc};
 
@@ -28,12 +29,20 @@ pub(crate) async fn connect(
     options: &ClientOptions,
 ) -> Result<Connected, ConnectError> {
     let address = parsed.to_string();
+    let refused = |reason| ConnectError::Address {
+        given: address.clone(),
+        reason,
+    };
+    if options.credentials.is_some() && !parsed.may_take_credentials() {
+        return Err(refused(
+            "credentials would go to another machine unencrypted; add ?tls=true, or ?tls=false if the network keeps \
+             strangers out",
+        ));
+    }
     let endpoint = endpoint(parsed, options)?;
     let authorize = Authorize::by(options.credentials.as_ref());
-    let authorize = authorize.ok_or_else(|| ConnectError::Address {
-        given: address.clone(),
-        reason: "its credentials hold a character that no header can",
-    })?;
+    let authorize =
+        authorize.ok_or_else(|| refused("its credentials hold a character that no header can"))?;
     let channel = endpoint.connect().await;
     let channel = channel.map_err(|source| ConnectError::Unreachable {
         address: address.clone(),

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use leftfold_client::{Client, ClientOptions, ConnectError};
+use leftfold_client::{Client, ClientOptions, ConnectError, Credentials};
 use leftfold_model::{Append, ContentType, ExpectedRevision, NewEvent, Position, StreamName};
 use leftfold_server::{Server, Settings, StartingServer};
 use leftfold_store::{AppendError, Delete, EventStore, MemoryStore, ReadError};
@@ -37,6 +37,35 @@ async fn nobody_there_is_told_with_the_address() {
         "{error:?}"
     );
     assert!(error.to_string().contains(&address), "{error}");
+}
+
+#[tokio::test]
+async fn credentials_are_not_sent_to_another_machine_in_clear_text() {
+    // Reserved for documentation: nobody answers there.
+    let connect = async |address: &str| {
+        let options = ClientOptions::default()
+            .with_connect_timeout(Duration::from_millis(50))
+            .with_credentials(Credentials::password("ann", "correct horse"));
+        in_time(Client::connect_with(address, options))
+            .await
+            .unwrap_err()
+    };
+    let refused = connect("leftfold://192.0.2.1:2113").await;
+    assert!(
+        matches!(refused, ConnectError::Address { .. }),
+        "{refused:?}"
+    );
+    assert!(refused.to_string().contains("?tls=true"), "{refused}");
+    for address in [
+        "leftfold://192.0.2.1:2113?tls=true",
+        "leftfold://192.0.2.1:2113?tls=false",
+    ] {
+        let tried = connect(address).await;
+        assert!(
+            matches!(tried, ConnectError::Unreachable { .. }),
+            "{tried:?}"
+        );
+    }
 }
 
 #[tokio::test]
