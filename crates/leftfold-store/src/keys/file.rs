@@ -26,6 +26,9 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, backends:
 use super::{KeyError, KeyId, KeyStore, Subject, SubjectKey, cache::KeyCache};
 use crate::full_disk::{DatabaseFile, is_full};
 
+/// Links behind each other, as the system allows.
+const LINKS_MAX: usize = 40;
+
 type SubjectRow<'a> = (&'a str, &'a str, &'a str);
 
 /// Name and secret of a key, by its subject.
@@ -103,7 +106,7 @@ impl FileKeys {
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, KeyError> {
         let path = path.into();
         let opened = tokio::task::spawn_blocking(move || {
-            let file = open_after_crash(&path)?;
+            let file = open_after_crash(&behind_links(&path)?)?;
             Ok(Self::over(path, file))
         });
         opened.await.map_err(unavailable)?
@@ -251,6 +254,28 @@ fn make_in(file: std::fs::File, path: &Path) -> Result<OpenFile, KeyError> {
         Err(_) => std::fs::rename(&temporary, path).map_err(unavailable)?,
     }
     Ok(made)
+}
+
+/// Returns the path of the file itself: a link stays one when the file is replaced. A link that leads nowhere, as to a volume
+/// that is not mounted, is refused, because in a new file every subject looks forgotten.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "keys are apart from the log, and not part of what is simulated"
+)]
+fn behind_links(path: &Path) -> Result<PathBuf, KeyError> {
+    let (mut file, mut is_link) = (path.to_owned(), false);
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = std::fs::read_link(&file) else {
+            break;
+        };
+        file = file.parent().unwrap_or(Path::new("")).join(target);
+        is_link = true;
+    }
+    // A process that ended within `destroy` may have left the old file alone.
+    match is_link && !exists(&file)? && !exists(&replaced(&file))? {
+        true => Err(refused("the link leads nowhere; is its volume mounted?")),
+        false => Ok(file),
+    }
 }
 
 fn exists(path: &Path) -> Result<bool, KeyError> {
@@ -491,6 +516,7 @@ fn replace_without(
     if let Some(open) = file {
         open.check_place(path)?;
     }
+    let path = &behind_links(path)?;
     let (new, old) = (replacement(path), replaced(path));
     let copy = copy_without(opened(file)?, subject, &new)?;
     // From here on the old file is no longer the one to use, whatever fails. It stays locked until the new one, which
@@ -505,73 +531,4 @@ fn replace_without(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::full_disk::testing::{self, Refuses};
-
-    fn guest(n: u32) -> Subject {
-        Subject {
-            tenant: String::new(),
-            kind: "guest".to_owned(),
-            id: format!("g{n}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_disk_that_was_full_has_room_again_and_keys_are_created_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("keys");
-        let keys = FileKeys::open(&path).await.unwrap();
-        let first = keys.key(&guest(0)).await.unwrap();
-        drop(keys);
-        let is_full = Arc::new(AtomicBool::new(false));
-        let file = open_private(&path, false).unwrap();
-        let id = id_of(&file.metadata().unwrap());
-        let database = testing::open(file, &is_full, Refuses::Writes);
-        let keys = FileKeys::over(path.clone(), OpenFile { database, id });
-        is_full.store(true, Ordering::SeqCst);
-        let refused = keys.key(&guest(1)).await.unwrap_err();
-        assert!(matches!(refused, KeyError::DiskFull { .. }), "{refused}");
-        is_full.store(false, Ordering::SeqCst);
-        let second = keys.key(&guest(1)).await.unwrap();
-        assert_eq!(keys.existing(&guest(0)).await.unwrap(), Some(first));
-        drop(keys);
-        let keys = FileKeys::open(&path).await.unwrap();
-        assert_eq!(keys.existing(&guest(1)).await.unwrap(), Some(second));
-    }
-
-    #[tokio::test]
-    async fn a_file_that_was_made_and_closed_meanwhile_is_not_emptied() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("keys");
-        let guest = guest(0);
-        // Opened, as by a process that goes on late.
-        let late = open_private(&unfinished(&path), true).unwrap();
-        let keys = FileKeys::open(&path).await.unwrap();
-        let key = keys.key(&guest).await.unwrap();
-        drop(keys);
-        assert!(make_in(late, &path).is_err());
-        let keys = FileKeys::open(&path).await.unwrap();
-        assert_eq!(keys.existing(&guest).await.unwrap(), Some(key));
-    }
-
-    #[tokio::test]
-    async fn a_disk_that_was_full_at_a_sync_gives_no_key_that_it_may_not_hold() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("keys");
-        let guest = guest(0);
-        drop(FileKeys::open(&path).await.unwrap());
-        let is_full = Arc::new(AtomicBool::new(false));
-        let file = open_private(&path, false).unwrap();
-        let id = id_of(&file.metadata().unwrap());
-        let database = testing::open(file, &is_full, Refuses::Syncs);
-        let keys = FileKeys::over(path.clone(), OpenFile { database, id });
-        is_full.store(true, Ordering::SeqCst);
-        for _ in 0..2 {
-            let refused = keys.key(&guest).await.unwrap_err();
-            assert!(matches!(refused, KeyError::Unavailable { .. }), "{refused}");
-            is_full.store(false, Ordering::SeqCst);
-        }
-        assert_eq!(keys.existing(&guest).await.unwrap(), None);
-    }
-}
+mod tests;
