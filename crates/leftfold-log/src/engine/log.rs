@@ -274,7 +274,7 @@ impl Log {
     /// memory.
     ///
     /// # Errors
-    /// [`ReadError::Storage`]: a segment could not be read, or a file could not be written.
+    /// [`ReadError::Storage`]: a segment could not be read, a file could not be written, or the log is closed.
     /// # Cost
     /// Reads the segments of each such file once.
     pub fn rebuild_damaged(&self) -> Result<(), ReadError> {
@@ -354,13 +354,14 @@ impl Running {
         for thread in threads.maintenance {
             let _ = thread.join();
         }
+        self.reader.shared.finish_rebuilding();
         self.queue.close();
         let _ = threads.queue.map(JoinHandle::join);
         self.slow.close();
         let _ = threads.slow.map(JoinHandle::join);
         let closed = self.commit_queue.close();
         let _ = threads.writer.map(JoinHandle::join);
-        // No thread uses the files any more.
+        // No thread changes the files any more.
         lock.take();
         closed
     }

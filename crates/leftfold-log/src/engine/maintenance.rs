@@ -83,19 +83,40 @@ impl EngineState {
             || self.fill_spare()?)
     }
 
-    /// Rebuilds every index and locations file that reads found to be damaged.
+    /// Rebuilds every index and locations file that reads found to be damaged, unless the log is closed: its directory may be
+    /// another's by then.
     pub(super) fn rebuild_damaged(&self) -> Result<(), StorageError> {
         let one_at_a_time = self.lock_maintenance();
-        while self.rebuild_damaged_locations()? {}
+        while self.check_running()? && self.rebuild_damaged_locations()? {}
         drop(one_at_a_time);
-        let _one_at_a_time = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.rebuild_damaged_index()? {}
+        let _one_at_a_time = self.lock_merging();
+        while self.check_running()? && self.rebuild_damaged_index()? {}
         Ok(())
+    }
+
+    fn check_running(&self) -> Result<bool, StorageError> {
+        match self.is_stopping() {
+            true => {
+                let closed = std::io::Error::other("the log is closed");
+                Err(StorageError::directory("rebuild indexes in", closed))
+            }
+            false => Ok(true),
+        }
+    }
+
+    /// Waits until no caller rebuilds anything. None begins afterwards, because the log is stopping.
+    pub(super) fn finish_rebuilding(&self) {
+        drop(self.lock_maintenance());
+        drop(self.lock_merging());
+    }
+
+    fn lock_merging(&self) -> MutexGuard<'_, ()> {
+        self.merging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Merges index files if a merge is due, more eagerly while the log is `idle`; `false` if there was nothing to do.
     pub(crate) fn merge_indexes(&self, idle: bool) -> Result<bool, StorageError> {
-        let _one_at_a_time = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.lock_merging();
         // An index that cannot be rebuilt, as that of a damaged segment, does not keep others from being merged.
         let rebuilt = self.rebuild_damaged_index();
         Ok(matches!(rebuilt, Ok(true)) || self.merge_adjacent(idle)? || rebuilt?)

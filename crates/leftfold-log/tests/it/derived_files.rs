@@ -3,6 +3,8 @@
 use std::{
     fs, io,
     ops::ControlFlow,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
     sync::{Arc, Barrier},
 };
 
@@ -19,7 +21,7 @@ use tempfile::TempDir;
 use crate::{
     faults::{eventually, names, open_on, several_segments},
     faulty_disk::FaultyDisk,
-    story::{append, directory, open, read, stream, tiny, try_read},
+    story::{append, directory, files, open, read, stream, tiny, try_read},
 };
 
 use ExpectedRevision::{Any, Exact};
@@ -292,6 +294,46 @@ fn a_cursor_that_outlives_its_log_gives_what_was_stored_or_an_error() {
         }
     }
     assert_eq!(read(&next, &Read::stream(stream("s-2"))).len(), 505);
+}
+
+#[test]
+fn a_closed_log_rebuilds_nothing_in_the_directory_of_the_next_owner() {
+    let directory = directory();
+    several_segments(&directory, 400);
+    let log = open(&directory);
+    eventually("index files are merged", || {
+        names(&directory, ".idx").len() < 5
+    });
+    log.close().unwrap();
+    damage(&directory, ".idx", 3);
+    damage(&directory, ".loc", 3);
+    // A reader that is late meets the damage.
+    for name in 0..5 {
+        let _ = try_read(&log, &Read::stream(stream(&format!("s-{name}"))));
+    }
+    let _ = try_read(&log, &Read::all());
+    let next = open(&directory);
+    eventually("the next owner reads everything", || {
+        let streams = (0..5).map(|name| Read::stream(stream(&format!("s-{name}"))));
+        let mut counts = streams.map(|read| try_read(&next, &read).map_or(0, |found| found.len()));
+        counts.all(|count| count == 80)
+            && try_read(&next, &Read::all()).is_ok()
+            && next.maintenance_error().is_none()
+    });
+    // A file that is written again is another file.
+    let placed = || {
+        let placed = |path: PathBuf| (fs::metadata(&path).unwrap().ino(), path);
+        files(directory.path())
+            .into_iter()
+            .map(placed)
+            .collect::<Vec<_>>()
+    };
+    let before = placed();
+    let rebuilt = log.rebuild_damaged();
+    assert_eq!(placed(), before);
+    assert!(rebuilt.is_err());
+    next.close().unwrap();
+    assert_eq!(open(&directory).report().indexes_rebuilt, 0);
 }
 
 #[test]
