@@ -5,6 +5,7 @@
 //! removing the file `lock` does not free it.
 
 use std::{
+    collections::HashSet,
     fs::{self, File, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, FileExt},
@@ -39,12 +40,17 @@ impl RealDisk {
                 .mode(0o700)
                 .create(&path)?;
             sync_parents(&path)?;
-        } else if fs::read_dir(&path)?.next().is_none() {
-            // A process that made it may have been killed before it synced the name. Where the name cannot be synced, as in
-            // parents of a read-only system, it is not new.
-            let _ = sync_parents(&path);
+            return Ok(Self {
+                directory: Directory::open(path)?,
+            });
         }
         let directory = Directory::open(path)?;
+        let is_log = |name: &FileName| matches!(name.kind(), FileKind::Segment { .. });
+        if !directory.names()?.iter().flatten().any(is_log) {
+            // Who made it may have been killed before its name was synced. Where the name cannot be synced, as in parents of a
+            // read-only system, it is not new.
+            let _ = sync_parents(directory.path());
+        }
         Ok(Self { directory })
     }
 
@@ -63,19 +69,31 @@ impl RealDisk {
 
 /// Makes the names of a new directory and of every parent made with it durable.
 fn sync_parents(directory: &Path) -> io::Result<()> {
-    for parent in directory.ancestors().skip(1) {
-        let parent = if parent.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            parent
-        };
-        match open_directory(parent).and_then(|parent| parent.sync_all()) {
+    for parent in parents(directory)? {
+        match open_directory(&parent).and_then(|parent| parent.sync_all()) {
             // A parent that may not be read was not made by us.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             other => other?,
         }
     }
     Ok(())
+}
+
+/// The directories that hold the name of this one, and those of its parents: where it is, and where a link to it is.
+fn parents(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_at = fs::canonicalize(directory)?;
+    let mut parents: Vec<_> = is_at.ancestors().skip(1).map(Path::to_owned).collect();
+    // A path without a name, as `.`, is no link.
+    if let (Some(parent), Some(_)) = (directory.parent(), directory.file_name()) {
+        let named = match parent.as_os_str().is_empty() {
+            true => fs::canonicalize(".")?,
+            false => fs::canonicalize(parent)?,
+        };
+        parents.extend(named.ancestors().map(Path::to_owned));
+    }
+    let mut seen = HashSet::new();
+    parents.retain(|parent| seen.insert(parent.clone()));
+    Ok(parents)
 }
 
 impl Disk for RealDisk {
@@ -205,4 +223,33 @@ fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
         at += count as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_a_directory_are_where_it_is_and_where_its_link_is() {
+        let root = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        let (made, links) = (root.join("made"), root.join("links"));
+        fs::create_dir_all(made.join("data")).unwrap();
+        fs::create_dir(&links).unwrap();
+        std::os::unix::fs::symlink(made.join("data"), links.join("data")).unwrap();
+        let parents = |path: &Path| parents(path).unwrap();
+        assert!(parents(&made.join("data")).starts_with(&[made.clone(), root.clone()]));
+        let of_link = parents(&links.join("data"));
+        for parent in [&made, &links, &root] {
+            assert!(of_link.contains(parent), "{of_link:?}");
+        }
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(
+            parents(Path::new(".")).first().map(PathBuf::as_path),
+            here.parent()
+        );
+        let here = fs::canonicalize(here).unwrap();
+        assert!(parents(&made.join("../made/data")).contains(&made));
+        assert_ne!(parents(Path::new(".")).first(), Some(&here));
+    }
 }
