@@ -147,32 +147,43 @@ pub enum LockError {
 }
 
 /// What addresses of stores and their like begin with. Without `//` behind it, such an address is mistyped.
-const SCHEMES: [&str; 8] = [
+const SCHEMES: [&str; 12] = [
     "postgres",
     "postgresql",
     "mongodb",
     "mongodb+srv",
+    "mysql",
+    "jdbc",
+    "esdb",
+    "kurrentdb",
     "leftfold",
     "http",
     "https",
     "file",
 ];
 
-/// Returns the scheme of a path that begins as an address does: by a scheme and `://`, or by the scheme of a store and `:`,
-/// possibly in quotes or behind white space. `./` in front makes it a path.
+/// Returns the scheme of a path that is an address: it has `://` behind its first part, whatever else that part holds, as
+/// `jdbc:postgresql://` does; or it begins with the scheme of a store and `:`, possibly in quotes or behind white space.
+/// `./` in front makes it a path.
 #[must_use]
 pub fn scheme_of(path: &Path) -> Option<&str> {
-    let text = path.to_str()?;
-    let text =
-        text.trim_start_matches(|letter: char| letter.is_whitespace() || "\"'".contains(letter));
-    let (scheme, rest) = text.split_once(':')?;
-    let scheme = scheme.trim_end();
     let is_of_scheme = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
-    let is_scheme = !scheme.is_empty() && scheme.chars().all(is_of_scheme);
-    let is_known = SCHEMES
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(scheme));
-    (is_known || is_scheme && rest.starts_with("//")).then_some(scheme)
+    // A password need not be text.
+    let text = path.as_os_str().as_encoded_bytes().utf8_chunks().next()?;
+    let text = text.valid();
+    if let Some((before, _)) = text.split_once("://")
+        && !before.contains('/')
+    {
+        return before.rsplit(|letter| !is_of_scheme(letter)).next();
+    }
+    let (scheme, _) = text.split_once(':')?;
+    let scheme = scheme
+        .trim_start_matches(|letter: char| letter.is_whitespace() || "\"'".contains(letter))
+        .trim_end();
+    let mut known = SCHEMES.iter();
+    known
+        .any(|known| known.eq_ignore_ascii_case(scheme))
+        .then_some(scheme)
 }
 
 /// Refuses an address, such as that of a database: it would become a directory named after its scheme.
@@ -180,8 +191,9 @@ fn refuse_address(path: &Path) -> io::Result<()> {
     match scheme_of(path) {
         Some(scheme) => {
             // The rest may hold a password.
-            let what =
-                format!("the path begins with {scheme}: as an address does; expected a directory");
+            let what = format!(
+                "the path has the scheme {scheme}: as an address has; expected a directory"
+            );
             Err(io::Error::new(io::ErrorKind::InvalidInput, what))
         }
         None => Ok(()),

@@ -333,6 +333,12 @@ fn an_address_is_no_directory() {
         "MongoDB:ann:secret@host/db",
         " postgres://ann:secret@host/db",
         "\"postgres://ann:secret@host/db\"",
+        "jdbc:postgresql://ann:secret@host/db",
+        "\u{feff}postgres://ann:secret@host/db",
+        "`postgres://ann:secret@host/db`",
+        "LEFTFOLD_DATA=postgres://ann:secret@host/db",
+        "kurrentdb:ann:secret@host",
+        "://ann:secret@host/db",
     ] {
         for opened in [
             Log::open(address, tiny()),
