@@ -36,8 +36,9 @@ pub(crate) struct Inventory {
 }
 
 /// Names that operating systems and file servers put into directories by themselves.
-const SYSTEM_NAMES: [&str; 25] = [
+const SYSTEM_NAMES: [&str; 46] = [
     "lost+found",
+    "lost_found",
     ".DS_Store",
     ".fseventsd",
     ".Spotlight-V100",
@@ -62,10 +63,30 @@ const SYSTEM_NAMES: [&str; 25] = [
     ".fscrypt",
     "aquota.user",
     "aquota.group",
+    "quota.user",
+    "quota.group",
+    ".snap",
+    ".sujournal",
+    "~snapshot",
+    ".nilfs",
+    ".reiserfs_priv",
+    ".trashcan",
+    ".Trash",
+    ".DocumentRevisions-V100",
+    ".VolumeIcon.icns",
+    ".localized",
+    ".com.apple.timemachine.donotpresent",
+    "$Recycle.Bin",
+    "ehthumbs.db",
+    "IndexerVolumeGuid",
+    "WPSettings.dat",
+    "@tmp",
+    ".@__thumb",
+    "core",
 ];
 /// What such names begin with if they go on in any way: files that were removed while they are open, on NFS, FUSE and SMB;
-/// attributes of macOS; trash.
-const SYSTEM_PREFIXES: [&str; 5] = [".nfs", ".fuse_hidden", ".smb", "._", ".Trash-"];
+/// attributes of macOS; trash; memory dumps of a program that runs in the directory.
+const SYSTEM_PREFIXES: [&str; 6] = [".nfs", ".fuse_hidden", ".smb", "._", ".Trash-", "core."];
 
 /// Whether a name is not a log's, and nothing that a person put there either.
 fn is_of_system(name: &str) -> bool {

@@ -335,7 +335,12 @@ fn what_operating_systems_put_into_a_directory_is_left_alone_and_other_things_ar
         "._x",
         "Thumbs.db",
         "aquota.user",
+        "quota.user",
         "#recycle",
+        "lost_found",
+        ".sujournal",
+        ".nilfs",
+        "core.4711",
     ] {
         fs::write(data.path().join(name), "x").unwrap();
     }
