@@ -12,7 +12,7 @@ use std::{
 
 use leftfold_model::{EventId, Position, RecordedEvent, Revision, StreamName};
 
-use super::{Marker, OpenReport, error::OpenError, inventory::Inventory};
+use super::{Marker, OpenReport, error::OpenError, inventory::Inventory, remove_if_there};
 use crate::{
     atomic_file::sync_dir,
     cache::FileCache,
@@ -289,8 +289,7 @@ fn remove_locations(
     inventory: &Inventory,
 ) -> Result<(), StorageError> {
     for name in inventory.locations_of(newest) {
-        disk.remove(name)
-            .map_err(|e| StorageError::io("remove", name, e))?;
+        remove_if_there(disk, name)?;
     }
     Ok(())
 }

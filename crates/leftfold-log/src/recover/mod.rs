@@ -79,43 +79,35 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
     let Some((&first, &generation)) = inventory.segments.first_key_value() else {
         return create_log(disk, handles, &inventory, options);
     };
-    let log = read_header(&handles, first, generation)?.log;
-    let mut headers = Vec::with_capacity(inventory.segments.len());
-    for (&first, &generation) in &inventory.segments {
-        let other = read_header(&handles, first, generation)?;
-        if other.log != log || other.first != first || other.generation != generation {
-            let name = FileName::of(FileKind::Segment { first, generation });
-            return Err(StorageError::corrupt(
-                &name,
-                0,
-                "the segment belongs to another place or log",
-            )
-            .into());
-        }
-        headers.push(other);
-    }
-    if first != Position::FIRST {
-        let name = FileName::of(FileKind::Segment { first, generation });
-        let what = format!("the segments before position {first} are missing");
-        return Err(StorageError::corrupt(&name, 0, what).into());
-    }
+    let headers = read_headers(&handles, &inventory, (first, generation))?;
     let mut report = OpenReport::default();
-    let marker = Marker::read_if(inventory.marker, disk.as_ref(), log)?;
-    remove_unneeded(disk.as_ref(), &inventory)?;
     let Some(newest) = headers.last() else {
         let lock = FileName::of(FileKind::Lock);
         return Err(StorageError::corrupt(&lock, 0, "there is no segment").into());
     };
+    let log = newest.log;
+    let marker = Marker::read_if(inventory.marker, disk.as_ref(), log)?;
+    remove_unneeded(disk.as_ref(), &inventory)?;
     let sealed = match sealed::open(&handles, &headers, &inventory, &mut report) {
         Err(error) if error.is_full() => {
             // Indexes that waited to be written when the process ended need room.
+            remove_replaced(disk.as_ref(), &inventory)?;
             active::give_room_back(&handles, newest)?;
             report.indexes_rebuilt = 0;
             sealed::open(&handles, &headers, &inventory, &mut report)?
         }
         sealed => sealed?,
     };
-    let active = active::open(&handles, newest, &inventory, marker, options, &mut report)?;
+    let mut open_active =
+        || active::open(&handles, newest, &inventory, marker, options, &mut report);
+    let active = match open_active() {
+        Err(OpenError::Storage(error)) if error.is_full() => {
+            // A generation that was left when a process ended holds the room of a segment.
+            remove_replaced(disk.as_ref(), &inventory)?;
+            open_active()?
+        }
+        active => active?,
+    };
     remove_leftovers(disk.as_ref(), &inventory, &headers, &sealed.index_files)?;
     let mut list = sealed.segments;
     list.push(Arc::clone(&active.segment));
@@ -201,6 +193,35 @@ fn create_log(
     })
 }
 
+/// Reads the headers of all segments, and checks that they are of one log and begin with its first position.
+fn read_headers(
+    handles: &FileCache,
+    inventory: &Inventory,
+    (first, generation): (Position, u32),
+) -> Result<Vec<SegmentHeader>, OpenError> {
+    let log = read_header(handles, first, generation)?.log;
+    let mut headers = Vec::with_capacity(inventory.segments.len());
+    for (&first, &generation) in &inventory.segments {
+        let other = read_header(handles, first, generation)?;
+        if other.log != log || other.first != first || other.generation != generation {
+            let name = FileName::of(FileKind::Segment { first, generation });
+            return Err(StorageError::corrupt(
+                &name,
+                0,
+                "the segment belongs to another place or log",
+            )
+            .into());
+        }
+        headers.push(other);
+    }
+    if first != Position::FIRST {
+        let name = FileName::of(FileKind::Segment { first, generation });
+        let what = format!("the segments before position {first} are missing");
+        return Err(StorageError::corrupt(&name, 0, what).into());
+    }
+    Ok(headers)
+}
+
 /// Reads and checks the header of a segment.
 pub(crate) fn read_header(
     handles: &FileCache,
@@ -232,6 +253,18 @@ pub(crate) fn read_header(
 /// what recovery needs.
 fn remove_unneeded(disk: &dyn Disk, inventory: &Inventory) -> Result<(), StorageError> {
     for name in inventory.leftovers.iter().filter(|name| name.is_unneeded()) {
+        remove_if_there(disk, name)?;
+    }
+    Ok(())
+}
+
+/// Removes generations of segments that a later one took the place of. On a full disk their space is what recovery needs.
+fn remove_replaced(disk: &dyn Disk, inventory: &Inventory) -> Result<(), StorageError> {
+    for name in inventory
+        .leftovers
+        .iter()
+        .filter(|name| !name.is_unneeded())
+    {
         remove_if_there(disk, name)?;
     }
     Ok(())
