@@ -215,7 +215,8 @@ pub(crate) fn open(
     sync_dir(handles.disk().as_ref())?;
     if !report.clean {
         let torn = torn_tail_end(&mut scan, &name, &scanned)?;
-        if let Some(to) = torn {
+        // A log that is only read would keep the bytes in memory, and its file has them still.
+        if let Some(to) = torn.filter(|_| !handles.disk().is_read_only()) {
             let save = || save_torn_tail(handles, file.as_ref(), &name, scanned.end, to);
             let saved = with_trimmed_room(file.as_ref(), &name, to, save)?;
             report.torn_tail = Some((to - scanned.end, saved));

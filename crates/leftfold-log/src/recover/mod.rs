@@ -49,7 +49,8 @@ use crate::{
 pub struct OpenReport {
     /// Whether the log had been stopped cleanly (a new log counts as such).
     pub clean: bool,
-    /// Bytes without a whole append that were cut from the end and saved, if any, and the file they were saved in.
+    /// Bytes without a whole append that were cut from the end and saved, if any, and the file they were saved in. None are, if
+    /// the log is only read.
     pub torn_tail: Option<(u64, FileName)>,
     /// How many segments had their index rebuilt.
     pub indexes_rebuilt: usize,

@@ -1,10 +1,10 @@
 //! Missing and exchanged files on a real disk; bits and lengths are the simulation's.
 
-use std::{error::Error, fs, path::Path, sync::Arc};
+use std::{error::Error, fs, io::Write, path::Path, sync::Arc};
 
 use leftfold_log::{
-    Log, LogOptions, OpenError,
-    disk::{Disk, read_only::ReadOnlyDisk},
+    Core, Log, LogOptions, OpenError, SystemClock,
+    disk::{Disk, FileKind, FileName, read_only::ReadOnlyDisk},
     verify,
 };
 use leftfold_model::{ExpectedRevision, Read, RecordedEvent};
@@ -193,4 +193,25 @@ fn a_torn_tail_of_zeros_takes_no_room_when_it_is_saved() {
     assert!(saved.len() > 20 * 1024 * 1024, "{} bytes", saved.len());
     let room = saved.blocks() * 512;
     assert!(room < 4 * 1024 * 1024, "{room} bytes of room");
+}
+
+#[test]
+fn a_log_that_is_only_read_keeps_no_torn_tail_in_memory() {
+    let directory = directory();
+    let expected = small_log(directory.path());
+    fs::remove_file(directory.path().join("clean-stop")).unwrap();
+    let newest = files(directory.path())
+        .into_iter()
+        .rfind(|file| file.extension().is_some_and(|e| e == "seg"))
+        .unwrap();
+    let mut file = fs::OpenOptions::new().append(true).open(&newest).unwrap();
+    file.write_all(&[b'x'; 1024 * 1024]).unwrap();
+    let disk = Arc::new(ReadOnlyDisk::at(directory.path()).unwrap());
+    let core = Core::open(disk.clone(), options(), Arc::new(SystemClock)).unwrap();
+    assert_eq!(core.report().torn_tail, None);
+    let names = disk.list().unwrap();
+    let is_torn_tail = |name: &FileName| matches!(name.kind(), FileKind::TornTail { .. });
+    assert!(!names.iter().flatten().any(is_torn_tail), "{names:?}");
+    drop(core);
+    assert_eq!(everything(directory.path()).unwrap(), expected);
 }
