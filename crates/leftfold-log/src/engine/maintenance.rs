@@ -166,8 +166,14 @@ impl EngineState {
             Some(preallocated) if self.syncs_are_small() => {
                 let filled = preallocated.fill();
                 if filled.is_err() {
-                    // Nothing is known of its bytes after a failed sync: another file takes its place.
+                    // Nothing is known of its bytes after a failed sync: another file takes its place, if there is room for one.
                     *spare = None;
+                    let view = self.view();
+                    let _ = view
+                        .segments
+                        .handles
+                        .disk()
+                        .remove(&FileName::of(FileKind::Spare));
                 }
                 filled
             }

@@ -90,16 +90,7 @@ pub(crate) fn segment(
     }
     .encode();
     let file = match spare {
-        Some(spare) => {
-            let from = FileName::of(FileKind::Spare);
-            let written = spare.file.write_all_at(&header, 0);
-            written.map_err(|e| StorageError::io("write", &from, e))?;
-            let synced = spare.file.sync_data();
-            synced.map_err(|e| StorageError::io("sync", &from, e))?;
-            let renamed = files.disk().rename(&from, &FileName::of(kind));
-            renamed.map_err(|e| StorageError::io("rename", &from, e))?;
-            spare.file
-        }
+        Some(spare) => use_spare(files, spare, &header, kind)?,
         None => {
             let segment = files.create(kind)?;
             segment.reserve(bytes)?;
@@ -112,6 +103,31 @@ pub(crate) fn segment(
         sync_dir(files.disk().as_ref())?;
     }
     Ok(file)
+}
+
+/// Writes the header into the spare and gives it the name of the segment. A spare of which that fails is removed: nothing else
+/// would use the room it holds.
+fn use_spare(
+    files: &FileCache,
+    spare: PreallocatedSegment,
+    header: &[u8],
+    kind: FileKind,
+) -> Result<Arc<dyn DiskFile>, StorageError> {
+    let from = FileName::of(FileKind::Spare);
+    let failed = |operation| move |e| StorageError::io(operation, &from, e);
+    let written = spare.file.write_all_at(header, 0).map_err(failed("write"));
+    let synced = written.and_then(|()| spare.file.sync_data().map_err(failed("sync")));
+    let renamed = synced.and_then(|()| {
+        let renamed = files.disk().rename(&from, &FileName::of(kind));
+        renamed.map_err(failed("rename"))
+    });
+    match renamed {
+        Ok(()) => Ok(spare.file),
+        Err(error) => {
+            let _ = files.disk().remove(&from);
+            Err(error)
+        }
+    }
 }
 
 /// Writes the frames of the segment `from`, up to the offset `end`, into the generation with this header, and puts it in place.

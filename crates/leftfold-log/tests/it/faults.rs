@@ -378,6 +378,29 @@ fn a_merge_that_fails_keeps_no_space() {
 }
 
 #[test]
+fn a_spare_that_could_not_be_used_keeps_no_space() {
+    let directory = directory();
+    let disk = FaultyDisk::at(&directory);
+    let log = open_on(&disk, tiny()).unwrap();
+    log.append(append("a", NoStream, [0])).unwrap();
+    let has_spare = || !names(&directory, "spare").is_empty();
+    eventually("there is a spare", has_spare);
+    // As a file system that copies on write, and is full although room was reserved.
+    disk.refuse(|operation, name| {
+        let is_refused = name.kind() == FileKind::Spare && ["write", "create"].contains(&operation);
+        is_refused.then(|| io::ErrorKind::StorageFull.into())
+    });
+    for n in 1..200 {
+        if let Err(refused) = log.append(append("a", Any, [n])) {
+            assert!(refused.is_transient(), "{refused:?}");
+        }
+    }
+    eventually("the spare is gone", || !has_spare());
+    disk.refuse_nothing();
+    log.append(append("a", Any, [1_000])).unwrap();
+}
+
+#[test]
 fn a_retry_after_an_unknown_outcome_is_not_said_to_be_certainly_not_written() {
     let directory = directory();
     let disk = FaultyDisk::at(&directory);
