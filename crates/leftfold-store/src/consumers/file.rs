@@ -244,14 +244,24 @@ fn make(path: &Path) -> Result<(), ConsumerError> {
         }
         _ => {}
     }
-    let file = open_private(&temporary, true).map_err(unavailable)?;
+    let made = make_at(&temporary).and_then(|()| {
+        // Opening the file makes the new name durable in its directory.
+        std::fs::rename(&temporary, path).map_err(unavailable)
+    });
+    if made.is_err() {
+        // On a full disk it would keep room that the log needs.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    made
+}
+
+fn make_at(temporary: &Path) -> Result<(), ConsumerError> {
+    let file = open_private(temporary, true).map_err(unavailable)?;
     let backend = FileBackend::new(file).map_err(unavailable)?;
     let made = Database::builder()
         .set_cache_size(CACHE_BYTES)
         .create_with_backend(backend);
-    drop(made.map_err(unavailable)?);
-    // Opening the file makes the new name durable in its directory.
-    std::fs::rename(&temporary, path).map_err(unavailable)
+    made.map(drop).map_err(unavailable)
 }
 
 /// Opens the file for its owner alone, since reasons of failures may quote data; makes it durable in its directory.

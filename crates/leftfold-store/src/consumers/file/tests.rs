@@ -285,3 +285,15 @@ async fn a_link_that_leads_nowhere_now_is_no_absent_file_and_stays() {
     std::fs::rename(&away, &elsewhere).unwrap();
     assert_eq!(everything(&kept).await.unwrap(), before);
 }
+
+#[test]
+fn a_file_that_could_not_be_made_keeps_no_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("consumers");
+    // Nothing can be renamed to this name.
+    std::fs::create_dir_all(path.join("x")).unwrap();
+    assert!(make(&path).is_err());
+    let names = std::fs::read_dir(directory.path()).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["consumers"]);
+}
