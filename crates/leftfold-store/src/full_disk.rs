@@ -1,6 +1,6 @@
-//! Recognising a full disk among the errors of redb.
+//! Recognising a full disk, and damage, among the errors of redb.
 //!
-//! **Owns:** [`is_full`], [`DatabaseFile`]. **Does not know:** what the files hold.
+//! **Owns:** [`is_full`], [`is_damage`], [`DatabaseFile`]. **Does not know:** what the files hold.
 //! **Invariants:** a failed sync is never taken for a full disk, whatever its error.
 //!
 //! After a failed operation, redb takes nothing more until the file is opened again. A disk that was full may have room again, so
@@ -12,7 +12,7 @@ use std::{
     error::Error,
     io::{
         self,
-        ErrorKind::{QuotaExceeded, StorageFull},
+        ErrorKind::{InvalidData, QuotaExceeded, StorageFull, UnexpectedEof},
     },
     ops::Bound,
 };
@@ -21,7 +21,35 @@ use redb::{BackendError, CommitError, StorageBackend, StorageError, TableError, 
 
 /// Returns whether an error of redb, or of a file, is that the disk has no room.
 pub(crate) fn is_full(error: &(dyn Error + 'static)) -> bool {
-    let storage = error
+    let system = match storage_error(error) {
+        Some(StorageError::Io(system)) => Some(system),
+        _ => error.downcast_ref::<io::Error>(),
+    };
+    system.is_some_and(|system| matches!(system.kind(), StorageFull | QuotaExceeded))
+}
+
+/// Returns whether an error of redb says that the file is not as it was written. Of most damage, the library panics where it is
+/// built with debug assertions, and returns such an error where it is not.
+pub(crate) fn is_damage(error: &(dyn Error + 'static)) -> bool {
+    match (storage_error(error), error.downcast_ref::<TableError>()) {
+        (Some(StorageError::Corrupted(_)), _) => true,
+        (Some(StorageError::Io(system)), _) => {
+            matches!(system.kind(), InvalidData | UnexpectedEof)
+        }
+        // The tables have one type each, and one name.
+        (_, Some(error)) => !matches!(
+            error,
+            TableError::Storage(_)
+                | TableError::TableDoesNotExist(_)
+                | TableError::TableAlreadyOpen(..)
+        ),
+        _ => false,
+    }
+}
+
+/// The error of the storage within an error of redb.
+fn storage_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StorageError> {
+    error
         .downcast_ref::<StorageError>()
         .or_else(|| match error.downcast_ref::<CommitError>() {
             Some(CommitError::Storage(storage)) => Some(storage),
@@ -34,12 +62,7 @@ pub(crate) fn is_full(error: &(dyn Error + 'static)) -> bool {
         .or_else(|| match error.downcast_ref::<TransactionError>() {
             Some(TransactionError::Storage(storage)) => Some(storage),
             _ => None,
-        });
-    let system = match storage {
-        Some(StorageError::Io(system)) => Some(system),
-        _ => error.downcast_ref::<io::Error>(),
-    };
-    system.is_some_and(|system| matches!(system.kind(), StorageFull | QuotaExceeded))
+        })
 }
 
 /// A file of a database whose failed syncs [`is_full`] does not know, because the file must not be opened again after them.

@@ -22,7 +22,7 @@ use redb::{
 };
 use tokio::runtime::Handle;
 
-use crate::{SavedSnapshot, SnapshotError, SnapshotStore, full_disk::is_full};
+use crate::{SavedSnapshot, SnapshotError, SnapshotStore, full_disk};
 
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots-1");
 /// Bytes of snapshots in memory, and of the file's pages.
@@ -122,21 +122,30 @@ impl FileSnapshotStore {
             work(&shared)
         };
         match self.runtime.spawn_blocking(using).await {
-            Ok(Err(SnapshotError::Unavailable { cause })) if is_full(&*cause) => {
+            Ok(Err(SnapshotError::Unavailable { cause })) if full_disk::is_full(&*cause) => {
                 let shared = Arc::clone(&self.shared);
                 let reopened = self.runtime.spawn_blocking(move || shared.reopen()).await;
                 reopened.map_err(unavailable)?;
                 Err(SnapshotError::Unavailable { cause })
             }
+            // Damage that no checksum told of before.
+            Ok(Err(SnapshotError::Unavailable { cause })) if full_disk::is_damage(&*cause) => {
+                self.discard().await?;
+                Err(SnapshotError::Unavailable { cause })
+            }
             Ok(done) => done,
-            // The library that reads the file panics on some damage that no checksum told of before.
+            // Of some damage, the library that reads the file panics.
             Err(panicked) => {
-                let shared = Arc::clone(&self.shared);
-                let discarded = self.runtime.spawn_blocking(move || shared.discard()).await;
-                discarded.map_err(unavailable)??;
+                self.discard().await?;
                 Err(unavailable(panicked))
             }
         }
+    }
+
+    async fn discard(&self) -> Result<(), SnapshotError> {
+        let shared = Arc::clone(&self.shared);
+        let discarded = self.runtime.spawn_blocking(move || shared.discard()).await;
+        discarded.map_err(unavailable)?
     }
 }
 
@@ -501,6 +510,26 @@ mod tests {
             }
             assert!(is_kept, "byte {at}");
             store.close();
+        }
+    }
+
+    #[tokio::test]
+    async fn damage_that_the_library_returns_as_an_error_has_the_file_replaced() {
+        let damage = || unavailable(redb::StorageError::Corrupted("a page".to_owned()));
+        let other = || unavailable(redb::TableError::TableIsMultimap("snapshots-1".to_owned()));
+        let passing = || unavailable(redb::StorageError::Io(std::io::ErrorKind::Other.into()));
+        let errors: [(fn() -> SnapshotError, bool); 3] =
+            [(damage, true), (other, true), (passing, false)];
+        for (error, is_replaced) in errors {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("snapshots");
+            let stream = StreamName::new("s").unwrap();
+            let store = FileSnapshotStore::at(path.clone(), Handle::current());
+            store.save(&stream, saved(5, 1)).await.unwrap();
+            let failed: Result<(), _> = store.blocking(move |_| Err(error())).await;
+            assert!(failed.is_err());
+            assert_eq!(path.exists(), !is_replaced, "{:?}", error());
+            store.save(&stream, saved(6, 1)).await.unwrap();
         }
     }
 

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     clock::system_time,
-    full_disk::{DatabaseFile, is_full},
+    full_disk::{DatabaseFile, is_damage, is_full},
 };
 
 mod tables;
@@ -145,8 +145,14 @@ impl FileConsumers {
         Box::pin(async move {
             let path = shared.path.clone();
             let done = self.runtime.spawn_blocking(move || work(&shared)).await;
-            // The library that reads the file panics on some damage that no checksum told of before.
-            done.unwrap_or_else(|panicked| Err(damaged(&path, Arc::new(panicked))))
+            // Of damage that no checksum told of before, the library returns an error or panics.
+            match done {
+                Ok(Err(ConsumerError::Unavailable { cause })) if is_damage(&*cause) => {
+                    Err(damaged(&path, cause))
+                }
+                Ok(done) => done,
+                Err(panicked) => Err(damaged(&path, Arc::new(panicked))),
+            }
         })
     }
 }

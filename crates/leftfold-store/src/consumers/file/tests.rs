@@ -297,3 +297,16 @@ fn a_file_that_could_not_be_made_keeps_no_space() {
     let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["consumers"]);
 }
+
+#[tokio::test]
+async fn damage_that_the_library_returns_as_an_error_names_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("consumers");
+    let kept = FileConsumers::at(path, Handle::current());
+    let corrupted = || unavailable(redb::StorageError::Corrupted("a page".to_owned()));
+    let failed: Result<(), _> = kept.blocking(move |_| Err(corrupted())).await;
+    let Err(ConsumerError::Damaged { detail, .. }) = failed else {
+        panic!("{failed:?}")
+    };
+    assert!(detail.contains("consumers"), "{detail}");
+}
