@@ -185,8 +185,9 @@ impl State {
                     id: event.id(),
                     event_type,
                     content_type: event.content_type(),
-                    data: event.data().clone(),
-                    metadata: event.metadata().clone(),
+                    // What it was cut out of need not stay for as long.
+                    data: Bytes::copy_from_slice(event.data()),
+                    metadata: Bytes::copy_from_slice(event.metadata()),
                     tags: event.tags().to_vec(),
                     time: event.time().unwrap_or(now),
                 });

@@ -10,6 +10,7 @@ mod faulty_disk;
 mod in_place;
 mod key_files;
 mod one_tenant;
+mod own_bytes;
 mod polled_once;
 mod restored;
 mod write_by_write;
