@@ -4,6 +4,7 @@
 //! **Invariants:** a right that a list does not name is that of the defaults; a value of the wrong type names nobody, so that
 //! a mistyped list opens nothing.
 
+use leftfold_store::StreamMetadata;
 use serde_json::Value;
 
 use super::grant::Right;
@@ -97,8 +98,12 @@ pub(super) struct DefaultAcls {
 impl DefaultAcls {
     /// Reads the data of an event of `$settings`.
     pub(super) fn from_json(data: &[u8]) -> Self {
-        let value: Value = serde_json::from_slice(data).unwrap_or_default();
-        let acl = |key: &str| value.get(key).map(Acl::from_json).unwrap_or_default();
+        // Read as the metadata of a stream is, so that what is given counts as given, whatever stands beside it.
+        let settings = StreamMetadata::from_json(data);
+        let acl = |key: &str| match settings.given(key) {
+            Some(acl) => Acl::from_json(&acl),
+            None => Acl::default(),
+        };
         Self {
             user_streams: acl("$userStreamAcl"),
             system_streams: acl("$systemStreamAcl"),
@@ -190,5 +195,26 @@ mod tests {
         assert!(closed.gives(Right::Read, false, "ann", &[]));
         assert!(closed.gives(Right::Read, true, "ann", &[]));
         assert_eq!(DefaultAcls::from_json(b"no json"), DefaultAcls::default());
+    }
+
+    #[test]
+    fn a_list_of_settings_counts_whatever_is_in_it_or_beside_it() {
+        let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        for others in [
+            r#"{"a":1e999}"#,
+            r#"{"a":"\ud800"}"#,
+            r#"{"\ud800":1}"#,
+            &deep,
+        ] {
+            let others = &others[1..others.len() - 1];
+            for settings in [
+                format!(r#"{{"$userStreamAcl":{{"$r":"ann"}},{others}}}"#),
+                format!(r#"{{{others},"$userStreamAcl":{{"$r":"ann"}}}}"#),
+                format!(r#"{{"$userStreamAcl":{{"$r":"ann",{others}}}}}"#),
+            ] {
+                let acls = DefaultAcls::from_json(settings.as_bytes());
+                assert!(!acls.gives(Right::Read, false, "bob", &[]), "{settings}");
+            }
+        }
     }
 }

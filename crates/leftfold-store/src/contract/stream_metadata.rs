@@ -44,8 +44,8 @@ pub const TOMBSTONE_EVENT_TYPE: &str = "$streamDeleted";
 /// The JSON text is kept: unchanged keys are written back byte for byte, including numbers and the order of keys.
 #[derive(Clone, Debug, Default)]
 pub struct StreamMetadata {
-    /// The entries in the order of the text. Of two entries with one key the later one counts.
-    entries: Vec<(String, Box<RawValue>)>,
+    /// The entries in the order of the text, keys as JSON too. Of two entries with one key the later one counts.
+    entries: Vec<(Box<RawValue>, Box<RawValue>)>,
     /// The text that the entries were read from, until one of them is changed.
     text: Option<Bytes>,
 }
@@ -75,10 +75,10 @@ impl StreamMetadata {
         if let Some(text) = &self.text {
             return text.clone();
         }
-        let entry = |(key, value): &(String, Box<RawValue>)| {
-            format!("{}:{value}", Value::String(key.clone()))
-        };
-        let entries: Vec<_> = self.entries.iter().map(entry).collect();
+        let entries = self.entries.iter();
+        let entries: Vec<_> = entries
+            .map(|(key, value)| format!("{key}:{value}"))
+            .collect();
         format!("{{{}}}", entries.join(",")).into()
     }
 
@@ -148,22 +148,26 @@ impl StreamMetadata {
         self.number(CACHE_CONTROL).map(Duration::from_secs)
     }
 
-    /// Returns the access control list as it was given. A store keeps it; a server that
-    /// authenticates enforces it. A list that cannot be read as a value is its text: it must not count as none.
+    /// Returns the access control list as it was given. A store keeps it; a server that authenticates enforces it.
     #[must_use]
     pub fn acl(&self) -> Option<Value> {
-        let list = self.raw(ACL)?;
-        Some(serde_json::from_str(list).unwrap_or_else(|_| list.into()))
+        self.given(ACL)
     }
 
-    /// Returns all keys with their values, those of users included.
+    /// Returns the value of a key as it was given. One that cannot be read as a value is its text: it must not count as none.
+    #[must_use]
+    pub fn given(&self, key: &str) -> Option<Value> {
+        let value = self.raw(key)?;
+        Some(serde_json::from_str(value).unwrap_or_else(|_| value.into()))
+    }
+
+    /// Returns all keys with their values, those of users included. A key that is no text is as it stands in the JSON.
     #[must_use]
     pub fn entries(&self) -> Map<String, Value> {
+        let key = |raw: &RawValue| text_of(raw).unwrap_or_else(|| raw.get().to_owned());
         let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or_default();
         let entries = self.entries.iter();
-        entries
-            .map(|(key, raw)| (key.clone(), value(raw)))
-            .collect()
+        entries.map(|(name, raw)| (key(name), value(raw))).collect()
     }
 
     /// Returns whether this metadata marks the stream as deleted.
@@ -192,11 +196,12 @@ impl StreamMetadata {
     #[must_use]
     pub fn with_property(mut self, key: &str, value: impl Into<Value>) -> Self {
         // The text of a JSON value is JSON.
-        if let Ok(raw) = RawValue::from_string(value.into().to_string()) {
+        let raw = |value: Value| RawValue::from_string(value.to_string());
+        if let (Ok(name), Ok(value)) = (raw(key.into()), raw(value.into())) {
             self.text = None;
-            match self.entries.iter_mut().rfind(|(known, _)| known == key) {
-                Some((_, value)) => *value = raw,
-                None => self.entries.push((key.to_owned(), raw)),
+            match self.entries.iter_mut().rfind(|(known, _)| is(known, key)) {
+                Some((_, known)) => *known = value,
+                None => self.entries.push((name, value)),
             }
         }
         self
@@ -211,7 +216,7 @@ impl StreamMetadata {
     /// Removes a key.
     fn without(mut self, key: &str) -> Self {
         self.text = None;
-        self.entries.retain(|(known, _)| known != key);
+        self.entries.retain(|(known, _)| !is(known, key));
         self
     }
 
@@ -243,13 +248,25 @@ impl StreamMetadata {
     }
 
     fn raw(&self, key: &str) -> Option<&str> {
-        let found = self.entries.iter().rfind(|(known, _)| known == key);
+        let found = self.entries.iter().rfind(|(known, _)| is(known, key));
         found.map(|(_, value)| value.get())
     }
 }
 
-/// The entries of a JSON object, each value as its text.
-struct Entries(Vec<(String, Box<RawValue>)>);
+/// Returns a key as text; `None` for one that no text can be, such as half of a surrogate pair.
+fn text_of(key: &RawValue) -> Option<String> {
+    serde_json::from_str(key.get()).ok()
+}
+
+/// Whether a key is this text, however it is written.
+fn is(key: &RawValue, text: &str) -> bool {
+    let json = key.get();
+    let plain = json.strip_prefix('"').and_then(|key| key.strip_suffix('"'));
+    plain == Some(text) || (json.contains('\\') && text_of(key).as_deref() == Some(text))
+}
+
+/// The entries of a JSON object, each key and each value as its text: a key that no text can be hides no other.
+struct Entries(Vec<(Box<RawValue>, Box<RawValue>)>);
 
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -328,6 +345,22 @@ mod tests {
             assert_eq!(metadata.acl(), Some(Value::String(list.to_owned())));
         }
         assert_eq!(StreamMetadata::from_json(b"{}").acl(), None);
+    }
+
+    #[test]
+    fn a_key_that_is_no_text_hides_no_other_and_is_kept() {
+        let json = br#"{"\ud800":1,"$acl":{"$r":"ann"},"\u0024maxCount":7}"#;
+        let metadata = StreamMetadata::from_json(json);
+        assert_eq!(metadata.acl(), Some(serde_json::json!({"$r":"ann"})));
+        assert_eq!(metadata.max_count(), Some(7));
+        assert_eq!(metadata.entries().len(), 3);
+        let deleted = metadata.deleted();
+        let expected =
+            r#"{"\ud800":1,"$acl":{"$r":"ann"},"\u0024maxCount":7,"$tb":9223372036854775807}"#;
+        assert_eq!(deleted.to_json(), expected);
+        let counted = deleted.with_max_count(8);
+        assert_eq!(counted.max_count(), Some(8));
+        assert_eq!(counted.entries().len(), 4);
     }
 
     #[test]
