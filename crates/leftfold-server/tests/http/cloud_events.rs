@@ -105,6 +105,33 @@ async fn events_of_two_sources_with_one_id_are_two_events_also_if_it_is_a_uuid()
     server.stop().await;
 }
 
+/// `CloudEvents` compares ids as texts.
+#[tokio::test]
+async fn ids_of_one_source_that_are_one_uuid_in_several_spellings_are_several_events() {
+    let server = TestServer::start().await;
+    let http = TestClient::new(&server);
+    let source = PATH.strip_suffix("/events").unwrap();
+    let id = "019a0000-0000-7000-8000-00000000000c";
+    let spellings = [
+        id.to_owned(),
+        id.to_uppercase(),
+        id.replace('-', ""),
+        format!("urn:uuid:{id}"),
+        format!("{{{id}}}"),
+    ];
+    for repeated in [false, true] {
+        for id in &spellings {
+            let event = json!({"specversion": "1.0", "id": id, "source": source, "type": "T"});
+            let appended = send(&http, ONE, &event).await.good();
+            assert_eq!(appended["repeated"], repeated, "{id}");
+        }
+    }
+    let got = read(&http).await;
+    let ids: Vec<_> = got.iter().map(|event| event["id"].clone()).collect();
+    assert_eq!(ids, spellings);
+    server.stop().await;
+}
+
 /// The headers of an event in binary mode.
 const BINARY: [(&str, &str); 5] = [
     ("ce-specversion", "1.0"),

@@ -311,12 +311,12 @@ fn as_value(value: &RawValue) -> Value {
 
 /// Derives the event id from source and id, which together identify a `CloudEvent`.
 ///
-/// An event whose source is the stream itself keeps its id. The length distinguishes pairs that would be equal
-/// when joined.
+/// An event whose source is the stream itself keeps its id, if it is spelled as responses spell it: ids are compared as texts.
+/// The length distinguishes pairs that would be equal when joined.
 fn event_id(source: &str, id: &str, stream: &str) -> EventId {
     let own = Some(id).filter(|_| source == source_of(stream));
     let own = own.and_then(|id| id.parse().ok());
     let named = || format!("{}:{source}{id}", source.len());
-    own.filter(|id: &EventId| !id.is_nil())
+    own.filter(|own: &EventId| !own.is_nil() && own.to_string() == id)
         .unwrap_or_else(|| EventId::derived(ID_NAMESPACE, named().as_bytes()))
 }
