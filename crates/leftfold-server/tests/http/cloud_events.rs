@@ -318,6 +318,13 @@ async fn a_type_that_is_accepted_with_quality_0_is_not_accepted() {
     let batch_1 = format!("{BATCH};q=1");
     let lower = format!("{BATCH};q=0.5, application/json;q=0.9");
     let higher = format!("application/json;q=0.1, {BATCH}; Q=0.2");
+    // What a range names is accepted with the quality of the most specific range.
+    let any = format!("{BATCH};q=0.5, */*");
+    let any_application = format!("{BATCH};q=0.5, application/*;q=0.6, */*;q=0.1");
+    let last = format!("{BATCH}, application/*;q=0.9, */*;q=0.8");
+    let json_0 = format!("application/json;q=0, {BATCH};q=0.5, */*");
+    let quoted_0 = format!("{BATCH};note=\"a, b; q=1\";q=0");
+    let quoted = format!("text/html;note=\"\\\", {BATCH}, \", application/json");
     for (accept, expected) in [
         ("*/*", plain),
         (&*batch_0, plain),
@@ -325,6 +332,12 @@ async fn a_type_that_is_accepted_with_quality_0_is_not_accepted() {
         (&*batch_1, BATCH),
         (&*lower, plain),
         (&*higher, BATCH),
+        (&*any, plain),
+        (&*any_application, plain),
+        (&*last, BATCH),
+        (&*json_0, BATCH),
+        (&*quoted_0, plain),
+        (&*quoted, plain),
     ] {
         let answer = http.ask("GET", PATH, &[("accept", accept)], "").await;
         assert_eq!(answer.headers["content-type"], expected, "{accept}");

@@ -336,22 +336,25 @@ fn size_of(event: &RecordedEvent) -> usize {
     event.data.len() + event.metadata.len() + names
 }
 
-/// Returns whether the client accepts `CloudEvents`, and does not prefer plain JSON.
+/// Returns whether the client accepts `CloudEvents` by name, and does not prefer plain JSON.
 fn wants_cloud_events(headers: &HeaderMap) -> bool {
     let batch = quality(headers, cloud_events::BATCH).unwrap_or_default();
-    batch > 0 && batch >= quality(headers, extract::JSON).unwrap_or_default()
+    // The most specific range counts.
+    let json = [extract::JSON, "application/*", "*/*"];
+    let json = json.iter().find_map(|range| quality(headers, range));
+    batch > 0 && batch >= json.unwrap_or_default()
 }
 
-/// Returns the quality of a media type in `Accept`, in thousandths; `None` if it is absent.
-fn quality(headers: &HeaderMap, media_type: &str) -> Option<u16> {
+/// Returns the quality of a media range in `Accept`, in thousandths; `None` if it is absent.
+fn quality(headers: &HeaderMap, range: &str) -> Option<u16> {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let ranges = accepted
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
+        .flat_map(|value| split_outside_quotes(value, ','));
     ranges
-        .filter_map(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let named = parts.next()?.eq_ignore_ascii_case(media_type);
+        .filter_map(|accepted| {
+            let mut parts = split_outside_quotes(accepted, ';').map(str::trim);
+            let named = parts.next()?.eq_ignore_ascii_case(range);
             let weight = parts.find_map(|part| {
                 let (name, value) = part.split_once('=')?;
                 let value: f32 = value.trim().parse().ok()?;
@@ -366,6 +369,21 @@ fn quality(headers: &HeaderMap, media_type: &str) -> Option<u16> {
             named.then(|| weight.map_or(1000, |thousandths| thousandths as u16))
         })
         .max()
+}
+
+/// Splits the value of a header at a separator. What stands in quotes is text, in which a backslash stands before what is
+/// meant as it is.
+fn split_outside_quotes(value: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut in_quotes, mut is_escaped) = (false, false);
+    value.split(move |c| {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = in_quotes,
+            '"' => in_quotes = !in_quotes,
+            c => return c == separator && !in_quotes,
+        }
+        false
+    })
 }
 
 /// Returns the limit of a page, capped to the setting.
