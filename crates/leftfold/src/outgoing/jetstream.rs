@@ -2,8 +2,9 @@
 //!
 //! **Owns:** [`JetStream`]: the subject of each message, its id for the broker, and what is checked of the stream before.
 //! **Does not know:** events, how a connection is made or made again.
-//! **Invariants:** a message counts as delivered only when the stream has acknowledged it; it carries its id as `Nats-Msg-Id`,
-//! so the stream stores a repetition once; no text of an event becomes a separator or a wildcard of a subject.
+//! **Invariants:** a message counts as delivered only when the stream has acknowledged it; its `Nats-Msg-Id` is that of its
+//! repetitions and of no other message, so the stream stores it once; no text of an event becomes a separator or a wildcard of
+//! a subject.
 
 use std::{fmt, sync::Arc};
 
@@ -26,8 +27,9 @@ const STREAM_NOT_FOUND: u64 = 10_059;
 /// control characters are percent-encoded. `bank` and `account-7f3` make `bank.account-7f3`. Messages of one subject are
 /// stored in order.
 ///
-/// `Nats-Msg-Id` is the message's id. The stream stores a repetition once if it comes within the stream's `duplicate_window`,
-/// which is two minutes unless it was created with another. Later ones are stored again, with the same id.
+/// `Nats-Msg-Id` is derived from the subject, and from source, type and id of the message. The stream stores a repetition once
+/// if it comes within the stream's `duplicate_window`, which is two minutes unless it was created with another. Later ones
+/// are stored again, with the same id.
 ///
 /// A message that is not acknowledged within the context's timeout (5 seconds by default) is a failed attempt.
 ///
@@ -220,7 +222,7 @@ impl Transport for JetStream {
     async fn deliver(&self, message: &CloudEvent) -> Result<(), HandlerError> {
         let subject = format!("{}.{}", self.prefix, token(&message.subject));
         let publish = PublishMessage::build()
-            .message_id(&message.id)
+            .message_id(message.delivery_id(&subject))
             .expected_stream(&self.stream)
             .header(
                 "Content-Type",

@@ -1,7 +1,8 @@
 //! Messages in the form of CloudEvents.
 //!
-//! **Owns:** [`Outgoing`], [`CloudEvent`] and its JSON. **Does not know:** where it goes.
-//! **Invariants:** every message of an event has the same id.
+//! **Owns:** [`Outgoing`], [`CloudEvent`] and its JSON, the id of its delivery. **Does not know:** where it goes.
+//! **Invariants:** every message of an event has the same id; messages that differ in source or type are no repetitions of each
+//! other to whoever receives them.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -18,7 +19,8 @@ pub trait Outgoing: Send + Sync + 'static {
     /// The name of the consumer, which must never change: the checkpoint is kept under it.
     const NAME: &'static str;
 
-    /// Where messages come from, as a URI reference: `source` of each.
+    /// Where messages come from, as a URI reference: `source` of each. A receiver may take messages with one `source` and one
+    /// `id` for one message, so let those that are made of the same events for one receiver differ in it.
     const SOURCE: &'static str;
 
     /// Returns the type and the data of this event's message; `None` if it has none.
@@ -70,5 +72,13 @@ impl CloudEvent {
             correlationid: event.metadata.correlation.clone(),
             data,
         })
+    }
+
+    /// The id by which what receives messages at this place recognises a repetition. The event's id alone would make the
+    /// messages that several [`Outgoing`] make of one event repetitions of the first.
+    #[cfg(any(feature = "webhook", feature = "nats"))]
+    pub(super) fn delivery_id(&self, place: &str) -> String {
+        crate::metadata::derived_id(&["message", place, self.source, &self.kind, &self.id])
+            .to_string()
     }
 }

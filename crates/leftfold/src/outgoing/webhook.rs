@@ -19,9 +19,9 @@ const REASON_BYTES: usize = 512;
 
 /// Delivers messages to an address by HTTP POST, as the JSON form of CloudEvents 1.0.
 ///
-/// With a secret, requests are signed as [Standard Webhooks](https://www.standardwebhooks.com) has it: `webhook-id` is the
-/// message's id, `webhook-timestamp` the time of the attempt in seconds, and `webhook-signature` is `v1,` and the HMAC-SHA256
-/// of both and the body, joined by dots, in Base64.
+/// With a secret, requests are signed as [Standard Webhooks](https://www.standardwebhooks.com) has it: `webhook-id` is derived
+/// from source, type and id of the message, `webhook-timestamp` is the time of the attempt in seconds, and
+/// `webhook-signature` is `v1,` and the HMAC-SHA256 of both and the body, joined by dots, in Base64.
 ///
 /// Only an answer of 2xx counts. A redirection, any other answer, and none within 10 seconds are failed attempts.
 #[derive(Clone)]
@@ -134,6 +134,7 @@ async fn beginning(mut response: Response) -> String {
 impl Transport for Webhook {
     async fn deliver(&self, message: &CloudEvent) -> Result<(), HandlerError> {
         let body = serde_json::to_vec(message)?;
+        let id = message.delivery_id("");
         let seconds = system_time().as_micros() / 1_000_000;
         let mut request = self
             .client
@@ -142,10 +143,10 @@ impl Transport for Webhook {
                 header::CONTENT_TYPE,
                 "application/cloudevents+json; charset=utf-8",
             )
-            .header("webhook-id", &message.id)
+            .header("webhook-id", &id)
             .header("webhook-timestamp", seconds);
         if let Some(secret) = &self.secret {
-            let signature = signature(secret, &message.id, seconds, &body)?;
+            let signature = signature(secret, &id, seconds, &body)?;
             request = request.header("webhook-signature", signature);
         }
         // An address may hold a password, and reasons are kept.

@@ -44,6 +44,20 @@ impl Outgoing for Deposits {
     }
 }
 
+/// What another system is told of the same events.
+struct Movements;
+
+impl Outgoing for Movements {
+    type Event = AccountEvent;
+    const NAME: &'static str = "movements";
+    const SOURCE: &'static str = Deposits::SOURCE;
+
+    fn message(&self, event: &Recorded<AccountEvent>) -> Option<(String, Value)> {
+        let data = json!({ "account": event.aggregate_id() });
+        Some(("bank.movement".to_owned(), data))
+    }
+}
+
 /// Connects to a server that may be gone for a while.
 async fn connect(server: &NatsServer) -> Context {
     let options = ConnectOptions::new()
@@ -145,13 +159,13 @@ async fn a_message_is_a_cloud_event_on_the_subject_of_its_stream_with_the_id_of_
         panic!("{} messages", stored.len());
     };
     assert_eq!(message.subject, "bank.account-a%2Enn%20%2A");
-    assert_eq!(message.id, events[0].id.to_string());
+    assert!(!message.id.is_empty());
     assert_eq!(
         message.content_type,
         "application/cloudevents+json; charset=utf-8"
     );
     let expected = json!({
-        "specversion": "1.0", "id": message.id, "source": "/bank", "type": "bank.deposit",
+        "specversion": "1.0", "id": events[0].id.to_string(), "source": "/bank", "type": "bank.deposit",
         "subject": "account-a.nn *", "time": message.body["time"], "datacontenttype": "application/json",
         "data": { "account": "a.nn *", "amount": 7 },
     });
@@ -190,7 +204,7 @@ async fn each_event_is_stored_once_and_in_order_though_the_broker_is_killed_and_
     let mut ids: Vec<_> = stored(&context)
         .await
         .into_iter()
-        .map(|one| one.id)
+        .map(|one| one.body["id"].as_str().unwrap().to_owned())
         .collect();
     let in_order = stored(&context).await;
     let events = store.events::<AccountEvent>().collect().await.unwrap();
@@ -229,6 +243,41 @@ async fn messages_that_are_delivered_once_more_are_stored_once() {
         let consumers = store.event_store().consumers();
         consumers.reset(&name, Position::START).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn several_messages_of_one_event_are_stored_each_in_one_stream() {
+    let server = NatsServer::start();
+    let context = with_stream(&server, "BANK", "bank.>").await;
+    let store = Store::memory();
+    let last = deposit(&store, "ann", 7).await;
+    let first = delivery(&store, context.clone()).await.spawn();
+    reach(&first, last).await;
+    // Other data on the same subject, and the same data on another.
+    let same = JetStream::open(context.clone(), "BANK", "bank").await;
+    let second = store.deliver(Movements, same.unwrap()).spawn();
+    reach(&second, last).await;
+    second.stop().await.unwrap();
+    let name = ConsumerName::new(Movements::NAME).unwrap();
+    let consumers = store.event_store().consumers();
+    consumers.reset(&name, Position::START).await.unwrap();
+    let other = JetStream::open(context.clone(), "BANK", "bank.audit").await;
+    let third = store.deliver(Movements, other.unwrap()).spawn();
+    reach(&third, last).await;
+    for delivery in [first, third] {
+        delivery.stop().await.unwrap();
+    }
+    let stored = stored(&context).await;
+    let kinds: Vec<_> = stored
+        .iter()
+        .map(|message| (&*message.subject, message.body["type"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("bank.account-ann", "bank.deposit"),
+        ("bank.account-ann", "bank.movement"),
+        ("bank.audit.account-ann", "bank.movement"),
+    ];
+    assert_eq!(kinds, expected);
 }
 
 #[tokio::test]

@@ -41,6 +41,20 @@ impl Outgoing for Deposits {
     }
 }
 
+/// What the same receiver is told of the same events beside that.
+struct Movements;
+
+impl Outgoing for Movements {
+    type Event = AccountEvent;
+    const NAME: &'static str = "movements";
+    const SOURCE: &'static str = Deposits::SOURCE;
+
+    fn message(&self, event: &Recorded<AccountEvent>) -> Option<(String, Value)> {
+        let data = json!({ "account": event.aggregate_id() });
+        Some(("bank.movement".to_owned(), data))
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Answer {
     Status(&'static str),
@@ -177,7 +191,7 @@ async fn a_message_is_a_signed_cloud_event_with_the_id_of_its_event() {
     assert!(head.starts_with("post /hook http/1.1"), "{head}");
     for line in [
         "content-type: application/cloudevents+json; charset=utf-8".to_owned(),
-        format!("webhook-id: {}", event.id),
+        "webhook-id: ".to_owned(),
         "webhook-signature: v1,".to_owned(),
         "webhook-timestamp: ".to_owned(),
     ] {
@@ -191,6 +205,36 @@ async fn a_message_is_a_signed_cloud_event_with_the_id_of_its_event() {
     assert_eq!(body, expected);
     let time = body["time"].as_str().unwrap();
     assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
+}
+
+/// A receiver takes requests with one id for repetitions.
+#[tokio::test]
+async fn several_messages_of_one_event_have_ids_of_their_own_for_the_receiver() {
+    let (receiver, address) = Receiver::start([Answer::Lost]).await;
+    let store = Store::memory();
+    let last = deposit(&store, "ann", 7).await;
+    let first = delivery(&store, &address).spawn();
+    reach(&first, last).await;
+    let webhook = Webhook::to(&address).unwrap();
+    let second = store.deliver(Movements, webhook).spawn();
+    reach(&second, last).await;
+    for delivery in [first, second] {
+        delivery.stop().await.unwrap();
+    }
+    let received = receiver.received.lock().unwrap().clone();
+    let ids: Vec<_> = received
+        .iter()
+        .map(|one| {
+            let mut lines = one.head.lines();
+            let id = lines.find_map(|line| line.strip_prefix("webhook-id: "));
+            id.unwrap()
+        })
+        .collect();
+    let [lost, repeated, other] = ids[..] else {
+        panic!("{ids:?}");
+    };
+    assert_eq!(lost, repeated, "a repetition has the same id");
+    assert_ne!(repeated, other, "another message has another id");
 }
 
 #[tokio::test]
