@@ -46,7 +46,7 @@ impl Streams {
         Ok(Self { view, listing })
     }
 
-    /// The next `count` streams, or as many as there are; empty at the end.
+    /// The next `count` streams, at least one, or as many as there are; empty only at the end.
     ///
     /// # Errors
     /// [`ReadError::Storage`].
@@ -54,7 +54,7 @@ impl Streams {
     /// One read of an event per stream, for its time.
     pub fn next_batch(&mut self, count: usize) -> Result<Vec<StreamInfo>, ReadError> {
         let mut streams = Vec::new();
-        while streams.len() < count
+        while streams.len() < count.max(1)
             && let Some(listed) = self.listing.next()?
         {
             streams.push(self.entry(listed)?);

@@ -454,6 +454,25 @@ fn a_cursor_with_batches_of_no_bytes_reads_to_the_end() {
 }
 
 #[test]
+fn a_listing_in_batches_of_no_streams_goes_on_to_the_end() {
+    let directory = directory();
+    let log = open(&directory);
+    for stream in ["a", "b", "c"] {
+        log.append(append(stream, NoStream, 0..1)).unwrap();
+    }
+    let mut streams = log.streams("", None).unwrap();
+    let mut count = 0;
+    loop {
+        let batch = streams.next_batch(0).unwrap();
+        if batch.is_empty() {
+            break;
+        }
+        count += batch.len();
+    }
+    assert_eq!(count, 3);
+}
+
+#[test]
 fn a_damaged_block_of_an_index_or_locations_file_is_rebuilt_while_the_log_is_open() {
     for ending in [".idx", ".loc"] {
         let directory = directory();
