@@ -18,7 +18,7 @@ use rcgen::{
 };
 
 use super::output;
-use crate::{cli, exit_code::usage, open};
+use crate::{cli, display::escape, exit_code::usage, open};
 
 /// Names of the files of the authority and of the server.
 const AUTHORITY: &str = "ca";
@@ -38,8 +38,9 @@ pub(crate) fn run(arguments: &cli::Certs) -> anyhow::Result<()> {
             params.distinguished_name = named(login);
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
             let files = issue(directory, &format!("user-{login}"), params, &authority)?;
-            writeln!(out, "certificate of user {login}:  {}", files.0.display())?;
-            writeln!(out, "its private key:  {}", files.1.display())?;
+            let login = escape(login);
+            writeln!(out, "certificate of user {login}:  {}", shown(&files.0))?;
+            writeln!(out, "its private key:  {}", shown(&files.1))?;
         }
         None => {
             let mut params = CertificateParams::new(Vec::<String>::new())?;
@@ -50,18 +51,23 @@ pub(crate) fn run(arguments: &cli::Certs) -> anyhow::Result<()> {
             writeln!(
                 out,
                 "certificates for development are in {}",
-                directory.display()
+                shown(directory)
             )?;
             writeln!(out)?;
             writeln!(
                 out,
                 "  leftfold serve --data data --tls-certificate-file {} --tls-key-file {}",
-                certificate.display(),
-                key.display()
+                shown(&certificate),
+                shown(&key)
             )?;
         }
     }
     Ok(out.flush()?)
+}
+
+/// A path as a terminal may show it.
+fn shown(path: &Path) -> String {
+    escape(&path.display().to_string())
 }
 
 fn named(name: &str) -> DistinguishedName {

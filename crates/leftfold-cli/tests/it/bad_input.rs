@@ -205,6 +205,11 @@ fn what_a_terminal_would_act_on_is_escaped_in_what_an_invalid_command_line_is_to
         // The parser itself leaves whole sequences out.
         assert!(refused.contains("\\u{9b}2"), "{refused:?}");
     }
+    // And in what is said of a path that was taken.
+    let directory = data.path().join(hostile);
+    let mut certs = Command::cargo_bin("leftfold").unwrap();
+    let said = printed(certs.arg("certs").arg(directory).assert());
+    assert!(!said.contains(['\u{1b}', '\u{7}', '\u{9b}']), "{said:?}");
 }
 
 /// An issuer of tokens. Without TLS, authentication is off, and no token would count.
