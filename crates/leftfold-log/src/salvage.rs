@@ -109,18 +109,21 @@ pub fn salvage<E: From<OpenError>>(
         report: SalvageReport::default(),
         each,
     };
-    for (&first, &generation) in &inventory.segments {
+    let mut segments = inventory.segments.iter().peekable();
+    while let Some((&first, &generation)) = segments.next() {
         let name = FileName::of(FileKind::Segment { first, generation });
         if first > salvage.next {
+            let found = inventory.segments.get(&salvage.next);
             let missing = FileName::of(FileKind::Segment {
                 first: salvage.next,
-                generation: 0,
+                generation: found.copied().unwrap_or_default(),
             });
             salvage.missing(first, missing, 0, "the segment is missing or ends early")?;
         }
         // One that was not opened held nothing if this one follows what was read.
         salvage.unopened = None;
-        salvage.segment(&name, first)?;
+        let before = segments.peek().map_or(Position::MAX, |(first, _)| **first);
+        salvage.segment(&name, first, before)?;
     }
     if let Some(marker) = marker
         && marker.next > salvage.next
@@ -267,7 +270,9 @@ impl<E: From<OpenError>> Salvage<'_, E> {
         (self.each)(Salvaged::Missing(range))
     }
 
-    fn segment(&mut self, name: &FileName, first: Position) -> Result<(), E> {
+    /// Gives out what a segment holds of the positions from `first` to before `before`, where the next one begins: a file may be
+    /// a copy of another segment.
+    fn segment(&mut self, name: &FileName, first: Position, before: Position) -> Result<(), E> {
         let storage = |error: StorageError| E::from(OpenError::from(error));
         let file = match self.handles.get(name) {
             Err(error) if error.is_unreadable_file() => {
@@ -289,12 +294,15 @@ impl<E: From<OpenError>> Salvage<'_, E> {
             let Some((offset, header, body)) = scan.next_sound_header().map_err(storage)? else {
                 break;
             };
+            end = scan.offset();
+            if header.first < self.next || header.end() > before {
+                continue;
+            }
             if header.first > self.next {
                 let reason = "no sound frame holds these positions";
                 self.missing(header.first, *name, hole, reason)?;
             }
             self.frame(name, offset, &header, body, &mut names)?;
-            end = scan.offset();
         }
         let data_end = scan.end_of_data(end).map_err(storage)?;
         self.report.torn_bytes = data_end.saturating_sub(end);

@@ -321,6 +321,29 @@ fn a_log_that_is_open_is_not_read_by_another_and_an_empty_directory_holds_none()
 }
 
 #[test]
+fn a_segment_in_the_place_of_another_gives_no_position_twice() {
+    let (sound, data) = (directory(), directory());
+    let expected = stored(sound.path(), true);
+    let is_segment = |file: &PathBuf| file.extension().is_some_and(|it| it == "seg");
+    let segments: Vec<_> = files(sound.path()).into_iter().filter(is_segment).collect();
+    assert!(segments.len() > 2);
+    for from in &segments {
+        for to in segments.iter().filter(|to| *to != from) {
+            copy(sound.path(), data.path());
+            let name = to.file_name().unwrap();
+            fs::copy(from, data.path().join(name)).unwrap();
+            let (found, missing, _) = salvaged(data.path()).unwrap();
+            let kept = expected
+                .iter()
+                .filter(|event| found.contains_key(&event.position.get()));
+            assert!(kept.eq(found.values()));
+            let missing: u64 = missing.iter().map(MissingRange::positions).sum();
+            assert_eq!(found.len() as u64 + missing, expected.len() as u64);
+        }
+    }
+}
+
+#[test]
 fn what_operating_systems_put_into_a_directory_is_left_alone_and_other_things_are_refused_unchanged()
  {
     let data = directory();
