@@ -186,9 +186,11 @@ pub(crate) fn must_lie_outside(file: &Path, data: &Data) -> anyhow::Result<()> {
     }
 }
 
-/// Refuses to write a file into a directory that holds a log.
+/// Refuses to write a file into a directory that holds a log, or to make a directory in one for it.
 pub(crate) fn must_be_of_no_store(file: &Path, directory: &Path) -> anyhow::Result<()> {
-    match directory.is_dir() && holds_log(directory)? {
+    let path = std::path::absolute(directory)?;
+    let existing = path.ancestors().find(|parent| parent.is_dir());
+    match existing.map_or(Ok(false), holds_log)? {
         true => Err(StoreLocationError::WithinStore(file.to_owned()).into()),
         false => Ok(()),
     }

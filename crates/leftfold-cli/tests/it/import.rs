@@ -446,6 +446,14 @@ fn a_file_within_the_directory_of_the_store_is_refused_because_the_store_would_n
     let refused = said(certs.arg("certs").arg(data.path()).assert(), 2);
     assert!(refused.contains("directory of the store"), "{refused}");
     printed(leftfold(data.path(), &["read"]));
+    // Nor is a directory made in it.
+    let deeper = data.path().join("tls").join("new");
+    let mut certs = Command::cargo_bin("leftfold").unwrap();
+    let refused = said(certs.arg("certs").arg(&deeper).assert(), 2);
+    assert!(refused.contains("directory of the store"), "{refused}");
+    let refused = said(import(&deeper, lines(0..1), &[]), 1);
+    assert!(refused.contains("is the directory of a log"), "{refused}");
+    printed(leftfold(data.path(), &["read"]));
 }
 
 #[test]

@@ -30,11 +30,13 @@ impl RealDisk {
     /// Opens the directory at `path`, creating it with its parents if it is absent.
     ///
     /// # Errors
-    /// What the system reports, for example that `path` is a file; `InvalidInput` for an address such as `scheme://host`.
+    /// What the system reports, for example that `path` is a file; `InvalidInput` for an address such as `scheme://host`, and
+    /// for a directory to be made within the directory of a log.
     pub fn at(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         super::refuse_address(&path)?;
         if !path.is_dir() {
+            refuse_within_log(&path)?;
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -45,8 +47,7 @@ impl RealDisk {
             });
         }
         let directory = Directory::open(path)?;
-        let is_log = |name: &FileName| matches!(name.kind(), FileKind::Segment { .. });
-        if !directory.names()?.iter().flatten().any(is_log) {
+        if !holds_segment(&directory)? {
             // Who made it may have been killed before its name was synced. Where the name cannot be synced, as in parents of a
             // read-only system, it is not new.
             let _ = sync_parents(directory.path());
@@ -64,6 +65,39 @@ impl RealDisk {
     fn open_with(&self, name: &FileName, flags: OFlags) -> io::Result<Arc<RealFile>> {
         let file = self.directory.open_file(name, flags | OFlags::RDWR)?;
         Ok(Arc::new(RealFile(file)))
+    }
+}
+
+/// Whether a segment is in the directory.
+fn holds_segment(directory: &Directory) -> io::Result<bool> {
+    let is_segment = |name: &FileName| matches!(name.kind(), FileKind::Segment { .. });
+    Ok(directory.names()?.iter().flatten().any(is_segment))
+}
+
+/// Refuses to make a directory within that of a log, which would not open again with a directory in it.
+fn refuse_within_log(path: &Path) -> io::Result<()> {
+    let current = Path::new(".");
+    let parents = path
+        .ancestors()
+        .skip(1)
+        .map(|parent| match parent.as_os_str().is_empty() {
+            true => current,
+            false => parent,
+        });
+    let Some(parent) = parents.into_iter().find(|parent| parent.is_dir()) else {
+        return Ok(());
+    };
+    // What may not be read is left to what makes the directory.
+    let within = Directory::open(parent.to_owned()).and_then(|parent| holds_segment(&parent));
+    match within.unwrap_or(false) {
+        true => {
+            let what = format!(
+                "{} is the directory of a log; expected another one",
+                parent.display()
+            );
+            Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+        }
+        false => Ok(()),
     }
 }
 
