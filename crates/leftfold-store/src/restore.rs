@@ -229,12 +229,19 @@ impl LogRestore {
         self.finish().await
     }
 
-    /// Writes what was gathered, and erases what is erased in the source.
+    /// Writes what was gathered, and erases what is erased in the source. If the storage refuses an event, those before it are
+    /// written, and the copy ends as by [`Self::stop`].
     ///
     /// # Errors
     /// [`RestoreError`].
     pub async fn finish(mut self) -> Result<RestoreProgress, RestoreError> {
-        self.flush().await?;
+        let flushed = self.flush().await;
+        self.is_partial |= flushed.is_err();
+        let erased = self.erase_due().await;
+        flushed.and(erased).map(|()| self.progress)
+    }
+
+    async fn erase_due(&mut self) -> Result<(), RestoreError> {
         let is_partial = self.is_partial;
         let is_due = |prefix: &ErasedPrefix| prefix.is_due && !(is_partial && prefix.was_held);
         let due = self.erased.drain().filter(|(_, prefix)| is_due(prefix));
@@ -250,7 +257,7 @@ impl LogRestore {
                 step?;
             }
         }
-        Ok(self.progress)
+        Ok(())
     }
 
     async fn next_held(&mut self) -> Result<Option<LogEntry>, RestoreError> {
@@ -321,29 +328,80 @@ impl LogRestore {
         }
     }
 
+    /// Writes what was gathered; where the storage refuses an event of it, those before that event.
     async fn flush(&mut self) -> Result<(), RestoreError> {
-        if self.writes.is_empty() {
+        let events = std::mem::take(&mut self.events) as u64;
+        let writes = std::mem::take(&mut self.writes);
+        self.bytes = 0;
+        if writes.is_empty() {
             return Ok(());
         }
-        let events = std::mem::take(&mut self.events) as u64;
-        self.bytes = 0;
-        let last = self.next.previous();
         let first = Position::new(self.next.get() - events);
-        let unless_other = AppendCondition::new(Query::All, first.previous());
-        let append = Append::new(std::mem::take(&mut self.writes), vec![unless_other]);
-        let append = append.map_err(|error| RestoreError::Append {
-            first,
-            last,
-            source: AppendError::Invalid {
-                reason: error.to_string(),
-            },
-        })?;
-        let appended = self.storage.append(append).await;
-        let appended = appended.map_err(|source| RestoreError::Append {
+        let before = self.progress.written;
+        let flushed = match self.write(first, events, writes.clone()).await {
+            Err(RestoreError::Append { source, .. }) if is_of_an_event(&source) => {
+                self.write_each(first, writes).await
+            }
+            written => written,
+        };
+        // An entry that comes behind one that was refused must not be written in its place.
+        self.next = first.saturating_add(self.progress.written - before);
+        flushed
+    }
+
+    async fn write_each(
+        &mut self,
+        first: Position,
+        writes: Vec<StreamWrite>,
+    ) -> Result<(), RestoreError> {
+        let mut at = first;
+        for StreamWrite {
+            stream,
+            mut expected,
+            events,
+        } in writes
+        {
+            for event in events {
+                let next = expected.next_revision();
+                let write = StreamWrite {
+                    stream: stream.clone(),
+                    expected,
+                    events: vec![event],
+                };
+                self.write(at, 1, vec![write]).await?;
+                at = at.next();
+                expected = next.map_or(expected, ExpectedRevision::Exact);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes events to the positions from `first` on.
+    async fn write(
+        &mut self,
+        first: Position,
+        events: u64,
+        writes: Vec<StreamWrite>,
+    ) -> Result<(), RestoreError> {
+        let last = Position::new(first.get() + events).previous();
+        let refused = |source| RestoreError::Append {
             first,
             last,
             source,
+        };
+        let unless_other = AppendCondition::new(Query::All, first.previous());
+        let append = Append::new(writes, vec![unless_other]);
+        let append = append.map_err(|error| {
+            refused(AppendError::Invalid {
+                reason: error.to_string(),
+            })
         })?;
+        let appended = self.storage.append(append).await.map_err(refused)?;
+        if appended.repeated {
+            let at = appended.first;
+            let reason = format!("an event of this id is stored already, at position {at}");
+            return Err(refused(AppendError::Invalid { reason }));
+        }
         if appended.first != first {
             return Err(RestoreError::Interfered {
                 found: appended.first,
@@ -353,6 +411,14 @@ impl LogRestore {
         self.progress.written += events;
         Ok(())
     }
+}
+
+/// Whether the storage refused an append for one of its events, so that none of them is written.
+fn is_of_an_event(error: &AppendError) -> bool {
+    matches!(
+        error,
+        AppendError::Conflict(_) | AppendError::Invalid { .. } | AppendError::AccessDenied { .. }
+    )
 }
 
 /// Whether the revision is the one behind the write's last event.

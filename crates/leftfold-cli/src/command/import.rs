@@ -6,6 +6,7 @@
 //! stored; memory does not grow with an exact export.
 
 use std::{
+    collections::VecDeque,
     env::temp_dir,
     fs::File,
     io::{self, BufRead, BufReader, ErrorKind, Read, Seek, Write, stdin},
@@ -15,9 +16,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use leftfold_model::limits;
+use leftfold_model::{Position, limits};
 use leftfold_server::json::ExportReader;
-use leftfold_store::{EventStore, restore::LogRestore};
+use leftfold_store::{
+    EventStore,
+    restore::{LogRestore, RestoreError, RestoreProgress},
+};
 
 use super::{decompress::Head, import_lines::PlainImport, output};
 use crate::{cli, exit_code::InvalidLine, open};
@@ -122,7 +126,8 @@ async fn exact(
         "an exact export is not imported over a server; stop the server and import with --data, or export with --plain",
     )?;
     let mut restore = LogRestore::begin(storage).await?;
-    let read = match exact_lines(&mut restore, &mut reader, lines).await {
+    let mut gathered = GatheredLines::default();
+    let read = match exact_lines(&mut restore, &mut reader, lines, &mut gathered).await {
         Ok(()) => reader.finish().map_err(Into::into),
         refused => refused,
     };
@@ -131,22 +136,64 @@ async fn exact(
         Ok(()) => restore.finish().await,
         Err(_) => restore.stop().await,
     };
-    let (progress, finished) = match ended {
-        Ok(progress) => (progress, Ok(())),
-        Err(error) => (before, Err(error)),
+    let (imported, finished) = match ended {
+        Ok(progress) => (progress.written, Ok(())),
+        Err(error) => (imported_until(&error, before), Err(error)),
     };
     let counts = Counts {
-        imported: progress.written,
-        repeated: progress.present,
+        imported,
+        repeated: before.present,
     };
-    Ok((counts, read.and(finished.map_err(Into::into))))
+    let finished = finished.map_err(|error| match gathered.number_of(&error) {
+        Some(number) => anyhow::Error::from(error).context(InvalidLine(number)),
+        None => error.into(),
+    });
+    Ok((counts, read.and(finished)))
+}
+
+/// How many entries a copy has written that ended with this error; `before`: how far it was when it was to end.
+fn imported_until(error: &RestoreError, before: RestoreProgress) -> u64 {
+    match error {
+        RestoreError::Append { first, .. } => first.previous().get().saturating_sub(before.present),
+        _ => before.written,
+    }
+}
+
+/// The numbers of the lines whose entries may not be written yet, by position.
+#[derive(Default)]
+struct GatheredLines(VecDeque<(Position, u64)>);
+
+impl GatheredLines {
+    fn add(&mut self, position: Position, number: u64) {
+        self.0.push_back((position, number));
+    }
+
+    /// Takes note that everything before the newest entries, as many as the copy has not counted, is written.
+    fn forget_all_but(&mut self, unwritten: u64) {
+        while self.0.len() as u64 > unwritten {
+            self.0.pop_front();
+        }
+    }
+
+    /// The line of the entry that the store refused, if the error is about one.
+    fn number_of(&self, error: &RestoreError) -> Option<u64> {
+        let RestoreError::Append { first, last, .. } = error else {
+            return None;
+        };
+        let mut lines = self.0.iter().filter(|_| first == last);
+        lines
+            .find(|(position, _)| position == first)
+            .map(|(_, number)| *number)
+    }
 }
 
 async fn exact_lines(
     restore: &mut LogRestore,
     reader: &mut ExportReader,
     lines: &mut Lines,
+    gathered: &mut GatheredLines,
 ) -> anyhow::Result<()> {
+    let mut taken = 0;
     loop {
         let entry = match lines.next() {
             Ok(None) => return Ok(()),
@@ -154,8 +201,14 @@ async fn exact_lines(
             Err(refused) => Err(refused),
         };
         if let Some(entry) = entry.with_context(|| InvalidLine(lines.number))? {
-            let pushed = restore.push(entry).await;
-            pushed.with_context(|| InvalidLine(lines.number))?;
+            gathered.add(entry.position(), lines.number);
+            if let Err(refused) = restore.push(entry).await {
+                let number = gathered.number_of(&refused).unwrap_or(lines.number);
+                return Err(anyhow::Error::from(refused).context(InvalidLine(number)));
+            }
+            taken += 1;
+            let done = restore.progress();
+            gathered.forget_all_but(taken - done.written - done.present);
         }
         if lines.number.is_multiple_of(4_096) {
             lines.bar.set_message(format!("{} lines", lines.number));

@@ -6,6 +6,9 @@ use std::{
 };
 
 use assert_cmd::Command;
+use leftfold_model::{RecordedEvent, Revision};
+use leftfold_server::json::{ExportReader, ExportWriter};
+use leftfold_store::LogEntry;
 
 use crate::{leftfold, printed, said};
 
@@ -514,4 +517,50 @@ fn an_export_leaves_a_pipe_and_a_link_where_they_are() {
     printed(leftfold(data.path(), &["export", link.to_str().unwrap()]));
     assert!(link.is_symlink());
     assert_eq!(std::fs::read_to_string(&file).unwrap(), exported);
+}
+
+#[test]
+fn a_line_of_an_exact_export_that_the_store_refuses_is_named_and_what_stands_before_it_is_stored() {
+    let source = tempfile::tempdir().unwrap();
+    printed(import(source.path(), lines(0..30), &[]));
+    let exported = printed(leftfold(source.path(), &["export"]));
+    let header = exported.lines().next().unwrap();
+    // As another program may write it, with the right checksums.
+    let with_changed = |change: &dyn Fn(&mut RecordedEvent)| {
+        let mut reader = ExportReader::begin(header).unwrap().unwrap();
+        let mut writer = ExportWriter::default();
+        let mut changed = vec![writer.header().unwrap()];
+        for line in exported.lines().skip(1) {
+            let Some(mut entry) = reader.entry(line).unwrap() else {
+                continue;
+            };
+            if let LogEntry::Event(event) = &mut entry
+                && event.position.get() == 21
+            {
+                change(event);
+            }
+            changed.push(writer.entry(&entry).unwrap());
+        }
+        changed.push(writer.end().unwrap());
+        changed.join("\n")
+    };
+    let first = exported.lines().nth(1).unwrap();
+    let mut reader = ExportReader::begin(header).unwrap().unwrap();
+    let first = reader.entry(first).unwrap().unwrap().erased().id;
+    for input in [
+        with_changed(&|event| event.revision = Revision::new(9)),
+        with_changed(&|event| event.id = first),
+    ] {
+        let copy = tempfile::tempdir().unwrap();
+        let ended = import(copy.path(), input, &[]);
+        let counted = String::from_utf8(ended.get_output().stdout.clone()).unwrap();
+        assert!(counted.starts_with("20 events imported"), "{counted}");
+        let refused = said(ended, 3);
+        assert!(refused.contains("line 22 is refused"), "{refused}");
+        let read = printed(leftfold(copy.path(), &["read"]));
+        assert_eq!(read.lines().count(), 20);
+        // The right export completes it.
+        printed(import(copy.path(), exported.as_str(), &[]));
+        assert_eq!(printed(leftfold(copy.path(), &["export"])), exported);
+    }
 }

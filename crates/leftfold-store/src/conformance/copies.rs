@@ -244,3 +244,44 @@ pub async fn a_copy_over_another_log_is_refused_at_the_first_position_that_diffe
     let refused = copy(&skipping, &to_other).await.unwrap_err();
     assert!(matches!(refused, RestoreError::Append { .. }), "{refused}");
 }
+
+pub async fn a_copy_with_an_entry_that_is_refused_keeps_what_stands_before_it(
+    fixture: &impl Fixture,
+) {
+    let store = fixture.open().await;
+    let Some(storage) = store.storage() else {
+        return;
+    };
+    fill(&store).await;
+    scavenge(&store).await;
+    let original = entries(&storage, 0).await;
+    let last_event = original
+        .iter()
+        .rposition(|entry| matches!(entry, LogEntry::Event(_)));
+    for ids in [false, true] {
+        let mut refused = original.clone();
+        let at = last_event.unwrap();
+        let id = refused[at - 1].erased().id;
+        let Some(LogEntry::Event(event)) = refused.get_mut(at) else {
+            unreachable!()
+        };
+        match ids {
+            true => event.id = id,
+            false => event.revision = Revision::new(77),
+        }
+        let target: Store = fixture.open().await;
+        let Some(to_target) = target.storage() else {
+            return;
+        };
+        let error = copy(&refused, &to_target).await.unwrap_err();
+        let expected = original[at].position();
+        assert!(
+            matches!(error, RestoreError::Append { first, last, .. } if (first, last) == (expected, expected)),
+            "{error}"
+        );
+        assert_eq!(entries(&to_target, 0).await, original[..at], "{ids}");
+        // The right entries complete it.
+        copy(&original, &to_target).await.unwrap();
+        assert_eq!(entries(&to_target, 0).await, original);
+    }
+}

@@ -83,6 +83,7 @@ macro_rules! conformance {
                 a_longer_log_is_copied_over_an_earlier_copy,
                 a_copy_into_a_store_in_use_gives_the_same_reads,
                 a_copy_over_another_log_is_refused_at_the_first_position_that_differs,
+                a_copy_with_an_entry_that_is_refused_keeps_what_stands_before_it,
             );
         }
     };
