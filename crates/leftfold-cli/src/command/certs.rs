@@ -1,8 +1,8 @@
 //! `leftfold certs`: a development authority, and certificates it issues.
 //!
 //! **Owns:** what the certificates say, and the files. **Does not know:** servers.
-//! **Invariants:** no file is replaced; private keys are readable by their owner only; the authority is reused if it is there,
-//! so that certificates for users can be issued later.
+//! **Invariants:** no file is replaced; a certificate and its key are both written or neither; private keys are readable by
+//! their owner only; the authority is reused if it is there, so that certificates for users can be issued later.
 
 use std::{
     fs::{self, OpenOptions},
@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
@@ -106,8 +106,7 @@ fn authority(directory: &Path) -> anyhow::Result<Issuer<'static, KeyPair>> {
     valid(&mut params, 10);
     let pair = KeyPair::generate()?;
     let made = params.self_signed(&pair)?;
-    write_new(&certificate, &made.pem(), 0o644)?;
-    write_new(&key, &pair.serialize_pem(), 0o600)?;
+    write_both((&certificate, &made.pem()), (&key, &pair.serialize_pem()))?;
     Ok(Issuer::new(params, pair))
 }
 
@@ -124,8 +123,7 @@ fn issue(
     valid(&mut params, 2);
     let pair = KeyPair::generate()?;
     let made = params.signed_by(&pair, authority)?;
-    write_new(&certificate, &made.pem(), 0o644)?;
-    write_new(&key, &pair.serialize_pem(), 0o600)?;
+    write_both((&certificate, &made.pem()), (&key, &pair.serialize_pem()))?;
     Ok((certificate, key))
 }
 
@@ -144,25 +142,54 @@ fn valid(params: &mut CertificateParams, years: i32) {
     params.not_after = date_time_ymd(year + years + 1, 1, 1);
 }
 
-/// Writes a file that is not there yet.
+/// Writes a certificate and its key, or neither: half of a pair would be in the way, or be taken for one that belongs to the
+/// other half.
 #[expect(
     clippy::disallowed_methods,
     reason = "a certificate is no part of a store"
 )]
-fn write_new(file: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+fn write_both(certificate: (&Path, &str), key: (&Path, &str)) -> anyhow::Result<()> {
+    for (file, _) in [certificate, key] {
+        if fs::symlink_metadata(file).is_ok() {
+            return Err(exists(file));
+        }
+    }
+    // Whoever makes the key makes both.
+    write_new(key, 0o600)?;
+    let written = write_new(certificate, 0o644);
+    if written.is_err() {
+        let _ = fs::remove_file(key.0);
+    }
+    written
+}
+
+/// Writes a file that is not there yet, or leaves none.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a certificate is no part of a store"
+)]
+fn write_new((file, text): (&Path, &str), mode: u32) -> anyhow::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
     #[cfg(not(unix))]
     let _ = mode;
-    let created = options.open(file);
-    match created {
+    let cannot = || format!("cannot write {}", file.display());
+    let mut created = match options.open(file) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            bail!("{} exists; remove it to issue another one", file.display())
+            return Err(exists(file));
         }
-        created => created
-            .and_then(|mut created| created.write_all(text.as_bytes()))
-            .with_context(|| format!("cannot write {}", file.display())),
+        created => created.with_context(cannot)?,
+    };
+    let written = created.write_all(text.as_bytes());
+    let written = written.and_then(|()| created.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(file);
     }
+    written.with_context(cannot)
+}
+
+fn exists(file: &Path) -> anyhow::Error {
+    anyhow!("{} exists; remove it to issue another one", file.display())
 }

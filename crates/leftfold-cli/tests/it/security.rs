@@ -79,6 +79,36 @@ fn certificates_are_made_once_and_their_keys_are_for_their_owner_only() {
     assert!(verified.status.success(), "{verified:?}");
 }
 
+#[test]
+fn a_certificate_and_its_key_are_both_written_or_neither() {
+    let directory = tempfile::tempdir().unwrap();
+    let certs = directory.path().join("certs");
+    let names = || {
+        let entries = fs::read_dir(&certs).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable();
+        names
+    };
+    // No file may grow, as on a full disk.
+    let mut full = assert_cmd::Command::new("sh");
+    full.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"]);
+    full.arg(binary()).args(["certs", text(&certs)]);
+    let refused = said(full.assert(), 1);
+    assert!(refused.contains("cannot write"), "{refused}");
+    assert_eq!(names(), [""; 0]);
+    leftfold(&["certs", text(&certs)]).assert().success();
+    // The other half of a pair is there already.
+    for half in ["ca.key", "ca.crt", "server.key", "server.crt"] {
+        fs::rename(certs.join(half), directory.path().join(half)).unwrap();
+        let before = names();
+        let refused = said(leftfold(&["certs", text(&certs)]).assert(), 1);
+        assert!(refused.contains("exists"), "{refused}");
+        assert_eq!(names(), before, "without {half}");
+        fs::rename(directory.path().join(half), certs.join(half)).unwrap();
+    }
+}
+
 /// A store, the certificates of a server of it, and the password file of the administrator `ann`.
 struct Secured {
     directory: tempfile::TempDir,
