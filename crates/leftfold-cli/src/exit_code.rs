@@ -9,7 +9,9 @@ use leftfold_client::ConnectError;
 use leftfold_error_codes::ErrorCode;
 use leftfold_log::{OpenError, StorageError, disk::LockError};
 use leftfold_model::{Conflict, ErrorChain, ModelError};
-use leftfold_server::{BindError, SettingError, TlsError, access::TokenSettingsError};
+use leftfold_server::{
+    BindError, SettingError, TlsError, access::TokenSettingsError, telemetry::TelemetryError,
+};
 use leftfold_store::{AppendError, Cause, ReadError, consumers::ConsumerError};
 
 use crate::open::StoreLocationError;
@@ -93,12 +95,17 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<ErrorCode> {
         .or_else(|| cause.downcast_ref().map(storage_code))
         .or_else(|| cause.downcast_ref().and_then(serving_code))
         .or_else(|| cause.downcast_ref().map(location_code))
-        .or_else(|| {
-            cause
-                .is::<SettingError>()
-                .then_some(ErrorCode::InvalidSetting)
-        })
+        .or_else(|| is_setting(cause).then_some(ErrorCode::InvalidSetting))
         .or_else(|| cause.is::<UsageError>().then_some(ErrorCode::Usage))
+}
+
+/// Whether a setting is invalid: as it is parsed, or where it is used first.
+fn is_setting(cause: &(dyn Error + 'static)) -> bool {
+    let is_used = matches!(
+        cause.downcast_ref(),
+        Some(TelemetryError::Filter(_) | TelemetryError::Endpoint(_))
+    );
+    is_used || cause.is::<SettingError>()
 }
 
 fn contract_code(cause: &(dyn Error + 'static)) -> Option<ErrorCode> {
