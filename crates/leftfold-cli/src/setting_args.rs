@@ -37,14 +37,17 @@ const OTHER_VARIABLES: &[&str] = &[
 const LETTERS_MAX: usize = 2;
 /// Letters of a word that may be a shortened one.
 const SHORTENED_MIN: usize = 3;
+/// Letters of a word that others may be a longer form of.
+const LENGTHENED_MIN: usize = 4;
+/// What people add to the name of a variable that holds the place of a file. No cluster does for a service.
+const ADDED_WORDS: [&str; 3] = ["_FILE", "_PATH", "_DIR"];
 
 /// Refuses an environment variable that is not known and looks like a mistyped one.
 ///
 /// # Errors
 /// The variable, and the one that may be meant.
 pub(crate) fn check_environment() -> anyhow::Result<()> {
-    let others = OTHER_VARIABLES.iter().map(ToString::to_string);
-    let known: Vec<String> = Settings::ALL.iter().map(variable).chain(others).collect();
+    let known = known_variables();
     for (name, _) in env::vars_os() {
         let Some(name) = name.to_str() else {
             continue;
@@ -58,8 +61,13 @@ pub(crate) fn check_environment() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn known_variables() -> Vec<String> {
+    let others = OTHER_VARIABLES.iter().map(ToString::to_string);
+    Settings::ALL.iter().map(variable).chain(others).collect()
+}
+
 /// Returns the known variable that this one is a mistyped form of: other letters, small letters, dashes, another order of its
-/// words, too few of them or shortened ones, and several of these together.
+/// words, too few of them, shortened or lengthened ones, and several of these together; or one more word for a file.
 fn meant<'a>(known: &'a [String], name: &str) -> Option<&'a str> {
     if known.iter().any(|known| known == name) {
         return None;
@@ -67,13 +75,19 @@ fn meant<'a>(known: &'a [String], name: &str) -> Option<&'a str> {
     let written = name.to_uppercase().replace(['-', '.'], "_");
     let whole = |known: &String| Some(letters_between(known, &written)).filter(is_few);
     let by_words = |known: &String| letters_between_words(known, &written);
+    let added = |known: &String| {
+        let mut words = ADDED_WORDS.iter();
+        let is_added = words.any(|word| written.strip_suffix(word) == Some(known));
+        is_added.then_some(0)
+    };
     let nearest = |letters: &dyn Fn(&String) -> Option<usize>| {
         let found = known
             .iter()
             .filter_map(|known| Some((letters(known)?, known)));
         found.min().map(|(_, known)| known.as_str())
     };
-    nearest(&whole).or_else(|| nearest(&by_words))
+    let found = nearest(&whole).or_else(|| nearest(&added));
+    found.or_else(|| nearest(&by_words))
 }
 
 fn letters_between(known: &str, written: &str) -> usize {
@@ -88,15 +102,19 @@ fn is_few(letters: &usize) -> bool {
 fn letters_between_words(known: &str, written: &str) -> Option<usize> {
     let mut left: Vec<_> = known.split('_').collect();
     let words: Vec<_> = written.split('_').filter(|word| !word.is_empty()).collect();
-    // The word of the program and two more: fewer say too little.
-    if words.len() <= 2 || words.len() > left.len() {
+    // The word of the program and two more, or as many as there are: fewer say too little.
+    if (words.len() <= 2 && words.len() < left.len()) || words.len() > left.len() {
         return None;
     }
     let mut letters = 0;
     for word in words {
-        let distance = |known: &str| match known.starts_with(word) && word.len() >= SHORTENED_MIN {
-            true => usize::from(known != word),
-            false => letters_between(known, word),
+        let distance = |known: &str| {
+            let is_shortened = known.starts_with(word) && word.len() >= SHORTENED_MIN;
+            let is_lengthened = word.starts_with(known) && known.len() >= LENGTHENED_MIN;
+            match is_shortened || is_lengthened {
+                true => usize::from(known != word),
+                false => letters_between(known, word),
+            }
         };
         let nearest = left
             .iter()
@@ -177,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_variable_that_looks_like_a_mistyped_one_is_found_and_those_of_others_are_not() {
-        let known: Vec<String> = Settings::ALL.iter().map(variable).collect();
+        let known = known_variables();
         for (name, expected) in [
             ("LEFTFOLD_LISTN", "LEFTFOLD_LISTEN"),
             ("leftfold_listen", "LEFTFOLD_LISTEN"),
@@ -191,12 +209,26 @@ mod tests {
             ("leftfold-certificate-file", "LEFTFOLD_TLS_CERTIFICATE_FILE"),
             ("LEFTFOLD_TLS_CERT_FILE", "LEFTFOLD_TLS_CERTIFICATE_FILE"),
             ("LEFTFOLD_TLS_CERT", "LEFTFOLD_TLS_CERTIFICATE_FILE"),
+            ("LEFTFOLD_AUTH", "LEFTFOLD_AUTHENTICATION"),
+            ("LEFTFOLD_LISTENER", "LEFTFOLD_LISTEN"),
+            ("LEFTFOLD_CONFIG_FILE", "LEFTFOLD_CONFIG"),
+            ("LEFTFOLD_TLS_KEY_FILE_PATH", "LEFTFOLD_TLS_KEY_FILE"),
+            ("leftfold-jwt-issuer-file", "LEFTFOLD_JWT_ISSUER"),
+            (
+                "LEFTFOLD_TLS_CERTIFICATES_FILENAME",
+                "LEFTFOLD_TLS_CERTIFICATE_FILE",
+            ),
         ] {
             assert_eq!(meant(&known, name), Some(expected), "{name}");
         }
         for name in [
             "LEFTFOLD_LISTEN",
             "LEFTFOLD_PORT",
+            "LEFTFOLD_HOST",
+            "LEFTFOLD_HOME",
+            "LEFTFOLD_NAME",
+            "LEFTFOLD_VERSION",
+            "LEFTFOLD_IMAGE",
             "LEFTFOLD_SERVICE_HOST",
             "LEFTFOLD_SERVICE_PORT_HTTP",
             "LEFTFOLD_PORT_2113_TCP_ADDR",
