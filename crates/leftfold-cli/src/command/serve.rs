@@ -27,7 +27,7 @@ use crate::{
     exit_code::is_closed_pipe,
     open::{self, StoreLocation, StoreLocationError},
     setting_args::{self, SettingArgs},
-    signals::Signals,
+    signals::{Hangups, Signals},
 };
 
 pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
@@ -41,8 +41,8 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     settings.check()?;
     let flushed_at_the_end = telemetry::start(&settings)?;
     let texts = ConnectionTexts::new(&settings);
-    // Before anybody can connect: who knows that there is a server can also end it in order.
-    let mut signals = Signals::listen()?;
+    // Before anybody can connect: who knows that there is a server can also end it in order, or replace its certificate.
+    let (mut signals, hangups) = (Signals::listen()?, Hangups::listen()?);
     // Probes are answered while the store is opened, which takes long after an unclean stop.
     let starting = Server::start(settings).await?;
     let store = tokio::select! {
@@ -50,7 +50,7 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
         () = signals.next() => end_while_opening(flushed_at_the_end),
     };
     let server = starting.open(store).await?;
-    let _reloads_until_the_end = reload_on_hangup(&server)?;
+    let _reloads_until_the_end = reload_on_hangup(&server, hangups);
     match announce(&server, &texts, location.as_ref()) {
         // The server is there for its clients, with or without a reader of this output.
         Err(error) if is_closed_pipe(&error) => tracing::warn!("standard output is closed"),
@@ -134,26 +134,16 @@ impl ConnectionTexts {
 }
 
 /// Reads certificates again on SIGHUP, until the handle is dropped.
-#[cfg(unix)]
-fn reload_on_hangup(server: &Server) -> anyhow::Result<impl Drop + use<>> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let mut hangups = signal(SignalKind::hangup())?;
+fn reload_on_hangup(server: &Server, mut hangups: Hangups) -> AbortOnDropHandle<()> {
     let handle = server.reload_handle();
     let reloads = tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
+        while hangups.next().await.is_some() {
             let handle = handle.clone();
             // A file may be on a slow disk.
             let _ = tokio::task::spawn_blocking(move || handle.reload()).await;
         }
     });
-    Ok(AbortOnDropHandle::new(reloads))
-}
-
-/// Without SIGHUP, certificates are read again when they change.
-#[cfg(not(unix))]
-fn reload_on_hangup(_: &Server) -> anyhow::Result<()> {
-    Ok(())
+    AbortOnDropHandle::new(reloads)
 }
 
 fn announce(
