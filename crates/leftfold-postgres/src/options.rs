@@ -226,7 +226,11 @@ impl FromStr for PostgresOptions {
     type Err = OpenError;
 
     fn from_str(address: &str) -> Result<Self, OpenError> {
-        let (base, query) = address.split_once('?').unwrap_or((address, ""));
+        // Only a URL has parameters; an address of keywords may have a question mark in any value.
+        let mut schemes = ["postgres://", "postgresql://"].iter();
+        let is_url = schemes.any(|scheme| address.starts_with(scheme));
+        let parts = is_url.then(|| address.split_once('?')).flatten();
+        let (base, query) = parts.unwrap_or((address, ""));
         let (mut own, mut rest) = (Vec::new(), Vec::new());
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (parameter, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -249,6 +253,12 @@ impl FromStr for PostgresOptions {
             .parse()
             .map_err(|error: tokio_postgres::Error| OpenError::address(error.to_string()))?;
         let mut options = Self::new(config);
+        // The driver has read the mode where it is a keyword, or its name is in percent-encoding.
+        match options.config.get_ssl_mode() {
+            SslMode::Require => options.tls = true,
+            SslMode::Disable => options.tls = false,
+            _ => {}
+        }
         for (parameter, value) in own {
             if !options.set(parameter, &value)? {
                 return Err(OpenError::address(format!("unknown parameter {parameter}")));
@@ -400,6 +410,18 @@ mod tests {
         assert!(parsed("postgres:///shop?hostaddr=192.0.2.7").tls);
         assert!(!parsed("postgres://app@localhost/shop?hostaddr=127.0.0.1").tls);
         assert!(!parsed("postgres://app@127.0.0.2/shop").tls);
+    }
+
+    #[test]
+    fn an_address_of_keywords_is_encrypted_as_one_with_parameters_is() {
+        assert!(parsed("host=db.example.org dbname=shop").tls);
+        assert!(!parsed("host=db.example.org sslmode=disable").tls);
+        assert!(!parsed("host=localhost user=app").tls);
+        assert!(parsed("host=localhost sslmode=require").tls);
+        assert!(parsed("postgres://app@localhost/shop?%73slmode=require").tls);
+        let options = parsed("host=localhost password=a?sslmode=disable&b");
+        let password = options.config.get_password().unwrap();
+        assert_eq!(password, b"a?sslmode=disable&b");
     }
 
     #[test]
