@@ -59,6 +59,19 @@ enum File {
     Closed,
 }
 
+impl File {
+    /// The open file, which the next call opens again; nothing if it is not open.
+    fn take_open(&mut self) -> Option<Arc<Database>> {
+        match std::mem::take(self) {
+            Self::Open(database) => Some(database),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FileSnapshots")
@@ -158,7 +171,8 @@ impl Shared {
     fn discard(&self) -> Result<(), SnapshotError> {
         let _alone = self.alone();
         let mut file = self.file();
-        if let File::Open(damaged) = std::mem::take(&mut *file) {
+        // A closed file stays closed: the directory may be another's.
+        if let Some(damaged) = file.take_open() {
             // It may panic again while it is closed, which is no reason to keep it.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(damaged)));
             remove_file(&self.path)?;
@@ -169,10 +183,7 @@ impl Shared {
     /// Has the next call open the file again, which a full disk made unusable.
     fn reopen(&self) {
         let _alone = self.alone();
-        let mut file = self.file();
-        if matches!(*file, File::Open(_)) {
-            *file = File::NotYet;
-        }
+        drop(self.file().take_open());
     }
 
     fn file(&self) -> std::sync::MutexGuard<'_, File> {
@@ -531,6 +542,20 @@ mod tests {
             assert_eq!(path.exists(), !is_replaced, "{:?}", error());
             store.save(&stream, saved(6, 1)).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_closed_file_stays_closed_although_a_call_that_was_under_way_meets_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("snapshots");
+        let stream = StreamName::new("s").unwrap();
+        let store = FileSnapshotStore::at(path.clone(), Handle::current());
+        store.close();
+        let damage = || unavailable(redb::StorageError::Corrupted("a page".to_owned()));
+        let failed: Result<(), _> = store.blocking(move |_| Err(damage())).await;
+        assert!(failed.is_err());
+        store.save(&stream, saved(6, 1)).await.unwrap();
+        assert!(!path.exists(), "the directory may be another's");
     }
 
     #[cfg(unix)]
