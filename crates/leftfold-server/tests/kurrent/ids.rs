@@ -97,6 +97,33 @@ async fn some_ids_that_stand_elsewhere_do_not_hold_up_the_others() {
 }
 
 #[tokio::test]
+async fn a_part_of_what_was_appended_is_a_repetition_though_other_ids_stand_elsewhere() {
+    let server = TestServer::start().await;
+    let client = TestClient::new(&server).await;
+    let kinds = ["One", "Two", "Three", "Four", "Five"];
+    let events: Vec<_> = kinds.map(event).into();
+    for (stream, some) in [("a", &events[1..2]), ("c", &events[3..])] {
+        success(client.append(stream, any(), some.to_vec()).await.unwrap());
+    }
+    let placed = success(client.append("b", any(), events.clone()).await.unwrap());
+    for expected in [any(), none()] {
+        let again = client.append("b", expected, events.clone()).await;
+        assert_eq!(success(again.unwrap()), placed);
+    }
+    for part in [0..1, 1..2, 2..3, 3..5, 0..2, 2..5] {
+        let again = client.append("b", any(), events[part].to_vec()).await;
+        success(again.unwrap());
+    }
+    let ids = shown(&client, "b").await.into_iter().map(|(id, _)| id);
+    assert!(ids.eq(events.iter().map(|event| event.id.clone())));
+    // What goes on behind a part that is stored is no repetition.
+    let mut on = events[2..].to_vec();
+    on.push(event("Six"));
+    wrong(client.append("b", any(), on).await.unwrap());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_nil_id_is_no_id_and_these_clients_have_to_send_one() {
     let server = TestServer::start().await;
     let client = TestClient::new(&server).await;

@@ -4,19 +4,25 @@
 //! that the client gave.
 //! **Invariants:**
 //! - An event whose id exists in another stream is stored under an id derived from its own and its stream's name, so a retry
-//!   stores it under the same one.
+//!   stores it under the same one; every other event is stored under its own.
 //! - The client gets the store's outcome for every append that the store repeats or rejects.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::TryStreamExt;
 use leftfold_model::{
-    Append, Appended, Conflict, EventId, ExpectedRevision, NewEvent, Position, Read, RecordedEvent,
+    Append, Appended, Conflict, EventId, NewEvent, Position, Read, RecordedEvent, Revision,
     StreamName, StreamWrite,
 };
 use leftfold_store::{AppendError, EventStore};
 
 use crate::protocol::client_id;
+
+/// Appends that look for ids in one stream after another, at most.
+const ATTEMPTS: usize = 16;
+/// Events that are read for their ids before and behind one, and bytes of all of them, at most.
+const EVENTS_MAX: u64 = 256;
+const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Appends, and retries under derived ids if an id exists in another stream.
 pub(super) async fn append(
@@ -32,30 +38,87 @@ pub(super) async fn append(
 }
 
 /// Appends under derived ids, if an id in another stream can be the cause of the conflict.
+///
+/// Only ids that stand elsewhere are replaced: any other event would not be recognised when it is appended again without
+/// those.
 async fn append_apart(
     store: &dyn EventStore,
     append: Append,
     refused: Conflict,
 ) -> Result<Appended, AppendError> {
-    let stands_apart = match &refused {
-        Conflict::PartlyStored { id, position } => {
-            let found = event_at(store, *position).await;
-            found.is_none_or(|found| !writes_to(&append, *id, &found.stream))
+    let (mut tried, mut conflict) = (append.clone(), refused.clone());
+    for _ in 0..ATTEMPTS {
+        let Some(stored) = StoredIds::behind(store, &tried, &conflict).await else {
+            return Err(told(refused, conflict));
+        };
+        let Some(next) = apart(&tried, |id, stream| stored.separates(id, stream))? else {
+            return Err(told(refused, conflict));
+        };
+        match store.append(next.clone()).await {
+            Err(AppendError::Conflict(again)) => (tried, conflict) = (next, again),
+            answered => return answered,
         }
-        Conflict::WrongRevision {
-            stream, expected, ..
-        } => is_repeated_apart(store, &append, stream, *expected).await,
-        _ => false,
-    };
-    if !stands_apart {
-        return Err(AppendError::Conflict(refused));
     }
-    match store.append(apart(append)?).await {
-        // The derived id is not one that the client knows.
-        Err(AppendError::Conflict(Conflict::PartlyStored { .. })) => {
-            Err(AppendError::Conflict(refused))
-        }
+    // They stand in many streams.
+    let Some(all) = apart(&append, |_, _| true)? else {
+        return Err(AppendError::Conflict(refused));
+    };
+    match store.append(all).await {
+        Err(AppendError::Conflict(conflict)) => Err(told(refused, conflict)),
         answered => answered,
+    }
+}
+
+/// Returns the conflict that the client is told: a derived id is not one that it knows.
+fn told(refused: Conflict, conflict: Conflict) -> AppendError {
+    AppendError::Conflict(match conflict {
+        Conflict::PartlyStored { .. } => refused,
+        conflict => conflict,
+    })
+}
+
+/// Ids that stand in the log where an append met a conflict.
+struct StoredIds {
+    ids: HashSet<EventId>,
+    /// Their stream; `None` if it cannot be read.
+    stream: Option<StreamName>,
+}
+
+impl StoredIds {
+    /// Reads the ids that stand where the conflict is, about as many as the append has events; `None` if none is the cause.
+    async fn behind(store: &dyn EventStore, append: &Append, conflict: &Conflict) -> Option<Self> {
+        let events = append.writes().iter().map(|write| write.events.len());
+        let count = EVENTS_MAX.min(events.sum::<usize>() as u64);
+        match conflict {
+            Conflict::PartlyStored { id, position } => {
+                let Some(found) = event_at(store, *position).await else {
+                    let ids = HashSet::from([*id]);
+                    return Some(Self { ids, stream: None });
+                };
+                // The one that is named need not be the first.
+                let from = Revision::new(found.revision.get().saturating_sub(count));
+                let mut ids = ids_from(store, &found.stream, from, 2 * count).await;
+                ids.insert(*id);
+                let stream = Some(found.stream);
+                Some(Self { ids, stream })
+            }
+            Conflict::WrongRevision {
+                stream, expected, ..
+            } => {
+                let ids = ids_from(store, stream, expected.next_revision()?, count).await;
+                let stream = Some(stream.clone());
+                Some(Self { ids, stream })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether an event of this id has to be stored in this stream under its derived id, or is stored so already.
+    fn separates(&self, id: EventId, stream: &StreamName) -> bool {
+        match self.stream.as_ref() == Some(stream) {
+            true => self.ids.contains(&derived_id(id, stream)),
+            false => self.ids.contains(&id),
+        }
     }
 }
 
@@ -73,34 +136,6 @@ pub(super) fn separate(writes: &mut [StreamWrite]) {
     }
 }
 
-/// Returns whether the append writes an event of this id to this stream.
-fn writes_to(append: &Append, id: EventId, stream: &StreamName) -> bool {
-    let mut writes = append.writes().iter();
-    writes.any(|write| write.stream == *stream && write.events.iter().any(|it| it.id() == id))
-}
-
-/// Returns whether the first event of the append to `stream` is stored there under its derived id, where it is expected.
-async fn is_repeated_apart(
-    store: &dyn EventStore,
-    append: &Append,
-    stream: &StreamName,
-    expected: ExpectedRevision,
-) -> bool {
-    let mut writes = append.writes().iter();
-    let write = writes.find(|write| write.stream == *stream && write.expected == expected);
-    let (Some(event), Some(revision)) = (
-        write.and_then(|write| write.events.first()),
-        expected.next_revision(),
-    ) else {
-        return false;
-    };
-    let read = Read::stream(stream.clone())
-        .from_revision(revision)
-        .limit(1);
-    let found = first(store, read).await;
-    found.is_some_and(|found| found.id == derived_id(event.id(), stream))
-}
-
 async fn event_at(store: &dyn EventStore, position: Position) -> Option<RecordedEvent> {
     let found = first(store, Read::all().from_position(position).limit(1)).await;
     found.filter(|event| event.position == position)
@@ -112,18 +147,47 @@ async fn first(store: &dyn EventStore, read: Read) -> Option<RecordedEvent> {
     batch.events.into_iter().next()
 }
 
-/// Derives the ids of all events of an append from their streams.
-fn apart(append: Append) -> Result<Append, AppendError> {
-    let (mut writes, checks, conditions) = append.into_parts();
+/// Returns the ids of the events of a stream from one on; those that were read, if the read fails or is long.
+async fn ids_from(
+    store: &dyn EventStore,
+    stream: &StreamName,
+    from: Revision,
+    count: u64,
+) -> HashSet<EventId> {
+    let read = Read::stream(stream.clone())
+        .from_revision(from)
+        .limit(count);
+    let mut batches = store.read(read);
+    let (mut ids, mut bytes) = (HashSet::new(), 0);
+    while bytes < BYTES_MAX
+        && let Ok(Some(batch)) = batches.try_next().await
+    {
+        bytes += batch.events.iter().map(|it| it.data.len()).sum::<usize>();
+        ids.extend(batch.events.iter().map(|event| event.id));
+    }
+    ids
+}
+
+/// Derives the ids of some events of an append from their streams; `None` if there are none.
+fn apart(
+    append: &Append,
+    is_apart: impl Fn(EventId, &StreamName) -> bool,
+) -> Result<Option<Append>, AppendError> {
+    let (mut writes, checks, conditions) = append.clone().into_parts();
+    let mut changed = false;
     for StreamWrite { stream, events, .. } in &mut writes {
         for event in events {
-            *event = derived(event, stream);
+            if is_apart(event.id(), stream) {
+                *event = derived(event, stream);
+                changed = true;
+            }
         }
     }
     let append = Append::new(writes, conditions).and_then(|append| append.with_checks(checks));
-    append.map_err(|error| AppendError::Invalid {
+    let append = append.map_err(|error| AppendError::Invalid {
         reason: error.to_string(),
-    })
+    })?;
+    Ok(changed.then_some(append))
 }
 
 /// Returns the event under the id derived for this stream, with the client's id in its metadata.
