@@ -457,8 +457,9 @@ fn a_cursor_with_batches_of_no_bytes_reads_to_the_end() {
 fn a_listing_in_batches_of_no_streams_goes_on_to_the_end() {
     let directory = directory();
     let log = open(&directory);
-    for stream in ["a", "b", "c"] {
-        log.append(append(stream, NoStream, 0..1)).unwrap();
+    for (stream, event) in [("a", 0), ("b", 1), ("c", 2)] {
+        log.append(append(stream, NoStream, event..event + 1))
+            .unwrap();
     }
     let mut streams = log.streams("", None).unwrap();
     let mut count = 0;
