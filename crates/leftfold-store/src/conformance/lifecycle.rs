@@ -16,6 +16,7 @@ use leftfold_model::{
     Append, Conflict,
     ExpectedRevision::{Any, NoStream},
     NewEvent, Position, Read, Revision, StreamWrite,
+    limits::METADATA_BYTES_MAX,
 };
 
 use super::{
@@ -25,8 +26,8 @@ use super::{
     },
 };
 use crate::{
-    DELETED_STREAM_TRUNCATE_BEFORE, Delete, ListStreams, METADATA_EVENT_TYPE, ReadError, Scavenge,
-    StreamMetadata, StreamStatus, Subscription, TOMBSTONE_EVENT_TYPE,
+    AppendError, DELETED_STREAM_TRUNCATE_BEFORE, Delete, ListStreams, METADATA_EVENT_TYPE,
+    ReadError, Scavenge, StreamMetadata, StreamStatus, Subscription, TOMBSTONE_EVENT_TYPE,
 };
 
 /// Far longer than any call takes; a call that waits for one that was left waits forever.
@@ -238,6 +239,23 @@ pub async fn metadata_of_users_is_kept_byte_for_byte(fixture: &impl Fixture) {
     assert_eq!(&stored[0].data[..], json.as_bytes());
     let state = store.stream_state(stream("a")).await.unwrap();
     assert_eq!(&state.metadata.to_json()[..], json.as_bytes());
+}
+
+pub async fn metadata_that_is_too_long_is_refused_and_other_events_beside_it_are_not(
+    fixture: &impl Fixture,
+) {
+    let store = fixture.open().await;
+    let json = |bytes: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes - 8));
+    let append = async |write| store.append(whole(vec![write])).await;
+    ok(append(metadata_write("a", &json(METADATA_BYTES_MAX))).await);
+    let too_long = append(metadata_write("a", &json(METADATA_BYTES_MAX + 1))).await;
+    let Err(AppendError::Invalid { reason }) = too_long else {
+        panic!("{too_long:?}");
+    };
+    assert!(reason.contains("metadata of stream a"), "{reason}");
+    assert!(reason.contains("METADATA_BYTES_MAX"), "{reason}");
+    let note = NewEvent::json(kind("Noted"), json(METADATA_BYTES_MAX + 1));
+    ok(append(write("$$a", Any, vec![note])).await);
 }
 
 pub async fn an_append_decided_before_a_deletion_is_refused_or_read(fixture: &impl Fixture) {
