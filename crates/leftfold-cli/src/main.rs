@@ -4,6 +4,7 @@
 //! **Invariants:** results go to standard output, everything else to standard error as `leftfold: ...`; the exit code names
 //! the kind of failure; a closed pipe on standard output ends the command without an error.
 
+mod allocator;
 mod cli;
 mod command;
 mod display;
@@ -30,6 +31,9 @@ fn main() -> ExitCode {
         // Help, or the version.
         Err(asked) => asked.exit(),
     };
+    if matches!(cli.command, cli::Command::Serve(_)) {
+        allocator::set_up();
+    }
     let result = runtime::start().and_then(|runtime| runtime.block_on(command::run(cli.command)));
     match result {
         Ok(exit) => exit.into(),

@@ -212,7 +212,7 @@ const TABLES: &[Layers] = &[
             &["display", "exit_code", "signals"],
             &["open"],
             &["cli"],
-            &["group_args", "runtime", "setting_args"],
+            &["allocator", "group_args", "runtime", "setting_args"],
         ],
     },
     Layers {

@@ -26,6 +26,34 @@ fn a_server_says_where_it_is_and_ends_in_order_when_told() {
     assert!(directory.is_dir());
 }
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn a_server_returns_large_blocks_of_memory_unless_its_environment_says_how() {
+    let threshold = |variable: Option<&str>| {
+        let mut serve = Command::new(binary());
+        serve
+            .args(["serve", "--memory", "--listen=127.0.0.1:0"])
+            .stdout(Stdio::piped());
+        if let Some(value) = variable {
+            serve.env("MALLOC_MMAP_THRESHOLD_", value);
+        }
+        let mut server = serve.spawn().unwrap();
+        let mut first = String::new();
+        let mut printed = BufReader::new(server.stdout.take().unwrap());
+        printed.read_line(&mut first).unwrap();
+        let environment = std::fs::read(format!("/proc/{}/environ", server.id())).unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+        let environment = String::from_utf8_lossy(&environment).into_owned();
+        let mut variables = environment.split('\0');
+        variables
+            .find_map(|variable| variable.strip_prefix("MALLOC_MMAP_THRESHOLD_="))
+            .map(str::to_owned)
+    };
+    assert_eq!(threshold(None).as_deref(), Some("1048576"));
+    assert_eq!(threshold(Some("4096")).as_deref(), Some("4096"));
+}
+
 #[test]
 fn a_server_that_is_told_to_end_before_its_first_line_is_out_ends_in_order() {
     // Nothing reads these lines yet, so that the server's own has to wait.
