@@ -5,7 +5,7 @@
 //! on as it is.
 //!
 //! After a program has freed a large block, the allocator of glibc takes blocks of this size from heaps of single threads and
-//! keeps them there. A server whose requests and responses have up to 16 MiB held 450 MiB of memory that it had freed
+//! keeps them there. A server whose requests and responses have up to 16 MiB held 450 MiB and more, half of it freed
 //! (docs/performance.md). A fixed threshold has large blocks always returned. It is read when a process starts.
 
 /// Starts the program again, with the same arguments and as the same process, with settings under which large blocks of memory
