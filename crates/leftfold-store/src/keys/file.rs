@@ -258,10 +258,6 @@ fn make_in(file: std::fs::File, path: &Path) -> Result<OpenFile, KeyError> {
 
 /// Returns the path of the file itself: a link stays one when the file is replaced. A link that leads nowhere, as to a volume
 /// that is not mounted, is refused, because in a new file every subject looks forgotten.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "keys are apart from the log, and not part of what is simulated"
-)]
 fn behind_links(path: &Path) -> Result<PathBuf, KeyError> {
     let (mut file, mut is_link) = (path.to_owned(), false);
     for _ in 0..LINKS_MAX {

@@ -72,6 +72,10 @@ async fn a_disk_that_was_full_at_a_sync_gives_no_key_that_it_may_not_hold() {
 }
 
 #[cfg(unix)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what operators and ended processes do with files"
+)]
 #[tokio::test]
 async fn a_link_to_the_file_stays_one_and_the_file_stays_where_it_is() {
     let (named, volume) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
