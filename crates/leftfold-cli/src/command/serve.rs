@@ -151,12 +151,14 @@ fn announce(
     texts: &ConnectionTexts,
     location: Option<&StoreLocation>,
 ) -> anyhow::Result<()> {
+    const PLAIN: &str = "?tls=false";
     let listens = server.address();
     let address = texts.reached(listens, server.has_tls());
-    let (scheme, kurrent, own) = if server.has_tls() {
-        ("https", texts.tls(), texts.tls())
-    } else {
-        ("http", "?tls=false".to_owned(), String::new())
+    let (scheme, kurrent, own) = match (server.has_tls(), server.authenticates()) {
+        (true, _) => ("https", texts.tls(), texts.tls()),
+        // Without it, the client sends no credentials to another machine.
+        (false, true) => ("http", PLAIN.to_owned(), PLAIN.to_owned()),
+        (false, false) => ("http", PLAIN.to_owned(), String::new()),
     };
     let user = if server.authenticates() {
         "USER:PASSWORD@"

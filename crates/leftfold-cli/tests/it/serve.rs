@@ -33,7 +33,8 @@ fn a_server_returns_large_blocks_of_memory_unless_its_environment_says_how() {
         let mut serve = Command::new(binary());
         serve
             .args(["serve", "--memory", "--listen=127.0.0.1:0"])
-            .stdout(Stdio::piped());
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         if let Some(value) = variable {
             serve.env("MALLOC_MMAP_THRESHOLD_", value);
         }
@@ -135,10 +136,11 @@ fn a_mistyped_environment_variable_ends_the_start_and_names_the_one_that_may_be_
     assert!(message.contains("request_timeout"), "{message}");
 }
 
-#[test]
-fn an_exposed_server_warns_and_tells_addresses_that_lead_to_it() {
+/// Starts an exposed server; returns its port and the lines behind the first one.
+fn exposed(flags: &[&str]) -> (String, Vec<String>) {
     let child = Command::new(binary())
         .args(["serve", "--memory", "--listen", "0.0.0.0:0", "--insecure"])
+        .args(flags)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -152,10 +154,22 @@ fn an_exposed_server_warns_and_tells_addresses_that_lead_to_it() {
     let warned = log.find(|line| line.as_ref().unwrap().contains("INSECURE"));
     assert!(warned.is_some());
     drop(server);
-    let rest: Vec<_> = lines.map(Result::unwrap).collect();
+    (port, lines.map(Result::unwrap).collect())
+}
+
+#[test]
+fn an_exposed_server_warns_and_tells_addresses_that_lead_to_it() {
+    let (port, rest) = exposed(&[]);
     let connect = format!("kurrentdb://localhost:{port}?tls=false");
     let code = rest.iter().filter(|line| line.contains("KurrentDBClient"));
     assert_eq!(code.count(), 2, "two lines of code: {rest:?}");
+    assert!(rest.iter().any(|line| line.contains(&connect)), "{rest:?}");
+}
+
+#[test]
+fn an_exposed_server_that_authenticates_tells_an_address_that_takes_credentials() {
+    let (port, rest) = exposed(&["--authentication", "on"]);
+    let connect = format!("leftfold://localhost:{port}?tls=false");
     assert!(rest.iter().any(|line| line.contains(&connect)), "{rest:?}");
 }
 
