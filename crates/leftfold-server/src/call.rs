@@ -436,9 +436,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_nobody_waits_for_any_longer_is_finished_before_the_tasks_are() {
-        let settings = Settings::default();
-        let address = settings.listen;
-        let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
+        let shared = ServerState::over_memory();
         let (go, gone) = tokio::sync::oneshot::channel();
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let call = async move {
@@ -456,9 +454,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_whose_client_hangs_up_in_the_middle_is_finished() {
-        let settings = Settings::default();
-        let address = settings.listen;
-        let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
+        let shared = ServerState::over_memory();
         let (go, gone) = tokio::sync::oneshot::channel();
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let call = async move {
@@ -477,9 +473,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_holds_the_memory_of_its_request_until_it_is_done() {
-        let settings = Settings::default();
-        let address = settings.listen;
-        let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
+        let shared = ServerState::over_memory();
         let connection = shared.call_memory_without_connection();
         let principal = Principal::Anonymous;
         let scope =
@@ -510,9 +504,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_panics_is_told_as_broken_off() {
-        let settings = Settings::default();
-        let address = settings.listen;
-        let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
+        let shared = ServerState::over_memory();
         let deadline = Instant::now() + Duration::from_secs(60);
         let broken = run_to_completion(&shared, deadline, async { panic!("planted") });
         assert_eq!(broken.await, Err::<(), _>(OutcomeUnknown::Panicked));
@@ -522,9 +514,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_question_is_given_up_in_time_and_when_the_server_stops() {
-        let settings = Settings::default();
-        let address = settings.listen;
-        let shared = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
+        let shared = ServerState::over_memory();
         let patience = Duration::from_secs(3);
         let ask = |question| with_timeout(&shared, patience, question);
         let never = std::future::pending::<()>;

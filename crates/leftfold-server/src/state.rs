@@ -82,6 +82,18 @@ impl ServerState {
         Self::with_security((store, metrics), settings, address, Security::default())
     }
 
+    /// Creates the state of a server that anyone may use, over a store in memory, with default settings.
+    #[cfg(test)]
+    pub(crate) fn over_memory() -> Arc<Self> {
+        let settings = Settings::default();
+        let address = settings.listen;
+        Self::new(
+            Arc::new(leftfold_store::MemoryStore::new()),
+            settings,
+            address,
+        )
+    }
+
     /// The state of a server that keeps others out; the store counts in the metrics.
     #[expect(
         clippy::disallowed_methods,

@@ -1,6 +1,12 @@
 //! Missing and exchanged files on a real disk; bits and lengths are the simulation's.
 
-use std::{error::Error, fs, io::Write, path::Path, sync::Arc};
+use std::{
+    error::Error,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use leftfold_log::{
     Core, Log, LogOptions, OpenError, SystemClock,
@@ -171,17 +177,21 @@ fn a_segment_file_that_is_longer_than_any_segment_is_refused_by_its_length() {
     assert_eq!(everything(directory.path()).unwrap(), expected);
 }
 
+/// Makes a closed log look like one whose process was killed; returns its newest segment.
+fn end_uncleanly(log: &Path) -> PathBuf {
+    fs::remove_file(log.join("clean-stop")).unwrap();
+    let mut files = files(log).into_iter();
+    let newest = files.rfind(|file| file.extension().is_some_and(|e| e == "seg"));
+    newest.unwrap()
+}
+
 #[cfg(unix)]
 #[test]
 fn a_torn_tail_of_zeros_takes_no_room_when_it_is_saved() {
     use std::os::unix::fs::{FileExt, MetadataExt};
     let directory = directory();
     let expected = small_log(directory.path());
-    fs::remove_file(directory.path().join("clean-stop")).unwrap();
-    let newest = files(directory.path())
-        .into_iter()
-        .rfind(|file| file.extension().is_some_and(|e| e == "seg"))
-        .unwrap();
+    let newest = end_uncleanly(directory.path());
     let file = fs::OpenOptions::new().write(true).open(&newest).unwrap();
     file.write_all_at(b"x", 24 * 1024 * 1024).unwrap();
     assert_eq!(everything(directory.path()).unwrap(), expected);
@@ -199,11 +209,7 @@ fn a_torn_tail_of_zeros_takes_no_room_when_it_is_saved() {
 fn a_log_that_is_only_read_keeps_no_torn_tail_in_memory() {
     let directory = directory();
     let expected = small_log(directory.path());
-    fs::remove_file(directory.path().join("clean-stop")).unwrap();
-    let newest = files(directory.path())
-        .into_iter()
-        .rfind(|file| file.extension().is_some_and(|e| e == "seg"))
-        .unwrap();
+    let newest = end_uncleanly(directory.path());
     let mut file = fs::OpenOptions::new().append(true).open(&newest).unwrap();
     file.write_all(&[b'x'; 1024 * 1024]).unwrap();
     let disk = Arc::new(ReadOnlyDisk::at(directory.path()).unwrap());

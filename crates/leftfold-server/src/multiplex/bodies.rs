@@ -44,21 +44,18 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ScopedBody<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, sync::Arc};
+    use std::convert::Infallible;
 
     use futures_util::stream;
     use http::HeaderMap;
     use http_body_util::{BodyExt, StreamBody};
-    use leftfold_store::MemoryStore;
 
     use super::*;
-    use crate::{Settings, access::Principal, call, state::ServerState};
+    use crate::{access::Principal, call, state::ServerState};
 
     #[tokio::test]
     async fn what_late_messages_of_a_response_take_is_charged_to_their_request() {
-        let settings = Settings::default();
-        let address = settings.listen;
-        let server = ServerState::new(Arc::new(MemoryStore::new()), settings, address);
+        let server = ServerState::over_memory();
         let connection = server.call_memory_without_connection();
         let scope =
             RequestScope::arriving(&server, connection, Principal::Anonymous, &HeaderMap::new());

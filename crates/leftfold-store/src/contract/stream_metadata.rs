@@ -8,6 +8,7 @@ use std::{fmt, time::Duration};
 
 use leftfold_model::{
     Append, Bytes, EventType, ExpectedRevision, ModelError, NewEvent, Revision, StreamName,
+    limits::METADATA_BYTES_MAX,
 };
 use serde::{
     Deserialize, Deserializer,
@@ -67,6 +68,26 @@ impl StreamMetadata {
             },
             Err(_) => Self::default(),
         }
+    }
+
+    /// Checks that the JSON form of a stream's metadata has at most [`METADATA_BYTES_MAX`] bytes: every read of the stream parses
+    /// it.
+    ///
+    /// # Errors
+    /// [`ModelError::OutOfRange`] with the stream and the limit.
+    pub fn check_size(stream: &StreamName, json: &[u8]) -> Result<(), ModelError> {
+        let got = json.len();
+        if got <= METADATA_BYTES_MAX {
+            return Ok(());
+        }
+        Err(ModelError::OutOfRange {
+            thing: format!("metadata of stream {stream}"),
+            unit: "bytes",
+            got,
+            min: 0,
+            max: METADATA_BYTES_MAX,
+            limit: "METADATA_BYTES_MAX",
+        })
     }
 
     /// Returns the JSON form: the text it was read from, unless a key was set since.

@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::HashMap, future::Future, sync::Arc};
 
 use leftfold_model::{
     Append, Appended, Bytes, Conflict, EventId, ExpectedRevision, ModelError, NewEvent, Position,
-    Revision, StreamCheck, StreamName, StreamWrite, limits::METADATA_BYTES_MAX,
+    Revision, StreamCheck, StreamName, StreamWrite,
 };
 
 use super::lifecycle::{Phase, StreamLifecycle};
@@ -350,7 +350,9 @@ impl<'a> Planning<'a> {
         let (mut planned, _) = self.planned(ground, &described, &write.stream).await?;
         planned.is_described = true;
         for (at, event) in write.events.iter().enumerate() {
-            check_size(&described, event)?;
+            if is_metadata(event.event_type()) {
+                StreamMetadata::check_size(&described, event.data()).map_err(invalid)?;
+            }
             let last = match planned.phase {
                 Phase::Deleted => {
                     let last = planned.last(ground, &described).await?;
@@ -486,22 +488,6 @@ pub(super) fn unread(error: ReadError) -> AppendError {
     AppendError::Unavailable {
         cause: Arc::new(error),
     }
-}
-
-/// Refuses metadata that is longer than that of an event may be: whoever reads the stream parses it.
-fn check_size(stream: &StreamName, event: &NewEvent) -> Result<(), AppendError> {
-    let got = event.data().len();
-    if !is_metadata(event.event_type()) || got <= METADATA_BYTES_MAX {
-        return Ok(());
-    }
-    Err(invalid(ModelError::OutOfRange {
-        thing: format!("metadata of stream {stream}"),
-        unit: "bytes",
-        got,
-        min: 0,
-        max: METADATA_BYTES_MAX,
-        limit: "METADATA_BYTES_MAX",
-    }))
 }
 
 pub(super) fn invalid(error: ModelError) -> AppendError {

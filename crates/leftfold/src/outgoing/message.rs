@@ -1,8 +1,8 @@
 //! Messages in the form of CloudEvents.
 //!
 //! **Owns:** [`Outgoing`], [`CloudEvent`] and its JSON, the id of its delivery. **Does not know:** where it goes.
-//! **Invariants:** every message of an event has the same id; messages that differ in source or type are no repetitions of each
-//! other to whoever receives them.
+//! **Invariants:** every message of an event has the same id; messages that differ in source or type have different delivery
+//! ids, so that no receiver takes one for a repetition of another.
 
 use serde::Serialize;
 use serde_json::Value;

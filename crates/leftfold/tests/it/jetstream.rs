@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::StreamExt;
 use leftfold::{
-    Backoff, Follow, InvalidJetStream, JetStream, ListenerHandle, Outgoing, Recorded, Store,
+    Backoff, Follow, InvalidJetStream, JetStream, ListenerHandle, Outgoing, Store,
     async_nats::{
         ConnectOptions,
         jetstream::{self, consumer::pull, context::Context, stream},
@@ -20,43 +20,12 @@ use tokio::time::timeout;
 
 use crate::{
     account::{AccountEvent, BankAccount},
+    messages::{Deposits, Movements},
     nats_server::NatsServer,
 };
 
 const SOON: Duration = Duration::from_secs(60);
 const ACCOUNTS: u64 = 10;
-
-struct Deposits;
-
-impl Outgoing for Deposits {
-    type Event = AccountEvent;
-    const NAME: &'static str = "deposits";
-    const SOURCE: &'static str = "/bank";
-
-    fn message(&self, event: &Recorded<AccountEvent>) -> Option<(String, Value)> {
-        match event.event {
-            AccountEvent::DepositMade { amount } => {
-                let data = json!({ "account": event.aggregate_id(), "amount": amount });
-                Some(("bank.deposit".to_owned(), data))
-            }
-            AccountEvent::WithdrawalMade { .. } => None,
-        }
-    }
-}
-
-/// What another system is told of the same events.
-struct Movements;
-
-impl Outgoing for Movements {
-    type Event = AccountEvent;
-    const NAME: &'static str = "movements";
-    const SOURCE: &'static str = Deposits::SOURCE;
-
-    fn message(&self, event: &Recorded<AccountEvent>) -> Option<(String, Value)> {
-        let data = json!({ "account": event.aggregate_id() });
-        Some(("bank.movement".to_owned(), data))
-    }
-}
 
 /// Connects to a server that may be gone for a while.
 async fn connect(server: &NatsServer) -> Context {

@@ -28,6 +28,7 @@ mod jetstream;
 mod listeners;
 mod listening;
 mod live;
+mod messages;
 mod mongodb;
 mod nats_server;
 mod observe;

@@ -10,7 +10,8 @@ use std::{
 };
 
 use leftfold::{
-    Backoff, Follow, ListenerHandle, Outgoing, Recorded, Store, Webhook, model::Position,
+    Backoff, Follow, ListenerHandle, Store, Webhook,
+    model::{EventId, Position},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -19,41 +20,12 @@ use tokio::{
     time::timeout,
 };
 
-use crate::account::{AccountEvent, BankAccount};
+use crate::{
+    account::{AccountEvent, BankAccount},
+    messages::{Deposits, Movements},
+};
 
 const SOON: Duration = Duration::from_secs(60);
-
-struct Deposits;
-
-impl Outgoing for Deposits {
-    type Event = AccountEvent;
-    const NAME: &'static str = "deposits";
-    const SOURCE: &'static str = "/bank";
-
-    fn message(&self, event: &Recorded<AccountEvent>) -> Option<(String, Value)> {
-        match event.event {
-            AccountEvent::DepositMade { amount } => {
-                let data = json!({ "account": event.aggregate_id(), "amount": amount });
-                Some(("bank.deposit".to_owned(), data))
-            }
-            AccountEvent::WithdrawalMade { .. } => None,
-        }
-    }
-}
-
-/// What the same receiver is told of the same events beside that.
-struct Movements;
-
-impl Outgoing for Movements {
-    type Event = AccountEvent;
-    const NAME: &'static str = "movements";
-    const SOURCE: &'static str = Deposits::SOURCE;
-
-    fn message(&self, event: &Recorded<AccountEvent>) -> Option<(String, Value)> {
-        let data = json!({ "account": event.aggregate_id() });
-        Some(("bank.movement".to_owned(), data))
-    }
-}
 
 #[derive(Clone, Copy)]
 enum Answer {
@@ -168,6 +140,12 @@ async fn deposit(store: &Store, id: &str, amount: u64) -> Position {
     done.unwrap().position.unwrap()
 }
 
+fn id_of(head: &str) -> &str {
+    let mut lines = head.lines();
+    let id = lines.find_map(|line| line.strip_prefix("webhook-id: "));
+    id.unwrap()
+}
+
 async fn reach(delivery: &ListenerHandle, position: Position) {
     let reached = timeout(SOON, delivery.wait_for(position)).await;
     reached.unwrap().unwrap();
@@ -191,12 +169,13 @@ async fn a_message_is_a_signed_cloud_event_with_the_id_of_its_event() {
     assert!(head.starts_with("post /hook http/1.1"), "{head}");
     for line in [
         "content-type: application/cloudevents+json; charset=utf-8".to_owned(),
-        "webhook-id: ".to_owned(),
         "webhook-signature: v1,".to_owned(),
         "webhook-timestamp: ".to_owned(),
     ] {
         assert!(head.contains(&line), "{line} is not in {head}");
     }
+    let id: EventId = id_of(&head).parse().unwrap();
+    assert_ne!(id, event.id);
     let expected = json!({
         "specversion": "1.0", "id": event.id.to_string(), "source": "/bank", "type": "bank.deposit",
         "subject": "account-ann", "time": body["time"], "datacontenttype": "application/json",
@@ -222,14 +201,7 @@ async fn several_messages_of_one_event_have_ids_of_their_own_for_the_receiver() 
         delivery.stop().await.unwrap();
     }
     let received = receiver.received.lock().unwrap().clone();
-    let ids: Vec<_> = received
-        .iter()
-        .map(|one| {
-            let mut lines = one.head.lines();
-            let id = lines.find_map(|line| line.strip_prefix("webhook-id: "));
-            id.unwrap()
-        })
-        .collect();
+    let ids: Vec<_> = received.iter().map(|one| id_of(&one.head)).collect();
     let [lost, repeated, other] = ids[..] else {
         panic!("{ids:?}");
     };

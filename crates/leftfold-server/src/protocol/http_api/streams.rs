@@ -16,7 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::TryStreamExt;
-use leftfold_model::{ModelError, StreamName, limits::METADATA_BYTES_MAX};
+use leftfold_model::StreamName;
 use leftfold_store::{Delete, ListStreams, StreamInfo, StreamMetadata, StreamState, StreamStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
@@ -287,17 +287,7 @@ pub(super) async fn set_metadata(
     sent: RequestBody,
 ) -> Result<Json<AppendResponse>, Problem> {
     let refused = |error| Problem::of_model("metadata", &error);
-    let got = sent.bytes().len();
-    if got > METADATA_BYTES_MAX {
-        return Err(refused(ModelError::OutOfRange {
-            thing: format!("metadata of stream {stream}"),
-            unit: "bytes",
-            got,
-            min: 0,
-            max: METADATA_BYTES_MAX,
-            limit: "METADATA_BYTES_MAX",
-        }));
-    }
+    StreamMetadata::check_size(&stream, sent.bytes()).map_err(refused)?;
     let _object: Map<String, Value> = sent.read()?;
     let metadata = StreamMetadata::from_json(sent.bytes());
     let ids = EventIdGenerator::of(&sent.headers)?;

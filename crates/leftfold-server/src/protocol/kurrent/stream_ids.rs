@@ -69,7 +69,7 @@ async fn append_apart(
     }
 }
 
-/// Returns the conflict that the client is told: a derived id is not one that it knows.
+/// Returns the conflict to answer. The client does not know derived ids, so a conflict about one is answered by the first.
 fn told(refused: Conflict, conflict: Conflict) -> AppendError {
     AppendError::Conflict(match conflict {
         Conflict::PartlyStored { .. } => refused,

@@ -271,18 +271,11 @@ mod tests {
     use std::{sync::mpsc, thread};
 
     use futures_util::FutureExt;
-    use leftfold_store::MemoryStore;
 
     use axum::response::IntoResponse;
 
     use super::*;
-    use crate::{Settings, access::Principal, call::RequestScope};
-
-    fn server() -> Arc<ServerState> {
-        let settings = Settings::default();
-        let address = settings.listen;
-        ServerState::new(Arc::new(MemoryStore::new()), settings, address)
-    }
+    use crate::{access::Principal, call::RequestScope};
 
     fn body(bytes: usize) -> RequestBody {
         RequestBody {
@@ -293,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_body_is_not_decoded_by_the_task_that_waits_for_it() {
-        let server = server();
+        let server = ServerState::over_memory();
         let where_decoded = |_: &RequestBody| Ok(thread::current().id());
         let short = body(LONG_BYTES_MIN - 1).decode(&server, where_decoded);
         assert_eq!(short.await.unwrap(), thread::current().id());
@@ -303,7 +296,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_is_decoded_holds_its_memory_after_its_client_is_gone() {
-        let server = server();
+        let server = ServerState::over_memory();
         let connection = server.call_memory_without_connection();
         let scope =
             RequestScope::arriving(&server, connection, Principal::Anonymous, &HeaderMap::new())
@@ -325,7 +318,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_while_a_long_body_is_decoded_is_answered() {
-        let server = server();
+        let server = ServerState::over_memory();
         let panics = |_: &RequestBody| -> Result<(), Problem> { panic!("planted") };
         let answered = body(LONG_BYTES_MIN).decode(&server, panics).await;
         let response = answered.unwrap_err().into_response();
