@@ -272,6 +272,51 @@ async fn no_role_stores_an_event_that_programs_cannot_read() {
 }
 
 #[tokio::test]
+async fn no_role_that_appends_leaves_a_gap_in_a_stream_or_in_the_log() {
+    let options = fresh();
+    let schema = options.schema().to_owned();
+    let store = open_as_appender(&options, &format!("gap_{schema}")).await;
+    let stream = "array[1], array[-3], array[1], array[1], array[0], array['a']";
+    let sound = raw_append(&schema, "a", 1, "T");
+    assert!(sound.contains(stream));
+    let with = |places: &str| sound.replacen(stream, places, 1);
+    refuses(
+        &store,
+        &[
+            with("array[1], array[-3], array[1], array[1], array[7], array['a']"),
+            with("array[1], array[-3], array[1], array[1], array[-1], array['a']"),
+            with("array[1], array[-3], array[1], array[1], array[0], array['b']"),
+            with("array[2], array[-3], array[1], array[1], array[0], array['a']"),
+            with("array[1], array[-3], array[2], array[1], array[0], array['a']"),
+            with("array[1], array[-3], array[-1], array[1], array[0], array['a']"),
+            with("array[1], array[-3], array[1], array[2], array[0], array['a']"),
+        ],
+    )
+    .await;
+    let client = store.connection().await.unwrap();
+    client.batch_execute(&sound).await.unwrap();
+    // The stream ends at revision 0. What a role says it knows of that is looked up.
+    for known in [-1, 6] {
+        let head = store.head().await.unwrap();
+        let unlike = sound.replacen(
+            "null, array[null]::bigint[]",
+            &format!("{head}, array[{known}]::bigint[]"),
+            1,
+        );
+        assert_ne!(unlike, sound);
+        client.batch_execute(&unlike).await.unwrap();
+    }
+    let events: Vec<_> = store.read(Read::all()).try_collect().await.unwrap();
+    let revisions: Vec<u64> = events
+        .iter()
+        .flat_map(|batch| &batch.events)
+        .map(|event| event.revision.get())
+        .collect();
+    assert_eq!(revisions, [0, 1, 2]);
+    assert!(store.verify().await.unwrap().findings.is_empty());
+}
+
+#[tokio::test]
 async fn events_before_one_that_cannot_be_read_are_delivered() {
     let options = fresh();
     let schema = options.schema().to_owned();
@@ -298,7 +343,7 @@ async fn events_before_one_that_cannot_be_read_are_delivered() {
 }
 
 #[tokio::test]
-async fn a_role_that_reads_cannot_append() {
+async fn a_role_that_reads_can_verify_and_cannot_append() {
     let options = fresh();
     let schema = options.schema().to_owned();
     let owner = PostgresStore::open_with(options.clone()).await.unwrap();
@@ -320,6 +365,7 @@ async fn a_role_that_reads_cannot_append() {
             .len(),
         1
     );
+    assert!(store.verify().await.unwrap().findings.is_empty());
     let refused = store.append(to("a", Any, "Never")).await.unwrap_err();
     assert!(refused.is_definitely_not_written());
 }

@@ -269,7 +269,8 @@ $body$;
 -- A check is a write of no events, behind the writes of its append, and about the stream before that append.
 -- Expected revisions: -3 any, -2 stream exists, -1 no stream, else exactly this.
 -- known_head is the head after the caller's last append, and known_revisions are the revisions of `streams` at that head, or
--- null. While the log still ends there, no revision is looked up.
+-- null. While the log still ends there, no revision is looked up. Only the owner is believed: a false revision would leave a
+-- gap in a stream for good.
 -- check_ids: look ids up before deciding. Without it a stored id raises an error (23505, or LF004) and the caller repeats.
 -- cost_max: the limit of `search` for the items of all appends; null if each append has to be decided.
 -- append_searched, append_searched_ids: null, or up to where the caller searched for the items of an append already, and the
@@ -326,6 +327,9 @@ declare
     is_stored boolean;
     moment timestamptz;
     written bigint;
+    -- The owner runs this function. Who may act as the owner could write to the table anyway, so is believed.
+    is_owner constant boolean := pg_has_role(session_user, current_user, 'usage');
+    believed constant bigint := case when is_owner then known_head end;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'isolation level of the transaction is %; append expects read committed',
@@ -339,6 +343,14 @@ begin
     if exists (select from unnest(event_content_types) c(code) where c.code = 0) then
         -- The column allows it for `erase`. No read would show the event.
         raise exception 'content type of an event is 0, which is that of erased events; expected 1 to 4'
+            using errcode = '23514';
+    end if;
+    if not is_owner and (0 > any (write_events) or exists (
+            select from unnest(event_write, event_nth, event_streams) x(write, nth, stream)
+                left join unnest(streams) with ordinality s(stream, n) on s.n = write_stream[x.write]
+            where x.nth < 0 or x.nth >= write_events[x.write] or s.stream is distinct from x.stream)) then
+        -- Each would leave a gap in a stream, or in the log.
+        raise exception 'places of events within their writes are not 0 to their number, or a write has two streams'
             using errcode = '23514';
     end if;
 
@@ -362,11 +374,11 @@ begin
     refusals := array_fill(0::smallint, array[appends]);
     places := array_fill(0, array[appends]);
     details := array_fill(0::bigint, array[appends]);
-    if head = known_head and array_position(known_revisions, null) is null then
+    if head = believed and array_position(known_revisions, null) is null then
         heads := known_revisions;
     else
         heads := array(
-            select coalesce(case when head = known_head then s.seen end,
+            select coalesce(case when head = believed then s.seen end,
                             (select e.revision from :schema.events e where e.stream = s.stream
                              order by e.revision desc limit 1), -1)
             from unnest(streams, known_revisions) with ordinality s(stream, seen, n) order by s.n);

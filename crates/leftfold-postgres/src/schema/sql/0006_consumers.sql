@@ -221,7 +221,7 @@ begin
     execute format('grant select on %1$s.events, %1$s.event_tags, %1$s.erased, %1$s.erased_tags, %1$s.migrations,
                     %1$s.snapshots, %1$s.consumers, %1$s.parked_events, %1$s.timers, %1$s.streams, %1$s.events_json
                     to %2$I', ':schema', role);
-    execute format('grant execute on function %1$s.category(text), %1$s.as_json(bytea),
+    execute format('grant execute on function %1$s.category(text), %1$s.as_json(bytea), %1$s.is_name(text, int),
                     %1$s.find(text[], text[], text, bigint, bigint, boolean, boolean, int) to %2$I', ':schema', role);
 end
 $body$;
