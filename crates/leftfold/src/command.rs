@@ -39,8 +39,11 @@ use crate::{
     observe::{Ended, command_span, record_outcome},
 };
 
-/// Default maximum of attempts. Contention that outlasts them is better reported to the caller.
-const ATTEMPTS_MAX: u32 = 16;
+/// Default maximum of attempts: about two seconds of backoff. Contention that outlasts them is better reported to the caller.
+///
+/// A process that won knows the new state, and begins its next command before those that lost have loaded it. So a burst of
+/// commands of one process can hold up another's for as long as it lasts. Commands of one process wait for their turn.
+const ATTEMPTS_MAX: u32 = 64;
 /// Maximum backoff before the second attempt; it doubles with each, up to 64 times.
 const BACKOFF: Duration = Duration::from_millis(1);
 

@@ -57,7 +57,7 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// Returns a clone whose commands decide at most `attempts` times, and at least once. Default: 16.
+    /// Returns a clone whose commands decide at most `attempts` times, and at least once. Default: 64.
     #[must_use]
     pub fn with_attempts(&self, attempts: u32) -> Self {
         self.on(self.context.with_attempts(attempts))
@@ -192,7 +192,7 @@ impl<A: Aggregate> Repository<A> {
     /// `decide` returns events, or a `Result` of events and an error of your own: see [`IntoDecision`]. No events is a success.
     ///
     /// Commands of this process on one aggregate wait for each other. If another process changes the aggregate in between,
-    /// or its stream is deleted, the aggregate is loaded again and `decide` is called again, up to 16 times with short random
+    /// or its stream is deleted, the aggregate is loaded again and `decide` is called again, up to 64 times with short random
     /// pauses (see [`Self::with_attempts`]). So `decide` must do nothing but decide.
     ///
     /// # Errors

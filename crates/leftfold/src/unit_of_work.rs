@@ -315,7 +315,7 @@ impl<M: Participants> UnitOfWork<M> {
         }
     }
 
-    /// Sets how often the command decides at most. Default: 16.
+    /// Sets how often the command decides at most. Default: 64.
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.context = self.context.with_attempts(attempts);
         self

@@ -86,7 +86,7 @@ impl<M: Models> Decision<M> {
         }
     }
 
-    /// Sets how often the decision is made at most, and at least once. Default: 16.
+    /// Sets how often the decision is made at most, and at least once. Default: 64.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.context = self.context.with_attempts(attempts);

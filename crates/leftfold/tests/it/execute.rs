@@ -93,6 +93,16 @@ async fn after_a_conflict_the_command_decides_on_a_fresh_fold() {
     assert_eq!(accounts.load("1").await.unwrap().state().balance, 3_001);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_command_outlasts_the_burst_of_another_process_that_wins_each_time() {
+    let accounts = Store::new(Faulty::new(Fault::Raced, 40)).repository::<BankAccount>();
+    let committed = accounts
+        .execute("1", |account| account.deposit(1))
+        .await
+        .unwrap();
+    assert_eq!(committed.attempts, 41);
+}
+
 #[tokio::test]
 async fn conflicts_without_end_are_reported_with_their_number() {
     let accounts = Store::new(Faulty::new(Fault::Raced, 99))
