@@ -33,7 +33,7 @@ pub use connection::{CertificateInfo, DescriptorError, TlsError};
 pub use error::{BindError, ServeError};
 pub use server::{ReloadHandle, Server, StartingServer};
 pub use settings::{
-    AuthenticationMode, ByteSize, GroupNames, HostList, LogFormat, RestrictedReads, Setting,
-    SettingError, Settings,
+    AuthenticationMode, ByteSize, GroupNames, HostList, HostName, LogFormat, RestrictedReads,
+    Setting, SettingError, Settings,
 };
 pub use unsupported_stream::refuse_scope;

@@ -106,7 +106,7 @@ impl ConnectionTexts {
         let beside = Path::new(&settings.tls_certificate_file).parent();
         let ca_file = beside.map(|directory| directory.join("ca.crt"));
         Self {
-            advertised: settings.advertised_host.clone(),
+            advertised: settings.advertised_host.as_str().to_owned(),
             ca_file: ca_file.and_then(|file| file.canonicalize().ok()),
         }
     }

@@ -10,7 +10,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use self::value::SettingValue;
 pub use self::value::{
-    AuthenticationMode, ByteSize, GroupNames, HostList, LogFormat, RestrictedReads, SettingError,
+    AuthenticationMode, ByteSize, GroupNames, HostList, HostName, LogFormat, RestrictedReads,
+    SettingError,
 };
 
 /// A setting, with its documentation.
@@ -127,7 +128,7 @@ settings! {
     /// refuse denies the read unless the caller may read every stream.
     restricted_reads: RestrictedReads = "filter",
     /// Host name of this server that gossip, and servers that do not act for a group, tell clients. Empty: the name they used.
-    advertised_host: String = "",
+    advertised_host: HostName = "",
     /// Host names that HTTP requests may use, separated by commas, beside IP addresses, `localhost`, names without dots and
     /// `advertised_host`. An entry that begins with a dot allows every name below it, as in `.svc.cluster.local`.
     allowed_hosts: HostList = "",

@@ -1,9 +1,12 @@
 //! Types of settings, and the text form of their values.
 //!
-//! **Owns:** [`SettingValue`], [`ByteSize`], [`HostList`], [`GroupNames`], [`LogFormat`], [`SettingError`].
+//! **Owns:** [`SettingValue`], [`ByteSize`], [`HostName`], [`HostList`], [`GroupNames`], [`LogFormat`], [`SettingError`].
 //! **Does not know:** which settings exist.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// Why a setting was not set.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
@@ -166,6 +169,38 @@ impl SettingValue for String {
     }
 }
 
+/// A host name or an IP address, without a port; or none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostName(String);
+
+impl HostName {
+    /// Returns the name; empty if there is none.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl SettingValue for HostName {
+    const NAME: &'static str = "a host name or an IP address, without a port";
+    fn read(text: &str) -> Option<Self> {
+        let is_host = is_host_name(text) || text.parse::<IpAddr>().is_ok();
+        (text.is_empty() || is_host).then(|| Self(text.to_owned()))
+    }
+}
+
+/// Returns whether a text is a host name, or a domain that begins with a dot. No client could look another text up.
+fn is_host_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    text != "." && !text.is_empty() && text.len() <= 254 && text.bytes().all(is_plain)
+}
+
 /// Host names, and domains with all their names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostList(Vec<String>);
@@ -190,14 +225,10 @@ impl SettingValue for HostList {
             .split(',')
             .map(str::trim)
             .filter(|entry| !entry.is_empty());
-        let is_name = |entry: &str| {
-            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-            entry != "." && entry.bytes().all(is_plain)
-        };
         let entries: Vec<String> = entries.map(str::to_owned).collect();
         entries
             .iter()
-            .all(|entry| is_name(entry))
+            .all(|entry| is_host_name(entry))
             .then_some(Self(entries))
     }
 }
@@ -300,6 +331,34 @@ mod tests {
             assert_eq!(GroupNames::read(wrong), None, "{wrong}");
         }
         assert_eq!(GroupNames::read(""), Some(GroupNames::default()));
+    }
+
+    #[test]
+    fn a_name_that_clients_could_not_look_up_is_no_host_name() {
+        for host in [
+            "",
+            "events.example",
+            "localhost",
+            "192.0.2.7",
+            "2001:db8::1",
+        ] {
+            assert_eq!(
+                HostName::read(host).as_ref().map(HostName::as_str),
+                Some(host)
+            );
+        }
+        let long = "a".repeat(255);
+        for wrong in [
+            "a b",
+            "events.example:2113",
+            "http://a",
+            "[::1]",
+            ".",
+            "a\n",
+            &long,
+        ] {
+            assert_eq!(HostName::read(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

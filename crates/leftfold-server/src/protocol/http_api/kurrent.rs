@@ -102,9 +102,9 @@ fn now() -> Timestamp {
 /// Returns where clients connect: the advertised host, or the address they used.
 fn end_point(shared: &ServerState, uri: &Uri, headers: &HeaderMap) -> (String, u16) {
     let own = shared.address.port();
-    let advertised = &shared.settings.advertised_host;
+    let advertised = shared.settings.advertised_host.as_str();
     if !advertised.is_empty() {
-        return (advertised.clone(), own);
+        return (advertised.to_owned(), own);
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = host.and_then(|host| host.parse::<Authority>().ok());

@@ -131,7 +131,7 @@ fn is_meant(host: &str, settings: &Settings) -> bool {
     }
     is_address(name)
         || !name.contains(['.', ':', '[', ']'])
-        || name.eq_ignore_ascii_case(&settings.advertised_host)
+        || name.eq_ignore_ascii_case(settings.advertised_host.as_str())
         || settings.allowed_hosts.allows(name)
 }
 

@@ -43,11 +43,11 @@ impl Gossip {
     fn end_point<T>(&self, request: &Request<T>) -> EndPoint {
         let shared = &self.0;
         let own = (shared.address.ip().to_string(), shared.address.port());
-        let advertised = &shared.settings.advertised_host;
+        let advertised = shared.settings.advertised_host.as_str();
         let (address, port) = if advertised.is_empty() {
             came_by(request).unwrap_or(own)
         } else {
-            (advertised.clone(), own.1)
+            (advertised.to_owned(), own.1)
         };
         EndPoint {
             address,
