@@ -148,12 +148,15 @@ pub fn salvage<E: From<OpenError>>(
     Ok(salvage.report)
 }
 
-/// Which log it is, as the first sound header or the clean-stop marker says.
+/// Which log it is, as the first sound header or the clean-stop marker says. A segment of a newer format is an error: what its
+/// frames mean is not known.
 fn log_id(handles: &FileCache, inventory: &Inventory) -> Result<LogId, OpenError> {
-    let mut damage = None;
+    let (mut found, mut damage) = (None, None);
     for (&first, &generation) in &inventory.segments {
         match read_header(handles, first, generation) {
-            Ok(header) => return Ok(header.log),
+            Ok(header) => {
+                found.get_or_insert(header.log);
+            }
             Err(OpenError::Storage(error))
                 if error.is_corruption() || error.is_unreadable_file() =>
             {
@@ -161,6 +164,9 @@ fn log_id(handles: &FileCache, inventory: &Inventory) -> Result<LogId, OpenError
             }
             Err(error) => return Err(error),
         }
+    }
+    if let Some(log) = found {
+        return Ok(log);
     }
     let marked = Marker::log_id(inventory.marker, handles.disk().as_ref());
     let segment = FileName::of(FileKind::Segment {

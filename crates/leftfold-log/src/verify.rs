@@ -76,7 +76,7 @@ pub fn verify(
         open: Vec::new(),
         indexes: Vec::new(),
     };
-    checker.open_indexes();
+    checker.open_indexes()?;
     let mut next = Position::FIRST;
     for (&first, &generation) in &inventory.segments {
         let header = read_header(&handles, first, generation)?;
@@ -122,20 +122,26 @@ impl Checker<'_> {
     ///
     /// The next open rebuilds a damaged one. It removes one that ends inside a segment, which was flushed before the segment
     /// grew.
-    fn open_indexes(&mut self) {
+    fn open_indexes(&mut self) -> Result<(), StorageError> {
         let mut covered = Position::START;
         for &range in &self.inventory.indexes {
             let ends_a_segment = self.inventory.segments.contains_key(&range.1.next());
             if range.0 <= covered || !ends_a_segment {
                 continue;
             }
-            if let Ok(index_file) = IndexFile::open(self.handles, self.log, range) {
-                covered = range.1;
-                let index_file = Arc::new(index_file);
-                self.open.push((Arc::clone(&index_file), 0));
-                self.indexes.push(index_file);
+            match IndexFile::open(self.handles, self.log, range) {
+                Ok(index_file) => {
+                    covered = range.1;
+                    let index_file = Arc::new(index_file);
+                    self.open.push((Arc::clone(&index_file), 0));
+                    self.indexes.push(index_file);
+                }
+                Err(error) if error.is_corruption() => {}
+                // What ends an opening is nothing that an opening rebuilds.
+                Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 
     fn is_newest(&self, first: Position) -> bool {

@@ -14,6 +14,7 @@ mod faulty_disk;
 mod in_place;
 mod lifecycle;
 mod model;
+mod newer_formats;
 mod salvage;
 mod scavenge;
 mod story;
