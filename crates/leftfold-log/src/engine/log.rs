@@ -271,10 +271,11 @@ impl Log {
 
     /// Rebuilds the index and locations files that reads and appends found to be damaged. A read or append that failed for one
     /// can be repeated then. Maintenance does the same a moment later; in a log that is only read, what is rebuilt is kept in
-    /// memory.
+    /// memory. A file that cannot be rebuilt, as that of a damaged segment, keeps no other from being rebuilt.
     ///
     /// # Errors
-    /// [`ReadError::Storage`]: a segment could not be read, a file could not be written, or the log is closed.
+    /// [`ReadError::Storage`]: nothing was rebuilt, because a segment could not be read, a file could not be written, or the log
+    /// is closed.
     /// # Cost
     /// Reads the segments of each such file once.
     pub fn rebuild_damaged(&self) -> Result<(), ReadError> {

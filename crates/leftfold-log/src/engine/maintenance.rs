@@ -15,7 +15,7 @@ use crate::{
     index::{IndexFile, MemIndex, pick_merge},
     maintenance,
     planted::{self, Planted},
-    read::ViewSource,
+    read::{View, ViewSource},
     record::Checksum,
     recover::{ScannedSegment, scan_segment},
     segment::{Locations, Segment, create, locations, scan::Scan},
@@ -74,33 +74,49 @@ impl EngineState {
     /// to do.
     pub(crate) fn maintain(&self) -> Result<bool, StorageError> {
         let _one_at_a_time = self.lock_maintenance();
-        // Where there is no room for it, sealing and rebuilding go on: they need little, and sealing frees some.
-        let prepared = self.prepare_spare();
-        Ok(matches!(prepared, Ok(true))
-            || self.seal_oldest()?
-            || self.rebuild_damaged_locations()?
-            || prepared?
-            || self.fill_spare()?)
+        // Where there is no room for the spare, sealing and rebuilding go on: they need little, and sealing frees some.
+        let steps: [Step<'_>; 4] = [
+            &|| self.prepare_spare(),
+            &|| self.seal_oldest(),
+            &|| self.rebuild_damaged_locations(),
+            &|| self.fill_spare(),
+        ];
+        first_possible(steps)
     }
 
-    /// Rebuilds every index and locations file that reads found to be damaged, unless the log is closed: its directory may be
-    /// another's by then.
+    /// Rebuilds every index and locations file that reads found to be damaged and that can be rebuilt, unless the log is closed:
+    /// its directory may be another's by then. An error only if nothing was rebuilt.
     pub(super) fn rebuild_damaged(&self) -> Result<(), StorageError> {
         let one_at_a_time = self.lock_maintenance();
-        while self.check_running()? && self.rebuild_damaged_locations()? {}
+        let locations = self.rebuild_all(&|| self.rebuild_damaged_locations());
         drop(one_at_a_time);
         let _one_at_a_time = self.lock_merging();
-        while self.check_running()? && self.rebuild_damaged_index()? {}
-        Ok(())
+        let indexes = self.rebuild_all(&|| self.rebuild_damaged_index());
+        match (locations, indexes) {
+            (Ok(true), _) | (_, Ok(true)) => Ok(()),
+            (locations, indexes) => locations.and(indexes).map(drop),
+        }
     }
 
-    fn check_running(&self) -> Result<bool, StorageError> {
+    /// Repeats a step that rebuilds one file as long as it can; returns whether it could.
+    fn rebuild_all(&self, step: Step<'_>) -> Result<bool, StorageError> {
+        let mut is_rebuilt = false;
+        loop {
+            match self.check_running().and_then(|()| step()) {
+                Ok(true) => is_rebuilt = true,
+                Err(error) if !is_rebuilt => return Err(error),
+                Ok(false) | Err(_) => return Ok(is_rebuilt),
+            }
+        }
+    }
+
+    fn check_running(&self) -> Result<(), StorageError> {
         match self.is_stopping() {
             true => {
                 let closed = std::io::Error::other("the log is closed");
                 Err(StorageError::directory("rebuild indexes in", closed))
             }
-            false => Ok(true),
+            false => Ok(()),
         }
     }
 
@@ -118,8 +134,10 @@ impl EngineState {
     pub(crate) fn merge_indexes(&self, idle: bool) -> Result<bool, StorageError> {
         let _one_at_a_time = self.lock_merging();
         // An index that cannot be rebuilt, as that of a damaged segment, does not keep others from being merged.
-        let rebuilt = self.rebuild_damaged_index();
-        Ok(matches!(rebuilt, Ok(true)) || self.merge_adjacent(idle)? || rebuilt?)
+        let steps: [Step<'_>; 2] = [&|| self.rebuild_damaged_index(), &|| {
+            self.merge_adjacent(idle)
+        }];
+        first_possible(steps)
     }
 
     /// Seals every segment but the newest.
@@ -227,18 +245,24 @@ impl EngineState {
         Ok(true)
     }
 
-    /// Rebuilds a locations file that a read found to be damaged.
+    /// Rebuilds a locations file that a read found to be damaged: the first that can be rebuilt.
     fn rebuild_damaged_locations(&self) -> Result<bool, StorageError> {
         // Scavenging replaces segments, too. It marks nothing, so the next step tries again.
         let Some(_not_while_rewriting) = self.scavenging.try_segment() else {
             return Ok(false);
         };
         let view = self.view();
-        let handles = &view.segments.handles;
-        let is_damaged = |s: &&Arc<Segment>| s.has_damaged_locations.load(Ordering::Acquire);
-        let Some(segment) = view.segments.list.iter().find(is_damaged) else {
-            return Ok(false);
-        };
+        let segments = view.segments.list.iter();
+        let damaged = segments.filter(|s| s.has_damaged_locations.load(Ordering::Acquire));
+        let rebuild = |segment| self.rebuild_locations(segment, &view.segments.handles);
+        first_possible(damaged.map(|segment| move || rebuild(segment).map(|()| true)))
+    }
+
+    fn rebuild_locations(
+        &self,
+        segment: &Arc<Segment>,
+        handles: &FileCache,
+    ) -> Result<(), StorageError> {
         let rebuilt = self.scan_sealed(segment, handles)?;
         let header = segment.header(self.log);
         let sealed = locations::write(handles, &header, &rebuilt.growing)?;
@@ -246,17 +270,20 @@ impl EngineState {
         let rebuilt = Arc::new(Segment::of(&header, Locations::File(sealed)));
         segment.replace(Arc::clone(&rebuilt));
         self.replace_segment(&rebuilt);
-        Ok(true)
+        Ok(())
     }
 
-    /// Rebuilds an index file that a read found to be damaged, as one file per segment.
+    /// Rebuilds an index file that a read found to be damaged, as one file per segment: the first that can be rebuilt.
     fn rebuild_damaged_index(&self) -> Result<bool, StorageError> {
         let view = self.view();
+        let files = view.sources.index_files.iter();
+        let damaged = files.filter(|file| file.is_damaged());
+        let rebuild = |file| self.rebuild_index(file, &view);
+        first_possible(damaged.map(|file| move || rebuild(file).map(|()| true)))
+    }
+
+    fn rebuild_index(&self, damaged: &Arc<IndexFile>, view: &View) -> Result<(), StorageError> {
         let handles = &view.segments.handles;
-        let mut files = view.sources.index_files.iter();
-        let Some(damaged) = files.find(|file| file.is_damaged()) else {
-            return Ok(false);
-        };
         // Views that use it keep reading it; a rebuilt file may get its name.
         damaged.pin()?;
         let covers = |s: &&Arc<Segment>| (damaged.first()..=damaged.last()).contains(&s.first);
@@ -279,7 +306,7 @@ impl EngineState {
         if rebuilt.iter().all(|file| file.name() != damaged.name()) {
             maintenance::remove_merged(handles, &[Arc::clone(damaged)])?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Reads a sealed segment and checks that it is whole.
@@ -342,6 +369,27 @@ impl EngineState {
         maintenance::remove_merged(handles, &parts)?;
         Ok(true)
     }
+}
+
+/// A step of maintenance; `false` if there was nothing to do.
+type Step<'a> = &'a dyn Fn() -> Result<bool, StorageError>;
+
+/// Does the first of these steps that has something to do and can do it. One that fails keeps no later one from being done; its
+/// error is returned if nothing was done.
+fn first_possible<S: Fn() -> Result<bool, StorageError>>(
+    steps: impl IntoIterator<Item = S>,
+) -> Result<bool, StorageError> {
+    let mut failed = None;
+    for step in steps {
+        match step() {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    failed.map_or(Ok(false), Err)
 }
 
 /// Drops a flushed mem index on this thread, once its last reader is done, so that no writer or reader pays for freeing it.

@@ -388,3 +388,47 @@ fn a_directory_is_locked_for_every_way_to_open_it() {
     drop(readers);
     assert_eq!(read(&open(&directory), &Read::all()).len(), 1);
 }
+
+#[test]
+fn what_cannot_be_rebuilt_keeps_no_other_damaged_file_from_being_rebuilt() {
+    for ending in [".idx", ".loc"] {
+        let directory = directory();
+        several_segments(&directory, 400);
+        for name in names(&directory, ".idx") {
+            fs::remove_file(directory.path().join(name)).unwrap();
+        }
+        // Without threads, each segment keeps an index file of its own.
+        let disk = Arc::new(RealDisk::at(directory.path()).unwrap());
+        drop(Core::open(disk, tiny(), Arc::new(SystemClock)).unwrap());
+        assert!(names(&directory, ending).len() > 4);
+        let log = Log::open_read_only(directory.path(), tiny().with_cache_bytes(0)).unwrap();
+        damage(&directory, ending, 3);
+        let second = directory.path().join(&names(&directory, ".seg")[1]);
+        let mut bytes = fs::read(&second).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        fs::write(&second, bytes).unwrap();
+        let types = [0, 1, 2].map(|n| EventType::new(format!("T{n}")).unwrap());
+        let query = Query::items([QueryItem::new(types, []).unwrap()]).unwrap();
+        let read = |from: u64| {
+            let read = Read::all().from_position(Position::new(from)).limit(50);
+            let read = match ending {
+                ".idx" => read.matching(query.clone()),
+                _ => read,
+            };
+            let found = (0..9).find_map(|_| {
+                let found = try_read(&log, &read).ok();
+                if found.is_none() {
+                    let _ = log.rebuild_damaged();
+                }
+                found
+            });
+            found.map(|events| events.len())
+        };
+        // Of the damaged segment nothing derived can be rebuilt; those behind it are read.
+        assert_eq!(read(51), None, "{ending}");
+        for from in (101..400).step_by(50) {
+            assert_eq!(read(from), Some(50), "{ending} {from}");
+        }
+    }
+}

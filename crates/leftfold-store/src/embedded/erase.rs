@@ -16,7 +16,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{REBUILDS_MAX, read_error};
+use super::{Rebuilds, read_error};
 use crate::{ReadError, ScavengeProgress, Truncation};
 
 /// Maximum buffered progress values.
@@ -46,7 +46,7 @@ pub(super) fn erase(
             before: truncation.before,
         })
         .collect();
-    let (mut before, mut rebuilds) = (Erased::default(), 0);
+    let (mut before, mut rebuilds) = (Erased::default(), Rebuilds::default());
     let last = loop {
         let mut newest = before;
         // Progress that the listener has not taken is dropped: a listener that stands still must not hold the log's maintenance.
@@ -65,11 +65,12 @@ pub(super) fn erase(
                 });
             }
             Err(log::ScavengeError::Storage { cause })
-                if cause.is_damaged_derived_file() && rebuilds < REBUILDS_MAX =>
+                if cause.is_damaged_derived_file() && rebuilds.may_go_on() =>
             {
-                (before, rebuilds) = (newest, rebuilds + 1);
-                if let Err(error) = log.rebuild_damaged() {
-                    break Err(read_error(error));
+                before = newest;
+                match rebuilds.rebuild(log) {
+                    Ok(done) => rebuilds = done,
+                    Err(error) => break Err(read_error(error)),
                 }
             }
             Err(error) => {

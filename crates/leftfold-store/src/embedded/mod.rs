@@ -39,8 +39,8 @@ use crate::{
 };
 
 /// How often a call is repeated because it met a damaged index or locations file, which was rebuilt. A call meets one file
-/// after the other.
-const REBUILDS_MAX: u32 = 8;
+/// after the other: a batch spans 32 segments, and the number of index files grows with the logarithm of the log.
+const REBUILDS_MAX: u32 = 64;
 /// Pause of an append before it retries a full queue.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
@@ -150,7 +150,7 @@ impl EmbeddedBackend {
 impl Backend for EmbeddedBackend {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
-            let mut rebuilds = 0;
+            let mut rebuilds = Rebuilds::default();
             loop {
                 let decided = match self.log.submit(append.clone()) {
                     Ok(ticket) => ticket.await,
@@ -162,13 +162,12 @@ impl Backend for EmbeddedBackend {
                 };
                 match decided {
                     Err(log::AppendError::Unreadable { cause })
-                        if cause.is_damaged_derived_file() && rebuilds < REBUILDS_MAX =>
+                        if cause.is_damaged_derived_file() && rebuilds.may_go_on() =>
                     {
-                        rebuilds += 1;
                         let log = self.log.clone();
-                        let rebuild = move || log.rebuild_damaged().map_err(read_error);
+                        let rebuild = move || rebuilds.rebuild(&log).map_err(read_error);
                         let rebuilt = blocking(self.runtime.clone(), rebuild).await;
-                        rebuilt.map_err(|error| AppendError::Unavailable {
+                        rebuilds = rebuilt.map_err(|error| AppendError::Unavailable {
                             cause: Arc::new(error),
                         })?;
                     }
@@ -363,20 +362,50 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+/// The rebuilding of damaged index and locations files for one call, as long as that helps.
+#[derive(Clone, Copy, Default)]
+struct Rebuilds {
+    done: u32,
+    has_failed: bool,
+}
+
+impl Rebuilds {
+    /// Whether the call may be repeated once more.
+    fn may_go_on(self) -> bool {
+        self.done < REBUILDS_MAX
+    }
+
+    /// Has what is damaged rebuilt, so that the call can be repeated. That nothing could be rebuilt, as for a damaged segment, is
+    /// an error only the second time: another thread may have rebuilt what the call met.
+    fn rebuild(self, log: &Log) -> Result<Self, log::ReadError> {
+        let rebuilt = log.rebuild_damaged();
+        let has_failed = rebuilt.is_err();
+        if self.has_failed {
+            rebuilt?;
+        }
+        Ok(Self {
+            done: self.done + 1,
+            has_failed,
+        })
+    }
+}
+
 /// Runs a step that reads the log. Where it meets a damaged index or locations file, has the file rebuilt and runs it again.
 fn rebuilding<T>(
     log: &Log,
     mut step: impl FnMut() -> Result<T, log::ReadError>,
 ) -> Result<T, ReadError> {
-    for _ in 0..REBUILDS_MAX {
+    let mut rebuilds = Rebuilds::default();
+    loop {
         match step() {
-            Err(log::ReadError::Storage(error)) if error.is_damaged_derived_file() => {
-                log.rebuild_damaged().map_err(read_error)?;
+            Err(log::ReadError::Storage(error))
+                if error.is_damaged_derived_file() && rebuilds.may_go_on() =>
+            {
+                rebuilds = rebuilds.rebuild(log).map_err(read_error)?;
             }
             done => return done.map_err(read_error),
         }
     }
-    step().map_err(read_error)
 }
 
 fn append_error(error: log::AppendError) -> AppendError {
