@@ -6,12 +6,13 @@
 use std::{fs, path::Path, sync::Arc};
 
 use futures_util::{StreamExt, TryStreamExt};
+use leftfold_log::{Core, SystemClock, disk::real::RealDisk};
 use leftfold_model::{
     Append, AppendCondition, EventType, ExpectedRevision, NewEvent, Position, Query, QueryItem,
     Read, Revision, StreamName, Tag,
 };
 use leftfold_store::{
-    EmbeddedStore, EventStore, ListStreams, LogOptions, Subscription, Truncation,
+    EmbeddedStore, EventStore, ListStreams, LogEntry, LogOptions, Subscription, Truncation,
 };
 
 fn tiny() -> LogOptions {
@@ -65,6 +66,12 @@ async fn answer(store: &Arc<dyn EventStore>, call: usize) -> String {
         5 => {
             let listed = store.streams(ListStreams::default()).try_concat().await;
             format!("{:?}", listed.unwrap())
+        }
+        6 => {
+            let entries = store.storage().unwrap().entries(Position::START);
+            let entries = entries.try_concat().await.unwrap();
+            let positions = entries.iter().map(LogEntry::position);
+            format!("{:?}", positions.collect::<Vec<_>>())
         }
         _ => {
             let after = Subscription::after(Position::START).matching(with_tag("c:5"));
@@ -125,7 +132,7 @@ fn damaged_copy(of: &Path, ending: &str, part: usize) -> tempfile::TempDir {
 async fn the_call_that_meets_a_damaged_index_or_locations_file_gets_its_answer() {
     let (directory, store) = filled().await;
     let mut expected = Vec::new();
-    for call in 0..7 {
+    for call in 0..8 {
         expected.push(answer(&store, call).await);
     }
     store.close().await.unwrap();
@@ -170,5 +177,51 @@ async fn a_scavenge_that_meets_a_damaged_index_or_locations_file_erases_what_it_
             .await
             .unwrap();
         assert_eq!(left.len(), 40, "{ending} {part}");
+    }
+}
+
+/// A store of twenty segments, each with an index file of its own.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test removes files on purpose"
+)]
+async fn filled_with_many_files() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LogOptions::default().with_segment_events(20);
+    let store = EmbeddedStore::open(directory.path(), options.clone()).await;
+    let store = store.unwrap();
+    for n in 0..400 {
+        store.append(to(&format!("s-{}", n % 5), n)).await.unwrap();
+    }
+    store.close().await.unwrap();
+    drop(store);
+    let files = fs::read_dir(directory.path()).unwrap();
+    for path in files.map(|entry| entry.unwrap().path()) {
+        if path.extension().is_some_and(|ending| ending == "idx") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    // Without threads, nothing is merged.
+    let disk = Arc::new(RealDisk::at(directory.path()).unwrap());
+    drop(Core::open(disk, options, Arc::new(SystemClock)).unwrap());
+    directory
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_meets_many_damaged_files_gets_its_answer() {
+    let directory = filled_with_many_files().await;
+    let store = open(directory.path(), true).await;
+    let mut expected = Vec::new();
+    for call in 0..8 {
+        expected.push(answer(&store, call).await);
+    }
+    drop(store);
+    for ending in ["idx", "loc"] {
+        for (call, expected) in expected.iter().enumerate() {
+            let copy = damaged_copy(directory.path(), ending, 4);
+            let store = open(copy.path(), true).await;
+            let what = format!("{ending}, call {call}");
+            assert_eq!(&answer(&store, call).await, expected, "{what}");
+        }
     }
 }
