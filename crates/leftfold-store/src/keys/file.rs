@@ -3,9 +3,9 @@
 //! **Owns:** [`FileKeys`]: the file, and replacing it so that no copy of a destroyed key stays in it.
 //! **Does not know:** what a key seals.
 //! **Invariants:** a key is durable before it is returned; `destroy` returns after the file was replaced by one that never held
-//! the key; the old file is overwritten before it is removed, by the next `open` if the process ends in between; the file is
-//! readable by its owner alone; a process changes no file while another has the keys open, and none that was put in the place of
-//! the one it has open; a key in memory is one of the file.
+//! the key; the old file is overwritten before it is removed, by the next `open` if the process ends in between, and so is any
+//! other file with keys; the file is readable by its owner alone; a process changes no file while another has the keys open,
+//! and none that was put in the place of the one it has open; a key in memory is one of the file.
 
 use std::{
     error::Error,
@@ -216,10 +216,9 @@ fn open_after_crash(path: &Path) -> Result<OpenFile, KeyError> {
     // Whoever gave the file its name may have ended, or failed, before the name was durable.
     sync_directory_of(path)?;
     remove_if_exists(&unfinished(path))?;
-    if exists(&old)? {
-        erase(&old)?;
-    }
-    remove_if_exists(&replacement(path))?;
+    erase_if_exists(&old)?;
+    // It holds every key but one.
+    erase_if_exists(&replacement(path))?;
     Ok(file)
 }
 
@@ -374,6 +373,13 @@ fn erase(path: &Path) -> Result<(), KeyError> {
     remove_if_exists(path)
 }
 
+fn erase_if_exists(path: &Path) -> Result<(), KeyError> {
+    match exists(path)? {
+        true => erase(path),
+        false => Ok(()),
+    }
+}
+
 /// Overwrites what the file held.
 fn overwrite(mut file: std::fs::File) -> std::io::Result<()> {
     let mut left = file.metadata()?.len();
@@ -414,9 +420,18 @@ fn add(database: &Database, subject: &Subject, key: &SubjectKey) -> Result<(), K
     write.commit().map_err(unavailable)
 }
 
-/// Writes all keys but one to a new file.
+/// Writes all keys but one to a new file. One that cannot be written, as on a full disk, keeps no room.
 fn copy_without(database: &Database, subject: &Subject, to: &Path) -> Result<OpenFile, KeyError> {
-    remove_if_exists(to)?;
+    erase_if_exists(to)?;
+    let copied = write_without(database, subject, to);
+    if copied.is_err() {
+        // What cannot be removed now is removed by the next attempt, or by the next open.
+        let _ = erase_if_exists(to);
+    }
+    copied
+}
+
+fn write_without(database: &Database, subject: &Subject, to: &Path) -> Result<OpenFile, KeyError> {
     let copy = create(to)?;
     let read = database.begin_read().map_err(unavailable)?;
     let from = read.open_table(KEYS).map_err(unavailable)?;

@@ -71,6 +71,50 @@ async fn a_disk_that_was_full_at_a_sync_gives_no_key_that_it_may_not_hold() {
     assert_eq!(keys.existing(&guest).await.unwrap(), None);
 }
 
+/// Leaves what a process leaves that is killed while it destroys a key; a link to it tells what becomes of its content.
+fn leave_replacement(path: &Path, link: &Path) {
+    std::fs::copy(path, replacement(path)).unwrap();
+    std::fs::hard_link(replacement(path), link).unwrap();
+}
+
+fn holds(file: &Path, key: &SubjectKey) -> bool {
+    let bytes = std::fs::read(file).unwrap();
+    bytes.windows(key.secret.len()).any(|at| at == key.secret)
+}
+
+#[tokio::test]
+async fn what_was_left_of_a_file_without_a_key_is_overwritten_because_it_holds_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    let keys = FileKeys::open(&path).await.unwrap();
+    let key = keys.key(&guest(0)).await.unwrap();
+    drop(keys);
+    let (opened, destroyed) = (path.with_file_name("1"), path.with_file_name("2"));
+    leave_replacement(&path, &opened);
+    assert!(holds(&opened, &key));
+    let keys = FileKeys::open(&path).await.unwrap();
+    leave_replacement(&path, &destroyed);
+    keys.destroy(&guest(0)).await.unwrap();
+    assert!(!replacement(&path).exists());
+    assert!(!holds(&opened, &key));
+    assert!(!holds(&destroyed, &key));
+}
+
+#[tokio::test]
+async fn a_file_without_a_key_that_could_not_be_made_keeps_no_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    drop(FileKeys::open(&path).await.unwrap());
+    let file = open_sound(&path).unwrap();
+    add(&file.database, &guest(0), &SubjectKey::random().unwrap()).unwrap();
+    // A subject whose table is not there ends the copying, as a full disk does.
+    let write = file.database.begin_write().unwrap();
+    write.delete_table(KEYS).unwrap();
+    write.commit().unwrap();
+    assert!(copy_without(&file.database, &guest(1), &replacement(&path)).is_err());
+    assert!(!replacement(&path).exists());
+}
+
 #[cfg(unix)]
 #[expect(
     clippy::disallowed_methods,
