@@ -57,7 +57,7 @@ pub(crate) enum StoreLocationError {
     #[error("no directory at {}; expected the directory of a store", .0.display())]
     NoDirectory(PathBuf),
     #[error(
-        "{} is in the directory of the store; expected another directory, because a store does not open with a file in its \
+        "{} is in the directory of a store; expected another directory, because a store does not open with a file in its \
          directory that is not its own", .0.display()
     )]
     WithinStore(PathBuf),
@@ -171,18 +171,21 @@ pub(crate) fn must_exist(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses to write a file into the directory of the store.
+/// Refuses to write a file into the directory of the store, or of another: that of a server's store need not be named.
 pub(crate) fn must_lie_outside(file: &Path, data: &Data) -> anyhow::Result<()> {
-    let StoreLocation::Directory(store) = StoreLocation::of(data)? else {
-        return Ok(());
-    };
     let parent = file.parent().filter(|path| !path.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
-    match (fs::canonicalize(parent), fs::canonicalize(&store)) {
-        (Ok(parent), Ok(store)) if parent == store => {
-            Err(StoreLocationError::WithinStore(file.to_owned()).into())
+    let is_of_store = match StoreLocation::of(data)? {
+        StoreLocation::Directory(store) => {
+            let (parent, store) = (fs::canonicalize(parent), fs::canonicalize(&store));
+            parent.is_ok_and(|parent| store.is_ok_and(|store| parent == store))
         }
-        _ => Ok(()),
+        _ => false,
+    };
+    // What may not be read is left to what writes the file.
+    match is_of_store || holds_log(parent).unwrap_or(false) {
+        true => Err(StoreLocationError::WithinStore(file.to_owned()).into()),
+        false => Ok(()),
     }
 }
 

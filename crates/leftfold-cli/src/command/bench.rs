@@ -32,7 +32,7 @@ use serde_json::json;
 use super::output;
 use crate::{
     cli::{self, Condition, Mode},
-    open::{StoreLocation, StoreLocationError},
+    open::{self, StoreLocation, StoreLocationError},
 };
 
 /// Bytes of a raw write: about one small event.
@@ -66,9 +66,9 @@ pub(crate) async fn run(arguments: cli::Bench) -> anyhow::Result<()> {
 
 /// Measures in a new directory, which is removed.
 async fn in_directory(parent: &Path, arguments: cli::Bench) -> anyhow::Result<()> {
-    let directory = tempfile::Builder::new()
-        .prefix("leftfold-bench-")
-        .tempdir_in(parent);
+    const PREFIX: &str = "leftfold-bench-";
+    open::must_be_of_no_store(&parent.join(PREFIX), parent)?;
+    let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent);
     let directory =
         directory.with_context(|| format!("cannot make a directory in {}", parent.display()))?;
     let raw = raw_rate(directory.path())?;

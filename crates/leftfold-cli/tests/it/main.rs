@@ -25,6 +25,7 @@ mod security_page;
 mod serve;
 mod served;
 mod stalled;
+mod store_directory;
 mod traces;
 mod url;
 
