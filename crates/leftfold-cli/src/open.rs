@@ -4,7 +4,7 @@
 //! **Invariants:** commands see a store, never which one; commands that only read refuse to create one; a flag overrides the
 //! environment; no message contains a password.
 
-use std::{env, fmt, fs, path::Path, path::PathBuf, sync::Arc};
+use std::{env, fmt, fs, io, path::Path, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use leftfold_client::{Client, ClientOptions, Credentials};
@@ -45,7 +45,7 @@ pub(crate) enum StoreLocationError {
     )]
     UnknownScheme(String),
     #[error(
-        "address incomplete: {0}: without //; expected {0}://..., or ./ in front of the name of a directory"
+        "address incomplete: {0} without ://; expected {0}://..., or ./ in front of the name of a directory"
     )]
     Incomplete(String),
     #[error(
@@ -171,6 +171,15 @@ pub(crate) fn must_exist(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says that a file which the command line names cannot be read. An address given in its place is not repeated: it may hold a
+/// password.
+pub(crate) fn cannot_read(path: &Path, what: &str, error: io::Error) -> anyhow::Error {
+    match must_be_path(path) {
+        Ok(()) => anyhow::Error::from(error).context(format!("cannot {what} {}", path.display())),
+        Err(refused) => refused,
+    }
+}
+
 /// Refuses to write a file into the directory of the store, or of another: that of a server's store need not be named.
 pub(crate) fn must_lie_outside(file: &Path, data: &Data) -> anyhow::Result<()> {
     let parent = file.parent().filter(|path| !path.as_os_str().is_empty());
@@ -277,8 +286,8 @@ fn credentials() -> anyhow::Result<Option<Credentials>> {
         let Some(file) = env::var_os(variable).map(PathBuf::from) else {
             return Ok(None);
         };
-        let text = fs::read_to_string(&file);
-        let text = text.with_context(|| format!("cannot read {variable} {}", file.display()))?;
+        let what = format!("read {variable}");
+        let text = fs::read_to_string(&file).map_err(|error| cannot_read(&file, &what, error))?;
         anyhow::Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
     };
     let key = secret("LEFTFOLD_API_KEY_FILE")?.map(Credentials::api_key);

@@ -225,7 +225,7 @@ fn open_input(path: &Path) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u6
         return open_stream(stdin(), "standard input");
     }
     let cannot = || format!("cannot open {}", path.display());
-    let file = File::open(path).with_context(cannot)?;
+    let file = File::open(path).map_err(|error| open::cannot_read(path, "open", error))?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return open_stream(file, &path.display().to_string());

@@ -63,8 +63,8 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
 pub(super) fn settings(config: Option<&Path>, given: &SettingArgs) -> anyhow::Result<Settings> {
     let mut settings = Settings::default();
     if let Some(file) = config {
-        let text =
-            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text = fs::read_to_string(file);
+        let text = text.map_err(|error| open::cannot_read(file, "read", error))?;
         settings
             .set_from_toml(&text)
             .with_context(|| format!("in {}", file.display()))?;

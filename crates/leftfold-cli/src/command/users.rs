@@ -14,7 +14,7 @@ use super::{
     access_admin::{Admin, User},
     output,
 };
-use crate::{cli, display};
+use crate::{cli, display, open};
 use anyhow::Context;
 
 pub(crate) async fn run(arguments: cli::Users) -> anyhow::Result<()> {
@@ -70,7 +70,7 @@ fn password(file: &Path) -> anyhow::Result<String> {
     let text = if file == Path::new("-") {
         io::read_to_string(io::stdin()).context("cannot read standard input")?
     } else {
-        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+        fs::read_to_string(file).map_err(|error| open::cannot_read(file, "read", error))?
     };
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

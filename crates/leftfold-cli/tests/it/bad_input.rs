@@ -158,6 +158,8 @@ fn an_address_without_its_slashes_is_refused_and_makes_no_directory() {
         "postgres:/ann:secret@host/db",
         "mongodb:host/db",
         "Postgresql:host",
+        "postgres//ann:secret@host/db",
+        "mongodb+srv//host/db",
     ];
     refuses_addresses(&addresses, "address incomplete");
 }
@@ -176,6 +178,9 @@ fn an_address_in_place_of_a_file_is_refused_and_makes_none() {
         &["certs", "postgres:/ann:secret@host"],
         &["export", "--data", "store", "mongodb:ann:secret@host"],
         &["salvage", "--data", "store", "mongodb:ann:secret@host"],
+        &["import", "--data", "new", "postgres://ann:secret@host/db"],
+        &["serve", "--memory", "--config", "mongodb://ann:secret@host"],
+        &["doctor", "--config", "postgres://ann:secret@host/db"],
     ] {
         let refused = said(run(arguments), 2);
         assert!(refused.contains("address of a store"), "{refused}");

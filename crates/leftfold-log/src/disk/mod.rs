@@ -146,7 +146,7 @@ pub enum LockError {
     Io(#[from] io::Error),
 }
 
-/// What addresses of stores and their like begin with. Without `//` behind it, such an address is mistyped.
+/// What addresses of stores and their like begin with. Without `://` behind it, such an address is mistyped.
 const SCHEMES: [&str; 12] = [
     "postgres",
     "postgresql",
@@ -163,7 +163,7 @@ const SCHEMES: [&str; 12] = [
 ];
 
 /// Returns the scheme of a path that is an address: it has `://` behind its first part, whatever else that part holds, as
-/// `jdbc:postgresql://` does; or it begins with the scheme of a store and `:`, possibly in quotes or behind white space.
+/// `jdbc:postgresql://` does; or it begins with the scheme of a store and `:` or `//`, possibly in quotes or behind white space.
 /// `./` in front makes it a path.
 #[must_use]
 pub fn scheme_of(path: &Path) -> Option<&str> {
@@ -176,14 +176,18 @@ pub fn scheme_of(path: &Path) -> Option<&str> {
     {
         return before.rsplit(|letter| !is_of_scheme(letter)).next();
     }
-    let (scheme, _) = text.split_once(':')?;
-    let scheme = scheme
-        .trim_start_matches(|letter: char| letter.is_whitespace() || "\"'".contains(letter))
-        .trim_end();
-    let mut known = SCHEMES.iter();
-    known
-        .any(|known| known.eq_ignore_ascii_case(scheme))
-        .then_some(scheme)
+    let before = |separator| text.split_once(separator).map(|(before, _)| before);
+    let schemes = [":", "//"].into_iter().filter_map(before).map(|scheme| {
+        scheme
+            .trim_start_matches(|letter: char| letter.is_whitespace() || "\"'".contains(letter))
+            .trim_end()
+    });
+    let is_known = |scheme: &&str| {
+        SCHEMES
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(scheme))
+    };
+    schemes.into_iter().find(is_known)
 }
 
 /// Refuses an address, such as that of a database: it would become a directory named after its scheme.

@@ -338,6 +338,7 @@ fn an_address_is_no_directory() {
         "`postgres://ann:secret@host/db`",
         "LEFTFOLD_DATA=postgres://ann:secret@host/db",
         "kurrentdb:ann:secret@host",
+        "postgres//ann:secret@host/db",
         "://ann:secret@host/db",
     ] {
         for opened in [
