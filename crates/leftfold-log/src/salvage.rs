@@ -100,7 +100,7 @@ pub fn salvage<E: From<OpenError>>(
     let handles = Arc::new(FileCache::over(Arc::clone(disk), CACHE_BYTES));
     let log = log_id(&handles, &inventory)?;
     // A marker that cannot be read says nothing.
-    let marker = Marker::read_if(inventory.marker, disk.as_ref(), log).unwrap_or_default();
+    let marker = Marker::read_if(inventory.marker, &handles, log).unwrap_or_default();
     let mut salvage = Salvage {
         handles: &handles,
         seal: Checksum::of(log),
@@ -168,7 +168,7 @@ fn log_id(handles: &FileCache, inventory: &Inventory) -> Result<LogId, OpenError
     if let Some(log) = found {
         return Ok(log);
     }
-    let marked = Marker::log_id(inventory.marker, handles.disk().as_ref());
+    let marked = Marker::log_id(inventory.marker, handles);
     let segment = FileName::of(FileKind::Segment {
         first: Position::FIRST,
         generation: 0,

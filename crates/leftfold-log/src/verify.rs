@@ -206,11 +206,7 @@ impl Checker<'_> {
             return Ok(());
         };
         let newest = self.is_newest(first);
-        let marker = Marker::read_if(
-            self.inventory.marker,
-            self.handles.disk().as_ref(),
-            self.log,
-        )?;
+        let marker = Marker::read_if(self.inventory.marker, self.handles, self.log)?;
         if marker.is_some_and(|marker| !self.inventory.segments.contains_key(&marker.first)) {
             return Err(missing(marker.map_or(first, |marker| marker.first)));
         }

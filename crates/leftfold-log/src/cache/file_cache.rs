@@ -147,6 +147,19 @@ impl FileCache {
         }
     }
 
+    /// Opens a file that is not kept open here. Where descriptors have run out, files without a reader are closed for it.
+    pub(crate) fn open_apart(&self, name: &FileName) -> Result<Arc<dyn DiskFile>, StorageError> {
+        match self.open_file(name) {
+            Err(error) if error.is_out_of_descriptors() => {
+                let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+                open.close_unused();
+                drop(open);
+                self.open_file(name)
+            }
+            opened => opened,
+        }
+    }
+
     fn open_file(&self, name: &FileName) -> Result<Arc<dyn DiskFile>, StorageError> {
         let opened = self.disk.open(name);
         opened.map_err(|e| StorageError::io("open", name, e))

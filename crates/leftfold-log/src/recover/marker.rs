@@ -62,14 +62,12 @@ impl Marker {
     }
 
     /// Which log the marker is of, if it is there and sound.
-    pub(crate) fn log_id(there: bool, disk: &dyn Disk) -> Result<Option<LogId>, StorageError> {
+    pub(crate) fn log_id(there: bool, files: &FileCache) -> Result<Option<LogId>, StorageError> {
         let name = FileName::of(FileKind::CleanStop);
         if !there {
             return Ok(None);
         }
-        let file = disk
-            .open(&name)
-            .map_err(|e| StorageError::io("open", &name, e))?;
+        let file = files.open_apart(&name)?;
         let mut id = [0; 16];
         match file.read_exact_at(&mut id, MAGIC.len() as u64) {
             Ok(()) => {}
@@ -77,22 +75,20 @@ impl Marker {
             Err(error) => return Err(StorageError::io("read", &name, error)),
         }
         let log = LogId(id);
-        Ok(Self::read_if(there, disk, log)?.map(|_| log))
+        Ok(Self::read_if(there, files, log)?.map(|_| log))
     }
 
     /// Reads the marker if it is there; `None` if it is damaged, of another log or not there: then the stop was not clean.
     pub(crate) fn read_if(
         there: bool,
-        disk: &dyn Disk,
+        files: &FileCache,
         log: LogId,
     ) -> Result<Option<Self>, StorageError> {
         if !there {
             return Ok(None);
         }
         let name = FileName::of(FileKind::CleanStop);
-        let file = disk
-            .open(&name)
-            .map_err(|e| StorageError::io("open", &name, e))?;
+        let file = files.open_apart(&name)?;
         let mut bytes = [0; BYTES];
         let size = file
             .size()

@@ -87,7 +87,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
         return Err(StorageError::corrupt(&lock, 0, "there is no segment").into());
     };
     let log = newest.log;
-    let marker = Marker::read_if(inventory.marker, disk.as_ref(), log)?;
+    let marker = Marker::read_if(inventory.marker, &handles, log)?;
     remove_unneeded(disk.as_ref(), &inventory)?;
     let sealed = match sealed::open(&handles, &headers, &inventory, &mut report) {
         Err(error) if error.is_full() => {

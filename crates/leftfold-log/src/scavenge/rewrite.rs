@@ -267,8 +267,7 @@ fn read_back(
     pace: Throttle<'_>,
 ) -> Result<(), ScavengeError> {
     let name = FileName::temporary(kind(header));
-    let file = handles.disk().open(&name);
-    let file = file.map_err(|e| StorageError::io("open", &name, e))?;
+    let file = handles.open_apart(&name)?;
     let mut scan = Scan::of(file.as_ref(), name, Checksum::of(header.log), header.first)?;
     let mut expected = growing.offsets.iter().map(|&offset| u64::from(offset));
     let mut erased = Erased::default();

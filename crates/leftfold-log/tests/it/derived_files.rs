@@ -10,7 +10,8 @@ use std::{
 
 use leftfold_log::{
     AppendError, Core, Log, LogOptions, OpenError, ScavengeOptions, SystemClock, Truncation,
-    disk::{FileKind, FileName, LockError, read_only::ReadOnlyDisk, real::RealDisk},
+    disk::{Disk, FileKind, FileName, LockError, read_only::ReadOnlyDisk, real::RealDisk},
+    salvage, verify,
 };
 use leftfold_model::{
     Append, AppendCondition, Conflict, EventType, ExpectedRevision, Position, Query, QueryItem,
@@ -431,4 +432,44 @@ fn what_cannot_be_rebuilt_keeps_no_other_damaged_file_from_being_rebuilt() {
             assert_eq!(read(from), Some(50), "{ending} {from}");
         }
     }
+}
+
+#[test]
+fn a_log_is_scavenged_verified_and_salvaged_with_few_descriptors() {
+    let directory = directory();
+    let options = LogOptions::default()
+        .with_segment_bytes(4 * 1024)
+        .with_segment_events(2);
+    let disk = FaultyDisk::at(&directory);
+    disk.limit_open_files(60);
+    let log = open_on(&disk, options).unwrap();
+    for n in 0..200 {
+        let name = format!("s-{}", n % 5);
+        log.append(append(&name, Any, [n, 1_000 + n])).unwrap();
+    }
+    assert_eq!(read(&log, &Read::all()).len(), 400);
+    disk.limit_open_files_to_those_open();
+    let before = Revision::new(60);
+    let stream = stream("s-2");
+    let scavenged = log.scavenge(
+        &[Truncation { stream, before }],
+        ScavengeOptions::default(),
+        &mut |_| ControlFlow::Continue(()),
+    );
+    assert_eq!(scavenged.unwrap().events_erased, 60);
+    log.close().unwrap();
+    drop(log);
+    disk.limit_open_files(40);
+    let shared: Arc<dyn Disk> = Arc::new(disk);
+    assert_eq!(verify(&shared, &mut |_| {}).unwrap().events, 400);
+    // What the marker of the clean stop tells is not left out for lack of a descriptor.
+    for name in names(&directory, ".idx") {
+        fs::remove_file(directory.path().join(name)).unwrap();
+    }
+    for name in names(&directory, ".seg").iter().rev().take(2) {
+        fs::remove_file(directory.path().join(name)).unwrap();
+    }
+    let salvaged = salvage(&shared, &mut |_| Ok::<(), OpenError>(())).unwrap();
+    assert!(salvaged.missing > 0, "{salvaged:?}");
+    assert_eq!(salvaged.events + salvaged.erased + salvaged.missing, 400);
 }
