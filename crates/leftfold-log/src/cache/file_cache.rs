@@ -1,6 +1,7 @@
 //! A bounded cache of open files.
 //!
-//! **Owns:** [`FileCache`]; descriptors for files that are opened and created. **Does not know:** what the files hold.
+//! **Owns:** [`FileCache`]; descriptors for files that are opened and created, and how many are kept for readers of removed files
+//! ([`PinnedFile`]). **Does not know:** what the files hold.
 //! **Invariants:** at most `OPEN_FILES_MAX` files stay open here; a file in use stays open until its last reader drops it.
 
 use std::{
@@ -8,7 +9,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -23,6 +24,9 @@ use crate::{
 /// Files kept open. A process may have 256 on some systems; the rest is for the application.
 const OPEN_FILES_MAX: usize = 128;
 
+/// Files that readers of older views keep open at most before index files are merged no more: half of the others.
+const PINNED_FILES_MAX: usize = 64;
+
 /// A cache of open files, over a disk, and of blocks of such files.
 #[derive(Debug)]
 pub(crate) struct FileCache {
@@ -30,7 +34,21 @@ pub(crate) struct FileCache {
     blocks: Arc<BlockCache>,
     reads: AtomicU64,
     open: Mutex<Open>,
+    pinned: Arc<AtomicUsize>,
     on_damage: OnceLock<OnDamage>,
+}
+
+/// A file that stays open although its name is removed or given to another, for as long as this value lives.
+#[derive(Debug)]
+pub(crate) struct PinnedFile {
+    pub(crate) file: Arc<dyn DiskFile>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for PinnedFile {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Called when a derived file is found to be damaged.
@@ -74,6 +92,7 @@ impl FileCache {
             blocks: Arc::new(BlockCache::with_bytes(cache_bytes)),
             reads: AtomicU64::new(0),
             open: Mutex::default(),
+            pinned: Arc::default(),
             on_damage: OnceLock::new(),
         }
     }
@@ -163,6 +182,20 @@ impl FileCache {
     fn open_file(&self, name: &FileName) -> Result<Arc<dyn DiskFile>, StorageError> {
         let opened = self.disk.open(name);
         opened.map_err(|e| StorageError::io("open", name, e))
+    }
+
+    /// Keeps a file open for its readers, whatever becomes of its name.
+    pub(crate) fn pin(&self, file: Arc<dyn DiskFile>) -> PinnedFile {
+        self.pinned.fetch_add(1, Ordering::Relaxed);
+        PinnedFile {
+            file,
+            count: Arc::clone(&self.pinned),
+        }
+    }
+
+    /// Whether readers of older views keep so many removed files open that no more should be removed.
+    pub(crate) fn has_many_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Relaxed) >= PINNED_FILES_MAX
     }
 
     /// Adds a file that was opened or created elsewhere.

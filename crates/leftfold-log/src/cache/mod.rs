@@ -7,4 +7,4 @@ mod block_cache;
 mod file_cache;
 
 pub(crate) use block_cache::{BlockCache, FileId};
-pub(crate) use file_cache::FileCache;
+pub(crate) use file_cache::{FileCache, PinnedFile};

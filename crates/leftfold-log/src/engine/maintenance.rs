@@ -339,8 +339,13 @@ impl EngineState {
 
     fn merge_adjacent(&self, idle: bool) -> Result<bool, StorageError> {
         let view = self.view();
-        if view.segments.handles.disk().is_read_only() {
+        let handles = &view.segments.handles;
+        if handles.disk().is_read_only() {
             // What is merged would stay in memory, and the next reader would merge it again.
+            return Ok(false);
+        }
+        if handles.has_many_pinned() {
+            // Appends and reads need descriptors more than fewer files to look at.
             return Ok(false);
         }
         let covered =
@@ -355,7 +360,6 @@ impl EngineState {
             .get(run.clone())
             .unwrap_or_default()
             .to_vec();
-        let handles = &view.segments.handles;
         let Some(merged) =
             maintenance::merge_indexes(handles, self.log, &parts, &|| !self.is_stopping())?
         else {

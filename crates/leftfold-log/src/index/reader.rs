@@ -24,7 +24,7 @@ use super::{
     term::{FRONT_BYTES, sort_prefix},
 };
 use crate::{
-    cache::{FileCache, FileId},
+    cache::{FileCache, FileId, PinnedFile},
     disk::{DiskFile, FileKind, FileName},
     error::StorageError,
     nowait,
@@ -41,7 +41,7 @@ const FILTER_GROUP: u64 = 64;
 pub(crate) struct IndexFile {
     files: Arc<FileCache>,
     /// The file, once its name is going to be removed or given to another.
-    pinned: OnceLock<Arc<dyn DiskFile>>,
+    pinned: OnceLock<PinnedFile>,
     is_damaged: AtomicBool,
     id: FileId,
     name: FileName,
@@ -138,8 +138,9 @@ impl IndexFile {
 
     /// Keeps the file readable after its name is removed or given to another file.
     pub(crate) fn pin(&self) -> Result<(), StorageError> {
-        let file = self.file()?;
-        let _ = self.pinned.set(file);
+        if self.pinned.get().is_none() {
+            let _ = self.pinned.set(self.files.pin(self.file()?));
+        }
         Ok(())
     }
 
@@ -150,12 +151,12 @@ impl IndexFile {
 
     fn file(&self) -> Result<Arc<dyn DiskFile>, StorageError> {
         if let Some(pinned) = self.pinned.get() {
-            return Ok(Arc::clone(pinned));
+            return Ok(Arc::clone(&pinned.file));
         }
         let opened = self.files.get(&self.name);
         // It may have been pinned, and its name removed, in between.
         match self.pinned.get() {
-            Some(pinned) => Ok(Arc::clone(pinned)),
+            Some(pinned) => Ok(Arc::clone(&pinned.file)),
             None => opened,
         }
     }
