@@ -135,8 +135,8 @@ struct PlannedStream {
     recreation: Option<NewEvent>,
     /// Whether the append writes to its metadata stream.
     is_described: bool,
-    /// The id of the last event for its metadata stream, if a tombstone has to be repeated behind that.
-    after_tombstone: Option<EventId>,
+    /// The tombstone that has to be repeated behind the last event for its metadata stream.
+    after_tombstone: Option<NewEvent>,
 }
 
 impl PlannedStream {
@@ -179,7 +179,9 @@ impl PlannedStream {
             return None;
         }
         if self.phase == Phase::Tombstoned {
-            self.after_tombstone = Some(event.id());
+            self.after_tombstone = tombstone_type()
+                .ok()
+                .map(|tombstone_type| added(NewEvent::json(tombstone_type, "{}"), event));
             return None;
         }
         let is_metadata = is_metadata(event.event_type());
@@ -206,7 +208,7 @@ impl PlannedStream {
         }
         self.recreation = metadata_type()
             .ok()
-            .map(|metadata_type| NewEvent::json(metadata_type, json).with_id(follows(event.id())));
+            .map(|metadata_type| added(NewEvent::json(metadata_type, json), event));
         None
     }
 }
@@ -302,13 +304,9 @@ impl<'a> Planning<'a> {
         let metadata = StreamMetadata::from_json(&planned.newest_metadata)
             .with_truncate_before(before)
             .with_deleted_before(before);
-        let first = write.events.first();
-        let id = first.map_or_else(EventId::fresh, NewEvent::id);
         let event = NewEvent::json(metadata_type().map_err(invalid)?, metadata.to_json());
-        let event = event.with_id(follows(id));
-        // Of the same time, so that a copy of a log is equal however its events are divided into appends.
-        planned.recreation = Some(match first.and_then(NewEvent::time) {
-            Some(time) => event.with_time(time),
+        planned.recreation = Some(match write.events.first() {
+            Some(first) => added(event, first),
             None => event,
         });
         (planned.phase, planned.deleted_before) = (Phase::Live, Some(before));
@@ -397,10 +395,7 @@ impl<'a> Planning<'a> {
             self.add(metadata_stream, expected, event);
         }
         // Metadata may still be noted, but the stream stays tombstoned: its newest metadata event says so.
-        if let Some(id) = planned.after_tombstone
-            && let Ok(event_type) = tombstone_type()
-        {
-            let again = NewEvent::json(event_type, "{}").with_id(follows(id));
+        if let Some(again) = planned.after_tombstone {
             self.add(metadata_stream, expected, again);
         }
     }
@@ -469,9 +464,15 @@ impl<'a> Planning<'a> {
     }
 }
 
-/// The id of an event that is added because of the event with this id: a repetition adds the same.
-fn follows(id: EventId) -> EventId {
-    EventId::derived(id, b"leftfold.stream-life")
+/// An event that is added because of one of the caller's. Its id follows from that event's, so that a repetition adds the
+/// same. It has the same time, so that a copy of a log is equal however its events are divided into appends.
+fn added(event: NewEvent, because_of: &NewEvent) -> NewEvent {
+    let id = EventId::derived(because_of.id(), b"leftfold.stream-life");
+    let event = event.with_id(id);
+    match because_of.time() {
+        Some(time) => event.with_time(time),
+        None => event,
+    }
 }
 
 pub(super) fn exactly(last: Option<Revision>) -> ExpectedRevision {
