@@ -40,7 +40,9 @@ const SHORTENED_MIN: usize = 3;
 /// Letters of a word that others may be a longer form of.
 const LENGTHENED_MIN: usize = 4;
 /// What people add to the name of a variable that holds the place of a file. No cluster does for a service.
-const ADDED_WORDS: [&str; 3] = ["_FILE", "_PATH", "_DIR"];
+const ADDED_WORDS: [&str; 3] = ["FILE", "PATH", "DIR"];
+/// What clusters and containers add to the name of a service.
+const WORDS_OF_SERVICES: [&str; 4] = ["PORT", "HOST", "NAME", "SERVICE"];
 
 /// Refuses an environment variable that is not known and looks like a mistyped one.
 ///
@@ -67,7 +69,7 @@ fn known_variables() -> Vec<String> {
 }
 
 /// Returns the known variable that this one is a mistyped form of: other letters, small letters, dashes, another order of its
-/// words, too few of them, shortened or lengthened ones, and several of these together; or one more word for a file.
+/// words, too few of them, shortened or lengthened ones, and several of these together; or one word more.
 fn meant<'a>(known: &'a [String], name: &str) -> Option<&'a str> {
     if known.iter().any(|known| known == name) {
         return None;
@@ -76,9 +78,13 @@ fn meant<'a>(known: &'a [String], name: &str) -> Option<&'a str> {
     let whole = |known: &String| Some(letters_between(known, &written)).filter(is_few);
     let by_words = |known: &String| letters_between_words(known, &written);
     let added = |known: &String| {
-        let mut words = ADDED_WORDS.iter();
-        let is_added = words.any(|word| written.strip_suffix(word) == Some(known));
-        is_added.then_some(0)
+        let word = added_word(known, &written)?;
+        // Scripts have variables of their own for places and addresses; nobody has one for a setting of the server.
+        let is_mistyped = match OTHER_VARIABLES.contains(&known.as_str()) {
+            true => ADDED_WORDS.contains(&word),
+            false => !WORDS_OF_SERVICES.contains(&word),
+        };
+        is_mistyped.then_some(0)
     };
     let nearest = |letters: &dyn Fn(&String) -> Option<usize>| {
         let found = known
@@ -88,6 +94,19 @@ fn meant<'a>(known: &'a [String], name: &str) -> Option<&'a str> {
     };
     let found = nearest(&whole).or_else(|| nearest(&added));
     found.or_else(|| nearest(&by_words))
+}
+
+/// Returns the word that the written name has, wherever it stands, and the known one has not, if that is all they differ in.
+fn added_word<'a>(known: &str, written: &'a str) -> Option<&'a str> {
+    let (known, words): (Vec<_>, Vec<_>) =
+        (known.split('_').collect(), written.split('_').collect());
+    let same = known
+        .iter()
+        .zip(&words)
+        .take_while(|(known, word)| known == word);
+    let at = same.count();
+    let (word, rest) = words.get(at..)?.split_first()?;
+    (known.get(at..) == Some(rest) && at > 0).then_some(*word)
 }
 
 fn letters_between(known: &str, written: &str) -> usize {
@@ -109,7 +128,8 @@ fn letters_between_words(known: &str, written: &str) -> Option<usize> {
     let mut letters = 0;
     for word in words {
         let distance = |known: &str| {
-            let is_shortened = known.starts_with(word) && word.len() >= SHORTENED_MIN;
+            let is_shortened = known.starts_with(word) && word.len() >= SHORTENED_MIN
+                || has_other_ending(known, word);
             let is_lengthened = word.starts_with(known) && known.len() >= LENGTHENED_MIN;
             match is_shortened || is_lengthened {
                 true => usize::from(known != word),
@@ -128,6 +148,13 @@ fn letters_between_words(known: &str, written: &str) -> Option<usize> {
         left.swap_remove(at);
     }
     Some(letters).filter(is_few)
+}
+
+/// Whether a word is a shorter form of the known one but for its last letter, as `AUTHN` is and `AUTHENTICATE`.
+fn has_other_ending(known: &str, word: &str) -> bool {
+    let stem = word.char_indices().next_back();
+    let stem = stem.and_then(|(at, _)| word.get(..at)).unwrap_or_default();
+    stem.len() > SHORTENED_MIN && known.starts_with(stem)
 }
 
 /// Returns the environment variable of a setting.
@@ -212,6 +239,14 @@ mod tests {
             ("LEFTFOLD_AUTH", "LEFTFOLD_AUTHENTICATION"),
             ("LEFTFOLD_LISTENER", "LEFTFOLD_LISTEN"),
             ("LEFTFOLD_CONFIG_FILE", "LEFTFOLD_CONFIG"),
+            ("LEFTFOLD_AUTHENTICATE", "LEFTFOLD_AUTHENTICATION"),
+            ("LEFTFOLD_AUTHN", "LEFTFOLD_AUTHENTICATION"),
+            ("LEFTFOLD_AUTHENTICATION_ENABLED", "LEFTFOLD_AUTHENTICATION"),
+            ("LEFTFOLD_ENABLE_AUTHENTICATION", "LEFTFOLD_AUTHENTICATION"),
+            ("LEFTFOLD_TLS_PRIVATE_KEY_FILE", "LEFTFOLD_TLS_KEY_FILE"),
+            ("LEFTFOLD_SERVER_TLS_KEY_FILE", "LEFTFOLD_TLS_KEY_FILE"),
+            ("LEFTFOLD_LISTEN_ADDRESS", "LEFTFOLD_LISTEN"),
+            ("LEFTFOLD_JWT_ISSUER_URL", "LEFTFOLD_JWT_ISSUER"),
             ("LEFTFOLD_TLS_KEY_FILE_PATH", "LEFTFOLD_TLS_KEY_FILE"),
             ("leftfold-jwt-issuer-file", "LEFTFOLD_JWT_ISSUER"),
             (
@@ -234,6 +269,12 @@ mod tests {
             "LEFTFOLD_PORT_2113_TCP_ADDR",
             "LEFTFOLD_PORT_443_TCP_PROTO",
             "LEFTFOLD_LOG_LEVEL",
+            "LEFTFOLD_LISTEN_PORT",
+            "LEFTFOLD_DATA_PORT",
+            "LEFTFOLD_DATA_NAME",
+            "LEFTFOLD_DATA_SERVICE_HOST",
+            "LEFTFOLD_DATA_BACKUP",
+            "LEFTFOLD_URL_PREFIX",
             "LEFTFOLD_TLS",
             "LISTEN",
             "PATH",
