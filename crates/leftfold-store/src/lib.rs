@@ -42,7 +42,7 @@ pub use database_transaction::{
 pub use embedded::{EmbeddedBackend, EmbeddedStore};
 pub use error::{AppendError, Cause, ReadError};
 #[cfg(feature = "engine")]
-pub use leftfold_log::{LogOptions, OpenError};
+pub use leftfold_log::{LogOptions, OpenError, disk::real::refuse_within_log};
 pub use leftfold_model::ErrorChain;
 pub use memory::{MemoryBackend, MemoryStore};
 pub use retention::{BackendStore, append_in_transaction};

@@ -74,8 +74,11 @@ fn holds_segment(directory: &Directory) -> io::Result<bool> {
     Ok(directory.names()?.iter().flatten().any(is_segment))
 }
 
-/// Refuses to make a directory within that of a log, which would not open again with a directory in it.
-fn refuse_within_log(path: &Path) -> io::Result<()> {
+/// Refuses to make a file or a directory within the directory of a log, which would not open again with it.
+///
+/// # Errors
+/// `InvalidInput`, with the directory.
+pub fn refuse_within_log(path: &Path) -> io::Result<()> {
     let current = Path::new(".");
     let parents = path
         .ancestors()

@@ -24,7 +24,10 @@ use futures_core::future::BoxFuture;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 
 use super::{KeyError, KeyId, KeyStore, Subject, SubjectKey, cache::KeyCache};
-use crate::full_disk::{DatabaseFile, is_full};
+use crate::{
+    full_disk::{DatabaseFile, is_full},
+    refuse_within_log,
+};
 
 /// Links behind each other, as the system allows.
 const LINKS_MAX: usize = 40;
@@ -102,11 +105,13 @@ impl FileKeys {
     /// Opens the file, creating it if it is absent.
     ///
     /// # Errors
-    /// [`KeyError::Unavailable`]: in use by another process, damaged, or refused by the system.
+    /// [`KeyError::Unavailable`]: in use by another process, damaged, in the directory of a log, or refused by the system.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, KeyError> {
         let path = path.into();
         let opened = tokio::task::spawn_blocking(move || {
-            let file = open_after_crash(&behind_links(&path)?)?;
+            let file = behind_links(&path)?;
+            refuse_within_log(&file).map_err(unavailable)?;
+            let file = open_after_crash(&file)?;
             Ok(Self::over(path, file))
         });
         opened.await.map_err(unavailable)?

@@ -10,7 +10,10 @@
 
 use std::{fs, path::PathBuf};
 
-use leftfold_store::keys::{FileKeys, KeyStore, Subject, SubjectKey};
+use leftfold_store::{
+    EmbeddedStore, EventStore, LogOptions,
+    keys::{FileKeys, KeyStore, Subject, SubjectKey},
+};
 use tempfile::TempDir;
 
 fn guest(id: &str) -> Subject {
@@ -212,4 +215,17 @@ async fn an_empty_file_is_a_damaged_one_and_no_new_one() {
     let refused = FileKeys::open(&path).await.unwrap_err().to_string();
     assert!(refused.contains("it is empty"), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), b"");
+}
+
+#[tokio::test]
+async fn keys_are_not_kept_in_the_directory_of_a_store_which_would_not_open_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || EmbeddedStore::open(directory.path(), LogOptions::default());
+    let store = open().await.unwrap();
+    let refused = FileKeys::open(directory.path().join("keys")).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("directory of a log"), "{refused}");
+    store.close().await.unwrap();
+    drop(store);
+    open().await.unwrap();
 }

@@ -15,7 +15,10 @@ use std::{
 };
 
 use leftfold_model::{EventId, Position, Timestamp};
-use leftfold_store::consumers::{LIST_MAX, ParkedEvent};
+use leftfold_store::{
+    consumers::{LIST_MAX, ParkedEvent},
+    refuse_within_log,
+};
 use redb::{
     Database, DatabaseError, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
     StorageError, Table, TableDefinition, TableError, UntypedTableHandle, Value, WriteTransaction,
@@ -142,7 +145,7 @@ impl KeyValueView {
     /// The view in this file, made if it is not there.
     ///
     /// # Errors
-    /// [`redb::DatabaseError`]: in use, damaged, or refused by the system.
+    /// [`redb::DatabaseError`]: in use, damaged, in the directory of a log, or refused by the system.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, DatabaseError> {
         let path: PathBuf = path.as_ref().to_owned();
         let opened = tokio::task::spawn_blocking(move || open(&path)).await;
@@ -263,6 +266,7 @@ impl View for KeyValueView {
 
 /// Opens a file, which is made if it is not there, and makes its name durable.
 fn open(path: &Path) -> Result<Database, DatabaseError> {
+    refuse_within_log(path).map_err(StorageError::Io)?;
     let made = match is_there(path)? {
         true => None,
         false => make(path)?,

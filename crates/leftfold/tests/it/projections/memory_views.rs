@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use leftfold::{KeyValueView, MemoryView};
+use leftfold::{KeyValueView, MemoryView, Store};
 
 use super::suite;
 
@@ -53,4 +53,16 @@ async fn of_all_who_open_a_file_that_is_not_there_yet_one_gets_it() {
         let names = std::fs::read_dir(directory.path()).unwrap();
         assert_eq!(names.count(), 1, "nothing is left beside it");
     }
+}
+
+#[tokio::test]
+async fn a_view_is_not_kept_in_the_directory_of_a_store_which_would_not_open_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).await.unwrap();
+    let refused = KeyValueView::open(directory.path().join("views.redb")).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("directory of a log"), "{refused}");
+    store.close().await.unwrap();
+    drop(store);
+    Store::open(directory.path()).await.unwrap();
 }
