@@ -80,7 +80,7 @@ impl Core {
     ) -> Result<Self, OpenError> {
         // A directory of other things is refused before the lock's file is made in it.
         let inventory = Inventory::of(disk.as_ref())?;
-        if disk.is_read_only() && inventory.segments.is_empty() {
+        if disk.is_read_only() && inventory.is_empty() {
             return Err(OpenError::NoLog);
         }
         let lock = disk.lock()?;

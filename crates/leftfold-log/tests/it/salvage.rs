@@ -321,6 +321,22 @@ fn a_log_that_is_open_is_not_read_by_another_and_an_empty_directory_holds_none()
 }
 
 #[test]
+fn a_log_whose_segments_are_gone_is_damaged_and_not_absent_to_those_who_only_read_it() {
+    let directory = directory();
+    stored(directory.path(), true);
+    for file in files(directory.path()) {
+        if file.extension().is_some_and(|it| it == "seg") {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    let left = files(directory.path());
+    let is_damaged = |opened: Result<Log, OpenError>| matches!(opened, Err(OpenError::Storage(error)) if error.is_corruption());
+    assert!(is_damaged(Log::open_read_only(directory.path(), options())));
+    assert!(is_damaged(Log::open(directory.path(), options())));
+    assert_eq!(files(directory.path()), left);
+}
+
+#[test]
 fn a_segment_in_the_place_of_another_gives_no_position_twice() {
     let (sound, data) = (directory(), directory());
     let expected = stored(sound.path(), true);
