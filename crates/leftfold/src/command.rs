@@ -455,7 +455,7 @@ impl CommandContext {
     }
 }
 
-/// Encodes an event, and makes sure that this program can decode it again.
+/// Encodes an event, and makes sure that this program decodes it again as it is.
 pub(crate) fn encode_readable<V: Event>(event: &V) -> Result<Encoded, EncodeError> {
     let encoded = event.encode()?;
     // An event of an unknown type is stored as it was read.
@@ -468,6 +468,10 @@ pub(crate) fn encode_readable<V: Event>(event: &V) -> Result<Encoded, EncodeErro
         let read = V::decode(kind, data).map_err(undecodable)?;
         if read.presences() != event.presences() {
             return Err(undecodable(DecodeError::Data(codec::ABSENT.into())));
+        }
+        let again = read.encode()?;
+        if !codec::is_same(encoded.content_type, &encoded.data, &again.data) {
+            return Err(undecodable(DecodeError::Data(codec::CHANGED.into())));
         }
     }
     Ok(encoded)

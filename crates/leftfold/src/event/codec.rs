@@ -96,15 +96,28 @@ pub(crate) fn encode_state<T: Serialize + DeserializeOwned>(state: &T) -> Result
         return Err(ABSENT.into());
     }
     let again = serde_json::to_vec(&restored)?;
-    // Sets and maps that hash are written in any order.
-    if again != data && unordered(&again)? != unordered(&data)? {
+    if !is_same(ContentType::Json, &data, &again) {
         return Err(CHANGED.into());
     }
     Ok(data)
 }
 
-/// Parses JSON, with the elements of every list in one order.
-fn unordered(json: &[u8]) -> serde_json::Result<serde_json::Value> {
+/// Returns whether two encodings are those of one value. Sets and maps that hash are written in any order.
+///
+/// Encodings that differ and hold what no JSON value is, such as `NaN`, are taken for the same.
+pub(crate) fn is_same(content_type: ContentType, one: &[u8], other: &[u8]) -> bool {
+    let unordered = |data| value(content_type, data).map(unordered);
+    match one == other {
+        true => true,
+        false => match (unordered(one), unordered(other)) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => true,
+        },
+    }
+}
+
+/// Returns a value with the elements of every list in one order.
+fn unordered(mut value: serde_json::Value) -> serde_json::Value {
     fn sort(value: &mut serde_json::Value) {
         match value {
             serde_json::Value::Array(elements) => {
@@ -115,13 +128,12 @@ fn unordered(json: &[u8]) -> serde_json::Result<serde_json::Value> {
             _ => {}
         }
     }
-    let mut value = serde_json::from_slice(json)?;
     sort(&mut value);
-    Ok(value)
+    value
 }
 
-/// Why a state is refused that is encoded differently after it was decoded.
-const CHANGED: &str =
+/// Why a value is refused that is encoded differently after it was decoded.
+pub(crate) const CHANGED: &str =
     "a field would come back as another value, such as a default that it does not have";
 
 /// Why a value is refused that would come back as another.

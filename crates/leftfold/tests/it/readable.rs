@@ -142,6 +142,39 @@ present!(PresentInJson, "json");
 present!(PresentInCbor, "cbor");
 present!(PresentInMessagePack, "messagepack");
 
+/// An event with a field that is left out while it is small, and whose default is not.
+macro_rules! capped {
+    ($name:ident, $format:literal) => {
+        #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
+        #[event(format = $format)]
+        enum $name {
+            #[event("Capped")]
+            Capped {
+                #[serde(skip_serializing_if = "is_small", default = "default_limit")]
+                limit: u64,
+                owners: HashSet<String>,
+                counts: HashMap<String, HashSet<u64>>,
+            },
+        }
+
+        impl $name {
+            fn with(limit: u64) -> Self {
+                let owners: HashSet<_> = ["a", "b", "c", "d"].map(str::to_owned).into();
+                let count = |owner: &String| (owner.clone(), HashSet::from([1, 2, 3, 4]));
+                let counts = owners.iter().map(count).collect();
+                Self::Capped {
+                    limit,
+                    owners,
+                    counts,
+                }
+            }
+        }
+    };
+}
+capped!(CappedInJson, "json");
+capped!(CappedInCbor, "cbor");
+capped!(CappedInMessagePack, "messagepack");
+
 struct Present<E>(Vec<E>);
 
 impl<E> Default for Present<E> {
@@ -165,6 +198,9 @@ macro_rules! aggregate {
 aggregate!(PresentInJson, "json");
 aggregate!(PresentInCbor, "cbor");
 aggregate!(PresentInMessagePack, "messagepack");
+aggregate!(CappedInJson, "capped_json");
+aggregate!(CappedInCbor, "capped_cbor");
+aggregate!(CappedInMessagePack, "capped_messagepack");
 
 /// Tries to store each of these events.
 async fn store_each<E>(lost: Vec<E>, kept: Vec<E>)
@@ -192,6 +228,29 @@ async fn events_that_would_come_back_without_a_value_they_have_are_not_stored() 
     store_each(PresentInJson::lost(), PresentInJson::kept()).await;
     store_each(PresentInCbor::lost(), PresentInCbor::kept()).await;
     store_each(PresentInMessagePack::lost(), PresentInMessagePack::kept()).await;
+}
+
+/// What hashes is written in another order each time, which changes nothing.
+#[tokio::test]
+async fn events_of_which_a_field_would_come_back_with_another_value_are_not_stored() {
+    macro_rules! store {
+        ($name:ident) => {
+            let all = Store::memory().repository::<Present<$name>>();
+            let error = all.execute("1", |_| $name::with(5)).await.unwrap_err();
+            assert!(
+                matches!(error, ExecuteError::Encode(_)) && error.to_string().contains("default"),
+                "{error}"
+            );
+            for limit in [10, 20] {
+                all.execute("1", |_| $name::with(limit)).await.unwrap();
+            }
+            let stored = all.load("1").await.unwrap().into_state().0;
+            assert_eq!(stored, [10, 20].map($name::with));
+        };
+    }
+    store!(CappedInJson);
+    store!(CappedInCbor);
+    store!(CappedInMessagePack);
 }
 
 #[derive(Event, Serialize, Deserialize, Clone)]
