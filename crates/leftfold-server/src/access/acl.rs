@@ -194,7 +194,19 @@ mod tests {
         assert!(!closed.gives(Right::Write, false, "ann", &[]));
         assert!(closed.gives(Right::Read, false, "ann", &[]));
         assert!(closed.gives(Right::Read, true, "ann", &[]));
-        assert_eq!(DefaultAcls::from_json(b"no json"), DefaultAcls::default());
+        assert_eq!(DefaultAcls::from_json(b"[]"), DefaultAcls::default());
+    }
+
+    #[test]
+    fn settings_that_are_no_json_give_nothing() {
+        for settings in [
+            r#"{"$userStreamAcl":{"$r":"ann"},"a":NaN}"#,
+            "\u{feff}{\"$userStreamAcl\":{\"$r\":\"ann\"}}",
+            "no json",
+        ] {
+            let acls = DefaultAcls::from_json(settings.as_bytes());
+            assert!(!acls.gives(Right::Read, false, "bob", &[]), "{settings}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! **Owns:** [`StreamMetadata`] and its JSON form. **Does not know:** where it is stored, and what it does.
 //! **Invariants:** unknown keys survive a change; a value of the wrong type counts as absent, so that a mistyped value cannot
-//! make a stream unreadable.
+//! make a stream unreadable. Text that is no JSON may have meant any access control list, so it counts as one that names nobody.
 
 use std::{fmt, time::Duration};
 
@@ -12,7 +12,7 @@ use leftfold_model::{
 };
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Map, Value, value::RawValue};
 
@@ -49,6 +49,8 @@ pub struct StreamMetadata {
     entries: Vec<(Box<RawValue>, Box<RawValue>)>,
     /// The text that the entries were read from, until one of them is changed.
     text: Option<Bytes>,
+    /// Whether it was read from a text that is no JSON.
+    is_unreadable: bool,
 }
 
 impl PartialEq for StreamMetadata {
@@ -58,15 +60,21 @@ impl PartialEq for StreamMetadata {
 }
 
 impl StreamMetadata {
-    /// Reads the JSON form. Anything but a JSON object is metadata without keys.
+    /// Reads the JSON form. Any other JSON than an object, and no text at all, is metadata without keys. What is no JSON, such as
+    /// an object with a `NaN`, is metadata whose access control list is no object: whatever it was meant to be, it names nobody.
     #[must_use]
     pub fn from_json(json: &[u8]) -> Self {
         match serde_json::from_slice(json) {
             Ok(Entries(entries)) => Self {
                 entries,
                 text: Some(Bytes::copy_from_slice(json)),
+                is_unreadable: false,
             },
-            Err(_) => Self::default(),
+            Err(_) if is_other_json(json) => Self::default(),
+            Err(_) => Self {
+                is_unreadable: true,
+                ..Self::default().with_property(ACL, "")
+            },
         }
     }
 
@@ -176,8 +184,12 @@ impl StreamMetadata {
     }
 
     /// Returns the value of a key as it was given. One that cannot be read as a value is its text: it must not count as none.
+    /// Of what is no JSON each key may have been given, and is an empty text.
     #[must_use]
     pub fn given(&self, key: &str) -> Option<Value> {
+        if self.is_unreadable {
+            return Some(Value::String(String::new()));
+        }
         let value = self.raw(key)?;
         Some(serde_json::from_str(value).unwrap_or_else(|_| value.into()))
     }
@@ -219,7 +231,7 @@ impl StreamMetadata {
         // The text of a JSON value is JSON.
         let raw = |value: Value| RawValue::from_string(value.to_string());
         if let (Ok(name), Ok(value)) = (raw(key.into()), raw(value.into())) {
-            self.text = None;
+            (self.text, self.is_unreadable) = (None, false);
             match self.entries.iter_mut().rfind(|(known, _)| is(known, key)) {
                 Some((_, known)) => *known = value,
                 None => self.entries.push((name, value)),
@@ -236,7 +248,7 @@ impl StreamMetadata {
 
     /// Removes a key.
     fn without(mut self, key: &str) -> Self {
-        self.text = None;
+        (self.text, self.is_unreadable) = (None, false);
         self.entries.retain(|(known, _)| !is(known, key));
         self
     }
@@ -272,6 +284,13 @@ impl StreamMetadata {
         let found = self.entries.iter().rfind(|(known, _)| is(known, key));
         found.map(|(_, value)| value.get())
     }
+}
+
+/// Returns whether a text that is no JSON object is another JSON value, or nothing.
+fn is_other_json(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    text.is_empty()
+        || (!text.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(text).is_ok())
 }
 
 /// Returns a key as text; `None` for one that no text can be, such as half of a surrogate pair.
@@ -354,8 +373,28 @@ mod tests {
 
     #[test]
     fn what_is_not_an_object_is_metadata_without_keys() {
-        for json in [&b"[1]"[..], b"", b"{\"$tb\":", b"17", b"null"] {
+        for json in [&b"[1]"[..], b"", b" ", b"17", b"null"] {
             assert_eq!(StreamMetadata::from_json(json), StreamMetadata::default());
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_has_a_list_that_names_nobody_also_when_it_is_changed() {
+        for json in [
+            &b"{\"$acl\":{\"$r\":\"ann\"},\"a\":NaN}"[..],
+            b"\xef\xbb\xbf{\"$acl\":{\"$r\":\"ann\"}}",
+            b"{\"$acl\":{\"$r\":\"ann\"},\"a\":\"\xff\"}",
+            b"{\"$acl\":{\"$r\":\"ann\"},}",
+            b"no json",
+        ] {
+            let metadata = StreamMetadata::from_json(json);
+            assert_eq!(metadata.to_json(), r#"{"$acl":""}"#);
+            let deleted = metadata.clone().deleted();
+            assert!(deleted.is_deleted());
+            let returned = deleted.with_deleted_before(Revision::new(3));
+            for metadata in [metadata, StreamMetadata::from_json(&returned.to_json())] {
+                assert_eq!(metadata.acl(), Some("".into()), "{metadata:?}");
+            }
         }
     }
 
