@@ -23,7 +23,6 @@ use http::{
     header::{CONNECTION, CONTENT_TYPE},
 };
 use http_body_util::{BodyExt, Either};
-use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
 use tonic::Status;
 use tower::Service;
@@ -36,8 +35,8 @@ use crate::{
     background::{health, slow_calls::SlowCallLog, telemetry},
     call::RequestScope,
     connection::{
-        BodyBounds, BoundedBody, BudgetExhausted, CallMemory, Framing, Peer, RequestBodyError,
-        ResetAwareBody,
+        BodyBounds, BoundedBody, BudgetExhausted, CallMemory, Framing, Peer, ReceivedBody,
+        RequestBodyError, ResetAwareBody,
     },
     protocol::{
         GrpcFuture, GrpcRoutes, MessageScanner, http_api, kurrent,
@@ -115,7 +114,7 @@ fn keeps_connection<B>(request: &Request<B>) -> bool {
 
 impl Protocols {
     /// Begins a request: finds out who it is from, before its body is read and memory is reserved.
-    fn begin(self: &Arc<Self>, mut request: Request<Incoming>, is_grpc: bool) -> Answer {
+    fn begin(self: &Arc<Self>, mut request: Request<ReceivedBody>, is_grpc: bool) -> Answer {
         let ticket = match is_grpc {
             true => None,
             false => http_api::take_ticket(&mut request),
@@ -159,7 +158,7 @@ impl Protocols {
     /// Lets a request in whose principal is known and may call the method.
     fn admit(
         &self,
-        request: Request<Incoming>,
+        request: Request<ReceivedBody>,
         admission: &Admission,
         outcome: Result<Principal, AuthenticationError>,
     ) -> Answer {
@@ -221,7 +220,12 @@ impl Protocols {
         })
     }
 
-    fn dispatch(&self, request: Request<Incoming>, is_grpc: bool, principal: Principal) -> Answer {
+    fn dispatch(
+        &self,
+        request: Request<ReceivedBody>,
+        is_grpc: bool,
+        principal: Principal,
+    ) -> Answer {
         if is_grpc {
             self.call_grpc(request, principal)
         } else {
@@ -249,7 +253,7 @@ impl Protocols {
         }
     }
 
-    fn call_grpc(&self, mut request: Request<Incoming>, principal: Principal) -> Answer {
+    fn call_grpc(&self, mut request: Request<ReceivedBody>, principal: Principal) -> Answer {
         self.grpc_requests.inc();
         let path = request.uri().path();
         let Some((_, method)) = methods::at(path) else {
@@ -285,7 +289,7 @@ impl Protocols {
         }
     }
 
-    fn call_http(&self, mut request: Request<Incoming>, principal: Principal) -> Answer {
+    fn call_http(&self, mut request: Request<ReceivedBody>, principal: Principal) -> Answer {
         self.http_requests.inc();
         let version = request.version();
         // The timeout of gRPC is none of plain HTTP.
@@ -373,7 +377,7 @@ fn status_of(error: RequestBodyError) -> Status {
     }
 }
 
-impl Service<Request<Incoming>> for ProtocolMux {
+impl Service<Request<ReceivedBody>> for ProtocolMux {
     type Response = Response<Either<tonic::body::Body, Body>>;
     type Error = Infallible;
     type Future = Instrumented<TimedAnswer>;
@@ -382,7 +386,7 @@ impl Service<Request<Incoming>> for ProtocolMux {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<ReceivedBody>) -> Self::Future {
         let is_grpc = is_grpc(&request);
         let protocols = &self.0;
         let span = if protocols.traced {
@@ -429,7 +433,7 @@ struct Admission {
 pub(crate) struct Verifying {
     protocols: Arc<Protocols>,
     /// `None`: it went on.
-    request: Option<Request<Incoming>>,
+    request: Option<Request<ReceivedBody>>,
     admission: Admission,
     verifying: BoxFuture<'static, Result<Principal, AuthenticationError>>,
 }

@@ -11,6 +11,7 @@ mod descriptors;
 mod http_version;
 mod memory_budget;
 mod peer;
+mod received_body;
 mod request_body;
 mod reset_aware_body;
 mod starting;
@@ -24,6 +25,7 @@ pub(crate) use memory_budget::{
     BudgetExhausted, CallMemory, ConnectionMemory, MemoryBudget, Reservation,
 };
 pub(crate) use peer::Peer;
+pub(crate) use received_body::ReceivedBody;
 pub(crate) use request_body::{BodyBounds, BoundedBody, Framing, InspectMessage, RequestBodyError};
 pub(crate) use reset_aware_body::ResetAwareBody;
 pub(crate) use starting::StartingListener;
@@ -43,7 +45,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{TryFutureExt, future::MapOk};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::{
     body::Incoming,
@@ -87,7 +89,7 @@ const EXPOSED_WARNING_EVERY: Duration = Duration::from_secs(60);
 /// The service of all connections; each connection has a clone of it.
 pub(crate) trait HttpService:
     Service<
-        Request<Incoming>,
+        Request<ReceivedBody>,
         Response = Response<Self::Body>,
         Error = Infallible,
         Future: Send + 'static,
@@ -105,7 +107,7 @@ pub(crate) trait HttpService:
 impl<S, B> HttpService for S
 where
     S: Service<
-            Request<Incoming>,
+            Request<ReceivedBody>,
             Response = Response<B>,
             Error = Infallible,
             Future: Send + 'static,
@@ -150,6 +152,7 @@ pub(crate) async fn serve(
                     memory: shared.call_memory(peer.ip()),
                     answers: shared.answer_memory.connection(cut.clone()),
                     peer: Peer::plain(peer),
+                    stopping: Arc::new(shared.stopping.clone()),
                 };
                 let connection = Connection {
                     socket,
@@ -225,6 +228,7 @@ struct WithMemory<S> {
     memory: CallMemory,
     answers: Arc<ConnectionAnswers>,
     peer: Peer,
+    stopping: Arc<CancellationToken>,
 }
 
 type ChargeAnswer<B> = Box<dyn FnOnce(Response<B>) -> Response<ChargedBody<B>> + Send>;
@@ -244,6 +248,8 @@ impl<S: HttpService> Service<Request<Incoming>> for WithMemory<S> {
         let answers = Arc::clone(&self.answers);
         let charge: ChargeAnswer<S::Body> =
             Box::new(move |answer| answer.map(|body| ChargedBody::new(body, answers)));
+        let stopping = (request.version() == Version::HTTP_2).then(|| Arc::clone(&self.stopping));
+        let request = request.map(|body| ReceivedBody::new(body, stopping));
         self.service.call(request).map_ok(charge)
     }
 }
@@ -367,7 +373,7 @@ where
 
 async fn serve_http2(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    service: impl HttpService,
+    service: WithMemory<impl HttpService>,
     shared: &ServerState,
 ) -> Result<(), hyper::Error> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -433,7 +439,7 @@ fn bound_http2(builder: &mut http2::Builder<TokioExecutor>, settings: &Settings)
 
 async fn serve_http1(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    service: impl HttpService,
+    service: WithMemory<impl HttpService>,
     shared: &ServerState,
 ) -> Result<(), hyper::Error> {
     let connection = http1::Builder::new()

@@ -11,12 +11,14 @@ use std::{
 };
 
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
+
+use super::ReceivedBody;
 
 /// A body received by HTTP/2. There a reset by the client would otherwise be taken for the end: one without an error by HTTP,
 /// one that cancels by gRPC.
 #[derive(Debug)]
-pub(crate) struct ResetAwareBody(pub(crate) Incoming);
+pub(crate) struct ResetAwareBody(pub(crate) ReceivedBody);
 
 impl Body for ResetAwareBody {
     type Data = Bytes;
