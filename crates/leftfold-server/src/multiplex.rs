@@ -48,6 +48,8 @@ use crate::{
 
 /// Memory that a call takes while it is open, beside what it keeps of its request.
 const OPEN_CALL_BYTES: usize = 4 * 1024;
+/// Maximum characters of the name of a method that is not there, in the error that says so.
+const METHOD_CHARS_MAX: usize = 200;
 /// The header with the idle timeout of an HTTP/1.1 connection.
 const KEEP_ALIVE: &str = "keep-alive";
 
@@ -257,6 +259,7 @@ impl Protocols {
         self.grpc_requests.inc();
         let path = request.uri().path();
         let Some((_, method)) = methods::at(path) else {
+            let path: String = path.chars().take(METHOD_CHARS_MAX).collect();
             let text = format!("no method {path} on this server");
             return Answer::refused(Status::unimplemented(text));
         };

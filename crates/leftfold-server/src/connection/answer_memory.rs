@@ -21,12 +21,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::guarded_bytes::with_guard;
 
 /// Minimum size of a body that is charged before its connection asks for it, if it is whole already.
 const WHOLE_FROM: usize = 4 * 1024;
@@ -246,29 +249,46 @@ impl ConnectionAnswers {
         self.note_progress();
     }
 
+    /// Charges bytes until the returned value is dropped.
+    fn held(self: &Arc<Self>, bytes: usize) -> Held {
+        self.hold(bytes);
+        let connection = Arc::clone(self);
+        Held { connection, bytes }
+    }
+
     /// Charges a frame until the last piece of it is sent. The connection queues many of them if its client lets it.
     fn charge(self: &Arc<Self>, bytes: Bytes) -> Bytes {
-        self.hold(bytes.len() + FRAME_BYTES);
-        let connection = Arc::clone(self);
-        Bytes::from_owner(Charged { bytes, connection })
+        let held = self.held(bytes.len() + FRAME_BYTES);
+        with_guard(bytes, held)
+    }
+
+    /// Charges a response that is headers alone until they are sent: the connection asks for nothing more of it.
+    fn charge_headers(self: &Arc<Self>, headers: &mut HeaderMap) {
+        let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        let bytes: usize = headers.iter().map(field).sum();
+        let Some(value) = headers.values_mut().next() else {
+            return;
+        };
+        let text = Bytes::copy_from_slice(value.as_bytes());
+        let charged = with_guard(text, self.held(UNSENT_BYTES + bytes));
+        // The same text, so it is valid.
+        if let Ok(mut same) = HeaderValue::from_maybe_shared(charged) {
+            // The encoder of headers keeps what it may send again by a number, and this must be gone when it is sent.
+            same.set_sensitive(true);
+            *value = same;
+        }
     }
 }
 
-/// Charged bytes on their way to a client.
-struct Charged {
-    bytes: Bytes,
+/// Bytes that are charged until this is dropped.
+struct Held {
     connection: Arc<ConnectionAnswers>,
+    bytes: usize,
 }
 
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Charged {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.connection.release(self.bytes.len() + FRAME_BYTES);
+        self.connection.release(self.bytes);
     }
 }
 
@@ -293,8 +313,22 @@ impl<B> Drop for ChargedBody<B> {
     }
 }
 
+impl<B: Body> ChargedBody<B> {
+    /// Charges a response of this connection.
+    pub(super) fn answer(
+        answer: Response<B>,
+        connection: Arc<ConnectionAnswers>,
+    ) -> Response<Self> {
+        let (mut parts, body) = answer.into_parts();
+        if body.is_end_stream() {
+            connection.charge_headers(&mut parts.headers);
+        }
+        Response::from_parts(parts, Self::new(body, connection))
+    }
+}
+
 impl<B> ChargedBody<B> {
-    pub(super) fn new(body: B, connection: Arc<ConnectionAnswers>) -> Self
+    fn new(body: B, connection: Arc<ConnectionAnswers>) -> Self
     where
         B: Body,
     {
@@ -529,6 +563,23 @@ mod tests {
         drop(queued);
         assert_eq!(connection.held.load(Ordering::Relaxed), 0);
         assert_eq!(answers.0.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_response_without_a_body_is_charged_until_its_headers_are_gone() {
+        let answers = AnswerMemory::new(64 * MIB);
+        let connection = answers.connection(CancellationToken::new());
+        let answer = Response::builder()
+            .header("a", "7")
+            .header("b", "x".repeat(10_000));
+        let answer = answer.body(Full::<Bytes>::default()).unwrap();
+        let answer = ChargedBody::answer(answer, Arc::clone(&connection));
+        let (parts, body) = answer.into_parts();
+        drop(body);
+        assert!(connection.held.load(Ordering::Relaxed) > 10_000);
+        assert_eq!(parts.headers["a"], "7");
+        drop(parts);
+        assert_eq!(connection.held.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]

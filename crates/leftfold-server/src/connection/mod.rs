@@ -8,6 +8,7 @@ mod answer_memory;
 mod certificate_info;
 mod connection_limit;
 mod descriptors;
+mod guarded_bytes;
 mod http_version;
 mod memory_budget;
 mod peer;
@@ -247,7 +248,7 @@ impl<S: HttpService> Service<Request<Incoming>> for WithMemory<S> {
         request.extensions_mut().insert(self.peer.clone());
         let answers = Arc::clone(&self.answers);
         let charge: ChargeAnswer<S::Body> =
-            Box::new(move |answer| answer.map(|body| ChargedBody::new(body, answers)));
+            Box::new(move |answer| ChargedBody::answer(answer, answers));
         let stopping = (request.version() == Version::HTTP_2).then(|| Arc::clone(&self.stopping));
         let request = request.map(|body| ReceivedBody::new(body, stopping));
         self.service.call(request).map_ok(charge)

@@ -13,7 +13,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{PATIENCE, PREFACE, TestServer};
+use crate::{
+    Duration, PATIENCE, PREFACE, TestServer,
+    memory::{MEASURED, MIB, resident},
+};
 
 #[tokio::test]
 async fn answers_tell_how_long_an_idle_connection_stays() {
@@ -133,5 +136,39 @@ async fn what_is_on_its_way_when_calls_are_refused_ends_no_connection() {
             }
         }
     }
+    server.goes_on().await;
+}
+
+#[tokio::test]
+async fn answers_without_a_body_that_nobody_takes_are_bounded() {
+    let _alone = MEASURED.lock().await;
+    let server = TestServer::with(&[("response_bytes_max", "16MiB")]).await;
+    let path = format!("/no.Such/{}", "x".repeat(15_000));
+    let before = resident();
+    let mut sockets = Vec::new();
+    let mut most = 0;
+    for _ in 0..20 {
+        let mut socket = server.connect().await;
+        let mut begin = PREFACE.to_vec();
+        begin.extend(frame(4, 0, 0, &[]));
+        socket.write_all(&begin).await.unwrap();
+        let mut sent = 0;
+        for nth in 0..1_000 {
+            let call = head(2 * nth + 1, &path, END_STREAM);
+            // The server takes no more, or has ended the connection.
+            let written = timeout(Duration::from_millis(300), socket.write_all(&call));
+            if !matches!(written.await, Ok(Ok(()))) {
+                break;
+            }
+            sent += 1;
+        }
+        most = most.max(resident().saturating_sub(before));
+        println!(
+            "{sent} calls, {} MiB",
+            resident().saturating_sub(before) / MIB
+        );
+        sockets.push(socket);
+    }
+    assert!(most < 64 * MIB, "{} MiB more", most / MIB);
     server.goes_on().await;
 }

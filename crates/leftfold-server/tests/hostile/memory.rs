@@ -29,13 +29,13 @@ use tokio::sync::Mutex;
 
 use super::*;
 
-const MIB: usize = 1024 * 1024;
+pub(super) const MIB: usize = 1024 * 1024;
 
 /// Held by the tests that measure memory, which the whole process shares.
-static MEASURED: Mutex<()> = Mutex::const_new(());
+pub(super) static MEASURED: Mutex<()> = Mutex::const_new(());
 
 /// Memory of this process, clients and server together.
-fn resident() -> usize {
+pub(super) fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok());
