@@ -15,8 +15,6 @@ use serde::{Deserialize, Serialize};
 pub(crate) const PREFIXES_MAX: usize = 1_024;
 /// Maximum characters of an expression or a name in an error.
 const SHOWN_CHARS_MAX: usize = 200;
-/// Number of events that a plain expression is matched with before the task yields. Any other may take long on each event.
-const EVENTS_AT_ONCE: usize = 16;
 
 /// The prefix of the names of indexes.
 pub(crate) const INDEX_PREFIX: &str = "$idx-";
@@ -197,43 +195,35 @@ impl EventFilter {
         Ok(Self { on: spec.on, by })
     }
 
-    /// Returns whether the event matches.
-    pub(crate) fn passes(&self, event: &RecordedEvent) -> Result<bool, FilterError> {
-        let name = match self.on {
-            FilterOn::Stream => event.stream.as_str(),
-            FilterOn::Type => event.event_type.as_str(),
+    /// Returns for each of these events whether it matches. What may take long does not hold up other tasks.
+    pub(crate) async fn passes(&self, events: &[RecordedEvent]) -> Result<Vec<bool>, FilterError> {
+        let name = |event: &RecordedEvent| match self.on {
+            FilterOn::Stream => event.stream.as_str().to_owned(),
+            FilterOn::Type => event.event_type.as_str().to_owned(),
         };
-        match &self.by {
-            Pattern::Index(index) => Ok(index.holds(event)),
-            by => by.matches(name),
-        }
+        let events = events.iter();
+        Ok(match &self.by {
+            Pattern::Index(index) => events.map(|event| index.holds(event)).collect(),
+            Pattern::Prefixes(prefixes) => {
+                let begins = |name: &str| prefixes.iter().any(|it| name.starts_with(it.as_str()));
+                let passes = |event: &RecordedEvent| match self.on {
+                    FilterOn::Stream => begins(event.stream.as_str()),
+                    FilterOn::Type => begins(event.event_type.as_str()),
+                };
+                events.map(passes).collect()
+            }
+            Pattern::Regex(expression) => expression.match_each(events.map(name).collect()).await?,
+        })
     }
 
-    /// Returns the matching events; yields to other tasks in between.
+    /// Returns the matching events.
     pub(crate) async fn keep(
         &self,
         mut events: Vec<RecordedEvent>,
     ) -> Result<Vec<RecordedEvent>, FilterError> {
-        let mut passes = Vec::with_capacity(events.len());
-        for (index, event) in events.iter().enumerate() {
-            self.pause(index).await;
-            passes.push(self.passes(event)?);
-        }
-        let mut passes = passes.into_iter();
+        let mut passes = self.passes(&events).await?.into_iter();
         events.retain(|_| passes.next().unwrap_or(false));
         Ok(events)
-    }
-
-    /// Yields to other tasks before the nth event in a row, if matching may take long.
-    pub(crate) async fn pause(&self, nth: usize) {
-        let at_once = match &self.by {
-            Pattern::Prefixes(_) | Pattern::Index(_) => return,
-            Pattern::Regex(expression) if expression.is_plain => EVENTS_AT_ONCE,
-            Pattern::Regex(_) => 1,
-        };
-        if nth % at_once == at_once - 1 {
-            tokio::task::yield_now().await;
-        }
     }
 
     /// Returns a scope that contains all matching events.
@@ -258,18 +248,6 @@ impl EventFilter {
                 .and_then(|item| Query::items([item]))
                 .unwrap_or_default(),
             _ => Query::All,
-        }
-    }
-}
-
-impl Pattern {
-    fn matches(&self, name: &str) -> Result<bool, FilterError> {
-        match self {
-            Self::Prefixes(prefixes) => Ok(prefixes
-                .iter()
-                .any(|prefix| name.starts_with(prefix.as_str()))),
-            Self::Index(_) => Ok(false),
-            Self::Regex(expression) => expression.matches(name),
         }
     }
 }

@@ -5,9 +5,16 @@
 //! - No expression is compiled on a worker of the runtime.
 //! - What an expression compiles to is bounded in bytes, and charged to the call that keeps it before it is compiled.
 //! - A plain expression is matched in linear time. Any other backtracks a bounded number of times on one name.
+//! - A worker of the runtime matches with small expressions only, a few names at a time.
+
+use std::{sync::Arc, time::Duration};
 
 use fancy_regex::{CompileError, Error, Regex, RegexBuilder};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{
+    sync::Semaphore,
+    task::{spawn_blocking, yield_now},
+    time::Instant,
+};
 
 use super::{FilterError, shortened};
 
@@ -21,6 +28,14 @@ pub(super) const PARTS_MAX: usize = 64;
 /// Maximum bytes of the automaton of a part.
 pub(super) const PART_BYTES_MAX: usize = 256 * 1024;
 
+/// Maximum bytes of the automaton of a plain expression that workers of the runtime match with. If an automaton's states are
+/// more than it may keep, each character of a name costs a look at all of it.
+const SMALL_BYTES_MAX: usize = 16 * 1024;
+/// Names that a worker matches before other tasks have a turn.
+const NAMES_AT_ONCE: usize = 4;
+/// How long other expressions wait while names are matched with one. It ends with a name.
+const TURN: Duration = Duration::from_millis(10);
+
 /// Bounds of one attempt to compile an expression.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
@@ -28,6 +43,8 @@ struct Bounds {
     parts: usize,
     /// Bytes of an automaton.
     automaton_bytes: usize,
+    /// Whether workers of the runtime may match with such an expression.
+    is_small: bool,
     /// What is charged: an automaton, its reverse, and the states that matching keeps take about four times its bytes.
     charged: usize,
 }
@@ -36,6 +53,7 @@ const fn plain(automaton_bytes: usize) -> Bounds {
     Bounds {
         parts: 0,
         automaton_bytes,
+        is_small: automaton_bytes <= SMALL_BYTES_MAX,
         charged: 4 * automaton_bytes,
     }
 }
@@ -44,6 +62,7 @@ const fn in_parts(parts: usize, automaton_bytes: usize) -> Bounds {
     Bounds {
         parts,
         automaton_bytes,
+        is_small: parts * automaton_bytes <= 2 * SMALL_BYTES_MAX,
         // Few have all parts of that size.
         charged: parts * automaton_bytes / 2 * 3,
     }
@@ -69,13 +88,15 @@ const BACKTRACKS_MAX: usize = 10_000;
 const COMPILED_AT_ONCE: usize = 2;
 
 static COMPILERS: Semaphore = Semaphore::const_new(COMPILED_AT_ONCE);
+/// As many names are matched at once with expressions that are not small.
+static MATCHERS: Semaphore = Semaphore::const_new(COMPILED_AT_ONCE);
 
 /// A compiled expression.
 #[derive(Debug)]
 pub(super) struct Expression {
-    regex: Box<Regex>,
-    /// Whether it is matched in linear time.
-    pub(super) is_plain: bool,
+    regex: Arc<Regex>,
+    /// Whether workers of the runtime may match with it.
+    is_small: bool,
 }
 
 impl Expression {
@@ -113,8 +134,8 @@ impl Expression {
                 Err(error) => return Err(malformed(shortened(&error.to_string()))),
                 Ok(regex) => {
                     return Ok(Self {
-                        regex: Box::new(regex),
-                        is_plain: bounds.parts == 0,
+                        regex: Arc::new(regex),
+                        is_small: bounds.is_small,
                     });
                 }
             }
@@ -126,15 +147,68 @@ impl Expression {
         })
     }
 
-    /// Returns whether a name matches.
-    pub(super) fn matches(&self, name: &str) -> Result<bool, FilterError> {
-        let matched = self.regex.is_match(name);
-        matched.map_err(|error| FilterError::TooSlow {
-            expression: shortened(self.regex.as_str()),
-            name: shortened(name),
-            reason: error.to_string(),
-        })
+    /// Returns for each of these names whether it matches.
+    ///
+    /// # Cancel safety
+    /// A turn that began goes on for a moment when the future is dropped.
+    pub(super) async fn match_each<N: AsRef<str> + Send + Sync + 'static>(
+        &self,
+        names: Vec<N>,
+    ) -> Result<Vec<bool>, FilterError> {
+        let mut matched = Vec::with_capacity(names.len());
+        if self.is_small {
+            for (nth, name) in names.iter().enumerate() {
+                if nth % NAMES_AT_ONCE == NAMES_AT_ONCE - 1 {
+                    yield_now().await;
+                }
+                matched.push(is_match(&self.regex, name.as_ref())?);
+            }
+            return Ok(matched);
+        }
+        let names: Arc<[N]> = names.into();
+        while matched.len() < names.len() {
+            let lost = |reason: String| FilterError::Malformed {
+                expression: shortened(self.regex.as_str()),
+                reason,
+            };
+            let permit = MATCHERS.acquire().await;
+            let permit = permit.map_err(|closed| lost(closed.to_string()))?;
+            let (regex, names, done) = (Arc::clone(&self.regex), Arc::clone(&names), matched.len());
+            let turn = spawn_blocking(move || {
+                let _permit = permit;
+                match_for_a_turn(&regex, names.iter().skip(done))
+            });
+            // It panicked, or the runtime is shutting down.
+            matched.extend(turn.await.map_err(|gone| lost(gone.to_string()))??);
+        }
+        Ok(matched)
     }
+}
+
+/// Matches names until the turn is over, and at least one.
+fn match_for_a_turn<'a, N: AsRef<str> + 'a>(
+    regex: &Regex,
+    names: impl Iterator<Item = &'a N>,
+) -> Result<Vec<bool>, FilterError> {
+    let begun = Instant::now();
+    let mut matched = Vec::new();
+    for name in names {
+        matched.push(is_match(regex, name.as_ref())?);
+        if begun.elapsed() >= TURN {
+            break;
+        }
+    }
+    Ok(matched)
+}
+
+/// Returns whether a name matches.
+fn is_match(regex: &Regex, name: &str) -> Result<bool, FilterError> {
+    let matched = regex.is_match(name);
+    matched.map_err(|error| FilterError::TooSlow {
+        expression: shortened(regex.as_str()),
+        name: shortened(name),
+        reason: error.to_string(),
+    })
 }
 
 fn build(text: &str, bounds: Bounds) -> Result<Regex, Error> {
@@ -169,6 +243,12 @@ mod tests {
         Expression::compile(text, |_| true).await.unwrap()
     }
 
+    impl Expression {
+        fn matches(&self, name: &str) -> Result<bool, FilterError> {
+            is_match(&self.regex, name)
+        }
+    }
+
     #[tokio::test]
     async fn expressions_may_look_ahead() {
         let expression = compile(r"^(?!(\$.+$|PersistentConfig\d+$))").await;
@@ -179,13 +259,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn expressions_that_look_around_are_known_as_those_that_may_take_long() {
-        for plain in [r"^[^\$].*", r"^(Foo|Bar\d+)$", r"^\w{1,20}-\d+$", ""] {
-            assert!(compile(plain).await.is_plain, "{plain}");
+    async fn names_are_matched_by_the_task_that_waits_with_small_expressions_alone() {
+        let names = || vec!["a".to_owned(), "b!".to_owned(), "!".to_owned()];
+        for small in [r"^[^\$]*!$", r"^(?!\$).*!$", r"^(Foo|b|)!$"] {
+            let expression = compile(small).await;
+            let matched = expression.match_each(names()).now_or_never();
+            assert_eq!(matched.unwrap().unwrap(), [false, true, true], "{small}");
         }
-        for other in [r"^(?!\$)", r"^(\w+)-\1$", r"(?>a|ab)c"] {
-            assert!(!compile(other).await.is_plain, "{other}");
+        for other in [r"^([ab]{0,50}){300}!$", r"^(?=([ab]{0,30}){30}!).*$"] {
+            let expression = compile(other).await;
+            let mut matching = Box::pin(expression.match_each(names()));
+            assert!(matching.as_mut().now_or_never().is_none(), "{other}");
+            assert_eq!(matching.await.unwrap(), [false, true, true], "{other}");
         }
+    }
+
+    #[tokio::test]
+    async fn other_tasks_go_on_while_names_are_matched_that_take_long() {
+        // More states than are kept, so each of them is looked at for each character.
+        let expression = compile(r"^([ab]{0,50}){300}!$").await;
+        let names = vec!["ab".repeat(500); 4];
+        let mut matching = Box::pin(expression.match_each(names));
+        let mut others = 0;
+        while matching.as_mut().now_or_never().is_none() {
+            others += 1;
+            yield_now().await;
+        }
+        assert!(others > 4, "{others}");
     }
 
     #[tokio::test]

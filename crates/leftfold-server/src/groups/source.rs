@@ -129,8 +129,8 @@ impl Selection {
         }
     }
 
-    /// Whether the group takes an event.
-    fn takes(&self, event: &RecordedEvent) -> Result<bool, GroupError> {
+    /// Whether the group takes an event, if its filter does.
+    fn may_take(&self, event: &RecordedEvent) -> bool {
         let begun = match self.start {
             GroupStart::Start | GroupStart::End => true,
             GroupStart::Revision(from) => event.revision.get() >= from,
@@ -138,12 +138,18 @@ impl Selection {
         };
         let defines = matches!(self.scope, Scope::All)
             && event.stream.as_str().starts_with(DEFINITION_PREFIX);
-        if !begun || defines {
-            return Ok(false);
-        }
+        begun && !defines
+    }
+
+    /// Returns the events that the group takes.
+    async fn taken(
+        &self,
+        mut events: Vec<RecordedEvent>,
+    ) -> Result<Vec<RecordedEvent>, GroupError> {
+        events.retain(|event| self.may_take(event));
         match &self.filter {
-            Some(filter) => Ok(filter.0.passes(event)?),
-            None => Ok(true),
+            Some(filter) => Ok(filter.0.keep(events).await?),
+            None => Ok(events),
         }
     }
 
@@ -185,19 +191,15 @@ impl Selection {
         if let Origin::Index(index) = &self.origin {
             events.retain(|event| index.holds(event));
             for entry in index.entries(store, events).await? {
-                if self.takes(&entry.link)? {
+                // No group of an index has a filter.
+                if self.may_take(&entry.link) {
                     messages.push(self.of_entry(entry));
                 }
             }
             return Ok(messages);
         }
-        for (index, event) in events.into_iter().enumerate() {
-            if let Some(filter) = &self.filter {
-                filter.0.pause(index).await;
-            }
-            if self.takes(&event)? {
-                messages.push(self.message(store, event).await?);
-            }
+        for event in self.taken(events).await? {
+            messages.push(self.message(store, event).await?);
         }
         Ok(messages)
     }

@@ -56,22 +56,17 @@ impl Filter {
         })
     }
 
-    /// Returns whether the event matches.
-    pub(super) fn passes(&self, event: &RecordedEvent) -> Result<bool, Status> {
-        self.filter.passes(event).map_err(status::of_filter)
+    /// Returns for each of these events whether it matches.
+    pub(super) async fn passes(&self, events: &[RecordedEvent]) -> Result<Vec<bool>, Status> {
+        self.filter.passes(events).await.map_err(status::of_filter)
     }
 
-    /// Returns the matching events; yields to other tasks in between.
+    /// Returns the matching events.
     pub(super) async fn keep(
         &self,
         events: Vec<RecordedEvent>,
     ) -> Result<Vec<RecordedEvent>, Status> {
         self.filter.keep(events).await.map_err(status::of_filter)
-    }
-
-    /// Yields to other tasks before the nth event in a row, if matching may take long.
-    pub(super) async fn pause(&self, nth: usize) {
-        self.filter.pause(nth).await;
     }
 
     /// Returns a scope that contains all matching events.

@@ -240,17 +240,14 @@ impl SubscriptionStream {
             let events = std::mem::take(&mut delivery.events);
             self.add_entries(events, &mut messages).await?;
         }
-        for (index, event) in delivery.events.into_iter().enumerate() {
-            if let Some(filter) = &self.filter {
-                filter.pause(index).await;
-            }
+        let passes = match &self.filter {
+            Some(filter) => filter.passes(&delivery.events).await?,
+            None => vec![true; delivery.events.len()],
+        };
+        for (event, passes) in delivery.events.into_iter().zip(passes) {
             if let CaughtUpScope::Stream(last) = &mut self.scope {
                 *last = Some(event.revision);
             }
-            let passes = match &self.filter {
-                Some(filter) => filter.passes(&event)?,
-                None => true,
-            };
             let position = event.position;
             if passes {
                 messages.push(self.showing.one(&event).await?);
