@@ -1,8 +1,8 @@
 //! The schema of a store: its version, and the migrations that lead there.
 //!
 //! **Owns:** [`Migration`], one SQL file for each version, and running them. **Does not know:** what the tables mean.
-//! **Invariants:** a released migration never changes. All missing migrations run in one transaction under a lock, so a
-//! schema is never between two versions. A schema of a newer version is refused.
+//! **Invariants:** a released migration never changes. All missing migrations run in one transaction under a lock that no role
+//! without rights can hold, so a schema is never between two versions. A schema of a newer version is refused.
 
 use tokio_postgres::types::Type;
 
@@ -125,19 +125,31 @@ async fn apply(session: &Session, options: &PostgresOptions) -> Result<Vec<Migra
             cause: failure.into(),
         }
     };
-    let begin = format!(
-        "begin; set local statement_timeout = 0; \
-         select pg_advisory_xact_lock(1279677014, hashtext('{}')); \
-         create schema if not exists {schema}; \
-         create table if not exists {schema}.migrations \
-         (version int primary key, name text not null, applied_at timestamptz not null default clock_timestamp())",
-        options.schema.replace('\'', "''")
-    );
     let run = async |version, sql: &str| {
         let ran = session.batch_execute(sql, MAINTENANCE_LIMIT).await;
         ran.map_err(failed(version))
     };
-    run(0, &begin).await?;
+    run(0, "begin").await?;
+    if version(session, options)
+        .await
+        .map_err(OpenError::connect)?
+        == 0
+    {
+        // There is no table to be locked. Whoever may connect can hold this lock, so it is waited for like any statement.
+        let create = format!(
+            "select pg_advisory_xact_lock(1279677014, hashtext('{}')); \
+             create schema if not exists {schema}; \
+             create table if not exists {schema}.migrations \
+             (version int primary key, name text not null, applied_at timestamptz not null default clock_timestamp())",
+            options.schema.replace('\'', "''")
+        );
+        run(0, &create).await?;
+    }
+    // The owner alone can hold this one.
+    let lock = format!(
+        "set local statement_timeout = 0; lock table {schema}.migrations in exclusive mode"
+    );
+    run(0, &lock).await?;
     let found = version(session, options)
         .await
         .map_err(OpenError::connect)?;

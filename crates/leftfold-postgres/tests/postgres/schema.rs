@@ -2,10 +2,14 @@
 //!
 //! **Owns:** these tests. **Does not know:** events.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, TryStreamExt};
 use leftfold_model::{ExpectedRevision::Any, Position};
-use leftfold_postgres::{OpenError, PostgresKeys, PostgresStore, SCHEMA_VERSION};
+use leftfold_postgres::{OpenError, PostgresKeys, PostgresOptions, PostgresStore, SCHEMA_VERSION};
 use leftfold_store::{Delete, EventStore, Scavenge, Subscription};
+use tokio::time::timeout;
+use tokio_postgres::NoTls;
 
 use crate::{
     fixtures::{stream, to},
@@ -121,27 +125,54 @@ async fn a_damaged_table_of_tags_is_found() {
     );
 }
 
-#[tokio::test]
-async fn a_schema_of_an_older_version_is_brought_to_the_newest() {
-    let options = fresh();
+/// Makes a schema of version 3.
+fn make_older_schema(options: &PostgresOptions) {
     let schema = options.schema();
     let psql = |sql: &str| server().psql("postgres", sql);
     psql(&format!(
         "create schema {schema}; create table {schema}.migrations \
          (version int primary key, name text not null, applied_at timestamptz not null default clock_timestamp())"
     ));
-    for step in PostgresStore::migrations(&options).iter().take(3) {
+    for step in PostgresStore::migrations(options).iter().take(3) {
         psql(&step.sql);
         psql(&format!(
             "insert into {schema}.migrations values ({}, '{}')",
             step.version, step.name
         ));
     }
+}
+
+#[tokio::test]
+async fn a_schema_of_an_older_version_is_brought_to_the_newest() {
+    let options = fresh();
+    make_older_schema(&options);
     let applied = PostgresStore::migrate(&options).await.unwrap();
     let versions: Vec<_> = applied.iter().map(|step| step.version).collect();
     assert_eq!(versions, [4, 5, 6]);
     let store = PostgresStore::open_with(options).await.unwrap();
     store.append(to("a", Any, "Written")).await.unwrap();
+}
+
+/// An advisory lock needs no right: whoever may connect can hold it.
+#[tokio::test]
+async fn no_role_without_rights_holds_up_a_migration() {
+    let options = fresh();
+    make_older_schema(&options);
+    let schema = options.schema();
+    let name = format!("idler_{schema}");
+    server().psql("postgres", &format!("create role {name} login"));
+    let address = server()
+        .address("postgres")
+        .replace("leftfold@", &format!("{name}@"));
+    let (idler, connection) = tokio_postgres::connect(&address, NoTls).await.unwrap();
+    let driven = tokio::spawn(connection);
+    let lock = format!("select pg_advisory_lock(1279677014, hashtext('{schema}'))");
+    idler.batch_execute(&lock).await.unwrap();
+    let migrating = PostgresStore::migrate(&options);
+    let migrated = timeout(Duration::from_secs(60), migrating).await;
+    assert_eq!(migrated.expect("nobody is waited for").unwrap().len(), 3);
+    drop(idler);
+    driven.await.unwrap().unwrap();
 }
 
 #[test]
