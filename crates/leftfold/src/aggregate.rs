@@ -20,7 +20,7 @@ use crate::{Event, EventContext};
 )]
 pub trait Aggregate: Default + Send + Sync + 'static {
     /// The category of the aggregate's streams: the stream of aggregate `7f3` is `{CATEGORY}-7f3`. It must not hold
-    /// a `-` and must never change.
+    /// a `-` nor begin with `$$`, and must never change.
     const CATEGORY: &'static str;
 
     /// The events.

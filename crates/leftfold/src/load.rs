@@ -344,6 +344,11 @@ impl fmt::Debug for LoadError {
 pub(crate) const fn check_category(category: &str) {
     let mut bytes = category.as_bytes();
     assert!(!bytes.is_empty(), "the CATEGORY of an aggregate is empty");
+    // Its streams would be metadata, of which a read shows the newest event alone.
+    assert!(
+        !matches!(bytes, [b'$', b'$', ..]),
+        "the CATEGORY of an aggregate begins with `$$`"
+    );
     while let [byte, rest @ ..] = bytes {
         assert!(*byte != b'-', "the CATEGORY of an aggregate holds a `-`");
         bytes = rest;

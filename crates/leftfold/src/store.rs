@@ -121,8 +121,7 @@ impl Store {
     /// Returns the repository of an aggregate.
     ///
     /// A program does not compile if [`Aggregate::CATEGORY`] is empty or contains a `-`, because a stream's category is
-    /// its name
-    /// up to the first one.
+    /// its name up to the first one.
     ///
     /// ```compile_fail,E0080
     /// # #[derive(leftfold::Event, serde::Serialize, serde::Deserialize)]
@@ -131,6 +130,22 @@ impl Store {
     /// # struct Room;
     /// impl leftfold::Aggregate for Room {
     ///     const CATEGORY: &'static str = "hotel-room";
+    /// #   type Event = RoomEvent;
+    /// #   fn apply(&mut self, _: &RoomEvent) {}
+    /// }
+    /// leftfold::Store::memory().repository::<Room>();
+    /// ```
+    ///
+    /// Nor does it if the category begins with `$$`: its streams would be the metadata of others, of which only the newest
+    /// event can be read.
+    ///
+    /// ```compile_fail,E0080
+    /// # #[derive(leftfold::Event, serde::Serialize, serde::Deserialize)]
+    /// # enum RoomEvent { #[event("RoomBooked")] Booked }
+    /// # #[derive(Default)]
+    /// # struct Room;
+    /// impl leftfold::Aggregate for Room {
+    ///     const CATEGORY: &'static str = "$$room";
     /// #   type Event = RoomEvent;
     /// #   fn apply(&mut self, _: &RoomEvent) {}
     /// }
