@@ -73,13 +73,33 @@ impl RequestScope {
     ///
     /// # Errors
     /// The client's own timeout is malformed, or over already.
+    #[cfg(test)]
     pub(crate) fn arriving(
         shared: &ServerState,
         connection: CallMemory,
         principal: Principal,
         headers: &HeaderMap,
     ) -> Result<Self, Status> {
-        let deadline = Instant::now() + timeout_of(shared.settings.request_timeout, headers)?;
+        Self::arrived(Instant::now(), shared, connection, principal, headers)
+    }
+
+    /// Creates the scope of a request that arrived at this time with these headers.
+    ///
+    /// # Errors
+    /// The client's own timeout is malformed; or the request is late already.
+    pub(crate) fn arrived(
+        at: Instant,
+        shared: &ServerState,
+        connection: CallMemory,
+        principal: Principal,
+        headers: &HeaderMap,
+    ) -> Result<Self, Status> {
+        let deadline = at + timeout_of(shared.settings.request_timeout, headers)?;
+        if deadline < Instant::now() {
+            return Err(Status::deadline_exceeded(
+                "deadline exceeded before the call began; nothing was done",
+            ));
+        }
         let open = connection.open_calls.begin();
         Ok(Self::new(deadline, connection, principal, open))
     }
@@ -430,6 +450,17 @@ mod tests {
         assert_eq!(until(Some("3S")), Ok(now + Duration::from_secs(3)));
         assert_eq!(until(Some("0n")), Err(Code::DeadlineExceeded));
         assert_eq!(until(Some("soon")), Err(Code::InvalidArgument));
+        // One that was held up until its principal was known.
+        let mut headers = HeaderMap::new();
+        headers.insert(TIMEOUT, "3S".parse().unwrap());
+        for (before, deadline) in [(2, Ok(1)), (4, Err(Code::DeadlineExceeded))] {
+            let at = now - Duration::from_secs(before);
+            let connection = shared.call_memory_without_connection();
+            let scope =
+                RequestScope::arrived(at, &shared, connection, Principal::Anonymous, &headers);
+            let left = scope.map(|scope| (scope.deadline() - now).as_secs());
+            assert_eq!(left.map_err(|refused| refused.code()), deadline);
+        }
         let never = run_to_completion(&shared, now, std::future::pending::<()>()).await;
         assert_eq!(never, Err(OutcomeUnknown::TimedOut));
     }

@@ -3,7 +3,7 @@
 //! **Owns:** [`ProtocolMux`]: one service made of all protocols; the principal and the bounds of each request. **Does not
 //! know:** methods beyond their table.
 //! **Invariants:** a request over HTTP/2 whose media type is gRPC gets a gRPC response, every other an HTTP response; the
-//! deadline of a request starts when its headers have arrived and its principal is known; nothing of its body is read before.
+//! deadline of a request starts when its headers have arrived; nothing of its body is read before its principal is known.
 
 mod bodies;
 mod timed_answer;
@@ -24,6 +24,7 @@ use http::{
 };
 use http_body_util::{BodyExt, Either};
 use prometheus_client::metrics::counter::Counter;
+use tokio::time::Instant;
 use tonic::Status;
 use tower::Service;
 use tracing::{Instrument, Span, instrument::Instrumented};
@@ -148,12 +149,15 @@ impl Protocols {
         }
         match authenticator.authenticate(request.headers(), &admission.peer) {
             Authentication::Done(outcome) => self.admit(request, &admission, outcome),
-            Authentication::Verifying(verifying) => Answer::Verifying(Box::new(Verifying {
-                protocols: Arc::clone(self),
-                request: Some(request),
-                admission,
-                verifying,
-            })),
+            Authentication::Verifying(verifying) => {
+                request.extensions_mut().insert(Arrival(Instant::now()));
+                Answer::Verifying(Box::new(Verifying {
+                    protocols: Arc::clone(self),
+                    request: Some(request),
+                    admission,
+                    verifying,
+                }))
+            }
         }
     }
 
@@ -242,7 +246,9 @@ impl Protocols {
     ) -> Result<RequestScope, Status> {
         let connection = request.extensions_mut().remove::<CallMemory>();
         let connection = connection.unwrap_or_else(|| self.shared.call_memory_without_connection());
-        RequestScope::arriving(&self.shared, connection, principal, request.headers())
+        let arrived = request.extensions_mut().remove::<Arrival>();
+        let at = arrived.map_or_else(Instant::now, |Arrival(at)| at);
+        RequestScope::arrived(at, &self.shared, connection, principal, request.headers())
     }
 
     fn bounds(&self, scope: &RequestScope, framing: Framing, kind: CallKind) -> BodyBounds {
@@ -299,7 +305,8 @@ impl Protocols {
         request.headers_mut().remove("grpc-timeout");
         let scope = match self.scope(&mut request, principal) {
             Ok(scope) => scope,
-            Err(refused) => return Answer::refused(refused),
+            // It is late, because its credentials had to wait.
+            Err(_) => return self.reject(false, AuthenticationError::Busy),
         };
         // Probes are answered at once, whatever others hold.
         let waits = http_api::required_access(request.uri().path()) != MethodAccess::Anonymous;
@@ -431,6 +438,10 @@ struct Admission {
     required: MethodAccess,
     is_grpc: bool,
 }
+
+/// When a request arrived whose principal was not known at once.
+#[derive(Debug, Clone, Copy)]
+struct Arrival(Instant);
 
 /// A request whose password is being verified.
 pub(crate) struct Verifying {

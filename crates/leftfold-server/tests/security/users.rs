@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold_model::{Read, StreamName};
 use leftfold_proto::{
@@ -16,8 +17,9 @@ use leftfold_proto::{
     },
     leftfold::v1::{HeadRequest, StatsRequest, store_client::StoreClient},
 };
-use leftfold_server::access::verify_audit;
+use leftfold_server::{Server, Settings, access::verify_audit};
 use leftfold_store::{EventStore, MemoryStore};
+use tokio::{net::TcpStream, sync::oneshot};
 use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::{certificates::Authority, tls::TlsTestServer};
@@ -325,4 +327,36 @@ async fn a_consumer_of_a_group_is_shown_with_its_login_and_address() {
     assert_eq!(consumers.len(), 1);
     assert_eq!(consumers[0].username, "admin");
     assert!(consumers[0].from.starts_with("127.0.0.1:"), "{consumers:?}");
+}
+
+/// To verify a password takes longer than the call may take.
+#[tokio::test]
+async fn a_call_whose_deadline_passes_while_its_password_is_verified_is_not_begun() {
+    let mut settings = Settings::default();
+    for (name, value) in [("listen", "127.0.0.1:0"), ("authentication", "on")] {
+        settings.set(name, value).unwrap();
+    }
+    let store = Arc::new(MemoryStore::new());
+    let server = Server::bind(store, settings).await.unwrap();
+    let (address, password) = (server.address(), server.first_password().unwrap());
+    let basic = format!("Basic {}", STANDARD.encode(format!("admin:{password}")));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = tokio::spawn(server.run(async {
+        let _ = stopped.await;
+    }));
+    let socket = TcpStream::connect(address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
+    let driven = tokio::spawn(connection);
+    let call = http::Request::post(format!("http://{address}/leftfold.v1.Store/Head"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", basic)
+        .header("grpc-timeout", "1m");
+    let (answer, mut body) = client.send_request(call.body(()).unwrap(), false).unwrap();
+    body.send_data(Bytes::from_static(&[0; 5]), true).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.headers().get("grpc-status").unwrap(), "4");
+    drop((client, stop));
+    driven.await.unwrap().unwrap();
+    served.await.unwrap().unwrap();
 }
