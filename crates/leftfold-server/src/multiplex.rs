@@ -29,8 +29,8 @@ use tonic::Status;
 use tower::Service;
 use tracing::{Instrument, Span, instrument::Instrumented};
 
-use self::bodies::ScopedBody;
 pub(crate) use self::timed_answer::TimedAnswer;
+use self::{bodies::ScopedBody, timed_answer::KeepAlive};
 use crate::{
     access::{AuditAction, Authentication, AuthenticationError, Principal},
     background::{health, slow_calls::SlowCallLog, telemetry},
@@ -408,6 +408,10 @@ impl Service<Request<ReceivedBody>> for ProtocolMux {
         let timer = protocols.slow_calls.begin(&request, is_grpc, peer);
         let keep_alive = protocols.keep_alive.clone();
         let keep_alive = keep_alive.filter(|_| keeps_connection(&request));
+        let keep_alive = keep_alive.map(|hint| KeepAlive {
+            hint,
+            is_read: request.body().is_read(),
+        });
         let answer = TimedAnswer::new(
             protocols.begin(request, is_grpc),
             timer.map(|timer| (timer, Arc::clone(protocols))),

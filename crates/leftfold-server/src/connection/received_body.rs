@@ -7,8 +7,11 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -33,15 +36,24 @@ pub(crate) struct ReceivedBody {
     body: Option<Incoming>,
     /// Ends receiving the rest; `None` if nothing of it is received.
     discards_until: Option<Arc<CancellationToken>>,
+    /// Whether it was read to its end; `None` if there was nothing to read.
+    read: Option<Arc<AtomicBool>>,
 }
 
 impl ReceivedBody {
     /// Creates the body of a request by HTTP/1, or by HTTP/2 on a server that stops when `stopping` says so.
     pub(super) fn new(body: Incoming, stopping: Option<Arc<CancellationToken>>) -> Self {
+        let read = (!body.is_end_stream()).then(Arc::default);
         Self {
             body: Some(body),
             discards_until: stopping,
+            read,
         }
+    }
+
+    /// Returns what tells whether it was read to its end; `None` if there is nothing to read.
+    pub(crate) fn is_read(&self) -> Option<Arc<AtomicBool>> {
+        self.read.clone()
     }
 }
 
@@ -53,10 +65,16 @@ impl Body for ReceivedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(context),
-            None => Poll::Ready(None),
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(context));
+        if (frame.is_none() || body.is_end_stream())
+            && let Some(read) = &self.read
+        {
+            read.store(true, Ordering::Relaxed);
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

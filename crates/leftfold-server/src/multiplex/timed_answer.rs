@@ -8,13 +8,16 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use axum::body::Body;
-use http::{HeaderValue, Response, StatusCode, header::CONNECTION};
+use http::{HeaderMap, HeaderValue, Response, header::CONNECTION};
 use http_body_util::Either;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
@@ -36,15 +39,34 @@ pub(crate) struct TimedAnswer {
     late: Option<Pin<Box<Sleep>>>,
     /// `None`: no call is logged, or this one has ended.
     timer: Option<(CallTimer, Arc<Protocols>)>,
-    /// How long the connection stays, for clients of HTTP/1 that may use it again.
-    keep_alive: Option<HeaderValue>,
+    /// For clients of HTTP/1 that may use the connection again.
+    keep_alive: Option<KeepAlive>,
+}
+
+/// How long a connection stays. It ends if the body of its request is not read.
+pub(super) struct KeepAlive {
+    pub(super) hint: HeaderValue,
+    /// Whether the body was read to its end; `None` if there is none.
+    pub(super) is_read: Option<Arc<AtomicBool>>,
+}
+
+impl KeepAlive {
+    fn describe(self, headers: &mut HeaderMap) {
+        if headers.contains_key(CONNECTION) {
+            return;
+        }
+        match self.is_read.is_none_or(|read| read.load(Ordering::Relaxed)) {
+            true => headers.insert(KEEP_ALIVE, self.hint),
+            false => headers.insert(CONNECTION, HeaderValue::from_static("close")),
+        };
+    }
 }
 
 impl TimedAnswer {
     pub(super) fn new(
         answer: Answer,
         timer: Option<(CallTimer, Arc<Protocols>)>,
-        keep_alive: Option<HeaderValue>,
+        keep_alive: Option<KeepAlive>,
     ) -> Self {
         Self {
             answer,
@@ -78,17 +100,8 @@ impl Future for TimedAnswer {
                 Ok(this.answer.late())
             }
         };
-        if let (Some(hint), Ok(response)) = (this.keep_alive.take(), &mut response)
-            && !response.headers().contains_key(CONNECTION)
-        {
-            // The connection ends at a body that is not read.
-            match response.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => {
-                    let close = HeaderValue::from_static("close");
-                    response.headers_mut().insert(CONNECTION, close)
-                }
-                _ => response.headers_mut().insert(KEEP_ALIVE, hint),
-            };
+        if let (Some(keep_alive), Ok(response)) = (this.keep_alive.take(), &mut response) {
+            keep_alive.describe(response.headers_mut());
         }
         self.end(CallEnd::Answered);
         Poll::Ready(response)

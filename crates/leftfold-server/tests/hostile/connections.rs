@@ -36,12 +36,24 @@ async fn answers_tell_how_long_an_idle_connection_stays() {
 #[tokio::test]
 async fn an_answer_to_a_body_that_is_not_read_says_that_the_connection_ends() {
     let server = TestServer::with(&[]).await;
-    let head = "POST /api/v1/append HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
-                content-length: 999999999\r\n\r\n";
-    let answer = String::from_utf8(server.answer(head.as_bytes()).await).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
-    assert!(!answer.contains("keep-alive"), "{answer}");
+    for (line, kind, length, status) in [
+        ("POST /api/v1/append", "application/json", 999_999_999, 413),
+        ("POST /api/v1/append", "text/html", 100_000, 415),
+        ("POST /nothing", "text/html", 100_000, 404),
+        ("DELETE /api/v1/events", "text/html", 100_000, 405),
+        ("GET /ping", "text/html", 100_000, 200),
+    ] {
+        let head = format!(
+            "{line} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n"
+        );
+        let answer = String::from_utf8(server.answer(head.as_bytes()).await).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert!(!answer.contains("keep-alive"), "{answer}");
+    }
     server.goes_on().await;
 }
 
