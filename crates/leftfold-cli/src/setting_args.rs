@@ -63,6 +63,26 @@ pub(crate) fn check_environment() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns the variables of the environment that begin as this program's do, and have no effect. Those that a cluster makes for
+/// a service of this name are none of them.
+pub(crate) fn unknown_variables() -> Vec<String> {
+    let known = known_variables();
+    let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut unknown: Vec<_> = names.filter(|name| is_unknown(&known, name)).collect();
+    unknown.sort_unstable();
+    unknown
+}
+
+fn is_unknown(known: &[String], name: &str) -> bool {
+    let written = name.to_uppercase();
+    let is_ours = written.starts_with("LEFTFOLD_") && !known.iter().any(|known| known == name);
+    let is_of_service = written.contains("_SERVICE_HOST")
+        || written.contains("_SERVICE_PORT")
+        || written.contains("_PORT_")
+        || written.ends_with("_PORT");
+    is_ours && !is_of_service
+}
+
 fn known_variables() -> Vec<String> {
     let others = OTHER_VARIABLES.iter().map(ToString::to_string);
     Settings::ALL.iter().map(variable).chain(others).collect()
@@ -219,6 +239,31 @@ impl FromArgMatches for SettingArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_variable_that_begins_as_ours_is_unknown_unless_it_is_ours_or_a_cluster_makes_it() {
+        let known = known_variables();
+        for name in [
+            "LEFTFOLD_LOG_LEVEL",
+            "leftfold_color",
+            "LEFTFOLD_TLS",
+            "LEFTFOLD_HOST",
+        ] {
+            assert!(is_unknown(&known, name), "{name}");
+        }
+        for name in [
+            "LEFTFOLD_LISTEN",
+            "LEFTFOLD_DATA",
+            "LEFTFOLD_PORT",
+            "LEFTFOLD_PORT_2113_TCP_ADDR",
+            "LEFTFOLD_SERVICE_HOST",
+            "LEFTFOLD_EU_SERVICE_PORT_HTTP",
+            "LEFTFOLD",
+            "PATH",
+        ] {
+            assert!(!is_unknown(&known, name), "{name}");
+        }
+    }
 
     #[test]
     fn a_variable_that_looks_like_a_mistyped_one_is_found_and_those_of_others_are_not() {

@@ -40,6 +40,9 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     let settings = settings(arguments.config.as_deref(), &arguments.given)?;
     settings.check()?;
     let flushed_at_the_end = telemetry::start(&settings)?;
+    for variable in setting_args::unknown_variables() {
+        tracing::warn!(variable, "unknown environment variable; it sets nothing");
+    }
     let texts = ConnectionTexts::new(&settings);
     // Before anybody can connect: who knows that there is a server can also end it in order, or replace its certificate.
     let (mut signals, hangups) = (Signals::listen()?, Hangups::listen()?);

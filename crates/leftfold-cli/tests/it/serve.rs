@@ -158,6 +158,23 @@ fn exposed(flags: &[&str]) -> (String, Vec<String>) {
 }
 
 #[test]
+fn a_variable_that_sets_nothing_is_named_at_start() {
+    let child = Command::new(binary())
+        .args(["serve", "--memory", "--listen", "127.0.0.1:0"])
+        .env("LEFTFOLD_LOG_LEVEL", "debug")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let address = "127.0.0.1:0".to_owned();
+    let mut server = Served { child, address };
+    let mut log = BufReader::new(server.child.stderr.take().unwrap()).lines();
+    let named = log.find(|line| line.as_ref().unwrap().contains("LEFTFOLD_LOG_LEVEL"));
+    let named = named.expect("the log names the variable").unwrap();
+    assert!(named.contains("sets nothing"), "{named}");
+}
+
+#[test]
 fn an_exposed_server_warns_and_tells_addresses_that_lead_to_it() {
     let (port, rest) = exposed(&[]);
     let connect = format!("kurrentdb://localhost:{port}?tls=false");
