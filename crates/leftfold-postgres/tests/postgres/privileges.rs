@@ -234,6 +234,8 @@ fn raw_append(schema: &str, stream: &str, content_type: i16, kind: &str) -> Stri
 
 /// Metadata and tags of an event: its tags are a table, and no list.
 const TABLE_OF_TAGS: &str = "'{}', array['{{a,b},{c,d}}']";
+/// Metadata, tags and time of an event: its time is none that a clock shows.
+const NO_TIME: &str = "'{}', '{}', array['infinity'::timestamptz]";
 
 #[tokio::test]
 async fn no_role_stores_an_event_that_programs_cannot_read() {
@@ -248,6 +250,7 @@ async fn no_role_stores_an_event_that_programs_cannot_read() {
         &[
             sound.replace("gen_random_uuid()", nil),
             sound.replacen("'{}', '{}'", TABLE_OF_TAGS, 1),
+            sound.replacen("'{}', '{}', '{}'", NO_TIME, 1),
             raw_append(&schema, "a", 77, "T"),
             raw_append(&schema, "a", -1, "T"),
             raw_append(&schema, "", 1, "T"),

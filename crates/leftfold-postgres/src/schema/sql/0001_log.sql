@@ -30,7 +30,7 @@ create table :schema.events (
     check (cardinality(tags) <= 64 and array_ndims(tags) = 1),
     check (id <> '00000000-0000-0000-0000-000000000000'),
     check (octet_length(data) <= 16777216 and octet_length(metadata) <= 1048576),
-    check (time >= '1970-01-01 00:00:00+00')
+    check (time >= '1970-01-01 00:00:00+00' and time < 'infinity')
 );
 
 -- Exists to be locked by appends. Only the functions of the owner can lock it in a mode that excludes others.
