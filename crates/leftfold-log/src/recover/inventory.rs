@@ -36,7 +36,7 @@ pub(crate) struct Inventory {
 }
 
 /// Names that operating systems and file servers put into directories by themselves.
-const SYSTEM_NAMES: [&str; 46] = [
+const SYSTEM_NAMES: [&str; 48] = [
     "lost+found",
     "lost_found",
     ".DS_Store",
@@ -81,12 +81,22 @@ const SYSTEM_NAMES: [&str; 46] = [
     "IndexerVolumeGuid",
     "WPSettings.dat",
     "@tmp",
+    ".glusterfs",
+    ".lustre",
     ".@__thumb",
     "core",
 ];
 /// What such names begin with if they go on in any way: files that were removed while they are open, on NFS, FUSE and SMB;
-/// attributes of macOS; trash; memory dumps of a program that runs in the directory.
-const SYSTEM_PREFIXES: [&str; 6] = [".nfs", ".fuse_hidden", ".smb", "._", ".Trash-", "core."];
+/// attributes of macOS; trash; what union file systems note; memory dumps of a program that runs in the directory.
+const SYSTEM_PREFIXES: [&str; 7] = [
+    ".nfs",
+    ".fuse_hidden",
+    ".smb",
+    "._",
+    ".Trash-",
+    ".wh..wh.",
+    "core.",
+];
 
 /// Whether a name is not a log's, and nothing that a person put there either.
 fn is_of_system(name: &str) -> bool {

@@ -363,7 +363,7 @@ fn a_segment_in_the_place_of_another_gives_no_position_twice() {
 fn what_operating_systems_put_into_a_directory_is_left_alone_and_other_things_are_refused_unchanged()
  {
     let data = directory();
-    for name in ["lost+found", ".Trash-1000"] {
+    for name in ["lost+found", ".Trash-1000", ".glusterfs", ".wh..wh.plnk"] {
         fs::create_dir(data.path().join(name)).unwrap();
     }
     for name in [
