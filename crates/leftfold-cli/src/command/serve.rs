@@ -40,14 +40,14 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     let settings = settings(arguments.config.as_deref(), &arguments.given)?;
     settings.check()?;
     let flushed_at_the_end = telemetry::start(&settings)?;
-    for variable in setting_args::unknown_variables() {
-        tracing::warn!(variable, "unknown environment variable; it sets nothing");
-    }
     let texts = ConnectionTexts::new(&settings);
     // Before anybody can connect: who knows that there is a server can also end it in order, or replace its certificate.
     let (mut signals, hangups) = (Signals::listen()?, Hangups::listen()?);
     // Probes are answered while the store is opened, which takes long after an unclean stop.
     let starting = Server::start(settings).await?;
+    for variable in setting_args::unknown_variables() {
+        tracing::warn!(variable, "unknown environment variable; it sets nothing");
+    }
     let store = tokio::select! {
         opened = store(location.as_ref()) => opened?,
         () = signals.next() => end_while_opening(flushed_at_the_end),

@@ -375,6 +375,11 @@ impl Rights {
         }
     }
 
+    /// Whether a stream has an access control list of its own.
+    pub(super) fn has_acl(&self, stream: &StreamName) -> bool {
+        self.acls.contains_key(stream)
+    }
+
     fn gives(&self, right: Right, stream: &StreamName, login: &str, groups: &[String]) -> bool {
         let own = self.acls.get(stream);
         let own = own.and_then(|acl| acl.value.gives(right, login, groups));

@@ -15,9 +15,9 @@ use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::{StreamExt, stream};
 use leftfold_model::{Append, Appended, Position, Read, Revision, Scope, StreamName, StreamWrite};
 use leftfold_store::{
-    AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, ReadBatch, ReadError,
-    Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo, StreamMetadata, StreamState,
-    Subscription, consumers::Consumers,
+    AppendError, Capabilities, Delete, Delivery, EventStore, ListStreams, METADATA_EVENT_TYPE,
+    ReadBatch, ReadError, Scavenge, ScavengeProgress, SnapshotStore, StoreStats, StreamInfo,
+    StreamMetadata, StreamState, Subscription, TOMBSTONE_EVENT_TYPE, consumers::Consumers,
 };
 
 pub(crate) use self::group_reader::GroupReader;
@@ -95,7 +95,7 @@ impl GuardedStore {
                 })
         };
         if rights.allows(&self.principal, Right::Write, &write.stream) || own_tags() {
-            Ok(())
+            must_not_hide_acl(rights, write)
         } else {
             Err(self.missing(Right::Write, &write.stream))
         }
@@ -172,6 +172,24 @@ impl GuardedStore {
             }
             Err(format!("{} may not {what}; operators may", self.principal))
         })
+    }
+}
+
+/// Refuses an event that is no metadata in the metadata stream of a stream with an access control list. It would be the newest
+/// one, and the list would be gone with the next scavenge and start.
+fn must_not_hide_acl(rights: &Rights, write: &StreamWrite) -> Result<(), String> {
+    let Some(described) = write.stream.described_stream() else {
+        return Ok(());
+    };
+    let is_metadata =
+        |event_type: &str| [METADATA_EVENT_TYPE, TOMBSTONE_EVENT_TYPE].contains(&event_type);
+    let mut types = write.events.iter().map(|event| event.event_type().as_str());
+    match types.find(|event_type| !is_metadata(event_type)) {
+        Some(other) if rights.has_acl(&described) => Err(format!(
+            "an event of type {other} in {} would hide the access control list of {described}; expected {METADATA_EVENT_TYPE}",
+            write.stream
+        )),
+        _ => Ok(()),
     }
 }
 

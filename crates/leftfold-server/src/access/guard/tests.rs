@@ -260,6 +260,23 @@ async fn every_right_on_every_stream_is_as_it_is_promised() {
     }
 }
 
+/// Such an event would be the newest of its stream, which is the one that a scavenge keeps.
+#[tokio::test]
+async fn no_event_of_another_type_takes_the_place_of_an_access_control_list() {
+    let (_, access) = listed().await;
+    let guarded = access.guard(user(&access, "ann", &["$admins"]));
+    let hiding = guarded.append(append("$$secret-1", None)).await;
+    let refused = hiding.unwrap_err().to_string();
+    assert!(
+        refused.contains("access control list of secret-1"),
+        "{refused}"
+    );
+    guarded.append(append("$$plain-1", None)).await.unwrap();
+    let metadata = StreamMetadata::default().with_property("$acl", json!({"$r": "$all"}));
+    let set = metadata.append_for(&name("secret-1"), ExpectedRevision::Any);
+    guarded.append(set.unwrap()).await.unwrap();
+}
+
 #[tokio::test]
 async fn calls_do_what_rights_allow_and_nothing_else() {
     for stream in STREAMS {
