@@ -135,8 +135,9 @@ struct PlannedStream {
     recreation: Option<NewEvent>,
     /// Whether the append writes to its metadata stream.
     is_described: bool,
-    /// The tombstone that has to be repeated behind the last event for its metadata stream.
-    after_tombstone: Option<NewEvent>,
+    /// The tombstone that has to be repeated behind the last event for its metadata stream. Rare, and in memory of its own, so
+    /// that every other append needs less.
+    after_tombstone: Option<Box<NewEvent>>,
 }
 
 impl PlannedStream {
@@ -181,7 +182,8 @@ impl PlannedStream {
         if self.phase == Phase::Tombstoned {
             self.after_tombstone = tombstone_type()
                 .ok()
-                .map(|tombstone_type| added(NewEvent::json(tombstone_type, "{}"), event));
+                .map(|tombstone_type| added(NewEvent::json(tombstone_type, "{}"), event))
+                .map(Box::new);
             return None;
         }
         let is_metadata = is_metadata(event.event_type());
@@ -396,7 +398,7 @@ impl<'a> Planning<'a> {
         }
         // Metadata may still be noted, but the stream stays tombstoned: its newest metadata event says so.
         if let Some(again) = planned.after_tombstone {
-            self.add(metadata_stream, expected, again);
+            self.add(metadata_stream, expected, *again);
         }
     }
 
