@@ -153,7 +153,7 @@ async fn a_schema_of_an_older_version_is_brought_to_the_newest() {
     store.append(to("a", Any, "Written")).await.unwrap();
 }
 
-/// An advisory lock needs no right: whoever may connect can hold it.
+/// Every role that may connect can take an advisory lock.
 #[tokio::test]
 async fn no_role_without_rights_holds_up_a_migration() {
     let options = fresh();

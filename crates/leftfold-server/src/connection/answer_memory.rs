@@ -1,6 +1,6 @@
 //! The memory of responses that clients have not received yet.
 //!
-//! **Owns:** [`AnswerMemory`], one per server; [`ConnectionAnswers`], the unsent bytes of one connection; [`ChargedBody`].
+//! **Owns:** [`AnswerMemory`], one per server; [`ConnectionAnswers`], the unsent bytes of one connection.
 //! **Does not know:** what responses say.
 //! **Invariants:**
 //! - No body is polled while all unsent responses together use up the memory, or those of its connection a quarter of it; but
@@ -10,37 +10,33 @@
 //! - HTTP/1.1 connections whose clients read nothing for `write_timeout` are always closed, because nothing else limits how
 //!   long such a client may pause.
 
+mod charged_body;
+
 use std::{
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use http_body::{Body, Frame, SizeHint};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep},
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+pub(crate) use self::charged_body::ChargedBody;
 use super::guarded_bytes::with_guard;
 
-/// Minimum size of a body that is charged before its connection asks for it, if it is whole already.
-const WHOLE_FROM: usize = 4 * 1024;
 /// What is charged for a call, beside its frame, until the connection asks for the next one.
 const UNSENT_BYTES: usize = 3 * 1024;
 /// What a connection may hold although memory is short: less than what a connection takes otherwise.
 const ALWAYS_BYTES: usize = 16 * 1024;
 /// What is charged for a frame beside its bytes: its place in the queue of its connection.
 const FRAME_BYTES: usize = 256;
-/// Maximum bytes of a frame that the connection gets at once.
-const PIECE: usize = 64 * 1024;
 /// Interval at which bodies that wait for memory, and all connections, are checked.
 const POLL: Duration = Duration::from_millis(10);
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
@@ -292,144 +288,15 @@ impl Drop for Held {
     }
 }
 
-/// The body of a response, whose bytes are charged until they are sent.
-#[derive(Debug)]
-pub(crate) struct ChargedBody<B> {
-    body: B,
-    connection: Arc<ConnectionAnswers>,
-    /// Bytes of a body that is whole already. It is not asked for any while its client takes none.
-    whole: usize,
-    /// What is charged for the call of a frame that the connection has. It asks for the next one when it can queue one.
-    unsent: usize,
-    /// What is left of a frame.
-    rest: Bytes,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl<B> Drop for ChargedBody<B> {
-    fn drop(&mut self) {
-        self.release_whole();
-        self.release_unsent();
-    }
-}
-
-impl<B: Body> ChargedBody<B> {
-    /// Charges a response of this connection.
-    pub(super) fn answer(
-        answer: Response<B>,
-        connection: Arc<ConnectionAnswers>,
-    ) -> Response<Self> {
-        let (mut parts, body) = answer.into_parts();
-        if body.is_end_stream() {
-            connection.charge_headers(&mut parts.headers);
-        }
-        Response::from_parts(parts, Self::new(body, connection))
-    }
-}
-
-impl<B> ChargedBody<B> {
-    fn new(body: B, connection: Arc<ConnectionAnswers>) -> Self
-    where
-        B: Body,
-    {
-        let whole = body.size_hint().exact();
-        let whole = whole.and_then(|bytes| usize::try_from(bytes).ok());
-        let whole = whole.filter(|bytes| *bytes >= WHOLE_FROM).unwrap_or(0);
-        if whole > 0 {
-            connection.hold(whole);
-        }
-        Self {
-            body,
-            connection,
-            whole,
-            unsent: 0,
-            rest: Bytes::new(),
-            timer: None,
-        }
-    }
-
-    fn release_whole(&mut self) {
-        match std::mem::take(&mut self.whole) {
-            0 => {}
-            bytes => self.connection.release(bytes),
-        }
-    }
-
-    fn release_unsent(&mut self) {
-        match std::mem::take(&mut self.unsent) {
-            0 => {}
-            bytes => self.connection.release(bytes),
-        }
-    }
-
-    fn piece(&mut self) -> Frame<Bytes> {
-        self.connection.note_progress();
-        Frame::data(self.rest.split_to(PIECE.min(self.rest.len())))
-    }
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for ChargedBody<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = self.get_mut();
-        this.release_unsent();
-        if !this.rest.is_empty() {
-            return Poll::Ready(Some(Ok(this.piece())));
-        }
-        // What is whole already grows no more.
-        while this.whole == 0 && !this.connection.may_grow() {
-            let sleep = || Box::pin(tokio::time::sleep(POLL));
-            let timer = this.timer.get_or_insert_with(sleep);
-            ready!(timer.as_mut().poll(context));
-            this.timer = None;
-        }
-        let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
-            Some(Ok(frame)) => frame,
-            other => return Poll::Ready(other),
-        };
-        Poll::Ready(Some(Ok(match frame.into_data() {
-            Ok(data) => {
-                this.release_whole();
-                this.unsent = UNSENT_BYTES;
-                this.connection.hold(UNSENT_BYTES);
-                this.rest = this.connection.charge(data);
-                this.piece()
-            }
-            Err(trailers) => trailers,
-        })))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let mut hint = self.body.size_hint();
-        let rest = self.rest.len() as u64;
-        if rest > 0 {
-            let (lower, upper) = (hint.lower() + rest, hint.upper().map(|upper| upper + rest));
-            hint = SizeHint::new();
-            hint.set_lower(lower);
-            if let Some(upper) = upper {
-                hint.set_upper(upper);
-            }
-        }
-        hint
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{convert::Infallible, pin::Pin};
 
+    use http::Response;
+    use http_body::{Body, Frame};
     use http_body_util::{BodyExt, Full};
 
-    use super::*;
+    use super::{charged_body::PIECE, *};
 
     const MIB: usize = 1024 * 1024;
 
