@@ -20,7 +20,7 @@ use leftfold_model::{
 use tempfile::TempDir;
 
 use crate::{
-    faults::{eventually, names, open_on, several_segments},
+    faults::{eventually, many_segments_without_indexes, names, open_on, several_segments},
     faulty_disk::FaultyDisk,
     story::{append, directory, files, open, read, stream, tiny, try_read},
 };
@@ -477,35 +477,23 @@ fn a_log_is_scavenged_verified_and_salvaged_with_few_descriptors() {
 #[test]
 fn a_reader_that_stands_still_while_many_index_files_are_merged_leaves_descriptors_for_others() {
     let directory = directory();
-    let options = LogOptions::default()
-        .with_segment_bytes(4 * 1024)
-        .with_segment_events(2);
-    let log = Log::open(directory.path(), options.clone()).unwrap();
-    for n in 0..400 {
-        log.append(append("a", Any, [n, 1_000 + n])).unwrap();
-    }
-    log.close().unwrap();
-    drop(log);
-    // Each segment gets an index file of its own again.
-    for name in names(&directory, ".idx") {
-        fs::remove_file(directory.path().join(name)).unwrap();
-    }
+    let options = many_segments_without_indexes(&directory);
     let disk = FaultyDisk::at(&directory);
     disk.limit_open_files(250);
     let log = open_on(&disk, options).unwrap();
     let mut cursor = log.read(&Read::all()).unwrap().with_batch_bytes(1);
     let mut seen = cursor.next_batch().unwrap().unwrap().len();
     for n in 2_000..2_300 {
-        log.append(append("a", Any, [n, 1_000 + n])).unwrap();
+        log.append(append("s-0", Any, [n, 1_000 + n])).unwrap();
     }
-    assert_eq!(read(&log, &Read::stream(stream("a"))).len(), 1_400);
+    assert_eq!(read(&log, &Read::stream(stream("s-0"))).len(), 760);
     while let Some(events) = cursor.next_batch().unwrap() {
         seen += events.len();
     }
     assert_eq!(seen, 800);
     drop(cursor);
     for n in 4_000..4_100 {
-        log.append(append("a", Any, [n, 1_000 + n])).unwrap();
+        log.append(append("s-0", Any, [n, 1_000 + n])).unwrap();
     }
     eventually("index files are merged", || log.stats().index_files < 12);
     assert!(log.maintenance_error().is_none());

@@ -147,9 +147,9 @@ fn an_index_file_of_a_newer_format_is_refused_by_name_and_kept() {
     assert_eq!(names(&directory, ".idx"), before);
 }
 
-#[test]
-fn indexes_are_rebuilt_and_read_with_few_descriptors() {
-    let directory = directory();
+/// Writes 800 events into 400 segments, to five streams in turns. Each segment gets an index file of its own when the log is
+/// opened with the returned options.
+pub(crate) fn many_segments_without_indexes(directory: &TempDir) -> LogOptions {
     let options = LogOptions::default()
         .with_segment_bytes(4 * 1024)
         .with_segment_events(2);
@@ -160,9 +160,16 @@ fn indexes_are_rebuilt_and_read_with_few_descriptors() {
     }
     log.close().unwrap();
     drop(log);
-    for name in names(&directory, ".idx") {
+    for name in names(directory, ".idx") {
         fs::remove_file(directory.path().join(name)).unwrap();
     }
+    options
+}
+
+#[test]
+fn indexes_are_rebuilt_and_read_with_few_descriptors() {
+    let directory = directory();
+    let options = many_segments_without_indexes(&directory);
     let disk = FaultyDisk::at(&directory);
     disk.limit_open_files(150);
     let log = open_on(&disk, options).unwrap();
