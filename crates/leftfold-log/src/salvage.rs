@@ -22,7 +22,12 @@ use crate::{
     disk::{Disk, DiskFile, FileKind, FileName},
     error::StorageError,
     read::LogEntry,
-    record::{Checksum, LogId, event, frame::FrameHeader, names::NameResolver},
+    record::{
+        Checksum, LogId, event,
+        frame::FrameHeader,
+        header::{Erased, SegmentHeader},
+        names::NameResolver,
+    },
     recover::{Inventory, Marker, OpenError, read_header},
     segment::scan::{SEGMENT_BYTES_MAX, Scan},
 };
@@ -133,13 +138,20 @@ pub fn salvage<E: From<OpenError>>(
         let reason = "the log ended later when it was stopped";
         salvage.missing(marker.next, newest, marker.end, reason)?;
     }
-    let indexed = inventory.indexed_past(&handles, log, salvage.next);
-    // An index file that cannot be read says nothing either.
-    if let Some((last, index)) = indexed.unwrap_or_default() {
-        let (first, generation) = (salvage.next, 0);
-        let segment = FileName::of(FileKind::Segment { first, generation });
-        let reason = format!("the segment is missing, although {index} tells of it");
-        salvage.missing(last.next(), segment, 0, &reason)?;
+    let newest = newest_header(&handles, &inventory, log);
+    // A derived file that cannot be read says nothing either.
+    let lost = inventory.successor(&handles, &newest, salvage.next);
+    if let Some(lost) = lost.unwrap_or_default() {
+        let mut reason = format!(
+            "the segment is missing, although {} tells of it",
+            lost.shown_by
+        );
+        let mut end = lost.last.next();
+        if !lost.had_events() {
+            reason.push_str("; nothing tells how many positions it holds");
+            end = salvage.next.next();
+        }
+        salvage.missing(end, lost.name(), 0, &reason)?;
     }
     if let Some((newest, reason)) = salvage.unopened.take() {
         let reason = format!("{reason}; nothing tells how many positions it holds");
@@ -178,6 +190,18 @@ fn log_id(handles: &FileCache, inventory: &Inventory) -> Result<LogId, OpenError
         (Ok(Some(log)), _) => Ok(log),
         (_, damage) => Err(damage.unwrap_or_else(missing).into()),
     }
+}
+
+/// The header of the newest segment; where it is damaged, what its name tells.
+fn newest_header(handles: &FileCache, inventory: &Inventory, log: LogId) -> SegmentHeader {
+    let newest = inventory.segments.last_key_value();
+    let (&first, &generation) = newest.unwrap_or((&Position::FIRST, &0));
+    read_header(handles, first, generation).unwrap_or(SegmentHeader {
+        log,
+        generation,
+        first,
+        erased: Erased::default(),
+    })
 }
 
 /// Bytes that are read at once where a larger read failed: the unit in which disks fail.

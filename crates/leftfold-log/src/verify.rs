@@ -14,9 +14,7 @@ use crate::{
     error::StorageError,
     index::{IndexFile, IndexSnapshot, MemIndex, Scan as IndexScan, Term},
     record::{Checksum, LogId, header::SegmentHeader},
-    recover::{
-        Inventory, Marker, OpenError, ScannedSegment, missing_segment, read_header, scan_segment,
-    },
+    recover::{Inventory, Marker, OpenError, ScannedSegment, read_header, scan_segment},
     segment::{Locations, Segment, locations, scan::Scan},
 };
 
@@ -68,7 +66,8 @@ pub fn verify(
             Err(missing(Position::FIRST).into())
         };
     };
-    let log = read_header(&handles, first, generation)?.log;
+    let mut newest = read_header(&handles, first, generation)?;
+    let log = newest.log;
     let mut checker = Checker {
         handles: &handles,
         log,
@@ -87,10 +86,11 @@ pub fn verify(
             return Err(StorageError::corrupt(&name, 0, what).into());
         }
         next = checker.segment(&name, &header, &mut report)?;
+        newest = header;
         progress(report.events);
     }
-    if let Some((last, index)) = inventory.indexed_past(&handles, log, next)? {
-        return Err(missing_segment(next, last, index).into());
+    if let Some(lost) = inventory.successor(&handles, &newest, next)? {
+        return Err(lost.error().into());
     }
     checker.finish(&mut report)?;
     Ok(report)
@@ -231,7 +231,7 @@ impl Checker<'_> {
         let first = header.first;
         let kind = locations::kind(first, header.generation, header.erased);
         let name = FileName::of(kind);
-        // What the newest segment has is of a time when it had a successor; the next open removes it.
+        // What the newest segment has is damaged or of another length; the next open removes it.
         if self.is_newest(first) || !self.inventory.locations.contains(&name) {
             return Ok(());
         }

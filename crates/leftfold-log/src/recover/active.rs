@@ -45,6 +45,16 @@ pub(crate) struct Active {
     pub(crate) capacity: u64,
 }
 
+impl Active {
+    /// With the bytes that its file has now.
+    pub(super) fn measured(self, handles: &FileCache) -> Result<Self, StorageError> {
+        let name = self.segment.name();
+        let size = handles.get(&name)?.size();
+        let capacity = size.map_err(|e| StorageError::io("measure", &name, e))?;
+        Ok(Self { capacity, ..self })
+    }
+}
+
 /// Locations of a segment without events.
 pub(crate) fn empty_locations() -> Locations {
     let end = u32::try_from(SEGMENT_HEADER_BYTES).unwrap_or(u32::MAX);
@@ -186,6 +196,24 @@ fn index(tail: &MemIndex, term: &mut Vec<u8>, event: &RecordedEvent) {
     }
 }
 
+/// Whether the name of the newest segment may not be durable: it holds nothing, and no clean stop tells of it. A failed sync of
+/// the directory forgets a name, and later syncs do not report that; a name that came before an event was synced.
+pub(super) fn has_unsure_name(
+    handles: &FileCache,
+    header: &SegmentHeader,
+    marker: Option<Marker>,
+) -> Result<bool, StorageError> {
+    let (first, generation) = (header.first, header.generation);
+    if marker.is_some_and(|marker| (marker.first, marker.generation) == (first, generation)) {
+        return Ok(false);
+    }
+    let name = FileName::of(FileKind::Segment { first, generation });
+    let file = handles.get(&name)?;
+    let mut scan = Scan::of(file.as_ref(), name, Checksum::of(header.log), first)?;
+    let holds_events = matches!(scan.step()?, Step::Frame(..));
+    Ok(!holds_events && scan.end_of_data(scan.offset())? <= scan.offset())
+}
+
 /// Opens the newest segment.
 pub(crate) fn open(
     handles: &Arc<FileCache>,
@@ -208,8 +236,8 @@ pub(crate) fn open(
     scanned.check_erased(&name, header)?;
     let here = marker.filter(|marker| (marker.first, marker.generation) == (first, generation));
     report.clean = is_clean_stop(&name, &scanned, here)?;
-    if let Some((last, index)) = inventory.indexed_past(handles, header.log, scanned.next)? {
-        return Err(missing_segment(scanned.next, last, index).into());
+    if let Some(lost) = inventory.successor(handles, header, scanned.next)? {
+        return Err(lost.error().into());
     }
     remove_locations(handles.disk().as_ref(), first, inventory)?;
     sync_dir(handles.disk().as_ref())?;
@@ -282,8 +310,8 @@ fn torn_tail_end(
     Ok(Some(data_end))
 }
 
-/// Removes the locations files of the newest segment. It has one if it was sealed and the name of its successor, which
-/// was still empty, did not outlive a power cut; as soon as the segment grows the file is wrong.
+/// Removes the locations files of the newest segment, which are damaged or of another length: as soon as the segment grows they
+/// are wrong.
 fn remove_locations(
     disk: &dyn Disk,
     newest: Position,
@@ -314,16 +342,6 @@ fn check_marker_is_not_ahead(
         }
         _ => Ok(()),
     }
-}
-
-/// The damage of a log that ends before `next`, although it was indexed up to `last`.
-pub(crate) fn missing_segment(next: Position, last: Position, index: FileName) -> StorageError {
-    let (first, generation) = (next, 0);
-    let name = FileName::of(FileKind::Segment { first, generation });
-    let what = format!(
-        "the segment is missing: {index} shows that the log held events up to position {last}"
-    );
-    StorageError::corrupt(&name, 0, what)
 }
 
 /// Does a step that needs room. On a full disk it is done again with the room that is preallocated in the segment behind the

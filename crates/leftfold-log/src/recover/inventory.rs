@@ -1,6 +1,6 @@
 //! The files of a log's directory.
 //!
-//! **Owns:** [`Inventory`]. **Does not know:** what the files hold.
+//! **Owns:** [`Inventory`], and what derived files tell of segments that are not there. **Does not know:** what the files hold.
 //! **Invariants:** a foreign file is an error that names it, before anything is changed, unless an operating system creates
 //! files of that name.
 
@@ -17,7 +17,8 @@ use crate::{
     disk::{Disk, FileKind, FileName},
     error::StorageError,
     index::IndexFile,
-    record::LogId,
+    record::header::SegmentHeader,
+    segment::locations,
 };
 
 /// The files of a log, sorted by what they are.
@@ -106,6 +107,53 @@ fn is_of_system(name: &str) -> bool {
             .any(|prefix| name.starts_with(prefix))
 }
 
+/// A segment that followed the newest one and is not there.
+#[derive(Debug)]
+pub(crate) struct LostSuccessor {
+    /// Its first position.
+    next: Position,
+    /// The last position that the log is known to have held; the one before `next`, if nothing tells of events in the segment.
+    pub(crate) last: Position,
+    /// The file that shows it.
+    pub(crate) shown_by: FileName,
+}
+
+impl LostSuccessor {
+    /// The file that is missing.
+    pub(crate) fn name(&self) -> FileName {
+        FileName::of(FileKind::Segment {
+            first: self.next,
+            generation: 0,
+        })
+    }
+
+    /// Whether it is known to have held events.
+    pub(crate) fn had_events(&self) -> bool {
+        self.last >= self.next
+    }
+
+    pub(crate) fn error(&self) -> StorageError {
+        let (shown_by, last) = (&self.shown_by, self.last);
+        let what = if self.had_events() {
+            format!(
+                "the segment is missing: {shown_by} shows that the log held events up to position {last}"
+            )
+        } else {
+            format!("the segment is missing: {shown_by} shows that it followed position {last}")
+        };
+        StorageError::corrupt(&self.name(), 0, what)
+    }
+}
+
+/// A derived file, unless it is damaged.
+fn is_sound<T>(opened: Result<T, StorageError>) -> Result<Option<T>, StorageError> {
+    match opened {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.is_corruption() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 impl Inventory {
     /// Whether there is nothing of a log.
     pub(crate) fn is_empty(&self) -> bool {
@@ -121,30 +169,47 @@ impl Inventory {
         self.locations.iter().filter(is_of)
     }
 
-    /// The last position that a sound index file of this log holds, and that file, if it is `next` or later.
+    /// What shows that the log went on behind its newest segment, which ends before `next`: a sound index file of this log that
+    /// holds the newest segment's last event or a later one, or the newest segment's locations.
     ///
-    /// An index file is written when its segments are sealed, and the name of a segment is durable before its first event. So a
-    /// log that ends before such a position has lost segments: no power cut takes a segment and leaves its index.
-    pub(crate) fn indexed_past(
+    /// Both are written when a segment is sealed, and the name of the segment that follows is durable before that. So a log with
+    /// such a file has lost segments: no power cut takes a segment and leaves what is derived from the one before it.
+    pub(crate) fn successor(
         &self,
         files: &Arc<FileCache>,
-        log: LogId,
+        newest: &SegmentHeader,
         next: Position,
-    ) -> Result<Option<(Position, FileName)>, StorageError> {
+    ) -> Result<Option<LostSuccessor>, StorageError> {
+        let ends_later = |last: Position| last >= newest.first && last.next() >= next;
         let mut ahead: Vec<_> = self
             .indexes
             .iter()
-            .filter(|(_, last)| *last >= next)
+            .filter(|(_, last)| ends_later(*last))
             .collect();
         ahead.sort_by_key(|(_, last)| std::cmp::Reverse(*last));
         for &&(first, last) in &ahead {
-            match IndexFile::open(files, log, (first, last)) {
-                Ok(_) => return Ok(Some((last, FileName::of(FileKind::Index { first, last })))),
-                Err(error) if error.is_corruption() => {}
-                Err(error) => return Err(error),
+            if is_sound(IndexFile::open(files, newest.log, (first, last)))?.is_some() {
+                let shown_by = FileName::of(FileKind::Index { first, last });
+                return Ok(Some(LostSuccessor {
+                    next,
+                    last,
+                    shown_by,
+                }));
             }
         }
-        Ok(None)
+        let kind = locations::kind(newest.first, newest.generation, newest.erased);
+        let shown_by = FileName::of(kind);
+        if !self.locations.contains(&shown_by) {
+            return Ok(None);
+        }
+        let sealed = is_sound(locations::open(files, newest))?;
+        let events = next.get().saturating_sub(newest.first.get());
+        let is_whole = sealed.is_some_and(|sealed| u64::from(sealed.count) == events);
+        Ok(is_whole.then_some(LostSuccessor {
+            next,
+            last: next.previous(),
+            shown_by,
+        }))
     }
 
     pub(crate) fn of(disk: &dyn Disk) -> Result<Self, OpenError> {

@@ -6,7 +6,7 @@
 //! - It truncates only bytes that no sync can have covered, and saves them first.
 //! - After an unclean stop, it rewrites and syncs the newest segment's frames before the log serves any of them.
 //! - It rebuilds an index that is missing or damaged from the log.
-//! - It reports a hole in the log and never skips it.
+//! - It reports a hole in the log, or a newest segment that is known to have had a successor, and never skips it.
 //!
 //! **Reading order:** [`recover`], [`active`], [`sealed`], then [`marker`] and [`inventory`].
 
@@ -23,13 +23,16 @@ use std::{
 
 use leftfold_model::{EventId, Position};
 
-pub(crate) use active::{ScannedSegment, missing_segment, scan_segment};
+use active::Active;
+pub(crate) use active::{ScannedSegment, scan_segment};
 pub use error::OpenError;
 pub(crate) use inventory::Inventory;
 pub(crate) use marker::Marker;
+use sealed::SealedSegments;
 
 use crate::{
     append::{AppendValidator, RecentIds},
+    atomic_file::sync_dir,
     cache::FileCache,
     disk::{Disk, FileKind, FileName},
     error::StorageError,
@@ -89,25 +92,25 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
     let log = newest.log;
     let marker = Marker::read_if(inventory.marker, &handles, log)?;
     remove_unneeded(disk.as_ref(), &inventory)?;
-    let sealed = match sealed::open(&handles, &headers, &inventory, &mut report) {
-        Err(error) if error.is_full() => {
-            // Indexes that waited to be written when the process ended need room.
-            remove_replaced(disk.as_ref(), &inventory)?;
-            active::give_room_back(&handles, newest)?;
-            report.indexes_rebuilt = 0;
-            sealed::open(&handles, &headers, &inventory, &mut report)?
-        }
-        sealed => sealed?,
+    let opening = Opening {
+        handles: &handles,
+        inventory: &inventory,
+        headers: &headers,
+        marker,
+        options,
     };
-    let mut open_active =
-        || active::open(&handles, newest, &inventory, marker, options, &mut report);
-    let active = match open_active() {
-        Err(OpenError::Storage(error)) if error.is_full() => {
-            // A generation that was left when a process ended holds the room of a segment.
-            remove_replaced(disk.as_ref(), &inventory)?;
-            open_active()?
-        }
-        active => active?,
+    let early = if active::has_unsure_name(&handles, newest, marker)? {
+        Some(opening.active(newest, &mut report)?)
+    } else {
+        sync_dir(disk.as_ref())?;
+        None
+    };
+    let generation = early.as_ref().map(|active| active.segment.generation);
+    let sealed = opening.sealed(generation.unwrap_or(newest.generation), &mut report)?;
+    let active = match early {
+        // The sealed ones may have taken of its room.
+        Some(active) => active.measured(&handles)?,
+        None => opening.active(newest, &mut report)?,
     };
     remove_leftovers(disk.as_ref(), &inventory, &headers, &sealed.index_files)?;
     let mut list = sealed.segments;
@@ -138,6 +141,65 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
         marked: inventory.marker,
         report,
     })
+}
+
+/// What the steps of an opening need.
+struct Opening<'a> {
+    handles: &'a Arc<FileCache>,
+    inventory: &'a Inventory,
+    headers: &'a [SegmentHeader],
+    marker: Option<Marker>,
+    options: &'a LogOptions,
+}
+
+impl Opening<'_> {
+    /// Opens the sealed segments. What is derived from one is written only when the name of the segment behind it is durable.
+    fn sealed(
+        &self,
+        newest_generation: u32,
+        report: &mut OpenReport,
+    ) -> Result<SealedSegments, OpenError> {
+        let (handles, inventory) = (self.handles, self.inventory);
+        match sealed::open(handles, self.headers, inventory, report) {
+            Err(error) if error.is_full() => {
+                // Indexes that waited to be written when the process ended need room.
+                remove_replaced(handles.disk().as_ref(), inventory)?;
+                if let Some(newest) = self.headers.last() {
+                    let generation = newest_generation;
+                    let newest = SegmentHeader {
+                        generation,
+                        ..*newest
+                    };
+                    active::give_room_back(handles, &newest)?;
+                }
+                report.indexes_rebuilt = 0;
+                Ok(sealed::open(handles, self.headers, inventory, report)?)
+            }
+            sealed => Ok(sealed?),
+        }
+    }
+
+    fn active(&self, newest: &SegmentHeader, report: &mut OpenReport) -> Result<Active, OpenError> {
+        let mut open = || {
+            let (marker, options) = (self.marker, self.options);
+            active::open(
+                self.handles,
+                newest,
+                self.inventory,
+                marker,
+                options,
+                report,
+            )
+        };
+        match open() {
+            Err(OpenError::Storage(error)) if error.is_full() => {
+                // A generation that was left when a process ended holds the room of a segment.
+                remove_replaced(self.handles.disk().as_ref(), self.inventory)?;
+                open()
+            }
+            active => active,
+        }
+    }
 }
 
 fn create_log(

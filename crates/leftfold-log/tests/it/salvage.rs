@@ -252,6 +252,16 @@ fn what_is_missing_at_the_end_is_named_as_far_as_any_file_tells() {
     let (events, missing, _) = salvaged(scratch.path()).unwrap();
     assert!(!events.is_empty());
     assert_eq!(missing.last().map(|range| range.last.get()), indexed);
+    // Without the newest one alone, what is derived from the segment before it tells that it was there.
+    copy(golden.path(), scratch.path());
+    fs::remove_file(scratch.path().join("clean-stop")).unwrap();
+    let newest = segments.last().unwrap();
+    fs::remove_file(newest).unwrap();
+    let (events, missing, _) = salvaged(scratch.path()).unwrap();
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    assert_eq!(missing[0].first.get(), events.len() as u64 + 1);
+    let name = newest.file_name().unwrap().to_str().unwrap();
+    assert_eq!(missing[0].file.to_string(), name);
     // Without any segment there is nothing to salvage, which is no success.
     copy(golden.path(), scratch.path());
     for segment in &segments {
