@@ -57,6 +57,14 @@ impl Admin {
         }
     }
 
+    /// Opens an existing store for reading only, or connects to a server.
+    pub(super) async fn open_to_read(data: &Data) -> anyhow::Result<Self> {
+        match Self::connect(data).await? {
+            Some(server) => Ok(server),
+            None => Self::on(open::existing(data).await?).await,
+        }
+    }
+
     /// Opens a store, which is created if it is missing, or connects to a server.
     pub(super) async fn open_or_create(data: &Data) -> anyhow::Result<Self> {
         match Self::connect(data).await? {

@@ -22,7 +22,12 @@ use crate::{
 };
 
 pub(crate) async fn run(arguments: cli::Consumers) -> anyhow::Result<()> {
-    let store = open::existing_for_writing(&arguments.data).await?;
+    let store = match arguments.command {
+        ConsumersCommand::List
+        | ConsumersCommand::Show { .. }
+        | ConsumersCommand::Parked { .. } => open::existing(&arguments.data).await?,
+        _ => open::existing_for_writing(&arguments.data).await?,
+    };
     let consumers = store.consumers();
     let mut out = Printer {
         json: arguments.json,

@@ -22,6 +22,9 @@ use crate::{cli, display, group_args::GroupsCommand, open};
 pub(crate) async fn run(arguments: cli::Groups) -> anyhow::Result<()> {
     let store = match arguments.command {
         GroupsCommand::Create { .. } => open::for_writing(&arguments.data).await?,
+        GroupsCommand::List | GroupsCommand::Show(_) | GroupsCommand::Parked(_) => {
+            open::existing(&arguments.data).await?
+        }
         _ => open::existing_for_writing(&arguments.data).await?,
     };
     let groups = GroupCatalog::new(Arc::clone(&store));

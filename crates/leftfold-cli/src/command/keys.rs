@@ -16,6 +16,7 @@ use crate::{cli, display};
 pub(crate) async fn run(arguments: cli::Keys) -> anyhow::Result<()> {
     let admin = match &arguments.command {
         cli::KeysCommand::Create { .. } => Admin::open_or_create(&arguments.data).await?,
+        cli::KeysCommand::List => Admin::open_to_read(&arguments.data).await?,
         _ => Admin::open(&arguments.data).await?,
     };
     let outcome = change(&admin, arguments).await;

@@ -20,6 +20,7 @@ use anyhow::Context;
 pub(crate) async fn run(arguments: cli::Users) -> anyhow::Result<()> {
     let admin = match &arguments.command {
         cli::UsersCommand::Create { .. } => Admin::open_or_create(&arguments.data).await?,
+        cli::UsersCommand::List => Admin::open_to_read(&arguments.data).await?,
         _ => Admin::open(&arguments.data).await?,
     };
     let outcome = change(&admin, arguments).await;

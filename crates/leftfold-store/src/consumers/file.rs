@@ -14,7 +14,10 @@ use std::{
 
 use futures_core::future::BoxFuture;
 use leftfold_model::{Position, Timestamp};
-use redb::{Database, backends::FileBackend};
+use redb::{
+    Database, StorageBackend,
+    backends::{FileBackend, InMemoryBackend},
+};
 use tokio::runtime::Handle;
 
 use super::{
@@ -40,6 +43,7 @@ pub(crate) struct FileConsumers {
 
 struct Shared {
     path: PathBuf,
+    is_read_only: bool,
     state: Mutex<State>,
 }
 
@@ -75,6 +79,11 @@ impl File {
 #[error("store is closed")]
 struct Closed;
 
+/// A change of a store that was opened for reading only.
+#[derive(Debug, thiserror::Error)]
+#[error("store is open for reading only")]
+struct ReadOnly;
+
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileConsumers")
@@ -86,8 +95,18 @@ impl fmt::Debug for Shared {
 impl FileConsumers {
     /// In this file, which need not be there yet.
     pub(crate) fn at(path: PathBuf, runtime: Handle) -> Self {
+        Self::with_access(path, runtime, false)
+    }
+
+    /// In this file, which is neither made nor changed: changes are refused. Keeps a copy of the file in memory.
+    pub(crate) fn read_only(path: PathBuf, runtime: Handle) -> Self {
+        Self::with_access(path, runtime, true)
+    }
+
+    fn with_access(path: PathBuf, runtime: Handle, is_read_only: bool) -> Self {
         let shared = Shared {
             path,
+            is_read_only,
             state: Mutex::default(),
         };
         Self {
@@ -107,6 +126,9 @@ impl FileConsumers {
         step: impl FnOnce(&Database, &mut Leases) -> Result<T, ConsumerError> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, ConsumerError>> {
         self.blocking(move |shared| {
+            if shared.is_read_only {
+                return Err(unavailable(ReadOnly));
+            }
             let mut state = shared.lock();
             shared.open(&mut state.file, true)?;
             let State { file, leases } = &mut *state;
@@ -170,7 +192,7 @@ impl Shared {
                 self::make(&self.path)?;
             }
             if is_there || make {
-                *file = File::Open(open(&self.path)?);
+                *file = File::Open(open(&self.path, self.is_read_only)?);
             }
         }
         Ok(())
@@ -207,14 +229,39 @@ fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Consume
 }
 
 /// Opens the file and compares all of it with its checksums, which takes about as long as reading it.
-fn open(path: &Path) -> Result<Database, ConsumerError> {
+fn open(path: &Path, is_read_only: bool) -> Result<Database, ConsumerError> {
+    if is_read_only {
+        return open_copy(path);
+    }
     let file = open_private(path, false).map_err(unavailable)?;
-    if file.metadata().map_err(unavailable)?.len() == 0 {
-        // The library would make an empty database of it, and every consumer would start at the first event.
+    must_hold_something(path, file.metadata().map_err(unavailable)?.len())?;
+    let backend = FileBackend::new(file).map_err(|error| cannot_open(path, error))?;
+    open_whole(path, DatabaseFile(backend))
+}
+
+/// Opens a copy of the file in memory: to repair what a process that was killed left open, the file would have to be changed.
+fn open_copy(path: &Path) -> Result<Database, ConsumerError> {
+    let bytes = std::fs::read(path).map_err(unavailable)?;
+    must_hold_something(path, bytes.len() as u64)?;
+    let copy = InMemoryBackend::new();
+    let copied = copy.set_len(bytes.len() as u64);
+    copied
+        .and_then(|()| copy.write(0, &bytes))
+        .map_err(unavailable)?;
+    open_whole(path, copy)
+}
+
+/// Refuses an empty file: the library would make an empty database of it, and every consumer would start at the first event.
+fn must_hold_something(path: &Path, bytes: u64) -> Result<(), ConsumerError> {
+    if bytes == 0 {
         let empty = std::io::Error::new(std::io::ErrorKind::InvalidData, "the file is empty");
         return Err(damaged(path, Arc::new(empty)));
     }
-    let damaged = |error: redb::DatabaseError| match error {
+    Ok(())
+}
+
+fn cannot_open(path: &Path, error: redb::DatabaseError) -> ConsumerError {
+    match error {
         redb::DatabaseError::DatabaseAlreadyOpen => unavailable(error),
         redb::DatabaseError::Storage(redb::StorageError::Io(error))
             if error.kind() != std::io::ErrorKind::InvalidData =>
@@ -222,8 +269,11 @@ fn open(path: &Path) -> Result<Database, ConsumerError> {
             unavailable(error)
         }
         other => damaged(path, Arc::new(other)),
-    };
-    let backend = DatabaseFile(FileBackend::new(file).map_err(damaged)?);
+    }
+}
+
+fn open_whole(path: &Path, backend: impl StorageBackend) -> Result<Database, ConsumerError> {
+    let damaged = |error| cannot_open(path, error);
     let mut database = Database::builder()
         .set_cache_size(CACHE_BYTES)
         .create_with_backend(backend)

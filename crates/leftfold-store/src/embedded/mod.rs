@@ -94,7 +94,7 @@ impl EmbeddedStore {
     }
 
     /// Opens the store in this directory for reading only: nothing in the directory is made or changed, and appends are
-    /// refused. Snapshots and consumers are not shown.
+    /// refused, as are changes of consumers, whose file is copied into memory when it is first needed. Snapshots are not shown.
     ///
     /// # Errors
     /// [`OpenError`]: no store, in use, damaged, of a newer format, foreign files, or refused by the system.
@@ -103,8 +103,16 @@ impl EmbeddedStore {
         options: LogOptions,
     ) -> Result<Self, OpenError> {
         let directory = directory.into();
+        let consumers = directory.join(FileName::of(FileKind::Consumers).to_string());
         match task::spawn_blocking(move || Log::open_read_only(directory, options)).await {
-            Ok(log) => Ok(Self::over(log?)),
+            Ok(log) => {
+                let consumers = FileConsumers::read_only(consumers, Handle::current());
+                Ok(Self::from_backend(EmbeddedBackend {
+                    consumers: Arc::new(consumers.clone()),
+                    consumers_file: Some(consumers),
+                    ..EmbeddedBackend::over(log?)
+                }))
+            }
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
