@@ -121,6 +121,17 @@ bench() {
     bash "$script" "$@"
 }
 
+# build_benches: builds what the benchmarks need, at the lowest priority. What cannot be built fails the step that runs it.
+build_benches() {
+  local script
+  renice -n 19 "$BASHPID" >/dev/null
+  for script in scripts/bench.sh scripts/bench-conditions.sh scripts/bench-framework.sh scripts/bench-reacting.sh \
+    scripts/bench-postgres.sh scripts/bench-mongodb.sh; do
+    bench "$script" --help || true
+  done
+  bench scripts/bench-server.sh --peers none --help || true
+}
+
 if ! command -v cargo >/dev/null 2>&1; then
   echo "test: the Rust toolchain is missing; see https://rustup.rs" >&2
   echo "0 passed, 1 failed"
@@ -141,14 +152,21 @@ step "simulation" tests env LEFTFOLD_SEEDS="${LEFTFOLD_SEEDS:-20000}" cargo test
 # Its crates ask for a newer toolchain in their manifests than they use.
 step "foreign conformance" tests cargo test --locked --ignore-rust-version --manifest-path conformance/happenstance/Cargo.toml
 step "node for payloads" need npm nodejs npm
+step "python" need python3 python3 python3-venv
 step "newer postgres" newer_postgres
+# The steps that follow mostly wait: for other programs, for what they download, for timers.
+set -m
+build_benches </dev/null >/dev/null 2>&1 &
+benches=$!
+set +m
+trap 'kill -KILL -- "-$benches" 2>/dev/null || true' EXIT
 step "real payloads" bash scripts/real-payloads.sh
 step "chromium" need chromium chromium
 step "web example in a browser" bash scripts/web-example.sh
 step "java" need mvn default-jdk-headless maven
-step "python" need python3 python3 python3-venv
 step "clients of others" bash scripts/interop.sh
 step "acceptance" env LEFTFOLD_EVENTS="${LEFTFOLD_EVENTS:-300000}" bash scripts/acceptance.sh
+step "benches, built" tail --pid="$benches" -f /dev/null
 step "bench beside peers" bench scripts/bench.sh --quick --runs 1 --only "128 B, 8 writers"
 step "conditions, measured" bench scripts/bench-conditions.sh --events 20000 --runs 1 --seconds 1
 step "framework beside peers" bench scripts/bench-framework.sh --runs 1
