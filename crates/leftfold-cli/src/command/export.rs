@@ -15,7 +15,10 @@ use leftfold_model::{Position, Read};
 use leftfold_server::json;
 use leftfold_store::{EventStore, LogEntry};
 
-use super::{output, output_file::OutputFile};
+use super::{
+    output,
+    output_file::{self, OutputFile},
+};
 use crate::{cli, display::JsonLines, open};
 
 pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
@@ -33,9 +36,9 @@ pub(crate) async fn run(arguments: cli::Export) -> anyhow::Result<()> {
         }
         Some(path) => {
             let cannot = || format!("cannot export to {}", path.display());
-            let written = match is_stream(&path) {
-                true => to_stream(store.as_ref(), &path, form).await,
-                false => {
+            let written = match output_file::open_stream(&path).with_context(cannot)? {
+                Some(stream) => to_stream(store.as_ref(), stream, form).await,
+                None => {
                     open::must_be_path(&path)?;
                     let target = target(&path).with_context(cannot)?;
                     open::must_lie_outside(&target, &arguments.data)?;
@@ -67,18 +70,8 @@ fn target(path: &Path) -> std::io::Result<PathBuf> {
     }
 }
 
-/// Whether a pipe or a device has this name. Anything else is a file that is replaced when the export is complete.
-fn is_stream(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the export is the user's file, not the store's"
-)]
-async fn to_stream(store: &dyn EventStore, path: &Path, form: Form) -> anyhow::Result<()> {
-    let file = fs::OpenOptions::new().write(true).open(path)?;
-    let mut out = std::io::BufWriter::with_capacity(256 * 1024, file);
+async fn to_stream(store: &dyn EventStore, stream: fs::File, form: Form) -> anyhow::Result<()> {
+    let mut out = std::io::BufWriter::with_capacity(256 * 1024, stream);
     write(store, &mut out, form).await?;
     Ok(out.flush()?)
 }

@@ -1,6 +1,6 @@
 //! The file that a command writes, which is complete or absent.
 //!
-//! **Owns:** [`OutputFile`]. **Does not know:** what is written.
+//! **Owns:** [`OutputFile`]; which files are written into instead. **Does not know:** what is written.
 //! **Invariants:** the file gets its name only when it is complete and durable; until then it has a name of its own, is locked,
 //! and is written by one command at a time.
 
@@ -90,6 +90,19 @@ impl OutputFile {
         fs::rename(&self.beside, &self.path)?;
         Ok(sync_directory_of(&self.path)?)
     }
+}
+
+/// Opens a pipe or a device of this name, which is written into; `None` for anything else, which gets its name when it is
+/// complete.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the file is the user's, not the store's"
+)]
+pub(super) fn open_stream(path: &Path) -> std::io::Result<Option<fs::File>> {
+    let is_stream = fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir());
+    is_stream
+        .then(|| fs::OpenOptions::new().write(true).open(path))
+        .transpose()
 }
 
 fn check_free(path: &Path) -> anyhow::Result<()> {

@@ -1,8 +1,9 @@
 //! `leftfold salvage`: what is sound of a damaged store.
 //!
 //! **Owns:** writing the sound events to a file, and printing which positions are missing. **Does not know:** checksums.
-//! **Invariants:** the store is not changed; a file that exists is not replaced, and one that is not complete never has its name;
-//! every missing position is named on standard error, and missing positions end with the exit code of damage.
+//! **Invariants:** the store is not changed; a file that exists is not replaced, a pipe or a device is written into, and a file
+//! that is not complete never has its name; every missing position is named on standard error, and missing positions end with the
+//! exit code of damage.
 
 use std::{
     io::{BufWriter, Write, stderr},
@@ -18,7 +19,10 @@ use leftfold_log::{
 };
 use leftfold_server::json;
 
-use super::{output, output_file::OutputFile};
+use super::{
+    output,
+    output_file::{self, OutputFile},
+};
 use crate::{
     cli::{self, Data},
     display::{self, JsonLines},
@@ -54,9 +58,19 @@ pub(crate) fn run(arguments: &cli::Salvage) -> anyhow::Result<Exit> {
             write(&disk, &mut out).with_context(cannot)?
         }
         false => {
-            open::must_be_path(&arguments.file)?;
-            open::must_lie_outside(&arguments.file, &data)?;
-            to_file(&disk, &arguments.file).with_context(cannot)?
+            let file = &arguments.file;
+            let stream = output_file::open_stream(file);
+            match stream.with_context(|| format!("cannot open {}", file.display()))? {
+                Some(stream) => {
+                    let mut out = BufWriter::with_capacity(256 * 1024, stream);
+                    write(&disk, &mut out).with_context(cannot)?
+                }
+                None => {
+                    open::must_be_path(file)?;
+                    open::must_lie_outside(file, &data)?;
+                    to_file(&disk, file).with_context(cannot)?
+                }
+            }
         }
     };
     let SalvageReport {

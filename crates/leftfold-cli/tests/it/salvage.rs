@@ -214,3 +214,26 @@ fn commands_that_read_make_no_store_of_an_empty_directory() {
         assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0, "{command:?}");
     }
 }
+
+#[test]
+fn a_salvage_writes_into_a_pipe_or_a_device() {
+    use std::os::unix::fs::FileTypeExt;
+    let (data, _) = stored();
+    let saved = printed(leftfold(data.path(), &["salvage", "-"]));
+    assert_eq!(
+        printed(leftfold(data.path(), &["salvage", "/dev/stdout"])),
+        saved
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    // Open for reading and writing, so that neither side waits for the other if the salvage does not come.
+    let mut both = fs::OpenOptions::new();
+    let mut reader = both.read(true).write(true).open(&pipe).unwrap();
+    printed(leftfold(data.path(), &["salvage", pipe.to_str().unwrap()]));
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+    let mut received = vec![0; saved.len()];
+    std::io::Read::read_exact(&mut reader, &mut received).unwrap();
+    assert_eq!(String::from_utf8(received).unwrap(), saved);
+}
