@@ -82,12 +82,22 @@ pub(crate) async fn run(arguments: cli::Consumers) -> anyhow::Result<()> {
 }
 
 async fn list(consumers: &dyn Consumers, out: &mut Printer) -> anyhow::Result<()> {
+    each(consumers, &mut |status| {
+        out.print(|| status_json(status), || status_text(status))?;
+        Ok(())
+    })
+    .await
+}
+
+/// Visits every consumer.
+pub(super) async fn each(
+    consumers: &dyn Consumers,
+    visit: &mut (dyn FnMut(&ConsumerStatus) -> anyhow::Result<()> + Send),
+) -> anyhow::Result<()> {
     let mut after = None;
     loop {
         let page = consumers.list(after.as_ref()).await?;
-        for status in &page {
-            out.print(|| status_json(status), || status_text(status))?;
-        }
+        page.iter().try_for_each(&mut *visit)?;
         match page.last() {
             Some(last) if page.len() >= LIST_MAX => after = Some(last.consumer.clone()),
             _ => return Ok(()),

@@ -13,9 +13,9 @@ use leftfold_log::{
 };
 use leftfold_mongodb::{MongoOptions, MongoStore};
 use leftfold_postgres::{Finding, PostgresOptions, PostgresStore};
-use leftfold_store::ReadError;
+use leftfold_store::{EmbeddedStore, EventStore, LogOptions, ReadError};
 
-use super::output;
+use super::{consumers, output};
 use crate::{
     cli,
     open::{self, StoreLocation, StoreLocationError},
@@ -31,7 +31,7 @@ struct Broken {
 
 pub(crate) async fn run(arguments: &cli::Verify) -> anyhow::Result<()> {
     match StoreLocation::of(&arguments.data)? {
-        StoreLocation::Directory(directory) => of_directory(&directory, arguments.json),
+        StoreLocation::Directory(directory) => of_directory(&directory, arguments.json).await,
         StoreLocation::Postgres(options, _) => {
             of_database(options.without_migrating(), arguments.json).await
         }
@@ -71,7 +71,20 @@ async fn of_mongo(options: MongoOptions, json: bool) -> anyhow::Result<()> {
     )
 }
 
-fn of_directory(directory: &Path, json: bool) -> anyhow::Result<()> {
+/// Counts the consumers in a directory. The file that holds them is compared with its checksums, as at every opening.
+async fn consumers_of(directory: &Path) -> anyhow::Result<u64> {
+    let store = EmbeddedStore::open_read_only(directory, LogOptions::default()).await?;
+    let mut count = 0;
+    let mut add = |_: &_| {
+        count += 1;
+        Ok(())
+    };
+    consumers::each(&*store.consumers(), &mut add).await?;
+    store.close().await?;
+    Ok(count)
+}
+
+async fn of_directory(directory: &Path, json: bool) -> anyhow::Result<()> {
     open::must_exist(directory)?;
     let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk::at(directory)?);
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template(
@@ -85,6 +98,9 @@ fn of_directory(directory: &Path, json: bool) -> anyhow::Result<()> {
         return Err(OpenError::NoLog)
             .with_context(|| format!("verifying {} failed", directory.display()));
     }
+    let consumers = consumers_of(directory)
+        .await
+        .with_context(|| format!("verifying {} failed", directory.display()))?;
     let rows = [
         ("segments", report.segments),
         ("events", report.events),
@@ -96,6 +112,7 @@ fn of_directory(directory: &Path, json: bool) -> anyhow::Result<()> {
         ("postings", report.postings),
         ("segments_without_index", report.without_index),
         ("torn_bytes", report.torn_bytes),
+        ("consumers", consumers),
     ];
     show(&rows, json)
 }

@@ -106,7 +106,8 @@ fn killed_store() -> tempfile::TempDir {
 fn commands_that_list_and_show_change_nothing_in_the_directory_of_a_store() {
     let data = killed_store();
     let before = contents(data.path());
-    let commands: [(&[&str], &str); 9] = [
+    let commands: [(&[&str], &str); 10] = [
+        (&["verify"], "consumers                               1\n"),
         (&["consumers", "list"], "parked 2"),
         (&["consumers", "show", "mailer"], "mailer"),
         (&["consumers", "parked", "mailer"], "refused"),
@@ -125,4 +126,26 @@ fn commands_that_list_and_show_change_nothing_in_the_directory_of_a_store() {
     // A change still opens the files, and repairs what the process left.
     let removed = printed(leftfold(data.path(), &["consumers", "remove", "mailer"]));
     assert!(removed.contains("mailer removed"), "{removed}");
+}
+
+#[test]
+fn verify_finds_damage_in_the_file_of_consumers_and_changes_nothing() {
+    let data = killed_store();
+    let file = data.path().join("consumers");
+    let sound = fs::read(&file).unwrap();
+    // The file also holds older pages, which nothing reads.
+    let mut damaged = sound.clone();
+    let places = sound.windows(6).enumerate();
+    for (at, _) in places.filter(|(_, bytes)| bytes == b"mailer") {
+        damaged[at] ^= 1;
+    }
+    for content in [damaged, Vec::new(), sound[..sound.len() / 2].to_vec()] {
+        fs::write(&file, content).unwrap();
+        let before = contents(data.path());
+        let refused = said(leftfold(data.path(), &["verify"]), 4);
+        assert!(refused.contains("consumers"), "{refused}");
+        assert!(contents(data.path()) == before);
+    }
+    fs::write(&file, sound).unwrap();
+    printed(leftfold(data.path(), &["verify"]));
 }
