@@ -15,6 +15,8 @@
 mod certificates;
 #[path = "security/issuer.rs"]
 mod issuer;
+#[path = "security/lost_end.rs"]
+mod lost_end;
 #[path = "security/rights.rs"]
 mod rights;
 #[path = "security/session.rs"]

@@ -2,8 +2,8 @@
 //!
 //! **Owns:** [`Directory`], [`Rights`]: the state in memory, what changes it, and every decision about a right.
 //! **Does not know:** stores, passwords, wires.
-//! **Invariants:** each record and list is the one of the highest revision that was seen, in whatever order events arrive;
-//! streams of credentials are nobody's.
+//! **Invariants:** each record and list is the one of the highest revision that was seen since all were taken in, in whatever
+//! order events arrive; streams of credentials are nobody's.
 //!
 //! Memory: one entry for each user, for each key that was not revoked long ago, and for each stream with a list of its own.
 
@@ -108,6 +108,15 @@ impl Directory {
         if changed {
             self.changes.send_modify(|generation| *generation += 1);
         }
+    }
+
+    /// Puts what another one knows in the place of all that this one knows.
+    pub(super) fn take_over(&self, other: &Self) {
+        let mut others = other.rights.write().unwrap_or_else(PoisonError::into_inner);
+        let known = std::mem::take(&mut *others);
+        drop(others);
+        *self.rights.write().unwrap_or_else(PoisonError::into_inner) = known;
+        self.changes.send_modify(|generation| *generation += 1);
     }
 
     /// Takes in what was appended at a revision just now.

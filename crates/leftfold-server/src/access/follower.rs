@@ -2,12 +2,16 @@
 //!
 //! **Owns:** reading them all before the server starts, and a task that takes in what comes. **Does not know:** what they mean.
 //! **Invariants:** nothing is served before everything that is stored was taken in; when the store cannot be followed, what
-//! is known stays in force and the task begins again where it was.
+//! is known stays in force and the task begins again where it was, unless the log may have lost what was taken in. Then
+//! everything is taken in anew, and replaces what was known.
 
 use std::{sync::Arc, time::Duration};
 
+use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use leftfold_model::{EventType, ModelError, Position, Query, QueryItem, Scope, StreamName};
+use leftfold_model::{
+    EventId, EventType, ModelError, Position, Query, QueryItem, Read, Scope, StreamName,
+};
 use leftfold_store::{Delivery, EventStore, METADATA_EVENT_TYPE, ReadError, Subscription};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,7 +25,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is followed, and how far.
 struct Followed {
-    subscription: Subscription,
+    subscriptions: [Subscription; 2],
+    /// The last event that was taken in, by which a log that lost its end is recognised.
+    last: Option<(Position, EventId)>,
     directory: Arc<Directory>,
 }
 
@@ -30,28 +36,8 @@ pub(super) async fn start(
     store: Arc<dyn EventStore>,
     directory: Arc<Directory>,
 ) -> Result<AbortOnDropHandle<()>, ReadError> {
-    let selections = selections().map_err(|error| ReadError::Invalid {
-        reason: error.to_string(),
-    })?;
-    let mut followed = Vec::new();
-    for subscription in selections {
-        let mut next = Followed {
-            subscription,
-            directory: Arc::clone(&directory),
-        };
-        next.catch_up(&*store).await?;
-        followed.push(next);
-    }
-    let follow = async move {
-        let tasks = followed
-            .into_iter()
-            .map(|followed| followed.run(Arc::clone(&store)));
-        stream::iter(tasks)
-            .buffer_unordered(2)
-            .for_each(|()| async {})
-            .await;
-    };
-    Ok(AbortOnDropHandle::new(tokio::spawn(follow)))
+    let followed = Followed::from_start(&*store, directory).await?;
+    Ok(AbortOnDropHandle::new(tokio::spawn(followed.run(store))))
 }
 
 /// The events that are of interest, wherever they stand, and the stream whose events have types of any name.
@@ -66,17 +52,51 @@ fn selections() -> Result<[Subscription; 2], ModelError> {
     ])
 }
 
+/// Deliveries of one of the subscriptions, with its number.
+fn numbered(
+    store: &dyn EventStore,
+    nth: usize,
+    subscription: &Subscription,
+) -> BoxStream<'static, (usize, Result<Delivery, ReadError>)> {
+    let deliveries = store.subscribe(subscription.clone());
+    deliveries.map(move |delivery| (nth, delivery)).boxed()
+}
+
 impl Followed {
-    fn take_in(&mut self, delivery: &Delivery) {
-        self.directory.apply(&delivery.events);
-        self.subscription.after = delivery.through;
+    /// Takes in all that is stored.
+    async fn from_start(
+        store: &dyn EventStore,
+        directory: Arc<Directory>,
+    ) -> Result<Self, ReadError> {
+        let subscriptions = selections().map_err(|error| ReadError::Invalid {
+            reason: error.to_string(),
+        })?;
+        let mut followed = Self {
+            subscriptions,
+            last: None,
+            directory,
+        };
+        for nth in 0..followed.subscriptions.len() {
+            followed.catch_up(store, nth).await?;
+        }
+        Ok(followed)
     }
 
-    /// Takes in what is stored.
-    async fn catch_up(&mut self, store: &dyn EventStore) -> Result<(), ReadError> {
-        let mut deliveries = store.subscribe(self.subscription.clone());
+    fn take_in(&mut self, nth: usize, delivery: &Delivery) {
+        self.directory.apply(&delivery.events);
+        let last = delivery.events.last();
+        self.last = self.last.max(last.map(|last| (last.position, last.id)));
+        if let Some(subscription) = self.subscriptions.get_mut(nth) {
+            subscription.after = delivery.through;
+        }
+    }
+
+    /// Takes in what one of the subscriptions has stored.
+    async fn catch_up(&mut self, store: &dyn EventStore, nth: usize) -> Result<(), ReadError> {
+        let subscription = self.subscriptions.get(nth).cloned();
+        let mut deliveries = store.subscribe(subscription.unwrap_or_default());
         while let Some(delivery) = deliveries.try_next().await? {
-            self.take_in(&delivery);
+            self.take_in(nth, &delivery);
             if delivery.caught_up {
                 break;
             }
@@ -85,24 +105,59 @@ impl Followed {
     }
 
     /// Takes in what comes, until the store is closed.
+    async fn follow(&mut self, store: &dyn EventStore) -> Result<(), ReadError> {
+        let [by_type, settings] = &self.subscriptions;
+        let mut deliveries =
+            stream::select(numbered(store, 0, by_type), numbered(store, 1, settings));
+        while let Some((nth, delivery)) = deliveries.next().await {
+            self.take_in(nth, &delivery?);
+        }
+        Ok(())
+    }
+
+    /// Prepares to follow again. What was taken in counts on if the log still has it; otherwise everything is taken in anew.
+    async fn resume(&mut self, store: &dyn EventStore, is_lost: bool) -> Result<(), ReadError> {
+        if !is_lost && self.has_last(store).await? {
+            // Nothing that was taken in stands behind it, and what stands there now may be something else.
+            let last = self.last.map_or(Position::START, |(position, _)| position);
+            for subscription in &mut self.subscriptions {
+                subscription.after = subscription.after.min(last);
+            }
+            return Ok(());
+        }
+        let anew = Self::from_start(store, Arc::default()).await?;
+        self.directory.take_over(&anew.directory);
+        (self.subscriptions, self.last) = (anew.subscriptions, anew.last);
+        Ok(())
+    }
+
+    /// Whether the last event that was taken in stands where it stood.
+    async fn has_last(&self, store: &dyn EventStore) -> Result<bool, ReadError> {
+        let Some((position, id)) = self.last else {
+            return Ok(true);
+        };
+        let read = Read::all().from_position(position).limit(1);
+        let found = store.read(read).try_next().await?;
+        let found = found.and_then(|batch| batch.events.into_iter().next());
+        Ok(found.is_some_and(|found| (found.position, found.id) == (position, id)))
+    }
+
+    /// Follows until the store is closed, whatever happens meanwhile.
     async fn run(mut self, store: Arc<dyn EventStore>) {
-        loop {
-            let mut deliveries = store.subscribe(self.subscription.clone());
+        while let Err(mut error) = self.follow(&*store).await {
+            let mut is_lost = false;
             loop {
-                match deliveries.next().await {
-                    Some(Ok(delivery)) => self.take_in(&delivery),
-                    // The store was closed.
-                    None => return,
-                    Some(Err(error)) => {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "access control not followed, trying again"
-                        );
-                        break;
-                    }
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "access control not followed, trying again"
+                );
+                is_lost |= matches!(error, ReadError::Invalid { .. });
+                tokio::time::sleep(PAUSE).await;
+                match self.resume(&*store, is_lost).await {
+                    Ok(()) => break,
+                    Err(next) => error = next,
                 }
             }
-            tokio::time::sleep(PAUSE).await;
         }
     }
 }
