@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use leftfold_model::{ExpectedRevision, StreamName};
+use leftfold_model::{Append, EventType, ExpectedRevision, NewEvent, StreamName};
 use leftfold_proto::umadb::v1::{
     AppendRequest, Event, ReadRequest, TrackingRequest, error_response::ErrorType,
 };
@@ -285,4 +285,29 @@ async fn a_source_whose_progress_was_deleted_begins_again_with_what_it_began_wit
     }
     assert_eq!(client.read(ReadRequest::default()).await.len(), 3);
     server.stop().await;
+}
+
+/// The stream of a source may be truncated or appended to by others, as any stream may.
+#[tokio::test]
+async fn a_source_whose_newest_progress_is_not_its_newest_event_goes_on() {
+    for (stream, kind, data) in [
+        ("$$$tracking-s", "$metadata", r#"{"$tb":1000}"#),
+        ("$tracking-s", "Noted", "{}"),
+    ] {
+        let server = TestServer::start().await;
+        let mut client = TestClient::new(&server).await;
+        let mut note = async |id: u32, position: u64| {
+            let noted = tracked([with_id(event("A", &[]), id)], "s", position);
+            client.append(noted).await
+        };
+        note(1, 5).await.unwrap();
+        let beside = NewEvent::json(EventType::new(kind).unwrap(), data);
+        let stream = StreamName::new(stream).unwrap();
+        let beside = Append::to(stream, ExpectedRevision::Any, vec![beside]).unwrap();
+        server.store.append(beside).await.unwrap();
+        for (id, position) in [(2, 6), (3, 7)] {
+            note(id, position).await.unwrap();
+        }
+        server.stop().await;
+    }
 }

@@ -12,7 +12,7 @@ use std::{collections::HashSet, sync::Arc};
 use futures_util::TryStreamExt;
 use leftfold_model::{
     Append, AppendCondition, Conflict, EventId, ExpectedRevision, NewEvent, Position, Read,
-    RecordedEvent, StreamName, StreamWrite,
+    RecordedEvent, Revision, StreamName, StreamWrite,
 };
 use leftfold_proto::umadb::v1 as wire;
 use leftfold_store::{AppendError, EventStore};
@@ -100,6 +100,9 @@ impl AppendCommand {
         }
         let mut condition = self.condition.clone();
         let (mut raced, mut hidden) = (0, 0);
+        // The last revision of the source's stream, as far as a conflict named it: that of the newest progress, unless the
+        // stream was truncated or others appended to it.
+        let mut last = None;
         while raced < ATTEMPTS {
             let newest = match &self.progress {
                 // What is rare is in memory of its own, so that every other append needs less.
@@ -112,7 +115,7 @@ impl AppendCommand {
                 return Box::pin(self.behind(store, progress, newest)).await;
             }
             match store
-                .append(self.append(newest.as_ref(), condition.as_ref())?)
+                .append(self.append(newest.as_ref(), last, condition.as_ref())?)
                 .await
             {
                 Ok(appended) if !appended.repeated => return Ok(self.last(appended.first)),
@@ -129,7 +132,13 @@ impl AppendCommand {
                     self.plain = self.with_fresh_ids(condition.as_ref())?;
                     raced += 1;
                 }
-                Err(error) if self.lost_race(&error) => raced += 1,
+                Err(AppendError::Conflict(Conflict::WrongRevision { stream, actual, .. }))
+                    if self.tracks(&stream) =>
+                {
+                    // Of a deleted stream no revision is expected.
+                    last = actual.0.filter(|_| last != actual.0);
+                    raced += 1;
+                }
                 Err(error) => {
                     let passes = condition.as_mut();
                     let passes = Box::pin(passed_over(store, &error, passes)).await?;
@@ -149,6 +158,7 @@ impl AppendCommand {
     fn append(
         &self,
         newest: Option<&TrackingRecord>,
+        last: Option<Revision>,
         condition: Option<&AppendCondition>,
     ) -> Result<Append, Status> {
         let Some(Progress {
@@ -167,7 +177,7 @@ impl AppendCommand {
             .cloned()
             .collect();
         // Behind the events, so that it moves none of them.
-        writes.push(track.write(tracking_info, newest, *id)?);
+        writes.push(track.write(tracking_info, newest, last, *id)?);
         let append = Append::new(writes, condition.into_iter().cloned().collect());
         append.map_err(|error| status::of_model(&error))
     }
@@ -192,14 +202,10 @@ impl AppendCommand {
         plain(self.events().map(event::with_fresh_id).collect(), condition)
     }
 
-    /// Returns whether another append stored progress of the source in between.
-    fn lost_race(&self, error: &AppendError) -> bool {
-        let (Some(progress), AppendError::Conflict(Conflict::WrongRevision { stream, .. })) =
-            (&self.progress, error)
-        else {
-            return false;
-        };
-        stream == progress.track.stream()
+    /// Returns whether this is the stream of its source.
+    fn tracks(&self, stream: &StreamName) -> bool {
+        let progress = self.progress.as_ref();
+        progress.is_some_and(|progress| progress.track.stream() == stream)
     }
 
     /// Handles progress that does not advance: returns the first response of a repetition, or an error.

@@ -81,11 +81,13 @@ impl TrackingStream {
         newest.as_ref().map(read).transpose()
     }
 
-    /// Returns the write that stores progress, if `newest` still is the newest.
+    /// Returns the write that stores progress, if `newest` still is the newest. `last` is the last revision of the stream, if
+    /// another event than `newest` is known to have it.
     pub(super) fn write(
         &self,
         tracking: &TrackingInfo,
         newest: Option<&TrackingRecord>,
+        last: Option<Revision>,
         id: EventId,
     ) -> Result<StreamWrite, Status> {
         let position = tracking.position;
@@ -93,9 +95,10 @@ impl TrackingStream {
         let event_type = noted_type().map_err(|error| status::of_model(&error))?;
         Ok(StreamWrite {
             stream: self.0.clone(),
-            expected: newest.map_or(ExpectedRevision::NoStream, |noted| {
-                ExpectedRevision::Exact(noted.revision)
-            }),
+            expected: match newest.map(|noted| noted.revision).max(last) {
+                Some(revision) => ExpectedRevision::Exact(revision),
+                None => ExpectedRevision::NoStream,
+            },
             events: vec![NewEvent::json(event_type, data).with_id(id)],
         })
     }
