@@ -7,7 +7,7 @@
 use std::{
     fs,
     io::ErrorKind,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -120,15 +120,16 @@ fn has_name(file: &fs::File, name: &Path) -> bool {
     own.is_some() && own == id(fs::metadata(name))
 }
 
-/// Creates the file for this command alone; one that a command left when it was killed is replaced.
+/// Creates the file for this command alone, and for its owner alone, as the store's files are: it holds their events, and the
+/// hashes of passwords among them. One that a command left when it was killed is replaced.
 #[expect(
     clippy::disallowed_methods,
     reason = "the file is the user's, not the store's"
 )]
 fn create_alone(path: &Path) -> anyhow::Result<fs::File> {
     let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false);
-    let file = file.open(path)?;
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(path)?;
     // Not every file system has locks.
     let is_locked = matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock));
     // The other command may have come to its end meanwhile, and this may be its file.
@@ -178,5 +179,17 @@ mod tests {
         assert!(refused.to_string().contains("exists"), "{refused}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "of another program");
         assert!(OutputFile::create_new(&path).is_err());
+    }
+
+    #[test]
+    fn a_file_of_events_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.jsonl");
+        let file = OutputFile::create(&path).unwrap();
+        writeln!(file.file(), "what others may not read").unwrap();
+        file.finish(Ok(())).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -303,6 +303,9 @@ fn unfinished(path: &Path) -> PathBuf {
 fn make(path: &Path) -> Result<Option<Database>, DatabaseError> {
     let mut options = std::fs::OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
+    // Views are as private as the events that they are made of.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(unfinished(path)).map_err(StorageError::Io)?;
     make_in(file, path)
 }
@@ -578,5 +581,16 @@ mod tests {
         let kept = read.open_table(TABLE).unwrap().get(1).unwrap();
         assert_eq!(kept.unwrap().value(), 2);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_file_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("views");
+        drop(open(&path).unwrap());
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }
