@@ -14,7 +14,7 @@ use futures_core::future::BoxFuture;
 use futures_util::StreamExt;
 use leftfold_model::{
     Append, Conflict,
-    ExpectedRevision::{Any, NoStream},
+    ExpectedRevision::{self, Any, NoStream, StreamExists},
     NewEvent, Position, Read, Revision, StreamWrite,
     limits::METADATA_BYTES_MAX,
 };
@@ -239,6 +239,43 @@ pub async fn metadata_of_users_is_kept_byte_for_byte(fixture: &impl Fixture) {
     assert_eq!(&stored[0].data[..], json.as_bytes());
     let state = store.stream_state(stream("a")).await.unwrap();
     assert_eq!(&state.metadata.to_json()[..], json.as_bytes());
+}
+
+pub async fn a_check_of_existence_means_of_a_deleted_stream_what_a_write_means(
+    fixture: &impl Fixture,
+) {
+    let store = fixture.open().await;
+    let checked = |name: &str, expected: ExpectedRevision| {
+        let append = to("other", Any, events(1));
+        append.with_check(stream(name), expected).unwrap()
+    };
+    for (name, permanent) in [("deleted", false), ("tombstoned", true)] {
+        ok(store.append(to(name, Any, events(2))).await);
+        let before = checked(name, StreamExists);
+        ok(store.append(before.clone()).await);
+        let deletion = Delete {
+            permanent,
+            ..Delete::stream(stream(name), Any)
+        };
+        ok(store.delete(deletion).await);
+        let gone = Conflict::StreamDeleted {
+            stream: stream(name),
+        };
+        let refused = store.append(checked(name, StreamExists)).await;
+        assert_eq!(conflict(refused), gone);
+        // Its revisions stay.
+        for held in [NoStream, Any, exact(1)] {
+            ok(store.append(checked(name, held)).await);
+        }
+        assert!(ok(store.append(before).await).repeated, "{name}");
+    }
+    ok(store.append(to("deleted", Any, events(1))).await);
+    ok(store.append(checked("deleted", StreamExists)).await);
+    conflict(store.append(checked("deleted", NoStream)).await);
+    // A stream that has metadata alone exists, for a write as for a check.
+    set_metadata(&store, "described", "{}").await;
+    ok(store.append(checked("described", StreamExists)).await);
+    conflict(store.append(checked("absent", StreamExists)).await);
 }
 
 pub async fn metadata_that_is_too_long_is_refused_and_other_events_beside_it_are_not(

@@ -233,6 +233,7 @@ macro_rules! partial_conformance {
                 a_write_behind_a_deletion_in_one_append_recreates_the_stream,
                 a_write_behind_a_tombstone_in_one_append_is_refused,
                 metadata_of_users_is_kept_byte_for_byte,
+                a_check_of_existence_means_of_a_deleted_stream_what_a_write_means,
                 metadata_that_is_too_long_is_refused_and_other_events_beside_it_are_not,
                 an_append_decided_before_a_deletion_is_refused_or_read,
             );

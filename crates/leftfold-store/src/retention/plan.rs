@@ -60,6 +60,15 @@ pub(super) struct Plan {
     pub(super) changed: Vec<StreamName>,
     /// The assumptions of the plan: if one does not hold, the plan is invalid.
     pub(super) assumed: Vec<StreamCheck>,
+    /// What became of the caller's checks, if any of them is about existence.
+    pub(super) existence: Option<Box<ExistenceChecks>>,
+}
+
+/// The caller's checks as the back end gets them. Rare, and in memory of its own, so that every other append needs less.
+pub(super) struct ExistenceChecks {
+    checks: Vec<StreamCheck>,
+    /// Deleted streams that are checked to exist.
+    gone: Vec<StreamName>,
 }
 
 impl Plan {
@@ -76,8 +85,13 @@ impl Plan {
             checks: Vec::new(),
             assumed: Vec::new(),
             changed: Vec::new(),
+            existence: None,
             is_single: append.writes().len() == 1,
         };
+        if append.checks().iter().any(is_about_existence) {
+            // Rare, and in memory of its own, so that every other append needs less.
+            Box::pin(planning.check_existence(ground, append)).await?;
+        }
         for (nth, write) in append.writes().iter().enumerate() {
             match write.stream.described_stream() {
                 Some(described) => {
@@ -99,6 +113,23 @@ impl Plan {
         };
         let assumed = |check: &StreamCheck| check.stream == *stream && check.expected == *expected;
         self.assumed.iter().any(assumed)
+    }
+
+    /// Returns the conflict for the caller, which knows only its own checks.
+    pub(super) fn told(&self, conflict: Conflict) -> Conflict {
+        match conflict {
+            Conflict::WrongRevision {
+                stream, expected, ..
+            } if expected == IMPOSSIBLE && self.finds_gone(&stream) => {
+                Conflict::StreamDeleted { stream }
+            }
+            conflict => conflict,
+        }
+    }
+
+    fn finds_gone(&self, stream: &StreamName) -> bool {
+        let existence = self.existence.as_ref();
+        existence.is_some_and(|existence| existence.gone.contains(stream))
     }
 
     /// Returns the outcome for the caller, which knows only its own events.
@@ -215,6 +246,17 @@ impl PlannedStream {
     }
 }
 
+/// What no stream has.
+const IMPOSSIBLE: ExpectedRevision = ExpectedRevision::Exact(Revision::MAX);
+
+/// Whether a check is about whether a stream is there, which its revisions alone do not say.
+fn is_about_existence(check: &StreamCheck) -> bool {
+    matches!(
+        check.expected,
+        ExpectedRevision::NoStream | ExpectedRevision::StreamExists
+    )
+}
+
 /// A plan in progress.
 struct Planning<'a> {
     /// The caller's writes, copied only if one of them must change.
@@ -226,6 +268,7 @@ struct Planning<'a> {
     checks: Vec<StreamCheck>,
     assumed: Vec<StreamCheck>,
     changed: Vec<StreamName>,
+    existence: Option<Box<ExistenceChecks>>,
     /// Whether the append has one write.
     is_single: bool,
 }
@@ -244,6 +287,47 @@ impl<'a> Planning<'a> {
         let planned = PlannedStream::of(ground.lifecycle(stream).await?);
         self.assume(metadata_stream, planned.lifecycle.expectation());
         Ok((planned, true))
+    }
+
+    /// Replaces checks of existence by what they mean for the back end, which knows of no deletion. They mean what the
+    /// expectations of writes mean.
+    async fn check_existence(
+        &mut self,
+        ground: &impl AppendContext,
+        append: &Append,
+    ) -> Result<(), AppendError> {
+        let mut existence = Box::new(ExistenceChecks {
+            checks: append.checks().to_vec(),
+            gone: Vec::new(),
+        });
+        let checks = existence.checks.iter_mut();
+        for check in checks.filter(|check| is_about_existence(check)) {
+            let Some(metadata_stream) = check.stream.metadata_stream() else {
+                continue;
+            };
+            let lifecycle = ground.lifecycle(&check.stream).await?;
+            let exists = check.expected == ExpectedRevision::StreamExists;
+            match (exists, lifecycle.phase) {
+                // If it was deleted meanwhile, its revisions refuse what could pass.
+                (false, Phase::Live) => continue,
+                (false, Phase::Deleted | Phase::Tombstoned) => {
+                    check.expected = ExpectedRevision::Any;
+                }
+                // A stream that has metadata alone exists, too.
+                (true, Phase::Live) if lifecycle.revision.0.is_some() => {
+                    check.expected = ExpectedRevision::Any;
+                }
+                (true, Phase::Live) => {}
+                (true, Phase::Deleted | Phase::Tombstoned) => {
+                    // Refused only when it is decided, because what is stored already is a repetition.
+                    check.expected = IMPOSSIBLE;
+                    existence.gone.push(check.stream.clone());
+                }
+            }
+            self.assume(&metadata_stream, lifecycle.expectation());
+        }
+        self.existence = Some(existence);
+        Ok(())
     }
 
     /// Plans a write to a stream of events.
@@ -335,7 +419,7 @@ impl<'a> Planning<'a> {
         {
             self.expect_instead(nth, ExpectedRevision::Exact(Revision::new(last)));
             // Only what stands there already is wanted: nothing can pass this.
-            self.assume(&write.stream, ExpectedRevision::Exact(Revision::MAX));
+            self.assume(&write.stream, IMPOSSIBLE);
         }
     }
 
@@ -449,12 +533,14 @@ impl<'a> Planning<'a> {
         }
         let added = self.added.len();
         let whole = match self.writes {
-            Cow::Borrowed(_) if added == 0 => append.clone(),
+            Cow::Borrowed(_) if added == 0 && self.existence.is_none() => append.clone(),
             writes => {
                 let mut writes = writes.into_owned();
                 writes.extend(self.added);
                 let whole = Append::new(writes, append.conditions().to_vec())?;
-                whole.with_checks(append.checks().iter().cloned())?
+                let existence = self.existence.as_ref();
+                let checks = existence.map_or(append.checks(), |existence| &existence.checks);
+                whole.with_checks(checks.iter().cloned())?
             }
         };
         Ok(Plan {
@@ -462,6 +548,7 @@ impl<'a> Planning<'a> {
             added,
             changed: self.changed,
             assumed: self.assumed,
+            existence: self.existence,
         })
     }
 }

@@ -60,6 +60,7 @@ async fn write_on(
                 ground.forget(&plan.assumed);
             }
             Err(AppendError::Conflict(conflict)) => {
+                let conflict = plan.told(conflict);
                 // Rare, and in memory of its own, so that every other append needs less.
                 return Box::pin(repeated(ground, append, conflict)).await;
             }
@@ -174,6 +175,7 @@ impl<B: Backend> BackendStore<B> {
                 added: 0,
                 changed: vec![stream.clone()],
                 assumed: vec![assumed],
+                existence: None,
             };
             match ground.execute(&plan).await {
                 Err(conflict) if attempt < ATTEMPTS && plan.is_invalidated(&conflict) => {
