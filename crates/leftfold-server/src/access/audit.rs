@@ -261,11 +261,16 @@ async fn chain_end(store: &dyn EventStore) -> Result<ChainEnd, ReadError> {
     let stream = StreamName::new(AUDIT_STREAM).map_err(|error| ReadError::Invalid {
         reason: error.to_string(),
     })?;
-    let mut batches = store.read(Read::stream(stream).backwards().limit(1));
+    let mut batches = store.read(Read::stream(stream.clone()).backwards().limit(1));
     let newest = batches.try_next().await?;
     let newest = newest.and_then(|batch| batch.events.into_iter().next());
     Ok(match newest {
-        None => (ExpectedRevision::NoStream, String::new()),
+        None => {
+            // Metadata may hide all entries, and the chain begins again behind them.
+            let last = store.stream_state(stream).await?.last;
+            let expected = last.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact);
+            (expected, String::new())
+        }
         Some(event) => {
             let entry = serde_json::from_slice::<AuditEntry>(&event.data);
             let hash = entry.map(|entry| entry.hash).unwrap_or_default();
@@ -317,5 +322,33 @@ pub fn verify_audit(
         Some(previous) if previous != entry.previous => Err(AuditProblem::Broken { revision }),
         None if !begins && revision == Revision::new(0) => Err(AuditProblem::Broken { revision }),
         _ => Ok(entry),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leftfold_store::{Delete, MemoryStore, StreamMetadata};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn entries_are_written_behind_entries_that_are_hidden() {
+        let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+        let stream = || StreamName::new(AUDIT_STREAM).unwrap();
+        let hidden = StreamMetadata::default().with_truncate_before(Revision::new(100));
+        let hidden = hidden.append_for(&stream(), ExpectedRevision::Any).unwrap();
+        let deletion = Delete::stream(stream(), ExpectedRevision::Any);
+        for hide in 0..3 {
+            match hide {
+                0 => {}
+                1 => drop(store.append(hidden.clone()).await.unwrap()),
+                _ => drop(store.delete(deletion.clone()).await.unwrap()),
+            }
+            let audit = AuditLog::start(Arc::clone(&store));
+            audit.allowed(&Principal::Anonymous, AuditAction::Operate, "a scavenge");
+            audit.flush().await;
+            let state = store.stream_state(stream()).await.unwrap();
+            assert_eq!(state.last, Some(Revision::new(hide)));
+        }
     }
 }
