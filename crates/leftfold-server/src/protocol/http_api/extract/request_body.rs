@@ -12,7 +12,7 @@ use axum::{
     extract::{FromRequest, Request},
     http::{
         HeaderMap,
-        header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING},
+        header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING},
     },
 };
 use http_body::Body as _;
@@ -69,6 +69,10 @@ impl RequestBody {
         }
         if let Some(coding) = transfer_coding(request.headers()) {
             return Err(unknown_coding("transfer-encoding", &coding, "chunked"));
+        }
+        if let Some(range) = request.headers().get(CONTENT_RANGE) {
+            let problem = Problem::invalid(CONTENT_RANGE.as_str(), "a part of a body is not taken");
+            return Err(problem.with_value(format!("{range:?}")));
         }
         let (parts, body) = request.into_parts();
         if body.size_hint().lower() > limit.0 {
@@ -135,9 +139,16 @@ fn unknown_coding(header: &'static str, given: &str, understood: &'static str) -
 
 /// Returns the media type, in lower case and without parameters; JSON by default.
 pub(in super::super) fn media_type(headers: &HeaderMap) -> Result<String, Problem> {
-    let Some(value) = headers.get(CONTENT_TYPE) else {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let Some(value) = values.next() else {
         return Ok(JSON.to_owned());
     };
+    if let Some(other) = values.find(|other| *other != value) {
+        return Err(unknown_type(
+            &format!("{value:?} and {other:?}"),
+            "one type",
+        ));
+    }
     let text = value
         .to_str()
         .map_err(|_| unknown_type(&format!("{value:?}"), JSON))?;
