@@ -18,9 +18,14 @@ use leftfold_model::{
     Scope, StreamName,
 };
 use leftfold_store::{EventStore, ReadError, StreamState, StreamStatus};
-use serde::Deserialize;
 
-use crate::link::{self, LINK_TYPE};
+use crate::{
+    json,
+    link::{self, LINK_TYPE},
+};
+
+/// The key of an event's metadata that names its correlation.
+pub(crate) const CORRELATION: &str = "$correlationId";
 
 /// The index of the first events of all streams.
 const STREAMS: &str = "$streams";
@@ -217,20 +222,15 @@ fn is_shown(state: &StreamState, event: &RecordedEvent) -> bool {
 
 /// Whether an event's metadata has this correlation.
 fn correlates(event: &RecordedEvent, correlation: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Correlated {
-        #[serde(rename = "$correlationId")]
-        correlation: String,
-    }
     // Most events are told apart without being parsed.
     let metadata = &event.metadata;
     let names_it = metadata.len() > correlation.len()
-        && metadata
-            .windows(b"$correlationId".len())
-            .any(|at| at == b"$correlationId");
-    names_it
-        && serde_json::from_slice::<Correlated>(metadata)
-            .is_ok_and(|found| found.correlation == correlation)
+        && (metadata.contains(&b'\\')
+            || metadata
+                .windows(CORRELATION.len())
+                .any(|at| at == CORRELATION.as_bytes()));
+    let found = || json::text_member(metadata, CORRELATION);
+    names_it && found().is_some_and(|found| found == correlation)
 }
 
 #[cfg(test)]
@@ -269,6 +269,8 @@ mod tests {
         assert!(!held("$streams", event("account", 1, "")));
         assert!(held("$category-account", event("account-1", 0, "")));
         assert!(held("$bc-7", event("a", 2, r#"{"$correlationId":"7"}"#)));
+        let odd = r#"{"\ud800":1e999,"$correlationId":"6","\u0024correlationId":"7"}"#;
+        assert!(held("$bc-7", event("a", 2, odd)));
         assert!(!held("$bc-7", event("a", 2, r#"{"$correlationId":"77"}"#)));
         assert!(!held("$bc-7", event("a", 2, r#"["$correlationId","7"]"#)));
         for none in ["$ce-", "$bc-", "$et-", "$stream", "ce-a", "$all-x"] {

@@ -258,20 +258,30 @@ mod tests {
         assert!(compile(r"^[^\$].*").await.matches("a").unwrap());
     }
 
-    #[tokio::test]
-    async fn names_are_matched_by_the_task_that_waits_with_small_expressions_alone() {
-        let names = || vec!["a".to_owned(), "b!".to_owned(), "!".to_owned()];
-        for small in [r"^[^\$]*!$", r"^(?!\$).*!$", r"^(Foo|b|)!$"] {
-            let expression = compile(small).await;
-            let matched = expression.match_each(names()).now_or_never();
-            assert_eq!(matched.unwrap().unwrap(), [false, true, true], "{small}");
-        }
-        for other in [r"^([ab]{0,50}){300}!$", r"^(?=([ab]{0,30}){30}!).*$"] {
-            let expression = compile(other).await;
-            let mut matching = Box::pin(expression.match_each(names()));
-            assert!(matching.as_mut().now_or_never().is_none(), "{other}");
-            assert_eq!(matching.await.unwrap(), [false, true, true], "{other}");
-        }
+    #[test]
+    fn names_are_matched_by_the_task_that_waits_with_small_expressions_alone() {
+        // One thread besides that of the tasks, which is busy when names are matched.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build();
+        runtime.unwrap().block_on(async {
+            let names = || vec!["a".to_owned(), "b!".to_owned(), "!".to_owned()];
+            for small in [r"^[^\$]*!$", r"^(?!\$).*!$", r"^(Foo|b|)!$"] {
+                let expression = compile(small).await;
+                let matched = expression.match_each(names()).now_or_never();
+                assert_eq!(matched.unwrap().unwrap(), [false, true, true], "{small}");
+            }
+            for other in [r"^([ab]{0,50}){300}!$", r"^(?=([ab]{0,30}){30}!).*$"] {
+                let expression = compile(other).await;
+                let (free, busy) = std::sync::mpsc::channel::<()>();
+                let thread = spawn_blocking(move || busy.recv().is_err());
+                let mut matching = Box::pin(expression.match_each(names()));
+                assert!(matching.as_mut().now_or_never().is_none(), "{other}");
+                drop(free);
+                assert!(thread.await.unwrap());
+                assert_eq!(matching.await.unwrap(), [false, true, true], "{other}");
+            }
+        });
     }
 
     #[tokio::test]

@@ -5,13 +5,12 @@
 //! or had change their owner (rendezvous hashing, Thaler and Ravishankar 1998).
 
 use leftfold_model::RecordedEvent;
-use serde::Deserialize;
 
 use super::{
     message::{ConsumerKey, LinkTarget, Message},
     settings::ConsumerStrategy,
 };
-use crate::link;
+use crate::{json, link, system_index::CORRELATION};
 
 /// How many buckets there are.
 const BUCKETS: usize = 1_024;
@@ -99,17 +98,11 @@ fn linked_stream(event: &RecordedEvent) -> Option<String> {
 }
 
 fn correlation(message: &Message) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Correlated {
-        #[serde(rename = "$correlationId")]
-        correlation: String,
-    }
     let event = match &message.target {
         LinkTarget::Event(event) => event,
         LinkTarget::NoLink | LinkTarget::Missing => &message.original,
     };
-    let read: Correlated = serde_json::from_slice(&event.metadata).ok()?;
-    Some(read.correlation)
+    json::text_member(&event.metadata, CORRELATION)
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@
 
 mod bounded;
 mod export;
+mod member;
 
 pub(crate) use bounded::Bounded;
 pub use export::{ExportError, ExportReader, ExportWriter};
+pub(crate) use member::{member, text_member};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use leftfold_model::{

@@ -4,34 +4,19 @@
 //! **Invariants:** metadata is stored unchanged; tags are added to it only in responses, and only if it is a JSON object.
 
 use leftfold_model::{ModelError, Tag};
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
+
+use crate::json::member;
 
 const KEY: &str = "$tags";
-
-#[derive(Deserialize)]
-struct Tagged {
-    #[serde(rename = "$tags", default)]
-    tags: Vec<String>,
-}
-
-/// An object, and whether it has the key of tags.
-#[derive(Deserialize)]
-struct Keyed {
-    #[serde(rename = "$tags", default, deserialize_with = "is_present")]
-    has_tags: bool,
-}
-
-/// Whatever the value is, `null` too.
-fn is_present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
-    IgnoredAny::deserialize(value).map(|_| true)
-}
 
 /// Parses the tags in metadata; none if it is no object with a list of texts.
 pub(super) fn parse(metadata: &[u8]) -> Result<Vec<Tag>, ModelError> {
     if !may_have_tags(metadata) {
         return Ok(Vec::new());
     }
-    let Ok(Tagged { mut tags }) = serde_json::from_slice(metadata) else {
+    let listed = member(metadata, KEY).ok().flatten();
+    let listed = listed.and_then(|list| serde_json::from_str::<Vec<String>>(list.get()).ok());
+    let Some(mut tags) = listed else {
         return Ok(Vec::new());
     };
     tags.sort_unstable();
@@ -45,7 +30,7 @@ pub(super) fn shown<'a>(metadata: &'a [u8], tags: &[Tag], memory: &'a mut Vec<u8
         return metadata;
     }
     let trimmed = metadata.trim_ascii();
-    let lacks_tags = || serde_json::from_slice::<Keyed>(trimmed).is_ok_and(|it| !it.has_tags);
+    let lacks_tags = || member(trimmed, KEY).is_ok_and(|tags| tags.is_none());
     let rest = match trimmed.strip_prefix(b"{") {
         None if trimmed.is_empty() => &b"}"[..],
         Some(rest) if lacks_tags() => rest.trim_ascii(),
@@ -84,6 +69,11 @@ mod tests {
         let named = |json: &str| parse(json.as_bytes()).unwrap();
         assert_eq!(named(r#"{"$tags":["b","a","b"],"x":1}"#), tags(&["a", "b"]));
         assert_eq!(named(r#" {"\u0024tags":["a"]}"#), tags(&["a"]));
+        // Whatever stands beside it; of two lists the later counts, as it does for most readers.
+        for beside in [r#""\ud800":1"#, r#""n":1e999"#, r#""$tags":["b"]"#] {
+            let metadata = format!(r#"{{{beside},"$tags":["a"]}}"#);
+            assert_eq!(named(&metadata), tags(&["a"]), "{metadata}");
+        }
         for other in [
             r#"{"$tags":"a"}"#,
             r#"{"$tags":[1]}"#,
@@ -114,6 +104,7 @@ mod tests {
         for (metadata, added) in [
             (r#"{"x":"$tags"}"#, r#""x":"$tags"}"#),
             (r#"{"x":{"$tags":[]}}"#, r#""x":{"$tags":[]}}"#),
+            (r#"{"\ud800":1e999}"#, r#""\ud800":1e999}"#),
         ] {
             let expected = format!("{{\"$tags\":[\"a\",\"\\\"b\"],{added}");
             assert_eq!(show(metadata), expected);
