@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_core::future::BoxFuture;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use leftfold_model::{
     Append, Conflict,
     ExpectedRevision::{self, Any, NoStream, StreamExists},
@@ -488,4 +488,24 @@ pub async fn closing_ends_while_any_call_is_polled_once_and_left(fixture: &impl 
         end(left, "a second close", store.close()).await.unwrap();
         drop(polled_once);
     }
+}
+
+pub async fn a_stream_begins_behind_what_was_erased_whatever_its_metadata_says_since(
+    fixture: &impl Fixture,
+) {
+    let store = fixture.open().await;
+    ok(store.append(to("a", Any, events(6))).await);
+    let first = async || store.stream_state(stream("a")).await.unwrap().first;
+    for (kept, erased) in [(r#"{"$tb":4}"#, 4), (r#"{"$tb":6}"#, 6)] {
+        set_metadata(&store, "a", kept).await;
+        let steps = store.scavenge(Scavenge::default()).try_collect::<Vec<_>>();
+        assert!(steps.await.unwrap().last().unwrap().finished);
+        for since in ["{}", r#"{"$tb":1}"#, r#"{"$maxCount":5}"#] {
+            set_metadata(&store, "a", since).await;
+            assert_eq!(first().await, Revision::new(erased), "{since}");
+        }
+    }
+    ok(store.append(to("a", Any, events(1))).await);
+    assert_eq!(first().await, Revision::new(6));
+    assert_eq!(revisions(&store, Read::stream(stream("a"))).await, [6]);
 }

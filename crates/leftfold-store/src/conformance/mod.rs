@@ -73,6 +73,7 @@ macro_rules! conformance {
                 what_was_reclaimed_still_fails_conditions_and_is_known_by_its_id,
             );
             $crate::__conformance_group!($fixture, lifecycle:
+                a_stream_begins_behind_what_was_erased_whatever_its_metadata_says_since,
                 every_call_ends_while_any_other_is_polled_once_and_left,
                 closing_ends_while_any_call_is_polled_once_and_left,
                 readers_that_stand_still_hold_up_no_call,

@@ -78,8 +78,9 @@ impl<B: Backend> BackendStore<B> {
         })
     }
 
-    /// The revision of the first event of a window; `next` if there is none.
-    pub(super) async fn first_readable(
+    /// The revision of the first event that is kept; `next` if there is none. It may be erased: what metadata gave up once stays
+    /// given up, whatever newer metadata keeps.
+    pub(super) async fn first_kept(
         &self,
         window: &ReadableRange,
         stream: &StreamName,
@@ -89,6 +90,32 @@ impl<B: Backend> BackendStore<B> {
             return Ok(window.first.min(next));
         }
         let read = Read::stream(stream.clone()).from_revision(window.first);
+        self.first_of(window, read, next).await
+    }
+
+    /// The revision of the first event that a read gives; `next` if there is none.
+    pub(super) async fn first_readable(
+        &self,
+        window: &ReadableRange,
+        stream: &StreamName,
+        next: Revision,
+    ) -> Result<Revision, ReadError> {
+        let kept = self.first_kept(window, stream, next).await?;
+        // Without metadata, nothing was given up and erased.
+        if kept == next || window.lifecycle.revision.0.is_none() {
+            return Ok(kept);
+        }
+        let read = Read::stream(stream.clone()).from_revision(kept).limit(1);
+        self.first_of(window, read, next).await
+    }
+
+    /// The revision of the first event of a read that the window shows; `next` if there is none.
+    async fn first_of(
+        &self,
+        window: &ReadableRange,
+        read: Read,
+        next: Revision,
+    ) -> Result<Revision, ReadError> {
         let mut batches = self.backend.read(read);
         while let Some(batch) = batches.try_next().await? {
             if let Some(event) = batch.events.iter().find(|event| window.shows(event)) {

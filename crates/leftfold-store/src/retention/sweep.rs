@@ -73,7 +73,7 @@ impl<B: Backend> BackendStore<B> {
         let next = last.next();
         let before = match window.lifecycle.phase {
             Phase::Deleted | Phase::Tombstoned => next,
-            Phase::Live => self.first_readable(&window, stream, next).await?,
+            Phase::Live => self.first_kept(&window, stream, next).await?,
         };
         Ok((before > Revision::FIRST).then_some(before))
     }
