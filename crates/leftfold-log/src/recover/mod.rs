@@ -105,8 +105,8 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
         sync_dir(disk.as_ref())?;
         None
     };
-    let generation = early.as_ref().map(|active| active.segment.generation);
-    let sealed = opening.sealed(generation.unwrap_or(newest.generation), &mut report)?;
+    let written_anew = early.as_ref().map(|active| active.segment.header(log));
+    let sealed = opening.sealed(written_anew.as_ref().unwrap_or(newest), &mut report)?;
     let active = match early {
         // The sealed ones may have taken of its room.
         Some(active) => active.measured(&handles)?,
@@ -156,7 +156,7 @@ impl Opening<'_> {
     /// Opens the sealed segments. What is derived from one is written only when the name of the segment behind it is durable.
     fn sealed(
         &self,
-        newest_generation: u32,
+        newest: &SegmentHeader,
         report: &mut OpenReport,
     ) -> Result<SealedSegments, OpenError> {
         let (handles, inventory) = (self.handles, self.inventory);
@@ -164,14 +164,7 @@ impl Opening<'_> {
             Err(error) if error.is_full() => {
                 // Indexes that waited to be written when the process ended need room.
                 remove_replaced(handles.disk().as_ref(), inventory)?;
-                if let Some(newest) = self.headers.last() {
-                    let generation = newest_generation;
-                    let newest = SegmentHeader {
-                        generation,
-                        ..*newest
-                    };
-                    active::give_room_back(handles, &newest)?;
-                }
+                active::give_room_back(handles, newest)?;
                 report.indexes_rebuilt = 0;
                 Ok(sealed::open(handles, self.headers, inventory, report)?)
             }
