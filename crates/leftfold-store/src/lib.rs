@@ -21,6 +21,8 @@ mod error;
 mod full_disk;
 pub mod keys;
 mod memory;
+#[cfg(feature = "engine")]
+mod newer_tables;
 pub mod restore;
 mod retention;
 #[cfg(feature = "engine")]

@@ -67,7 +67,7 @@ const TABLES: &[Layers] = &[
             &["contract"],           // what callers use
             &["consumers", "database_transaction", "keys", "snapshot_file"],
             &["snapshots", "unknown_outcomes"],
-            &["error", "clock", "full_disk"],
+            &["error", "clock", "full_disk", "newer_tables"],
         ],
     },
     Layers {

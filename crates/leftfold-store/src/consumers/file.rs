@@ -13,6 +13,10 @@ use std::{
 };
 
 use futures_core::future::BoxFuture;
+use leftfold_log::{
+    StorageError,
+    disk::{FileKind, FileName},
+};
 use leftfold_model::{Position, Timestamp};
 use redb::{
     Database, StorageBackend,
@@ -27,10 +31,13 @@ use super::{
 use crate::{
     clock::system_time,
     full_disk::{DatabaseFile, is_damage, is_full},
+    newer_tables::unknown_table,
 };
 
 mod tables;
 
+/// What the names of the tables end with.
+const FORMAT: u32 = 1;
 /// Bytes of the file's pages in memory, at most.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -272,6 +279,16 @@ fn cannot_open(path: &Path, error: redb::DatabaseError) -> ConsumerError {
     }
 }
 
+/// The error of a file with a table that this version does not know.
+fn newer(table: &str) -> StorageError {
+    let number = table.rsplit('-').next().and_then(|text| text.parse().ok());
+    StorageError::NewerFormat {
+        file: FileName::of(FileKind::Consumers),
+        found: number.unwrap_or(FORMAT + 1),
+        newest: FORMAT,
+    }
+}
+
 fn open_whole(path: &Path, backend: impl StorageBackend) -> Result<Database, ConsumerError> {
     let damaged = |error| cannot_open(path, error);
     let mut database = Database::builder()
@@ -282,6 +299,11 @@ fn open_whole(path: &Path, backend: impl StorageBackend) -> Result<Database, Con
     if !sound {
         // What was committed is whole again; only the library's own bookkeeping was not.
         database.check_integrity().map_err(damaged)?;
+    }
+    match unknown_table(&database, &tables::NAMES) {
+        Ok(None) => {}
+        Ok(Some(table)) => return Err(unavailable(newer(&table))),
+        Err(error) => return Err(unavailable(error)),
     }
     Ok(database)
 }

@@ -26,6 +26,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, backends:
 use super::{KeyError, KeyId, KeyStore, Subject, SubjectKey, cache::KeyCache};
 use crate::{
     full_disk::{DatabaseFile, is_full},
+    newer_tables::unknown_table,
     refuse_within_log,
 };
 
@@ -38,6 +39,9 @@ type SubjectRow<'a> = (&'a str, &'a str, &'a str);
 const KEYS: TableDefinition<'_, SubjectRow<'_>, (KeyId, [u8; 32])> = TableDefinition::new("keys");
 /// The secret of a key, by its name.
 const SECRETS: TableDefinition<'_, KeyId, [u8; 32]> = TableDefinition::new("secrets");
+
+/// All tables. One that is not named here was made by a newer version.
+const TABLES: [&str; 2] = ["keys", "secrets"];
 
 /// Keys in a file of their own, on a disk or in a directory apart from the log's. One process at a time can have it open.
 ///
@@ -105,7 +109,8 @@ impl FileKeys {
     /// Opens the file, creating it if it is absent.
     ///
     /// # Errors
-    /// [`KeyError::Unavailable`]: in use by another process, damaged, in the directory of a log, or refused by the system.
+    /// [`KeyError::Unavailable`]: in use by another process, damaged, of a newer version, in the directory of a log, or
+    /// refused by the system.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, KeyError> {
         let path = path.into();
         let opened = tokio::task::spawn_blocking(move || {
@@ -323,6 +328,11 @@ fn with_tables(file: std::fs::File) -> Result<OpenFile, KeyError> {
     let database = Database::builder()
         .create_with_backend(DatabaseFile(file))
         .map_err(unavailable)?;
+    if let Some(table) = unknown_table(&database, &TABLES).map_err(unavailable)? {
+        return Err(refused(&format!(
+            "the file was written by a newer version: its table {table:?} is not known"
+        )));
+    }
     let write = database.begin_write().map_err(unavailable)?;
     write.open_table(KEYS).map_err(unavailable)?;
     write.open_table(SECRETS).map_err(unavailable)?;

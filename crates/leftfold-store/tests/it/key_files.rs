@@ -229,3 +229,25 @@ async fn keys_are_not_kept_in_the_directory_of_a_store_which_would_not_open_agai
     drop(store);
     open().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_refused_and_no_subject_looks_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, key) = with_key(&directory).await;
+    let table = redb::TableDefinition::<&str, u64>::new("keys-2");
+    let change = |made: bool| {
+        let database = redb::Database::open(&path).unwrap();
+        let write = database.begin_write().unwrap();
+        match made {
+            true => drop(write.open_table(table).unwrap()),
+            false => assert!(write.delete_table(table).unwrap()),
+        }
+        write.commit().unwrap();
+    };
+    change(true);
+    let refused = FileKeys::open(&path).await.unwrap_err();
+    assert!(refused.to_string().contains("keys-2"), "{refused}");
+    change(false);
+    let keys = FileKeys::open(&path).await.unwrap();
+    assert_eq!(keys.existing(&guest("g1")).await.unwrap(), Some(key));
+}

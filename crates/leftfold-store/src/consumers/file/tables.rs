@@ -30,6 +30,16 @@ const RESOLVED: TableDefinition<'_, (&str, u64), u8> = TableDefinition::new("res
 const TIMERS: TableDefinition<'_, (&str, &str), (u64, &[u8])> = TableDefinition::new("timers-1");
 const DUE: TableDefinition<'_, (&str, u64, &str), ()> = TableDefinition::new("due-1");
 
+/// All of them. One that is not named here was made by a newer version.
+pub(super) const NAMES: [&str; 6] = [
+    "consumers-1",
+    "former-terms-1",
+    "parked-1",
+    "resolved-1",
+    "timers-1",
+    "due-1",
+];
+
 const RETRY: u8 = 1;
 const SKIP: u8 = 2;
 

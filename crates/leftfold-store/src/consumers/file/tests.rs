@@ -310,3 +310,36 @@ async fn damage_that_the_library_returns_as_an_error_names_the_file() {
     };
     assert!(detail.contains("consumers"), "{detail}");
 }
+
+#[tokio::test]
+async fn a_file_with_tables_of_a_newer_version_is_refused_and_not_taken_for_one_without_consumers()
+{
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("consumers");
+    let expected = filled(&path).await;
+    let table = redb::TableDefinition::<&str, u64>::new("consumers-2");
+    let change = |make: bool| {
+        let database = Database::open(&path).unwrap();
+        let write = database.begin_write().unwrap();
+        match make {
+            true => drop(write.open_table(table).unwrap()),
+            false => assert!(write.delete_table(table).unwrap()),
+        }
+        write.commit().unwrap();
+    };
+    change(true);
+    let kept = FileConsumers::at(path.clone(), Handle::current());
+    let copy = FileConsumers::read_only(path.clone(), Handle::current());
+    let claimed = kept.claim(&request()).await.map(drop);
+    let read = everything(&copy).await.map(drop);
+    for refused in [claimed, read] {
+        let Err(ConsumerError::Unavailable { cause }) = refused else {
+            panic!("{refused:?}")
+        };
+        let newer = cause.downcast_ref::<StorageError>();
+        let newer = matches!(newer, Some(StorageError::NewerFormat { found: 2, .. }));
+        assert!(newer, "{cause}");
+    }
+    change(false);
+    assert_eq!(everything(&kept).await.unwrap(), expected);
+}
